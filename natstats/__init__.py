@@ -1,0 +1,84 @@
+"""natstats: power spectra of network activations, their exponents, and the test of the depth law.
+
+>>> import torch, natstats
+>>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()).eval()
+>>> run = natstats.measure(model, torch.rand(32, 3, 32, 32))
+>>> list(run.layers.layer)
+['input.grey', 'input.colour', '0']
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from natstats._version import __version__
+
+if TYPE_CHECKING:
+    from natstats.collector import Collector
+    from natstats.errors import NatstatsError, UsageError
+    from natstats.expected import expected_power
+    from natstats.fits import FitOptions, fit_spectrum
+    from natstats.law import Law, fit_law
+    from natstats.measure import measure, measure_images
+    from natstats.models import Network, Preprocessing, load_network
+    from natstats.run import Run
+    from natstats.simulate import power_law_fields
+    from natstats.spectra import SpectrumAccumulator, power_spectrum, ring_frequencies
+
+__all__ = [
+    "Collector",
+    "FitOptions",
+    "Law",
+    "NatstatsError",
+    "Network",
+    "Preprocessing",
+    "Run",
+    "SpectrumAccumulator",
+    "UsageError",
+    "__version__",
+    "expected_power",
+    "fit_law",
+    "fit_spectrum",
+    "load_network",
+    "measure",
+    "measure_images",
+    "power_law_fields",
+    "power_spectrum",
+    "ring_frequencies",
+]
+
+_HOMES = {
+    "Collector": "collector",
+    "FitOptions": "fits",
+    "Law": "law",
+    "NatstatsError": "errors",
+    "Network": "models",
+    "Preprocessing": "models",
+    "Run": "run",
+    "SpectrumAccumulator": "spectra",
+    "UsageError": "errors",
+    "expected_power": "expected",
+    "fit_law": "law",
+    "fit_spectrum": "fits",
+    "load_network": "models",
+    "measure": "measure",
+    "measure_images": "measure",
+    "power_law_fields": "simulate",
+    "power_spectrum": "spectra",
+    "ring_frequencies": "spectra",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use, so that `natstats --help` does not wait for torch.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'natstats' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"natstats.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

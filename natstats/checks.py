@@ -1,0 +1,109 @@
+"""Argument checks at the door: each raises a one-sentence error, or returns the checked value.
+
+Every message names the argument, says what was expected and shows what came.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from typing import Any, SupportsFloat, SupportsIndex
+
+from natstats.errors import UsageError
+
+__all__ = ["one_of", "pair_in_order", "positive_int", "probability", "spatial_shape"]
+
+
+def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
+    """Return `value` when it is in `allowed`; else raise with the nearest matches.
+
+    Raises:
+        UsageError: `value` is not one of `allowed`.
+
+    >>> one_of("edges", "sine", ["sine", "hann"])
+    'sine'
+    >>> one_of("edges", "han", ["sine", "hann"])
+    Traceback (most recent call last):
+    natstats.errors.UsageError: edges: expected one of sine, hann; got 'han' (did you mean hann?)
+    """
+    if value in allowed:
+        return value
+    near = difflib.get_close_matches(str(value), allowed, n=5, cutoff=0.5)
+    hint = f" (did you mean {', '.join(near)}?)" if near else ""
+    listed = ", ".join(allowed) if len(allowed) <= 12 else f"{len(allowed)} names"
+    raise UsageError(f"{argument}: expected one of {listed}; got {value!r}{hint}")
+
+
+def positive_int(argument: str, value: SupportsIndex, minimum: int = 1) -> int:
+    """Return `value` as an int of at least `minimum`.
+
+    Raises:
+        UsageError: not a whole number, or below `minimum`.
+
+    >>> positive_int("groups", 0)
+    Traceback (most recent call last):
+    natstats.errors.UsageError: groups: expected a whole number of at least 1; got 0
+    """
+    try:
+        number = value.__index__()
+    except AttributeError:
+        number = minimum - 1
+    if number < minimum or isinstance(value, bool):
+        raise UsageError(
+            f"{argument}: expected a whole number of at least {minimum}; got {value!r}"
+        )
+    return number
+
+
+def probability(argument: str, value: SupportsFloat) -> float:
+    """Return `value` as a float strictly between 0 and 1.
+
+    Raises:
+        UsageError: outside (0, 1).
+
+    >>> probability("level", 95)
+    Traceback (most recent call last):
+    natstats.errors.UsageError: level: expected a number between 0 and 1; got 95
+    """
+    number = float(value)
+    if not 0.0 < number < 1.0:
+        raise UsageError(f"{argument}: expected a number between 0 and 1; got {value!r}")
+    return number
+
+
+def pair_in_order(argument: str, value: Any, low: float, high: float) -> tuple[float, float]:
+    """Return `value` as (a, b) with low <= a < b <= high.
+
+    Raises:
+        UsageError: not two numbers, out of order or out of range.
+
+    >>> pair_in_order("band", (0.02, 0.4), 0.0, 0.5)
+    (0.02, 0.4)
+    """
+    try:
+        first, second = (float(part) for part in value)
+        good = low <= first < second <= high
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise UsageError(
+            f"{argument}: expected two rising numbers between {low:g} and {high:g}; got {value!r}"
+        )
+    return first, second
+
+
+def spatial_shape(argument: str, height: int, width: int, minimum: int) -> tuple[int, int]:
+    """Return (height, width) when both are at least `minimum` pixels.
+
+    Raises:
+        UsageError: one side is shorter.
+
+    >>> spatial_shape("maps", 4, 4, 5)
+    Traceback (most recent call last):
+    natstats.errors.UsageError: maps: expected at least 5 x 5 pixels; got 4 x 4
+    """
+    if height < minimum or width < minimum:
+        raise UsageError(
+            f"{argument}: expected at least {minimum} x {minimum} pixels; got {height} x {width}"
+        )
+    return height, width

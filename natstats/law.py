@@ -1,0 +1,379 @@
+"""The relation of exponent to depth, and the tests of it.
+
+The paper reports a law that is linear in depth. Here that is a hypothesis: alpha_l = a + b d_l, by
+generalised least squares with V = S + tau^2 I, where S is the joint covariance of the exponents
+(the layers saw the same images) and tau^2 the variance between layers that depth does not explain,
+by restricted maximum likelihood. Against it stand four other shapes, compared by AICc (Hurvich and
+Tsai 1989, Biometrika 76), a test for lack of fit and a rank correlation that assumes no shape.
+
+How the authors of the paper fitted and tested their law is not known to us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from natstats import checks
+from natstats.errors import UsageError
+
+__all__ = ["SHAPES", "VERDICTS", "Law", "fit_law"]
+
+SHAPES = ("constant", "linear", "quadratic", "saturating", "step per resolution")
+"""The shapes of the law that are compared."""
+
+VERDICTS = ("linear", "rises, not linearly", "no trend", "falls", "undecided")
+"""What a law can be found to be."""
+
+FEWEST_LAYERS = 5
+"""With fewer layers than this no verdict is given."""
+
+SIGNIFICANCE = 0.05
+"""Level of the tests behind the verdict."""
+
+CLEAR_AICC = 4.0
+"""Another shape must beat the linear one by this much AICc to overrule it."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Law:
+    """The fitted law with its tests. NaN wherever a number could not be had.
+
+    Attributes:
+        slope: change of the exponent per unit of depth.
+        slope_low: lower end of its interval.
+        slope_high: upper end of its interval.
+        intercept: exponent of the line at depth 0.
+        covariance: of intercept and slope, 2 x 2.
+        between_layer_sd: tau, the scatter of layers about the line beyond sampling error.
+        trend_p: of the test that the slope is zero.
+        lack_of_fit_p: of the test that a quadratic and a cubic term add nothing to the line.
+        rank_correlation: Kendall's tau-b of exponent and depth.
+        rank_p: its p.
+        slope_within_resolution: the slope with every resolution given a level of its own.
+        slope_within_resolution_low: lower end of its interval.
+        slope_within_resolution_high: upper end of its interval.
+        shapes: AICc by shape, the smallest is the best; NaN where there are too few layers.
+        verdict: one of :data:`VERDICTS`.
+        n_layers: layers used.
+        level: of the intervals.
+    """
+
+    slope: float
+    slope_low: float
+    slope_high: float
+    intercept: float
+    covariance: tuple[tuple[float, float], tuple[float, float]]
+    between_layer_sd: float
+    trend_p: float
+    lack_of_fit_p: float
+    rank_correlation: float
+    rank_p: float
+    slope_within_resolution: float
+    slope_within_resolution_low: float
+    slope_within_resolution_high: float
+    shapes: dict[str, float]
+    verdict: str
+    n_layers: int
+    level: float = 0.95
+
+    @property
+    def best_shape(self) -> str | None:
+        """The shape with the smallest AICc, None when none could be fitted."""
+        fitted = {name: value for name, value in self.shapes.items() if np.isfinite(value)}
+        return min(fitted, key=lambda name: fitted[name]) if fitted else None
+
+    def predict(self, depth: Array) -> tuple[Array, Array, Array]:
+        """The line and the ends of its pointwise interval at `depth` (n,): three (n,) arrays."""
+        depth = np.asarray(depth, dtype=np.float64)
+        design = np.stack([np.ones_like(depth), depth], axis=1)
+        middle = design @ np.array([self.intercept, self.slope])
+        error = np.sqrt(np.einsum("ni,ij,nj->n", design, np.array(self.covariance), design))
+        reach = stats.t.ppf(0.5 + self.level / 2, max(self.n_layers - 2, 1)) * error
+        return middle, middle - reach, middle + reach
+
+    def sentence(self) -> str:
+        """The verdict in words, with the numbers that it rests on."""
+        if not np.isfinite(self.slope):
+            return (
+                f"Undecided: {self.n_layers} layers with an exponent and an interval are too few "
+                f"for a law (at least {FEWEST_LAYERS})."
+            )
+        opening = {
+            "linear": "The exponent rises linearly with depth",
+            "rises, not linearly": "The exponent rises with depth, but not linearly",
+            "no trend": "No trend of the exponent with depth was found",
+            "falls": "The exponent falls with depth",
+            "undecided": "Undecided: the tests of a trend disagree",
+        }[self.verdict]
+        text = (
+            f"{opening}: slope {self.slope:+.4f} per weight layer "
+            f"({100 * self.level:g} % interval {self.slope_low:+.4f} to {self.slope_high:+.4f}, "
+            f"p {format_p(self.trend_p)}) over {self.n_layers} layers, rank correlation "
+            f"{self.rank_correlation:+.2f} (p {format_p(self.rank_p)}), lack of fit "
+            f"p {format_p(self.lack_of_fit_p)}"
+        )
+        best = self.best_shape
+        if best is not None:
+            text += f", best shape by AICc: {best}"
+        return text + "."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Law:
+        """Inverse of :meth:`to_dict`; None stands for NaN.
+
+        Raises:
+            UsageError: a field is missing or unknown.
+        """
+        plain = {key: np.nan if value is None else value for key, value in values.items()}
+        try:
+            plain["covariance"] = tuple(
+                tuple(np.nan if cell is None else cell for cell in row)
+                for row in plain["covariance"]
+            )
+            plain["shapes"] = {
+                key: np.nan if value is None else value for key, value in plain["shapes"].items()
+            }
+            return cls(**plain)
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"law: expected the fields of a law; {error}") from None
+
+
+def format_p(p: float) -> str:
+    """A p-value as a relation, never rounded to zero.
+
+    >>> format_p(0.0312), format_p(1e-9), format_p(float("nan"))
+    ('= 0.031', '< 0.001', 'not available')
+    """
+    if not np.isfinite(p):
+        return "not available"
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
+
+
+@dataclass(frozen=True)
+class _Regression:
+    """Generalised least squares with a between-layer variance estimated beside it."""
+
+    coefficients: Array
+    covariance: Array
+    variance: float
+    log_likelihood: float
+
+
+class _Model:
+    """The exponents and their covariance, turned so that the covariance is diagonal."""
+
+    def __init__(self, exponent: Array, covariance: Array) -> None:
+        values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
+        self.sampling = np.clip(values, 0.0, None)
+        self.vectors = vectors
+        self.exponent = vectors.T @ exponent
+        self.scale = max(float(np.var(exponent)), 1e-12)
+
+    def regress(self, design: Array, *, restricted: bool) -> _Regression:
+        """Fit by restricted (for inference) or full (for AICc) maximum likelihood."""
+        turned = self.vectors.T @ design
+
+        def fit(log_variance: float) -> _Regression:
+            variance = float(np.exp(log_variance))
+            weights = 1.0 / (self.sampling + variance)
+            information = (turned.T * weights) @ turned
+            covariance = np.linalg.pinv(information)
+            coefficients = covariance @ (turned.T * weights) @ self.exponent
+            residual = self.exponent - turned @ coefficients
+            deviance = float(np.sum(weights * residual**2) - np.sum(np.log(weights)))
+            deviance += len(residual) * np.log(2 * np.pi)
+            if restricted:
+                deviance += float(np.linalg.slogdet(information)[1])
+            return _Regression(coefficients, covariance, variance, -0.5 * deviance)
+
+        # tau^2 from a hundred-thousandth of the variance of the exponents (as good as none) up.
+        low, high = np.log(self.scale * 1e-5), np.log(self.scale * 1e2)
+        grid = np.linspace(low, high, 33)
+        best = int(np.argmax([fit(point).log_likelihood for point in grid]))
+        found = optimize.minimize_scalar(
+            lambda point: -fit(float(point)).log_likelihood,
+            bounds=(grid[max(best - 1, 0)], grid[min(best + 1, 32)]),
+            method="bounded",
+        )
+        return fit(float(found.x))
+
+
+def _aicc(log_likelihood: float, n_parameters: int, n_layers: int) -> float:
+    spare = n_layers - n_parameters - 1
+    if spare <= 0:
+        return float("nan")
+    return -2 * log_likelihood + 2 * n_parameters * (1 + (n_parameters + 1) / spare)
+
+
+def _dummies(resolution: Sequence[Any]) -> Array:
+    """One column per resolution, (L, n_resolutions)."""
+    labels = sorted(set(resolution), key=str)
+    return np.array([[float(label == own) for label in labels] for own in resolution])
+
+
+def _shapes(model: _Model, depth: Array, resolution: Sequence[Any]) -> dict[str, float]:
+    n_layers = len(depth)
+    one, unit = np.ones_like(depth), depth / max(np.ptp(depth), 1.0)
+
+    def aicc(*columns: Array, extra: int = 0) -> float:
+        design = np.column_stack(columns)
+        n_parameters = design.shape[1] + 1 + extra  # and the between-layer variance
+        if n_parameters >= n_layers - 1:
+            return float("nan")
+        return _aicc(model.regress(design, restricted=False).log_likelihood, n_parameters, n_layers)
+
+    # The scale of the saturation is profiled over a grid; it counts as a parameter.
+    saturating: Callable[[float], float] = lambda scale: aicc(  # noqa: E731
+        one, 1 - np.exp(-(unit - unit.min()) / scale), extra=1
+    )
+    return {
+        "constant": aicc(one),
+        "linear": aicc(one, unit),
+        "quadratic": aicc(one, unit, unit**2),
+        "saturating": float(np.min([saturating(scale) for scale in np.geomspace(0.03, 1.0, 12)])),
+        "step per resolution": aicc(_dummies(resolution)),
+    }
+
+
+def _slope(regression: _Regression, column: int, dof: int, level: float) -> tuple[float, ...]:
+    """Estimate, lower end, upper end and p of a coefficient; NaN without degrees of freedom."""
+    if dof < 1:
+        return (np.nan,) * 4
+    value = float(regression.coefficients[column])
+    error = float(np.sqrt(max(regression.covariance[column, column], 0.0)))
+    reach = float(stats.t.ppf(0.5 + level / 2, dof)) * error
+    p = float(2 * stats.t.sf(abs(value) / error, dof)) if error > 0 else np.nan
+    return value, value - reach, value + reach, p
+
+
+def _lack_of_fit(model: _Model, depth: Array) -> float:
+    """P of the Wald test that the square and the cube of depth add nothing to the line."""
+    # One Legendre term per power keeps the columns apart whatever the depths are.
+    unit = 2 * (depth - depth.min()) / np.ptp(depth) - 1
+    n_extra = min(2, len(set(unit)) - 2)
+    dof = len(depth) - 2 - n_extra
+    if n_extra < 1 or dof < 1:
+        return float("nan")
+    design = np.polynomial.legendre.legvander(unit, 1 + n_extra)
+    larger = model.regress(design, restricted=True)
+    extra = larger.coefficients[2:]
+    wald = float(extra @ np.linalg.solve(larger.covariance[2:, 2:], extra)) / n_extra
+    return float(stats.f.sf(wald, n_extra, dof))
+
+
+def _verdict(slope: float, trend_p: float, rank_p: float, lack_p: float, overruled: bool) -> str:
+    trend, rank = trend_p < SIGNIFICANCE, rank_p < SIGNIFICANCE
+    if not trend:
+        return "undecided" if rank else "no trend"
+    if slope < 0:
+        return "falls"
+    return "rises, not linearly" if lack_p < SIGNIFICANCE or overruled else "linear"
+
+
+def fit_law(
+    depth: Sequence[float] | Array,
+    exponent: Sequence[float] | Array,
+    covariance: Array,
+    resolution: Sequence[Any],
+    level: float = 0.95,
+) -> Law:
+    """Fit and test the law of a network.
+
+    Layers without a finite exponent or variance are left out.
+
+    Args:
+        depth: of each layer, (L,).
+        exponent: of each layer, (L,).
+        covariance: of the exponents, (L, L); may be singular.
+        resolution: a label of each layer's map size, (L,).
+        level: of the intervals.
+
+    Returns:
+        The law; with fewer than five layers it is ``undecided`` and its numbers are NaN.
+
+    Raises:
+        UsageError: the lengths differ or `level` is out of range.
+
+    >>> rng = np.random.default_rng(0)
+    >>> depth = np.arange(1, 21)
+    >>> exponent = 1.0 + 0.05 * depth + 0.02 * rng.standard_normal(20)
+    >>> fit_law(depth, exponent, 1e-4 * np.eye(20), ["28"] * 20).verdict
+    'linear'
+    """
+    checks.probability("level", level)
+    depth, exponent = (np.asarray(a, dtype=np.float64) for a in (depth, exponent))
+    covariance = np.asarray(covariance, dtype=np.float64)
+    n = len(depth)
+    if not (len(exponent) == len(resolution) == n and covariance.shape == (n, n)):
+        raise UsageError(
+            f"exponent, covariance, resolution: expected {n} layers, one for each depth; got "
+            f"{len(exponent)}, {covariance.shape}, {len(resolution)}"
+        )
+    good = np.isfinite(exponent) & np.isfinite(depth) & (np.diag(covariance) > 0)
+    depth, exponent, covariance = depth[good], exponent[good], covariance[np.ix_(good, good)]
+    resolution = [label for label, use in zip(resolution, good, strict=True) if use]
+    n = len(depth)
+    if n < FEWEST_LAYERS or len(set(depth)) < 3:
+        return _no_law(n, level)
+
+    model = _Model(exponent, covariance)
+    line = np.stack([np.ones(n), depth], axis=1)
+    regression = model.regress(line, restricted=True)
+    slope, low, high, trend_p = _slope(regression, 1, n - 2, level)
+    lack_p = _lack_of_fit(model, depth)
+    rank = stats.kendalltau(depth, exponent)
+    shapes = _shapes(model, depth, resolution)
+    others = [value for name, value in shapes.items() if name != "linear" and np.isfinite(value)]
+    overruled = bool(others) and min(others) < shapes["linear"] - CLEAR_AICC
+    levels = _dummies(resolution)
+    design = np.column_stack([depth, levels])
+    # The slope within resolutions exists when depth differs inside at least one of them.
+    dof = n - design.shape[1] if np.linalg.matrix_rank(design) == design.shape[1] else 0
+    within = _slope(model.regress(design, restricted=True), 0, dof, level)
+    (aa, ab), (_, bb) = regression.covariance.tolist()
+    return Law(
+        slope=slope,
+        slope_low=low,
+        slope_high=high,
+        intercept=float(regression.coefficients[0]),
+        covariance=((aa, ab), (ab, bb)),
+        between_layer_sd=float(np.sqrt(regression.variance)),
+        trend_p=trend_p,
+        lack_of_fit_p=lack_p,
+        rank_correlation=float(rank.statistic),
+        rank_p=float(rank.pvalue),
+        slope_within_resolution=within[0],
+        slope_within_resolution_low=within[1],
+        slope_within_resolution_high=within[2],
+        shapes=shapes,
+        verdict=_verdict(slope, trend_p, float(rank.pvalue), lack_p, overruled),
+        n_layers=n,
+        level=level,
+    )
+
+
+def _no_law(n_layers: int, level: float) -> Law:
+    nan = float("nan")
+    numbers = dict.fromkeys(
+        name for name, kind in Law.__annotations__.items() if kind == "float" and name != "level"
+    )
+    return Law(
+        **dict.fromkeys(numbers, nan),  # type: ignore[arg-type]
+        covariance=((nan, nan), (nan, nan)),
+        shapes=dict.fromkeys(SHAPES, nan),
+        verdict="undecided",
+        n_layers=n_layers,
+        level=level,
+    )

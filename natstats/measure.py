@@ -1,0 +1,387 @@
+"""The main job: images through a network into a run. The only place that puts all stages together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from natstats._version import __version__
+from natstats.collector import Collector
+from natstats.depth import trace_calls, undisturbed
+from natstats.errors import NatstatsError
+from natstats.fits import FitOptions
+from natstats.images import Batch, Framing, ImageFolder, ImageSet, batches, open_images
+from natstats.models import Network, Preprocessing, load_network
+from natstats.records import Layer, LayerSpectrum
+from natstats.run import Run
+from natstats.spectra import SpectrumAccumulator
+
+__all__ = ["Progress", "measure", "measure_images"]
+
+Progress = Callable[[int, int], None]
+"""Called after each batch with the images done and the images in all."""
+
+Source = str | Path | np.ndarray[Any, Any] | Tensor | ImageSet
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey (ITU-R BT.601), applied to the pixel values as stored."""
+
+
+class _InputSpectra:
+    """Layer 0: the images before they are normalised, in grey and as the mean over channels."""
+
+    def __init__(self, edges: str, n_groups: int) -> None:
+        self._edges = edges
+        self._n_groups = n_groups
+        self._accumulators: dict[str, SpectrumAccumulator] = {}
+        self._channels: dict[str, int] = {}
+
+    def update(self, images: Tensor, index: Tensor) -> None:
+        variants = {"input": images}
+        if images.shape[1] == 3:
+            weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
+            variants = {
+                "input.grey": (images * weights).sum(1, keepdim=True),
+                "input.colour": images,
+            }
+        for name, maps in variants.items():
+            if name not in self._accumulators:
+                self._accumulators[name] = SpectrumAccumulator(
+                    maps.shape[2], maps.shape[3], self._edges, self._n_groups, maps.device
+                )
+                self._channels[name] = maps.shape[1]
+            self._accumulators[name].update(maps, index)
+
+    def compute(self) -> list[LayerSpectrum]:
+        return [
+            LayerSpectrum(
+                Layer(
+                    name=name,
+                    call=0,
+                    kind="input",
+                    depth=0,
+                    channels=self._channels[name],
+                    height=accumulator.height,
+                    width=accumulator.width,
+                    stride=1.0,
+                ),
+                accumulator.compute(),
+            )
+            for name, accumulator in self._accumulators.items()
+        ]
+
+
+def measure(
+    model: nn.Module | Network | str,
+    images: Source,
+    *,
+    weights: str = "default",
+    checkpoint: str | Path | None = None,
+    layers: str | Sequence[str] = "conv",
+    edges: str = "sine",
+    n_groups: int = 128,
+    fit: FitOptions | None = None,
+    device: torch.device | str | None = None,
+    batch_size: int = 16,
+    workers: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    amp: bool = False,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Measure the exponents of a network's layers on images, and fit the law.
+
+    Args:
+        model: a module, a :class:`natstats.models.Network`, or the name of one (see
+            :func:`natstats.models.load_network`, which also takes `weights` and `checkpoint`).
+            A bare module is given photographs at 224 pixels with the normalisation of ImageNet;
+            pass a ``Network`` for another one.
+        images: a folder of photographs, a ``.npy`` file, or an array or tensor (N, C, H, W), which
+            is given to the model as it is.
+        weights: for a named model.
+        checkpoint: for a named model.
+        layers: which layers, see :func:`natstats.activations.select_modules`.
+        edges: edge treatment, see :mod:`natstats.edges`.
+        n_groups: groups of images, the unit of resampling.
+        fit: how to fit.
+        device: where to run; by default where the module is, or for a named model CUDA if there is
+            any, else the CPU.
+        batch_size: images per forward pass; the result does not depend on it.
+        workers: processes that read images; by default none on the CPU, else one per processor.
+        limit: at most this many images, a random sample.
+        seed: of the sample, of the numbering of images, and of random weights.
+        size: side of the images, pixels, in place of the network's own.
+        amp: run the model in mixed precision; spectra stay in float32.
+        strict: raise at the first image that cannot be read, where it would be left out.
+        progress: called after each batch.
+
+    Returns:
+        The run, with a row for every layer.
+
+    Raises:
+        UsageError: an argument is out of range.
+        NatstatsError: the weights do not fit, no image can be read, or the model fails.
+    """
+    options = fit or FitOptions()
+    network = _as_network(model, weights, checkpoint, size, seed, device)
+    place = _device_of(network.model)
+    source = open_images(images, network.preprocessing.framing, limit, seed)
+    if workers is None:
+        workers = 0 if place.type == "cpu" else min(8, os.cpu_count() or 1)
+    is_photographs = isinstance(source, ImageFolder)
+    inputs = _InputSpectra(edges, n_groups)
+    unreadable: list[str] = []
+    collector: Collector | None = None
+    started = time.perf_counter()
+    with undisturbed(network.model), torch.inference_mode():
+        for batch in _read(source, batch_size, workers, place, strict, unreadable, progress):
+            prepared = batch.images
+            if is_photographs:
+                prepared = network.preprocessing.normalize(prepared)
+            with _forward_errors(prepared):
+                if collector is None:
+                    with _autocast(place, amp):
+                        trace = trace_calls(network.model, (prepared[:1],))
+                    collector = Collector(
+                        network.model, layers, edges=edges, n_groups=n_groups, trace=trace
+                    )
+                collector.number_images(batch.index)
+                with collector, _autocast(place, amp):
+                    network.model(prepared)
+            inputs.update(batch.images, batch.index)
+    if collector is None:
+        raise NatstatsError(f"images: expected a readable image; all {len(source)} are unreadable")
+    seconds = time.perf_counter() - started
+    warnings = list(network.notes)
+    if not collector.trace.followed:
+        warnings.append("depth counts weight layers in the order of execution: no path was traced")
+    if is_photographs and isinstance(model, nn.Module):
+        warnings.append("the photographs were normalised as for ImageNet, for want of a word on it")
+    spectra = [*inputs.compute(), *collector.compute()]
+    n_images = spectra[0].spectrum.n_images
+    info = {
+        "name": network.name,
+        **_circumstances(place),
+        "model": {
+            "name": network.name,
+            "weights": network.weights,
+            "trained": network.trained,
+            "digest": network.digest(),
+        },
+        "images": _image_facts(source, n_images, unreadable),
+        "options": {
+            "layers": layers if isinstance(layers, str) else list(layers),
+            "edges": edges,
+            "n_groups": n_groups,
+            "batch_size": batch_size,
+            "workers": workers,
+            "limit": limit,
+            "seed": seed,
+            "size": size,
+            "amp": amp,
+            "normalisation": {
+                "mean": list(network.preprocessing.mean),
+                "std": list(network.preprocessing.std),
+            }
+            if is_photographs
+            else None,
+        },
+        "warnings": warnings,
+        "timing": {"seconds": round(seconds, 3), "images_per_second": round(n_images / seconds, 3)},
+    }
+    return Run(spectra, collector.skipped, info, options)
+
+
+def measure_images(
+    images: Source,
+    *,
+    edges: str = "sine",
+    n_groups: int = 128,
+    fit: FitOptions | None = None,
+    batch_size: int = 16,
+    workers: int = 0,
+    limit: int | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Measure the images themselves: layer 0 alone.
+
+    Photographs are cut to their central square without scaling, the largest that fits all of them
+    up to 512 pixels; with `size` they are scaled to it first, which changes their spectrum.
+
+    Args:
+        images: a folder of photographs, a ``.npy`` file, an array or a tensor (N, C, H, W).
+        edges: see :func:`measure`, as for all that follow.
+        n_groups: groups of images.
+        fit: how to fit.
+        batch_size: images at a time.
+        workers: processes that read images.
+        limit: at most this many images.
+        seed: of the sample and the numbering.
+        size: side, pixels.
+        strict: raise at the first image that cannot be read.
+        progress: called after each batch.
+
+    Raises:
+        UsageError: an argument is out of range.
+        NatstatsError: no image can be read.
+
+    >>> from natstats import power_law_fields
+    >>> fields = power_law_fields(64, 32, 32, alpha=2.0, seed=0)[:, None]
+    >>> run = measure_images(fields)
+    >>> bool(abs(run.layers.exponent[0] - 2.0) < 0.1)
+    True
+    """
+    framing = None if size is None else Framing(size, size, "bicubic")
+    source = open_images(images, framing, limit, seed)
+    inputs = _InputSpectra(edges, n_groups)
+    unreadable: list[str] = []
+    device = torch.device("cpu")
+    started = time.perf_counter()
+    for batch in _read(source, batch_size, workers, device, strict, unreadable, progress):
+        inputs.update(batch.images, batch.index)
+    spectra = inputs.compute()
+    if not spectra:
+        raise NatstatsError(f"images: expected a readable image; all {len(source)} are unreadable")
+    seconds = time.perf_counter() - started
+    n_images = spectra[0].spectrum.n_images
+    info = {
+        "name": Path(source.description).name,
+        **_circumstances(device),
+        "model": None,
+        "images": _image_facts(source, n_images, unreadable),
+        "options": {
+            "edges": edges,
+            "n_groups": n_groups,
+            "batch_size": batch_size,
+            "workers": workers,
+            "limit": limit,
+            "seed": seed,
+            "size": size,
+        },
+        "warnings": [],
+        "timing": {"seconds": round(seconds, 3), "images_per_second": round(n_images / seconds, 3)},
+    }
+    return Run(spectra, (), info, fit or FitOptions())
+
+
+def _as_network(
+    model: nn.Module | Network | str,
+    weights: str,
+    checkpoint: str | Path | None,
+    size: int | None,
+    seed: int,
+    device: torch.device | str | None,
+) -> Network:
+    if isinstance(model, Network):
+        return model
+    if isinstance(model, str):
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return load_network(
+            model, weights=weights, checkpoint=checkpoint, size=size, seed=seed, device=device
+        )
+    if device is not None:
+        model = model.to(device)
+    preprocessing = Preprocessing()
+    if size is not None:
+        preprocessing = Preprocessing(Framing(size, round(size * 256 / 224)))
+    return Network(model, type(model).__name__, "as given", preprocessing=preprocessing)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _read(
+    source: ImageSet,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    strict: bool,
+    unreadable: list[str],
+    progress: Progress | None,
+) -> Iterator[Batch]:
+    """Batches that hold at least one image; names of the unreadable ones go into `unreadable`."""
+    done = 0
+    for batch in batches(source, batch_size, workers, device):
+        for number, reason in batch.unreadable:
+            unreadable.append(f"{source.label(number)}: {reason}")
+            if strict:
+                raise NatstatsError(f"images: expected readable images only; {unreadable[-1]}")
+        done += len(batch.index) + len(batch.unreadable)
+        if len(batch.index):
+            yield batch
+        if progress is not None:
+            progress(done, len(source))
+
+
+def _autocast(device: torch.device, enabled: bool) -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast(device.type) if enabled else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _forward_errors(images: Tensor) -> Iterator[None]:
+    shape = " x ".join(str(side) for side in images.shape)
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise NatstatsError(
+            f"batch_size: a batch of {shape} does not fit into the device's memory; "
+            "take a smaller --batch-size"
+        ) from error
+    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
+        if isinstance(error, NatstatsError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise NatstatsError(
+            f"model: expected to take images of shape {shape}; the forward pass failed: {reason}"
+        ) from error
+
+
+def _circumstances(device: torch.device) -> dict[str, Any]:
+    import torchvision
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {
+            "natstats": __version__,
+            "torch": str(torch.__version__),
+            "torchvision": str(torchvision.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()},
+    }
+
+
+def _image_facts(source: ImageSet, n_images: int, unreadable: list[str]) -> dict[str, Any]:
+    framing = source.framing if isinstance(source, ImageFolder) else None
+    return {
+        "source": source.description,
+        "n_images": n_images,
+        "digest": source.digest(),
+        "size": None if framing is None else framing.size,
+        "resize": None if framing is None else framing.resize,
+        "interpolation": None
+        if framing is None or framing.resize is None
+        else framing.interpolation,
+        "n_unreadable": len(unreadable),
+        "unreadable": unreadable[:1000],
+    }

@@ -1,0 +1,165 @@
+"""A run: what one measurement produced, fitted, ready to be read, drawn, refitted and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from natstats import store
+from natstats.errors import UsageError
+from natstats.fits import FitOptions, Fits, fit_layers
+from natstats.law import Law, fit_law
+from natstats.records import LayerSpectrum, SkippedLayer
+from natstats.tables import layers_frame, skipped_frame
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Run"]
+
+
+class Run:
+    """The spectra of the layers of one network, their exponents and the law.
+
+    Args:
+        spectra: of every layer, the input images first.
+        skipped: layers that were selected and not measured.
+        info: facts about the measurement: model, images, options, versions, timing.
+        options: how to fit.
+
+    >>> import numpy as np, torch, natstats
+    >>> fields = natstats.power_law_fields(32, 32, 32, alpha=2.0, seed=0)
+    >>> model = torch.nn.Conv2d(1, 1, 1)
+    >>> run = natstats.measure(model, np.float32(fields[:, None]))
+    >>> bool(abs(run.layers.exponent.iloc[-1] - 2.0) < 0.15)
+    True
+    """
+
+    def __init__(
+        self,
+        spectra: Sequence[LayerSpectrum],
+        skipped: Sequence[SkippedLayer] = (),
+        info: dict[str, Any] | None = None,
+        options: FitOptions | None = None,
+    ) -> None:
+        self.spectra = list(spectra)
+        self.skipped_layers = list(skipped)
+        self.info = dict(info or {})
+        self.options = options or FitOptions()
+
+    @cached_property
+    def fits(self) -> Fits:
+        """The fit of every layer."""
+        return fit_layers(self.spectra, self.options)
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """One row per layer, see :func:`natstats.tables.layers_frame`."""
+        return layers_frame(self.spectra, self.fits)
+
+    @property
+    def skipped(self) -> pd.DataFrame:
+        """One row per layer that was selected and not measured, with the reason."""
+        return skipped_frame(self.skipped_layers)
+
+    @cached_property
+    def law(self) -> Law:
+        """The relation of exponent to depth over all layers but the input images."""
+        chosen = [i for i, m in enumerate(self.spectra) if m.layer.kind != "input"]
+        layers = [self.spectra[i].layer for i in chosen]
+        return fit_law(
+            [layer.depth for layer in layers],
+            self.fits.exponents[chosen],
+            self.fits.covariance[chosen][:, chosen],
+            [f"{layer.height}x{layer.width}" for layer in layers],
+            self.options.level,
+        )
+
+    @property
+    def name(self) -> str:
+        """What the run is called in plots: the model's name, or where the images come from."""
+        return str(self.info.get("name", "run"))
+
+    def refit(
+        self,
+        *,
+        band: tuple[float, float] | None = None,
+        estimator: str | None = None,
+        level: float | None = None,
+    ) -> Run:
+        """Fit the same spectra in another way; what is left out stays as it was.
+
+        Raises:
+            UsageError: see :class:`natstats.fits.FitOptions`.
+        """
+        old = self.options
+        options = FitOptions(
+            old.band if band is None else band,
+            old.estimator if estimator is None else estimator,
+            old.level if level is None else level,
+        )
+        return Run(self.spectra, self.skipped_layers, self.info, options)
+
+    def save(self, path: str | Path, *, overwrite: bool = False, report: bool = True) -> Path:
+        """Write the run directory, whole or not at all, and return its path.
+
+        Raises:
+            UsageError: something is at `path`, and it is not a run or `overwrite` is not set.
+            NatstatsError: it cannot be written.
+        """
+        path = Path(path)
+        with store.write_directory(path, overwrite) as folder:
+            options = {
+                "band": list(self.options.band),
+                "estimator": self.options.estimator,
+                "level": self.options.level,
+            }
+            store.write_run(
+                folder, {**self.info, "fit": options}, self.spectra, self.skipped_layers
+            )
+            self.layers.to_csv(folder / "layers.csv", index=False)
+            self.skipped.to_csv(folder / "skipped.csv", index=False)
+            (folder / "law.json").write_text(store.to_json(self.law.to_dict()), encoding="utf-8")
+            if report:
+                from natstats.plots.page import write_report
+
+                write_report(folder, self)
+        return path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Read a run directory.
+
+        Raises:
+            UsageError: `path` is not a run.
+            NatstatsError: the run is damaged or of a newer format.
+        """
+        info, spectra, skipped = store.read_run(Path(path).expanduser())
+        fit = info.pop("fit", {})
+        try:
+            options = FitOptions(tuple(fit["band"]), fit["estimator"], fit["level"])
+        except (KeyError, TypeError, UsageError):
+            options = FitOptions()
+        return cls(spectra, skipped, info, options)
+
+    def plot_law(self, ax: Axes | None = None) -> Axes:
+        """Draw exponent against depth with the law, see :func:`natstats.plots.law.plot_law`."""
+        from natstats.plots.law import plot_law
+
+        return plot_law(self.layers, self.law, ax=ax)
+
+    def plot_spectra(self, ax: Axes | None = None) -> Axes:
+        """Draw the spectra with their fits, see :func:`natstats.plots.spectra.plot_spectra`."""
+        from natstats.plots.spectra import plot_spectra
+
+        return plot_spectra(self.spectra, self.fits, ax=ax)
+
+    def plot_images(self, ax: Axes | None = None) -> Axes:
+        """Draw the spread between images, see :func:`natstats.plots.spread.plot_spread`."""
+        from natstats.plots.spread import plot_spread
+
+        return plot_spread(self.spectra, self.fits, ax=ax)

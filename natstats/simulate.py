@@ -1,0 +1,54 @@
+"""Fields with a known exponent: for tests, calibration and documentation."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from natstats import checks
+from natstats.radial import radius_grid
+
+__all__ = ["power_law_fields"]
+
+
+def power_law_fields(
+    n: int, height: int, width: int, alpha: float, *, outer_scale: int = 4, seed: int = 0
+) -> NDArray[np.float64]:
+    """Cut `n` crops from Gaussian random fields with power f^-alpha.
+
+    Each crop is cut from a field of its own on a torus `outer_scale` times as long, so the crops
+    are independent, not periodic, and hold wavelengths longer than themselves, as photographs do.
+
+    Args:
+        n: number of crops.
+        height: H, pixels.
+        width: W, pixels.
+        alpha: exponent of the power (not the amplitude).
+        outer_scale: longest wavelength in units of the crop's longer side.
+        seed: of the generator.
+
+    Returns:
+        (n, H, W); the density of the field is f^-alpha exactly.
+
+    Raises:
+        UsageError: a count or size below 1.
+
+    >>> power_law_fields(3, 8, 8, alpha=2.0).shape
+    (3, 8, 8)
+    """
+    checks.positive_int("n", n)
+    checks.positive_int("outer_scale", outer_scale)
+    checks.positive_int("height", height)
+    checks.positive_int("width", width)
+    generator = np.random.default_rng(seed)
+    side = scipy.fft.next_fast_len(outer_scale * max(height, width), real=True)
+    radius = radius_grid(side, side)[:, : side // 2 + 1]
+    radius[0, 0] = 1.0
+    amplitude = radius ** (-alpha / 2)
+    amplitude[0, 0] = 0.0
+    fields = np.empty((n, height, width))
+    for row in fields:
+        noise = scipy.fft.rfft2(generator.standard_normal((side, side)))
+        row[:] = scipy.fft.irfft2(noise * amplitude, s=(side, side))[:height, :width]
+    return fields

@@ -1,0 +1,267 @@
+"""Power spectra of maps: the differentiable functions, and the accumulator that streams them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from natstats import checks
+from natstats.edges import EDGES
+from natstats.errors import UsageError
+from natstats.radial import MINIMUM_SIDE, rings
+from natstats.records import Spectrum
+from natstats.transforms import ring_transform
+
+__all__ = ["KEPT_IMAGES", "SpectrumAccumulator", "power_spectrum", "ring_frequencies"]
+
+KEPT_IMAGES = 1024
+"""Images whose own spectra are kept beside the sums: enough for their spread, and a constant."""
+
+
+def _checked(maps: Any) -> Tensor:
+    if not isinstance(maps, Tensor):
+        raise UsageError(f"maps: expected a torch.Tensor; got {type(maps).__name__}")
+    if maps.ndim != 4:
+        raise UsageError(f"maps: expected shape (N, C, H, W); got {tuple(maps.shape)}")
+    if not maps.is_floating_point():
+        raise UsageError(f"maps: expected a floating dtype; got {maps.dtype}")
+    if maps.shape[1] == 0:
+        raise UsageError(f"maps: expected at least one channel; got shape {tuple(maps.shape)}")
+    checks.spatial_shape("maps", maps.shape[2], maps.shape[3], MINIMUM_SIDE)
+    return maps
+
+
+def power_spectrum(maps: Tensor, edges: str = "sine") -> Tensor:
+    """Ring-averaged power of each image's maps, averaged over channels. Differentiable.
+
+    Power is a density, in squared units of the map per (cycle/pixel)^2: with ``edges="none"`` its
+    mean over the whole plane is the variance (see :mod:`natstats.transforms` for the formula).
+
+    Args:
+        maps: (N, C, H, W), floating, H and W at least 5. Half precision is cast to float32.
+        edges: ``sine``, ``hann``, ``none`` or ``periodic``, see :mod:`natstats.edges`.
+
+    Returns:
+        (N, n_rings), float32, at the frequencies of :func:`ring_frequencies`.
+
+    Raises:
+        UsageError: `maps` is not such a tensor, or `edges` is unknown.
+
+    >>> maps = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    >>> power_spectrum(maps).shape
+    torch.Size([2, 8])
+    """
+    maps = _checked(maps)
+    checks.one_of("edges", edges, EDGES)
+    power, _ = ring_transform(maps.shape[2], maps.shape[3], edges, maps.device)(maps)
+    return power
+
+
+def ring_frequencies(height: int, width: int) -> Tensor:
+    """Frequencies of the rings of an (H, W) map, cycles/pixel, (n_rings,), float64.
+
+    >>> ring_frequencies(5, 5)
+    tensor([0.2414, 0.4236], dtype=torch.float64)
+    """
+    return torch.tensor(rings(height, width).frequency)
+
+
+class SpectrumAccumulator:
+    """Sums ring power over images, in groups, in constant memory.
+
+    Image i belongs to group i mod G. The sums of the groups are all that a fit with an interval
+    needs: they do not depend on how the images were batched or ordered, and two accumulators add.
+    The spectra of the images with an index below :data:`KEPT_IMAGES` are kept as well, for the
+    spread between images.
+
+    Args:
+        height: H of the maps, pixels.
+        width: W of the maps, pixels.
+        edges: edge treatment, see :mod:`natstats.edges`.
+        n_groups: G.
+        device: where the sums live; float64, or float32 where the device has no float64.
+
+    Raises:
+        UsageError: an argument is out of range.
+
+    >>> accumulator = SpectrumAccumulator(16, 16, n_groups=4)
+    >>> accumulator.update(torch.randn(10, 3, 16, 16))
+    >>> accumulator.compute().n_images
+    10
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        edges: str = "sine",
+        n_groups: int = 128,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.height, self.width = checks.spatial_shape("map size", height, width, MINIMUM_SIDE)
+        self.edges = checks.one_of("edges", edges, EDGES)
+        self.n_groups = checks.positive_int("n_groups", n_groups)
+        self.device = torch.device(device)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that was added."""
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        n_rings = rings(self.height, self.width).n_rings
+        zeros = {"dtype": dtype, "device": self.device}
+        with torch.inference_mode(False):
+            self.power = torch.zeros(self.n_groups, n_rings, **zeros)
+            self.count = torch.zeros(self.n_groups, **zeros)
+            self.offset = torch.zeros(self.n_groups, **zeros)
+            self.n_nonfinite = torch.zeros((), **zeros)
+            # NaN where no image has come yet, or where one was not finite.
+            self.image_power = torch.zeros(0, n_rings, device=self.device)
+        self._next_index = 0
+
+    @torch.no_grad()
+    def update(self, maps: Tensor, index: Tensor | None = None) -> None:
+        """Add a batch of maps.
+
+        An image with a non-finite spectrum is left out of the sums and counted.
+
+        Args:
+            maps: (N, C, H, W), floating, on the accumulator's device.
+            index: (N,) whole numbers, the place of each image in the data; by default the images
+                go on from the last call.
+
+        Raises:
+            UsageError: wrong type or shape.
+        """
+        maps = _checked(maps)
+        if maps.shape[2:] != (self.height, self.width):
+            raise UsageError(
+                f"maps: expected {self.height} x {self.width} pixels; "
+                f"got {maps.shape[2]} x {maps.shape[3]}"
+            )
+        if index is None:
+            index = torch.arange(self._next_index, self._next_index + len(maps))
+        elif index.shape != (len(maps),) or index.is_floating_point():
+            raise UsageError(
+                f"index: expected {len(maps)} whole numbers; got {index.dtype} of shape "
+                f"{tuple(index.shape)}"
+            )
+        if len(maps) == 0:
+            return
+        top = int(index.max()) + 1
+        self._next_index = max(self._next_index, top)
+        with torch.inference_mode(False):
+            transform = ring_transform(self.height, self.width, self.edges, self.device)
+            power, offset = transform(maps.detach())
+            self._add(power, offset, index.to(self.device), index.cpu(), top)
+
+    def _add(self, power: Tensor, offset: Tensor, index: Tensor, host: Tensor, top: int) -> None:
+        finite = torch.isfinite(power).all(1)
+        # where, not multiplication: 0 * nan is nan.
+        power = torch.where(finite[:, None], power, 0.0)
+        offset = torch.where(finite, offset, 0.0)
+        group = index % self.n_groups
+        dtype = self.power.dtype
+        self.power.index_add_(0, group, power.to(dtype))
+        self.offset.index_add_(0, group, offset.to(dtype))
+        self.count.index_add_(0, group, finite.to(dtype))
+        self.n_nonfinite += (~finite).sum()
+        self._grow(min(top, KEPT_IMAGES))
+        kept = host < KEPT_IMAGES
+        if bool(kept.any()):
+            rows = torch.where(finite[:, None], power, torch.nan)
+            kept = kept.to(self.device)
+            self.image_power[index[kept]] = rows[kept]
+
+    def _grow(self, n_images: int) -> None:
+        missing = n_images - len(self.image_power)
+        if missing > 0:
+            self.image_power = torch.nn.functional.pad(
+                self.image_power, (0, 0, 0, missing), value=torch.nan
+            )
+
+    def merge(self, other: SpectrumAccumulator) -> SpectrumAccumulator:
+        """Add what `other` holds to this one, and return this one. `other` is left as it is.
+
+        Raises:
+            UsageError: map size, edges or number of groups differ.
+        """
+        for name in ("height", "width", "edges", "n_groups"):
+            if getattr(self, name) != getattr(other, name):
+                raise UsageError(
+                    f"other: expected an accumulator with {name} {getattr(self, name)}; "
+                    f"got {getattr(other, name)}"
+                )
+        with torch.no_grad():
+            for name in ("power", "count", "offset", "n_nonfinite"):
+                getattr(self, name).add_(getattr(other, name).to(self.device))
+            self._grow(len(other.image_power))
+            theirs = other.image_power.to(self.device)
+            mine = self.image_power[: len(theirs)]
+            self.image_power[: len(theirs)] = torch.where(torch.isnan(mine), theirs, mine)
+        self._next_index = max(self._next_index, other._next_index)
+        return self
+
+    def to(self, device: torch.device | str) -> SpectrumAccumulator:
+        """Move the sums to `device`, and return this accumulator."""
+        self.device = torch.device(device)
+        for name in ("power", "count", "offset", "n_nonfinite", "image_power"):
+            setattr(self, name, getattr(self, name).to(self.device))
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on later, as a copy: tensors and plain values."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "edges": self.edges,
+            "n_groups": self.n_groups,
+            "next_index": self._next_index,
+            "power": self.power.clone(),
+            "count": self.count.clone(),
+            "offset": self.offset.clone(),
+            "n_nonfinite": self.n_nonfinite.clone(),
+            "image_power": self.image_power.clone(),
+        }
+
+    @classmethod
+    def from_state_dict(
+        cls, state: dict[str, Any], device: torch.device | str = "cpu"
+    ) -> SpectrumAccumulator:
+        """Make an accumulator that goes on where :meth:`state_dict` was taken.
+
+        Raises:
+            UsageError: a key is missing or a tensor has the wrong shape.
+        """
+        try:
+            fresh = cls(state["height"], state["width"], state["edges"], state["n_groups"], device)
+            fresh._next_index = int(state["next_index"])
+            for name in ("power", "count", "offset", "n_nonfinite", "image_power"):
+                mine, theirs = getattr(fresh, name), cast("Tensor", state[name])
+                if name != "image_power" and mine.shape != theirs.shape:
+                    raise UsageError(
+                        f"state: expected {name} of shape {tuple(mine.shape)}; "
+                        f"got {tuple(theirs.shape)}"
+                    )
+                setattr(fresh, name, theirs.clone().to(fresh.device, mine.dtype))
+        except KeyError as missing:
+            raise UsageError(f"state: expected the key {missing}; it is not there") from None
+        return fresh
+
+    def compute(self) -> Spectrum:
+        """Return what was measured so far, as numpy arrays that no later update changes."""
+        ring = rings(self.height, self.width)
+        kept = self.image_power.cpu().numpy()
+        return Spectrum(
+            height=self.height,
+            width=self.width,
+            edges=self.edges,
+            frequency=ring.frequency,
+            power=self.power.cpu().numpy().astype(np.float64),
+            count=self.count.cpu().numpy().round().astype(np.int64),
+            offset=self.offset.cpu().numpy().astype(np.float64),
+            image_power=kept.astype(np.float32),
+            n_nonfinite=int(self.n_nonfinite),
+        )

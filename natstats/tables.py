@@ -1,0 +1,103 @@
+"""Results as tables: data frames to work with, text to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from natstats.fits import Fits
+from natstats.records import LayerSpectrum, SkippedLayer
+
+__all__ = ["layers_frame", "skipped_frame", "text_table"]
+
+
+def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFrame:
+    """One row per layer, in the order of execution, the input images first.
+
+    Columns: layer, call, kind, depth, channels, height, width, stride, n_images, n_rings, exponent,
+    exponent_low, exponent_high, exponent_octave, exponent_whittle, exponent_ols,
+    exponent_image_mean, exponent_image_sd, r2, curvature, curvature_p, flags.
+    """
+    rows = []
+    for measured, fit in zip(spectra, fits.layers, strict=True):
+        layer = measured.layer
+        rows.append(
+            {
+                "layer": layer.name,
+                "call": layer.call,
+                "kind": layer.kind,
+                "depth": layer.depth,
+                "channels": layer.channels,
+                "height": layer.height,
+                "width": layer.width,
+                "stride": layer.stride,
+                "n_images": fit.n_images,
+                "n_rings": fit.n_rings,
+                "exponent": fit.exponent,
+                "exponent_low": fit.low,
+                "exponent_high": fit.high,
+                **{f"exponent_{name}": value for name, value in fit.by_estimator.items()},
+                "exponent_image_mean": fit.image_mean,
+                "exponent_image_sd": fit.image_sd,
+                "r2": fit.r2,
+                "curvature": fit.curvature,
+                "curvature_p": fit.curvature_p,
+                "flags": "; ".join(fit.flags),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def skipped_frame(skipped: Sequence[SkippedLayer]) -> pd.DataFrame:
+    """One row per layer that was not measured: layer, kind, reason."""
+    rows = [(layer.name, layer.kind, layer.reason) for layer in skipped]
+    return pd.DataFrame(rows, columns=["layer", "kind", "reason"])
+
+
+def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
+    """The main columns as aligned text; from more than `rows` layers, evenly spaced ones.
+
+    >>> frame = pd.DataFrame({"layer": ["conv1"], "kind": ["conv"], "depth": [1], "height": [8],
+    ...     "width": [8], "exponent": [1.5], "exponent_low": [1.4], "exponent_high": [1.6],
+    ...     "r2": [0.99], "flags": [""]})
+    >>> print(text_table(frame))
+    layer  kind  depth   map  exponent      interval    R2  flags
+    conv1  conv      1  8x8      1.50  1.40 to 1.60  0.990
+    """
+    shown = layers
+    if rows is not None and len(layers) > rows:
+        shown = layers.iloc[np.unique(np.linspace(0, len(layers) - 1, rows).round().astype(int))]
+    cells = [
+        (
+            row.layer,
+            row.kind,
+            f"{row.depth}",
+            f"{row.height}x{row.width}",
+            _number(row.exponent, 2),
+            "-"
+            if np.isnan(row.exponent_low)
+            else f"{row.exponent_low:.2f} to {row.exponent_high:.2f}",
+            _number(row.r2, 3),
+            row.flags,
+        )
+        for row in shown.itertuples()
+    ]
+    header = ("layer", "kind", "depth", "map", "exponent", "interval", "R2", "flags")
+    widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
+    left = {0, 1, 7}
+    lines = [
+        "  ".join(
+            text.ljust(width) if i in left else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in [header, *cells]
+    ]
+    if len(shown) < len(layers):
+        lines.append(f"({len(layers) - len(shown)} of {len(layers)} layers not shown)")
+    return "\n".join(lines)
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if np.isnan(value) else f"{value:.{digits}f}"
