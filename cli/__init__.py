@@ -1,1 +1,1 @@
-"""cli"""
+"""The command line of natstats; installs as natstats_cli."""

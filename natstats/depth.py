@@ -95,11 +95,11 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-class _DepthMode(TorchDispatchMode):
+class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
     """Keeps the depth of the data in every storage, and which storages hold weights only."""
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self._depth: dict[int, int] = {}
         self._weights = {self._key(p) for p in [*model.parameters(), *model.buffers()]}
         for leaf in tree_leaves(inputs):

@@ -40,7 +40,7 @@ def axis_taper(n: int, edges: str) -> NDArray[np.float64]:
 
 
 def boundary_laplacian(height: int, width: int) -> NDArray[np.float64]:
-    """Transform of the discrete periodic Laplacian, (H, W) in FFT order, with 1 in place of 0 at DC.
+    """Transform of the discrete periodic Laplacian, (H, W) in FFT order, 1 in place of 0 at DC.
 
     The smooth component of Moisan (2011), "Periodic plus smooth image decomposition", JMIV 39,
     is the transform of the border jumps divided by this.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -182,12 +183,12 @@ class ExpectedSpectrum:
         return self._evaluate(chebyshev.chebder(self.coefficients) * scale, alpha)
 
     @staticmethod
-    def _evaluate(coefficients: Array, alpha: ArrayLike) -> Array:
+    def _evaluate(coefficients: NDArray[np.floating[Any]], alpha: ArrayLike) -> Array:
         low, high = EXPONENT_RANGE
         unit = (2 * np.clip(np.asarray(alpha, dtype=np.float64), low, high) - low - high) / (
             high - low
         )
-        return np.moveaxis(chebyshev.chebval(unit, coefficients), 0, -1)
+        return np.moveaxis(np.asarray(chebyshev.chebval(unit, coefficients), np.float64), 0, -1)
 
 
 @lru_cache(maxsize=128)

@@ -243,16 +243,18 @@ def native_size(folder: Path, largest: int = 512) -> int:
     Raises:
         UsageError: no photograph could be opened.
     """
-    sides = []
-    for path in image_paths(folder):
-        try:
-            with Image.open(path) as image:
-                sides.append(min(image.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue
+    sides = [side for side in map(_shorter_side, image_paths(folder)) if side is not None]
     if not sides:
         raise UsageError(f"images: expected readable images; got none below {str(folder)!r}")
     return min(largest, *sides)
+
+
+def _shorter_side(path: Path) -> int | None:
+    try:
+        with Image.open(path) as image:
+            return min(image.size)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def open_images(

@@ -12,7 +12,7 @@ How the authors of the paper fitted and tested their law is not known to us.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,9 @@ class Law:
         Raises:
             UsageError: a field is missing or unknown.
         """
-        plain = {key: np.nan if value is None else value for key, value in values.items()}
+        plain: dict[str, Any] = {
+            key: np.nan if value is None else value for key, value in values.items()
+        }
         try:
             plain["covariance"] = tuple(
                 tuple(np.nan if cell is None else cell for cell in row)
@@ -365,15 +367,14 @@ def fit_law(
 
 
 def _no_law(n_layers: int, level: float) -> Law:
-    nan = float("nan")
-    numbers = dict.fromkeys(
-        name for name, kind in Law.__annotations__.items() if kind == "float" and name != "level"
-    )
-    return Law(
-        **dict.fromkeys(numbers, nan),  # type: ignore[arg-type]
-        covariance=((nan, nan), (nan, nan)),
-        shapes=dict.fromkeys(SHAPES, nan),
-        verdict="undecided",
-        n_layers=n_layers,
-        level=level,
+    numbers: dict[str, Any] = {field.name: None for field in fields(Law)}
+    return Law.from_dict(
+        numbers
+        | {
+            "covariance": ((None, None), (None, None)),
+            "shapes": dict.fromkeys(SHAPES),
+            "verdict": "undecided",
+            "n_layers": n_layers,
+            "level": level,
+        }
     )

@@ -1,4 +1,4 @@
-"""The main job: images through a network into a run. The only place that puts all stages together."""
+"""The main job: images through a network into a run. Here, and only here, all stages meet."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Preprocessing:
         std: that each channel is divided by then.
     """
 
-    framing: Framing = Framing(224, 256)
+    framing: Framing = field(default_factory=lambda: Framing(224, 256))
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
@@ -61,8 +61,8 @@ class Network:
     name: str
     weights: str
     trained: bool = True
-    preprocessing: Preprocessing = Preprocessing()
-    notes: tuple[str, ...] = field(default=())
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    notes: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 over names, shapes and bytes of all parameters and buffers, 16 hex digits."""
@@ -70,7 +70,8 @@ class Network:
         for name, tensor in self.model.state_dict().items():
             if isinstance(tensor, Tensor):
                 sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-                sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                sha.update(flat.view(torch.uint8).numpy().data)
         return sha.hexdigest()[:16]
 
 
@@ -224,7 +225,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise NatstatsError(
-            f"checkpoint: expected a .pth, .pt or .safetensors file; {path} cannot be read: {reason}"
+            f"checkpoint: expected a .pth, .pt or .safetensors file; "
+            f"{path} cannot be read: {reason}"
         ) from None
     for key in _NESTED:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):

@@ -68,7 +68,7 @@ class Rings:
         sums = np.stack(
             [np.bincount(index[inside], row[inside], minlength=self.n_rings) for row in flat]
         )
-        return (sums / self.n_members).reshape(*np.shape(plane)[:-2], self.n_rings)
+        return np.asarray((sums / self.n_members).reshape(*np.shape(plane)[:-2], self.n_rings))
 
 
 def radius_grid(height: int, width: int) -> NDArray[np.float64]:

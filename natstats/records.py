@@ -19,7 +19,7 @@ class Layer:
     Attributes:
         name: dotted module name, with ``:1`` for its second call, ``:2`` for its third, ...
         call: 0 for the first call.
-        kind: ``input``, ``conv``, ``depthwise``, ``pointwise``, ``act``, ``norm`` or the class name.
+        kind: ``input``, ``conv``, ``depthwise``, ``pointwise``, ``act``, ``norm`` or a class name.
         depth: weight layers on the longest path from the input to here; 0 for the input.
         channels: number of maps.
         height: H of the maps, pixels.

@@ -111,12 +111,11 @@ class SpectrumAccumulator:
         """Forget everything that was added."""
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         n_rings = rings(self.height, self.width).n_rings
-        zeros = {"dtype": dtype, "device": self.device}
         with torch.inference_mode(False):
-            self.power = torch.zeros(self.n_groups, n_rings, **zeros)
-            self.count = torch.zeros(self.n_groups, **zeros)
-            self.offset = torch.zeros(self.n_groups, **zeros)
-            self.n_nonfinite = torch.zeros((), **zeros)
+            self.power = torch.zeros(self.n_groups, n_rings, dtype=dtype, device=self.device)
+            self.count = torch.zeros(self.n_groups, dtype=dtype, device=self.device)
+            self.offset = torch.zeros_like(self.count)
+            self.n_nonfinite = torch.zeros((), dtype=dtype, device=self.device)
             # NaN where no image has come yet, or where one was not finite.
             self.image_power = torch.zeros(0, n_rings, device=self.device)
         self._next_index = 0

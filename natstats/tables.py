@@ -71,18 +71,18 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
         shown = layers.iloc[np.unique(np.linspace(0, len(layers) - 1, rows).round().astype(int))]
     cells = [
         (
-            row.layer,
-            row.kind,
-            f"{row.depth}",
-            f"{row.height}x{row.width}",
-            _number(row.exponent, 2),
+            str(row["layer"]),
+            str(row["kind"]),
+            f"{row['depth']}",
+            f"{row['height']}x{row['width']}",
+            _number(row["exponent"], 2),
             "-"
-            if np.isnan(row.exponent_low)
-            else f"{row.exponent_low:.2f} to {row.exponent_high:.2f}",
-            _number(row.r2, 3),
-            row.flags,
+            if np.isnan(row["exponent_low"])
+            else f"{row['exponent_low']:.2f} to {row['exponent_high']:.2f}",
+            _number(row["r2"], 3),
+            row["flags"],
         )
-        for row in shown.itertuples()
+        for row in shown.to_dict("records")
     ]
     header = ("layer", "kind", "depth", "map", "exponent", "interval", "R2", "flags")
     widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]

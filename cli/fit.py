@@ -1,0 +1,43 @@
+"""``natstats fit``: fit a run in another way, without images or network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import options, output
+
+
+@click.command("fit")
+@click.argument("run", type=options.FOLDER)
+@options.fit_options
+@click.option("--out", type=options.FOLDER, help="The new run.  [default: RUN-fit, beside RUN]")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace the run at --out, which may be RUN itself."
+)
+@options.debug_option
+def command(
+    run: Path,
+    band: tuple[float, float] | None,
+    estimator: str | None,
+    level: float | None,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Fit the spectra of RUN again, with another band, estimator or level, into a new run.
+
+    What is not given stays as it was in RUN, which is left as it is.
+    """
+    from natstats import store
+    from natstats.run import Run
+
+    if out is None:
+        folder = run.resolve()
+        path = store.free_path(folder.with_name(f"{folder.name}-fit"))
+    else:
+        store.check_target(out, overwrite)
+        path = out
+    refitted = Run.open(run).refit(band=band, estimator=estimator, level=level)
+    refitted.info["refit"] = output.command_line()
+    output.finish(refitted, path, overwrite=overwrite)

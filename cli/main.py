@@ -1,0 +1,105 @@
+"""The command group: finds subcommands without importing them all, and turns errors into words."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from typing import Any
+
+import click
+
+from natstats._version import __version__
+from natstats.errors import NatstatsError
+
+__all__ = ["main", "natstats"]
+
+COMMANDS = ("measure", "fit", "plot", "images", "demo")
+
+
+class _Failure(click.ClickException):
+    """An error that is shown as one sentence, with the exit code that it carries."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are files of this folder, imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the subcommands in the order of their use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the file of a subcommand and return its command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f".{cmd_name}", __package__)
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like click's, but an unknown command names the near ones."""
+        from natstats import checks
+
+        if args and not args[0].startswith("-"):
+            checks.one_of("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand; an error becomes a sentence and an exit code unless --debug is on."""
+        # A run is written whole or not at all: a polite kill cleans up as Ctrl-C does.
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            return super().invoke(ctx)
+        except NatstatsError as error:
+            if _debug(ctx):
+                raise
+            raise _Failure(str(error), error.exit_code) from error
+        except KeyboardInterrupt:
+            if _debug(ctx):
+                raise
+            raise _Failure("interrupted; nothing was written", 130) from None
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if _debug(ctx):
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise _Failure(
+                f"unexpected {type(error).__name__}: {reason} (this is a defect of natstats; "
+                "--debug shows where)",
+                1,
+            ) from error
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _debug(ctx: click.Context) -> bool:
+    return bool(ctx.find_root().meta.get("natstats.debug"))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="natstats")
+def natstats() -> None:
+    r"""Measure the power spectra of network activations and test the depth law.
+
+    The power of natural images falls as 1 / f^alpha. natstats measures alpha, with an interval,
+    for every layer of a network, and tests whether it grows linearly with depth.
+
+    \b
+    natstats demo                               everything, on what ships in the package
+    natstats measure resnet50 --images ~/photos a network on photographs
+    """
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    natstats(prog_name="natstats")

@@ -1,0 +1,78 @@
+"""``natstats measure``: a network on photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options, output
+
+
+@click.command("measure")
+@click.argument("model")
+@click.option(
+    "--images", required=True, type=options.FOLDER, help="Folder of images, or .npy file."
+)
+@click.option(
+    "--checkpoint", type=options.FOLDER, help="Weights: a .pth, .pt or .safetensors file."
+)
+@click.option(
+    "--weights",
+    default="default",
+    show_default=True,
+    help="Published weights by name, or none for the untrained network.",
+)
+@click.option(
+    "--layers",
+    multiple=True,
+    default=("conv",),
+    show_default=True,
+    help="conv, act, block, stage, or name patterns; repeat it or separate by commas.",
+)
+@click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: cuda if there is one]")
+@click.option(
+    "--amp", is_flag=True, help="Run the network in mixed precision; spectra stay float32."
+)
+@options.image_options
+@options.fit_options
+@options.output_options
+def command(
+    model: str,
+    images: Path,
+    checkpoint: Path | None,
+    weights: str,
+    layers: tuple[str, ...],
+    out: Path | None,
+    overwrite: bool,
+    groups: int,
+    band: tuple[float, float] | None,
+    estimator: str | None,
+    level: float | None,
+    **settings: Any,
+) -> None:
+    """Measure the exponent of every layer of MODEL on images, and test the depth law.
+
+    MODEL is the name of a torchvision network, such as resnet50. Without --checkpoint its newest
+    published weights are downloaded once and kept.
+    """
+    path = output.target(out, f"{model}-{images.stem}", overwrite)
+    fit = output.read_fit_options(band, estimator, level)
+
+    from natstats.measure import measure
+
+    with output.progress_bar() as progress:
+        run = measure(
+            model,
+            images,
+            checkpoint=checkpoint,
+            weights=weights,
+            layers=",".join(layers),
+            n_groups=groups,
+            fit=fit,
+            progress=progress,
+            **settings,
+        )
+    run.info["command"] = output.command_line()
+    output.finish(run, path, overwrite=overwrite)

@@ -1,0 +1,108 @@
+"""Options that several subcommands share, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["FOLDER", "Band", "debug_option", "fit_options", "image_options", "output_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER: click.Path[Path] = click.Path(path_type=Path)
+
+EDGES = ("sine", "hann", "none", "periodic")  # natstats.edges.EDGES, without importing numpy
+ESTIMATORS = ("octave", "whittle", "ols")
+
+
+class Band(click.ParamType):
+    """A band of frequencies, written LOW:HIGH."""
+
+    name = "low:high"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the two numbers; whether they make sense is the library's to say."""
+        if not isinstance(value, str):
+            return value
+        try:
+            low, high = (float(part) for part in value.split(":"))
+        except ValueError:
+            self.fail(f"expected LOW:HIGH in cycles/pixel, such as 0.02:0.4; got {value!r}")
+        return low, high
+
+
+def _chain(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def _set_debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    ctx.find_root().meta["natstats.debug"] = value
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_set_debug,
+    help="Show the traceback of an error.",
+)
+
+fit_options = _chain(
+    click.option(
+        "--band",
+        type=Band(),
+        help="Frequencies that are fitted, cycles/pixel of the map.  [default: all rings]",
+    ),
+    click.option(
+        "--estimator",
+        type=click.Choice(ESTIMATORS),
+        help="The estimator that heads the table.  [default: octave]",
+    ),
+    click.option("--level", type=float, help="Level of the intervals.  [default: 0.95]"),
+)
+
+image_options = _chain(
+    click.option(
+        "--edges",
+        type=click.Choice(EDGES),
+        default="sine",
+        show_default=True,
+        help="What is done about the edges of a map before it is transformed.",
+    ),
+    click.option(
+        "--groups",
+        type=int,
+        default=128,
+        show_default=True,
+        help="Groups of images, the unit of resampling.",
+    ),
+    click.option("--batch-size", type=int, default=16, show_default=True, help="Images at a time."),
+    click.option("--workers", type=int, help="Processes that read images.  [default: by device]"),
+    click.option("--limit", type=int, help="At most this many images, a random sample."),
+    click.option(
+        "--seed",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Of the sample, the numbering of images, and random weights.",
+    ),
+    click.option("--size", type=int, help="Side of the images, pixels."),
+    click.option(
+        "--strict", is_flag=True, help="Stop at an unreadable image, where it would be left out."
+    ),
+)
+
+output_options = _chain(
+    click.option("--out", type=FOLDER, help="The run directory.  [default: a new one below runs/]"),
+    click.option("--overwrite", is_flag=True, help="Replace the run at --out."),
+    debug_option,
+)

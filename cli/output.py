@@ -1,0 +1,98 @@
+"""What the subcommands that make a run have in common: where it goes, progress, the summary."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from natstats.fits import FitOptions
+    from natstats.measure import Progress
+    from natstats.run import Run
+
+__all__ = ["command_line", "finish", "progress_bar", "read_fit_options", "target"]
+
+SECONDS_BETWEEN_LINES = 10.0
+ROWS = 14
+
+
+def command_line() -> str:
+    """The command as it can be typed again."""
+    return shlex.join(["natstats", *sys.argv[1:]])
+
+
+def target(out: Path | None, name: str, overwrite: bool) -> Path:
+    """Where the run will go; raises now, not after the work, when it may not go there."""
+    from natstats import store
+
+    if out is None:
+        return store.free_path(Path("runs") / name)
+    store.check_target(out, overwrite)
+    return out
+
+
+def read_fit_options(
+    band: tuple[float, float] | None, estimator: str | None, level: float | None
+) -> FitOptions:
+    """The fit options that were given, with the library's defaults for the others."""
+    from natstats.fits import FitOptions
+
+    given = {"band": band, "estimator": estimator, "level": level}
+    return FitOptions(**{key: value for key, value in given.items() if value is not None})
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar with images/s and the time left on a terminal, a plain line now and then elsewhere."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(unit=" images", dynamic_ncols=True, leave=False) as bar:
+
+            def update(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield update
+        return
+    started = last = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        rate = done / max(now - started, 1e-9)
+        left = f", {(total - done) / rate:.0f} s left" if done < total else ""
+        click.echo(f"{done} of {total} images, {rate:.1f} images/s{left}", err=True)
+
+    yield line
+
+
+def finish(run: Run, path: Path, *, overwrite: bool) -> None:
+    """Write the run, then print the short table, the verdict, what to know, and where it is."""
+    from natstats.tables import text_table
+
+    run.save(path, overwrite=overwrite)
+    click.echo(text_table(run.layers, ROWS))
+    click.echo()
+    if run.info.get("model"):
+        click.echo(run.law.sentence())
+    for note in run.info.get("warnings", []):
+        click.echo(f"Note: {note}.")
+    unreadable = run.info.get("images", {}).get("n_unreadable", 0)
+    if unreadable:
+        click.echo(f"Note: {unreadable} images could not be read; run.json lists them.")
+    if run.skipped_layers:
+        click.echo(
+            f"Note: {len(run.skipped_layers)} layers were not measured; skipped.csv says why."
+        )
+    click.echo(f"Run: {path}   Report: {path / 'report.html'}")

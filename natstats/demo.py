@@ -1,0 +1,53 @@
+"""What ships in the package: photographs under free licences and a small trained network."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from natstats.images import Framing
+from natstats.models import Network, Preprocessing, load_network
+
+__all__ = ["network", "photographs"]
+
+FRAMING = Framing(224)
+"""The centre of each photograph, unscaled."""
+
+
+def photographs() -> Path:
+    """Folder of the photographs; ``LICENSES.md`` in it says whose they are.
+
+    >>> len(list(photographs().glob("*.jpg"))) >= 16
+    True
+    """
+    return Path(str(resources.files("natstats.demo_data"))) / "photos"
+
+
+def network() -> Network:
+    """Return a ResNet-20 trained on textures by ``analyses/train_demo_network.py``.
+
+    >>> network().trained
+    True
+    """
+    weights = photographs().with_name("cifar_resnet20_textures.safetensors")
+    loaded = load_network("cifar_resnet20", checkpoint=weights)
+    preprocessing = Preprocessing(FRAMING, *_normalisation(weights))
+    return Network(
+        loaded.model,
+        loaded.name,
+        f"trained on textures ({weights.name} in the package)",
+        preprocessing=preprocessing,
+    )
+
+
+def _normalisation(weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that the network was trained with, from the file's metadata."""
+    import safetensors
+
+    with safetensors.safe_open(weights, framework="pt") as file:
+        metadata = file.metadata()
+    mean, std = (
+        tuple(float(part) for part in metadata[key].replace("[", "").replace("]", "").split(","))
+        for key in ("mean", "std")
+    )
+    return mean, std

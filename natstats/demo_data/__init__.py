@@ -1,0 +1,1 @@
+"""What the demo ships: photographs under free licences, and a small trained network."""
