@@ -182,12 +182,14 @@ class ActivationHooks:
         self._sink = sink
         self._on_batch = on_batch
         self._calls: Counter[str] = Counter()
+        self._inside = False
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> ActivationHooks:
         if self._handles:
             raise NatstatsError("hooks: expected to be entered once; they are on already")
         self._handles.append(self._model.register_forward_pre_hook(self._start))
+        self._handles.append(self._model.register_forward_hook(self._stop, always_call=True))
         for name, module in self._modules.items():
             self._handles.append(module.register_forward_hook(self._hook(name)))
         return self
@@ -203,11 +205,17 @@ class ActivationHooks:
 
     def _start(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._calls.clear()
+        self._inside = True
         if self._on_batch is not None:
             self._on_batch(inputs)
 
+    def _stop(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._inside = False
+
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not self._inside:  # a part of the model called alone is not a forward pass
+                return
             call = self._calls[name]
             self._calls[name] += 1
             self._sink(name, call, output)

@@ -148,13 +148,19 @@ class Fits:
         return np.asarray(deviations.T @ deviations)
 
 
+def _inside(spectrum: Spectrum, band: tuple[float, float]) -> NDArray[np.bool_]:
+    """Which rings lie in the band, (n_rings,)."""
+    # Rounding in a mean radius must not push the last ring out of the full band.
+    return np.asarray(
+        (spectrum.frequency >= band[0] - 1e-9) & (spectrum.frequency <= band[1] + 1e-9)
+    )
+
+
 class _Band:
     """The rings of one spectrum that lie in the band, with what the estimators need there."""
 
-    def __init__(self, spectrum: Spectrum, options: FitOptions) -> None:
-        low, high = options.band
-        # Rounding in a mean radius must not push the last ring out of the full band.
-        self.inside = (spectrum.frequency >= low - 1e-9) & (spectrum.frequency <= high + 1e-9)
+    def __init__(self, spectrum: Spectrum, inside: NDArray[np.bool_]) -> None:
+        self.inside = inside
         self.n_rings = int(self.inside.sum())
         self.log_frequency = np.log(spectrum.frequency[self.inside])
         self.octave_weights = 1.0 / spectrum.frequency[self.inside]
@@ -316,16 +322,17 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     flags = []
     if spectrum.n_nonfinite:
         flags.append(f"non-finite ({spectrum.n_nonfinite} images left out)")
-    band = _Band(spectrum, options)
-    power = spectrum.mean_power[band.inside]
-    if spectrum.n_images == 0:
-        return _empty(spectrum, band.n_rings, flags or ["no images"])
-    if spectrum.is_constant:
-        return _empty(spectrum, band.n_rings, [*flags, "constant"])
-    if band.n_rings < 2:
-        return _empty(spectrum, band.n_rings, [*flags, "no rings in band"])
-    if not np.all(power > 0):
-        return _empty(spectrum, band.n_rings, [*flags, "no power in a ring"])
+    inside = _inside(spectrum, options.band)
+    power = spectrum.mean_power[inside]
+    for hindrance, flag in (
+        (spectrum.n_images == 0, "no images"),
+        (spectrum.is_constant, "constant"),
+        (len(power) < 2, "fewer than two rings in band"),
+        (not np.all(power > 0), "no power in a ring"),
+    ):
+        if hindrance:
+            return _empty(spectrum, len(power), [*flags, flag])
+    band = _Band(spectrum, inside)
 
     by_estimator = {name: float(band.estimate(power[None], name)[0]) for name in ESTIMATORS}
     exponent = by_estimator[options.estimator]

@@ -108,6 +108,14 @@ class ImageSet(Dataset[tuple[int, Tensor | str]]):
         raise NotImplementedError
 
 
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to RGB; Pillow alone would clip 16-bit grey at 255."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        grey = np.asarray(image, dtype=np.float64) / 257  # 65535 -> 255
+        image = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+    return image.convert("RGB")
+
+
 def _order(n: int, limit: int | None, seed: int) -> list[int]:
     order = np.random.default_rng(seed).permutation(n)[: n if limit is None else limit]
     return [int(place) for place in order]
@@ -143,8 +151,7 @@ class ImageFolder(ImageSet):
         """Number and image (3, H, W) in [0, 1], or the reason why it could not be read."""
         try:
             with Image.open(self.paths[number]) as image:
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-                framed = self.framing(upright)
+                framed = self.framing(_to_rgb(ImageOps.exif_transpose(image)))
         except (OSError, ValueError, SyntaxError, NatstatsError, Image.DecompressionBombError) as e:
             # Pillow raises SyntaxError for a broken PNG.
             return number, " ".join(str(e).split()) or type(e).__name__

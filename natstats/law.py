@@ -187,29 +187,32 @@ class _Model:
         """Fit by restricted (for inference) or full (for AICc) maximum likelihood."""
         turned = self.vectors.T @ design
 
-        def fit(log_variance: float) -> _Regression:
-            variance = float(np.exp(log_variance))
-            weights = 1.0 / (self.sampling + variance)
-            information = (turned.T * weights) @ turned
-            covariance = np.linalg.pinv(information)
-            coefficients = covariance @ (turned.T * weights) @ self.exponent
-            residual = self.exponent - turned @ coefficients
-            deviance = float(np.sum(weights * residual**2) - np.sum(np.log(weights)))
-            deviance += len(residual) * np.log(2 * np.pi)
+        outer = turned[:, :, None] * turned[:, None, :]
+
+        def log_likelihood(log_variance: Array) -> Array:
+            """Of many variances at once, (V,) -> (V,)."""
+            weights = 1.0 / (self.sampling + np.exp(log_variance)[:, None])
+            information = np.einsum("vl,lij->vij", weights, outer)
+            moments = np.einsum("vl,li->vi", weights * self.exponent, turned)
+            coefficients = np.linalg.solve(information, moments[..., None])[..., 0]
+            residual = self.exponent - coefficients @ turned.T
+            deviance = np.sum(weights * residual**2 - np.log(weights / (2 * np.pi)), axis=1)
             if restricted:
-                deviance += float(np.linalg.slogdet(information)[1])
-            return _Regression(coefficients, covariance, variance, -0.5 * deviance)
+                deviance = deviance + np.linalg.slogdet(information)[1]
+            return np.asarray(-0.5 * deviance)
 
         # tau^2 from a hundred-thousandth of the variance of the exponents (as good as none) up.
-        low, high = np.log(self.scale * 1e-5), np.log(self.scale * 1e2)
-        grid = np.linspace(low, high, 33)
-        best = int(np.argmax([fit(point).log_likelihood for point in grid]))
+        grid = np.linspace(np.log(self.scale * 1e-5), np.log(self.scale * 1e2), 33)
+        best = int(np.argmax(log_likelihood(grid)))
         found = optimize.minimize_scalar(
-            lambda point: -fit(float(point)).log_likelihood,
+            lambda point: -float(log_likelihood(np.array([point]))[0]),
             bounds=(grid[max(best - 1, 0)], grid[min(best + 1, 32)]),
             method="bounded",
         )
-        return fit(float(found.x))
+        weights = 1.0 / (self.sampling + np.exp(found.x))
+        covariance = np.linalg.inv((turned.T * weights) @ turned)
+        coefficients = covariance @ (turned.T * weights) @ self.exponent
+        return _Regression(coefficients, covariance, float(np.exp(found.x)), -float(found.fun))
 
 
 def _aicc(log_likelihood: float, n_parameters: int, n_layers: int) -> float:

@@ -77,7 +77,7 @@ def radius_grid(height: int, width: int) -> NDArray[np.float64]:
     >>> float(radius_grid(8, 4)[1, 0]), float(radius_grid(8, 4)[0, 1])
     (0.125, 0.25)
     """
-    return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
+    return np.asarray(np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :]))
 
 
 @lru_cache(maxsize=256)

@@ -42,7 +42,7 @@ def power_law_fields(
     checks.positive_int("height", height)
     checks.positive_int("width", width)
     generator = np.random.default_rng(seed)
-    side = scipy.fft.next_fast_len(outer_scale * max(height, width), real=True)
+    side = outer_scale * max(height, width)
     radius = radius_grid(side, side)[:, : side // 2 + 1]
     radius[0, 0] = 1.0
     amplitude = radius ** (-alpha / 2)

@@ -1,1 +1,70 @@
-"""Plots."""
+"""Drawings of results. Nothing is computed here; matplotlib is loaded by the first drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from natstats.run import Run
+
+__all__ = ["draw_comparison", "draw_run"]
+
+
+def draw_run(run: Run, folder: Path) -> list[Path]:
+    """Write the figures of a run into ``folder/figures``, each as SVG and as PNG.
+
+    ``law`` is left out when no layer has an exponent, ``spectra`` when there is no power to draw,
+    ``spread`` when no image has an exponent of its own.
+
+    Args:
+        run: what to draw.
+        folder: the run directory; it must exist.
+
+    Returns:
+        The files written.
+
+    >>> import tempfile, natstats
+    >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in draw_run(run, Path(folder))]
+    ['spectra.svg', 'spectra.png', 'spread.svg', 'spread.png']
+    """
+    from natstats.plots.law import plot_law
+    from natstats.plots.spectra import has_power, plot_spectra
+    from natstats.plots.spread import plot_spread
+    from natstats.plots.style import save
+
+    figures = folder / "figures"
+    layers = run.layers
+    written: list[Path] = []
+    if np.isfinite(layers.exponent[layers.kind != "input"]).any():
+        written += save(plot_law(layers, run.law), figures, "law")
+    if any(has_power(measured) for measured in run.spectra):
+        written += save(plot_spectra(run.spectra, run.fits), figures, "spectra")
+    if any(len(fit.image_exponents) for fit in run.fits.layers):
+        written += save(plot_spread(run.spectra, run.fits), figures, "spread")
+    return written
+
+
+def draw_comparison(runs: Sequence[tuple[str, Run]], folder: Path) -> list[Path]:
+    """Write ``compare`` as SVG and PNG into ``folder/figures``.
+
+    Args:
+        runs: name to show, and run; at most eight.
+        folder: where to make ``figures``.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UsageError: there are no runs, or more than eight.
+    """
+    from natstats.plots.compare import plot_compare
+    from natstats.plots.style import save
+
+    axes = plot_compare([(name, run.layers, run.law) for name, run in runs])
+    return save(axes, folder / "figures", "compare")

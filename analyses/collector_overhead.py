@@ -1,0 +1,205 @@
+"""What measuring costs: a plain forward pass against natstats against the straightforward way.
+
+    python analyses/collector_overhead.py --model resnet50 --size 224
+
+Three variants take turns in every round, so that a machine whose speed drifts is fair to all:
+
+* plain: the forward pass alone;
+* natstats: a Collector on every convolution, sine taper;
+* straightforward: hooks keep all activations, then numpy's real FFT and the azimuthal mean.
+
+Printed: the median time of each, the median over rounds of the ratio to the plain pass of the same
+round, and the peak extra memory (of a process of its own on a CPU, of the allocator on a GPU).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+
+import natstats
+from natstats.radial import rings
+
+Variant = Callable[[nn.Module, Tensor], None]
+
+
+def plain(model: nn.Module, images: Tensor) -> None:
+    """The forward pass alone."""
+    model(images)
+
+
+class Natstats:
+    """The forward pass with a Collector, opened for every pass as `measure` opens it."""
+
+    def __init__(self) -> None:
+        self.collector: natstats.Collector | None = None
+
+    def __call__(self, model: nn.Module, images: Tensor) -> None:
+        """Run one pass; the accumulators go on from pass to pass."""
+        if self.collector is None:
+            self.collector = natstats.Collector(model)
+        with self.collector:
+            model(images)
+
+
+def straightforward(model: nn.Module, images: Tensor) -> None:
+    """Keep every activation, transform afterwards with numpy, average over rings."""
+    kept: list[np.ndarray] = []
+    handles = [
+        module.register_forward_hook(lambda _, __, output: kept.append(output.cpu().numpy().copy()))
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    try:
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for maps in kept:
+        height, width = maps.shape[-2:]
+        if min(height, width) < 5:
+            continue
+        power = np.abs(np.fft.fft2(maps)) ** 2
+        rings(height, width).mean(power.mean(axis=1))
+
+
+def make_variants() -> dict[str, Variant]:
+    """A fresh set of the three variants."""
+    return {"plain": plain, "natstats": Natstats(), "straightforward": straightforward}
+
+
+def build(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor]:
+    """The network with random weights and a batch of noise; neither changes what is computed."""
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    model = torchvision.models.get_model(arguments.model, weights=None).eval()
+    shape = (arguments.batch_size, 3, arguments.size, arguments.size)
+    return model.to(arguments.device), torch.randn(shape).to(arguments.device)
+
+
+def wait(device: str) -> None:
+    """Let the device finish what it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def times(arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of every round of every variant, interleaved, after a round that is not counted."""
+    model, images = build(arguments)
+    variants = make_variants()
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    with torch.inference_mode():
+        for round_number in range(arguments.rounds + 1):
+            for name, variant in variants.items():
+                wait(arguments.device)
+                start = time.perf_counter()
+                variant(model, images)
+                wait(arguments.device)
+                if round_number > 0:
+                    seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def peak(arguments: argparse.Namespace, name: str, queue: multiprocessing.Queue[float]) -> None:
+    """Put the peak memory of three passes of a variant, MB above the loaded model, on the queue."""
+    model, images = build(arguments)
+    variant = make_variants()[name]
+    on_gpu = arguments.device.startswith("cuda")
+    with torch.inference_mode():
+        if on_gpu:
+            variant(model, images)  # workspaces of libraries are not the variant's
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            variant(model, images)
+            queue.put((torch.cuda.max_memory_allocated() - before) / 1e6)
+            return
+        model(images[:1])  # code and thread pools are not the variant's either
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to what is in use now
+        before = _status("VmRSS")
+        for _ in range(3):
+            variant(model, images)
+        queue.put(_status("VmHWM") - before)
+
+
+def _status(field: str) -> float:
+    """A field of this process's memory status, MB (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise KeyError(field)
+
+
+def peaks(arguments: argparse.Namespace) -> dict[str, float]:
+    """Peak memory of every variant, each in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    result = {}
+    for name in make_variants():
+        queue = context.Queue()
+        process = context.Process(target=peak, args=(arguments, name, queue))
+        process.start()
+        result[name] = queue.get()
+        process.join()
+    return result
+
+
+def main() -> None:
+    """Measure, print the table, and write it as JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    arguments = parser.parse_args()
+    if arguments.rounds < 7:
+        parser.error("--rounds: expected at least 7, for a median that means something")
+
+    seconds, memory = times(arguments), peaks(arguments)
+    device = platform.machine()
+    if arguments.device.startswith("cuda"):
+        device = torch.cuda.get_device_name()
+    print(
+        f"{arguments.model}, {arguments.batch_size} x 3 x {arguments.size} x {arguments.size}, "
+        f"{device}, {arguments.threads} CPU threads, {arguments.rounds} interleaved rounds, "
+        f"torch {torch.__version__}, natstats {natstats.__version__}"
+    )
+    print(f"{'variant':<16}{'median ms':>10}{'ratio':>8}{'  (quartiles)':<16}{'peak MB':>9}")
+    rows = {}
+    for name, values in seconds.items():
+        ratios = [value / base for value, base in zip(values, seconds["plain"], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        rows[name] = {
+            "median_ms": round(1e3 * statistics.median(values), 1),
+            "ratio": round(middle, 3),
+            "ratio_quartiles": [round(low, 3), round(high, 3)],
+            "peak_mb": round(memory[name], 1),
+        }
+        quartiles = f"  ({low:.2f}-{high:.2f})"
+        print(
+            f"{name:<16}{rows[name]['median_ms']:>10}{middle:>8.2f}{quartiles:<16}"
+            f"{memory[name]:>9.0f}"
+        )
+    allowed = 1.1 * memory["plain"] + 64
+    print(f"memory allowed to natstats (1.1 x plain + 64 MB): {allowed:.0f} MB")
+    if arguments.json:
+        settings = {k: v for k, v in vars(arguments).items() if k != "json"}
+        record = {**settings, "device": device, "torch": str(torch.__version__), "variants": rows}
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

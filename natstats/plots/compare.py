@@ -1,0 +1,119 @@
+"""Several runs over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from natstats.errors import UsageError
+from natstats.law import Law
+from natstats.plots.law import (
+    EXPONENT_LABEL,
+    draw_points,
+    flag_names,
+    hollow_mark,
+    missing_entry,
+)
+from natstats.plots.numbers import change
+from natstats.plots.style import GREY, MARKERS, PALETTE, depth_axis, legend, look, new_axes
+
+__all__ = ["plot_compare"]
+
+LONGEST_NAME = 40
+"""Characters of a name that the legend shows; of longer ones the middle is left out."""
+
+
+def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None = None) -> Axes:
+    """Draw exponent against depth for several runs, each with its line.
+
+    A line is solid where the verdict of its run is ``linear``, else dashed. Runs at one depth stand
+    side by side so that their intervals can be told apart. The input images are left out.
+
+    Args:
+        runs: name to show, rows of the layers, and law; at most eight.
+        ax: where to draw; by default a new figure.
+
+    Returns:
+        The axes drawn into.
+
+    Raises:
+        UsageError: there are no runs, or more than eight.
+
+    >>> plot_compare([])
+    Traceback (most recent call last):
+    natstats.errors.UsageError: runs: expected 1 to 8 runs, as many as can be told apart; got 0
+    """
+    if not 1 <= len(runs) <= len(PALETTE):
+        raise UsageError(
+            f"runs: expected 1 to {len(PALETTE)} runs, as many as can be told apart; "
+            f"got {len(runs)}"
+        )
+    with look():
+        ax = new_axes(ax, 4.4 + 0.17 * len(runs))
+        ax.grid(axis="y")
+        entries: list[tuple[Artist, str]] = []
+        inner = [layers[layers.kind != "input"] for _, layers, _ in runs]
+        deepest = max([1.0, *(float(rows.depth.max()) for rows in inner if len(rows))])
+        for place, ((name, _, law), rows) in enumerate(zip(runs, inner, strict=True)):
+            colour, marker = PALETTE[place], MARKERS[place]
+            shift = 0.5 * (place - (len(runs) - 1) / 2) / len(runs)
+            depth = rows.depth.to_numpy(dtype=float)
+            handle = draw_points(ax, rows, depth + shift, colour, marker, 3.6)
+            _draw_line(ax, rows, law, colour)
+            entries.append((handle, f"{_short(name)}: {_summary(law)}"))
+        flat = [(handle, label.replace("\n", " ")) for handle, label in _reading(runs, inner)]
+        entries += flat
+        ax.set_xlim(0, 1.02 * deepest + 0.5)
+        depth_axis(ax)
+        ax.set_ylabel(EXPONENT_LABEL)
+        legend(
+            ax,
+            [handle for handle, _ in entries],
+            [label for _, label in entries],
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            borderaxespad=0.2,
+        )
+    return ax
+
+
+def _reading(
+    runs: Sequence[tuple[str, pd.DataFrame, Law]], inner: Sequence[pd.DataFrame]
+) -> list[tuple[Artist, str]]:
+    """How to read dashed lines and hollow points, and how many rows are missing; if any."""
+    rows = pd.concat(inner)
+    entries: list[tuple[Artist, str]] = []
+    if any(np.isfinite(law.slope) and law.verdict != "linear" for _, _, law in runs):
+        dashed = Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (5, 3)))
+        entries.append((dashed, "dashed: not a linear law, only a description"))
+    flags = flag_names(rows[np.isfinite(rows.exponent)])
+    if flags:
+        entries.append((hollow_mark(), "hollow: " + ", ".join(flags)))
+    return [*entries, *missing_entry(rows)]
+
+
+def _draw_line(ax: Axes, rows: pd.DataFrame, law: Law, colour: str) -> None:
+    depths = rows.depth[np.isfinite(rows.exponent)]
+    if not np.isfinite(law.slope) or depths.empty:
+        return
+    ends = np.array([depths.min(), depths.max()], dtype=float)
+    style = "-" if law.verdict == "linear" else (0, (5, 3))
+    ax.plot(ends, law.predict(ends)[0], color=colour, linewidth=1.1, linestyle=style, zorder=2)
+
+
+def _summary(law: Law) -> str:
+    if not np.isfinite(law.slope):
+        return "too few layers for a law"
+    return f"{law.verdict}, {change(law.slope, law.slope_low, law.slope_high)} per layer"
+
+
+def _short(name: str) -> str:
+    if len(name) <= LONGEST_NAME:
+        return name
+    half = (LONGEST_NAME - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"

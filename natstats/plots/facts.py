@@ -1,0 +1,159 @@
+"""The results of a run as the report page shows them: texts and numbers, no HTML."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from natstats.fits import ESTIMATORS, FitOptions
+from natstats.law import Law, format_p
+from natstats.plots.numbers import change, interval, number
+
+__all__ = ["Cell", "Column", "flag_meanings", "key_numbers", "layer_table", "shape_rows"]
+
+FLAG_MEANINGS = {
+    "few rings": "fewer than four frequencies carry the fit; two of them decide the slope",
+    "few images": "fewer than 16 images; the interval is known to be too short",
+    "beyond range": "the measured slope hardly follows the exponent any more at this map size",
+    "constant": "the maps do not vary beyond rounding, so there is no exponent",
+    "non-finite": "some images gave values that are not finite and were left out here",
+    "no images": "no image gave finite values",
+    "no rings in band": "the band holds fewer than two frequencies of maps of this size",
+    "no power in a ring": "the power is zero at some frequency, so it has no logarithm",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the layer table.
+
+    Attributes:
+        label: head of the column.
+        meaning: what it holds, for the tooltip.
+        is_number: True for columns that are aligned right and sorted by value.
+    """
+
+    label: str
+    meaning: str
+    is_number: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, and the number that it sorts by; None sorts by the text or comes last."""
+
+    text: str
+    value: float | None = None
+
+
+def _cell(value: float, digits: int) -> Cell:
+    return Cell(number(value, digits), float(value) if math.isfinite(value) else None)
+
+
+def _share(value: float) -> Cell:
+    """R2 is cut, not rounded: only a perfect fit may read 1.000."""
+    cut = math.floor(value * 1000) / 1000 if math.isfinite(value) else value
+    return Cell(number(cut, 3), float(value) if math.isfinite(value) else None)
+
+
+def _p(value: float) -> Cell:
+    if not math.isfinite(value):
+        return Cell("–")
+    return Cell(format_p(value).removeprefix("= "), float(value))
+
+
+def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column], list[list[Cell]]]:
+    """Columns and rows of the layer table, a row for every layer."""
+    level = f"{100 * options.level:g} %"
+    others = [name for name in ESTIMATORS if name != options.estimator]
+    columns = [
+        Column("layer", "module name; :1 is its second call", is_number=False),
+        Column("kind", "of the module", is_number=False),
+        Column("depth", "weight layers on the longest path from the input"),
+        Column("size", "height × width of a map, pixels"),
+        Column("exponent", f"of the mean spectrum, by the estimator {options.estimator}"),
+        Column(f"{level} interval", "from resampling the images; sorted by its lower end"),
+        Column("flags", "what to know before using the number", is_number=False),
+        Column("R²", "share of the variance of log power that the fit explains"),
+        *(Column(name, f"exponent by the estimator {name}") for name in others),
+        Column("image mean", "mean of the exponents of single images"),
+        Column("image sd", "standard deviation of the exponents of single images"),
+        Column("curvature", "what is left: coefficient of (ln frequency)²"),
+        Column("its p", "of the test that the curvature is zero"),
+        Column("rings", "frequencies in the fit"),
+        Column("maps", "number of channels"),
+        Column("stride", "pixels of the input per pixel of the map"),
+        Column("images", "in the mean spectrum"),
+    ]
+    rows = []
+    for row in layers.to_dict("records"):
+        low = row["exponent_low"]
+        rows.append(
+            [
+                Cell(str(row["layer"])),
+                Cell(str(row["kind"])),
+                Cell(f"{row['depth']:d}", row["depth"]),
+                Cell(f"{row['height']} × {row['width']}", row["height"] * row["width"]),
+                _cell(row["exponent"], 2),
+                Cell(interval(low, row["exponent_high"]), low if math.isfinite(low) else None),
+                Cell(str(row["flags"] or "")),
+                _share(row["r2"]),
+                *(_cell(row[f"exponent_{name}"], 2) for name in others),
+                _cell(row["exponent_image_mean"], 2),
+                _cell(row["exponent_image_sd"], 2),
+                _cell(row["curvature"], 2),
+                _p(row["curvature_p"]),
+                *(Cell(f"{row[name]:d}", row[name]) for name in ("n_rings", "channels")),
+                Cell(f"{row['stride']:.4g}", row["stride"]),
+                Cell(f"{row['n_images']:d}", row["n_images"]),
+            ]
+        )
+    return columns, rows
+
+
+def key_numbers(law: Law, n_images: int) -> list[tuple[str, str]]:
+    """The numbers under the headline: name and value."""
+    if not np.isfinite(law.slope):
+        return [("layers", f"{law.n_layers}"), ("images", f"{n_images}")]
+    within = change(
+        law.slope_within_resolution,
+        law.slope_within_resolution_low,
+        law.slope_within_resolution_high,
+    )
+    return [
+        ("slope per weight layer", change(law.slope, law.slope_low, law.slope_high)),
+        (
+            "slope within one map size",
+            within if np.isfinite(law.slope_within_resolution) else "not available",
+        ),
+        ("scatter of layers about the line", number(law.between_layer_sd)),
+        ("layers", f"{law.n_layers}"),
+        ("images", f"{n_images}"),
+        (
+            "rank correlation",
+            f"{number(law.rank_correlation, sign=True)} (p {format_p(law.rank_p)})",
+        ),
+        ("lack of fit of the line", f"p {format_p(law.lack_of_fit_p)}"),
+        ("best shape", law.best_shape or "not available"),
+    ]
+
+
+def shape_rows(law: Law) -> list[tuple[str, str]]:
+    """Shape and AICc above the best, the best first; those that could not be fitted last."""
+    if law.best_shape is None:
+        return []
+    least = law.shapes[law.best_shape]
+    order = sorted(law.shapes.items(), key=lambda item: (not np.isfinite(item[1]), item[1]))
+    return [
+        (name, number(value - least, 1) if np.isfinite(value) else "too few layers")
+        for name, value in order
+    ]
+
+
+def flag_meanings(layers: pd.DataFrame) -> list[tuple[str, str]]:
+    """The flags that occur, with their meaning."""
+    text = "; ".join(layers["flags"].fillna(""))
+    return [(flag, meaning) for flag, meaning in FLAG_MEANINGS.items() if flag in text]

@@ -1,0 +1,231 @@
+"""Exponent against depth, with the law."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from natstats.law import Law
+from natstats.plots.numbers import change
+from natstats.plots.style import (
+    FAINT,
+    GREY,
+    INK,
+    depth_axis,
+    kind_marks,
+    legend,
+    look,
+    new_axes,
+    side_by_side,
+)
+
+__all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "plot_law"]
+
+EXPONENT_LABEL = r"exponent $\alpha$ of the power spectrum"
+
+INPUT_NAMES = {"input": "input", "input.grey": "input, grey", "input.colour": "input, colour"}
+
+
+def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
+    """Draw the exponent of every layer against its depth, and the line that was fitted.
+
+    The line is solid only when the verdict is ``linear``; dashed, it describes and does not claim.
+    Layers with a flag are hollow. Along the top stands the side of the maps.
+
+    Args:
+        layers: one row per layer, see :func:`natstats.tables.layers_frame`.
+        law: of these layers.
+        ax: where to draw; by default a new figure.
+
+    Returns:
+        The axes drawn into.
+
+    >>> import natstats
+    >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
+    >>> plot_law(run.layers, run.law).get_xlabel()
+    'depth (weight layers from the input)'
+    """
+    with look():
+        ax = new_axes(ax, 4.4)
+        inputs, inner = layers[layers.kind == "input"], layers[layers.kind != "input"]
+        deepest = max(float(layers.depth.max()), 1.0)
+        ax.set_xlim(-0.03 * deepest, 1.02 * deepest)
+        ax.grid(axis="y")
+        entries = _draw_inputs(ax, inputs, 0.006 * deepest)
+        entries += [*_draw_layers(ax, inner, deepest), *_draw_line(ax, inner, law)]
+        entries += missing_entry(layers)
+        _mark_map_sizes(ax, inner)
+        depth_axis(ax)
+        ax.set_ylabel(EXPONENT_LABEL)
+        ax.set_title(_title(law), pad=18, loc="left")
+        if entries:
+            legend(
+                ax,
+                [handle for handle, _ in entries],
+                [label for _, label in entries],
+                loc="upper left",
+                bbox_to_anchor=(1.0, 1.0),
+                borderaxespad=0.0,
+            )
+    return ax
+
+
+def _title(law: Law) -> str:
+    verdict = law.verdict[:1].upper() + law.verdict[1:]
+    if not np.isfinite(law.slope):
+        return f"{verdict}: too few layers for a law ({law.n_layers})"
+    slope = change(law.slope, law.slope_low, law.slope_high)
+    return f"{verdict}: {slope} per weight layer"
+
+
+def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, str]]:
+    """The line over the depths that it was fitted to, with its band."""
+    depths = inner.depth[np.isfinite(inner.exponent)]
+    if not np.isfinite(law.slope) or depths.empty:
+        return []
+    depth = np.linspace(depths.min(), depths.max(), 60)
+    middle, low, high = law.predict(depth)
+    is_law = law.verdict == "linear"
+    ax.fill_between(depth, low, high, color=GREY, alpha=0.16, linewidth=0, zorder=1)
+    (line,) = ax.plot(
+        depth, middle, color=INK, linewidth=1.3, linestyle="-" if is_law else (0, (5, 3)), zorder=2
+    )
+    label = "fitted line" if is_law else "fitted line,\nonly a description"
+    band = Patch(color=GREY, alpha=0.16, linewidth=0)
+    return [(line, label), (band, f"its {100 * law.level:g} % interval")]
+
+
+def draw_points(
+    ax: Axes, rows: pd.DataFrame, depth: np.ndarray, colour: str, marker: str, size: float = 4.5
+) -> Artist:
+    """Points with intervals, hollow where flagged; rows without an exponent are left out."""
+    flagged = rows["flags"].fillna("").to_numpy() != ""
+    exponent = rows.exponent.to_numpy(dtype=float)
+    below, above = exponent - rows.exponent_low, rows.exponent_high - exponent
+    reach = np.stack([below, above]).astype(float)
+    drawn = np.isfinite(exponent)
+    bounded = drawn & np.isfinite(reach).all(axis=0)
+    if bounded.any():
+        ax.errorbar(
+            depth[bounded],
+            exponent[bounded],
+            yerr=np.clip(reach[:, bounded], 0.0, None),
+            fmt="none",
+            ecolor=colour,
+            elinewidth=0.8,
+            zorder=3,
+        )
+    for hollow in (False, True):
+        some = drawn & (flagged == hollow)
+        if some.any():
+            ax.plot(
+                depth[some],
+                exponent[some],
+                linestyle="none",
+                marker=marker,
+                markersize=size,
+                color=colour,
+                markerfacecolor="white" if hollow else colour,
+                markeredgewidth=1.0,
+                zorder=4,
+            )
+    return Line2D([], [], linestyle="none", marker=marker, markersize=size, color=colour)
+
+
+def _draw_layers(ax: Axes, inner: pd.DataFrame, deepest: float) -> list[tuple[Artist, str]]:
+    entries: list[tuple[Artist, str]] = []
+    places = side_by_side(list(inner.depth), min(0.45, 0.016 * deepest))
+    for kind, (colour, marker) in kind_marks(list(inner.kind)).items():
+        own = (inner.kind == kind).to_numpy()
+        rows = inner[own]
+        if not np.isfinite(rows.exponent).any():
+            continue
+        handle = draw_points(ax, rows, places[own], colour, marker)
+        entries.append((handle, kind))
+    flags = flag_names(inner[np.isfinite(inner.exponent)])
+    if flags:
+        entries.append((hollow_mark(), "hollow: " + ",\n".join(flags)))
+    return entries
+
+
+def hollow_mark() -> Line2D:
+    """The mark that stands for flagged layers in a legend."""
+    mark = Line2D([], [], linestyle="none", marker="o", markersize=4.5, color=GREY)
+    mark.set_markerfacecolor("white")
+    return mark
+
+
+def flag_names(layers: pd.DataFrame) -> list[str]:
+    """The different flags of these layers, without the numbers in brackets."""
+    flags = [flag for cell in layers["flags"].fillna("") for flag in str(cell).split("; ") if flag]
+    return list(dict.fromkeys(flag.partition(" (")[0] for flag in flags))
+
+
+def _draw_inputs(ax: Axes, inputs: pd.DataFrame, step: float) -> list[tuple[Artist, str]]:
+    """The images at depth 0, side by side where they are measured in more than one way."""
+    rows = inputs[np.isfinite(inputs.exponent)]
+    entries: list[tuple[Artist, str]] = []
+    for place, (marker, colour) in enumerate(zip("Dd", (GREY, INK), strict=True)):
+        row = rows.iloc[place : place + 1]
+        if row.empty:
+            continue
+        depth = np.array([step * (2 * place - (len(rows) - 1))])
+        name = str(row.layer.iloc[0])
+        plain = row.assign(flags="all")  # always hollow: an image is not a layer
+        handle = draw_points(ax, plain, depth, colour, marker, 5.5)
+        assert isinstance(handle, Line2D)
+        handle.set_markerfacecolor("white")
+        entries.append((handle, INPUT_NAMES.get(name, name)))
+    return entries
+
+
+def _mark_map_sizes(ax: Axes, inner: pd.DataFrame) -> None:
+    """Thin lines where the maps become smaller, their side in pixels above, where it has room."""
+    sizes: dict[float, str] = {}
+    for row in inner.sort_values("depth", kind="stable").to_dict("records"):
+        height, width = row["height"], row["width"]
+        text = f"{height}" if height == width else f"{height}×{width}"
+        sizes.setdefault(float(row["depth"]), text)
+    if not sizes:
+        return
+    depths = list(sizes)
+    starts = [depths[0] - 0.5]
+    labels = [sizes[depths[0]]]
+    for left, right in itertools.pairwise(depths):
+        if sizes[right] != sizes[left]:
+            starts.append((left + right) / 2)
+            labels.append(sizes[right])
+    ends = [*starts[1:], depths[-1] + 0.5]
+    low, high = ax.get_xlim()
+    points = ax.get_position().width * ax.get_figure(root=True).get_figwidth() * 72 * 0.8  # type: ignore[union-attr]
+    above = ax.get_xaxis_transform()
+    style = {"fontsize": 7, "color": GREY, "va": "bottom"}
+    for start in starts[1:]:
+        ax.axvline(start, color=FAINT, linewidth=0.8, zorder=0)
+    for start, end, label in zip(starts, ends, labels, strict=True):
+        room = (end - start) / (high - low) * points
+        if room > 7 * 0.66 * len(label) + 3:
+            ax.text((start + end) / 2, 1.01, label, transform=above, ha="center", **style)  # type: ignore[arg-type]
+    ax.annotate(
+        "map, px",
+        (0.0, 1.01),
+        xycoords="axes fraction",
+        xytext=(-4, 0),
+        textcoords="offset points",
+        ha="right",
+        **style,  # type: ignore[arg-type]
+    )
+
+
+def missing_entry(layers: pd.DataFrame) -> list[tuple[Artist, str]]:
+    """A line for the legend that counts the rows without an exponent, if there are any."""
+    n_missing = int((~np.isfinite(layers.exponent)).sum())
+    rows = "1 row" if n_missing == 1 else f"{n_missing} rows"
+    blank = Line2D([], [], linestyle="none")
+    return [(blank, f"{rows} without an\nexponent not drawn")] if n_missing else []

@@ -1,0 +1,57 @@
+"""Numbers as text that does not lie: no false zero, no interval rounded onto or across zero."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["change", "interval", "number"]
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float, digits: int = 2, *, sign: bool = False, missing: str = "–") -> str:
+    """A value with at least `digits` decimals, and as many more as keep it from reading as zero.
+
+    >>> number(1.005), number(-0.0004), number(float("nan")), number(0.0), number(2.0, sign=True)
+    ('1.00', '−0.0004', '–', '0.00', '+2.00')
+    """
+    if not math.isfinite(value):
+        return missing
+    while value and digits < 12 and float(f"{value:.{digits}f}") == 0:
+        digits += 1
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text.replace("-", MINUS)
+
+
+def interval(low: float, high: float, digits: int = 2, *, sign: bool = False) -> str:
+    """The ends of an interval, with decimals enough for two digits of its width.
+
+    >>> interval(1.234, 1.456), interval(-0.00004, 0.0121), interval(0.01231, 0.01239)
+    ('[1.23, 1.46]', '[−0.00004, 0.01210]', '[0.012310, 0.012390]')
+    >>> interval(float("nan"), 1.0)
+    'no interval'
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "no interval"
+    digits = max(digits, _decimals(high - low))
+    for end in (low, high):
+        text = number(end, digits)
+        digits = max(digits, len(text.partition(".")[2]))
+    return f"[{number(low, digits, sign=sign)}, {number(high, digits, sign=sign)}]"
+
+
+def change(value: float, low: float, high: float, digits: int = 4) -> str:
+    """A signed estimate with its interval, all with the same decimals.
+
+    >>> change(0.01986, 0.01254, 0.02716)
+    '+0.0199 [+0.0125, +0.0272]'
+    """
+    ends = interval(low, high, digits, sign=True)
+    if "." in ends:
+        digits = len(ends.rstrip("]").rpartition(".")[2])
+    return f"{number(value, digits, sign=True)} {ends}"
+
+
+def _decimals(width: float) -> int:
+    """Decimals that show two significant digits of `width`, at most six."""
+    return min(max(1 - math.floor(math.log10(width)), 0), 6) if width > 0 else 0

@@ -1,0 +1,112 @@
+"""The report of a run as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from natstats._version import __version__
+from natstats.law import CLEAR_AICC
+from natstats.plots import draw_run, facts, method
+from natstats.plots.numbers import interval, number
+from natstats.plots.svg import inline_svg
+from natstats.run import Run
+
+__all__ = ["write_report"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(folder: Path, run: Run) -> Path:
+    """Write ``figures/`` and ``report.html`` into `folder`.
+
+    Style, script and figures are inside the page, so that it can be sent and kept alone; it asks
+    for nothing from a network and can be read without a script.
+
+    Args:
+        folder: the run directory; it must exist.
+        run: what to report.
+
+    Returns:
+        The page.
+
+    >>> import tempfile, natstats
+    >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     "<svg" in write_report(Path(folder), run).read_text(encoding="utf-8")
+    True
+    """
+    figures = {path.stem: path for path in draw_run(run, folder) if path.suffix == ".svg"}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    descriptions = {
+        "law": f"Exponent against depth for every layer. {run.law.sentence()}",
+        "spectra": "Mean power spectra of all layers with the fitted power laws.",
+        "spread": "Distribution of the exponents of single images for every layer.",
+    }
+    drawn: dict[str, Markup | None] = dict.fromkeys(descriptions)
+    for name, path in figures.items():
+        svg = inline_svg(path.read_text(encoding="utf-8"), name, descriptions[name])
+        drawn[name] = Markup(svg)  # safe: matplotlib escapes, and text is drawn as outlines
+    page = folder / "report.html"
+    text = environment.get_template("report.html").render(_contents(run), figures=drawn)
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
+def _contents(run: Run) -> dict[str, Any]:
+    """Everything that the template fills in, but for the figures."""
+    info, layers, law = run.info, run.layers, run.law
+    is_network = bool((layers.kind != "input").any()) or info.get("model") is not None
+    images = info.get("images") or {}
+    n_images = int(layers.n_images.max()) if len(layers) else 0
+    columns, rows = facts.layer_table(layers, run.options)
+    return {
+        "name": run.name,
+        "is_network": is_network,
+        "headline": law.verdict[:1].upper() + law.verdict[1:] if is_network else run.name,
+        "sentence": law.sentence() if is_network else _images_sentence(run),
+        "is_untrained": (info.get("model") or {}).get("trained") is False,
+        "key_numbers": facts.key_numbers(law, n_images) if is_network else [],
+        "verdict": law.verdict,
+        "level": f"{100 * run.options.level:g} %",
+        "shapes": facts.shape_rows(law),
+        "clear_aicc": CLEAR_AICC,
+        "columns": columns,
+        "rows": rows,
+        "flags": facts.flag_meanings(layers),
+        "skipped": run.skipped.to_dict("records"),
+        "measured": method.measured(info, run.options),
+        "unreadable": list(images.get("unreadable") or []),
+        "n_unreadable": images.get("n_unreadable") or 0,
+        "warnings": list(info.get("warnings") or []),
+        "repeat": method.repeat(info, run.options),
+        "has_command": bool(info.get("command")),
+        "version": (info.get("versions") or {}).get("natstats", __version__),
+    }
+
+
+def _images_sentence(run: Run) -> str:
+    """The exponent of the images by themselves, in words."""
+    parts = []
+    names = {"input.grey": "in grey", "input.colour": "as the mean over the colour channels"}
+    for row in run.layers.to_dict("records"):
+        if np.isfinite(row["exponent"]):
+            ends = interval(row["exponent_low"], row["exponent_high"])
+            how = names.get(row["layer"], "")
+            parts.append(f"{number(row['exponent'])} {ends} {how}".strip())
+    if not parts:
+        return "No exponent could be fitted to the spectrum of these images."
+    return (
+        f"The power of these {int(run.layers.n_images.max())} images falls with frequency as "
+        f"1/f^α; α is {', and '.join(parts)} ({100 * run.options.level:g} % intervals)."
+    )

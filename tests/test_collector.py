@@ -1,0 +1,204 @@
+"""Hooks, layer calls, depth, and the collector in somebody else's loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torchvision.models
+from torch import nn
+
+import natstats
+from natstats.activations import select_modules
+from natstats.depth import trace_calls
+
+IMAGES = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+class Twice(nn.Module):
+    """Calls one convolution twice, and has one that it never calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.shared = nn.Conv2d(6, 6, 3, padding=1)
+        self.unused = nn.Conv2d(6, 6, 1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.stem(x))
+        return self.shared(self.relu(self.shared(x)))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return Twice().eval()
+
+
+def n_hooks(model: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def test_a_second_call_is_a_layer_of_its_own(model):
+    with natstats.Collector(model) as collector, torch.no_grad():
+        model(IMAGES)
+    measured = {m.layer.name: m for m in collector.compute()}
+    assert list(measured) == ["stem", "shared", "shared:1"]
+    assert [m.layer.depth for m in measured.values()] == [1, 2, 3]
+    assert [m.layer.call for m in measured.values()] == [0, 0, 1]
+    assert [(s.name, s.reason) for s in collector.skipped] == [("unused", "never called")]
+
+
+def test_what_is_measured_is_the_output_of_the_layer_before_an_in_place_activation(model):
+    with natstats.Collector(model) as collector, torch.no_grad():
+        model(IMAGES)
+        stem = model.stem(IMAGES)
+        first = model.shared(stem.relu())
+        second = model.shared(first.relu())
+    for measured, maps in zip(collector.compute(), (stem, first, second), strict=True):
+        expected = natstats.power_spectrum(maps).double().mean(0)
+        np.testing.assert_allclose(measured.spectrum.mean_power, expected, rtol=1e-5)
+
+
+def test_batches_go_on_where_the_last_ended(model):
+    with natstats.Collector(model, n_groups=5) as whole, torch.no_grad():
+        model(IMAGES)
+    with natstats.Collector(model, n_groups=5) as parts, torch.no_grad():
+        for batch in IMAGES.split(5):
+            model(batch)
+    for a, b in zip(whole.compute(), parts.compute(), strict=True):
+        assert a.layer == b.layer
+        np.testing.assert_allclose(a.spectrum.power, b.spectrum.power, rtol=1e-5)
+        np.testing.assert_array_equal(a.spectrum.count, b.spectrum.count)
+
+
+def test_hooks_come_off_also_after_an_exception(model):
+    before = n_hooks(model)
+    with pytest.raises(RuntimeError, match="channels"), natstats.Collector(model):
+        assert n_hooks(model) > before
+        model(torch.zeros(1, 5, 32, 32))
+    assert n_hooks(model) == before
+
+
+def test_training_goes_on_as_if_nobody_watched(model):
+    """Gradients, batch-norm buffers, mode and random state are those of an unwatched step."""
+
+    def step(watch: bool) -> tuple[list[torch.Tensor], torch.Tensor]:
+        torch.manual_seed(3)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten())
+        net.append(nn.LazyLinear(2))
+        net(IMAGES)
+        if watch:
+            with natstats.Collector(net) as collector:
+                net(IMAGES).square().sum().backward()
+            collector.compute()
+        else:
+            net(IMAGES).square().sum().backward()
+        assert all(module.training for module in net.modules())
+        return [p.grad for p in net.parameters()] + list(net.buffers()), torch.rand(3)
+
+    (watched, after), (alone, after_alone) = step(True), step(False)
+    assert all(torch.equal(a, b) for a, b in zip(watched, alone, strict=True))
+    assert torch.equal(after, after_alone)
+
+
+def test_a_layer_that_cannot_be_measured_is_listed_with_the_reason():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Flatten())
+    with natstats.Collector(net, ["conv", "3"]) as collector, torch.no_grad():
+        net(IMAGES)
+    assert [m.layer.name for m in collector.compute()] == ["0"]
+    assert {s.name: s.reason for s in collector.skipped} == {
+        "2": "maps of 1 x 1 pixels; at least 5 x 5",
+        "3": "the output (12 x 4) is not a batch of maps (N, C, H, W)",
+    }
+
+
+def test_a_map_size_that_changes_is_said_not_averaged(model):
+    with natstats.Collector(model, "stem") as collector, torch.no_grad():
+        model(IMAGES)
+        model(IMAGES[:, :, :20, :20])
+    assert collector.compute() == []
+    assert "changed from 32 x 32 to 20 x 20" in collector.skipped[0].reason
+
+
+def test_a_non_finite_layer_does_not_spoil_the_others(model):
+    images = IMAGES.clone()
+    images[4] = torch.nan
+    with natstats.Collector(model) as collector, torch.no_grad():
+        model(images)
+    for measured in collector.compute():
+        assert measured.spectrum.n_nonfinite == 1
+        assert np.isfinite(measured.spectrum.power).all()
+
+
+def test_no_images_no_result(model):
+    with pytest.raises(natstats.NatstatsError, match="at least one forward pass"):
+        natstats.Collector(model).compute()
+
+
+def test_numbers_decide_the_group(model):
+    with natstats.Collector(model, "stem", n_groups=4) as collector, torch.no_grad():
+        collector.number_images(torch.full((12,), 7))
+        model(IMAGES)
+    assert collector.compute()[0].spectrum.count.tolist() == [0, 0, 0, 12]
+
+
+# Hand-counted from the drawings in the papers: (layer, weight layers on the longest path to it).
+DEPTHS = {
+    "resnet18": {"conv1": 1, "layer2.0.downsample.0": 6, "layer2.0.conv2": 7, "fc": 18},
+    "densenet121": {"features.denseblock1.denselayer6.conv2": 13, "classifier": 121},
+    "mobilenet_v2": {"features.1.conv.1": 3, "features.18.0": 52},
+    "squeezenet1_1": {"features.3.squeeze": 2, "features.3.expand1x1": 3, "classifier.1": 18},
+}
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_depth_is_the_longest_path_of_weight_layers(name):
+    net = torchvision.models.get_model(name, weights=None)
+    trace = trace_calls(net, (torch.zeros(1, 3, 64, 64),))
+    assert trace.followed
+    for layer, depth in DEPTHS[name].items():
+        assert trace.depth_of(layer) == depth, layer
+
+
+def test_depth_follows_slices_concatenations_and_in_place_sums():
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(2, 2, 1) for _ in range(3))
+            self.end = nn.Conv2d(4, 1, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            buffer = torch.zeros_like(x).repeat(1, 2, 1, 1)
+            buffer[:, :2] = self.b(self.a(x))
+            buffer[:, 2:] += self.c(x)
+            return self.end(buffer)
+
+    trace = trace_calls(Odd(), (torch.zeros(1, 2, 6, 6),))
+    depths = {call.name: call.depth for call in trace.calls}
+    assert depths == {"a": 1, "b": 2, "c": 1, "end": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "expected"),
+    [
+        ("resnet18", "block", [f"layer{i}.{j}" for i in range(1, 5) for j in range(2)]),
+        ("mobilenet_v2", "block", [f"features.{i}" for i in range(1, 18)]),
+        ("resnet18", "layer1.*.conv2,conv1", ["conv1", "layer1.0.conv2", "layer1.1.conv2"]),
+    ],
+)
+def test_selections(name, layers, expected):
+    assert select_modules(torchvision.models.get_model(name, weights=None), layers) == expected
+
+
+def test_a_stage_is_the_last_block_of_each_resolution():
+    net = torchvision.models.get_model("resnet18", weights=None)
+    trace = trace_calls(net, (torch.zeros(1, 3, 224, 224),))
+    collector = natstats.Collector(net, "stage", trace=trace)
+    assert collector._names == ["layer1.1", "layer2.1", "layer3.1", "layer4.1"]
+
+
+def test_nothing_matched_is_said(model):
+    with pytest.raises(natstats.UsageError, match="layers: .*nothing matched 'conv9'"):
+        natstats.Collector(model, "conv9")

@@ -1,0 +1,202 @@
+"""Exponents: recovered where they are known, with intervals that cover, and flags that warn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import natstats
+from natstats.expected import expected_power
+from natstats.fits import ESTIMATORS, FitOptions, fit_layers, fit_spectrum
+from natstats.radial import rings
+from natstats.records import Layer, LayerSpectrum, Spectrum
+
+
+def spectrum_of(power: np.ndarray, side: int, edges: str = "sine") -> Spectrum:
+    """A spectrum with one image per group, whose ring power is given, (n_images, n_rings)."""
+    return Spectrum(
+        height=side,
+        width=side,
+        edges=edges,
+        frequency=rings(side, side).frequency,
+        power=power,
+        count=np.ones(len(power), dtype=np.int64),
+        offset=np.zeros(len(power)),
+        image_power=power.astype(np.float32),
+    )
+
+
+def measured(alpha: float, side: int, n: int, seed: int = 0, edges: str = "sine") -> Spectrum:
+    fields = natstats.power_law_fields(n, side, side, alpha, seed=seed)
+    accumulator = natstats.SpectrumAccumulator(side, side, edges)
+    accumulator.update(torch.from_numpy(fields[:, None]))
+    return accumulator.compute()
+
+
+@pytest.mark.parametrize("estimator", ["octave", "whittle"])
+@pytest.mark.parametrize("edges", ["sine", "hann", "none", "periodic"])
+@pytest.mark.parametrize("alpha", [-1.0, 0.0, 1.3, 2.0, 2.8])
+def test_the_expected_spectrum_gives_its_own_exponent(alpha, edges, estimator):
+    """Without noise there is no error: the estimators invert the expectation."""
+    power = 7.0 * expected_power(alpha, 28, 28, edges)
+    fit = fit_spectrum(spectrum_of(np.tile(power, (4, 1)), 28, edges), FitOptions(estimator=estimator))
+    assert fit.exponent == pytest.approx(alpha, abs=2e-3)
+    assert np.exp(fit.log_amplitude) == pytest.approx(7.0, rel=0.02)
+    assert fit.curvature == pytest.approx(0.0, abs=2e-3)
+    if alpha:
+        assert fit.r2 > 0.999
+
+
+def test_ols_is_the_straight_line():
+    power = 3.0 * rings(20, 20).frequency ** -1.7
+    fit = fit_spectrum(spectrum_of(np.tile(power, (3, 1)), 20), FitOptions(estimator="ols"))
+    line = stats.linregress(np.log(rings(20, 20).frequency), np.log(power))
+    assert fit.exponent == pytest.approx(-line.slope) == pytest.approx(1.7)
+    assert fit.r2 == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("side", [7, 14, 28])
+@pytest.mark.parametrize("alpha", [0.0, 2.0, 4.0])
+def test_known_exponents_are_recovered_from_crops(alpha, side):
+    fit = fit_spectrum(measured(alpha, side, 400, seed=3))
+    assert fit.by_estimator["octave"] == pytest.approx(alpha, abs=4 * fit.standard_error)
+    assert fit.standard_error < 0.06
+    assert fit.by_estimator["whittle"] == pytest.approx(alpha, abs=0.12)
+
+
+def test_without_a_taper_a_straight_line_cannot_see_beyond_three():
+    """The reason for the taper and the debiasing, from the table in the documentation."""
+    spectrum = measured(4.5, 28, 200, edges="none")
+    assert fit_spectrum(spectrum, FitOptions(estimator="ols")).exponent < 3.4
+    assert fit_spectrum(measured(4.5, 28, 200)).exponent == pytest.approx(4.5, abs=0.1)
+
+
+def test_the_interval_covers_by_simulation():
+    """At 95 % the hits in 200 repeats are binomial; 0.95 +- 4 sd bounds them below at 0.888."""
+    generator = np.random.default_rng(0)
+    truth = expected_power(2.0, 12, 12)
+    hits = 0
+    for _ in range(200):
+        # Each image: ring power scattered about the truth, in a shape of its own.
+        noise = generator.gamma(6.0, 1 / 6.0, size=(64, len(truth)))
+        fit = fit_spectrum(spectrum_of(truth * noise, 12))
+        hits += fit.low < 2.0 < fit.high
+    assert stats.binomtest(hits, 200, 0.95).pvalue > 1e-4
+    assert hits > 178
+
+
+def test_the_jackknife_of_equal_groups_is_the_textbook_one():
+    power = measured(1.5, 14, 40).power[:40]
+    fit = fit_spectrum(spectrum_of(power, 14))
+    left_out = [
+        fit_spectrum(spectrum_of(np.delete(power, i, axis=0), 14)).exponent for i in range(40)
+    ]
+    variance = 39 / 40 * np.sum((left_out - np.mean(left_out)) ** 2)
+    assert fit.standard_error**2 == pytest.approx(variance, rel=1e-9)
+    reach = stats.t.ppf(0.975, 39) * np.sqrt(variance)
+    assert (fit.low, fit.high) == pytest.approx((fit.exponent - reach, fit.exponent + reach))
+
+
+def test_unequal_groups_give_nearly_the_interval_of_equal_ones():
+    spectrum = measured(1.5, 14, 200)  # groups of two and of one
+    assert set(spectrum.count) == {1, 2}
+    single = fit_spectrum(spectrum_of(spectrum.image_power.astype(np.float64), 14))
+    assert fit_spectrum(spectrum).standard_error == pytest.approx(single.standard_error, rel=0.25)
+
+
+def test_layers_share_their_resampling():
+    """A layer and its copy vary together; a layer of other images does not."""
+    layer = Layer("a", 0, "conv", 1, 1, 14, 14, 1.0)
+    one, other = measured(2.0, 14, 64), measured(2.0, 14, 64, seed=9)
+    covariance = fit_layers([LayerSpectrum(layer, s) for s in (one, one, other)]).covariance
+    variance = covariance[0, 0]
+    assert covariance[0, 1] == pytest.approx(variance)
+    assert abs(covariance[0, 2]) < 0.5 * variance
+
+
+def test_a_band_leaves_out_what_lies_outside():
+    fit = fit_spectrum(measured(2.0, 28, 64), FitOptions(band=(0.1, 0.3)))
+    frequency = rings(28, 28).frequency
+    inside = (frequency >= 0.1) & (frequency <= 0.3)
+    assert fit.n_rings == inside.sum()
+    assert np.array_equal(np.isfinite(fit.fitted_power), inside)
+    assert fit.exponent == pytest.approx(2.0, abs=0.2)
+
+
+def test_curvature_is_seen():
+    frequency = rings(28, 28).frequency
+    bent = expected_power(2.0, 28, 28) * np.exp(-0.4 * np.log(frequency / 0.1) ** 2)
+    noise = np.random.default_rng(0).gamma(20, 1 / 20, size=(64, len(frequency)))
+    fit = fit_spectrum(spectrum_of(bent * noise, 28))
+    assert fit.curvature == pytest.approx(-0.4, abs=0.08)
+    assert fit.curvature_p < 1e-4
+
+
+def test_image_exponents_differ_from_the_exponent_of_the_mean():
+    """Images of different exponents: the mean spectrum is ruled by the steepest at low frequency."""
+    generator = np.random.default_rng(1)
+    alphas = 2.0 + 0.5 * generator.standard_normal(300)
+    power = np.stack([expected_power(a, 14, 14) for a in alphas])
+    fit = fit_spectrum(spectrum_of(power, 14))
+    np.testing.assert_allclose(fit.image_exponents, alphas, atol=5e-3)
+    assert fit.image_mean == pytest.approx(alphas.mean(), abs=5e-3)
+    assert fit.image_sd == pytest.approx(alphas.std(ddof=1), abs=5e-3)
+    assert fit.exponent > fit.image_mean + 0.1
+
+
+FLAT = np.tile(expected_power(1.0, 14, 14), (20, 1))
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "options", "flag"),
+    [
+        (spectrum_of(np.tile(expected_power(1.0, 7, 7), (20, 1)), 7), FitOptions(), "few rings"),
+        (spectrum_of(FLAT[:8], 14), FitOptions(), "few images"),
+        (spectrum_of(0 * FLAT, 14), FitOptions(), "constant"),
+        (spectrum_of(FLAT[:0], 14), FitOptions(), "no images"),
+        (spectrum_of(FLAT, 14), FitOptions(band=(0.21, 0.22)), "fewer than two rings in band"),
+        (spectrum_of(FLAT * [1, 1, 0, 1, 1, 1, 1], 14), FitOptions(), "no power in a ring"),
+        (
+            spectrum_of(np.tile(rings(14, 14).frequency ** -9.0, (20, 1)), 14),
+            FitOptions(),
+            "beyond range",
+        ),
+    ],
+)
+def test_flags(spectrum, options, flag):
+    fit = fit_spectrum(spectrum, options)
+    assert flag in fit.flags
+    if flag not in ("few rings", "few images", "beyond range"):
+        assert np.isnan(fit.exponent)
+        assert np.isnan(fit.low)
+
+
+def test_a_clean_spectrum_has_no_flag():
+    assert fit_spectrum(spectrum_of(FLAT, 14)).flags == ()
+
+
+def test_two_images_give_no_interval():
+    fit = fit_spectrum(spectrum_of(FLAT[:2], 14))
+    assert np.isfinite(fit.exponent)
+    assert np.isnan(fit.low)
+    assert "few images" in fit.flags
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"band": (0.4, 0.02)}, "band: expected two rising numbers"),
+        ({"band": (0.1, 0.9)}, r"band: .*between 0 and 0.5; got \(0.1, 0.9\)"),
+        ({"estimator": "octav"}, "estimator: .*did you mean octave"),
+        ({"level": 95}, "level: expected a number between 0 and 1; got 95"),
+    ],
+)
+def test_bad_options_are_named(arguments, words):
+    with pytest.raises(natstats.UsageError, match=words):
+        FitOptions(**arguments)
+
+
+def test_every_estimator_is_in_every_fit():
+    assert tuple(fit_spectrum(spectrum_of(FLAT, 14)).by_estimator) == ESTIMATORS

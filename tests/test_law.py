@@ -1,0 +1,152 @@
+"""The law: what it says of lines, curves and nothing, and that it says no when it should."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+
+import natstats
+from natstats.law import SHAPES, VERDICTS, Law, fit_law, format_p
+from natstats.store import to_json
+
+DEPTH = np.arange(1.0, 25.0)
+RESOLUTION = ["56"] * 8 + ["28"] * 8 + ["14"] * 8
+GENERATOR = np.random.default_rng(0)
+LOADINGS = 0.02 * GENERATOR.standard_normal((24, 5))
+COVARIANCE = LOADINGS @ LOADINGS.T + 1e-4 * np.eye(24)
+
+
+def law_of(curve, seed=0, scatter=0.05):
+    generator = np.random.default_rng(seed)
+    noise = generator.multivariate_normal(np.zeros(24), COVARIANCE)
+    exponent = curve + noise + scatter * generator.standard_normal(24)
+    return fit_law(DEPTH, exponent, COVARIANCE, RESOLUTION)
+
+
+@pytest.mark.parametrize(
+    ("curve", "verdict"),
+    [
+        (1 + 0.05 * DEPTH, "linear"),
+        (1 + 0.004 * DEPTH**2, "rises, not linearly"),
+        (1 + 2 * (1 - np.exp(-DEPTH / 4)), "rises, not linearly"),
+        (3 - 0.05 * DEPTH, "falls"),
+        (2 + 0 * DEPTH, "no trend"),
+    ],
+)
+def test_verdicts(curve, verdict):
+    laws = [law_of(curve, seed) for seed in range(20)]
+    assert sum(law.verdict == verdict for law in laws) >= 17
+    assert all(law.verdict in VERDICTS and tuple(law.shapes) == SHAPES for law in laws)
+
+
+def test_flat_exponents_are_seldom_called_a_trend_and_lines_seldom_bent():
+    """Binomial bounds: at 5 %, more than 16 false alarms in 150 have a probability of 0.002."""
+    flat = [law_of(2 + 0 * DEPTH, seed) for seed in range(150)]
+    assert sum(law.trend_p < 0.05 for law in flat) <= 16
+    line = [law_of(1 + 0.05 * DEPTH, seed) for seed in range(150)]
+    assert sum(law.lack_of_fit_p < 0.05 for law in line) <= 16
+    assert sum(law.slope_low < 0.05 < law.slope_high for law in line) >= 150 - 16
+
+
+def test_without_sampling_error_it_is_ordinary_least_squares():
+    exponent = 1 + 0.05 * DEPTH + 0.1 * GENERATOR.standard_normal(24)
+    law = fit_law(DEPTH, exponent, 1e-12 * np.eye(24), RESOLUTION)
+    line = sm.OLS(exponent, sm.add_constant(DEPTH)).fit()
+    assert law.slope == pytest.approx(line.params[1], rel=1e-4)
+    assert (law.slope_low, law.slope_high) == pytest.approx(tuple(line.conf_int()[1]), rel=1e-3)
+    assert law.trend_p == pytest.approx(line.pvalues[1], rel=1e-2)
+    assert law.between_layer_sd == pytest.approx(np.sqrt(line.scale), rel=1e-3)
+
+
+def test_with_known_covariance_it_is_generalised_least_squares():
+    """Exponents that lie about the line as their covariance says: no variance between layers."""
+    covariance = 100 * COVARIANCE
+    draws = np.random.default_rng(5).multivariate_normal(np.zeros(24), covariance)
+    exponent = 1 + 0.05 * DEPTH + 0.3 * draws
+    law = fit_law(DEPTH, exponent, covariance, RESOLUTION)
+    known = covariance + law.between_layer_sd**2 * np.eye(24)
+    line = sm.GLS(exponent, sm.add_constant(DEPTH), sigma=known).fit()
+    assert law.slope == pytest.approx(line.params[1], rel=1e-6)
+    assert law.intercept == pytest.approx(line.params[0], rel=1e-6)
+
+
+def test_shapes_find_the_one_that_made_the_data():
+    steps = np.repeat([1.0, 2.0, 1.4], 8)
+    assert law_of(steps).best_shape == "step per resolution"
+    assert law_of(1 + 2 * (1 - np.exp(-DEPTH / 4))).best_shape == "saturating"
+    flat = [law_of(2 + 0 * DEPTH, seed).best_shape for seed in range(9)]
+    assert flat.count("constant") >= 5
+
+
+def test_slope_within_resolution_leaves_out_the_steps():
+    """Steps down at each resolution hide a rise inside: Simpson's paradox, and both are told."""
+    curve = 0.05 * DEPTH - np.repeat([0.0, 1.0, 2.0], 8)
+    law = law_of(curve, scatter=0.02)
+    assert law.slope < 0
+    assert law.slope_within_resolution == pytest.approx(0.05, abs=0.01)
+    assert law.slope_within_resolution_low > 0
+
+
+def test_rank_correlation_is_kendalls():
+    exponent = 1 + 0.05 * DEPTH + 0.3 * GENERATOR.standard_normal(24)
+    law = fit_law(DEPTH, exponent, COVARIANCE, RESOLUTION)
+    assert law.rank_correlation == pytest.approx(stats.kendalltau(DEPTH, exponent).statistic)
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_too_few_layers_are_undecided_with_no_numbers(n):
+    law = fit_law(DEPTH[:n], DEPTH[:n], COVARIANCE[:n, :n], RESOLUTION[:n])
+    assert law.verdict == "undecided"
+    assert law.n_layers == n
+    assert np.isnan(law.slope)
+    assert "too few" in law.sentence()
+
+
+def test_layers_without_exponent_or_interval_are_left_out():
+    exponent = 1 + 0.05 * DEPTH
+    exponent[3] = np.nan
+    covariance = COVARIANCE.copy()
+    covariance[5] = covariance[:, 5] = 0.0
+    law = fit_law(DEPTH, exponent, covariance, RESOLUTION)
+    assert law.n_layers == 22
+    assert law.slope == pytest.approx(0.05)
+
+
+def test_the_band_is_the_interval_of_the_line():
+    law = law_of(1 + 0.05 * DEPTH)
+    middle, low, high = law.predict(np.array([0.0, 10.0]))
+    assert middle == pytest.approx([law.intercept, law.intercept + 10 * law.slope])
+    assert (low < middle).all()
+    assert (middle < high).all()
+    assert high[0] - low[0] > high[1] - low[1]  # depth 0 lies outside the layers
+
+
+def test_a_law_survives_json():
+    for law in (law_of(1 + 0.05 * DEPTH), fit_law([], [], np.zeros((0, 0)), [])):
+        again = Law.from_dict(json.loads(to_json(law.to_dict())))
+        assert to_json(again.to_dict()) == to_json(law.to_dict())
+
+
+def test_a_broken_law_is_refused():
+    with pytest.raises(natstats.UsageError, match="law: expected the fields of a law"):
+        Law.from_dict({"slope": 1.0})
+
+
+def test_lengths_that_differ_are_named():
+    with pytest.raises(natstats.UsageError, match="expected 24 layers"):
+        fit_law(DEPTH, DEPTH[:3], COVARIANCE, RESOLUTION)
+
+
+def test_the_sentence_carries_the_numbers():
+    law = law_of(1 + 0.05 * DEPTH)
+    for part in (f"{law.slope:+.4f}", f"{law.slope_low:+.4f}", "24 layers", law.best_shape):
+        assert part in law.sentence()
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0499, "= 0.050"), (0.00049, "< 0.001"), (0.5, "= 0.50")])
+def test_p_values_as_words(p, text):
+    assert format_p(p) == text
