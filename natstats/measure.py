@@ -21,7 +21,7 @@ from natstats.depth import trace_calls, undisturbed
 from natstats.errors import NatstatsError
 from natstats.fits import FitOptions
 from natstats.images import Batch, Framing, ImageFolder, ImageSet, batches, open_images
-from natstats.models import Network, Preprocessing, load_network
+from natstats.models import Network, Preprocessing, load_network, usable_device
 from natstats.records import Layer, LayerSpectrum
 from natstats.run import Run
 from natstats.spectra import SpectrumAccumulator
@@ -290,13 +290,11 @@ def _as_network(
     if isinstance(model, Network):
         return model
     if isinstance(model, str):
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         return load_network(
             model, weights=weights, checkpoint=checkpoint, size=size, seed=seed, device=device
         )
     if device is not None:
-        model = model.to(device)
+        model = model.to(usable_device(device))
     preprocessing = Preprocessing()
     if size is not None:
         preprocessing = Preprocessing(Framing(size, round(size * 256 / 224)))

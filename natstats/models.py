@@ -17,7 +17,14 @@ from natstats import checks, networks
 from natstats.errors import NatstatsError, UsageError
 from natstats.images import Framing
 
-__all__ = ["Network", "Preprocessing", "load_network", "network_names", "read_checkpoint"]
+__all__ = [
+    "Network",
+    "Preprocessing",
+    "load_network",
+    "network_names",
+    "read_checkpoint",
+    "usable_device",
+]
 
 _NESTED = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -75,6 +82,28 @@ class Network:
         return sha.hexdigest()[:16]
 
 
+def usable_device(device: torch.device | str | None) -> torch.device:
+    """Return a device that tensors can be put on; None stands for CUDA if there is any, else CPU.
+
+    Raises:
+        UsageError: there is no such device here.
+
+    >>> usable_device("cpu")
+    device(type='cpu')
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0].split(". ")[0]
+        raise UsageError(
+            f"device: expected a device of this machine, such as cpu or cuda; got {str(device)!r}: "
+            f"{reason}"
+        ) from None
+    return torch.device(device)
+
+
 def network_names() -> list[str]:
     """Names that :func:`load_network` knows: torchvision's builders and our own."""
     import torchvision.models
@@ -89,7 +118,7 @@ def load_network(
     checkpoint: str | Path | None = None,
     size: int | None = None,
     seed: int = 0,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = "cpu",
 ) -> Network:
     """Build a network and give it its weights.
 
@@ -100,13 +129,14 @@ def load_network(
         checkpoint: a ``.pth``, ``.pt`` or ``.safetensors`` file, in place of `weights`.
         size: side of the images, pixels, in place of what the weights were published with.
         seed: of the random weights.
-        device: where to put it.
+        device: where to put it; None for CUDA if there is any, else the CPU.
 
     Raises:
         UsageError: unknown name or weights, or both weights and a checkpoint.
         NatstatsError: the weights cannot be had, or do not fit.
     """
     checks.one_of("model", name, network_names())
+    device = usable_device(device)
     preprocessing, published = _published(name, weights)
     if size is not None:
         checks.positive_int("size", size, 5)

@@ -184,7 +184,10 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[LayerSpectrum], list[Skip
                 f"run: expected format {FORMAT} or older; {path} has format {info['format']} and "
                 "was written by a newer natstats"
             )
-        with np.load(path / "spectra.npz", allow_pickle=False) as arrays:
+        with (
+            (path / "spectra.npz").open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
             spectra = [
                 _layer_spectrum(dict(layer), place, arrays)
                 for place, layer in enumerate(info.pop("layers"))

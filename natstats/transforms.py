@@ -202,7 +202,9 @@ class RingTransform:
         squares = torch.empty(n_images, len(self._ring), device=maps.device)
         if maps_per_piece >= n_channels:
             step = maps_per_piece // n_channels
-            for piece, target in zip(torch.split(maps, step), torch.split(squares, step), strict=True):
+            for piece, target in zip(
+                torch.split(maps, step), torch.split(squares, step), strict=True
+            ):
                 flat = self._coefficients(piece.float().reshape(-1, *self.shape))
                 torch.mean(flat.square_().view(*piece.shape[:2], -1), dim=1, out=target)
             return squares

@@ -104,7 +104,9 @@ def test_training_goes_on_as_if_nobody_watched(model):
 
 
 def test_a_layer_that_cannot_be_measured_is_listed_with_the_reason():
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Flatten())
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Flatten()
+    )
     with natstats.Collector(net, ["conv", "3"]) as collector, torch.no_grad():
         net(IMAGES)
     assert [m.layer.name for m in collector.compute()] == ["0"]

@@ -41,7 +41,9 @@ def measured(alpha: float, side: int, n: int, seed: int = 0, edges: str = "sine"
 def test_the_expected_spectrum_gives_its_own_exponent(alpha, edges, estimator):
     """Without noise there is no error: the estimators invert the expectation."""
     power = 7.0 * expected_power(alpha, 28, 28, edges)
-    fit = fit_spectrum(spectrum_of(np.tile(power, (4, 1)), 28, edges), FitOptions(estimator=estimator))
+    fit = fit_spectrum(
+        spectrum_of(np.tile(power, (4, 1)), 28, edges), FitOptions(estimator=estimator)
+    )
     assert fit.exponent == pytest.approx(alpha, abs=2e-3)
     assert np.exp(fit.log_amplitude) == pytest.approx(7.0, rel=0.02)
     assert fit.curvature == pytest.approx(0.0, abs=2e-3)
@@ -135,7 +137,7 @@ def test_curvature_is_seen():
 
 
 def test_image_exponents_differ_from_the_exponent_of_the_mean():
-    """Images of different exponents: the mean spectrum is ruled by the steepest at low frequency."""
+    """Images of different exponents: the steepest rule the mean spectrum at low frequency."""
     generator = np.random.default_rng(1)
     alphas = 2.0 + 0.5 * generator.standard_normal(300)
     power = np.stack([expected_power(a, 14, 14) for a in alphas])

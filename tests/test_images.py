@@ -87,7 +87,9 @@ def test_every_mode_becomes_three_channels(tmp_path, mode):
     assert pixels.min() >= 0
     assert pixels.max() <= 1
     if mode == "I;16":
-        assert float(pixels[0, 0].max()) == pytest.approx(39900 / 65535, abs=0.01)  # a ramp stays a ramp, it is not clipped to white
+        assert float(pixels[0, 0].max()) == pytest.approx(
+            39900 / 65535, abs=0.01
+        )  # a ramp stays a ramp, it is not clipped to white
 
 
 def test_exif_rotation_is_applied(tmp_path):

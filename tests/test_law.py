@@ -147,6 +147,8 @@ def test_the_sentence_carries_the_numbers():
         assert part in law.sentence()
 
 
-@pytest.mark.parametrize(("p", "text"), [(0.0499, "= 0.050"), (0.00049, "< 0.001"), (0.5, "= 0.50")])
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0499, "= 0.050"), (0.00049, "< 0.001"), (0.5, "= 0.50")]
+)
 def test_p_values_as_words(p, text):
     assert format_p(p) == text

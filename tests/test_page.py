@@ -18,6 +18,7 @@ import torch
 from natstats import power_law_fields
 from natstats.fits import FitOptions
 from natstats.measure import measure, measure_images
+from natstats.plots.law import HEADLINES
 from natstats.plots.method import measured, repeat
 from natstats.plots.page import write_report
 from natstats.plots.svg import inline_svg
@@ -126,7 +127,7 @@ def test_a_page_that_loads_something_is_caught() -> None:
 
 
 def test_the_verdict_comes_before_the_figures(run: Run, page: Page) -> None:
-    headline = run.law.verdict.capitalize()
+    headline = HEADLINES[run.law.verdict]
     first_figure = page.text.index("<svg")
     assert f"<h1>{headline}</h1>" in page.text[:first_figure]
     assert html.escape(run.law.sentence(), quote=False) in page.text[:first_figure]

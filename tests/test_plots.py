@@ -20,15 +20,15 @@ from matplotlib.transforms import Bbox
 
 from natstats import power_law_fields
 from natstats.errors import UsageError
-from natstats.law import Law, fit_law
+from natstats.law import VERDICTS, Law, fit_law
 from natstats.measure import measure, measure_images
 from natstats.plots import draw_comparison, draw_run
 from natstats.plots.compare import plot_compare
-from natstats.plots.law import plot_law
+from natstats.plots.law import HEADLINES, plot_law
 from natstats.plots.numbers import change, interval, number
 from natstats.plots.spectra import MOST, plot_spectra
 from natstats.plots.spread import plot_spread
-from natstats.plots.style import MARKERS, PALETTE, kind_marks
+from natstats.plots.style import MARKERS, PALETTE, WIDTH, kind_marks, look
 from natstats.run import Run
 
 nn = torch.nn
@@ -217,6 +217,10 @@ def _rows(exponent: np.ndarray):
     )
 
 
+def test_every_verdict_has_a_headline() -> None:
+    assert set(HEADLINES) == set(VERDICTS)
+
+
 def test_no_line_without_a_law() -> None:
     law, exponent = law_of(0.1, n=3)
     ax = plot_law(_rows(exponent), law)
@@ -238,6 +242,21 @@ def test_no_text_overlaps_or_is_cut(run: Run, place: int) -> None:
     ax = all_plots(run)[place]
     assert overlapping(ax) == []
     assert outside(ax) == []
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_one_column_is_enough(run: Run, place: int) -> None:
+    ax = Figure(figsize=(WIDTH["single"], 3.8), layout="constrained").add_subplot()
+    draw = [
+        lambda: plot_law(run.layers, run.law, ax=ax),
+        lambda: plot_spectra(run.spectra, run.fits, ax=ax),
+        lambda: plot_spread(run.spectra, run.fits, ax=ax),
+        lambda: plot_compare([("one", run.layers, run.law), ("two", run.layers, run.law)], ax=ax),
+    ][place]
+    with look():
+        draw()
+        assert overlapping(ax) == []
+        assert outside(ax) == []
 
 
 def test_overlap_is_found() -> None:

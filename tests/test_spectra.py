@@ -36,7 +36,7 @@ def assert_same(spectrum, other=WHOLE):
 def test_a_group_sums_its_own_images():
     power = natstats.power_spectrum(MAPS).double()
     for group in range(4):
-        own = power[INDEX % 4 == group]
+        own = power[group == INDEX % 4]
         np.testing.assert_allclose(WHOLE.power[group], own.sum(0), rtol=1e-6)
         assert WHOLE.count[group] == len(own)
     np.testing.assert_allclose(WHOLE.mean_power, power.mean(0), rtol=1e-6)
@@ -138,7 +138,10 @@ def test_faint_structure_on_a_large_mean_is_not_called_constant():
         (lambda a: a.update(torch.zeros(1, 1, 9, 9)), "maps: expected 12 x 10 pixels; got 9 x 9"),
         (lambda a: a.update(MAPS, torch.arange(3)), "index: expected 23 whole numbers"),
         (lambda a: a.merge(natstats.SpectrumAccumulator(12, 10, n_groups=5)), "n_groups 4; got 5"),
-        (lambda a: a.merge(natstats.SpectrumAccumulator(12, 10, "hann", 4)), "edges sine; got hann"),
+        (
+            lambda a: a.merge(natstats.SpectrumAccumulator(12, 10, "hann", 4)),
+            "edges sine; got hann",
+        ),
         (lambda a: a.from_state_dict({}), "state: expected the key"),
         (lambda a: natstats.SpectrumAccumulator(4, 10), "at least 5 x 5 pixels; got 4 x 10"),
         (lambda a: natstats.SpectrumAccumulator(9, 9, n_groups=0), "n_groups: .*at least 1; got 0"),

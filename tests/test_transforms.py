@@ -91,9 +91,7 @@ def test_pieces_change_nothing(n_images, monkeypatch):
     transform = RingTransform(20, 20, "sine", CPU)
     whole, _ = transform(maps)
     for maps_per_piece in (1, 3, 7, 15):
-        monkeypatch.setitem(
-            natstats.transforms.PIECE_BYTES, "cpu", maps_per_piece * 4 * 20 * 20
-        )
+        monkeypatch.setitem(natstats.transforms.PIECE_BYTES, "cpu", maps_per_piece * 4 * 20 * 20)
         torch.testing.assert_close(transform(maps)[0], whole, rtol=1e-5, atol=0)
 
 
@@ -147,9 +145,7 @@ def test_reduced_precision_around_it_does_not_reach_the_transform():
 
 def test_half_precision_maps_are_cast_up():
     maps = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(6)).half()
-    torch.testing.assert_close(
-        natstats.power_spectrum(maps), natstats.power_spectrum(maps.float())
-    )
+    torch.testing.assert_close(natstats.power_spectrum(maps), natstats.power_spectrum(maps.float()))
 
 
 def test_a_prepared_transform_serves_inference_mode_and_training_alike():

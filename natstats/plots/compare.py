@@ -20,7 +20,16 @@ from natstats.plots.law import (
     missing_entry,
 )
 from natstats.plots.numbers import change
-from natstats.plots.style import GREY, MARKERS, PALETTE, depth_axis, legend, look, new_axes
+from natstats.plots.style import (
+    GREY,
+    MARKERS,
+    PALETTE,
+    depth_axis,
+    is_narrow,
+    legend,
+    look,
+    new_axes,
+)
 
 __all__ = ["plot_compare"]
 
@@ -57,6 +66,8 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
         ax = new_axes(ax, 4.4 + 0.17 * len(runs))
         ax.grid(axis="y")
         entries: list[tuple[Artist, str]] = []
+        narrow = is_narrow(ax)
+        gap = "\n" if narrow else " "
         inner = [layers[layers.kind != "input"] for _, layers, _ in runs]
         deepest = max([1.0, *(float(rows.depth.max()) for rows in inner if len(rows))])
         for place, ((name, _, law), rows) in enumerate(zip(runs, inner, strict=True)):
@@ -65,12 +76,12 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
             depth = rows.depth.to_numpy(dtype=float)
             handle = draw_points(ax, rows, depth + shift, colour, marker, 3.6)
             _draw_line(ax, rows, law, colour)
-            entries.append((handle, f"{_short(name)}: {_summary(law)}"))
+            entries.append((handle, f"{_short(name)}: {_summary(law, gap)}"))
         flat = [(handle, label.replace("\n", " ")) for handle, label in _reading(runs, inner)]
         entries += flat
         ax.set_xlim(0, 1.02 * deepest + 0.5)
         depth_axis(ax)
-        ax.set_ylabel(EXPONENT_LABEL)
+        ax.set_ylabel(r"exponent $\alpha$" if narrow else EXPONENT_LABEL)
         legend(
             ax,
             [handle for handle, _ in entries],
@@ -78,6 +89,7 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
             loc="lower left",
             bbox_to_anchor=(0.0, 1.0),
             borderaxespad=0.2,
+            fontsize=7 if narrow else 8,
         )
     return ax
 
@@ -106,10 +118,10 @@ def _draw_line(ax: Axes, rows: pd.DataFrame, law: Law, colour: str) -> None:
     ax.plot(ends, law.predict(ends)[0], color=colour, linewidth=1.1, linestyle=style, zorder=2)
 
 
-def _summary(law: Law) -> str:
+def _summary(law: Law, gap: str) -> str:
     if not np.isfinite(law.slope):
         return "too few layers for a law"
-    return f"{law.verdict}, {change(law.slope, law.slope_low, law.slope_high)} per layer"
+    return f"{law.verdict},{gap}{change(law.slope, law.slope_low, law.slope_high)} per layer"
 
 
 def _short(name: str) -> str:

@@ -114,31 +114,34 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
     return columns, rows
 
 
-def key_numbers(law: Law, n_images: int) -> list[tuple[str, str]]:
-    """The numbers under the headline: name and value."""
+def key_numbers(law: Law, n_images: int) -> list[tuple[str, str, str]]:
+    """The numbers under the headline: name, value, and what stands beside the value."""
+    counts = [("layers", f"{law.n_layers}", "in the law"), ("images", f"{n_images}", "")]
     if not np.isfinite(law.slope):
-        return [("layers", f"{law.n_layers}"), ("images", f"{n_images}")]
-    within = change(
+        return counts
+    within = (
         law.slope_within_resolution,
         law.slope_within_resolution_low,
         law.slope_within_resolution_high,
     )
+    lack, best = format_p(law.lack_of_fit_p), law.best_shape
     return [
-        ("slope per weight layer", change(law.slope, law.slope_low, law.slope_high)),
-        (
-            "slope within one map size",
-            within if np.isfinite(law.slope_within_resolution) else "not available",
-        ),
-        ("scatter of layers about the line", number(law.between_layer_sd)),
-        ("layers", f"{law.n_layers}"),
-        ("images", f"{n_images}"),
-        (
-            "rank correlation",
-            f"{number(law.rank_correlation, sign=True)} (p {format_p(law.rank_p)})",
-        ),
-        ("lack of fit of the line", f"p {format_p(law.lack_of_fit_p)}"),
-        ("best shape", law.best_shape or "not available"),
+        ("slope per weight layer", *_apart(law.slope, law.slope_low, law.slope_high)),
+        ("slope within one map size", *_apart(*within)),
+        ("rank correlation", number(law.rank_correlation, sign=True), f"p {format_p(law.rank_p)}"),
+        ("lack of fit of the line", f"p {lack}", ""),
+        ("best shape", best or "not available", "by AICc" if best else ""),
+        ("scatter of layers about the line", number(law.between_layer_sd), "standard deviation"),
+        *counts,
     ]
+
+
+def _apart(value: float, low: float, high: float) -> tuple[str, str]:
+    """A signed estimate and its interval."""
+    if not math.isfinite(value):
+        return "not available", ""
+    estimate, _, ends = change(value, low, high).partition(" ")
+    return estimate, ends
 
 
 def shape_rows(law: Law) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.transforms import ScaledTranslation
 
 from natstats.law import Law
 from natstats.plots.numbers import change
@@ -18,6 +20,7 @@ from natstats.plots.style import (
     GREY,
     INK,
     depth_axis,
+    is_narrow,
     kind_marks,
     legend,
     look,
@@ -25,9 +28,18 @@ from natstats.plots.style import (
     side_by_side,
 )
 
-__all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "plot_law"]
+__all__ = ["EXPONENT_LABEL", "HEADLINES", "INPUT_NAMES", "plot_law"]
 
 EXPONENT_LABEL = r"exponent $\alpha$ of the power spectrum"
+
+HEADLINES = {
+    "linear": "Rises linearly",
+    "rises, not linearly": "Rises, not linearly",
+    "no trend": "No trend with depth",
+    "falls": "Falls with depth",
+    "undecided": "Undecided",
+}
+"""What each verdict of :data:`natstats.law.VERDICTS` is called above a figure or a page."""
 
 INPUT_NAMES = {"input": "input", "input.grey": "input, grey", "input.colour": "input, colour"}
 
@@ -62,26 +74,34 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
         entries += missing_entry(layers)
         _mark_map_sizes(ax, inner)
         depth_axis(ax)
-        ax.set_ylabel(EXPONENT_LABEL)
-        ax.set_title(_title(law), pad=18, loc="left")
-        if entries:
-            legend(
-                ax,
-                [handle for handle, _ in entries],
-                [label for _, label in entries],
-                loc="upper left",
-                bbox_to_anchor=(1.0, 1.0),
-                borderaxespad=0.0,
-            )
+        narrow = is_narrow(ax)
+        ax.set_ylabel(r"exponent $\alpha$" if narrow else EXPONENT_LABEL)
+        ax.set_title(_title(law, narrow), pad=18, loc="left")
+        _draw_legend(ax, entries, narrow)
     return ax
 
 
-def _title(law: Law) -> str:
-    verdict = law.verdict[:1].upper() + law.verdict[1:]
+def _title(law: Law, narrow: bool) -> str:
+    verdict = HEADLINES[law.verdict]
     if not np.isfinite(law.slope):
         return f"{verdict}: too few layers for a law ({law.n_layers})"
     slope = change(law.slope, law.slope_low, law.slope_high)
-    return f"{verdict}: {slope} per weight layer"
+    return f"{verdict}\n{slope} per layer" if narrow else f"{verdict}: {slope} per weight layer"
+
+
+def _draw_legend(ax: Axes, entries: Sequence[tuple[Artist, str]], narrow: bool) -> None:
+    """To the right of the axes; below narrow ones."""
+    if not entries:
+        return
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    handles, labels = zip(*entries, strict=True)
+    if narrow:
+        below = ax.transAxes + ScaledTranslation(0, -0.45, figure.dpi_scale_trans)
+        place = {"bbox_to_anchor": (0.0, 0.0), "bbox_transform": below, "ncols": 2, "fontsize": 7}
+    else:
+        place = {"bbox_to_anchor": (1.0, 1.0)}
+    legend(ax, handles, labels, loc="upper left", borderaxespad=0.0, **place)
 
 
 def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, str]]:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from natstats._version import __version__
 from natstats.law import CLEAR_AICC
 from natstats.plots import draw_run, facts, method
+from natstats.plots.law import HEADLINES
 from natstats.plots.numbers import interval, number
 from natstats.plots.svg import inline_svg
 from natstats.run import Run
@@ -73,7 +74,7 @@ def _contents(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "is_network": is_network,
-        "headline": law.verdict[:1].upper() + law.verdict[1:] if is_network else run.name,
+        "headline": HEADLINES[law.verdict] if is_network else run.name,
         "sentence": law.sentence() if is_network else _images_sentence(run),
         "is_untrained": (info.get("model") or {}).get("trained") is False,
         "key_numbers": facts.key_numbers(law, n_images) if is_network else [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import matplotlib
@@ -14,7 +15,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from natstats.fits import Fits, LayerFit
-from natstats.plots.style import DEPTH_COLOURS, DEPTH_TOP, GREY, INK, legend, look, new_axes
+from natstats.plots.style import (
+    DEPTH_COLOURS,
+    DEPTH_TOP,
+    GREY,
+    INK,
+    is_narrow,
+    legend,
+    look,
+    new_axes,
+)
 from natstats.records import LayerSpectrum
 
 __all__ = ["has_power", "plot_spectra"]
@@ -131,21 +141,19 @@ def _draw_one(ax: Axes, measured: LayerSpectrum, fit: LayerFit, place: int, colo
 
 def _name_map_sizes(ax: Axes, drawn: Sequence[LayerSpectrum]) -> None:
     """The size of the maps beside the ends of their curves, once for neighbours of one size."""
-    ends: dict[str, list[tuple[float, float]]] = {}
-    for place, measured in enumerate(drawn):
-        spectrum = measured.spectrum
-        power = spectrum.mean_power
-        good = np.isfinite(power) & (power > 0)
-        drop = np.log10(power[good][-1] / power[good][0])
-        end = (spectrum.cycles_per_image[good][-1], STEP * place + drop)
-        ends.setdefault(f"{spectrum.height} × {spectrum.width}", []).append(end)
     low, high = np.log10(ax.get_ylim())
     previous = -np.inf
-    for size, points in sorted(ends.items(), key=lambda item: np.mean(item[1], axis=0)[1]):
-        frequency, level = np.mean(points, axis=0)
-        level = previous = max(level, previous + 0.035 * (high - low))  # no two on one height
+    places = itertools.groupby(
+        enumerate(drawn), key=lambda item: (item[1].spectrum.height, item[1].spectrum.width)
+    )
+    for (height, width), members in places:
+        ends = [_end(measured, STEP * place) for place, measured in members]
+        frequency, level = np.mean(ends, axis=0)
+        if abs(level - previous) < 0.03 * (high - low):
+            continue  # no room beside the last one
+        previous = level
         ax.annotate(
-            f"{size} px",
+            f"{height} × {width} px",
             (frequency, 10.0**level),
             xytext=(6, 0),
             textcoords="offset points",
@@ -155,6 +163,14 @@ def _name_map_sizes(ax: Axes, drawn: Sequence[LayerSpectrum]) -> None:
             bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
             zorder=4,
         )
+
+
+def _end(measured: LayerSpectrum, start: float) -> tuple[float, float]:
+    """Frequency and decade where a curve ends that begins at the decade `start`."""
+    power = measured.spectrum.mean_power
+    good = np.isfinite(power) & (power > 0)
+    drop = np.log10(power[good][-1] / power[good][0])
+    return float(measured.spectrum.cycles_per_image[good][-1]), float(start + drop)
 
 
 def _dress_axes(ax: Axes) -> None:
@@ -193,6 +209,6 @@ def _draw_legend(
         [label for _, label in entries],
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=3,
+        ncols=1 if is_narrow(ax) else 3,
         borderaxespad=0.2,
     )

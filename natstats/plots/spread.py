@@ -10,7 +10,16 @@ from matplotlib.lines import Line2D
 
 from natstats.fits import Fits
 from natstats.plots.law import EXPONENT_LABEL, INPUT_NAMES
-from natstats.plots.style import INK, PALETTE, depth_axis, legend, look, new_axes, side_by_side
+from natstats.plots.style import (
+    INK,
+    PALETTE,
+    depth_axis,
+    is_narrow,
+    legend,
+    look,
+    new_axes,
+    side_by_side,
+)
 from natstats.records import LayerSpectrum
 
 __all__ = ["plot_spread"]
@@ -45,8 +54,9 @@ def plot_spread(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None = 
     with look():
         ax = new_axes(ax, 3.6)
         ax.grid(axis="y")
-        # Thinner where there are many layers; the axis is about 430 points long.
-        thick = float(np.clip(200 / max(len(spectra), 1), 1.2, 3.0))
+        # Thinner where there are many layers: less than half of what each has of the axis.
+        length = 200 if is_narrow(ax) else 430
+        thick = float(np.clip(0.46 * length / max(len(spectra), 1), 1.2, 3.0))
         for place, fit in zip(places, fits.layers, strict=True):
             if len(fit.image_exponents) == 0:
                 continue
@@ -68,7 +78,7 @@ def plot_spread(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None = 
             names = [measured.layer.name for measured in spectra]
             ax.set_xticks(places, [INPUT_NAMES.get(name, name) for name in names])
             ax.set_xlabel("images")
-        ax.set_ylabel(EXPONENT_LABEL)
+        ax.set_ylabel(r"exponent $\alpha$" if is_narrow(ax) else EXPONENT_LABEL)
         _draw_legend(ax, max(dots, default=0))
     return ax
 
@@ -94,7 +104,7 @@ def _draw_legend(ax: Axes, n_images: int) -> None:
         labels,
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=4,
+        ncols=1 if is_narrow(ax) else 4,
         borderaxespad=0.2,
         columnspacing=1.2,
         handletextpad=0.5,

@@ -26,6 +26,9 @@ DEPTH_LABEL = "depth (weight layers from the input)"
 WIDTH = {"single": 3.5, "double": 7.2}
 """Widths of a figure over one and two columns of a page, inches."""
 
+NARROW = 4.5
+"""Axes of a width below this, in inches before the layout makes room, count as one column."""
+
 INK, GREY, FAINT = "#1b1f24", "#5c6670", "#dfe3e7"
 """Text and lines; secondary text; grid and separators."""
 
@@ -95,13 +98,20 @@ def look() -> Iterator[None]:
         yield
 
 
-def new_axes(ax: Axes | None, height: float, width: str = "double") -> Axes:
+def new_axes(ax: Axes | None, height: float) -> Axes:
     """`ax`, or the axes of a new figure that pyplot does not know; dressed in the style."""
     if ax is None:
-        figure = Figure(figsize=(WIDTH[width], height), layout="constrained")
+        figure = Figure(figsize=(WIDTH["double"], height), layout="constrained")
         ax = figure.add_subplot()
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def is_narrow(ax: Axes) -> bool:
+    """True for axes about one column wide, which need their legend above or below."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return ax.get_position(original=True).width * figure.get_figwidth() < NARROW
 
 
 def depth_axis(ax: Axes) -> None:

@@ -1,0 +1,278 @@
+"""The command line: every command runs, writes, and answers bad input in one sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import natstats
+from natstats import demo
+
+(ENTRY,) = entry_points(group="console_scripts", name="natstats")
+ROOT = Path(__file__).parents[1]
+COMMAND = Path(sys.executable).with_name("natstats")
+
+
+@pytest.fixture(scope="session")
+def group():
+    return sys.modules[ENTRY.load().__module__].natstats
+
+
+@pytest.fixture
+def call(group, tmp_path, monkeypatch):
+    """Run the command in an empty folder; return exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(group, [str(a) for a in arguments])
+        assert result.exit_code == code, result.output
+        if code:
+            # The last line is the error; click puts its usage before it.
+            assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+            assert "Traceback" not in result.output
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for path in sorted(demo.photographs().glob("*.jpg"))[:5]:
+        with Image.open(path) as image:
+            image.resize((80, 64)).save(folder / f"{path.stem}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def measured(group, photographs, tmp_path_factory):
+    """A finished run."""
+    path = tmp_path_factory.mktemp("runs") / "small"
+    result = CliRunner().invoke(
+        group,
+        f"measure cifar_resnet20 --weights none --size 48 --images {photographs} --out {path}",
+    )
+    assert result.exit_code == 0, result.output
+    return path, result
+
+
+def test_measure_prints_a_table_and_a_verdict_and_writes_a_run(measured):
+    path, result = measured
+    assert "stage3.2.conv2" in result.stdout
+    assert re.search(r"trend|exponent (rises|falls)|Undecided", result.stdout)
+    assert "untrained" in result.stdout
+    assert str(path / "report.html") in result.stdout
+    assert "5 of 5 images" in result.stderr  # plain lines where there is no terminal
+    run = natstats.Run.open(path)
+    assert len(run.layers) == 21
+    assert "natstats" in run.info["command"]
+
+
+def test_without_out_a_new_run_is_made_every_time(call, photographs):
+    arguments = ["images", photographs]
+    assert f"runs/{photographs.name} " in call(*arguments).stdout
+    assert f"runs/{photographs.name}-2 " in call(*arguments).stdout
+
+
+def test_fit_makes_a_new_run_and_leaves_the_old(call, measured):
+    path, _ = measured
+    before = (path / "layers.csv").read_bytes()
+    out = call("fit", path, "--band", "0.05:0.4", "--estimator", "whittle", "--out", "new").stdout
+    assert "new" in out
+    assert (path / "layers.csv").read_bytes() == before
+    options = natstats.Run.open("new").options
+    assert (options.band, options.estimator) == ((0.05, 0.4), "whittle")
+    call("fit", "new", "--level", "0.9", "--out", "new", "--overwrite")
+    assert natstats.Run.open("new").options.level == 0.9
+    call("fit", "new")
+    assert natstats.Run.open("new-fit").options.level == 0.9
+
+
+def test_plot_draws_one_run_or_several(call, measured):
+    path, _ = measured
+    call("plot", path, "--out", "figs")
+    assert {p.name for p in Path("figs").iterdir()} == {
+        f"{name}.{kind}" for name in ("law", "spectra", "spread") for kind in ("svg", "png")
+    }
+    call("fit", path, "--estimator", "ols", "--out", "other")
+    call("plot", path, "other", "--out", "both")
+    assert {"compare.svg", "compare.png"} <= {p.name for p in Path("both").iterdir()}
+    assert Path("both/small/law.svg").is_file()
+    assert Path("both/other/law.svg").is_file()
+
+
+def test_images_takes_an_array_as_it_is(call):
+    fields = natstats.power_law_fields(200, 20, 16, 1.0, seed=0)[:, None]
+    np.save("fields.npy", fields)
+    call("images", "fields.npy", "--out", "run")
+    exponent = natstats.Run.open("run").layers.exponent
+    assert exponent.tolist() == pytest.approx([1.0], abs=0.1)
+
+
+def test_demo_runs_on_what_ships(call):
+    result = call("demo")
+    assert "runs/demo/report.html" in result.stdout
+    run = natstats.Run.open("runs/demo")
+    assert len(run.layers) == 21
+    assert run.info["model"]["trained"]
+    assert json.loads(Path("runs/demo/law.json").read_text())["n_layers"] == 19
+
+
+def test_every_command_has_help_and_is_in_the_readme(group, call):
+    readme = (ROOT / "README.md").read_text()
+    for name in group.list_commands(None):
+        assert "Usage: " in call(name, "--help").stdout
+        assert f"natstats {name}" in readme, name
+
+
+def test_every_option_has_help(group):
+    for name in group.list_commands(None):
+        for parameter in group.get_command(None, name).params:
+            if parameter.param_type_name == "option":
+                assert parameter.help, (name, parameter.name)
+
+
+def test_choices_on_the_command_line_are_those_of_the_library(group):
+    parameters = {p.name: p for p in group.get_command(None, "measure").params}
+    assert tuple(parameters["edges"].type.choices) == natstats.edges.EDGES
+    assert tuple(parameters["estimator"].type.choices) == natstats.fits.ESTIMATORS
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    def save(content):
+        path = tmp_path / "c.pth"
+        torch.save(content, path)
+        return path
+
+    return save
+
+
+def test_unknown_model_names_near_ones(call, photographs):
+    error = call("measure", "resnet5", "--images", photographs, code=2).stderr
+    assert "resnet50" in error
+
+
+def test_unknown_command_names_near_ones(call):
+    assert "measure" in call("mesure", code=2).stderr
+
+
+def test_a_checkpoint_that_does_not_fit(call, photographs, checkpoint):
+    path = checkpoint({"conv1.weight": torch.zeros(1)})
+    error = call(
+        "measure", "resnet18", "--images", photographs, "--checkpoint", path, code=1
+    ).stderr
+    assert re.search(r"checkpoint: .*101 missing|missing \(", error)
+
+
+def test_a_checkpoint_with_code(call, photographs, checkpoint):
+    path = checkpoint({"w": torch.zeros(1), "hook": Path("x")})
+    error = call(
+        "measure", "resnet18", "--images", photographs, "--checkpoint", path, code=1
+    ).stderr
+    assert "refused" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("--images {empty}", 2, "images: expected at least one image"),
+        ("--images nowhere", 2, "images: expected a folder"),
+        ("--images {photos} --layers conv9", 2, "layers: .*nothing matched 'conv9'"),
+        ("--images {photos} --band 0.4:0.1", 2, "band: expected two rising numbers"),
+        ("--images {photos} --band wide", 2, "LOW:HIGH"),
+        ("--images {photos} --batch-size 0", 2, "batch_size: .*at least 1; got 0"),
+        ("--images {photos} --groups 0", 2, "n_groups: .*at least 1; got 0"),
+        ("--images {photos} --level 95", 2, "level: .*between 0 and 1; got 95"),
+        ("--images {photos} --limit 0", 2, "limit: .*at least 1; got 0"),
+        ("--images {photos} --edges hamming", 2, "'hamming' is not one of"),
+        ("--images {photos} --device warp", 2, "device: "),
+        ("--images {photos} --device cuda:9", 2, "device: "),
+        ("", 2, "Missing option '--images'"),
+    ],
+)
+def test_bad_input_is_one_sentence(call, photographs, tmp_path, arguments, code, words):
+    (tmp_path / "empty").mkdir()
+    given = arguments.format(empty=tmp_path / "empty", photos=photographs).split()
+    error = call(
+        "measure", "cifar_resnet20", "--weights", "none", "--size", "32", *given, code=code
+    ).stderr
+    assert re.search(words, error), error
+    assert not Path("runs").exists()
+
+
+def test_an_existing_out_is_found_out_before_the_work(call, photographs, measured):
+    path, _ = measured
+    # The model does not exist either: the target is checked first, so nothing was built.
+    error = call("measure", "nonsense", "--images", photographs, "--out", path, code=2).stderr
+    assert "exists and is kept" in error
+
+
+def test_strict_stops_at_an_unreadable_image(call, photographs, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "broken.png").write_bytes(b"no")
+    assert "1 images could not be read" in call("images", folder, "--size", 32).stdout
+    assert "broken.png" in call("images", folder, "--size", 32, "--strict", code=1).stderr
+
+
+def test_debug_shows_the_traceback(group, tmp_path):
+    result = CliRunner().invoke(group, ["fit", str(tmp_path), "--debug"])
+    assert isinstance(result.exception, natstats.NatstatsError)
+
+
+def test_an_interrupt_says_so_and_leaves_nothing(call, photographs, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("natstats.measure._InputSpectra.update", interrupt)
+    assert "interrupted; nothing was written" in call("images", photographs, code=130).stderr
+    assert not Path("runs").exists()
+
+
+def test_a_defect_is_said_to_be_one(call, photographs, monkeypatch):
+    def defect(*arguments, **options):
+        raise ZeroDivisionError("of the author")
+
+    monkeypatch.setattr("natstats.measure._InputSpectra.update", defect)
+    error = call("images", photographs, code=1).stderr
+    assert "ZeroDivisionError: of the author" in error
+    assert "--debug" in error
+
+
+def test_help_imports_nothing_heavy():
+    """What makes `natstats --help` quick: neither numpy nor torch nor matplotlib is touched."""
+    code = (
+        "import sys; from natstats_cli.main import natstats\n"
+        "natstats(['--help'], standalone_mode=False)\n"
+        "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "[]"
+
+
+def test_shell_completion_offers_commands_and_options():
+    def complete(words):
+        return subprocess.run(
+            [COMMAND],
+            env={"_NATSTATS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "1"}
+            | ({"COMP_CWORD": "2"} if words.count(" ") == 2 else {}),
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+
+    assert "plain,measure" in complete("natstats me")
+    assert "plain,--estimator" in complete("natstats fit --est")

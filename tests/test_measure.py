@@ -1,0 +1,178 @@
+"""The main job: what goes in with a known exponent comes out with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import natstats
+from natstats import demo
+
+
+class Identity(nn.Module):
+    """Hands its input through several layers that change nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(1, 1, 1, bias=False) for _ in range(6))
+        for layer in self.layers:
+            nn.init.ones_(layer.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0, 3.0])
+def test_power_law_images_through_an_identity_network_keep_their_exponent(alpha):
+    fields = natstats.power_law_fields(300, 28, 28, alpha, seed=4)[:, None]
+    run = natstats.measure(Identity(), fields, batch_size=64)
+    assert len(run.layers) == 7
+    assert list(run.layers.depth) == list(range(7))
+    for row in run.layers.itertuples():
+        assert row.exponent == pytest.approx(alpha, abs=0.06), row.layer
+        assert row.exponent_low < row.exponent < row.exponent_high
+        assert row.n_images == 300
+    # Seven copies of one measurement: the law must not take them for a trend.
+    assert run.law.slope == pytest.approx(0.0, abs=1e-4)
+
+
+class Smoothing(nn.Module):
+    """Each layer sees fields of its own, whose exponent is 0.5 more than the last one's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Conv2d(1, 1, 1, bias=False)
+        nn.init.ones_(self.gain.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        side = 4 * x.shape[-1]
+        frequency = torch.fft.fftfreq(side)[:, None].hypot(torch.fft.rfftfreq(side)[None])
+        frequency[0, 0] = 1.0
+        for _ in range(5):
+            x = self.gain(x)
+            noise = torch.randn(len(x), 1, side, side, generator=torch.Generator().manual_seed(0))
+            self.alpha += 0.5
+            transform = torch.fft.rfft2(noise) * frequency ** (-self.alpha / 2)
+            transform[..., 0, 0] = 0
+            field = torch.fft.irfft2(transform, s=(side, side))
+            x = 0 * x + field[..., : x.shape[-1], : x.shape[-1]]  # still comes from the input
+        return self.gain(x)
+
+
+def test_exponents_that_rise_by_construction_are_found_to_rise():
+    model = Smoothing()
+    model.register_forward_pre_hook(lambda module, _: setattr(module, "alpha", 0.0))
+    fields = natstats.power_law_fields(128, 20, 20, 0.0, seed=1)[:, None]
+    run = natstats.measure(model, fields, batch_size=128)
+    measured = run.layers[run.layers.kind != "input"]
+    np.testing.assert_allclose(measured.exponent, [0, 0.5, 1, 1.5, 2, 2.5], atol=0.15)
+    assert list(measured.layer) == ["gain", *(f"gain:{i}" for i in range(1, 6))]
+    assert run.law.verdict == "linear"
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A folder with six of the demo's photographs, small, and one file that is none."""
+    folder = tmp_path_factory.mktemp("photos")
+    for path in sorted(demo.photographs().glob("*.jpg"))[:6]:
+        with Image.open(path) as image:
+            image.resize((80, 64)).save(folder / f"{path.stem}.png")
+    (folder / "broken.png").write_bytes(b"no")
+    return folder
+
+
+def small_network():
+    return natstats.load_network("cifar_resnet20", weights="none", size=48)
+
+
+def test_photographs_are_layer_0_in_grey_and_colour(photographs):
+    run = natstats.measure(small_network(), photographs)
+    assert list(run.layers.layer[:3]) == ["input.grey", "input.colour", "conv1"]
+    assert list(run.layers.depth[:3]) == [0, 0, 1]
+    assert list(run.layers.kind[:2]) == ["input", "input"]
+    assert run.law.n_layers == len(run.layers) - 2
+    assert (run.layers.exponent[:2] > 1).all()
+
+
+def test_neither_batch_size_nor_workers_change_the_result(photographs):
+    runs = [
+        natstats.measure(small_network(), photographs, batch_size=b, workers=w)
+        for b, w in ((16, 0), (2, 0), (3, 1))
+    ]
+    for run in runs[1:]:
+        for name in ("exponent", "exponent_low", "exponent_image_sd"):
+            np.testing.assert_allclose(run.layers[name], runs[0].layers[name], rtol=1e-3)
+
+
+def test_an_unreadable_image_is_left_out_and_listed(photographs):
+    run = natstats.measure(small_network(), photographs)
+    assert run.info["images"]["n_images"] == 6
+    assert run.info["images"]["n_unreadable"] == 1
+    assert run.info["images"]["unreadable"][0].startswith("broken.png: ")
+    with pytest.raises(natstats.NatstatsError, match=r"images: .*broken.png"):
+        natstats.measure(small_network(), photographs, strict=True)
+
+
+def test_only_unreadable_images_are_an_error(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no")
+    with pytest.raises(natstats.NatstatsError, match="all 1 are unreadable"):
+        natstats.measure(small_network(), tmp_path)
+
+
+def test_the_record_says_how_it_was_measured(photographs):
+    run = natstats.measure(small_network(), photographs, seed=3, limit=5)
+    assert run.info["model"]["trained"] is False
+    assert any("untrained" in warning for warning in run.info["warnings"])
+    assert run.info["options"]["seed"] == 3
+    assert run.info["images"]["size"] == 48
+    assert set(run.info["versions"]) >= {"natstats", "torch", "python"}
+    assert run.info["timing"]["images_per_second"] > 0
+
+
+def test_the_model_is_left_as_it_was(photographs):
+    model = small_network().model.train()
+    buffers = [b.clone() for b in model.buffers()]
+    natstats.measure(model, np.random.default_rng(0).random((4, 3, 48, 48), dtype=np.float32))
+    assert model.training
+    assert all(torch.equal(a, b) for a, b in zip(buffers, model.buffers(), strict=True))
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_mixed_precision_moves_the_exponents_little(photographs):
+    """In bfloat16 the maps themselves are rounded; the transform is not."""
+    full, mixed = (natstats.measure(small_network(), photographs, amp=amp) for amp in (False, True))
+    assert mixed.info["options"]["amp"] is True
+    np.testing.assert_allclose(mixed.layers.exponent, full.layers.exponent, atol=0.05)
+
+
+def test_a_model_that_fails_says_on_what():
+    with pytest.raises(natstats.NatstatsError, match="shape 3 x 2 x 16 x 16; the forward pass"):
+        natstats.measure(Identity(), np.zeros((3, 2, 16, 16)))
+
+
+def test_progress_ends_at_the_total(photographs):
+    seen = []
+    natstats.measure(
+        small_network(), photographs, batch_size=2, progress=lambda *state: seen.append(state)
+    )
+    assert seen[-1] == (7, 7)
+    assert len(seen) == 4
+
+
+def test_images_alone(photographs):
+    run = natstats.measure_images(photographs)
+    assert list(run.layers.layer) == ["input.grey", "input.colour"]
+    assert run.layers.height.tolist() == [64, 64]  # not scaled
+    assert run.law.verdict == "undecided"
+
+
+def test_the_demo_photographs_lie_in_the_published_range():
+    """Tolhurst, Tadmor and Chao 1992: amplitude slopes of 0.8 to 1.5, power 1.6 to 3.0."""
+    run = natstats.measure_images(demo.photographs())
+    assert 1.6 < run.layers.exponent_image_mean[0] < 3.0
+    assert run.layers.r2.min() > 0.99
