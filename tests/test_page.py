@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import inspect
 import json
 import re
 import shutil
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from natstats import power_law_fields
+from natstats import fits, power_law_fields
 from natstats.fits import FitOptions
 from natstats.measure import measure, measure_images
+from natstats.plots.facts import FLAG_MEANINGS
 from natstats.plots.law import HEADLINES
 from natstats.plots.method import measured, repeat
 from natstats.plots.page import write_report
@@ -223,6 +225,14 @@ def test_numbers_that_could_not_be_had_are_not_sorted_by(tmp_path: Path, run: Ru
     text = page_of(Run(spectra, (), run.info, run.options), tmp_path).text
     assert 'data-v="nan"' not in text
     assert '<span class="flag">constant</span>' in text
+
+
+def test_every_flag_of_the_fits_is_explained() -> None:
+    source = Path(inspect.getsourcefile(fits) or "").read_text(encoding="utf-8")
+    flags = re.findall(r'flags\.append\(f?"([^"(]+?)(?: \(.*)?"\)', source)
+    flags += re.findall(r'^ +\(.+, "([^"]+)"\),$', source, re.MULTILINE)
+    assert len(flags) >= 8
+    assert set(flags) == set(FLAG_MEANINGS)
 
 
 def test_how_to_repeat() -> None:

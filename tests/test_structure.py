@@ -73,7 +73,7 @@ def imports(path):
                 yield from (f"natstats.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda v: getattr(v, "stem", v))
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda v: getattr(v, "stem", v))
 def test_a_stage_imports_only_stages_before_it(name, path):
     assert name in STAGE, f"{name} has no place in the order of stages"
     for imported in imports(path):

@@ -11,6 +11,7 @@ import pandas as pd
 from natstats.fits import ESTIMATORS, FitOptions
 from natstats.law import Law, format_p
 from natstats.plots.numbers import change, interval, number
+from natstats.plots.points import flag_names
 
 __all__ = ["Cell", "Column", "flag_meanings", "key_numbers", "layer_table", "shape_rows"]
 
@@ -21,7 +22,7 @@ FLAG_MEANINGS = {
     "constant": "the maps do not vary beyond rounding, so there is no exponent",
     "non-finite": "some images gave values that are not finite and were left out here",
     "no images": "no image gave finite values",
-    "no rings in band": "the band holds fewer than two frequencies of maps of this size",
+    "fewer than two rings in band": "the band leaves no slope to fit at this map size",
     "no power in a ring": "the power is zero at some frequency, so it has no logarithm",
 }
 
@@ -158,5 +159,4 @@ def shape_rows(law: Law) -> list[tuple[str, str]]:
 
 def flag_meanings(layers: pd.DataFrame) -> list[tuple[str, str]]:
     """The flags that occur, with their meaning."""
-    text = "; ".join(layers["flags"].fillna(""))
-    return [(flag, meaning) for flag, meaning in FLAG_MEANINGS.items() if flag in text]
+    return [(flag, FLAG_MEANINGS.get(flag, "")) for flag in flag_names(layers)]

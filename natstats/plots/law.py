@@ -15,6 +15,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from natstats.law import Law
 from natstats.plots.numbers import change
+from natstats.plots.points import draw_points, flag_names, hollow_mark, missing_entry
 from natstats.plots.style import (
     FAINT,
     GREY,
@@ -121,43 +122,6 @@ def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, st
     return [(line, label), (band, f"its {100 * law.level:g} % interval")]
 
 
-def draw_points(
-    ax: Axes, rows: pd.DataFrame, depth: np.ndarray, colour: str, marker: str, size: float = 4.5
-) -> Artist:
-    """Points with intervals, hollow where flagged; rows without an exponent are left out."""
-    flagged = rows["flags"].fillna("").to_numpy() != ""
-    exponent = rows.exponent.to_numpy(dtype=float)
-    below, above = exponent - rows.exponent_low, rows.exponent_high - exponent
-    reach = np.stack([below, above]).astype(float)
-    drawn = np.isfinite(exponent)
-    bounded = drawn & np.isfinite(reach).all(axis=0)
-    if bounded.any():
-        ax.errorbar(
-            depth[bounded],
-            exponent[bounded],
-            yerr=np.clip(reach[:, bounded], 0.0, None),
-            fmt="none",
-            ecolor=colour,
-            elinewidth=0.8,
-            zorder=3,
-        )
-    for hollow in (False, True):
-        some = drawn & (flagged == hollow)
-        if some.any():
-            ax.plot(
-                depth[some],
-                exponent[some],
-                linestyle="none",
-                marker=marker,
-                markersize=size,
-                color=colour,
-                markerfacecolor="white" if hollow else colour,
-                markeredgewidth=1.0,
-                zorder=4,
-            )
-    return Line2D([], [], linestyle="none", marker=marker, markersize=size, color=colour)
-
-
 def _draw_layers(ax: Axes, inner: pd.DataFrame, deepest: float) -> list[tuple[Artist, str]]:
     entries: list[tuple[Artist, str]] = []
     places = side_by_side(list(inner.depth), min(0.45, 0.016 * deepest))
@@ -174,19 +138,6 @@ def _draw_layers(ax: Axes, inner: pd.DataFrame, deepest: float) -> list[tuple[Ar
     return entries
 
 
-def hollow_mark() -> Line2D:
-    """The mark that stands for flagged layers in a legend."""
-    mark = Line2D([], [], linestyle="none", marker="o", markersize=4.5, color=GREY)
-    mark.set_markerfacecolor("white")
-    return mark
-
-
-def flag_names(layers: pd.DataFrame) -> list[str]:
-    """The different flags of these layers, without the numbers in brackets."""
-    flags = [flag for cell in layers["flags"].fillna("") for flag in str(cell).split("; ") if flag]
-    return list(dict.fromkeys(flag.partition(" (")[0] for flag in flags))
-
-
 def _draw_inputs(ax: Axes, inputs: pd.DataFrame, step: float) -> list[tuple[Artist, str]]:
     """The images at depth 0, side by side where they are measured in more than one way."""
     rows = inputs[np.isfinite(inputs.exponent)]
@@ -194,7 +145,7 @@ def _draw_inputs(ax: Axes, inputs: pd.DataFrame, step: float) -> list[tuple[Arti
     for place, (marker, colour) in enumerate(zip("Dd", (GREY, INK), strict=True)):
         row = rows.iloc[place : place + 1]
         if row.empty:
-            continue
+            break
         depth = np.array([step * (2 * place - (len(rows) - 1))])
         name = str(row.layer.iloc[0])
         plain = row.assign(flags="all")  # always hollow: an image is not a layer
@@ -241,11 +192,3 @@ def _mark_map_sizes(ax: Axes, inner: pd.DataFrame) -> None:
         ha="right",
         **style,  # type: ignore[arg-type]
     )
-
-
-def missing_entry(layers: pd.DataFrame) -> list[tuple[Artist, str]]:
-    """A line for the legend that counts the rows without an exponent, if there are any."""
-    n_missing = int((~np.isfinite(layers.exponent)).sum())
-    rows = "1 row" if n_missing == 1 else f"{n_missing} rows"
-    blank = Line2D([], [], linestyle="none")
-    return [(blank, f"{rows} without an\nexponent not drawn")] if n_missing else []

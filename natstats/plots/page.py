@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
@@ -15,7 +15,9 @@ from natstats.plots import draw_run, facts, method
 from natstats.plots.law import HEADLINES
 from natstats.plots.numbers import interval, number
 from natstats.plots.svg import inline_svg
-from natstats.run import Run
+
+if TYPE_CHECKING:
+    from natstats.run import Run
 
 __all__ = ["write_report"]
 
