@@ -2,14 +2,16 @@
 
     python analyses/collector_overhead.py --model resnet50 --size 224
 
-Three variants take turns in every round, so that a machine whose speed drifts is fair to all:
+Three variants take turns in every round, so that a machine whose speed drifts is fair to all, each
+in a process of its own, so that none finds the memory as another left it:
 
 * plain: the forward pass alone;
 * natstats: a Collector on every convolution, sine taper;
 * straightforward: hooks keep all activations, then numpy's real FFT and the azimuthal mean.
 
 Printed: the median time of each, the median over rounds of the ratio to the plain pass of the same
-round, and the peak extra memory (of a process of its own on a CPU, of the allocator on a GPU).
+round, and the peak memory above the loaded model (of the process on a CPU, of the allocator on a
+GPU).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +77,11 @@ def straightforward(model: nn.Module, images: Tensor) -> None:
         rings(height, width).mean(power.mean(axis=1))
 
 
-def make_variants() -> dict[str, Variant]:
-    """A fresh set of the three variants."""
-    return {"plain": plain, "natstats": Natstats(), "straightforward": straightforward}
+VARIANTS: dict[str, Callable[[], Variant]] = {
+    "plain": lambda: plain,
+    "natstats": Natstats,
+    "straightforward": lambda: straightforward,
+}
 
 
 def build(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor]:
@@ -88,69 +93,68 @@ def build(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor]:
     return model.to(arguments.device), torch.randn(shape).to(arguments.device)
 
 
-def wait(device: str) -> None:
-    """Let the device finish what it was given."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
+class Meter:
+    """Peak memory above what was in use at the start, MB."""
+
+    def __init__(self, device: str) -> None:
+        self.on_gpu = device.startswith("cuda")
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+            self.start = torch.cuda.memory_allocated() / 1e6
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is in use now
+            self.start = self._status("VmRSS")
+
+    def peak(self) -> float:
+        """The peak so far."""
+        if self.on_gpu:
+            return torch.cuda.max_memory_allocated() / 1e6 - self.start
+        return self._status("VmHWM") - self.start
+
+    @staticmethod
+    def _status(field: str) -> float:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024 / 1e6
+        raise KeyError(field)
 
 
-def times(arguments: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of every round of every variant, interleaved, after a round that is not counted."""
+def work(arguments: argparse.Namespace, name: str, pipe: Connection) -> None:
+    """Run one pass of a variant whenever told to, and send its seconds; at the end the peak."""
     model, images = build(arguments)
-    variants = make_variants()
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    with torch.inference_mode():
-        for round_number in range(arguments.rounds + 1):
-            for name, variant in variants.items():
-                wait(arguments.device)
-                start = time.perf_counter()
-                variant(model, images)
-                wait(arguments.device)
-                if round_number > 0:
-                    seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def peak(arguments: argparse.Namespace, name: str, queue: multiprocessing.Queue[float]) -> None:
-    """Put the peak memory of three passes of a variant, MB above the loaded model, on the queue."""
-    model, images = build(arguments)
-    variant = make_variants()[name]
+    variant = VARIANTS[name]()
     on_gpu = arguments.device.startswith("cuda")
     with torch.inference_mode():
-        if on_gpu:
-            variant(model, images)  # workspaces of libraries are not the variant's
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
+        model(images[:1])  # code and thread pools are no variant's
+        meter = Meter(arguments.device)
+        while pipe.recv():
+            if on_gpu:
+                torch.cuda.synchronize()
+            start = time.perf_counter()
             variant(model, images)
-            queue.put((torch.cuda.max_memory_allocated() - before) / 1e6)
-            return
-        model(images[:1])  # code and thread pools are not the variant's either
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to what is in use now
-        before = _status("VmRSS")
-        for _ in range(3):
-            variant(model, images)
-        queue.put(_status("VmHWM") - before)
+            if on_gpu:
+                torch.cuda.synchronize()
+            pipe.send(time.perf_counter() - start)
+    pipe.send(meter.peak())
 
 
-def _status(field: str) -> float:
-    """A field of this process's memory status, MB (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise KeyError(field)
-
-
-def peaks(arguments: argparse.Namespace) -> dict[str, float]:
-    """Peak memory of every variant, each in a process of its own."""
+def measure(arguments: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds of every round and peak MB of every variant; two rounds before are not counted."""
     context = multiprocessing.get_context("spawn")
-    result = {}
-    for name in make_variants():
-        queue = context.Queue()
-        process = context.Process(target=peak, args=(arguments, name, queue))
-        process.start()
-        result[name] = queue.get()
-        process.join()
-    return result
+    pipes: dict[str, Connection] = {}
+    for name in VARIANTS:
+        pipes[name], theirs = context.Pipe()
+        context.Process(target=work, args=(arguments, name, theirs), daemon=True).start()
+    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    for _ in range(arguments.rounds + 2):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            seconds[name].append(pipe.recv())
+    memory = {}
+    for name, pipe in pipes.items():
+        pipe.send(False)
+        memory[name] = pipe.recv()
+    return {name: values[2:] for name, values in seconds.items()}, memory
 
 
 def main() -> None:
@@ -167,7 +171,7 @@ def main() -> None:
     if arguments.rounds < 7:
         parser.error("--rounds: expected at least 7, for a median that means something")
 
-    seconds, memory = times(arguments), peaks(arguments)
+    seconds, memory = measure(arguments)
     device = platform.machine()
     if arguments.device.startswith("cuda"):
         device = torch.cuda.get_device_name()

@@ -34,7 +34,7 @@ def command(
     path = output.target(out, source.stem, overwrite)
     fit = output.read_fit_options(band, estimator, level)
 
-    from natstats.measure import measure_images
+    from natstats.measurement import measure_images
 
     with output.progress_bar() as progress:
         run = measure_images(

@@ -60,7 +60,7 @@ def command(
     path = output.target(out, f"{model}-{images.stem}", overwrite)
     fit = output.read_fit_options(band, estimator, level)
 
-    from natstats.measure import measure
+    from natstats.measurement import measure
 
     with output.progress_bar() as progress:
         run = measure(

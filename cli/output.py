@@ -14,7 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from natstats.fits import FitOptions
-    from natstats.measure import Progress
+    from natstats.measurement import Progress
     from natstats.run import Run
 
 __all__ = ["command_line", "finish", "progress_bar", "read_fit_options", "target"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from natstats.expected import expected_power
     from natstats.fits import FitOptions, fit_spectrum
     from natstats.law import Law, fit_law
-    from natstats.measure import measure, measure_images
+    from natstats.measurement import measure, measure_images
     from natstats.models import Network, Preprocessing, load_network
     from natstats.run import Run
     from natstats.simulate import power_law_fields
@@ -61,8 +61,8 @@ _HOMES = {
     "fit_law": "law",
     "fit_spectrum": "fits",
     "load_network": "models",
-    "measure": "measure",
-    "measure_images": "measure",
+    "measure": "measurement",
+    "measure_images": "measurement",
     "power_law_fields": "simulate",
     "power_spectrum": "spectra",
     "ring_frequencies": "spectra",

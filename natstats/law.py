@@ -1,10 +1,15 @@
 """The relation of exponent to depth, and the tests of it.
 
-The paper reports a law that is linear in depth. Here that is a hypothesis: alpha_l = a + b d_l, by
-generalised least squares with V = S + tau^2 I, where S is the joint covariance of the exponents
-(the layers saw the same images) and tau^2 the variance between layers that depth does not explain,
-by restricted maximum likelihood. Against it stand four other shapes, compared by AICc (Hurvich and
+The paper reports a law that is linear in depth. Here that is a hypothesis: alpha_l = a + b d_l,
+with errors of covariance V = S + tau^2 I, where S is the joint covariance of the exponents (the
+layers saw the same images) and tau^2 the variance between layers that depth does not explain, by
+restricted maximum likelihood. Against it stand four other shapes, compared by AICc (Hurvich and
 Tsai 1989, Biometrika 76), a test for lack of fit and a rank correlation that assumes no shape.
+
+The line itself is the least-squares line; V enters its interval and the tests. Weighting by the
+inverse of V (generalised least squares) would give shorter intervals in theory, but S is estimated
+from few images, and where an error that all layers share differs in size from layer to layer the
+weighted line runs beside the points (Peelle's puzzle).
 
 How the authors of the paper fitted and tested their law is not known to us.
 """
@@ -21,6 +26,7 @@ from scipy import optimize, stats
 
 from natstats import checks
 from natstats.errors import UsageError
+from natstats.numbers import change, number
 
 __all__ = ["SHAPES", "VERDICTS", "Law", "fit_law"]
 
@@ -103,8 +109,8 @@ class Law:
         """The verdict in words, with the numbers that it rests on."""
         if not np.isfinite(self.slope):
             return (
-                f"Undecided: {self.n_layers} layers with an exponent and an interval are too few "
-                f"for a law (at least {FEWEST_LAYERS})."
+                f"Undecided: a law takes at least {FEWEST_LAYERS} layers with an exponent and an "
+                f"interval; there are {self.n_layers}."
             )
         opening = {
             "linear": "The exponent rises linearly with depth",
@@ -114,11 +120,10 @@ class Law:
             "undecided": "Undecided: the tests of a trend disagree",
         }[self.verdict]
         text = (
-            f"{opening}: slope {self.slope:+.4f} per weight layer "
-            f"({100 * self.level:g} % interval {self.slope_low:+.4f} to {self.slope_high:+.4f}, "
-            f"p {format_p(self.trend_p)}) over {self.n_layers} layers, rank correlation "
-            f"{self.rank_correlation:+.2f} (p {format_p(self.rank_p)}), lack of fit "
-            f"p {format_p(self.lack_of_fit_p)}"
+            f"{opening}: slope {change(self.slope, self.slope_low, self.slope_high)} per weight "
+            f"layer ({100 * self.level:g} % interval; p {format_p(self.trend_p)}) over "
+            f"{self.n_layers} layers, rank correlation {number(self.rank_correlation, sign=True)} "
+            f"(p {format_p(self.rank_p)}), lack of fit p {format_p(self.lack_of_fit_p)}"
         )
         best = self.best_shape
         if best is not None:
@@ -165,7 +170,7 @@ def format_p(p: float) -> str:
 
 @dataclass(frozen=True)
 class _Regression:
-    """Generalised least squares with a between-layer variance estimated beside it."""
+    """Least squares, with the covariance and likelihood that the errors' covariance implies."""
 
     coefficients: Array
     covariance: Array
@@ -184,7 +189,7 @@ class _Model:
         self.scale = max(float(np.var(exponent)), 1e-12)
 
     def regress(self, design: Array, *, restricted: bool) -> _Regression:
-        """Fit by restricted (for inference) or full (for AICc) maximum likelihood."""
+        """Fit, with tau^2 by restricted (for inference) or full (for AICc) maximum likelihood."""
         turned = self.vectors.T @ design
 
         outer = turned[:, :, None] * turned[:, None, :]
@@ -209,10 +214,10 @@ class _Model:
             bounds=(grid[max(best - 1, 0)], grid[min(best + 1, 32)]),
             method="bounded",
         )
-        weights = 1.0 / (self.sampling + np.exp(found.x))
-        covariance = np.linalg.inv((turned.T * weights) @ turned)
-        coefficients = covariance @ (turned.T * weights) @ self.exponent
-        return _Regression(coefficients, covariance, float(np.exp(found.x)), -float(found.fun))
+        variance = float(np.exp(found.x))
+        inverse = np.linalg.pinv(turned)
+        covariance = (inverse * (self.sampling + variance)) @ inverse.T
+        return _Regression(inverse @ self.exponent, covariance, variance, -float(found.fun))
 
 
 def _aicc(log_likelihood: float, n_parameters: int, n_layers: int) -> float:

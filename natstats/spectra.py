@@ -56,8 +56,7 @@ def power_spectrum(maps: Tensor, edges: str = "sine") -> Tensor:
     """
     maps = _checked(maps)
     checks.one_of("edges", edges, EDGES)
-    power, _ = ring_transform(maps.shape[2], maps.shape[3], edges, maps.device)(maps)
-    return power
+    return ring_transform(maps.shape[2], maps.shape[3], edges, maps.device)(maps)[:, :-1]
 
 
 def ring_frequencies(height: int, width: int) -> Tensor:
@@ -112,12 +111,10 @@ class SpectrumAccumulator:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         n_rings = rings(self.height, self.width).n_rings
         with torch.inference_mode(False):
-            self.power = torch.zeros(self.n_groups, n_rings, dtype=dtype, device=self.device)
-            self.count = torch.zeros(self.n_groups, dtype=dtype, device=self.device)
-            self.offset = torch.zeros_like(self.count)
-            self.n_nonfinite = torch.zeros((), dtype=dtype, device=self.device)
-            # NaN where no image has come yet, or where one was not finite.
-            self.image_power = torch.zeros(0, n_rings, device=self.device)
+            # Of each group: ring power, squared mean, finite images, images that were not finite.
+            self.sums = torch.zeros(self.n_groups, n_rings + 3, dtype=dtype, device=self.device)
+            # NaN where no image has come.
+            self.image_power = torch.full((KEPT_IMAGES, n_rings), torch.nan, device=self.device)
         self._next_index = 0
 
     @torch.no_grad()
@@ -149,37 +146,24 @@ class SpectrumAccumulator:
             )
         if len(maps) == 0:
             return
-        top = int(index.max()) + 1
-        self._next_index = max(self._next_index, top)
+        self._next_index = max(self._next_index, int(index.max()) + 1)
         with torch.inference_mode(False):
             transform = ring_transform(self.height, self.width, self.edges, self.device)
-            power, offset = transform(maps.detach())
-            self._add(power, offset, index.to(self.device), index.cpu(), top)
+            rows = transform(maps.detach())
+            finite = torch.isfinite(rows).all(1, keepdim=True)
+            # where, not multiplication: 0 * nan is nan.
+            summands = torch.cat([torch.where(finite, rows, 0.0), finite, ~finite], dim=1)
+            place = index.to(self.device)
+            self.sums.index_add_(0, place % self.n_groups, summands.to(self.sums.dtype))
+            self._keep(rows[:, :-1], index)
 
-    def _add(self, power: Tensor, offset: Tensor, index: Tensor, host: Tensor, top: int) -> None:
-        finite = torch.isfinite(power).all(1)
-        # where, not multiplication: 0 * nan is nan.
-        power = torch.where(finite[:, None], power, 0.0)
-        offset = torch.where(finite, offset, 0.0)
-        group = index % self.n_groups
-        dtype = self.power.dtype
-        self.power.index_add_(0, group, power.to(dtype))
-        self.offset.index_add_(0, group, offset.to(dtype))
-        self.count.index_add_(0, group, finite.to(dtype))
-        self.n_nonfinite += (~finite).sum()
-        self._grow(min(top, KEPT_IMAGES))
-        kept = host < KEPT_IMAGES
-        if bool(kept.any()):
-            rows = torch.where(finite[:, None], power, torch.nan)
-            kept = kept.to(self.device)
-            self.image_power[index[kept]] = rows[kept]
-
-    def _grow(self, n_images: int) -> None:
-        missing = n_images - len(self.image_power)
-        if missing > 0:
-            self.image_power = torch.nn.functional.pad(
-                self.image_power, (0, 0, 0, missing), value=torch.nan
-            )
+    def _keep(self, power: Tensor, index: Tensor) -> None:
+        """Keep the spectra of the images with a low index; which they are is known on the host."""
+        host = index.cpu()
+        if self._next_index > KEPT_IMAGES:
+            chosen = (host < KEPT_IMAGES).nonzero()[:, 0]
+            host, power = host[chosen], power[chosen.to(self.device)]
+        self.image_power[host.to(self.device)] = power
 
     def merge(self, other: SpectrumAccumulator) -> SpectrumAccumulator:
         """Add what `other` holds to this one, and return this one. `other` is left as it is.
@@ -194,20 +178,16 @@ class SpectrumAccumulator:
                     f"got {getattr(other, name)}"
                 )
         with torch.no_grad():
-            for name in ("power", "count", "offset", "n_nonfinite"):
-                getattr(self, name).add_(getattr(other, name).to(self.device))
-            self._grow(len(other.image_power))
+            self.sums.add_(other.sums.to(self.device))
             theirs = other.image_power.to(self.device)
-            mine = self.image_power[: len(theirs)]
-            self.image_power[: len(theirs)] = torch.where(torch.isnan(mine), theirs, mine)
+            self.image_power = torch.where(torch.isnan(self.image_power), theirs, self.image_power)
         self._next_index = max(self._next_index, other._next_index)
         return self
 
     def to(self, device: torch.device | str) -> SpectrumAccumulator:
         """Move the sums to `device`, and return this accumulator."""
         self.device = torch.device(device)
-        for name in ("power", "count", "offset", "n_nonfinite", "image_power"):
-            setattr(self, name, getattr(self, name).to(self.device))
+        self.sums, self.image_power = self.sums.to(self.device), self.image_power.to(self.device)
         return self
 
     def state_dict(self) -> dict[str, Any]:
@@ -218,10 +198,7 @@ class SpectrumAccumulator:
             "edges": self.edges,
             "n_groups": self.n_groups,
             "next_index": self._next_index,
-            "power": self.power.clone(),
-            "count": self.count.clone(),
-            "offset": self.offset.clone(),
-            "n_nonfinite": self.n_nonfinite.clone(),
+            "sums": self.sums.clone(),
             "image_power": self.image_power.clone(),
         }
 
@@ -237,9 +214,9 @@ class SpectrumAccumulator:
         try:
             fresh = cls(state["height"], state["width"], state["edges"], state["n_groups"], device)
             fresh._next_index = int(state["next_index"])
-            for name in ("power", "count", "offset", "n_nonfinite", "image_power"):
+            for name in ("sums", "image_power"):
                 mine, theirs = getattr(fresh, name), cast("Tensor", state[name])
-                if name != "image_power" and mine.shape != theirs.shape:
+                if mine.shape != theirs.shape:
                     raise UsageError(
                         f"state: expected {name} of shape {tuple(mine.shape)}; "
                         f"got {tuple(theirs.shape)}"
@@ -252,15 +229,17 @@ class SpectrumAccumulator:
     def compute(self) -> Spectrum:
         """Return what was measured so far, as numpy arrays that no later update changes."""
         ring = rings(self.height, self.width)
-        kept = self.image_power.cpu().numpy()
+        sums = self.sums.cpu().numpy().astype(np.float64)
+        kept = self.image_power[: self._next_index].cpu().numpy().astype(np.float32)
+        kept[~np.isfinite(kept).all(axis=1)] = np.nan
         return Spectrum(
             height=self.height,
             width=self.width,
             edges=self.edges,
             frequency=ring.frequency,
-            power=self.power.cpu().numpy().astype(np.float64),
-            count=self.count.cpu().numpy().round().astype(np.int64),
-            offset=self.offset.cpu().numpy().astype(np.float64),
-            image_power=kept.astype(np.float32),
-            n_nonfinite=int(self.n_nonfinite),
+            power=sums[:, :-3].copy(),
+            offset=sums[:, -3].copy(),
+            count=sums[:, -2].round().astype(np.int64),
+            image_power=kept,
+            n_nonfinite=round(float(sums[:, -1].sum())),
         )

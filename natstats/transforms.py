@@ -7,16 +7,16 @@ frequencies of the plane is the variance of the map. P is averaged over channels
 The mean is removed after the transform: F - F(0) W / W(0), with W the transform of w, is a step of
 rank one on a piece that is still in cache, where removing it before would be another pass.
 
-Two ways lead to the same numbers (a test holds them together):
+Three ways lead to the same numbers (tests hold them together), each the fastest at its sizes:
 
-* A real FFT, in pieces of about the size of the cache, every step in place.
-* For the smallest maps one product with the real orthonormal Fourier matrix of the whole map,
-  taper and removal of the mean included. For given |ky|, |kx| the four products of sines and
-  cosines span the same space as the four complex exponentials, and a ring is closed under the
-  signs of ky and kx, so the ring sums of their squares equal those of |FFT|^2.
+* small maps: one product with the real orthonormal Fourier matrix of the whole map;
+* middling maps: a product with the real Fourier matrix of each axis;
+* large maps, and the periodic component: a real FFT.
 
-Products with one matrix per axis were measured too: on the CPUs at hand they were no faster than
-the FFT in pieces at any size from 14 to 112.
+The taper is folded into the matrices. For given |ky|, |kx| the four products of sines and cosines
+span the same space as the four complex exponentials, and a ring is closed under the signs of ky and
+kx, so the ring sums of their squares equal those of |FFT|^2. Large batches are cut into pieces that
+stay in cache, and every step on a piece is done in place.
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ from natstats.radial import rings
 
 __all__ = ["RingTransform", "full_precision", "ring_transform"]
 
-LARGEST_PRODUCT = 64
-"""Pixels of a map up to which one matrix product is faster than an FFT."""
+LARGEST_WHOLE = 100
+"""Pixels of a map up to which one product with the matrix of the whole map is fastest."""
 
-PIECE_BYTES = {"cpu": 1 << 20, "cuda": 1 << 26}
+LARGEST_AXIS = 40
+"""Longest side up to which two products with the matrices of the axes are faster than an FFT."""
+
+PIECE_BYTES = {"cpu": 1 << 21, "cuda": 1 << 26}
 """Size of the pieces that a large batch is cut into: a CPU's cache, or what a GPU likes to have."""
 
 
@@ -50,14 +53,15 @@ def full_precision(device: torch.device) -> Iterator[None]:
     A spectrum spans many decades, and the bits that reduced precision drops are the low ones.
     """
     precision = torch.get_float32_matmul_precision()
-    if precision != "highest":
-        torch.set_float32_matmul_precision("highest")
+    if precision == "highest" and not torch.is_autocast_enabled(device.type):
+        yield  # the usual case, without the cost of changing anything
+        return
+    torch.set_float32_matmul_precision("highest")
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        if precision != "highest":
-            torch.set_float32_matmul_precision(precision)
+        torch.set_float32_matmul_precision(precision)
 
 
 def _fourier_matrix(n: int, edges: str) -> NDArray[np.float64]:
@@ -94,37 +98,53 @@ class RingTransform:
         self.edges = checks.one_of("edges", edges, EDGES)
         self.shape = (height, width)
         self.device = device
-        self.by_product = edges != "periodic" and height * width <= LARGEST_PRODUCT
         # Prepared in float64, used in float32: constants carry no rounding of their own.
-        if self.by_product:
-            self._prepare_product()
-        else:
+        if edges == "periodic" or max(height, width) > LARGEST_AXIS:
+            self._transform = self._by_fft
             self._prepare_fft()
+        else:
+            whole = height * width <= LARGEST_WHOLE
+            self._transform = self._by_whole_matrix if whole else self._by_axis_matrices
+            self._prepare_matrices(whole)
 
     def _tensor(self, array: NDArray[np.floating] | NDArray[np.complexfloating]) -> Tensor:
         dtype = torch.complex64 if np.iscomplexobj(array) else torch.float32
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, dtype)
 
-    def _ring_matrix(self, index: NDArray[np.int64], members: NDArray[np.floating]) -> Tensor:
-        """Weights that average power at (P,) frequencies over rings, (P, n_rings)."""
-        matrix = np.zeros((index.size, self.rings.n_rings))
+    def _ring_matrix(
+        self, index: NDArray[np.int64], members: NDArray[np.floating], dc_of_one: float
+    ) -> Tensor:
+        """Weights that average power at (P,) frequencies over rings, (P, n_rings + 1).
+
+        The last column turns the power at DC into the squared mean of the map, where `dc_of_one`
+        is the power at DC of a map of ones.
+        """
+        matrix = np.zeros((index.size, self.rings.n_rings + 1))
         inside = np.flatnonzero(index >= 0)
         matrix[inside, index.ravel()[inside]] = members.ravel()[inside]
-        return self._tensor(matrix / self.rings.n_members)
+        matrix[:, :-1] /= self.rings.n_members
+        matrix[0, -1] = 1.0 / dc_of_one
+        return self._tensor(matrix)
 
-    def _prepare_product(self) -> None:
+    def _prepare_matrices(self, whole: bool) -> None:
         height, width = self.shape
-        left, right = _fourier_matrix(height, self.edges), _fourier_matrix(width, self.edges)
-        matrix = np.kron(left, right)
-        # What a constant map of weighted mean 1 turns into, in units of its own DC coefficient;
-        # DC itself stays, where no ring looks but the offset does.
-        constant = matrix.sum(1) / matrix[0].sum()
-        constant[0] = 0.0
-        self._matrix = self._tensor((matrix - np.outer(constant, matrix[0])).T)
-        rows, columns = (np.arange(height) + 1) // 2, (np.arange(width) + 1) // 2
-        index = self.rings.index[np.ix_(rows, columns)]
-        self._ring = self._ring_matrix(index, np.ones(index.shape))
-        self._offset_scale = 1.0 / matrix[0].sum() ** 2
+        rows, columns = _fourier_matrix(height, self.edges), _fourier_matrix(width, self.edges)
+        # What a constant map turns into, in units of its own DC coefficient, which itself stays:
+        # no ring looks there, but the offset does.
+        constant = np.outer(columns.sum(1) / columns[0].sum(), rows.sum(1) / rows[0].sum())
+        constant[0, 0] = 0.0
+        dc_of_one = float(rows[0].sum() * columns[0].sum()) ** 2
+        # Coefficients stand as (kx, ky): the products leave them so.
+        places = (np.arange(height) + 1) // 2, (np.arange(width) + 1) // 2
+        index = self.rings.index[np.ix_(*places)].T
+        self._ring = self._ring_matrix(index, np.ones(index.shape), dc_of_one)
+        if whole:
+            matrix = np.einsum("py,qx->qpyx", rows, columns).reshape(width * height, -1)
+            matrix -= np.outer(constant.ravel(), matrix[0])
+            self._matrix = self._tensor(matrix.T)
+        else:
+            self._rows, self._columns = self._tensor(rows.T), self._tensor(columns)
+            self._constant = self._tensor(constant[:, None, :])
 
     def _prepare_fft(self) -> None:
         height, width = self.shape
@@ -138,8 +158,8 @@ class RingTransform:
             members[:, -1] = 1.0
         # Real and imaginary part stand side by side, each with its share of the ring.
         index = np.repeat(self.rings.index[:, :half].ravel(), 2)
-        self._ring = self._ring_matrix(index, np.repeat(members.ravel(), 2))
-        self._offset_scale = 1.0 / constant[0, 0].real ** 2
+        dc_of_one = float(constant[0, 0].real) ** 2
+        self._ring = self._ring_matrix(index, np.repeat(members.ravel(), 2), dc_of_one)
         constant /= constant[0, 0]
         constant[0, 0] = 0.0
         self._constant = self._tensor(constant.view(np.float64).ravel())
@@ -148,71 +168,88 @@ class RingTransform:
             scale = np.sqrt(height * width)
             inverse = 1 / (scale * boundary_laplacian(height, width)[:, :half])
             self._inverse_laplacian = self._tensor(inverse)
-            self._rows = self._tensor(1 - np.exp(2j * np.pi * np.fft.fftfreq(height)))
-            self._columns = self._tensor(1 - np.exp(2j * np.pi * np.fft.rfftfreq(width)))
+            self._row_jumps = self._tensor(1 - np.exp(2j * np.pi * np.fft.fftfreq(height)))
+            self._column_jumps = self._tensor(1 - np.exp(2j * np.pi * np.fft.rfftfreq(width)))
 
-    def _coefficients(self, maps: Tensor) -> Tensor:
-        """Real Fourier coefficients of float32 `maps` (M, H, W): (M, P), DC first.
+    def _by_whole_matrix(self, maps: Tensor) -> Tensor:
+        """Squares of the real Fourier coefficients, summed over channels: (N, P), DC first.
 
-        The sums of their squares over a ring, weighted by the ring matrix, are its power. The
-        weighted mean is removed from all but DC.
+        The weighted mean is removed from all coefficients but DC. So do the other two ways.
+
+        Args:
+            maps: (N, C, H, W), float32.
         """
-        if self.by_product:
-            return maps.reshape(len(maps), -1) @ self._matrix
+        coefficients = maps.reshape(-1, len(self._matrix)) @ self._matrix
+        return _squares(coefficients).view(*maps.shape[:2], -1).sum(1)
+
+    def _by_axis_matrices(self, maps: Tensor) -> Tensor:
+        height, width = self.shape
+        half = self._columns @ maps.reshape(-1, width).T  # (W, N C H)
+        whole = (half.view(-1, height) @ self._rows).view(width, -1, height)  # (W, N C, H)
+        whole = _less(whole, whole[:1, :, :1], self._constant)
+        summed = _squares(whole).view(width, *maps.shape[:2], height).sum(2)
+        return summed.transpose(0, 1).reshape(len(maps), -1)
+
+    def _by_fft(self, maps: Tensor) -> Tensor:
         transform = torch.fft.rfft2(maps * self._window)
         if self.edges == "periodic":
             transform = transform - self._smooth(maps)
-        raw = torch.view_as_real(transform).view(len(maps), -1)
-        if self.edges in ("none", "periodic"):  # the constant sits at DC alone
-            return raw
-        if raw.requires_grad:
-            return torch.addr(raw, raw[:, 0], self._constant, alpha=-1)
-        return raw.addr_(raw[:, 0].clone(), self._constant, alpha=-1)
+        raw = torch.view_as_real(transform).flatten(2)
+        if self.edges not in ("none", "periodic"):  # there a constant sits at DC alone
+            raw = _less(raw, raw[..., :1], self._constant)
+        return _squares(raw).sum(1)
 
     def _smooth(self, maps: Tensor) -> Tensor:
-        """Transform of the smooth component of Moisan (2011), (M, H, W // 2 + 1)."""
-        rows = torch.fft.rfft(maps[:, -1, :] - maps[:, 0, :])
-        columns = torch.fft.fft(maps[:, :, -1] - maps[:, :, 0])
-        jumps = rows[:, None, :] * self._rows[:, None] + columns[:, :, None] * self._columns
+        """Transform of the smooth component of Moisan (2011), (N, C, H, W // 2 + 1)."""
+        rows = torch.fft.rfft(maps[..., -1, :] - maps[..., 0, :])
+        columns = torch.fft.fft(maps[..., -1] - maps[..., 0])
+        jumps = rows[..., None, :] * self._row_jumps[:, None]
+        jumps = jumps + columns[..., None] * self._column_jumps
         smooth: Tensor = jumps * self._inverse_laplacian
         return smooth
 
-    def __call__(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, maps: Tensor) -> Tensor:
         """Ring power and squared weighted mean of a batch of maps, averaged over channels.
 
         Args:
             maps: (N, C, H, W), any floating dtype; cast to float32.
 
         Returns:
-            Ring power (N, n_rings) and squared mean (N,), float32.
+            (N, n_rings + 1), float32: the ring power, then the squared mean.
         """
         with full_precision(maps.device):
             if torch.is_grad_enabled() and maps.requires_grad:
-                coefficients = self._coefficients(maps.float().reshape(-1, *self.shape))
-                squares = coefficients.square().view(*maps.shape[:2], -1).mean(1)
+                squares = self._transform(maps.float())
             else:
-                squares = self._mean_squares(maps.detach())
-            return squares @ self._ring, squares[:, 0] * self._offset_scale
+                squares = self._in_pieces(maps.detach())
+            return (squares @ self._ring) / maps.shape[1]
 
-    def _mean_squares(self, maps: Tensor) -> Tensor:
-        """Mean over channels of the squared coefficients, (N, P), piece by piece, in place."""
-        n_images, n_channels = maps.shape[:2]
+    def _in_pieces(self, maps: Tensor) -> Tensor:
+        """Sums over channels of the squared coefficients, (N, P)."""
+        n_channels = maps.shape[1]
         budget = PIECE_BYTES.get(maps.device.type, PIECE_BYTES["cuda"])
         maps_per_piece = max(1, budget // (4 * self.shape[0] * self.shape[1]))
-        squares = torch.empty(n_images, len(self._ring), device=maps.device)
         if maps_per_piece >= n_channels:
-            step = maps_per_piece // n_channels
-            for piece, target in zip(
-                torch.split(maps, step), torch.split(squares, step), strict=True
-            ):
-                flat = self._coefficients(piece.float().reshape(-1, *self.shape))
-                torch.mean(flat.square_().view(*piece.shape[:2], -1), dim=1, out=target)
-            return squares
+            pieces = torch.split(maps, maps_per_piece // n_channels)
+            return torch.cat([self._transform(piece.float()) for piece in pieces])
+        squares = torch.zeros(len(maps), len(self._ring), device=maps.device)
         for image, target in zip(maps, squares, strict=True):
-            target.zero_()
-            for piece in torch.split(image, maps_per_piece):
-                target += self._coefficients(piece.float()).square_().sum(0)
-        return squares.div_(n_channels)
+            for piece in torch.split(image[None], maps_per_piece, dim=1):
+                target += self._transform(piece.float())[0]
+        return squares
+
+
+def _less(raw: Tensor, factor: Tensor, constant: Tensor) -> Tensor:
+    """Return raw - factor * constant, in place where no gradient needs what was there."""
+    if raw.requires_grad:
+        return raw - factor * constant
+    # The factor is a part of raw, and is cloned before raw changes under it.
+    return raw.addcmul_(factor.clone(), constant, value=-1)
+
+
+def _squares(raw: Tensor) -> Tensor:
+    """Return the squares, in place where no gradient needs what was there."""
+    return raw.square() if raw.requires_grad else raw.square_()
 
 
 @lru_cache(maxsize=64)

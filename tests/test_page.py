@@ -18,7 +18,7 @@ import torch
 
 from natstats import fits, power_law_fields
 from natstats.fits import FitOptions
-from natstats.measure import measure, measure_images
+from natstats.measurement import measure, measure_images
 from natstats.plots.facts import FLAG_MEANINGS
 from natstats.plots.law import HEADLINES
 from natstats.plots.method import measured, repeat

@@ -21,11 +21,11 @@ from matplotlib.transforms import Bbox
 from natstats import power_law_fields
 from natstats.errors import UsageError
 from natstats.law import VERDICTS, Law, fit_law
-from natstats.measure import measure, measure_images
+from natstats.measurement import measure, measure_images
+from natstats.numbers import change, interval, number
 from natstats.plots import draw_comparison, draw_run
 from natstats.plots.compare import plot_compare
 from natstats.plots.law import HEADLINES, plot_law
-from natstats.plots.numbers import change, interval, number
 from natstats.plots.spectra import MOST, plot_spectra
 from natstats.plots.spread import plot_spread
 from natstats.plots.style import MARKERS, PALETTE, WIDTH, kind_marks, look

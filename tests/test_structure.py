@@ -19,7 +19,7 @@ PACKAGE = ROOT / "natstats"
 # A module may import from the rows above its own, and from its own row.
 STAGES = [
     {"_version", "errors"},
-    {"checks"},
+    {"checks", "numbers"},
     {"edges", "radial"},
     {"records"},
     {"images", "networks"},
@@ -35,7 +35,7 @@ STAGES = [
     {"tables"},
     {"plots"},
     {"run"},
-    {"measure"},
+    {"measurement"},
     {"demo", "demo_data"},
 ]
 STAGE = {name: number for number, names in enumerate(STAGES) for name in names}

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from natstats.errors import UsageError
 from natstats.law import Law
+from natstats.numbers import change
 from natstats.plots.law import EXPONENT_LABEL
-from natstats.plots.numbers import change
 from natstats.plots.points import draw_points, flag_names, hollow_mark, missing_entry
 from natstats.plots.style import (
     GREY,

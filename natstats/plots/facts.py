@@ -10,7 +10,7 @@ import pandas as pd
 
 from natstats.fits import ESTIMATORS, FitOptions
 from natstats.law import Law, format_p
-from natstats.plots.numbers import change, interval, number
+from natstats.numbers import change, interval, number
 from natstats.plots.points import flag_names
 
 __all__ = ["Cell", "Column", "flag_meanings", "key_numbers", "layer_table", "shape_rows"]

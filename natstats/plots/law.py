@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
 from natstats.law import Law
-from natstats.plots.numbers import change
+from natstats.numbers import change
 from natstats.plots.points import draw_points, flag_names, hollow_mark, missing_entry
 from natstats.plots.style import (
     FAINT,

@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from natstats._version import __version__
 from natstats.law import CLEAR_AICC
+from natstats.numbers import interval, number
 from natstats.plots import draw_run, facts, method
 from natstats.plots.law import HEADLINES
-from natstats.plots.numbers import interval, number
 from natstats.plots.svg import inline_svg
 
 if TYPE_CHECKING:
