@@ -23,7 +23,10 @@ def command(runs: tuple[Path, ...], out: Path) -> None:
     from natstats import plots
     from natstats.run import Run
 
-    opened = [(path.resolve().name, Run.open(path)) for path in runs]
+    names = [path.resolve().name for path in runs]
+    if len(set(names)) < len(names):
+        names = ["-".join(path.resolve().parts[-2:]) for path in runs]
+    opened = [(name, Run.open(path)) for name, path in zip(names, runs, strict=True)]
     written = []
     for name, run in opened:
         written += plots.draw_run(run, out if len(opened) == 1 else out / name)

@@ -23,8 +23,7 @@ BEGIN, END = "<!-- demo: begin (figures/readme.py) -->", "<!-- demo: end -->"
 def main() -> None:
     """Measure, draw, and write the text."""
     run = natstats.measure(demo.network(), demo.photographs())
-    figure = run.plot_law().figure
-    save(figure, ROOT / "docs" / "demo", "law")
+    save(run.plot_law(), ROOT / "docs" / "demo", "law")
     versions = run.info["versions"]
     text = "\n".join(
         [

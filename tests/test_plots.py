@@ -364,7 +364,7 @@ def test_files_are_written_and_reproducible(run: Run, tmp_path: Path) -> None:
     names = ["law", "spectra", "spread"]
     assert [p.name for p in first] == [f"{n}.{s}" for n in names for s in ("svg", "png")]
     for one, other in zip(first, second, strict=True):
-        assert one.parent == tmp_path / "a" / "figures"
+        assert one.parent == tmp_path / "a"
         assert one.read_bytes() == other.read_bytes()
     assert first[1].read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "<text" not in first[0].read_text(encoding="utf-8")

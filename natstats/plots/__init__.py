@@ -15,14 +15,14 @@ __all__ = ["draw_comparison", "draw_run"]
 
 
 def draw_run(run: Run, folder: Path) -> list[Path]:
-    """Write the figures of a run into ``folder/figures``, each as SVG and as PNG.
+    """Write the figures of a run into `folder`, each as SVG and as PNG.
 
     ``law`` is left out when no layer has an exponent, ``spectra`` when there is no power to draw,
     ``spread`` when no image has an exponent of its own.
 
     Args:
         run: what to draw.
-        folder: the run directory; it must exist.
+        folder: where they go; made when it is not there.
 
     Returns:
         The files written.
@@ -38,24 +38,23 @@ def draw_run(run: Run, folder: Path) -> list[Path]:
     from natstats.plots.spread import plot_spread
     from natstats.plots.style import save
 
-    figures = folder / "figures"
     layers = run.layers
     written: list[Path] = []
     if np.isfinite(layers.exponent[layers.kind != "input"]).any():
-        written += save(plot_law(layers, run.law), figures, "law")
+        written += save(plot_law(layers, run.law), folder, "law")
     if any(has_power(measured) for measured in run.spectra):
-        written += save(plot_spectra(run.spectra, run.fits), figures, "spectra")
+        written += save(plot_spectra(run.spectra, run.fits), folder, "spectra")
     if any(len(fit.image_exponents) for fit in run.fits.layers):
-        written += save(plot_spread(run.spectra, run.fits), figures, "spread")
+        written += save(plot_spread(run.spectra, run.fits), folder, "spread")
     return written
 
 
 def draw_comparison(runs: Sequence[tuple[str, Run]], folder: Path) -> list[Path]:
-    """Write ``compare`` as SVG and PNG into ``folder/figures``.
+    """Write ``compare`` into `folder`, as SVG and as PNG.
 
     Args:
         runs: name to show, and run; at most eight.
-        folder: where to make ``figures``.
+        folder: where they go; made when it is not there.
 
     Returns:
         The files written.
@@ -67,4 +66,4 @@ def draw_comparison(runs: Sequence[tuple[str, Run]], folder: Path) -> list[Path]
     from natstats.plots.style import save
 
     axes = plot_compare([(name, run.layers, run.law) for name, run in runs])
-    return save(axes, folder / "figures", "compare")
+    return save(axes, folder, "compare")

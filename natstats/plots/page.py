@@ -43,7 +43,9 @@ def write_report(folder: Path, run: Run) -> Path:
     ...     "<svg" in write_report(Path(folder), run).read_text(encoding="utf-8")
     True
     """
-    figures = {path.stem: path for path in draw_run(run, folder) if path.suffix == ".svg"}
+    figures = {
+        path.stem: path for path in draw_run(run, folder / "figures") if path.suffix == ".svg"
+    }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
