@@ -206,7 +206,7 @@ def test_images_alone_get_a_page_without_a_law(tmp_path: Path) -> None:
 def test_a_run_with_too_few_layers_says_so(run: Run, tmp_path: Path) -> None:
     page = page_of(Run(run.spectra[:3], (), run.info, run.options), tmp_path)
     assert "<h1>Undecided</h1>" in page.text
-    assert "too few" in page.text
+    assert "a law takes at least 5 layers" in page.text
     assert 'id="shapes"' not in page.text
 
 
