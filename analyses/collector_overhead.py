@@ -145,6 +145,7 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, list[float]], dict
     for name in VARIANTS:
         pipes[name], theirs = context.Pipe()
         context.Process(target=work, args=(arguments, name, theirs), daemon=True).start()
+        theirs.close()  # so that a worker that dies is noticed, not waited for
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for _ in range(arguments.rounds + 2):
         for name, pipe in pipes.items():
@@ -155,6 +156,16 @@ def measure(arguments: argparse.Namespace) -> tuple[dict[str, list[float]], dict
         pipe.send(False)
         memory[name] = pipe.recv()
     return {name: values[2:] for name, values in seconds.items()}, memory
+
+
+def device_name(device: str) -> str:
+    """What the numbers were measured on: the GPU's name, or the CPU's."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def main() -> None:
@@ -172,9 +183,7 @@ def main() -> None:
         parser.error("--rounds: expected at least 7, for a median that means something")
 
     seconds, memory = measure(arguments)
-    device = platform.machine()
-    if arguments.device.startswith("cuda"):
-        device = torch.cuda.get_device_name()
+    device = device_name(arguments.device)
     print(
         f"{arguments.model}, {arguments.batch_size} x 3 x {arguments.size} x {arguments.size}, "
         f"{device}, {arguments.threads} CPU threads, {arguments.rounds} interleaved rounds, "
@@ -200,7 +209,8 @@ def main() -> None:
     print(f"memory allowed to natstats (1.1 x plain + 64 MB): {allowed:.0f} MB")
     if arguments.json:
         settings = {k: v for k, v in vars(arguments).items() if k != "json"}
-        record = {**settings, "device": device, "torch": str(torch.__version__), "variants": rows}
+        record = {**settings, "device": device, "variants": rows}
+        record["versions"] = {"torch": str(torch.__version__), "natstats": natstats.__version__}
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
