@@ -7,7 +7,7 @@ in a process of its own, so that none finds the memory as another left it:
 
 * plain: the forward pass alone;
 * natstats: a Collector on every convolution, sine taper;
-* straightforward: hooks keep all activations, then numpy's real FFT and the azimuthal mean.
+* straightforward: hooks keep all activations, then numpy's FFT and the azimuthal mean.
 
 Printed: the median time of each, the median over rounds of the ratio to the plain pass of the same
 round, and the peak memory above the loaded model (of the process on a CPU, of the allocator on a

@@ -10,9 +10,9 @@ from . import options, output
 
 
 @click.command("fit")
-@click.argument("run", type=options.FOLDER)
+@click.argument("run", type=options.PATH)
 @options.fit_options
-@click.option("--out", type=options.FOLDER, help="The new run.  [default: RUN-fit, beside RUN]")
+@click.option("--out", type=options.PATH, help="The new run.  [default: RUN-fit, beside RUN]")
 @click.option(
     "--overwrite", is_flag=True, help="Replace the run at --out, which may be RUN itself."
 )
@@ -36,8 +36,7 @@ def command(
         folder = run.resolve()
         path = store.free_path(folder.with_name(f"{folder.name}-fit"))
     else:
-        store.check_target(out, overwrite)
-        path = out
+        path = output.target(out, "", overwrite)
     refitted = Run.open(run).refit(band=band, estimator=estimator, level=level)
     refitted.info["refit"] = output.command_line()
     output.finish(refitted, path, overwrite=overwrite)

@@ -11,7 +11,7 @@ from . import options, output
 
 
 @click.command("images")
-@click.argument("source", type=options.FOLDER)
+@click.argument("source", type=options.PATH)
 @options.image_options
 @options.fit_options
 @options.output_options

@@ -86,18 +86,21 @@ def _debug(ctx: click.Context) -> bool:
     return bool(ctx.find_root().meta.get("natstats.debug"))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+HELP = """Measure the power spectra of network activations and test the depth law.
+
+The power of natural images falls as 1 / f^alpha. natstats measures alpha, with an interval, for
+every layer of a network, and tests whether it grows linearly with depth.
+
+\b
+natstats demo                                 all of it, on what ships in the package
+natstats measure resnet50 --images ~/photos   a network on photographs
+"""
+
+
+@click.group(cls=LazyGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="natstats")
 def natstats() -> None:
-    r"""Measure the power spectra of network activations and test the depth law.
-
-    The power of natural images falls as 1 / f^alpha. natstats measures alpha, with an interval,
-    for every layer of a network, and tests whether it grows linearly with depth.
-
-    \b
-    natstats demo                               everything, on what ships in the package
-    natstats measure resnet50 --images ~/photos a network on photographs
-    """
+    """Group of the subcommands."""
 
 
 def main() -> None:

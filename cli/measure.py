@@ -12,12 +12,8 @@ from . import options, output
 
 @click.command("measure")
 @click.argument("model")
-@click.option(
-    "--images", required=True, type=options.FOLDER, help="Folder of images, or .npy file."
-)
-@click.option(
-    "--checkpoint", type=options.FOLDER, help="Weights: a .pth, .pt or .safetensors file."
-)
+@click.option("--images", required=True, type=options.PATH, help="Folder of images, or .npy file.")
+@click.option("--checkpoint", type=options.PATH, help="Weights: a .pth, .pt or .safetensors file.")
 @click.option(
     "--weights",
     default="default",

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["FOLDER", "Band", "debug_option", "fit_options", "image_options", "output_options"]
+__all__ = ["PATH", "Band", "debug_option", "fit_options", "image_options", "output_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FOLDER: click.Path[Path] = click.Path(path_type=Path)
+PATH: click.Path[Path] = click.Path(path_type=Path)
 
 EDGES = ("sine", "hann", "none", "periodic")  # natstats.edges.EDGES, without importing numpy
 ESTIMATORS = ("octave", "whittle", "ols")
@@ -102,7 +102,7 @@ image_options = _chain(
 )
 
 output_options = _chain(
-    click.option("--out", type=FOLDER, help="The run directory.  [default: a new one below runs/]"),
+    click.option("--out", type=PATH, help="The run directory.  [default: a new one below runs/]"),
     click.option("--overwrite", is_flag=True, help="Replace the run at --out."),
     debug_option,
 )

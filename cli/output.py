@@ -34,6 +34,7 @@ def target(out: Path | None, name: str, overwrite: bool) -> Path:
 
     if out is None:
         return store.free_path(Path("runs") / name)
+    out = out.expanduser()
     store.check_target(out, overwrite)
     return out
 

@@ -10,9 +10,9 @@ from . import options
 
 
 @click.command("plot")
-@click.argument("runs", nargs=-1, required=True, type=options.FOLDER)
+@click.argument("runs", nargs=-1, required=True, type=options.PATH)
 @click.option(
-    "--out", type=options.FOLDER, default=Path("figs"), show_default=True, help="Where they go."
+    "--out", type=options.PATH, default=Path("figs"), show_default=True, help="Where they go."
 )
 @options.debug_option
 def command(runs: tuple[Path, ...], out: Path) -> None:
@@ -23,14 +23,18 @@ def command(runs: tuple[Path, ...], out: Path) -> None:
     from natstats import plots
     from natstats.run import Run
 
-    names = [path.resolve().name for path in runs]
-    if len(set(names)) < len(names):
-        names = ["-".join(path.resolve().parts[-2:]) for path in runs]
-    opened = [(name, Run.open(path)) for name, path in zip(names, runs, strict=True)]
+    opened: dict[str, Run] = {}
+    for path in runs:
+        name, number = path.resolve().name, 2
+        while name in opened:
+            name, number = f"{path.resolve().name}-{number}", number + 1
+        opened[name] = Run.open(path)
     written = []
-    for name, run in opened:
-        written += plots.draw_run(run, out if len(opened) == 1 else out / name)
     if len(opened) > 1:
-        written += plots.draw_comparison(opened, out)
+        written += plots.draw_comparison(list(opened.items()), out)
+    for name, run in opened.items():
+        written += plots.draw_run(run, out if len(opened) == 1 else out / name)
     for path in written:
         click.echo(path)
+    if not written:
+        click.echo("There is nothing to draw: no layer has an exponent.", err=True)

@@ -27,7 +27,7 @@ __all__ = [
     "select_modules",
 ]
 
-Sink = Callable[[str, int, Tensor], None]
+Sink = Callable[[str, int, Any], None]
 """Called with the module's name, the number of its call in this forward pass, and its output."""
 
 GROUPS_OF_LAYERS = ("conv", "act", "block", "stage")
@@ -135,7 +135,7 @@ def select_modules(
     return [name for name, _ in named if name in chosen]
 
 
-def batch_size(inputs: tuple[Any, ...]) -> int | None:
+def batch_size(inputs: Iterable[Any]) -> int | None:
     """Number of images in the arguments of a forward pass: of the first tensor, or a list's length.
 
     >>> import torch
@@ -160,7 +160,8 @@ class ActivationHooks:
         model: the network.
         names: the chosen modules, as in ``model.named_modules()``.
         sink: where the outputs go.
-        on_batch: called with the model's arguments before each forward pass.
+        on_start: called with the arguments of the model before each forward pass.
+        on_success: called after each forward pass that raised nothing.
 
     Raises:
         UsageError: a name is not a module of the model.
@@ -171,7 +172,8 @@ class ActivationHooks:
         model: nn.Module,
         names: Iterable[str],
         sink: Sink,
-        on_batch: Callable[[tuple[Any, ...]], None] | None = None,
+        on_start: Callable[[tuple[Any, ...], dict[str, Any]], None] | None = None,
+        on_success: Callable[[], None] | None = None,
     ) -> None:
         modules = dict(model.named_modules())
         missing = [name for name in names if name not in modules]
@@ -180,7 +182,8 @@ class ActivationHooks:
         self._model = model
         self._modules = {name: modules[name] for name in names}
         self._sink = sink
-        self._on_batch = on_batch
+        self._on_start = on_start
+        self._on_success = on_success
         self._calls: Counter[str] = Counter()
         self._inside = False
         self._handles: list[RemovableHandle] = []
@@ -188,8 +191,9 @@ class ActivationHooks:
     def __enter__(self) -> ActivationHooks:
         if self._handles:
             raise NatstatsError("hooks: expected to be entered once; they are on already")
-        self._handles.append(self._model.register_forward_pre_hook(self._start))
+        self._handles.append(self._model.register_forward_pre_hook(self._start, with_kwargs=True))
         self._handles.append(self._model.register_forward_hook(self._stop, always_call=True))
+        self._handles.append(self._model.register_forward_hook(self._succeed))
         for name, module in self._modules.items():
             self._handles.append(module.register_forward_hook(self._hook(name)))
         return self
@@ -203,14 +207,18 @@ class ActivationHooks:
         while self._handles:
             self._handles.pop().remove()
 
-    def _start(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _start(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._calls.clear()
         self._inside = True
-        if self._on_batch is not None:
-            self._on_batch(inputs)
+        if self._on_start is not None:
+            self._on_start(inputs, named)
 
     def _stop(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._inside = False
+
+    def _succeed(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if self._on_success is not None:
+            self._on_success()
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:

@@ -21,13 +21,19 @@ from natstats.spectra import SpectrumAccumulator
 __all__ = ["Collector"]
 
 
+def _first(value: Any) -> Any:
+    """The first image of an argument that holds several, as a copy."""
+    return value[:1].detach().clone() if isinstance(value, Tensor) and value.ndim else value
+
+
 class Collector:
     """Measures the spectra of a network's layers while anyone's own loop runs it.
 
     Open it as a context around the forward passes. Every output of a chosen module goes into an
     accumulator on its device at once; nothing else is kept, so memory does not grow with the
     number of images. Images are numbered as they come, unless :meth:`number_images` says
-    otherwise. The hooks come off when the context closes, also after an exception.
+    otherwise. A forward pass that fails is not counted. The hooks come off when the context closes,
+    also after an exception.
 
     Args:
         model: the network.
@@ -35,8 +41,8 @@ class Collector:
             convolution.
         edges: edge treatment, see :mod:`natstats.edges`.
         n_groups: groups of images, the unit of resampling.
-        trace: a traced pass of the model; by default the first image that comes is traced when
-            it is needed, after the context has closed.
+        trace: a traced pass of the model; by default the first image that came is traced when the
+            context closes.
 
     Raises:
         UsageError: an argument is out of range, or no layer matched.
@@ -65,14 +71,17 @@ class Collector:
         stages = trace.stages(model, MINIMUM_SIDE) if trace is not None else ()
         self._names = select_modules(model, layers, stages)
         self._kinds = {name: module_kind(model.get_submodule(name)) for name in self._names}
-        self._hooks = ActivationHooks(model, self._names, self._receive, self._start_batch)
+        self._hooks = ActivationHooks(
+            model, self._names, self._receive, self._start_pass, self._count_pass
+        )
+        self._pending: list[tuple[SpectrumAccumulator, Tensor]] = []
         self._accumulators: dict[tuple[str, int], SpectrumAccumulator] = {}
         self._channels: dict[tuple[str, int], int] = {}
         self._skipped: dict[tuple[str, int], str] = {}
         self._next_index = 0
         self._numbers: Tensor | None = None
         self._index: Tensor | None = None
-        self._example: tuple[Any, ...] | None = None
+        self._example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._input_height: int | None = None
 
     def __enter__(self) -> Collector:
@@ -86,13 +95,19 @@ class Collector:
         trace: TracebackType | None,
     ) -> None:
         self._hooks.__exit__(kind, error, trace)
+        if error is None and self._trace is None and self._example is not None:
+            # Now, not when it is asked for: by then the model may be elsewhere.
+            self._trace = trace_calls(self._model, *self._example)
+            self._example = None
 
     def number_images(self, index: Tensor) -> None:
         """Give the images of the next batch their numbers in the data, (N,) whole numbers."""
         self._numbers = index
 
-    def _start_batch(self, inputs: tuple[Any, ...]) -> None:
-        n_images = batch_size(inputs)
+    def _start_pass(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._pending.clear()
+        values = [*inputs, *named.values()]
+        n_images = batch_size(values)
         if n_images is None:
             raise UsageError("inputs: expected a tensor or a list of images; got neither")
         if self._numbers is None:
@@ -103,15 +118,22 @@ class Collector:
             )
         else:
             self._index, self._numbers = self._numbers, None
-        self._next_index = int(self._index.max()) + 1 if n_images else self._next_index
         if self._example is None and self._trace is None:
-            self._example = tuple(
-                value[:1].detach().clone() if isinstance(value, Tensor) else value
-                for value in inputs
+            self._example = (
+                tuple(_first(value) for value in inputs),
+                {name: _first(value) for name, value in named.items()},
             )
-        first = next((value for value in inputs if isinstance(value, Tensor)), None)
+        first = next((value for value in values if isinstance(value, Tensor)), None)
         if self._input_height is None and first is not None and first.ndim >= 3:
             self._input_height = first.shape[-2]
+
+    def _count_pass(self) -> None:
+        """Count what the pass gave, now that it has succeeded."""
+        for accumulator, rows in self._pending:
+            accumulator.add(rows, self._index)
+        self._pending.clear()
+        if self._index is not None and len(self._index):
+            self._next_index = int(self._index.max()) + 1
 
     def _receive(self, name: str, call: int, output: Any) -> None:
         key = (name, call)
@@ -131,7 +153,7 @@ class Collector:
             )
             self._accumulators[key] = accumulator
             self._channels[key] = output.shape[1]
-        accumulator.update(output, self._index)
+        self._pending.append((accumulator, accumulator.transform(output)))
 
     def _unfit(self, output: Any, accumulator: SpectrumAccumulator | None) -> str | None:
         """Why an output cannot be measured; None when it can."""
@@ -162,19 +184,21 @@ class Collector:
             NatstatsError: no image has come yet.
         """
         if self._trace is None:
-            if self._example is None:
-                raise NatstatsError("trace: expected at least one forward pass; there was none")
-            self._trace = trace_calls(self._model, self._example)
-            self._example = None
+            raise NatstatsError("trace: expected a forward pass inside the context; there was none")
         return self._trace
 
     @property
     def skipped(self) -> list[SkippedLayer]:
         """Chosen layers that were not measured, with the reason."""
         seen = {name for name, _ in (*self._accumulators, *self._skipped)}
+        reasons = self._skipped | {
+            key: "not called for the first image, so that its depth is not known"
+            for key in self._accumulators
+            if self._trace is not None and self._trace.depth_of(call_name(*key)) is None
+        }
         found = [
             SkippedLayer(call_name(*key), self._kinds[key[0]], reason)
-            for key, reason in self._skipped.items()
+            for key, reason in reasons.items()
         ]
         never = [
             SkippedLayer(name, self._kinds[name], "never called")
@@ -194,12 +218,15 @@ class Collector:
         measured = []
         for (name, call), accumulator in self._accumulators.items():
             layer_name = call_name(name, call)
+            depth = trace.depth_of(layer_name)
+            if depth is None:
+                continue
             spectrum = accumulator.compute()
             layer = Layer(
                 name=layer_name,
                 call=call,
                 kind=self._kinds[name],
-                depth=trace.depth_of(layer_name) or 0,
+                depth=depth,
                 channels=self._channels[name, call],
                 height=spectrum.height,
                 width=spectrum.width,

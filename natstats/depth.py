@@ -148,7 +148,9 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
         return output
 
 
-def _run(model: nn.Module, inputs: tuple[Any, ...], mode: _DepthMode | None) -> list[LayerCall]:
+def _run(
+    model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], mode: _DepthMode | None
+) -> list[LayerCall]:
     calls: list[LayerCall] = []
     counter: Counter[str] = Counter()
     n_weight_layers = 0
@@ -172,7 +174,7 @@ def _run(model: nn.Module, inputs: tuple[Any, ...], mode: _DepthMode | None) -> 
         # The fused attention hides its weight layers in one operation.
         torch.backends.mha.set_fastpath_enabled(False)
         with undisturbed(model), torch.no_grad(), mode or contextlib.nullcontext():
-            model(*inputs)
+            model(*inputs, **named)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
         for handle in handles:
@@ -180,7 +182,9 @@ def _run(model: nn.Module, inputs: tuple[Any, ...], mode: _DepthMode | None) -> 
     return calls
 
 
-def trace_calls(model: nn.Module, inputs: tuple[Any, ...]) -> Trace:
+def trace_calls(
+    model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any] | None = None
+) -> Trace:
     """Run `inputs` through the model once, in eval mode, and return every module call.
 
     Mode, random state and buffers are as before when it returns.
@@ -188,16 +192,18 @@ def trace_calls(model: nn.Module, inputs: tuple[Any, ...]) -> Trace:
     Args:
         model: the network.
         inputs: arguments of the forward pass; one image is enough.
+        named: its keyword arguments.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
     >>> [(c.name, c.depth) for c in trace_calls(model, (torch.zeros(1, 3, 9, 9),)).calls]
     [('0', 1), ('1', 1), ('2', 2)]
     """
-    n_images = batch_size(inputs) or 0
+    named = named or {}
+    n_images = batch_size([*inputs, *named.values()]) or 0
     try:
-        calls = _run(model, inputs, _DepthMode(model, inputs))
+        calls = _run(model, inputs, named, _DepthMode(model, (inputs, named)))
         return Trace(tuple(calls), True, n_images)
     except (RuntimeError, NotImplementedError, AttributeError):
         # Something that cannot be dispatched through Python; if the model itself is at fault the
         # plain pass fails in the same way, and says so.
-        return Trace(tuple(_run(model, inputs, None)), False, n_images)
+        return Trace(tuple(_run(model, inputs, named, None)), False, n_images)

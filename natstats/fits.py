@@ -87,7 +87,8 @@ class LayerFit:
         low: lower end of the interval.
         high: upper end of the interval.
         by_estimator: alpha by every estimator.
-        log_amplitude: log A of the fitted A T_b(alpha) (of A f^-alpha for ``ols``).
+        log_amplitude: log A of A T_b(alpha) (of A f^-alpha for ``ols``), by the octave-weighted
+            mean of what the shape leaves of log power.
         fitted_power: what the fit expects at every ring, NaN outside the band, (n_rings,).
         r2: share of the octave-weighted variance of log power that the fit explains.
         curvature: coefficient of (ln f)^2 in what the fit leaves of log power.
@@ -140,6 +141,12 @@ class Fits:
     def exponents(self) -> Array:
         """The exponent of every layer, (L,)."""
         return np.array([fit.exponent for fit in self.layers])
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of images that were left out in turn; 0 when no layer has an interval."""
+        used = [int(np.count_nonzero(fit.deviations)) for fit in self.layers if fit.low < fit.high]
+        return max(used, default=0)
 
     @property
     def covariance(self) -> Array:
@@ -269,12 +276,14 @@ def _resampled(
 ) -> dict[str, Any]:
     """Interval of the exponent and test of the curvature; `whole` is both from all images."""
     nan = float("nan")
-    left, count = _leave_one_out(spectrum)
-    n_groups = len(left)
-    deviations = np.full(len(count), np.nan)
+    deviations = np.full(len(spectrum.count), np.nan)
     result = {"standard_error": nan, "low": nan, "high": nan, "curvature_p": nan}
+    n_groups = int(np.count_nonzero(spectrum.count))
+    if n_groups < FEWEST_GROUPS or whole[0] in EXPONENT_RANGE:
+        return result | {"deviations": deviations}
+    left, count = _leave_one_out(spectrum)
     left = left[:, band.inside]
-    if n_groups < FEWEST_GROUPS or not np.all(left > 0):
+    if not np.all(left > 0):
         return result | {"deviations": deviations}
     exponents = band.estimate(left, options.estimator)
     deviations = _deviations(whole[0], exponents, count)
@@ -310,7 +319,7 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     Returns:
         The fit; its exponent is NaN, with a flag that says why, when there is nothing to fit.
 
-    >>> import natstats
+    >>> import natstats, torch
     >>> fields = natstats.power_law_fields(64, 32, 32, alpha=2.0, seed=1)
     >>> accumulator = natstats.SpectrumAccumulator(32, 32)
     >>> accumulator.update(torch.from_numpy(fields[:, None]))

@@ -24,6 +24,9 @@ from natstats.errors import NatstatsError, UsageError
 
 __all__ = ["Batch", "Framing", "ImageArray", "ImageFolder", "ImageSet", "batches", "open_images"]
 
+SMALLEST_PHOTOGRAPH = 32
+"""Shorter side, pixels, below which an image does not decide the size of all the others."""
+
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -104,7 +107,7 @@ class ImageSet(Dataset[tuple[int, Tensor | str]]):
         raise NotImplementedError
 
     def digest(self) -> str:
-        """SHA-256 that tells this set of images from others, 16 hexadecimal digits."""
+        """Hexadecimal digits that tell this set of images from others."""
         raise NotImplementedError
 
 
@@ -117,6 +120,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _order(n: int, limit: int | None, seed: int) -> list[int]:
+    checks.positive_int("seed", seed, 0)
     order = np.random.default_rng(seed).permutation(n)[: n if limit is None else limit]
     return [int(place) for place in order]
 
@@ -163,7 +167,7 @@ class ImageFolder(ImageSet):
         return self.paths[number].relative_to(self.folder).as_posix()
 
     def digest(self) -> str:
-        """Digest of the names and sizes of the files, in their order."""
+        """SHA-256 of the framing and the files' names and sizes (not contents), 16 digits."""
         listing = "\n".join(
             f"{self.label(number)} {path.stat().st_size}" for number, path in enumerate(self.paths)
         )
@@ -214,7 +218,7 @@ class ImageArray(ImageSet):
         return f"[{self.places[number]}]"
 
     def digest(self) -> str:
-        """Digest of the bytes of the array and the order."""
+        """SHA-256 of the array's bytes and the order, 16 digits."""
         sha = hashlib.sha256(repr((self.images.shape, self.images.dtype, self.places)).encode())
         for image in self.images:
             sha.update(np.ascontiguousarray(image).tobytes())
@@ -245,7 +249,8 @@ def image_paths(folder: Path) -> list[Path]:
 def native_size(folder: Path, largest: int = 512) -> int:
     """Side of the square that fits every photograph in `folder` unscaled, at most `largest`.
 
-    Only the headers of the files are read; files without a readable one are passed over.
+    Only the headers of the files are read. Files without a readable one, and icons of less than
+    :data:`SMALLEST_PHOTOGRAPH` pixels among larger images, are passed over.
 
     Raises:
         UsageError: no photograph could be opened.
@@ -253,7 +258,8 @@ def native_size(folder: Path, largest: int = 512) -> int:
     sides = [side for side in map(_shorter_side, image_paths(folder)) if side is not None]
     if not sides:
         raise UsageError(f"images: expected readable images; got none below {str(folder)!r}")
-    return min(largest, *sides)
+    photographs = [side for side in sides if side >= SMALLEST_PHOTOGRAPH]
+    return min(largest, *(photographs or sides))
 
 
 def _shorter_side(path: Path) -> int | None:
@@ -291,6 +297,10 @@ def open_images(
         return source
     if isinstance(source, np.ndarray | Tensor):
         return ImageArray(source, limit, seed)
+    if not isinstance(source, str | Path):
+        raise UsageError(
+            f"images: expected a folder, a .npy file, an array or a tensor; got {source!r:.80}"
+        )
     path = Path(source).expanduser()
     if path.suffix == ".npy":
         try:

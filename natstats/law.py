@@ -37,7 +37,16 @@ VERDICTS = ("linear", "rises, not linearly", "no trend", "falls", "undecided")
 """What a law can be found to be."""
 
 FEWEST_LAYERS = 5
-"""With fewer layers than this no verdict is given."""
+"""With fewer layers than this no law is fitted."""
+
+FEWEST_DEPTHS = 3
+"""With fewer different depths than this no law is fitted."""
+
+FEWEST_GROUPS = 8
+"""With fewer groups of images than this the verdict is ``undecided``."""
+
+N_DRAWS = 4000
+"""Draws behind the p-value of the rank correlation, always the same ones."""
 
 SIGNIFICANCE = 0.05
 """Level of the tests behind the verdict."""
@@ -62,13 +71,15 @@ class Law:
         trend_p: of the test that the slope is zero.
         lack_of_fit_p: of the test that a quadratic and a cubic term add nothing to the line.
         rank_correlation: Kendall's tau-b of exponent and depth.
-        rank_p: its p.
+        rank_p: its p, by simulation: the errors that layers share, having seen the same images,
+            would make a textbook p too small.
         slope_within_resolution: the slope with every resolution given a level of its own.
         slope_within_resolution_low: lower end of its interval.
         slope_within_resolution_high: upper end of its interval.
         shapes: AICc by shape, the smallest is the best; NaN where there are too few layers.
         verdict: one of :data:`VERDICTS`.
         n_layers: layers used.
+        dof: degrees of freedom of the line's interval.
         level: of the intervals.
     """
 
@@ -88,6 +99,7 @@ class Law:
     shapes: dict[str, float]
     verdict: str
     n_layers: int
+    dof: int
     level: float = 0.95
 
     @property
@@ -102,7 +114,7 @@ class Law:
         design = np.stack([np.ones_like(depth), depth], axis=1)
         middle = design @ np.array([self.intercept, self.slope])
         error = np.sqrt(np.einsum("ni,ij,nj->n", design, np.array(self.covariance), design))
-        reach = stats.t.ppf(0.5 + self.level / 2, max(self.n_layers - 2, 1)) * error
+        reach = stats.t.ppf(0.5 + self.level / 2, max(self.dof, 1)) * error
         return middle, middle - reach, middle + reach
 
     def sentence(self) -> str:
@@ -110,14 +122,14 @@ class Law:
         if not np.isfinite(self.slope):
             return (
                 f"Undecided: a law takes at least {FEWEST_LAYERS} layers with an exponent and an "
-                f"interval; there are {self.n_layers}."
+                f"interval, at {FEWEST_DEPTHS} depths or more; there are {self.n_layers} layers."
             )
         opening = {
             "linear": "The exponent rises linearly with depth",
             "rises, not linearly": "The exponent rises with depth, but not linearly",
             "no trend": "No trend of the exponent with depth was found",
             "falls": "The exponent falls with depth",
-            "undecided": "Undecided: the tests of a trend disagree",
+            "undecided": "Undecided: the tests of a trend disagree, or the images are too few",
         }[self.verdict]
         text = (
             f"{opening}: slope {change(self.slope, self.slope_low, self.slope_high)} per weight "
@@ -125,9 +137,11 @@ class Law:
             f"{self.n_layers} layers, rank correlation {number(self.rank_correlation, sign=True)} "
             f"(p {format_p(self.rank_p)}), lack of fit p {format_p(self.lack_of_fit_p)}"
         )
-        best = self.best_shape
-        if best is not None:
-            text += f", best shape by AICc: {best}"
+        if np.isfinite(self.slope_within_resolution):
+            ends = self.slope_within_resolution_low, self.slope_within_resolution_high
+            text += f", slope within one map size {change(self.slope_within_resolution, *ends)}"
+        if self.best_shape is not None:
+            text += f", best shape by AICc: {self.best_shape}"
         return text + "."
 
     def to_dict(self) -> dict[str, Any]:
@@ -241,7 +255,7 @@ def _shapes(model: _Model, depth: Array, resolution: Sequence[Any]) -> dict[str,
         design = np.column_stack(columns)
         n_parameters = design.shape[1] + 1 + extra  # and the between-layer variance
         if n_parameters >= n_layers - 1:
-            return float("nan")
+            return np.nan
         return _aicc(model.regress(design, restricted=False).log_likelihood, n_parameters, n_layers)
 
     # The scale of the saturation is profiled over a grid; it counts as a parameter.
@@ -283,13 +297,34 @@ def _lack_of_fit(model: _Model, depth: Array) -> float:
     return float(stats.f.sf(wald, n_extra, dof))
 
 
-def _verdict(slope: float, trend_p: float, rank_p: float, lack_p: float, overruled: bool) -> str:
-    trend, rank = trend_p < SIGNIFICANCE, rank_p < SIGNIFICANCE
-    if not trend:
-        return "undecided" if rank else "no trend"
-    if slope < 0:
+def _rank_p(model: _Model, depth: Array, observed: float) -> float:
+    """P of Kendall's tau-b when the exponents have no trend but share errors, by simulation."""
+    constant = model.regress(np.ones((len(depth), 1)), restricted=True)
+    spread = model.vectors * np.sqrt(model.sampling + constant.variance)
+    draws = np.random.default_rng(0).standard_normal((N_DRAWS, len(depth))) @ spread.T
+    earlier, later = np.triu_indices(len(depth), 1)
+    step = np.sign(depth[later] - depth[earlier])
+    earlier, later, step = earlier[step != 0], later[step != 0], step[step != 0]
+    # Exponents are never tied, so tau-b is this sum over a number that depends on depth alone.
+    n_pairs = len(depth) * (len(depth) - 1) / 2
+    scale = np.sqrt(len(step) * n_pairs)
+    drawn = [np.sign(draw[later] - draw[earlier]) @ step / scale for draw in draws]
+    return float((1 + np.count_nonzero(np.abs(drawn) >= abs(observed) - 1e-9)) / (1 + N_DRAWS))
+
+
+def _verdict(law: dict[str, float], shapes: dict[str, float], n_groups: int) -> str:
+    rises_or_falls = law["trend_p"] < SIGNIFICANCE
+    if n_groups < FEWEST_GROUPS or (not rises_or_falls and law["rank_p"] < SIGNIFICANCE):
+        return "undecided"
+    if not rises_or_falls:
+        return "no trend"
+    if law["slope"] < 0:
         return "falls"
-    return "rises, not linearly" if lack_p < SIGNIFICANCE or overruled else "linear"
+    # A constant cannot overrule a slope that the test has found.
+    rivals = [shapes[name] for name in SHAPES if name not in ("constant", "linear")]
+    overruled = any(rival < shapes["linear"] - CLEAR_AICC for rival in rivals)
+    bent = law["lack_of_fit_p"] < SIGNIFICANCE or overruled
+    return "rises, not linearly" if bent else "linear"
 
 
 def fit_law(
@@ -298,6 +333,7 @@ def fit_law(
     covariance: Array,
     resolution: Sequence[Any],
     level: float = 0.95,
+    n_groups: int | None = None,
 ) -> Law:
     """Fit and test the law of a network.
 
@@ -309,14 +345,15 @@ def fit_law(
         covariance: of the exponents, (L, L); may be singular.
         resolution: a label of each layer's map size, (L,).
         level: of the intervals.
+        n_groups: groups of images that the covariance comes from; None for many.
 
     Returns:
-        The law; with fewer than five layers it is ``undecided`` and its numbers are NaN.
+        The law; with too few layers or depths it is ``undecided`` and its numbers are NaN.
 
     Raises:
         UsageError: the lengths differ or `level` is out of range.
 
-    >>> rng = np.random.default_rng(0)
+    >>> rng = np.random.default_rng(1)
     >>> depth = np.arange(1, 21)
     >>> exponent = 1.0 + 0.05 * depth + 0.02 * rng.standard_normal(20)
     >>> fit_law(depth, exponent, 1e-4 * np.eye(20), ["28"] * 20).verdict
@@ -335,41 +372,52 @@ def fit_law(
     depth, exponent, covariance = depth[good], exponent[good], covariance[np.ix_(good, good)]
     resolution = [label for label, use in zip(resolution, good, strict=True) if use]
     n = len(depth)
-    if n < FEWEST_LAYERS or len(set(depth)) < 3:
+    if n < FEWEST_LAYERS or len(set(depth)) < FEWEST_DEPTHS:
         return _no_law(n, level)
 
+    n_groups = n + 1 if n_groups is None else n_groups
     model = _Model(exponent, covariance)
+
+    def dof(n_parameters: int) -> int:
+        """The scatter is seen in the layers, the sampling error in the groups: the fewer decide."""
+        return min(n - n_parameters, n_groups - 1)
+
     line = np.stack([np.ones(n), depth], axis=1)
     regression = model.regress(line, restricted=True)
-    slope, low, high, trend_p = _slope(regression, 1, n - 2, level)
-    lack_p = _lack_of_fit(model, depth)
-    rank = stats.kendalltau(depth, exponent)
-    shapes = _shapes(model, depth, resolution)
-    others = [value for name, value in shapes.items() if name != "linear" and np.isfinite(value)]
-    overruled = bool(others) and min(others) < shapes["linear"] - CLEAR_AICC
+    slope, low, high, trend_p = _slope(regression, 1, dof(2), level)
     levels = _dummies(resolution)
     design = np.column_stack([depth, levels])
     # The slope within resolutions exists when depth differs inside at least one of them.
-    dof = n - design.shape[1] if np.linalg.matrix_rank(design) == design.shape[1] else 0
-    within = _slope(model.regress(design, restricted=True), 0, dof, level)
+    full_rank = np.linalg.matrix_rank(design) == design.shape[1]
+    within = (
+        _slope(model.regress(design, restricted=True), 0, dof(design.shape[1]), level)
+        if full_rank
+        else (np.nan,) * 4
+    )
+    rank = float(stats.kendalltau(depth, exponent).statistic)
+    numbers = {
+        "slope": slope,
+        "slope_low": low,
+        "slope_high": high,
+        "intercept": float(regression.coefficients[0]),
+        "between_layer_sd": float(np.sqrt(regression.variance)),
+        "trend_p": trend_p,
+        "lack_of_fit_p": _lack_of_fit(model, depth),
+        "rank_correlation": rank,
+        "rank_p": _rank_p(model, depth, rank),
+        "slope_within_resolution": within[0],
+        "slope_within_resolution_low": within[1],
+        "slope_within_resolution_high": within[2],
+    }
+    shapes = _shapes(model, depth, resolution)
     (aa, ab), (_, bb) = regression.covariance.tolist()
     return Law(
-        slope=slope,
-        slope_low=low,
-        slope_high=high,
-        intercept=float(regression.coefficients[0]),
+        **numbers,
         covariance=((aa, ab), (ab, bb)),
-        between_layer_sd=float(np.sqrt(regression.variance)),
-        trend_p=trend_p,
-        lack_of_fit_p=lack_p,
-        rank_correlation=float(rank.statistic),
-        rank_p=float(rank.pvalue),
-        slope_within_resolution=within[0],
-        slope_within_resolution_low=within[1],
-        slope_within_resolution_high=within[2],
         shapes=shapes,
-        verdict=_verdict(slope, trend_p, float(rank.pvalue), lack_p, overruled),
+        verdict=_verdict(numbers, shapes, n_groups),
         n_layers=n,
+        dof=dof(2),
         level=level,
     )
 
@@ -383,6 +431,7 @@ def _no_law(n_layers: int, level: float) -> Law:
             "shapes": dict.fromkeys(SHAPES),
             "verdict": "undecided",
             "n_layers": n_layers,
+            "dof": 0,
             "level": level,
         }
     )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from natstats._version import __version__
 from natstats.collector import Collector
 from natstats.depth import trace_calls, undisturbed
-from natstats.errors import NatstatsError
+from natstats.errors import NatstatsError, UsageError
 from natstats.fits import FitOptions
 from natstats.images import Batch, Framing, ImageFolder, ImageSet, batches, open_images
 from natstats.models import Network, Preprocessing, load_network, usable_device
@@ -116,8 +116,8 @@ def measure(
         edges: edge treatment, see :mod:`natstats.edges`.
         n_groups: groups of images, the unit of resampling.
         fit: how to fit.
-        device: where to run; by default where the module is, or for a named model CUDA if there is
-            any, else the CPU.
+        device: where to run, and for a module where it is moved to; by default where the module
+            is, or for a named model CUDA if there is any, else the CPU.
         batch_size: images per forward pass; the result does not depend on it.
         workers: processes that read images; by default none on the CPU, else one per processor.
         limit: at most this many images, a random sample.
@@ -136,7 +136,7 @@ def measure(
     """
     options = fit or FitOptions()
     network = _as_network(model, weights, checkpoint, size, seed, device)
-    place = _device_of(network.model)
+    place, dtype = _home_of(network.model)
     source = open_images(images, network.preprocessing.framing, limit, seed)
     if workers is None:
         workers = 0 if place.type == "cpu" else min(8, os.cpu_count() or 1)
@@ -150,16 +150,16 @@ def measure(
             prepared = batch.images
             if is_photographs:
                 prepared = network.preprocessing.normalize(prepared)
-            with _forward_errors(prepared):
-                if collector is None:
-                    with _autocast(place, amp):
-                        trace = trace_calls(network.model, (prepared[:1],))
-                    collector = Collector(
-                        network.model, layers, edges=edges, n_groups=n_groups, trace=trace
-                    )
-                collector.number_images(batch.index)
-                with collector, _autocast(place, amp):
-                    network.model(prepared)
+            prepared = prepared.to(dtype)
+            if collector is None:
+                with _forward_errors(prepared), _autocast(place, amp):
+                    trace = trace_calls(network.model, (prepared[:1],))
+                collector = Collector(
+                    network.model, layers, edges=edges, n_groups=n_groups, trace=trace
+                )
+            collector.number_images(batch.index)
+            with _forward_errors(prepared), collector, _autocast(place, amp):
+                network.model(prepared)
             inputs.update(batch.images, batch.index)
     if collector is None:
         raise NatstatsError(f"images: expected a readable image; all {len(source)} are unreadable")
@@ -287,23 +287,36 @@ def _as_network(
     seed: int,
     device: torch.device | str | None,
 ) -> Network:
-    if isinstance(model, Network):
-        return model
     if isinstance(model, str):
         return load_network(
             model, weights=weights, checkpoint=checkpoint, size=size, seed=seed, device=device
         )
+    given = {"weights": weights != "default", "checkpoint": checkpoint is not None}
+    if isinstance(model, Network):
+        given |= {"device": device is not None, "size": size is not None}
+    elif not isinstance(model, nn.Module):
+        raise UsageError(f"model: expected a name, a module or a Network; got {model!r}")
+    for argument, is_given in given.items():
+        if is_given:
+            raise UsageError(f"{argument}: expected only beside the name of a model; got both")
+    if isinstance(model, Network):
+        return model
     if device is not None:
         model = model.to(usable_device(device))
+    if not list(model.children()):  # a single layer has no name of its own
+        model = nn.Sequential(model)
     preprocessing = Preprocessing()
     if size is not None:
         preprocessing = Preprocessing(Framing(size, round(size * 256 / 224)))
     return Network(model, type(model).__name__, "as given", preprocessing=preprocessing)
 
 
-def _device_of(model: nn.Module) -> torch.device:
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+def _home_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device and floating type of a model's parameters."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            return parameter.device, parameter.dtype
+    return torch.device("cpu"), torch.float32
 
 
 def _read(

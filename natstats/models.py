@@ -137,6 +137,7 @@ def load_network(
     """
     checks.one_of("model", name, network_names())
     device = usable_device(device)
+    checks.positive_int("seed", seed, 0)
     preprocessing, published = _published(name, weights)
     if size is not None:
         checks.positive_int("size", size, 5)
@@ -247,11 +248,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
         raise NatstatsError(
             f"checkpoint: expected tensors only; {path} needs unpickling of other objects or is "
-            f"damaged, and is refused because unpickling can run any code ({reason[:120]})"
-        ) from None
+            "damaged, and is refused because unpickling can run any code"
+        ) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise NatstatsError(

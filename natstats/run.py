@@ -33,7 +33,7 @@ class Run:
 
     >>> import numpy as np, torch, natstats
     >>> fields = natstats.power_law_fields(32, 32, 32, alpha=2.0, seed=0)
-    >>> model = torch.nn.Conv2d(1, 1, 1)
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1))
     >>> run = natstats.measure(model, np.float32(fields[:, None]))
     >>> bool(abs(run.layers.exponent.iloc[-1] - 2.0) < 0.15)
     True
@@ -68,8 +68,15 @@ class Run:
 
     @cached_property
     def law(self) -> Law:
-        """The relation of exponent to depth over all layers but the input images."""
-        chosen = [i for i, m in enumerate(self.spectra) if m.layer.kind != "input"]
+        """The relation of exponent to depth over all layers but the input images.
+
+        Layers whose exponent is beyond range are left out: theirs is not a measurement.
+        """
+        chosen = [
+            i
+            for i, (m, fit) in enumerate(zip(self.spectra, self.fits.layers, strict=True))
+            if m.layer.kind != "input" and "beyond range" not in fit.flags
+        ]
         layers = [self.spectra[i].layer for i in chosen]
         return fit_law(
             [layer.depth for layer in layers],
@@ -77,6 +84,7 @@ class Run:
             self.fits.covariance[chosen][:, chosen],
             [f"{layer.height}x{layer.width}" for layer in layers],
             self.options.level,
+            self.fits.n_groups,
         )
 
     @property
@@ -102,7 +110,9 @@ class Run:
             old.estimator if estimator is None else estimator,
             old.level if level is None else level,
         )
-        return Run(self.spectra, self.skipped_layers, self.info, options)
+        again = Run(self.spectra, self.skipped_layers, self.info, options)
+        again.info["refit"] = True
+        return again
 
     def save(self, path: str | Path, *, overwrite: bool = False, report: bool = True) -> Path:
         """Write the run directory, whole or not at all, and return its path.
@@ -111,7 +121,7 @@ class Run:
             UsageError: something is at `path`, and it is not a run or `overwrite` is not set.
             NatstatsError: it cannot be written.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         with store.write_directory(path, overwrite) as folder:
             options = {
                 "band": list(self.options.band),

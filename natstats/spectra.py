@@ -34,6 +34,10 @@ def _checked(maps: Any) -> Tensor:
     return maps
 
 
+def _not_numbers(index: Tensor) -> bool:
+    return index.is_floating_point() or (len(index) > 0 and int(index.min()) < 0)
+
+
 def power_spectrum(maps: Tensor, edges: str = "sine") -> Tensor:
     """Ring-averaged power of each image's maps, averaged over channels. Differentiable.
 
@@ -63,7 +67,7 @@ def ring_frequencies(height: int, width: int) -> Tensor:
     """Frequencies of the rings of an (H, W) map, cycles/pixel, (n_rings,), float64.
 
     >>> ring_frequencies(5, 5)
-    tensor([0.2414, 0.4236], dtype=torch.float64)
+    tensor([0.2414, 0.4315], dtype=torch.float64)
     """
     return torch.tensor(rings(height, width).frequency)
 
@@ -125,8 +129,17 @@ class SpectrumAccumulator:
 
         Args:
             maps: (N, C, H, W), floating, on the accumulator's device.
-            index: (N,) whole numbers, the place of each image in the data; by default the images
-                go on from the last call.
+            index: (N,) whole numbers from 0, the place of each image in the data; by default the
+                images go on from the last call.
+
+        Raises:
+            UsageError: wrong type or shape.
+        """
+        self.add(self.transform(maps), index)
+
+    @torch.no_grad()
+    def transform(self, maps: Tensor) -> Tensor:
+        """Ring power and squared mean of a batch, (N, n_rings + 1), for :meth:`add`.
 
         Raises:
             UsageError: wrong type or shape.
@@ -137,19 +150,27 @@ class SpectrumAccumulator:
                 f"maps: expected {self.height} x {self.width} pixels; "
                 f"got {maps.shape[2]} x {maps.shape[3]}"
             )
+        with torch.inference_mode(False):
+            prepared = ring_transform(self.height, self.width, self.edges, self.device)
+            return prepared(maps.detach())
+
+    @torch.no_grad()
+    def add(self, rows: Tensor, index: Tensor | None = None) -> None:
+        """Add what :meth:`transform` gave; :meth:`update` is both in one.
+
+        Raises:
+            UsageError: `index` has the wrong type or shape.
+        """
         if index is None:
-            index = torch.arange(self._next_index, self._next_index + len(maps))
-        elif index.shape != (len(maps),) or index.is_floating_point():
+            index = torch.arange(self._next_index, self._next_index + len(rows))
+        if not isinstance(index, Tensor) or index.shape != (len(rows),) or _not_numbers(index):
             raise UsageError(
-                f"index: expected {len(maps)} whole numbers; got {index.dtype} of shape "
-                f"{tuple(index.shape)}"
+                f"index: expected a tensor of {len(rows)} whole numbers from 0; got {index!r}"
             )
-        if len(maps) == 0:
+        if len(rows) == 0:
             return
         self._next_index = max(self._next_index, int(index.max()) + 1)
         with torch.inference_mode(False):
-            transform = ring_transform(self.height, self.width, self.edges, self.device)
-            rows = transform(maps.detach())
             finite = torch.isfinite(rows).all(1, keepdim=True)
             # where, not multiplication: 0 * nan is nan.
             summands = torch.cat([torch.where(finite, rows, 0.0), finite, ~finite], dim=1)
@@ -168,9 +189,14 @@ class SpectrumAccumulator:
     def merge(self, other: SpectrumAccumulator) -> SpectrumAccumulator:
         """Add what `other` holds to this one, and return this one. `other` is left as it is.
 
+        Parts add up to one pass over all images when every image was given its own number
+        (`index` of :meth:`update`); parts that each count from 0 share groups.
+
         Raises:
-            UsageError: map size, edges or number of groups differ.
+            UsageError: not an accumulator, or map size, edges or number of groups differ.
         """
+        if not isinstance(other, SpectrumAccumulator):
+            raise UsageError(f"other: expected an accumulator; got {type(other).__name__}")
         for name in ("height", "width", "edges", "n_groups"):
             if getattr(self, name) != getattr(other, name):
                 raise UsageError(

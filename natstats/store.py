@@ -68,6 +68,9 @@ def check_target(path: Path, overwrite: bool) -> None:
         UsageError: something is there and `overwrite` is not set, or it is not a run.
     """
     if not path.exists():
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
+        if not (parent.is_dir() and os.access(parent, os.W_OK)):
+            raise UsageError(f"out: expected a place that can be written to; {parent} is not")
         return
     if not overwrite:
         raise UsageError(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from natstats.fits import Fits
+from natstats.numbers import number
 from natstats.records import LayerSpectrum, SkippedLayer
 
 __all__ = ["layers_frame", "skipped_frame", "text_table"]
@@ -63,7 +64,7 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
     ...     "width": [8], "exponent": [1.5], "exponent_low": [1.4], "exponent_high": [1.6],
     ...     "r2": [0.99], "flags": [""]})
     >>> print(text_table(frame))
-    layer  kind  depth   map  exponent      interval    R2  flags
+    layer  kind  depth  map  exponent      interval     R2  flags
     conv1  conv      1  8x8      1.50  1.40 to 1.60  0.990
     """
     shown = layers
@@ -75,11 +76,11 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
             str(row["kind"]),
             f"{row['depth']}",
             f"{row['height']}x{row['width']}",
-            _number(row["exponent"], 2),
+            number(row["exponent"], missing="-"),
             "-"
             if np.isnan(row["exponent_low"])
             else f"{row['exponent_low']:.2f} to {row['exponent_high']:.2f}",
-            _number(row["r2"], 3),
+            _share(row["r2"]),
             row["flags"],
         )
         for row in shown.to_dict("records")
@@ -99,5 +100,6 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float, digits: int) -> str:
-    return "-" if np.isnan(value) else f"{value:.{digits}f}"
+def _share(value: float) -> str:
+    """A share of at most 1, rounded down: only a perfect fit reads as 1."""
+    return "-" if np.isnan(value) else f"{np.floor(1000 * value) / 1000:.3f}"

@@ -217,6 +217,8 @@ class RingTransform:
         Returns:
             (N, n_rings + 1), float32: the ring power, then the squared mean.
         """
+        if len(maps) == 0:
+            return maps.new_zeros(0, self.rings.n_rings + 1, dtype=torch.float32)
         with full_precision(maps.device):
             if torch.is_grad_enabled() and maps.requires_grad:
                 squares = self._transform(maps.float())

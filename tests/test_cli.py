@@ -111,6 +111,33 @@ def test_plot_draws_one_run_or_several(call, measured):
     assert Path("both/other/law.svg").is_file()
 
 
+def test_runs_of_the_same_name_are_kept_apart(call, measured):
+    path, _ = measured
+    for folder in ("a", "b"):
+        call("fit", path, "--out", f"{folder}/same")
+    call("plot", "a/same", "b/same", "--out", "figs")
+    assert Path("figs/same/law.svg").is_file()
+    assert Path("figs/same-2/law.svg").is_file()
+
+
+def test_the_examples_in_the_help_stand_on_lines_of_their_own(call):
+    lines = [line.strip() for line in call("--help").stdout.splitlines()]
+    assert (
+        sum(line.startswith(("natstats demo  ", "natstats measure resnet50")) for line in lines)
+        == 2
+    )
+
+
+def test_one_icon_does_not_decide_the_size_of_the_photographs(call, photographs, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    Image.new("RGB", (3, 3)).save(folder / "icon.png")
+    assert "1 images could not be read" in call("images", folder, "--out", "run").stdout
+    assert natstats.Run.open("run").layers.height[0] == 64
+
+
 def test_images_takes_an_array_as_it_is(call):
     fields = natstats.power_law_fields(200, 20, 16, 1.0, seed=0)[:, None]
     np.save("fields.npy", fields)
@@ -198,12 +225,16 @@ def test_a_checkpoint_with_code(call, photographs, checkpoint):
         ("--images {photos} --edges hamming", 2, "'hamming' is not one of"),
         ("--images {photos} --device warp", 2, "device: "),
         ("--images {photos} --device cuda:9", 2, "device: "),
+        ("--images {photos} --seed -1", 2, "seed: .*at least 0; got -1"),
+        ("--images {photos} --out {file}/run", 2, "out: expected a place"),
         ("", 2, "Missing option '--images'"),
     ],
 )
 def test_bad_input_is_one_sentence(call, photographs, tmp_path, arguments, code, words):
     (tmp_path / "empty").mkdir()
-    given = arguments.format(empty=tmp_path / "empty", photos=photographs).split()
+    given = arguments.format(
+        empty=tmp_path / "empty", photos=photographs, file=next(photographs.iterdir())
+    ).split()
     error = call(
         "measure", "cifar_resnet20", "--weights", "none", "--size", "32", *given, code=code
     ).stderr

@@ -135,8 +135,67 @@ def test_a_non_finite_layer_does_not_spoil_the_others(model):
 
 
 def test_no_images_no_result(model):
-    with pytest.raises(natstats.NatstatsError, match="at least one forward pass"):
+    with pytest.raises(natstats.NatstatsError, match="expected a forward pass"):
         natstats.Collector(model).compute()
+
+
+def test_a_pass_that_fails_is_not_counted(model):
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.fail = model, False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out = self.inner(x)
+            if self.fail:
+                raise MemoryError
+            return out
+
+    net = Fails()
+    with natstats.Collector(net) as collector, torch.no_grad():
+        net(IMAGES)
+        net.fail = True
+        with pytest.raises(MemoryError):
+            net(IMAGES)
+        net.fail = False
+        net(IMAGES[:5])
+    assert {m.spectrum.n_images for m in collector.compute()} == {17}
+
+
+def test_images_may_come_as_a_keyword(model):
+    with natstats.Collector(model, "stem") as collector, torch.no_grad():
+        model(x=IMAGES)
+    assert collector.compute()[0].spectrum.n_images == 12
+
+
+def test_a_layer_called_only_later_is_said_not_given_a_false_depth(model):
+    class Deeper(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.times = nn.Conv2d(3, 3, 3, padding=1), 1
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(self.times):
+                x = self.conv(x)
+            return x
+
+    net = Deeper()
+    with natstats.Collector(net) as first, torch.no_grad():
+        net(IMAGES)
+    net.times = 2
+    with first, torch.no_grad():
+        net(IMAGES)
+    assert [m.layer.name for m in first.compute()] == ["conv"]
+    assert [(s.name, s.reason.split(",")[0]) for s in first.skipped] == [
+        ("conv:1", "not called for the first image")
+    ]
+
+
+def test_the_model_may_move_once_it_is_measured(model):
+    with natstats.Collector(model) as collector, torch.no_grad():
+        model(IMAGES)
+    model.half()
+    assert len(collector.compute()) == 3
 
 
 def test_numbers_decide_the_group(model):

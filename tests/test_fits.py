@@ -179,6 +179,19 @@ def test_a_clean_spectrum_has_no_flag():
     assert fit_spectrum(spectrum_of(FLAT, 14)).flags == ()
 
 
+def test_an_exponent_at_the_limit_of_the_table_has_no_interval():
+    steep = np.tile(rings(14, 14).frequency ** -9.0, (20, 1))
+    fit = fit_spectrum(spectrum_of(steep, 14))
+    assert fit.exponent == 6.0
+    assert np.isnan(fit.low)
+    assert "beyond range" in fit.flags
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_or_two_images_give_no_interval_and_no_warning(n):
+    assert np.isnan(fit_spectrum(spectrum_of(FLAT[:n], 14)).low)
+
+
 def test_two_images_give_no_interval():
     fit = fit_spectrum(spectrum_of(FLAT[:2], 14))
     assert np.isfinite(fit.exponent)

@@ -52,6 +52,27 @@ def test_flat_exponents_are_seldom_called_a_trend_and_lines_seldom_bent():
     assert sum(law.slope_low < 0.05 < law.slope_high for law in line) >= 150 - 16
 
 
+def test_errors_that_layers_share_are_not_taken_for_a_trend():
+    """A shared error whose size grows with depth tilts all layers at once, in every sample."""
+    loading = np.linspace(0.05, 0.2, 24)
+    covariance = np.outer(loading, loading) + 2.5e-3 * np.eye(24)
+    verdicts = []
+    for seed in range(60):
+        draw = np.random.default_rng(seed).multivariate_normal(np.full(24, 2.0), covariance)
+        verdicts.append(fit_law(DEPTH, draw, covariance, RESOLUTION).verdict)
+    assert verdicts.count("no trend") >= 51
+
+
+def test_few_groups_of_images_widen_the_interval_and_leave_it_undecided():
+    exponent = 1 + 0.05 * DEPTH + 0.02 * GENERATOR.standard_normal(24)
+    many = fit_law(DEPTH, exponent, COVARIANCE, RESOLUTION, n_groups=64)
+    few = fit_law(DEPTH, exponent, COVARIANCE, RESOLUTION, n_groups=4)
+    assert many.verdict == "linear"
+    assert few.verdict == "undecided"
+    ratio = (few.slope_high - few.slope_low) / (many.slope_high - many.slope_low)
+    assert ratio == pytest.approx(stats.t.ppf(0.975, 3) / stats.t.ppf(0.975, 22))
+
+
 def test_without_sampling_error_it_is_ordinary_least_squares():
     exponent = 1 + 0.05 * DEPTH + 0.1 * GENERATOR.standard_normal(24)
     law = fit_law(DEPTH, exponent, 1e-12 * np.eye(24), RESOLUTION)
@@ -111,13 +132,19 @@ def test_rank_correlation_is_kendalls():
     assert law.rank_correlation == pytest.approx(stats.kendalltau(DEPTH, exponent).statistic)
 
 
+def test_without_shared_errors_the_simulated_p_is_the_textbook_one():
+    exponent = 1 + 0.01 * DEPTH + 0.2 * GENERATOR.standard_normal(24)
+    law = fit_law(DEPTH, exponent, 1e-9 * np.eye(24), RESOLUTION)
+    assert law.rank_p == pytest.approx(stats.kendalltau(DEPTH, exponent).pvalue, abs=0.03)
+
+
 @pytest.mark.parametrize("n", [0, 1, 4])
 def test_too_few_layers_are_undecided_with_no_numbers(n):
     law = fit_law(DEPTH[:n], DEPTH[:n], COVARIANCE[:n, :n], RESOLUTION[:n])
     assert law.verdict == "undecided"
     assert law.n_layers == n
     assert np.isnan(law.slope)
-    assert f"there are {n}" in law.sentence()
+    assert f"there are {n} layers" in law.sentence()
 
 
 def test_layers_without_exponent_or_interval_are_left_out():

@@ -136,7 +136,10 @@ def test_faint_structure_on_a_large_mean_is_not_called_constant():
     ("call", "words"),
     [
         (lambda a: a.update(torch.zeros(1, 1, 9, 9)), "maps: expected 12 x 10 pixels; got 9 x 9"),
-        (lambda a: a.update(MAPS, torch.arange(3)), "index: expected 23 whole numbers"),
+        (lambda a: a.update(MAPS, torch.arange(3)), "index: expected a tensor of 23 whole numbers"),
+        (lambda a: a.update(MAPS, INDEX - 1), "whole numbers from 0"),
+        (lambda a: a.update(MAPS, list(range(23))), "index: expected a tensor"),
+        (lambda a: a.merge(None), "other: expected an accumulator; got NoneType"),
         (lambda a: a.merge(natstats.SpectrumAccumulator(12, 10, n_groups=5)), "n_groups 4; got 5"),
         (
             lambda a: a.merge(natstats.SpectrumAccumulator(12, 10, "hann", 4)),

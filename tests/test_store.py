@@ -101,7 +101,9 @@ def test_missing_parents_are_made(run, tmp_path):
 
 def test_a_place_that_cannot_be_written_to_is_an_error_not_a_traceback(run, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(natstats.NatstatsError, match="out: expected a folder to write to"):
+    with pytest.raises(
+        natstats.NatstatsError, match="out: expected a place that can be written to"
+    ):
         run.save(tmp_path / "file" / "run", report=False)
 
 

@@ -17,9 +17,15 @@ def repeat(info: Mapping[str, Any], options: FitOptions) -> str:
     >>> print(repeat({"command": ["natstats", "measure", "my model"]}, FitOptions()))
     natstats measure 'my model'
     """
-    command = info.get("command")
+    fitted = f"band={options.band!r}, estimator={options.estimator!r}, level={options.level!r}"
+    command, refit = info.get("command"), info.get("refit")
     if command:
-        return command if isinstance(command, str) else shlex.join(map(str, command))
+        lines = [command if isinstance(command, str) else shlex.join(map(str, command))]
+        if isinstance(refit, str):
+            lines.append(refit)
+        elif refit:
+            lines.append(f"# then, from Python: natstats.Run.open(...).refit({fitted})")
+        return "\n".join(lines)
     model, images = info.get("model"), info.get("images") or {}
     function = "measure_images" if model is None else "measure"
     given = {
@@ -36,8 +42,7 @@ def repeat(info: Mapping[str, Any], options: FitOptions) -> str:
         "    model," if model is not None else "    images,",
         *(["    images,"] if model is not None else []),
         *(f"    {key}={value!r}," for key, value in given.items()),
-        f"    fit=natstats.FitOptions(band={options.band!r}, estimator={options.estimator!r}, "
-        f"level={options.level!r}),",
+        f"    fit=natstats.FitOptions({fitted}),",
         ")",
     ]
     # A line break inside a name must not end the comment that it stands in.

@@ -19,6 +19,8 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from natstats.errors import UsageError
+
 __all__ = ["DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "kind_marks", "look", "save"]
 
 DEPTH_LABEL = "depth (weight layers from the input)"
@@ -187,7 +189,10 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"out: expected a folder to draw into; {error}") from None
     vector, raster = folder / f"{name}.svg", folder / f"{name}.png"
     with look(), warnings.catch_warnings():
         # A name in a script that the font lacks shows as boxes, which is no reason to fail.
