@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from natstats.activations import batch_size, block_names, call_name, module_kind
+from natstats.activations import block_names, call_name, module_kind
 
 __all__ = ["LayerCall", "Trace", "trace_calls", "undisturbed"]
 
@@ -56,12 +56,10 @@ class Trace:
         calls: the calls.
         followed: False when the data could not be followed, and depth counts the weight layers
             that returned before, in the order of execution.
-        n_images: images in the traced batch.
     """
 
     calls: tuple[LayerCall, ...]
     followed: bool
-    n_images: int
 
     def depth_of(self, name: str) -> int | None:
         """Depth of the layer called `name`, None when it was not called."""
@@ -199,11 +197,10 @@ def trace_calls(
     [('0', 1), ('1', 1), ('2', 2)]
     """
     named = named or {}
-    n_images = batch_size([*inputs, *named.values()]) or 0
     try:
         calls = _run(model, inputs, named, _DepthMode(model, (inputs, named)))
-        return Trace(tuple(calls), True, n_images)
+        return Trace(tuple(calls), True)
     except (RuntimeError, NotImplementedError, AttributeError):
         # Something that cannot be dispatched through Python; if the model itself is at fault the
         # plain pass fails in the same way, and says so.
-        return Trace(tuple(_run(model, inputs, named, None)), False, n_images)
+        return Trace(tuple(_run(model, inputs, named, None)), False)

@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import stats
 
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.numbers import change, number
+from natstats.regression import LayerErrors, Regression, lack_of_fit_p, rank_p
 
 __all__ = ["SHAPES", "VERDICTS", "Law", "fit_law"]
 
@@ -44,9 +45,6 @@ FEWEST_DEPTHS = 3
 
 FEWEST_GROUPS = 8
 """With fewer groups of images than this the verdict is ``undecided``."""
-
-N_DRAWS = 4000
-"""Draws behind the p-value of the rank correlation, always the same ones."""
 
 SIGNIFICANCE = 0.05
 """Level of the tests behind the verdict."""
@@ -182,58 +180,6 @@ def format_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
 
 
-@dataclass(frozen=True)
-class _Regression:
-    """Least squares, with the covariance and likelihood that the errors' covariance implies."""
-
-    coefficients: Array
-    covariance: Array
-    variance: float
-    log_likelihood: float
-
-
-class _Model:
-    """The exponents and their covariance, turned so that the covariance is diagonal."""
-
-    def __init__(self, exponent: Array, covariance: Array) -> None:
-        values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
-        self.sampling = np.clip(values, 0.0, None)
-        self.vectors = vectors
-        self.exponent = vectors.T @ exponent
-        self.scale = max(float(np.var(exponent)), 1e-12)
-
-    def regress(self, design: Array, *, restricted: bool) -> _Regression:
-        """Fit, with tau^2 by restricted (for inference) or full (for AICc) maximum likelihood."""
-        turned = self.vectors.T @ design
-
-        outer = turned[:, :, None] * turned[:, None, :]
-
-        def log_likelihood(log_variance: Array) -> Array:
-            """Of many variances at once, (V,) -> (V,)."""
-            weights = 1.0 / (self.sampling + np.exp(log_variance)[:, None])
-            information = np.einsum("vl,lij->vij", weights, outer)
-            moments = np.einsum("vl,li->vi", weights * self.exponent, turned)
-            coefficients = np.linalg.solve(information, moments[..., None])[..., 0]
-            residual = self.exponent - coefficients @ turned.T
-            deviance = np.sum(weights * residual**2 - np.log(weights / (2 * np.pi)), axis=1)
-            if restricted:
-                deviance = deviance + np.linalg.slogdet(information)[1]
-            return np.asarray(-0.5 * deviance)
-
-        # tau^2 from a hundred-thousandth of the variance of the exponents (as good as none) up.
-        grid = np.linspace(np.log(self.scale * 1e-5), np.log(self.scale * 1e2), 33)
-        best = int(np.argmax(log_likelihood(grid)))
-        found = optimize.minimize_scalar(
-            lambda point: -float(log_likelihood(np.array([point]))[0]),
-            bounds=(grid[max(best - 1, 0)], grid[min(best + 1, 32)]),
-            method="bounded",
-        )
-        variance = float(np.exp(found.x))
-        inverse = np.linalg.pinv(turned)
-        covariance = (inverse * (self.sampling + variance)) @ inverse.T
-        return _Regression(inverse @ self.exponent, covariance, variance, -float(found.fun))
-
-
 def _aicc(log_likelihood: float, n_parameters: int, n_layers: int) -> float:
     spare = n_layers - n_parameters - 1
     if spare <= 0:
@@ -247,7 +193,7 @@ def _dummies(resolution: Sequence[Any]) -> Array:
     return np.array([[float(label == own) for label in labels] for own in resolution])
 
 
-def _shapes(model: _Model, depth: Array, resolution: Sequence[Any]) -> dict[str, float]:
+def _shapes(model: LayerErrors, depth: Array, resolution: Sequence[Any]) -> dict[str, float]:
     n_layers = len(depth)
     one, unit = np.ones_like(depth), depth / max(np.ptp(depth), 1.0)
 
@@ -271,7 +217,7 @@ def _shapes(model: _Model, depth: Array, resolution: Sequence[Any]) -> dict[str,
     }
 
 
-def _slope(regression: _Regression, column: int, dof: int, level: float) -> tuple[float, ...]:
+def _slope(regression: Regression, column: int, dof: int, level: float) -> tuple[float, ...]:
     """Estimate, lower end, upper end and p of a coefficient; NaN without degrees of freedom."""
     if dof < 1:
         return (np.nan,) * 4
@@ -280,36 +226,6 @@ def _slope(regression: _Regression, column: int, dof: int, level: float) -> tupl
     reach = float(stats.t.ppf(0.5 + level / 2, dof)) * error
     p = float(2 * stats.t.sf(abs(value) / error, dof)) if error > 0 else np.nan
     return value, value - reach, value + reach, p
-
-
-def _lack_of_fit(model: _Model, depth: Array) -> float:
-    """P of the Wald test that the square and the cube of depth add nothing to the line."""
-    # One Legendre term per power keeps the columns apart whatever the depths are.
-    unit = 2 * (depth - depth.min()) / np.ptp(depth) - 1
-    n_extra = min(2, len(set(unit)) - 2)
-    dof = len(depth) - 2 - n_extra
-    if n_extra < 1 or dof < 1:
-        return float("nan")
-    design = np.polynomial.legendre.legvander(unit, 1 + n_extra)
-    larger = model.regress(design, restricted=True)
-    extra = larger.coefficients[2:]
-    wald = float(extra @ np.linalg.solve(larger.covariance[2:, 2:], extra)) / n_extra
-    return float(stats.f.sf(wald, n_extra, dof))
-
-
-def _rank_p(model: _Model, depth: Array, observed: float) -> float:
-    """P of Kendall's tau-b when the exponents have no trend but share errors, by simulation."""
-    constant = model.regress(np.ones((len(depth), 1)), restricted=True)
-    spread = model.vectors * np.sqrt(model.sampling + constant.variance)
-    draws = np.random.default_rng(0).standard_normal((N_DRAWS, len(depth))) @ spread.T
-    earlier, later = np.triu_indices(len(depth), 1)
-    step = np.sign(depth[later] - depth[earlier])
-    earlier, later, step = earlier[step != 0], later[step != 0], step[step != 0]
-    # Exponents are never tied, so tau-b is this sum over a number that depends on depth alone.
-    n_pairs = len(depth) * (len(depth) - 1) / 2
-    scale = np.sqrt(len(step) * n_pairs)
-    drawn = [np.sign(draw[later] - draw[earlier]) @ step / scale for draw in draws]
-    return float((1 + np.count_nonzero(np.abs(drawn) >= abs(observed) - 1e-9)) / (1 + N_DRAWS))
 
 
 def _verdict(law: dict[str, float], shapes: dict[str, float], n_groups: int) -> str:
@@ -376,7 +292,7 @@ def fit_law(
         return _no_law(n, level)
 
     n_groups = n + 1 if n_groups is None else n_groups
-    model = _Model(exponent, covariance)
+    model = LayerErrors(exponent, covariance)
 
     def dof(n_parameters: int) -> int:
         """The scatter is seen in the layers, the sampling error in the groups: the fewer decide."""
@@ -402,9 +318,9 @@ def fit_law(
         "intercept": float(regression.coefficients[0]),
         "between_layer_sd": float(np.sqrt(regression.variance)),
         "trend_p": trend_p,
-        "lack_of_fit_p": _lack_of_fit(model, depth),
+        "lack_of_fit_p": lack_of_fit_p(model, depth),
         "rank_correlation": rank,
-        "rank_p": _rank_p(model, depth, rank),
+        "rank_p": rank_p(model, depth, rank),
         "slope_within_resolution": within[0],
         "slope_within_resolution_low": within[1],
         "slope_within_resolution_high": within[2],

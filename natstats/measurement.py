@@ -161,8 +161,7 @@ def measure(
             with _forward_errors(prepared), collector, _autocast(place, amp):
                 network.model(prepared)
             inputs.update(batch.images, batch.index)
-    if collector is None:
-        raise NatstatsError(f"images: expected a readable image; all {len(source)} are unreadable")
+    assert collector is not None  # _read raises when there is no batch
     seconds = time.perf_counter() - started
     warnings = list(network.notes)
     if not collector.trace.followed:
@@ -170,17 +169,16 @@ def measure(
     if is_photographs and isinstance(model, nn.Module):
         warnings.append("the photographs were normalised as for ImageNet, for want of a word on it")
     spectra = [*inputs.compute(), *collector.compute()]
-    n_images = spectra[0].spectrum.n_images
     info = {
         "name": network.name,
-        **_circumstances(place),
+        **_circumstances(place, seconds, spectra[0].spectrum.n_images),
         "model": {
             "name": network.name,
             "weights": network.weights,
             "trained": network.trained,
             "digest": network.digest(),
         },
-        "images": _image_facts(source, n_images, unreadable),
+        "images": _image_facts(source, spectra, unreadable),
         "options": {
             "layers": layers if isinstance(layers, str) else list(layers),
             "edges": edges,
@@ -199,7 +197,6 @@ def measure(
             else None,
         },
         "warnings": warnings,
-        "timing": {"seconds": round(seconds, 3), "images_per_second": round(n_images / seconds, 3)},
     }
     return Run(spectra, collector.skipped, info, options)
 
@@ -255,15 +252,12 @@ def measure_images(
     for batch in _read(source, batch_size, workers, device, strict, unreadable, progress):
         inputs.update(batch.images, batch.index)
     spectra = inputs.compute()
-    if not spectra:
-        raise NatstatsError(f"images: expected a readable image; all {len(source)} are unreadable")
     seconds = time.perf_counter() - started
-    n_images = spectra[0].spectrum.n_images
     info = {
         "name": Path(source.description).name,
-        **_circumstances(device),
+        **_circumstances(device, seconds, spectra[0].spectrum.n_images),
         "model": None,
-        "images": _image_facts(source, n_images, unreadable),
+        "images": _image_facts(source, spectra, unreadable),
         "options": {
             "edges": edges,
             "n_groups": n_groups,
@@ -274,7 +268,6 @@ def measure_images(
             "size": size,
         },
         "warnings": [],
-        "timing": {"seconds": round(seconds, 3), "images_per_second": round(n_images / seconds, 3)},
     }
     return Run(spectra, (), info, fit or FitOptions())
 
@@ -328,7 +321,11 @@ def _read(
     unreadable: list[str],
     progress: Progress | None,
 ) -> Iterator[Batch]:
-    """Batches that hold at least one image; names of the unreadable ones go into `unreadable`."""
+    """Batches that hold at least one image; names of the unreadable ones go into `unreadable`.
+
+    Raises:
+        NatstatsError: an image cannot be read and `strict` is set, or none can be read.
+    """
     done = 0
     for batch in batches(source, batch_size, workers, device):
         for number, reason in batch.unreadable:
@@ -340,6 +337,8 @@ def _read(
             yield batch
         if progress is not None:
             progress(done, len(source))
+    if len(unreadable) == len(source):
+        raise NatstatsError(f"images: expected a readable image; all {len(source)} are unreadable")
 
 
 def _autocast(device: torch.device, enabled: bool) -> contextlib.AbstractContextManager[Any]:
@@ -365,7 +364,7 @@ def _forward_errors(images: Tensor) -> Iterator[None]:
         ) from error
 
 
-def _circumstances(device: torch.device) -> dict[str, Any]:
+def _circumstances(device: torch.device, seconds: float, n_images: int) -> dict[str, Any]:
     import torchvision
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -378,15 +377,18 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
+        "timing": {"seconds": round(seconds, 3), "images_per_second": round(n_images / seconds, 3)},
         "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()},
     }
 
 
-def _image_facts(source: ImageSet, n_images: int, unreadable: list[str]) -> dict[str, Any]:
+def _image_facts(
+    source: ImageSet, spectra: list[LayerSpectrum], unreadable: list[str]
+) -> dict[str, Any]:
     framing = source.framing if isinstance(source, ImageFolder) else None
     return {
         "source": source.description,
-        "n_images": n_images,
+        "n_images": spectra[0].spectrum.n_images,
         "digest": source.digest(),
         "size": None if framing is None else framing.size,
         "resize": None if framing is None else framing.resize,

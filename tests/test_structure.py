@@ -30,6 +30,7 @@ STAGES = [
     {"collector"},
     {"expected", "simulate"},
     {"fits"},
+    {"regression"},
     {"law"},
     {"store"},
     {"tables"},
