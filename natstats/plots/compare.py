@@ -36,7 +36,8 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
     """Draw exponent against depth for several runs, each with its line.
 
     A line is solid where the verdict of its run is ``linear``, else dashed. Runs at one depth stand
-    side by side so that their intervals can be told apart. The input images are left out.
+    side by side so that their intervals can be told apart. At depth 0 stand the input images (in
+    grey, where they have colours), which no line takes into account.
 
     Args:
         runs: name to show, rows of the layers, and law; at most eight.
@@ -65,16 +66,17 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
         gap = "\n" if narrow else " "
         inner = [layers[layers.kind != "input"] for _, layers, _ in runs]
         deepest = max([1.0, *(float(rows.depth.max()) for rows in inner if len(rows))])
-        for place, ((name, _, law), rows) in enumerate(zip(runs, inner, strict=True)):
+        for place, ((name, layers, law), rows) in enumerate(zip(runs, inner, strict=True)):
             colour, marker = PALETTE[place], MARKERS[place]
             shift = 0.5 * (place - (len(runs) - 1) / 2) / len(runs)
-            depth = rows.depth.to_numpy(dtype=float)
-            handle = draw_points(ax, rows, depth + shift, colour, marker, 3.6)
+            shown = pd.concat([layers[layers.kind == "input"].head(1), rows])
+            depth = shown.depth.to_numpy(dtype=float)
+            handle = draw_points(ax, shown, depth + shift, colour, marker, 3.6)
             _draw_line(ax, rows, law, colour)
             entries.append((handle, f"{_short(name)}: {_summary(law, gap)}"))
         flat = [(handle, label.replace("\n", " ")) for handle, label in _reading(runs, inner)]
         entries += flat
-        ax.set_xlim(0, 1.02 * deepest + 0.5)
+        ax.set_xlim(-0.02 * deepest - 0.5, 1.02 * deepest + 0.5)
         depth_axis(ax)
         ax.set_ylabel(r"exponent $\alpha$" if narrow else EXPONENT_LABEL)
         legend(
