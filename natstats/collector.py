@@ -159,8 +159,8 @@ class Collector:
         """Why an output cannot be measured; None when it can."""
         if not isinstance(output, Tensor):
             return f"the output is a {type(output).__name__}, not a tensor"
-        shape = " x ".join(str(side) for side in output.shape)
         if output.ndim != 4:
+            shape = " x ".join(str(side) for side in output.shape)
             return f"the output ({shape}) is not a batch of maps (N, C, H, W)"
         if not output.is_floating_point():
             return f"the output is {output.dtype}, not floating"
@@ -233,4 +233,4 @@ class Collector:
                 stride=(self._input_height or spectrum.height) / spectrum.height,
             )
             measured.append(LayerSpectrum(layer, spectrum))
-        return sorted(measured, key=lambda m: order.get(m.layer.name, len(order)))
+        return sorted(measured, key=lambda m: order[m.layer.name])

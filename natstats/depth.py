@@ -138,11 +138,10 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
                 self._weights.discard(key)
             elif key not in keys:
                 self._depth.pop(key, None)
-                (
-                    self._weights.add
-                    if any(k in self._weights for k in keys)
-                    else self._weights.discard
-                )(key)
+                if any(source in self._weights for source in keys):
+                    self._weights.add(key)
+                else:
+                    self._weights.discard(key)
         return output
 
 

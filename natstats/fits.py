@@ -208,12 +208,14 @@ class _Band:
         power = power / np.exp(np.log(power) @ share)[:, None]
         # -log likelihood per member with A profiled out, up to constants, on the grid.
         objective = np.log(power @ (share * np.exp(-shape)).T)
-        best = np.clip(objective.argmin(axis=1), 1, len(_GRID) - 2)
+        lowest = objective.argmin(axis=1)
+        best = np.clip(lowest, 1, len(_GRID) - 2)
         rows = np.arange(len(power))
         left, middle, right = (objective[rows, best + step] for step in (-1, 0, 1))
         bend = left - 2 * middle + right
         shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1.0), 0.0)
-        return np.asarray(_GRID[best] + np.clip(shift, -1, 1) * (_GRID[1] - _GRID[0]))
+        refined = _GRID[best] + np.clip(shift, -1, 1) * (_GRID[1] - _GRID[0])
+        return np.asarray(np.where(lowest == best, refined, _GRID[lowest]))
 
     def is_resolvable(self, alpha: float) -> bool:
         """True where the measured slope still follows alpha."""

@@ -22,7 +22,17 @@ from torch.utils.data import DataLoader, Dataset
 from natstats import checks
 from natstats.errors import NatstatsError, UsageError
 
-__all__ = ["Batch", "Framing", "ImageArray", "ImageFolder", "ImageSet", "batches", "open_images"]
+__all__ = [
+    "Batch",
+    "Framing",
+    "ImageArray",
+    "ImageFolder",
+    "ImageSet",
+    "batches",
+    "image_paths",
+    "native_size",
+    "open_images",
+]
 
 SMALLEST_PHOTOGRAPH = 32
 """Shorter side, pixels, below which an image does not decide the size of all the others."""

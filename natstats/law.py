@@ -16,7 +16,7 @@ How the authors of the paper fitted and tested their law is not known to us.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -29,7 +29,7 @@ from natstats.errors import UsageError
 from natstats.numbers import change, number
 from natstats.regression import LayerErrors, Regression, lack_of_fit_p, rank_p
 
-__all__ = ["SHAPES", "VERDICTS", "Law", "fit_law"]
+__all__ = ["SHAPES", "VERDICTS", "Law", "fit_law", "format_p"]
 
 SHAPES = ("constant", "linear", "quadratic", "saturating", "step per resolution")
 """The shapes of the law that are compared."""
@@ -180,13 +180,6 @@ def format_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
 
 
-def _aicc(log_likelihood: float, n_parameters: int, n_layers: int) -> float:
-    spare = n_layers - n_parameters - 1
-    if spare <= 0:
-        return float("nan")
-    return -2 * log_likelihood + 2 * n_parameters * (1 + (n_parameters + 1) / spare)
-
-
 def _dummies(resolution: Sequence[Any]) -> Array:
     """One column per resolution, (L, n_resolutions)."""
     labels = sorted(set(resolution), key=str)
@@ -194,20 +187,23 @@ def _dummies(resolution: Sequence[Any]) -> Array:
 
 
 def _shapes(model: LayerErrors, depth: Array, resolution: Sequence[Any]) -> dict[str, float]:
-    n_layers = len(depth)
+    """AICc of every shape; NaN where there are too few layers for its parameters."""
     one, unit = np.ones_like(depth), depth / max(np.ptp(depth), 1.0)
 
     def aicc(*columns: Array, extra: int = 0) -> float:
         design = np.column_stack(columns)
         n_parameters = design.shape[1] + 1 + extra  # and the between-layer variance
-        if n_parameters >= n_layers - 1:
+        spare = len(depth) - n_parameters - 1
+        if spare <= 0:
             return np.nan
-        return _aicc(model.regress(design, restricted=False).log_likelihood, n_parameters, n_layers)
+        log_likelihood = model.regress(design, restricted=False).log_likelihood
+        charge = 2 * n_parameters * (1 + (n_parameters + 1) / spare)
+        return float(charge - 2 * log_likelihood)
 
-    # The scale of the saturation is profiled over a grid; it counts as a parameter.
-    saturating: Callable[[float], float] = lambda scale: aicc(  # noqa: E731
-        one, 1 - np.exp(-(unit - unit.min()) / scale), extra=1
-    )
+    def saturating(scale: float) -> float:
+        """The scale is profiled over a grid; it counts as a parameter."""
+        return aicc(one, 1 - np.exp(-(unit - unit.min()) / scale), extra=1)
+
     return {
         "constant": aicc(one),
         "linear": aicc(one, unit),

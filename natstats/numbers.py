@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["change", "interval", "number"]
+__all__ = ["change", "interval", "number", "share"]
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -21,6 +21,16 @@ def number(value: float, digits: int = 2, *, sign: bool = False, missing: str = 
         digits += 1
     text = f"{value:{'+' if sign else ''}.{digits}f}"
     return text.replace("-", MINUS)
+
+
+def share(value: float, missing: str = "–") -> str:
+    """A share of at most 1 with three decimals, cut and not rounded: only a whole one reads as 1.
+
+    >>> share(0.99999), share(1.0), share(float("nan"))
+    ('0.999', '1.000', '–')
+    """
+    cut = math.floor(1000 * value) / 1000 if math.isfinite(value) else value
+    return number(cut, 3, missing=missing)
 
 
 def interval(low: float, high: float, digits: int = 2, *, sign: bool = False) -> str:

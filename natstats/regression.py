@@ -43,7 +43,6 @@ class LayerErrors:
     def regress(self, design: Array, *, restricted: bool) -> Regression:
         """Fit, with tau^2 by restricted (for inference) or full (for AICc) maximum likelihood."""
         turned = self.vectors.T @ design
-
         outer = turned[:, :, None] * turned[:, None, :]
 
         def log_likelihood(log_variance: Array) -> Array:

@@ -24,7 +24,15 @@ import numpy as np
 from natstats.errors import NatstatsError, UsageError
 from natstats.records import Layer, LayerSpectrum, SkippedLayer, Spectrum
 
-__all__ = ["FORMAT", "check_target", "free_path", "read_run", "to_json", "write_directory"]
+__all__ = [
+    "FORMAT",
+    "check_target",
+    "free_path",
+    "read_run",
+    "to_json",
+    "write_directory",
+    "write_run",
+]
 
 FORMAT = 1
 """Number of the run format; a run with a larger one was written by a newer natstats."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from natstats.fits import Fits
-from natstats.numbers import number
+from natstats.numbers import number, share
 from natstats.records import LayerSpectrum, SkippedLayer
 
 __all__ = ["layers_frame", "skipped_frame", "text_table"]
@@ -80,7 +80,7 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
             "-"
             if np.isnan(row["exponent_low"])
             else f"{row['exponent_low']:.2f} to {row['exponent_high']:.2f}",
-            _share(row["r2"]),
+            share(row["r2"], missing="-"),
             row["flags"],
         )
         for row in shown.to_dict("records")
@@ -98,8 +98,3 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
     if len(shown) < len(layers):
         lines.append(f"({len(layers) - len(shown)} of {len(layers)} layers not shown)")
     return "\n".join(lines)
-
-
-def _share(value: float) -> str:
-    """A share of at most 1, rounded down: only a perfect fit reads as 1."""
-    return "-" if np.isnan(value) else f"{np.floor(1000 * value) / 1000:.3f}"

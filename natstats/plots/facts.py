@@ -10,7 +10,7 @@ import pandas as pd
 
 from natstats.fits import ESTIMATORS, FitOptions
 from natstats.law import Law, format_p
-from natstats.numbers import change, interval, number
+from natstats.numbers import change, interval, number, share
 from natstats.plots.points import flag_names
 
 __all__ = ["Cell", "Column", "flag_meanings", "key_numbers", "layer_table", "shape_rows"]
@@ -18,7 +18,7 @@ __all__ = ["Cell", "Column", "flag_meanings", "key_numbers", "layer_table", "sha
 FLAG_MEANINGS = {
     "few rings": "fewer than four frequencies carry the fit; two of them decide the slope",
     "few images": "fewer than 16 images; the interval is known to be too short",
-    "beyond range": "the measured slope hardly follows the exponent any more at this map size",
+    "beyond range": "the measured slope hardly follows the exponent here; not part of the law",
     "constant": "the maps do not vary beyond rounding, so there is no exponent",
     "non-finite": "some images gave values that are not finite and were left out here",
     "no images": "no image gave finite values",
@@ -52,12 +52,6 @@ class Cell:
 
 def _cell(value: float, digits: int) -> Cell:
     return Cell(number(value, digits), float(value) if math.isfinite(value) else None)
-
-
-def _share(value: float) -> Cell:
-    """R2 is cut, not rounded: only a perfect fit may read 1.000."""
-    cut = math.floor(value * 1000) / 1000 if math.isfinite(value) else value
-    return Cell(number(cut, 3), float(value) if math.isfinite(value) else None)
 
 
 def _p(value: float) -> Cell:
@@ -101,7 +95,7 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
                 _cell(row["exponent"], 2),
                 Cell(interval(low, row["exponent_high"]), low if math.isfinite(low) else None),
                 Cell(str(row["flags"] or "")),
-                _share(row["r2"]),
+                Cell(share(row["r2"]), row["r2"] if math.isfinite(row["r2"]) else None),
                 *(_cell(row[f"exponent_{name}"], 2) for name in others),
                 _cell(row["exponent_image_mean"], 2),
                 _cell(row["exponent_image_sd"], 2),
