@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,13 +20,11 @@ from . import options, output
 @options.debug_option
 def command(
     run: Path,
-    band: tuple[float, float] | None,
-    estimator: str | None,
-    level: float | None,
     out: Path | None,
     overwrite: bool,
+    **settings: Any,
 ) -> None:
-    """Fit the spectra of RUN again, with another band, estimator or level, into a new run.
+    """Fit the spectra of RUN again, in another way, into a new run.
 
     What is not given stays as it was in RUN, which is left as it is.
     """
@@ -37,6 +36,6 @@ def command(
         path = store.free_path(folder.with_name(f"{folder.name}-fit"))
     else:
         path = output.target(out, "", overwrite)
-    refitted = Run.open(run).refit(band=band, estimator=estimator, level=level)
+    refitted = Run.open(run).refit(**output.take_fit_options(settings))
     refitted.info["refit"] = output.command_line()
     output.finish(refitted, path, overwrite=overwrite)

@@ -21,9 +21,6 @@ def command(
     overwrite: bool,
     groups: int,
     workers: int | None,
-    band: tuple[float, float] | None,
-    estimator: str | None,
-    level: float | None,
     **settings: Any,
 ) -> None:
     """Measure the exponent of images: a folder of photographs, or a .npy array (N, C, H, W).
@@ -32,9 +29,12 @@ def command(
     them, and not scaled unless --size is given. An array is taken as it is.
     """
     path = output.target(out, source.stem, overwrite)
-    fit = output.read_fit_options(band, estimator, level)
+    chosen = output.take_fit_options(settings)
 
     from natstats.measurement import measure_images
+    from natstats.options import FitOptions
+
+    fit = FitOptions(**chosen)
 
     with output.progress_bar() as progress:
         run = measure_images(

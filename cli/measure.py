@@ -43,9 +43,6 @@ def command(
     out: Path | None,
     overwrite: bool,
     groups: int,
-    band: tuple[float, float] | None,
-    estimator: str | None,
-    level: float | None,
     **settings: Any,
 ) -> None:
     """Measure the exponent of every layer of MODEL on images, and test the depth law.
@@ -54,9 +51,12 @@ def command(
     published weights are downloaded once and kept.
     """
     path = output.target(out, f"{model}-{images.stem}", overwrite)
-    fit = output.read_fit_options(band, estimator, level)
+    chosen = output.take_fit_options(settings)
 
     from natstats.measurement import measure
+    from natstats.options import FitOptions
+
+    fit = FitOptions(**chosen)
 
     with output.progress_bar() as progress:
         run = measure(

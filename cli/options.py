@@ -16,6 +16,8 @@ PATH: click.Path[Path] = click.Path(path_type=Path)
 
 EDGES = ("sine", "hann", "none", "periodic")  # natstats.edges.EDGES, without importing numpy
 ESTIMATORS = ("octave", "whittle", "ols")
+DEPTHS = ("layers", "order", "normalized", "receptive-field")
+FIT_OPTIONS = ("band", "min_rings", "estimator", "level", "normalize", "depth")
 
 
 class Band(click.ParamType):
@@ -68,6 +70,19 @@ fit_options = _chain(
         help="The estimator that heads the table.  [default: octave]",
     ),
     click.option("--level", type=float, help="Level of the intervals.  [default: 0.95]"),
+    click.option(
+        "--min-rings", type=int, help="Layers with fewer rings in the band are not fitted."
+    ),
+    click.option(
+        "--normalize/--no-normalize",
+        default=None,
+        help="Give every image the same power before the mean is taken.  [default: no]",
+    ),
+    click.option(
+        "--depth",
+        type=click.Choice(DEPTHS),
+        help="What the law has on its axis.  [default: layers]",
+    ),
 )
 
 image_options = _chain(

@@ -8,16 +8,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import options
+
 if TYPE_CHECKING:
-    from natstats.fits import FitOptions
     from natstats.measurement import Progress
     from natstats.run import Run
 
-__all__ = ["command_line", "finish", "progress_bar", "read_fit_options", "target"]
+__all__ = ["command_line", "finish", "progress_bar", "take_fit_options", "target"]
 
 SECONDS_BETWEEN_LINES = 10.0
 ROWS = 14
@@ -39,14 +40,10 @@ def target(out: Path | None, name: str, overwrite: bool) -> Path:
     return out
 
 
-def read_fit_options(
-    band: tuple[float, float] | None, estimator: str | None, level: float | None
-) -> FitOptions:
-    """The fit options that were given, with the library's defaults for the others."""
-    from natstats.fits import FitOptions
-
-    given = {"band": band, "estimator": estimator, "level": level}
-    return FitOptions(**{key: value for key, value in given.items() if value is not None})
+def take_fit_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Take the fit options that were given out of `settings`, and return them."""
+    taken = {name: settings.pop(name) for name in options.FIT_OPTIONS}
+    return {name: value for name, value in taken.items() if value is not None}
 
 
 @contextmanager

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from natstats.collector import Collector
     from natstats.errors import NatstatsError, UsageError
     from natstats.expected import expected_power
-    from natstats.fits import FitOptions, fit_spectrum
+    from natstats.fits import fit_spectrum
     from natstats.law import Law, fit_law
     from natstats.measurement import measure, measure_images
     from natstats.models import Network, Preprocessing, load_network
+    from natstats.options import FitOptions
     from natstats.run import Run
     from natstats.simulate import power_law_fields
     from natstats.spectra import SpectrumAccumulator, power_spectrum, ring_frequencies
@@ -49,7 +50,7 @@ __all__ = [
 
 _HOMES = {
     "Collector": "collector",
-    "FitOptions": "fits",
+    "FitOptions": "options",
     "Law": "law",
     "NatstatsError": "errors",
     "Network": "models",

@@ -26,16 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from natstats import checks
 from natstats.errors import UsageError
 from natstats.expected import EXPONENT_RANGE, ExpectedSpectrum, expected_spectrum
-from natstats.radial import NYQUIST
+from natstats.options import ESTIMATORS, FitOptions
 from natstats.records import LayerSpectrum, Spectrum
 
-__all__ = ["ESTIMATORS", "FitOptions", "Fits", "LayerFit", "fit_layers", "fit_spectrum"]
-
-ESTIMATORS = ("octave", "whittle", "ols")
-"""Names of the estimators, the default first."""
+__all__ = ["Fits", "LayerFit", "fit_layers", "fit_spectrum"]
 
 FEW_RINGS = 4
 """A fit through fewer rings than this is flagged: two of them carry most of the slope."""
@@ -52,29 +48,6 @@ RESOLVABLE = 0.5
 Array = NDArray[np.float64]
 
 _GRID = np.linspace(*EXPONENT_RANGE, 361)
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How spectra are fitted.
-
-    Attributes:
-        band: lowest and highest frequency used, cycles/pixel of the map.
-        estimator: the one whose exponent heads the table, see :data:`ESTIMATORS`.
-        level: of the intervals.
-
-    Raises:
-        UsageError: an argument is out of range.
-    """
-
-    band: tuple[float, float] = (0.0, NYQUIST)
-    estimator: str = "octave"
-    level: float = 0.95
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "band", checks.pair_in_order("band", self.band, 0.0, NYQUIST))
-        checks.one_of("estimator", self.estimator, ESTIMATORS)
-        checks.probability("level", self.level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,7 +311,7 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     for hindrance, flag in (
         (spectrum.n_images == 0, "no images"),
         (spectrum.is_constant, "constant"),
-        (len(power) < 2, "fewer than two rings in band"),
+        (len(power) < options.min_rings, "too few rings in band"),
         (not np.all(power > 0), "no power in a ring"),
     ):
         if hindrance:

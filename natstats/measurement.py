@@ -19,9 +19,9 @@ from natstats._version import __version__
 from natstats.collector import Collector
 from natstats.depth import trace_calls, undisturbed
 from natstats.errors import NatstatsError, UsageError
-from natstats.fits import FitOptions
 from natstats.images import Batch, Framing, ImageFolder, ImageSet, batches, open_images
 from natstats.models import Network, Preprocessing, load_network, usable_device
+from natstats.options import FitOptions
 from natstats.records import Layer, LayerSpectrum
 from natstats.run import Run
 from natstats.spectra import SpectrumAccumulator

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from natstats import store
+from natstats import checks, store
 from natstats.errors import UsageError
-from natstats.fits import FitOptions, Fits, fit_layers
+from natstats.fits import Fits, fit_layers
 from natstats.law import Law, fit_law
+from natstats.options import FitOptions
 from natstats.records import LayerSpectrum, SkippedLayer
 from natstats.tables import layers_frame, skipped_frame
 
@@ -92,24 +94,18 @@ class Run:
         """What the run is called in plots: the model's name, or where the images come from."""
         return str(self.info.get("name", "run"))
 
-    def refit(
-        self,
-        *,
-        band: tuple[float, float] | None = None,
-        estimator: str | None = None,
-        level: float | None = None,
-    ) -> Run:
+    def refit(self, **changes: Any) -> Run:
         """Fit the same spectra in another way; what is left out stays as it was.
 
+        Args:
+            **changes: fields of :class:`natstats.options.FitOptions` with their new values.
+
         Raises:
-            UsageError: see :class:`natstats.fits.FitOptions`.
+            UsageError: a value is out of range, or there is no such option.
         """
-        old = self.options
-        options = FitOptions(
-            old.band if band is None else band,
-            old.estimator if estimator is None else estimator,
-            old.level if level is None else level,
-        )
+        for name in changes:
+            checks.one_of("option", name, self.options.to_dict())
+        options = replace(self.options, **changes)
         again = Run(self.spectra, self.skipped_layers, self.info, options)
         again.info["refit"] = True
         return again
@@ -123,14 +119,8 @@ class Run:
         """
         path = Path(path).expanduser()
         with store.write_directory(path, overwrite) as folder:
-            options = {
-                "band": list(self.options.band),
-                "estimator": self.options.estimator,
-                "level": self.options.level,
-            }
-            store.write_run(
-                folder, {**self.info, "fit": options}, self.spectra, self.skipped_layers
-            )
+            info = {**self.info, "fit": self.options.to_dict()}
+            store.write_run(folder, info, self.spectra, self.skipped_layers)
             self.layers.to_csv(folder / "layers.csv", index=False)
             self.skipped.to_csv(folder / "skipped.csv", index=False)
             (folder / "law.json").write_text(store.to_json(self.law.to_dict()), encoding="utf-8")
@@ -149,10 +139,9 @@ class Run:
             NatstatsError: the run is damaged or of a newer format.
         """
         info, spectra, skipped = store.read_run(Path(path).expanduser())
-        fit = info.pop("fit", {})
         try:
-            options = FitOptions(tuple(fit["band"]), fit["estimator"], fit["level"])
-        except (KeyError, TypeError, UsageError):
+            options = FitOptions.from_dict(info.pop("fit", {}))
+        except (AttributeError, TypeError, UsageError):
             options = FitOptions()
         return cls(spectra, skipped, info, options)
 

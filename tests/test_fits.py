@@ -9,7 +9,8 @@ from scipy import stats
 
 import natstats
 from natstats.expected import expected_power
-from natstats.fits import ESTIMATORS, FitOptions, fit_layers, fit_spectrum
+from natstats.fits import fit_layers, fit_spectrum
+from natstats.options import ESTIMATORS, FitOptions
 from natstats.radial import rings
 from natstats.records import Layer, LayerSpectrum, Spectrum
 
@@ -158,7 +159,7 @@ FLAT = np.tile(expected_power(1.0, 14, 14), (20, 1))
         (spectrum_of(FLAT[:8], 14), FitOptions(), "few images"),
         (spectrum_of(0 * FLAT, 14), FitOptions(), "constant"),
         (spectrum_of(FLAT[:0], 14), FitOptions(), "no images"),
-        (spectrum_of(FLAT, 14), FitOptions(band=(0.21, 0.22)), "fewer than two rings in band"),
+        (spectrum_of(FLAT, 14), FitOptions(band=(0.21, 0.22)), "too few rings in band"),
         (spectrum_of(FLAT * [1, 1, 0, 1, 1, 1, 1], 14), FitOptions(), "no power in a ring"),
         (
             spectrum_of(np.tile(rings(14, 14).frequency ** -9.0, (20, 1)), 14),

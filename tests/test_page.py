@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from natstats import fits, power_law_fields
-from natstats.fits import FitOptions
 from natstats.measurement import measure, measure_images
+from natstats.options import FitOptions
 from natstats.plots.facts import FLAG_MEANINGS
 from natstats.plots.law import HEADLINES
 from natstats.plots.method import measured, repeat

@@ -21,7 +21,7 @@ STAGES = [
     {"_version", "errors"},
     {"checks", "numbers"},
     {"edges", "radial"},
-    {"records"},
+    {"records", "options"},
     {"images", "networks"},
     {"models"},
     {"activations", "depth"},

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from natstats.fits import ESTIMATORS, FitOptions
 from natstats.law import Law, format_p
 from natstats.numbers import change, interval, number, share
+from natstats.options import ESTIMATORS, FitOptions
 from natstats.plots.points import flag_names
 
 __all__ = ["Cell", "Column", "flag_meanings", "key_numbers", "layer_table", "shape_rows"]
@@ -22,7 +22,7 @@ FLAG_MEANINGS = {
     "constant": "the maps do not vary beyond rounding, so there is no exponent",
     "non-finite": "some images gave values that are not finite and were left out here",
     "no images": "no image gave finite values",
-    "fewer than two rings in band": "the band leaves no slope to fit at this map size",
+    "too few rings in band": "the band leaves fewer frequencies at this map size than asked for",
     "no power in a ring": "the power is zero at some frequency, so it has no logarithm",
 }
 

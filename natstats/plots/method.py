@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from natstats.fits import FitOptions
+from natstats.options import FitOptions
 
 __all__ = ["measured", "repeat"]
 
@@ -17,7 +17,9 @@ def repeat(info: Mapping[str, Any], options: FitOptions) -> str:
     >>> print(repeat({"command": ["natstats", "measure", "my model"]}, FitOptions()))
     natstats measure 'my model'
     """
-    fitted = f"band={options.band!r}, estimator={options.estimator!r}, level={options.level!r}"
+    usual = FitOptions().to_dict()
+    chosen = {k: v for k, v in options.to_dict().items() if v != usual[k] or k == "estimator"}
+    fitted = ", ".join(f"{key}={value!r}" for key, value in chosen.items())
     command, refit = info.get("command"), info.get("refit")
     if command:
         lines = [command if isinstance(command, str) else shlex.join(map(str, command))]
