@@ -1,15 +1,15 @@
 """The relation of exponent to depth, and the tests of it.
 
 The paper reports a law that is linear in depth. Here that is a hypothesis: alpha_l = a + b d_l,
-with errors of covariance V = S + tau^2 I, where S is the joint covariance of the exponents (the
-layers saw the same images) and tau^2 the variance between layers that depth does not explain, by
-restricted maximum likelihood. Against it stand four other shapes, compared by AICc (Hurvich and
-Tsai 1989, Biometrika 76), a test for lack of fit and a rank correlation that assumes no shape.
+with errors that layers share, having seen the same images, and a variance between layers that depth
+does not explain (:mod:`natstats.regression`). Against it stand four other shapes, compared by AICc
+(Hurvich and Tsai 1989, Biometrika 76), a test for lack of fit and a rank correlation that assumes
+no shape.
 
-The line itself is the least-squares line; V enters its interval and the tests. Weighting by the
-inverse of V (generalised least squares) would give shorter intervals in theory, but S is estimated
-from few images, and where an error that all layers share differs in size from layer to layer the
-weighted line runs beside the points (Peelle's puzzle).
+The line itself is the least-squares line; the errors' covariance enters its interval and the tests.
+Weighting by its inverse (generalised least squares) would give shorter intervals in theory, but it
+is estimated from few images, and where an error that all layers share differs in size from layer to
+layer the weighted line runs beside the points (Peelle's puzzle).
 
 How the authors of the paper fitted and tested their law is not known to us.
 """
@@ -26,6 +26,7 @@ from scipy import stats
 
 from natstats import checks
 from natstats.errors import UsageError
+from natstats.intervals import t_reach
 from natstats.numbers import change, number
 from natstats.regression import LayerErrors, Regression, lack_of_fit_p, rank_p
 
@@ -77,7 +78,7 @@ class Law:
         shapes: AICc by shape, the smallest is the best; NaN where there are too few layers.
         verdict: one of :data:`VERDICTS`.
         n_layers: layers used.
-        dof: degrees of freedom of the line's interval.
+        dof: effective degrees of freedom of the slope's interval.
         level: of the intervals.
     """
 
@@ -97,7 +98,7 @@ class Law:
     shapes: dict[str, float]
     verdict: str
     n_layers: int
-    dof: int
+    dof: float
     level: float = 0.95
 
     @property
@@ -112,7 +113,7 @@ class Law:
         design = np.stack([np.ones_like(depth), depth], axis=1)
         middle = design @ np.array([self.intercept, self.slope])
         error = np.sqrt(np.einsum("ni,ij,nj->n", design, np.array(self.covariance), design))
-        reach = stats.t.ppf(0.5 + self.level / 2, max(self.dof, 1)) * error
+        reach = stats.t.ppf(0.5 + self.level / 2, self.dof) * error
         return middle, middle - reach, middle + reach
 
     def sentence(self) -> str:
@@ -196,7 +197,7 @@ def _shapes(model: LayerErrors, depth: Array, resolution: Sequence[Any]) -> dict
         spare = len(depth) - n_parameters - 1
         if spare <= 0:
             return np.nan
-        log_likelihood = model.regress(design, restricted=False).log_likelihood
+        log_likelihood = model.log_likelihood(design)
         charge = 2 * n_parameters * (1 + (n_parameters + 1) / spare)
         return float(charge - 2 * log_likelihood)
 
@@ -213,13 +214,11 @@ def _shapes(model: LayerErrors, depth: Array, resolution: Sequence[Any]) -> dict
     }
 
 
-def _slope(regression: Regression, column: int, dof: int, level: float) -> tuple[float, ...]:
-    """Estimate, lower end, upper end and p of a coefficient; NaN without degrees of freedom."""
-    if dof < 1:
-        return (np.nan,) * 4
-    value = float(regression.coefficients[column])
+def _slope(regression: Regression, column: int, level: float) -> tuple[float, ...]:
+    """Estimate, lower end, upper end and p of a coefficient."""
+    value, dof = float(regression.coefficients[column]), float(regression.dof[column])
     error = float(np.sqrt(max(regression.covariance[column, column], 0.0)))
-    reach = float(stats.t.ppf(0.5 + level / 2, dof)) * error
+    reach = t_reach(error, dof, level)
     p = float(2 * stats.t.sf(abs(value) / error, dof)) if error > 0 else np.nan
     return value, value - reach, value + reach, p
 
@@ -242,10 +241,9 @@ def _verdict(law: dict[str, float], shapes: dict[str, float], n_groups: int) -> 
 def fit_law(
     depth: Sequence[float] | Array,
     exponent: Sequence[float] | Array,
-    covariance: Array,
+    deviations: Array,
     resolution: Sequence[Any],
     level: float = 0.95,
-    n_groups: int | None = None,
 ) -> Law:
     """Fit and test the law of a network.
 
@@ -254,10 +252,10 @@ def fit_law(
     Args:
         depth: of each layer, (L,).
         exponent: of each layer, (L,).
-        covariance: of the exponents, (L, L); may be singular.
+        deviations: of the exponents as each group of images is left out, (G, L): D with D'D the
+            covariance of the exponents, see :mod:`natstats.intervals`; NaN for a layer without.
         resolution: a label of each layer's map size, (L,).
         level: of the intervals.
-        n_groups: groups of images that the covariance comes from; None for many.
 
     Returns:
         The law; with too few layers or depths it is ``undecided`` and its numbers are NaN.
@@ -268,45 +266,40 @@ def fit_law(
     >>> rng = np.random.default_rng(1)
     >>> depth = np.arange(1, 21)
     >>> exponent = 1.0 + 0.05 * depth + 0.02 * rng.standard_normal(20)
-    >>> fit_law(depth, exponent, 1e-4 * np.eye(20), ["28"] * 20).verdict
+    >>> deviations = 0.001 * rng.standard_normal((64, 20))
+    >>> fit_law(depth, exponent, deviations, ["28"] * 20).verdict
     'linear'
     """
     checks.probability("level", level)
-    depth, exponent = (np.asarray(a, dtype=np.float64) for a in (depth, exponent))
-    covariance = np.asarray(covariance, dtype=np.float64)
-    n = len(depth)
-    if not (len(exponent) == len(resolution) == n and covariance.shape == (n, n)):
+    depths: Array = np.asarray(depth, dtype=np.float64)
+    exponents: Array = np.asarray(exponent, dtype=np.float64)
+    deviations = np.asarray(deviations, dtype=np.float64)
+    n = len(depths)
+    shaped = deviations.ndim == 2 and deviations.shape[1] == n
+    if not (len(exponents) == len(resolution) == n and shaped):
         raise UsageError(
-            f"exponent, covariance, resolution: expected {n} layers, one for each depth; got "
-            f"{len(exponent)}, {covariance.shape}, {len(resolution)}"
+            f"exponent, deviations, resolution: expected {n} layers, one for each depth; got "
+            f"{len(exponents)}, {deviations.shape}, {len(resolution)}"
         )
-    good = np.isfinite(exponent) & np.isfinite(depth) & (np.diag(covariance) > 0)
-    depth, exponent, covariance = depth[good], exponent[good], covariance[np.ix_(good, good)]
+    good = np.isfinite(exponents) & np.isfinite(depths) & (np.sum(deviations**2, axis=0) > 0)
+    depths, exponents, deviations = depths[good], exponents[good], deviations[:, good]
+    deviations = deviations[np.any(deviations != 0, axis=1)]
     resolution = [label for label, use in zip(resolution, good, strict=True) if use]
-    n = len(depth)
-    if n < FEWEST_LAYERS or len(set(depth)) < FEWEST_DEPTHS:
+    n = len(depths)
+    if n < FEWEST_LAYERS or len(set(depths)) < FEWEST_DEPTHS:
         return _no_law(n, level)
 
-    n_groups = n + 1 if n_groups is None else n_groups
-    model = LayerErrors(exponent, covariance)
-
-    def dof(n_parameters: int) -> int:
-        """The scatter is seen in the layers, the sampling error in the groups: the fewer decide."""
-        return min(n - n_parameters, n_groups - 1)
-
-    line = np.stack([np.ones(n), depth], axis=1)
-    regression = model.regress(line, restricted=True)
-    slope, low, high, trend_p = _slope(regression, 1, dof(2), level)
+    model = LayerErrors(exponents, deviations)
+    line = np.stack([np.ones(n), depths], axis=1)
+    regression = model.regress(line)
+    slope, low, high, trend_p = _slope(regression, 1, level)
     levels = _dummies(resolution)
-    design = np.column_stack([depth, levels])
-    # The slope within resolutions exists when depth differs inside at least one of them.
-    full_rank = np.linalg.matrix_rank(design) == design.shape[1]
-    within = (
-        _slope(model.regress(design, restricted=True), 0, dof(design.shape[1]), level)
-        if full_rank
-        else (np.nan,) * 4
-    )
-    rank = float(stats.kendalltau(depth, exponent).statistic)
+    design = np.column_stack([depths, levels])
+    # The slope within resolutions exists when depths differs inside at least one of them, and more
+    # layers than levels are there to tell its error.
+    estimable = np.linalg.matrix_rank(design) == design.shape[1] < n
+    within = _slope(model.regress(design), 0, level) if estimable else (np.nan,) * 4
+    rank = float(stats.kendalltau(depths, exponents).statistic)
     numbers = {
         "slope": slope,
         "slope_low": low,
@@ -314,22 +307,22 @@ def fit_law(
         "intercept": float(regression.coefficients[0]),
         "between_layer_sd": float(np.sqrt(regression.variance)),
         "trend_p": trend_p,
-        "lack_of_fit_p": lack_of_fit_p(model, depth),
+        "lack_of_fit_p": lack_of_fit_p(model, depths),
         "rank_correlation": rank,
-        "rank_p": rank_p(model, depth, rank),
+        "rank_p": rank_p(model, depths, rank),
         "slope_within_resolution": within[0],
         "slope_within_resolution_low": within[1],
         "slope_within_resolution_high": within[2],
     }
-    shapes = _shapes(model, depth, resolution)
+    shapes = _shapes(model, depths, resolution)
     (aa, ab), (_, bb) = regression.covariance.tolist()
     return Law(
         **numbers,
         covariance=((aa, ab), (ab, bb)),
         shapes=shapes,
-        verdict=_verdict(numbers, shapes, n_groups),
+        verdict=_verdict(numbers, shapes, len(deviations)),
         n_layers=n,
-        dof=dof(2),
+        dof=float(regression.dof[1]),
         level=level,
     )
 
@@ -343,7 +336,7 @@ def _no_law(n_layers: int, level: float) -> Law:
             "shapes": dict.fromkeys(SHAPES),
             "verdict": "undecided",
             "n_layers": n_layers,
-            "dof": 0,
+            "dof": None,
             "level": level,
         }
     )

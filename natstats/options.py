@@ -9,10 +9,13 @@ from typing import Any
 from natstats import checks
 from natstats.radial import NYQUIST
 
-__all__ = ["DEPTHS", "ESTIMATORS", "FitOptions"]
+__all__ = ["DEPTHS", "ESTIMATORS", "INTERVALS", "FitOptions"]
 
 ESTIMATORS = ("octave", "whittle", "ols")
 """Names of the estimators, the default first."""
+
+INTERVALS = ("jackknife", "bootstrap")
+"""Ways to an interval, the default first."""
 
 DEPTHS = ("layers", "order", "normalized", "receptive-field")
 """Measures of depth, the default first."""
@@ -28,6 +31,9 @@ class FitOptions:
         estimator: the one whose exponent heads the table, see :data:`ESTIMATORS`.
         level: of the intervals.
         normalize: give every image the same power before the mean is taken.
+        interval: ``jackknife`` (Student's t with effective degrees of freedom) or ``bootstrap``
+            (symmetric, studentised), see :mod:`natstats.intervals`.
+        resamples: of the bootstrap.
         depth: what the law has on its axis, see :data:`DEPTHS`.
 
     Raises:
@@ -43,6 +49,8 @@ class FitOptions:
     estimator: str = "octave"
     level: float = 0.95
     normalize: bool = False
+    interval: str = "jackknife"
+    resamples: int = 1000
     depth: str = "layers"
 
     def __post_init__(self) -> None:
@@ -50,6 +58,8 @@ class FitOptions:
         checks.positive_int("min_rings", self.min_rings, 2)
         checks.one_of("estimator", self.estimator, ESTIMATORS)
         checks.probability("level", self.level)
+        checks.one_of("interval", self.interval, INTERVALS)
+        checks.positive_int("resamples", self.resamples, 100)
         checks.one_of("depth", self.depth, DEPTHS)
 
     def to_dict(self) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class Spectrum:
         edges: edge treatment.
         frequency: of the rings, cycles/pixel, (n_rings,).
         power: sum over the images of a group, (G, n_rings).
+        normalized: the same after dividing each image's power by its mean over the frequencies of
+            all rings, so that every image weighs the same, (G, n_rings).
         count: images in a group, (G,).
         offset: squared weighted mean of the maps, summed over the images of a group, (G,).
         image_power: spectra of the first images by index, NaN where missing, (n_kept, n_rings).
@@ -67,6 +69,7 @@ class Spectrum:
     edges: str
     frequency: NDArray[np.float64]
     power: NDArray[np.float64]
+    normalized: NDArray[np.float64]
     count: NDArray[np.int64]
     offset: NDArray[np.float64]
     image_power: NDArray[np.float32]

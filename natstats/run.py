@@ -83,10 +83,9 @@ class Run:
         return fit_law(
             [layer.depth for layer in layers],
             self.fits.exponents[chosen],
-            self.fits.covariance[chosen][:, chosen],
+            self.fits.deviations[:, chosen],
             [f"{layer.height}x{layer.width}" for layer in layers],
             self.options.level,
-            self.fits.n_groups,
         )
 
     @property

@@ -13,7 +13,7 @@ __all__ = ["power_law_fields"]
 
 
 def power_law_fields(
-    n: int, height: int, width: int, alpha: float, *, outer_scale: int = 4, seed: int = 0
+    n: int, height: int, width: int, alpha: float, *, outer_scale: int = 12, seed: int = 0
 ) -> NDArray[np.float64]:
     """Cut `n` crops from Gaussian random fields with power f^-alpha.
 

@@ -115,8 +115,9 @@ class SpectrumAccumulator:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         n_rings = rings(self.height, self.width).n_rings
         with torch.inference_mode(False):
-            # Of each group: ring power, squared mean, finite images, images that were not finite.
-            self.sums = torch.zeros(self.n_groups, n_rings + 3, dtype=dtype, device=self.device)
+            # Of each group: ring power, squared mean, normalised ring power, finite images, images
+            # that were not finite.
+            self.sums = torch.zeros(self.n_groups, 2 * n_rings + 3, dtype=dtype, device=self.device)
             # NaN where no image has come.
             self.image_power = torch.full((KEPT_IMAGES, n_rings), torch.nan, device=self.device)
         self._next_index = 0
@@ -173,10 +174,17 @@ class SpectrumAccumulator:
         with torch.inference_mode(False):
             finite = torch.isfinite(rows).all(1, keepdim=True)
             # where, not multiplication: 0 * nan is nan.
-            summands = torch.cat([torch.where(finite, rows, 0.0), finite, ~finite], dim=1)
+            kept = torch.where(finite, rows, 0.0)
+            summands = torch.cat([kept, self._normalized(kept[:, :-1]), finite, ~finite], dim=1)
             place = index.to(self.device)
             self.sums.index_add_(0, place % self.n_groups, summands.to(self.sums.dtype))
             self._keep(rows[:, :-1], index)
+
+    def _normalized(self, power: Tensor) -> Tensor:
+        """Ring power over its mean over all frequencies of all rings; zeros where there is none."""
+        members = torch.tensor(rings(self.height, self.width).n_members.tolist()).to(power)
+        mean = power @ (members / members.sum())
+        return power / torch.where(mean > 0, mean, torch.inf)[:, None]
 
     def _keep(self, power: Tensor, index: Tensor) -> None:
         """Keep the spectra of the images with a low index; which they are is known on the host."""
@@ -263,8 +271,9 @@ class SpectrumAccumulator:
             width=self.width,
             edges=self.edges,
             frequency=ring.frequency,
-            power=sums[:, :-3].copy(),
-            offset=sums[:, -3].copy(),
+            power=sums[:, : ring.n_rings].copy(),
+            offset=sums[:, ring.n_rings].copy(),
+            normalized=sums[:, ring.n_rings + 1 : -2].copy(),
             count=sums[:, -2].round().astype(np.int64),
             image_power=kept,
             n_nonfinite=round(float(sums[:, -1].sum())),

@@ -34,10 +34,10 @@ __all__ = [
     "write_run",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """Number of the run format; a run with a larger one was written by a newer natstats."""
 
-_ARRAYS = ("frequency", "power", "count", "offset", "image_power")
+_ARRAYS = ("frequency", "power", "normalized", "count", "offset", "image_power")
 
 
 def to_json(value: Any) -> str:
@@ -212,11 +212,10 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[LayerSpectrum], list[Skip
 def _layer_spectrum(layer: dict[str, Any], place: int, arrays: Any) -> LayerSpectrum:
     edges, n_nonfinite = layer.pop("edges"), layer.pop("n_nonfinite")
     record = Layer(**layer)
+    read = {name: arrays[key] for name in _ARRAYS if (key := f"{place:04d}/{name}") in arrays}
+    # Format 1 had no normalised power, and a fit that asks for it says so.
+    read.setdefault("normalized", np.full_like(read["power"], np.nan))
     spectrum = Spectrum(
-        height=record.height,
-        width=record.width,
-        edges=edges,
-        n_nonfinite=n_nonfinite,
-        **{name: arrays[f"{place:04d}/{name}"] for name in _ARRAYS},
+        height=record.height, width=record.width, edges=edges, n_nonfinite=n_nonfinite, **read
     )
     return LayerSpectrum(record, spectrum)

@@ -73,7 +73,8 @@ def images_run(images: np.ndarray) -> Run:
 def law_of(slope: float, n: int = 12, noise: float = 0.01) -> tuple[Law, np.ndarray]:
     depth = np.arange(1, n + 1)
     exponent = 1 + slope * depth + noise * np.random.default_rng(0).standard_normal(n)
-    return fit_law(depth, exponent, 1e-4 * np.eye(n), ["8"] * n), exponent
+    deviations = 1e-3 * np.random.default_rng(1).standard_normal((64, n))
+    return fit_law(depth, exponent, deviations, ["8"] * n), exponent
 
 
 def n_error_bars(ax: Axes) -> int:

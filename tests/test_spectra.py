@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import natstats
+from natstats.radial import rings
 from natstats.spectra import KEPT_IMAGES
 
 MAPS = torch.randn(23, 3, 12, 10, generator=torch.Generator().manual_seed(0))
@@ -27,6 +28,7 @@ WHOLE = accumulate([(MAPS, INDEX)]).compute()
 
 def assert_same(spectrum, other=WHOLE):
     np.testing.assert_allclose(spectrum.power, other.power, rtol=1e-6)
+    np.testing.assert_allclose(spectrum.normalized, other.normalized, rtol=1e-6)
     np.testing.assert_array_equal(spectrum.count, other.count)
     np.testing.assert_allclose(spectrum.offset, other.offset, rtol=1e-5)
     np.testing.assert_allclose(spectrum.image_power, other.image_power, rtol=1e-5)
@@ -41,6 +43,18 @@ def test_a_group_sums_its_own_images():
         assert WHOLE.count[group] == len(own)
     np.testing.assert_allclose(WHOLE.mean_power, power.mean(0), rtol=1e-6)
     np.testing.assert_allclose(WHOLE.image_power, power, rtol=1e-5)
+
+
+def test_normalized_images_weigh_the_same():
+    """Their contrast does not matter, and one without power adds nothing."""
+    contrast = torch.arange(23).view(-1, 1, 1, 1)  # the first image is black
+    changed = accumulate([(MAPS * contrast, INDEX)]).compute()
+    members = rings(12, 10).n_members
+    power = natstats.power_spectrum(MAPS).double().numpy()
+    own = power / np.average(power, axis=1, weights=members, keepdims=True)
+    own[0] = 0
+    for group in range(4):
+        np.testing.assert_allclose(changed.normalized[group], own[group::4].sum(0), rtol=1e-5)
 
 
 @settings(max_examples=20, deadline=None)

@@ -29,6 +29,8 @@ STAGES = [
     {"spectra"},
     {"collector"},
     {"expected", "simulate"},
+    {"estimators"},
+    {"intervals"},
     {"fits"},
     {"regression"},
     {"law"},

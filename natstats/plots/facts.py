@@ -17,11 +17,15 @@ __all__ = ["Cell", "Column", "flag_meanings", "key_numbers", "layer_table", "sha
 
 FLAG_MEANINGS = {
     "few rings": "fewer than four frequencies carry the fit; two of them decide the slope",
-    "few images": "fewer than 16 images; the interval is known to be too short",
+    "few images": "at most 16 images; a 95 % interval then covers the truth in 90 to 95 %",
     "beyond range": "the measured slope hardly follows the exponent here; not part of the law",
+    "outer scale": "so steep that waves far longer than the map, of unknown power, decide",
     "constant": "the maps do not vary beyond rounding, so there is no exponent",
     "non-finite": "some images gave values that are not finite and were left out here",
     "no images": "no image gave finite values",
+    "too few images": "an interval takes three images at least, and so does an exponent",
+    "too few groups": "an interval takes three groups of images at least",
+    "power from one group only": "without that group nothing is left to resample",
     "too few rings in band": "the band leaves fewer frequencies at this map size than asked for",
     "no power in a ring": "the power is zero at some frequency, so it has no logarithm",
 }

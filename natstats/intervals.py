@@ -1,0 +1,134 @@
+"""Intervals from groups of images: how an estimate would move with other images of the same sort.
+
+An estimate is a smooth function of group sums. Leaving out one group at a time gives a *deviation*
+for every group, scaled so that the squares of the deviations sum to the squared standard error (the
+jackknife for unequal groups of Busing, Meijer and van der Leeden 1999, Statistics and Computing 9).
+
+Where a few images with much power rule the mean spectrum, that sum of squares is itself uncertain,
+and Student's t with G - 1 degrees of freedom is too short. The *effective* degrees of freedom
+follow from the kurtosis of the deviations, by Satterthwaite's (1946, Biometrics Bulletin 2) rule
+nu = 2 E[v]^2 / Var[v] for the estimated variance v. They and the deviations work for every linear
+combination of estimates that share their groups: a slope, a difference, a mean.
+
+The alternative is the studentised bootstrap (symmetric; Efron 1979, Hall 1988, Annals of Statistics
+16), which draws whole groups and needs the derivative of the estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+__all__ = [
+    "FEWEST_GROUPS",
+    "bootstrap_reach",
+    "effective_dof",
+    "jackknife_deviations",
+    "leave_one_out",
+    "t_reach",
+]
+
+FEWEST_GROUPS = 3
+"""Groups of images without which there is no interval."""
+
+Array = NDArray[np.float64]
+
+
+def leave_one_out(power: Array, count: Array) -> Array:
+    """Mean power without each group, for group sums (g, n) of count (g,) > 0 images: (g, n).
+
+    >>> leave_one_out(np.array([[2.0], [4.0], [6.0]]), np.ones(3))[:, 0]
+    array([5., 4., 3.])
+    """
+    return np.asarray((power.sum(0) - power) / (count.sum() - count)[:, None])
+
+
+def jackknife_deviations(whole: Array | float, left_out: Array, count: Array) -> Array:
+    """Scaled deviations of unequal groups.
+
+    Args:
+        whole: estimate from all groups, (...).
+        left_out: estimates without each group, (g, ...).
+        count: images in each group, (g,), all positive.
+
+    Returns:
+        (g, ...), summing to zero; the squares sum to the squared standard error.
+
+    >>> jackknife_deviations(2.0, np.array([2.5, 2.0, 1.5]), np.ones(3)).round(3)
+    array([-0.408,  0.   ,  0.408])
+    """
+    share = (count / count.sum()).reshape(-1, *[1] * (np.ndim(left_out) - 1))
+    centre = len(share) * whole - np.sum((1 - share) * left_out, axis=0)
+    pseudo = whole / share - (1 / share - 1) * left_out
+    return np.asarray((pseudo - centre) / np.sqrt(len(share) * (1 / share - 1)))
+
+
+def effective_dof(deviations: Array) -> Array:
+    """Degrees of freedom of the variance that is the sum of squared deviations, (g, ...) -> (...).
+
+    Between 1, when one group decides, and g - 1, which it is when the deviations are Gaussian.
+
+    >>> float(effective_dof(np.array([1.0, -1.0, 1.0, -1.0])))
+    3.0
+    >>> float(effective_dof(np.array([9.0, *[-1.0] * 9])).round(2))
+    2.81
+    """
+    n = len(deviations)
+    squares = (deviations - deviations.mean(axis=0)) ** 2
+    total = squares.sum(axis=0)
+    kurtosis = np.sum(squares**2, axis=0) / np.where(total > 0, total, 1.0) ** 2
+    # Var[v] / E[v]^2 is estimated by sum d^4 / (sum d^2)^2 - 1 / n.
+    return np.asarray(np.clip(2 / np.maximum(kurtosis - 1 / n, 1e-9), 1, max(n - 1, 1)))
+
+
+def t_reach(standard_error: float, dof: float, level: float) -> float:
+    """Half the width of the interval by Student's t."""
+    return float(stats.t.ppf(0.5 + level / 2, dof)) * standard_error
+
+
+@lru_cache(maxsize=4)
+def _draws(n_groups: int, resamples: int) -> Array:
+    """How often each group is drawn, (resamples, n_groups); the same ones for every layer."""
+    generator = np.random.default_rng(0)
+    drawn = generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), resamples)
+    return drawn.astype(np.float64)
+
+
+def bootstrap_reach(
+    power: Array,
+    count: Array,
+    estimate: Callable[[Array], Array],
+    gradient: Callable[[Array, Array], Array],
+    standard_error: float,
+    level: float,
+    resamples: int,
+) -> float:
+    """Half the width of the symmetric studentised bootstrap interval.
+
+    Each resample draws groups with replacement; its error is that of the infinitesimal jackknife.
+
+    Args:
+        power: group sums, (g, n).
+        count: images in each group, (g,).
+        estimate: from mean power (R, n) to (R,).
+        gradient: derivative in the log of mean power: ((R, n), (R,)) to (R, n).
+        standard_error: of the estimate from all groups.
+        level: of the interval.
+        resamples: how many.
+    """
+    n_groups = len(count)
+    draws = _draws(n_groups, resamples)
+    n_images = draws @ count
+    mean = (draws @ power) / n_images[:, None]
+    drawn = estimate(mean)
+    per_power = gradient(mean, drawn) / mean
+    influence = (power @ per_power.T - np.outer(count, np.sum(per_power * mean, 1))) / n_images
+    errors = np.sqrt(np.sum(draws.T * influence**2, axis=0) * n_groups / (n_groups - 1))
+    whole = estimate(power.sum(0, keepdims=True) / count.sum())[0]
+    good = errors > 0
+    studentised = np.abs(drawn[good] - whole) / errors[good]
+    return float(np.quantile(studentised, level)) * standard_error if good.any() else float("nan")
