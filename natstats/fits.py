@@ -62,8 +62,7 @@ class LayerFit:
         curvature_p: of the test that `curvature` is zero.
         n_rings: rings in the band.
         n_images: images in the mean.
-        image_exponents: alpha of single images by ``whittle``, for those that were kept and can be
-            fitted.
+        image_exponents: alpha of single images, for those that were kept and can be fitted.
         deviations: of the exponent as each group is left out, scaled so that their squares sum to
             the squared standard error, (G,); 0 for a group without images.
         flags: what a reader must know, in words.
@@ -156,15 +155,11 @@ def _empty(spectrum: Spectrum, n_rings: int, flags: list[str], images: Array) ->
     )
 
 
-def _image_exponents(spectrum: Spectrum, band: Band) -> Array:
-    """Alpha of every kept image whose power is positive in all rings of the band.
-
-    The likelihood is used whatever the estimator of the mean spectrum is: the logarithm of a single
-    image's ring lies below the logarithm of what is expected, and drags the other two down.
-    """
+def _image_exponents(spectrum: Spectrum, band: Band, estimator: str) -> Array:
+    """Alpha of every kept image whose power is positive in all rings of the band."""
     power = spectrum.image_power[:, band.inside].astype(np.float64)
     good = np.all(np.isfinite(power) & (power > 0), axis=1)
-    return band.estimate(power[good], "whittle") if good.any() else np.zeros(0)
+    return band.estimate(power[good], estimator) if good.any() else np.zeros(0)
 
 
 def _curvature(band: Band, whole: Array, left: Array, count: Array) -> tuple[float, float]:
@@ -224,12 +219,14 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
         (not np.all(left > 0), "power from one group only"),
     ):
         if hindrance:
-            images = np.zeros(0) if too_few_rings else _image_exponents(spectrum, band)
+            images = np.zeros(0)
+            if not too_few_rings:
+                images = _image_exponents(spectrum, band, options.estimator)
             return _empty(spectrum, band.n_rings, [*flags, flag], images)
 
     by_estimator = {name: float(band.estimate(mean[None], name)[0]) for name in ESTIMATORS}
     exponent = by_estimator[options.estimator]
-    images = _image_exponents(spectrum, band)
+    images = _image_exponents(spectrum, band, options.estimator)
     if exponent in EXPONENT_RANGE:
         return _empty(spectrum, band.n_rings, [*flags, "beyond range"], images)
     if band.n_rings < FEW_RINGS:
