@@ -218,19 +218,21 @@ class Collector:
         measured = []
         for (name, call), accumulator in self._accumulators.items():
             layer_name = call_name(name, call)
-            depth = trace.depth_of(layer_name)
-            if depth is None:
+            traced = trace.call_of(layer_name)
+            if traced is None:
                 continue
             spectrum = accumulator.compute()
             layer = Layer(
                 name=layer_name,
                 call=call,
                 kind=self._kinds[name],
-                depth=depth,
+                depth=traced.depth,
                 channels=self._channels[name, call],
                 height=spectrum.height,
                 width=spectrum.width,
                 stride=(self._input_height or spectrum.height) / spectrum.height,
+                order=traced.order,
+                receptive_field=traced.receptive_field,
             )
             measured.append(LayerSpectrum(layer, spectrum))
         return sorted(measured, key=lambda m: order[m.layer.name])

@@ -10,6 +10,7 @@ attention networks alike, without a graph of the code.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from natstats.activations import block_names, call_name, module_kind
+from natstats.receptive import ReceptiveFields
 
 __all__ = ["LayerCall", "Trace", "trace_calls", "undisturbed"]
 
@@ -38,6 +40,9 @@ class LayerCall:
         kind: see :func:`natstats.activations.module_kind`.
         depth: weight layers on the longest path from the input.
         shape: of the output, None when it is not one tensor.
+        order: weight layers that were executed up to here, this one included.
+        receptive_field: side of the theoretical receptive field along the height, input pixels; NaN
+            when it could not be followed.
     """
 
     name: str
@@ -46,6 +51,8 @@ class LayerCall:
     kind: str
     depth: int
     shape: tuple[int, ...] | None
+    order: int
+    receptive_field: float
 
 
 @dataclass(frozen=True)
@@ -54,16 +61,21 @@ class Trace:
 
     Attributes:
         calls: the calls.
-        followed: False when the data could not be followed, and depth counts the weight layers
-            that returned before, in the order of execution.
+        followed: False when the data could not be followed: depth is then the order, and no
+            receptive field is known.
     """
 
     calls: tuple[LayerCall, ...]
     followed: bool
 
+    def call_of(self, name: str) -> LayerCall | None:
+        """The layer called `name`, None when it was not called."""
+        return next((call for call in self.calls if call.name == name), None)
+
     def depth_of(self, name: str) -> int | None:
         """Depth of the layer called `name`, None when it was not called."""
-        return next((call.depth for call in self.calls if call.name == name), None)
+        call = self.call_of(name)
+        return None if call is None else call.depth
 
     def stages(self, model: nn.Module, smallest: int = 5) -> list[str]:
         """Modules whose output is the last at its resolution: blocks if there are any, else convs.
@@ -94,10 +106,14 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
-    """Keeps the depth of the data in every storage, and which storages hold weights only."""
+    """Keeps the depth of the data in every storage, and which storages hold weights only.
+
+    The receptive fields are followed along with it.
+    """
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+        self.fields = ReceptiveFields(inputs)
         self._depth: dict[int, int] = {}
         self._weights = {self._key(p) for p in [*model.parameters(), *model.buffers()]}
         for leaf in tree_leaves(inputs):
@@ -116,7 +132,16 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        output = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        # In inference mode compound operations arrive whole; both countings know only their parts.
+        # Not so interpolation, of which torch makes an indexing.
+        if not func.overloadpacket.__name__.startswith("upsample"):
+            with self:
+                whole = func.decompose(*args, **kwargs)
+            if whole is not NotImplemented:
+                return whole
+        output = func(*args, **kwargs)
+        self.fields.follow(func, args, kwargs, output)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         keys = [self._key(tensor) for tensor in tensors]
         depths = [self._depth[key] for key in keys if key in self._depth]
@@ -161,7 +186,9 @@ def _run(
             counter[name] += 1
             depth = n_weight_layers if mode is None else mode.depth_of(output)
             shape = tuple(output.shape) if isinstance(output, Tensor) else None
-            calls.append(LayerCall(call_name(name, call), name, call, kind, depth, shape))
+            field = math.nan if mode is None else mode.fields.side_of(output)
+            names = call_name(name, call), name, call, kind
+            calls.append(LayerCall(*names, depth, shape, n_weight_layers, field))
 
         return hook
 

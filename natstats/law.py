@@ -27,6 +27,7 @@ from scipy import stats
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.intervals import t_reach
+from natstats.measures import MEASURES
 from natstats.numbers import change, number
 from natstats.regression import LayerErrors, Regression, lack_of_fit_p, rank_p
 
@@ -80,6 +81,7 @@ class Law:
         n_layers: layers used.
         dof: effective degrees of freedom of the slope's interval.
         level: of the intervals.
+        depth: the measure of depth on its axis, see :data:`natstats.measures.MEASURES`.
     """
 
     slope: float
@@ -100,6 +102,7 @@ class Law:
     n_layers: int
     dof: float
     level: float = 0.95
+    depth: str = "layers"
 
     @property
     def best_shape(self) -> str | None:
@@ -118,21 +121,23 @@ class Law:
 
     def sentence(self) -> str:
         """The verdict in words, with the numbers that it rests on."""
+        measure = MEASURES[self.depth]
         if not np.isfinite(self.slope):
             return (
                 f"Undecided: a law takes at least {FEWEST_LAYERS} layers with an exponent and an "
-                f"interval, at {FEWEST_DEPTHS} depths or more; there are {self.n_layers} layers."
+                f"interval{measure.condition}, at {FEWEST_DEPTHS} depths or more; there are "
+                f"{self.n_layers} layers."
             )
         opening = {
-            "linear": "The exponent rises linearly with depth",
-            "rises, not linearly": "The exponent rises with depth, but not linearly",
-            "no trend": "No trend of the exponent with depth was found",
-            "falls": "The exponent falls with depth",
+            "linear": f"The exponent rises linearly with {measure.name}",
+            "rises, not linearly": f"The exponent rises with {measure.name}, but not linearly",
+            "no trend": f"No trend of the exponent with {measure.name} was found",
+            "falls": f"The exponent falls with {measure.name}",
             "undecided": "Undecided: the tests of a trend disagree, or the images are too few",
         }[self.verdict]
         text = (
-            f"{opening}: slope {change(self.slope, self.slope_low, self.slope_high)} per weight "
-            f"layer ({100 * self.level:g} % interval; p {format_p(self.trend_p)}) over "
+            f"{opening}: slope {change(self.slope, self.slope_low, self.slope_high)} "
+            f"{measure.per} ({100 * self.level:g} % interval; p {format_p(self.trend_p)}) over "
             f"{self.n_layers} layers, rank correlation {number(self.rank_correlation, sign=True)} "
             f"(p {format_p(self.rank_p)}), lack of fit p {format_p(self.lack_of_fit_p)}"
         )
@@ -189,7 +194,7 @@ def _dummies(resolution: Sequence[Any]) -> Array:
 
 def _shapes(model: LayerErrors, depth: Array, resolution: Sequence[Any]) -> dict[str, float]:
     """AICc of every shape; NaN where there are too few layers for its parameters."""
-    one, unit = np.ones_like(depth), depth / max(np.ptp(depth), 1.0)
+    one, unit = np.ones_like(depth), depth / np.ptp(depth)
 
     def aicc(*columns: Array, extra: int = 0) -> float:
         design = np.column_stack(columns)
@@ -244,10 +249,11 @@ def fit_law(
     deviations: Array,
     resolution: Sequence[Any],
     level: float = 0.95,
+    measure: str = "layers",
 ) -> Law:
     """Fit and test the law of a network.
 
-    Layers without a finite exponent or variance are left out.
+    Layers without a finite exponent, variance or depth are left out.
 
     Args:
         depth: of each layer, (L,).
@@ -256,12 +262,13 @@ def fit_law(
             covariance of the exponents, see :mod:`natstats.intervals`; NaN for a layer without.
         resolution: a label of each layer's map size, (L,).
         level: of the intervals.
+        measure: of depth, for the words; `depth` is taken as it is.
 
     Returns:
         The law; with too few layers or depths it is ``undecided`` and its numbers are NaN.
 
     Raises:
-        UsageError: the lengths differ or `level` is out of range.
+        UsageError: the lengths differ, `level` is out of range or there is no such measure.
 
     >>> rng = np.random.default_rng(1)
     >>> depth = np.arange(1, 21)
@@ -271,6 +278,7 @@ def fit_law(
     'linear'
     """
     checks.probability("level", level)
+    checks.one_of("measure", measure, MEASURES)
     depths: Array = np.asarray(depth, dtype=np.float64)
     exponents: Array = np.asarray(exponent, dtype=np.float64)
     deviations = np.asarray(deviations, dtype=np.float64)
@@ -287,7 +295,7 @@ def fit_law(
     resolution = [label for label, use in zip(resolution, good, strict=True) if use]
     n = len(depths)
     if n < FEWEST_LAYERS or len(set(depths)) < FEWEST_DEPTHS:
-        return _no_law(n, level)
+        return _no_law(n, level, measure)
 
     model = LayerErrors(exponents, deviations)
     line = np.stack([np.ones(n), depths], axis=1)
@@ -295,7 +303,7 @@ def fit_law(
     slope, low, high, trend_p = _slope(regression, 1, level)
     levels = _dummies(resolution)
     design = np.column_stack([depths, levels])
-    # The slope within resolutions exists when depths differs inside at least one of them, and more
+    # The slope within resolutions exists when depth differs inside at least one of them, and more
     # layers than levels are there to tell its error.
     estimable = np.linalg.matrix_rank(design) == design.shape[1] < n
     within = _slope(model.regress(design), 0, level) if estimable else (np.nan,) * 4
@@ -324,10 +332,11 @@ def fit_law(
         n_layers=n,
         dof=float(regression.dof[1]),
         level=level,
+        depth=measure,
     )
 
 
-def _no_law(n_layers: int, level: float) -> Law:
+def _no_law(n_layers: int, level: float, measure: str) -> Law:
     numbers: dict[str, Any] = {field.name: None for field in fields(Law)}
     return Law.from_dict(
         numbers
@@ -338,5 +347,6 @@ def _no_law(n_layers: int, level: float) -> Law:
             "n_layers": n_layers,
             "dof": None,
             "level": level,
+            "depth": measure,
         }
     )

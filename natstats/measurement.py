@@ -74,6 +74,8 @@ class _InputSpectra:
                     height=accumulator.height,
                     width=accumulator.width,
                     stride=1.0,
+                    order=0,
+                    receptive_field=1.0,
                 ),
                 accumulator.compute(),
             )
@@ -165,7 +167,10 @@ def measure(
     seconds = time.perf_counter() - started
     warnings = list(network.notes)
     if not collector.trace.followed:
-        warnings.append("depth counts weight layers in the order of execution: no path was traced")
+        warnings.append(
+            "depth counts weight layers in the order of execution, and receptive fields are not "
+            "known: no path was traced"
+        )
     if is_photographs and isinstance(model, nn.Module):
         warnings.append("the photographs were normalised as for ImageNet, for want of a word on it")
     spectra = [*inputs.compute(), *collector.compute()]

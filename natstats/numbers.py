@@ -63,5 +63,5 @@ def change(value: float, low: float, high: float, digits: int = 4) -> str:
 
 
 def _decimals(width: float) -> int:
-    """Decimals that show two significant digits of `width`, at most six."""
-    return min(max(1 - math.floor(math.log10(width)), 0), 6) if width > 0 else 0
+    """Decimals that show two significant digits of `width`, at most twelve."""
+    return min(max(1 - math.floor(math.log10(width)), 0), 12) if width > 0 else 0

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from natstats import checks
+from natstats.measures import MEASURES
 from natstats.radial import NYQUIST
 
 __all__ = ["DEPTHS", "ESTIMATORS", "INTERVALS", "FitOptions"]
@@ -17,7 +18,7 @@ ESTIMATORS = ("octave", "whittle", "ols")
 INTERVALS = ("jackknife", "bootstrap")
 """Ways to an interval, the default first."""
 
-DEPTHS = ("layers", "order", "normalized", "receptive-field")
+DEPTHS = tuple(MEASURES)
 """Measures of depth, the default first."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,10 @@ class Layer:
         height: H of the maps, pixels.
         width: W of the maps, pixels.
         stride: pixels of the input per pixel of the map, along the height.
+        order: weight layers executed up to here, this one included; 0 for the input, None when it
+            is not known.
+        receptive_field: side of the theoretical receptive field along the height, pixels of the
+            input; 1 for the input, NaN when it is not known.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Layer:
     height: int
     width: int
     stride: float
+    order: int | None = None
+    receptive_field: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from natstats import checks, store
 from natstats.errors import UsageError
 from natstats.fits import Fits, fit_layers
 from natstats.law import Law, fit_law
+from natstats.measures import MEASURES
 from natstats.options import FitOptions
 from natstats.records import LayerSpectrum, SkippedLayer
 from natstats.tables import layers_frame, skipped_frame
@@ -72,7 +73,8 @@ class Run:
     def law(self) -> Law:
         """The relation of exponent to depth over all layers but the input images.
 
-        Layers whose exponent is beyond range are left out: theirs is not a measurement.
+        Depth is measured as the options say. Layers whose exponent is beyond range are left out,
+        as theirs is not a measurement, and layers whose depth is not known.
         """
         chosen = [
             i
@@ -81,11 +83,12 @@ class Run:
         ]
         layers = [self.spectra[i].layer for i in chosen]
         return fit_law(
-            [layer.depth for layer in layers],
+            MEASURES[self.options.depth].values(self.layers)[chosen],
             self.fits.exponents[chosen],
             self.fits.deviations[:, chosen],
             [f"{layer.height}x{layer.width}" for layer in layers],
             self.options.level,
+            self.options.depth,
         )
 
     @property

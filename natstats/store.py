@@ -35,7 +35,11 @@ __all__ = [
 ]
 
 FORMAT = 2
-"""Number of the run format; a run with a larger one was written by a newer natstats."""
+"""Number of the run format; a run with a larger one was written by a newer natstats.
+
+2 added the order and the receptive field of a layer and the normalised power: not known in runs of
+format 1.
+"""
 
 _ARRAYS = ("frequency", "power", "normalized", "count", "offset", "image_power")
 
@@ -211,6 +215,8 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[LayerSpectrum], list[Skip
 
 def _layer_spectrum(layer: dict[str, Any], place: int, arrays: Any) -> LayerSpectrum:
     edges, n_nonfinite = layer.pop("edges"), layer.pop("n_nonfinite")
+    if layer.get("receptive_field") is None:
+        layer["receptive_field"] = math.nan  # JSON has no NaN
     record = Layer(**layer)
     read = {name: arrays[key] for name in _ARRAYS if (key := f"{place:04d}/{name}") in arrays}
     # Format 1 had no normalised power, and a fit that asks for it says so.

@@ -17,9 +17,9 @@ __all__ = ["layers_frame", "skipped_frame", "text_table"]
 def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFrame:
     """One row per layer, in the order of execution, the input images first.
 
-    Columns: layer, call, kind, depth, channels, height, width, stride, n_images, n_rings, exponent,
-    exponent_low, exponent_high, exponent_octave, exponent_whittle, exponent_ols,
-    exponent_image_mean, exponent_image_sd, r2, curvature, curvature_p, flags.
+    Columns: layer, call, kind, depth, order, receptive_field, channels, height, width, stride,
+    n_images, n_rings, exponent, exponent_low, exponent_high, exponent_octave, exponent_whittle,
+    exponent_ols, exponent_image_mean, exponent_image_sd, r2, curvature, curvature_p, flags.
     """
     rows = []
     for measured, fit in zip(spectra, fits.layers, strict=True):
@@ -30,6 +30,8 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFrame:
                 "call": layer.call,
                 "kind": layer.kind,
                 "depth": layer.depth,
+                "order": np.nan if layer.order is None else layer.order,
+                "receptive_field": layer.receptive_field,
                 "channels": layer.channels,
                 "height": layer.height,
                 "width": layer.width,

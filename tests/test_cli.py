@@ -98,6 +98,18 @@ def test_fit_makes_a_new_run_and_leaves_the_old(call, measured):
     assert natstats.Run.open("new-fit").options.level == 0.9
 
 
+def test_fit_puts_another_measure_of_depth_on_the_axis(call, measured):
+    path, _ = measured
+    out = call("fit", path, "--depth", "receptive-field", "--out", "fields").stdout
+    fields = natstats.Run.open("fields")
+    assert fields.law.sentence() in out
+    assert (fields.options.depth, fields.law.depth) == ("receptive-field", "receptive-field")
+    page = Path("fields/report.html").read_text()
+    assert "side of the theoretical receptive field" in page
+    assert ">receptive field</th>" in page
+    assert json.loads(Path("fields/law.json").read_text())["depth"] == "receptive-field"
+
+
 def test_plot_draws_one_run_or_several(call, measured):
     path, _ = measured
     call("plot", path, "--out", "figs")

@@ -212,6 +212,43 @@ def test_the_sentence_carries_the_numbers():
 
 
 @pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        ("layers", ("linearly with depth", "] per weight layer (")),
+        ("order", ("the order of layers", "] per layer in order of execution (")),
+        ("normalized", ("relative depth", "] over the whole depth (")),
+        ("receptive-field", ("the receptive field", "] per input pixel of receptive field (")),
+    ],
+)
+def test_the_sentence_names_the_measure_of_depth(measure, words):
+    law = fit_law(DEPTH, 1 + 0.05 * DEPTH, DEVIATIONS, RESOLUTION, measure=measure)
+    assert law.depth == measure
+    assert all(part in law.sentence() for part in words)
+
+
+def test_the_unit_of_depth_changes_the_slope_and_nothing_else():
+    exponent = 1 + 0.05 * DEPTH + 0.05 * np.random.default_rng(3).standard_normal(24)
+    law = fit_law(DEPTH, exponent, DEVIATIONS, RESOLUTION)
+    for unit in (0.001, 24.0):
+        scaled = fit_law(DEPTH / unit, exponent, DEVIATIONS, RESOLUTION)
+        assert scaled.slope == pytest.approx(law.slope * unit)
+        assert (scaled.verdict, scaled.rank_p) == (law.verdict, law.rank_p)
+        assert scaled.lack_of_fit_p == pytest.approx(law.lack_of_fit_p)
+        assert list(scaled.shapes.values()) == pytest.approx(list(law.shapes.values()))
+
+
+def test_a_small_slope_does_not_read_as_zero():
+    pixels = 1000 * DEPTH
+    law = fit_law(pixels, 1 + 1e-5 * pixels, DEVIATIONS, RESOLUTION, measure="receptive-field")
+    assert "slope +0.0000100 [+0.0000" in law.sentence()
+
+
+def test_an_unknown_measure_is_refused():
+    with pytest.raises(natstats.UsageError, match="measure: expected one of layers, order"):
+        fit_law(DEPTH, DEPTH, DEVIATIONS, RESOLUTION, measure="width")
+
+
+@pytest.mark.parametrize(
     ("p", "text"), [(0.0499, "= 0.050"), (0.00049, "< 0.001"), (0.5, "= 0.50")]
 )
 def test_p_values_as_words(p, text):

@@ -22,6 +22,7 @@ from natstats import power_law_fields
 from natstats.errors import UsageError
 from natstats.law import VERDICTS, Law, fit_law
 from natstats.measurement import measure, measure_images
+from natstats.measures import MEASURES
 from natstats.numbers import change, interval, number
 from natstats.plots import draw_comparison, draw_run
 from natstats.plots.compare import plot_compare
@@ -397,3 +398,48 @@ def test_rounding_does_not_move_an_interval_across_zero(low: float, high: float)
 def test_numbers_that_are_missing_say_so() -> None:
     assert number(float("nan")) == number(float("inf")) == "–"
     assert change(0.1, float("nan"), 0.2) == "+0.1000 no interval"
+
+
+MEASURE_WORDS = {
+    "order": ("order of execution", "per layer"),
+    "normalized": ("relative depth", "over the whole depth"),
+    "receptive-field": ("input pixels", "per pixel"),
+}
+
+
+@pytest.mark.parametrize("measure", MEASURE_WORDS)
+@pytest.mark.parametrize("width", ["single", "double"])
+def test_law_and_comparison_are_drawn_over_the_measure_that_was_asked_for(
+    run: Run, measure: str, width: str
+) -> None:
+    other = run.refit(depth=measure)
+    runs = [("one", other.layers, other.law), ("two", other.layers, other.law)]
+    for draw in (plot_law, plot_compare):
+        ax = Figure(figsize=(WIDTH[width], 4.0), layout="constrained").add_subplot()
+        with look():
+            _ = draw(other.layers, other.law, ax=ax) if draw is plot_law else draw(runs, ax=ax)
+            assert overlapping(ax) == []
+            assert outside(ax) == []
+        axis, per = MEASURE_WORDS[measure]
+        assert axis in ax.get_xlabel()
+        said = [text for text, _ in drawn_texts(ax)]
+        assert width == "single" or draw is plot_compare or any(per in text for text in said)
+        deepest = float(MEASURES[measure].values(other.layers).max())
+        drawn = max(max(line.get_xdata()) for line in ax.lines if line.get_marker() == "o")
+        assert drawn == pytest.approx(deepest, rel=0.05)
+
+
+def test_a_layer_without_a_receptive_field_is_counted_and_not_drawn(run: Run) -> None:
+    other = run.refit(depth="receptive-field")
+    layers = other.layers.copy()
+    before = n_points(plot_law(layers, other.law))
+    layers.loc[layers.index[-1], "receptive_field"] = np.nan
+    ax = plot_law(layers, other.law)
+    assert n_points(ax) == before - 1
+    assert any("without a\nknown depth" in text for text, _ in drawn_texts(ax))
+
+
+def test_runs_with_different_measures_do_not_share_an_axis(run: Run) -> None:
+    other = run.refit(depth="receptive-field")
+    with pytest.raises(UsageError, match="got layers, receptive-field"):
+        plot_compare([("one", run.layers, run.law), ("two", other.layers, other.law)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,9 +53,9 @@ def test_the_directory_holds_what_the_documentation_says(run, tmp_path):
     assert record["format"] == FORMAT
     header = (path / "layers.csv").read_text().splitlines()[0].split(",")
     columns = (
-        "layer call kind depth channels height width stride n_rings exponent exponent_low "
-        "exponent_high exponent_whittle exponent_ols exponent_image_mean exponent_image_sd r2 "
-        "curvature curvature_p flags"
+        "layer call kind depth order receptive_field channels height width stride n_rings "
+        "exponent exponent_low exponent_high exponent_whittle exponent_ols exponent_image_mean "
+        "exponent_image_sd r2 curvature curvature_p flags"
     )
     for column in columns.split():
         assert column in header
@@ -146,6 +147,37 @@ def test_a_damaged_run_says_why_it_does_not_open(run, tmp_path, how, words):
     damage(path, how)
     with pytest.raises(natstats.NatstatsError, match=words):
         natstats.Run.open(path)
+
+
+def test_a_run_of_format_1_opens_and_does_not_know_its_receptive_fields(run, tmp_path):
+    path = run.save(tmp_path / "run", report=False)
+    record = json.loads((path / "run.json").read_text())
+    record["format"] = 1
+    for layer in record["layers"]:
+        del layer["order"], layer["receptive_field"]
+    (path / "run.json").write_text(json.dumps(record))
+    old = natstats.Run.open(path)
+    assert to_json(old.law.to_dict()) == to_json(run.law.to_dict())
+    assert old.layers[["order", "receptive_field"]].isna().all(axis=None)
+    law = old.refit(depth="receptive-field").law
+    assert law.n_layers == 0
+    assert "a known receptive field" in law.sentence()
+    again = natstats.Run.open(old.save(tmp_path / "again"))
+    assert again.layers.equals(old.layers)
+
+
+def test_a_receptive_field_that_is_not_known_survives_the_disk(run, tmp_path):
+    some = [
+        replace(m, layer=replace(m.layer, receptive_field=np.nan)) if place == 3 else m
+        for place, m in enumerate(run.spectra)
+    ]
+    partly = natstats.Run(some, run.skipped_layers, run.info, run.options)
+    path = partly.refit(depth="receptive-field").save(tmp_path / "run")
+    assert json.loads((path / "run.json").read_text())["layers"][3]["receptive_field"] is None
+    again = natstats.Run.open(path)
+    assert again.layers.equals(partly.layers)
+    assert again.law.n_layers == run.law.n_layers - 1
+    assert again.law.depth == "receptive-field"
 
 
 def test_no_run_is_a_mistake_of_usage(tmp_path):

@@ -19,12 +19,12 @@ PACKAGE = ROOT / "natstats"
 # A module may import from the rows above its own, and from its own row.
 STAGES = [
     {"_version", "errors"},
-    {"checks", "numbers"},
+    {"checks", "measures", "numbers"},
     {"edges", "radial"},
     {"records", "options"},
     {"images", "networks"},
     {"models"},
-    {"activations", "depth"},
+    {"activations", "depth", "receptive", "windows"},
     {"transforms"},
     {"spectra"},
     {"collector"},

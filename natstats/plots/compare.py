@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from natstats.errors import UsageError
 from natstats.law import Law
+from natstats.measures import MEASURES
 from natstats.numbers import change
 from natstats.plots.law import EXPONENT_LABEL
 from natstats.plots.points import draw_points, flag_names, hollow_mark, missing_entry
@@ -47,7 +48,7 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
         The axes drawn into.
 
     Raises:
-        UsageError: there are no runs, or more than eight.
+        UsageError: there are no runs, more than eight, or they measure depth differently.
 
     >>> plot_compare([])
     Traceback (most recent call last):
@@ -58,6 +59,14 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
             f"runs: expected 1 to {len(PALETTE)} runs, as many as can be told apart; "
             f"got {len(runs)}"
         )
+    measures = {law.depth for _, _, law in runs}
+    if len(measures) > 1:
+        raise UsageError(
+            "runs: expected the same measure of depth in all, for one axis; got "
+            f"{', '.join(sorted(measures))} (natstats fit RUN --depth changes it)"
+        )
+    measure = MEASURES[measures.pop()]
+    runs = [(name, rows.assign(depth=measure.values(rows)), law) for name, rows, law in runs]
     with look():
         ax = new_axes(ax, 4.4 + 0.17 * len(runs))
         ax.grid(axis="y")
@@ -65,19 +74,21 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
         narrow = is_narrow(ax)
         gap = "\n" if narrow else " "
         inner = [layers[layers.kind != "input"] for _, layers, _ in runs]
-        deepest = max([1.0, *(float(rows.depth.max()) for rows in inner if len(rows))])
+        deepest = max([1.0, *(depth for rows in inner for depth in rows.depth.dropna())])
+        apart = 1.0 if measure.is_count else 0.01 * deepest
         for place, ((name, layers, law), rows) in enumerate(zip(runs, inner, strict=True)):
             colour, marker = PALETTE[place], MARKERS[place]
-            shift = 0.5 * (place - (len(runs) - 1) / 2) / len(runs)
+            shift = 0.5 * apart * (place - (len(runs) - 1) / 2) / len(runs)
             shown = pd.concat([layers[layers.kind == "input"].head(1), rows])
+            shown = shown[np.isfinite(shown.depth)]
             depth = shown.depth.to_numpy(dtype=float)
             handle = draw_points(ax, shown, depth + shift, colour, marker, 3.6)
             _draw_line(ax, rows, law, colour)
             entries.append((handle, f"{_short(name)}: {_summary(law, gap)}"))
         flat = [(handle, label.replace("\n", " ")) for handle, label in _reading(runs, inner)]
         entries += flat
-        ax.set_xlim(-0.02 * deepest - 0.5, 1.02 * deepest + 0.5)
-        depth_axis(ax)
+        ax.set_xlim(-0.02 * deepest - 0.5 * apart, 1.02 * deepest + 0.5 * apart)
+        depth_axis(ax, measure)
         ax.set_ylabel(r"exponent $\alpha$" if narrow else EXPONENT_LABEL)
         legend(
             ax,
@@ -107,7 +118,7 @@ def _reading(
 
 
 def _draw_line(ax: Axes, rows: pd.DataFrame, law: Law, colour: str) -> None:
-    depths = rows.depth[np.isfinite(rows.exponent)]
+    depths = rows.depth[np.isfinite(rows.exponent)].dropna()
     if not np.isfinite(law.slope) or depths.empty:
         return
     ends = np.array([depths.min(), depths.max()], dtype=float)
@@ -118,7 +129,8 @@ def _draw_line(ax: Axes, rows: pd.DataFrame, law: Law, colour: str) -> None:
 def _summary(law: Law, gap: str) -> str:
     if not np.isfinite(law.slope):
         return "too few layers for a law"
-    return f"{law.verdict},{gap}{change(law.slope, law.slope_low, law.slope_high)} per layer"
+    per = MEASURES[law.depth].briefly
+    return f"{law.verdict},{gap}{change(law.slope, law.slope_low, law.slope_high)} {per}"
 
 
 def _short(name: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from natstats.law import Law, format_p
+from natstats.measures import MEASURES
 from natstats.numbers import change, interval, number, share
 from natstats.options import ESTIMATORS, FitOptions
 from natstats.plots.points import flag_names
@@ -58,6 +59,11 @@ def _cell(value: float, digits: int) -> Cell:
     return Cell(number(value, digits), float(value) if math.isfinite(value) else None)
 
 
+def _plain(value: float) -> Cell:
+    """A number that needs no more than four digits, such as a count or a size."""
+    return Cell(f"{value:.4g}", float(value)) if math.isfinite(value) else Cell("–")
+
+
 def _p(value: float) -> Cell:
     if not math.isfinite(value):
         return Cell("–")
@@ -72,6 +78,8 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
         Column("layer", "module name; :1 is its second call", is_number=False),
         Column("kind", "of the module", is_number=False),
         Column("depth", "weight layers on the longest path from the input"),
+        Column("order", "weight layers executed up to and including this one"),
+        Column("receptive field", "its theoretical side along the height, pixels of the input"),
         Column("size", "height × width of a map, pixels"),
         Column("exponent", f"of the mean spectrum, by the estimator {options.estimator}"),
         Column(f"{level} interval", "from resampling the images; sorted by its lower end"),
@@ -95,6 +103,7 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
                 Cell(str(row["layer"])),
                 Cell(str(row["kind"])),
                 Cell(f"{row['depth']:d}", row["depth"]),
+                *(_plain(row[name]) for name in ("order", "receptive_field")),
                 Cell(f"{row['height']} × {row['width']}", row["height"] * row["width"]),
                 _cell(row["exponent"], 2),
                 Cell(interval(low, row["exponent_high"]), low if math.isfinite(low) else None),
@@ -125,7 +134,7 @@ def key_numbers(law: Law, n_images: int) -> list[tuple[str, str, str]]:
     )
     lack, best = format_p(law.lack_of_fit_p), law.best_shape
     return [
-        ("slope per weight layer", *_apart(law.slope, law.slope_low, law.slope_high)),
+        (f"slope {MEASURES[law.depth].per}", *_apart(law.slope, law.slope_low, law.slope_high)),
         ("slope within one map size", *_apart(*within)),
         ("rank correlation", number(law.rank_correlation, sign=True), f"p {format_p(law.rank_p)}"),
         ("lack of fit of the line", f"p {lack}", ""),

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
 from natstats.law import Law
+from natstats.measures import MEASURES
 from natstats.numbers import change
 from natstats.plots.points import draw_points, flag_names, hollow_mark, missing_entry
 from natstats.plots.style import (
@@ -29,24 +30,39 @@ from natstats.plots.style import (
     side_by_side,
 )
 
-__all__ = ["EXPONENT_LABEL", "HEADLINES", "INPUT_NAMES", "plot_law"]
+__all__ = ["EXPONENT_LABEL", "HEADLINES", "INPUT_NAMES", "headline", "plot_law"]
 
 EXPONENT_LABEL = r"exponent $\alpha$ of the power spectrum"
 
 HEADLINES = {
     "linear": "Rises linearly",
     "rises, not linearly": "Rises, not linearly",
-    "no trend": "No trend with depth",
-    "falls": "Falls with depth",
+    "no trend": "No trend with {}",
+    "falls": "Falls with {}",
     "undecided": "Undecided",
 }
-"""What each verdict of :data:`natstats.law.VERDICTS` is called above a figure or a page."""
+"""What each verdict of :data:`natstats.law.VERDICTS` is called; {} stands for the measure."""
+
+LONGEST_TITLE = 85
+"""Characters that a title has room for over two columns."""
 
 INPUT_NAMES = {"input": "input", "input.grey": "input, grey", "input.colour": "input, colour"}
 
 
+def headline(law: Law) -> str:
+    """What stands above a figure or a page.
+
+    >>> import natstats
+    >>> headline(natstats.fit_law([], [], np.zeros((0, 0)), []))
+    'Undecided'
+    """
+    return HEADLINES[law.verdict].format(MEASURES[law.depth].name)
+
+
 def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
     """Draw the exponent of every layer against its depth, and the line that was fitted.
+
+    Depth is measured as in the law.
 
     The line is solid only when the verdict is ``linear``; dashed, it describes and does not claim.
     Layers with a flag are hollow. Along the top stands the side of the maps.
@@ -64,17 +80,21 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
     >>> plot_law(run.layers, run.law).get_xlabel()
     'depth (weight layers from the input)'
     """
+    measure = MEASURES[law.depth]
+    layers = layers.assign(depth=measure.values(layers))
     with look():
         ax = new_axes(ax, 4.4)
         inputs, inner = layers[layers.kind == "input"], layers[layers.kind != "input"]
-        deepest = max(float(layers.depth.max()), 1.0)
+        inner = inner[np.isfinite(inner.depth)]
+        deepest = max([1.0, *inner.depth])
         ax.set_xlim(-0.03 * deepest, 1.02 * deepest)
         ax.grid(axis="y")
         entries = _draw_inputs(ax, inputs, 0.006 * deepest)
-        entries += [*_draw_layers(ax, inner, deepest), *_draw_line(ax, inner, law)]
+        apart = 1.0 if measure.is_count else 0.02 * deepest
+        entries += [*_draw_layers(ax, inner, deepest, apart), *_draw_line(ax, inner, law)]
         entries += missing_entry(layers)
         _mark_map_sizes(ax, inner)
-        depth_axis(ax)
+        depth_axis(ax, measure)
         narrow = is_narrow(ax)
         ax.set_ylabel(r"exponent $\alpha$" if narrow else EXPONENT_LABEL)
         ax.set_title(_title(law, narrow), pad=18, loc="left")
@@ -83,11 +103,14 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
 
 
 def _title(law: Law, narrow: bool) -> str:
-    verdict = HEADLINES[law.verdict]
+    verdict, measure = headline(law), MEASURES[law.depth]
     if not np.isfinite(law.slope):
         return f"{verdict}: too few layers for a law ({law.n_layers})"
     slope = change(law.slope, law.slope_low, law.slope_high)
-    return f"{verdict}\n{slope} per layer" if narrow else f"{verdict}: {slope} per weight layer"
+    if narrow:
+        return f"{verdict}\n{slope} {measure.briefly}"
+    title = f"{verdict}: {slope} {measure.per}"
+    return title if len(title) <= LONGEST_TITLE else f"{verdict}: {slope} {measure.briefly}"
 
 
 def _draw_legend(ax: Axes, entries: Sequence[tuple[Artist, str]], narrow: bool) -> None:
@@ -122,9 +145,11 @@ def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, st
     return [(line, label), (band, f"its {100 * law.level:g} % interval")]
 
 
-def _draw_layers(ax: Axes, inner: pd.DataFrame, deepest: float) -> list[tuple[Artist, str]]:
+def _draw_layers(
+    ax: Axes, inner: pd.DataFrame, deepest: float, apart: float
+) -> list[tuple[Artist, str]]:
     entries: list[tuple[Artist, str]] = []
-    places = side_by_side(list(inner.depth), min(0.45, 0.016 * deepest))
+    places = side_by_side(list(inner.depth), min(0.45 * apart, 0.016 * deepest), apart)
     for kind, (colour, marker) in kind_marks(list(inner.kind)).items():
         own = (inner.kind == kind).to_numpy()
         rows = inner[own]
@@ -139,14 +164,14 @@ def _draw_layers(ax: Axes, inner: pd.DataFrame, deepest: float) -> list[tuple[Ar
 
 
 def _draw_inputs(ax: Axes, inputs: pd.DataFrame, step: float) -> list[tuple[Artist, str]]:
-    """The images at depth 0, side by side where they are measured in more than one way."""
-    rows = inputs[np.isfinite(inputs.exponent)]
+    """The images, side by side where they are measured in more than one way."""
+    rows = inputs[np.isfinite(inputs.exponent) & np.isfinite(inputs.depth)]
     entries: list[tuple[Artist, str]] = []
     for place, (marker, colour) in enumerate(zip("Dd", (GREY, INK), strict=True)):
         row = rows.iloc[place : place + 1]
         if row.empty:
             break
-        depth = np.array([step * (2 * place - (len(rows) - 1))])
+        depth = float(row.depth.iloc[0]) + np.array([step * (2 * place - (len(rows) - 1))])
         name = str(row.layer.iloc[0])
         plain = row.assign(flags="all")  # always hollow: an image is not a layer
         handle = draw_points(ax, plain, depth, colour, marker, 5.5)
@@ -166,13 +191,14 @@ def _mark_map_sizes(ax: Axes, inner: pd.DataFrame) -> None:
     if not sizes:
         return
     depths = list(sizes)
-    starts = [depths[0] - 0.5]
+    margin = 0.5 * min([right - left for left, right in itertools.pairwise(depths)], default=1.0)
+    starts = [depths[0] - margin]
     labels = [sizes[depths[0]]]
     for left, right in itertools.pairwise(depths):
         if sizes[right] != sizes[left]:
             starts.append((left + right) / 2)
             labels.append(sizes[right])
-    ends = [*starts[1:], depths[-1] + 0.5]
+    ends = [*starts[1:], depths[-1] + margin]
     low, high = ax.get_xlim()
     points = ax.get_position().width * ax.get_figure(root=True).get_figwidth() * 72 * 0.8  # type: ignore[union-attr]
     above = ax.get_xaxis_transform()

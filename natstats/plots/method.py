@@ -75,6 +75,7 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
         ("estimator", options.estimator),
         ("band", f"{low:g} to {high:g} cycles per pixel of the map"),
         ("level of the intervals", f"{100 * options.level:g} %"),
+        ("measure of depth", options.depth),
         ("device", _joined([device.get("type"), device.get("name")])),
         ("time", _time(timing)),
         ("made", info.get("created")),

@@ -11,9 +11,10 @@ from markupsafe import Markup
 
 from natstats._version import __version__
 from natstats.law import CLEAR_AICC
+from natstats.measures import MEASURES
 from natstats.numbers import interval, number
 from natstats.plots import draw_run, facts, method
-from natstats.plots.law import HEADLINES
+from natstats.plots.law import headline
 from natstats.plots.svg import inline_svg
 
 if TYPE_CHECKING:
@@ -78,12 +79,13 @@ def _contents(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "is_network": is_network,
-        "headline": HEADLINES[law.verdict] if is_network else run.name,
+        "headline": headline(law) if is_network else run.name,
         "sentence": law.sentence() if is_network else _images_sentence(run),
         "is_untrained": (info.get("model") or {}).get("trained") is False,
         "key_numbers": facts.key_numbers(law, n_images) if is_network else [],
         "verdict": law.verdict,
         "level": f"{100 * run.options.level:g} %",
+        "depth_meaning": MEASURES[law.depth].meaning,
         "shapes": facts.shape_rows(law),
         "clear_aicc": CLEAR_AICC,
         "columns": columns,

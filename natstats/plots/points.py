@@ -64,11 +64,17 @@ def flag_names(layers: pd.DataFrame) -> list[str]:
 
 
 def missing_entry(layers: pd.DataFrame) -> list[tuple[Artist, str]]:
-    """A line for the legend that counts the rows without an exponent, if there are any."""
-    n_missing = int((~np.isfinite(layers.exponent)).sum())
-    rows = "1 row" if n_missing == 1 else f"{n_missing} rows"
-    return (
-        [(Line2D([], [], linestyle="none"), f"{rows} without an\nexponent not drawn")]
-        if n_missing
-        else []
-    )
+    """Lines for the legend that count the rows without an exponent or a depth, if there are any."""
+    placed = np.isfinite(layers.depth.to_numpy(dtype=float))
+    reasons = {
+        "an\nexponent": ~np.isfinite(layers.exponent.to_numpy(dtype=float)) & placed,
+        "a\nknown depth": ~placed,
+    }
+    return [
+        (
+            Line2D([], [], linestyle="none"),
+            f"{n} {'row' if n == 1 else 'rows'} without {what} not drawn",
+        )
+        for what, rows in reasons.items()
+        if (n := int(rows.sum()))
+    ]

@@ -20,10 +20,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from natstats.errors import UsageError
+from natstats.measures import MEASURES, Measure
 
 __all__ = ["DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "kind_marks", "look", "save"]
-
-DEPTH_LABEL = "depth (weight layers from the input)"
 
 WIDTH = {"single": 3.5, "double": 7.2}
 """Widths of a figure over one and two columns of a page, inches."""
@@ -116,10 +115,10 @@ def is_narrow(ax: Axes) -> bool:
     return ax.get_position(original=True).width * figure.get_figwidth() < NARROW
 
 
-def depth_axis(ax: Axes) -> None:
-    """Name the axis of depth, with whole numbers only."""
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
-    ax.set_xlabel(DEPTH_LABEL)
+def depth_axis(ax: Axes, measure: Measure = MEASURES["layers"]) -> None:
+    """Name the axis of depth, with whole numbers only where depth is a count."""
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=measure.is_count, steps=[1, 2, 5, 10]))
+    ax.set_xlabel(measure.axis)
 
 
 def kind_marks(kinds: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -139,12 +138,15 @@ def kind_marks(kinds: Sequence[str]) -> dict[str, tuple[str, str]]:
     }
 
 
-def side_by_side(depths: Sequence[int], step: float) -> NDArray[np.float64]:
+def side_by_side(
+    depths: Sequence[float], step: float, distance: float = 1.0
+) -> NDArray[np.float64]:
     """Places for layers, those of one depth next to each other in the order of execution.
 
     Args:
         depths: of the layers, (L,).
         step: between neighbours at one depth; less where many share it.
+        distance: from one depth to the next.
 
     Returns:
         (L,).
@@ -152,10 +154,10 @@ def side_by_side(depths: Sequence[int], step: float) -> NDArray[np.float64]:
     >>> side_by_side([0, 1, 1], 0.2).tolist()
     [0.0, 0.9, 1.1]
     """
-    total, seen = Counter(depths), Counter[int]()
+    total, seen = Counter(depths), Counter[float]()
     places = []
     for depth in depths:
-        own = min(step, 0.8 / total[depth])
+        own = min(step, 0.8 * distance / total[depth])
         places.append(depth + own * (seen[depth] - (total[depth] - 1) / 2))
         seen[depth] += 1
     return np.array(places, dtype=np.float64)
