@@ -118,20 +118,20 @@ def image_sets(
     side: int, repeats: int, n_images: int, alpha_sd: float, generator: np.random.Generator
 ) -> np.ndarray:
     """Ring power of independent repeats, each of images from different fields, (R, n, n_rings)."""
-    blocks = -(-repeats // PER_FIELD)
-    sets = []
-    for _ in range(blocks):
-        if alpha_sd:
-            alphas = 2 + alpha_sd * generator.standard_normal(n_images)
-            power = np.concatenate(
-                [crop_power(side, side, [a], 1, generator)[0] for a in alphas], axis=0
-            )
-        else:
-            alphas = np.full(n_images, 2.0)
-            power = crop_power(side, side, [2.0], n_images, generator)[0]
-        power /= unit_power(alphas, side, side)[:, None, None]
-        sets.append(np.moveaxis(power, 1, 0))
-    return np.concatenate(sets)[:repeats]
+    n_fields = -(-repeats // PER_FIELD) * n_images
+    if alpha_sd:
+        alphas = 2 + alpha_sd * generator.standard_normal(n_fields)
+        one_each = [crop_power(side, side, [alpha], 1, generator)[0] for alpha in alphas]
+        power = np.concatenate(one_each)
+    else:
+        alphas = np.full(n_fields, 2.0)
+        (power,) = crop_power(side, side, [2.0], n_fields, generator)
+    power /= unit_power(alphas, side, side)[:, None, None]
+    # The k-th crops of all fields, in an order of their own, make up so many repeats: none holds
+    # two crops of one field, and no two repeats hold the same fields.
+    mixed = [power[generator.permutation(n_fields), k] for k in range(PER_FIELD)]
+    sets = np.concatenate(mixed).reshape(-1, n_images, power.shape[-1])
+    return sets[:repeats]
 
 
 def coverage(repeats: int, seed: int) -> Rows:

@@ -51,7 +51,7 @@ FEWEST_GROUPS = 8
 SIGNIFICANCE = 0.05
 """Level of the tests behind the verdict."""
 
-CLEAR_AICC = 4.0
+CLEAR_AICC = 6.0
 """Another shape must beat the linear one by this much AICc to overrule it."""
 
 Array = NDArray[np.float64]

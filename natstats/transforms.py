@@ -162,7 +162,7 @@ class RingTransform:
         self._ring = self._ring_matrix(index, np.repeat(members.ravel(), 2), dc_of_one)
         constant /= constant[0, 0]
         constant[0, 0] = 0.0
-        self._constant = self._tensor(constant.view(np.float64).ravel())
+        self._constant = self._tensor(np.ascontiguousarray(constant).view(np.float64).ravel())
         self._window = self._tensor(window)
         if self.edges == "periodic":
             scale = np.sqrt(height * width)
