@@ -108,6 +108,8 @@ class SpectrumAccumulator:
         self.edges = checks.one_of("edges", edges, EDGES)
         self.n_groups = checks.positive_int("n_groups", n_groups)
         self.device = torch.device(device)
+        members = torch.tensor(rings(self.height, self.width).n_members.tolist())
+        self._member_share = (members / members.sum()).to(self.device)
         self.reset()
 
     def reset(self) -> None:
@@ -182,8 +184,7 @@ class SpectrumAccumulator:
 
     def _normalized(self, power: Tensor) -> Tensor:
         """Ring power over its mean over all frequencies of all rings; zeros where there is none."""
-        members = torch.tensor(rings(self.height, self.width).n_members.tolist()).to(power)
-        mean = power @ (members / members.sum())
+        mean = power @ self._member_share.to(power)
         return power / torch.where(mean > 0, mean, torch.inf)[:, None]
 
     def _keep(self, power: Tensor, index: Tensor) -> None:
@@ -222,6 +223,7 @@ class SpectrumAccumulator:
         """Move the sums to `device`, and return this accumulator."""
         self.device = torch.device(device)
         self.sums, self.image_power = self.sums.to(self.device), self.image_power.to(self.device)
+        self._member_share = self._member_share.to(self.device)
         return self
 
     def state_dict(self) -> dict[str, Any]:
