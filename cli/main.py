@@ -13,7 +13,7 @@ from natstats.errors import NatstatsError
 
 __all__ = ["main", "natstats"]
 
-COMMANDS = ("measure", "fit", "plot", "images", "demo")
+COMMANDS = ("measure", "fit", "compare", "plot", "images", "demo")
 
 
 class _Failure(click.ClickException):

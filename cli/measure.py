@@ -31,6 +31,18 @@ from . import options, output
 @click.option(
     "--amp", is_flag=True, help="Run the network in mixed precision; spectra stay float32."
 )
+@click.option(
+    "--control",
+    type=click.Choice(options.CONTROLS),
+    help="Measure the same architecture untrained as well: what did training do?",
+)
+@click.option(
+    "--control-seeds",
+    type=int,
+    default=3,
+    show_default=True,
+    help="Seeds of the random weights of --control; each costs as much as the measurement.",
+)
 @options.image_options
 @options.fit_options
 @options.output_options

@@ -15,6 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATH: click.Path[Path] = click.Path(path_type=Path)
 
 EDGES = ("sine", "hann", "none", "periodic")  # natstats.edges.EDGES, without importing numpy
+CONTROLS = ("random-weights",)
 ESTIMATORS = ("octave", "whittle", "ols")
 DEPTHS = ("layers", "order", "normalized", "receptive-field")
 FIT_OPTIONS = ("band", "min_rings", "estimator", "level", "normalize", "depth")

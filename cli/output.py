@@ -29,14 +29,14 @@ def command_line() -> str:
     return shlex.join(["natstats", *sys.argv[1:]])
 
 
-def target(out: Path | None, name: str, overwrite: bool) -> Path:
+def target(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> Path:
     """Where the run will go; raises now, not after the work, when it may not go there."""
     from natstats import store
 
     if out is None:
         return store.free_path(Path("runs") / name)
     out = out.expanduser()
-    store.check_target(out, overwrite)
+    store.check_target(out, overwrite, kind)
     return out
 
 
@@ -84,6 +84,8 @@ def finish(run: Run, path: Path, *, overwrite: bool) -> None:
     click.echo()
     if run.info.get("model"):
         click.echo(run.law.sentence())
+    if run.control is not None:
+        click.echo(run.control.sentence())
     for note in run.info.get("warnings", []):
         click.echo(f"Note: {note}.")
     unreadable = run.info.get("images", {}).get("n_unreadable", 0)

@@ -15,6 +15,7 @@ from natstats._version import __version__
 
 if TYPE_CHECKING:
     from natstats.collector import Collector
+    from natstats.comparison import Comparison, compare
     from natstats.errors import NatstatsError, UsageError
     from natstats.expected import expected_power
     from natstats.fits import fit_spectrum
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Collector",
+    "Comparison",
     "FitOptions",
     "Law",
     "NatstatsError",
@@ -37,6 +39,7 @@ __all__ = [
     "SpectrumAccumulator",
     "UsageError",
     "__version__",
+    "compare",
     "expected_power",
     "fit_law",
     "fit_spectrum",
@@ -50,6 +53,7 @@ __all__ = [
 
 _HOMES = {
     "Collector": "collector",
+    "Comparison": "comparison",
     "FitOptions": "options",
     "Law": "law",
     "NatstatsError": "errors",
@@ -58,6 +62,7 @@ _HOMES = {
     "Run": "run",
     "SpectrumAccumulator": "spectra",
     "UsageError": "errors",
+    "compare": "comparison",
     "expected_power": "expected",
     "fit_law": "law",
     "fit_spectrum": "fits",

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from natstats._version import __version__
 from natstats.collector import Collector
+from natstats.control import RandomWeights
 from natstats.depth import trace_calls, undisturbed
 from natstats.errors import NatstatsError, UsageError
 from natstats.images import Batch, Framing, ImageFolder, ImageSet, batches, open_images
 from natstats.models import Network, Preprocessing, load_network, usable_device
 from natstats.options import FitOptions
+from natstats.random_weights import check_control, with_random_weights
 from natstats.records import Layer, LayerSpectrum
 from natstats.run import Run
 from natstats.spectra import SpectrumAccumulator
@@ -101,6 +103,8 @@ def measure(
     size: int | None = None,
     amp: bool = False,
     strict: bool = False,
+    control: str | None = None,
+    control_seeds: int = 3,
     progress: Progress | None = None,
 ) -> Run:
     """Measure the exponents of a network's layers on images, and fit the law.
@@ -127,6 +131,9 @@ def measure(
         size: side of the images, pixels, in place of the network's own.
         amp: run the model in mixed precision; spectra stay in float32.
         strict: raise at the first image that cannot be read, where it would be left out.
+        control: ``random-weights`` to measure the same architecture untrained as well, see
+            :mod:`natstats.control`.
+        control_seeds: how many times, with the random weights of `seed`, `seed` + 1 and so on.
         progress: called after each batch.
 
     Returns:
@@ -138,6 +145,9 @@ def measure(
     """
     options = fit or FitOptions()
     network = _as_network(model, weights, checkpoint, size, seed, device)
+    if control is not None:
+        check_control(control, control_seeds, network, seed)
+    n_passes = 1 if control is None else 1 + control_seeds
     place, dtype = _home_of(network.model)
     source = open_images(images, network.preprocessing.framing, limit, seed)
     if workers is None:
@@ -148,7 +158,9 @@ def measure(
     collector: Collector | None = None
     started = time.perf_counter()
     with undisturbed(network.model), torch.inference_mode():
-        for batch in _read(source, batch_size, workers, place, strict, unreadable, progress):
+        for batch in _read(
+            source, batch_size, workers, place, strict, unreadable, _share(progress, 0, n_passes)
+        ):
             prepared = batch.images
             if is_photographs:
                 prepared = network.preprocessing.normalize(prepared)
@@ -194,6 +206,7 @@ def measure(
             "seed": seed,
             "size": size,
             "amp": amp,
+            **({} if control is None else {"control": control, "control_seeds": control_seeds}),
             "normalisation": {
                 "mean": list(network.preprocessing.mean),
                 "std": list(network.preprocessing.std),
@@ -203,7 +216,30 @@ def measure(
         },
         "warnings": warnings,
     }
-    return Run(spectra, collector.skipped, info, options)
+    run = Run(spectra, collector.skipped, info, options)
+    for number in range(1, n_passes):
+        other = with_random_weights(network, seed + number - 1)
+        again = measure(
+            other,
+            source,
+            layers=layers,
+            edges=edges,
+            n_groups=n_groups,
+            batch_size=batch_size,
+            workers=workers,
+            amp=amp,
+            strict=strict,
+            progress=_share(progress, number, n_passes),
+        )
+        run.random_weights.append(RandomWeights.of(seed + number - 1, again))
+    return run
+
+
+def _share(progress: Progress | None, number: int, n_passes: int) -> Progress | None:
+    """The progress of one pass over the images as a part of all passes."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(number * total + done, n_passes * total)
 
 
 def measure_images(

@@ -20,6 +20,7 @@ from natstats.images import Framing
 __all__ = [
     "Network",
     "Preprocessing",
+    "build_network",
     "load_network",
     "network_names",
     "read_checkpoint",
@@ -206,6 +207,16 @@ def _build(name: str, seed: int, num_classes: int | None = None) -> nn.Module:
             model = torchvision.models.get_model(name, weights=None)
     assert isinstance(model, nn.Module)
     return model
+
+
+def build_network(name: str, seed: int, like: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """A network with random weights, with as many classes as the state dict `like` has.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    checks.one_of("model", name, network_names())
+    return _build(name, seed, None if like is None else _n_classes(name, like))
 
 
 def _n_classes(name: str, state: Mapping[str, Tensor]) -> int | None:

@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from natstats import checks, store
+from natstats.control import (
+    Control,
+    RandomWeights,
+    compare_with_random,
+    read_random_weights,
+    write_random_weights,
+)
 from natstats.errors import UsageError
 from natstats.fits import Fits, fit_layers
 from natstats.law import Law, fit_law
@@ -33,6 +40,7 @@ class Run:
         skipped: layers that were selected and not measured.
         info: facts about the measurement: model, images, options, versions, timing.
         options: how to fit.
+        random_weights: the same network with random weights, measured on the same images.
 
     >>> import numpy as np, torch, natstats
     >>> fields = natstats.power_law_fields(32, 32, 32, alpha=2.0, seed=0)
@@ -48,11 +56,13 @@ class Run:
         skipped: Sequence[SkippedLayer] = (),
         info: dict[str, Any] | None = None,
         options: FitOptions | None = None,
+        random_weights: Sequence[RandomWeights] = (),
     ) -> None:
         self.spectra = list(spectra)
         self.skipped_layers = list(skipped)
         self.info = dict(info or {})
         self.options = options or FitOptions()
+        self.random_weights = list(random_weights)
 
     @cached_property
     def fits(self) -> Fits:
@@ -91,6 +101,13 @@ class Run:
             self.options.depth,
         )
 
+    @cached_property
+    def control(self) -> Control | None:
+        """What training did to the exponents; None where no random weights were measured."""
+        if not self.random_weights:
+            return None
+        return compare_with_random(self.spectra, self.fits, self.random_weights)
+
     @property
     def name(self) -> str:
         """What the run is called in plots: the model's name, or where the images come from."""
@@ -108,7 +125,7 @@ class Run:
         for name in changes:
             checks.one_of("option", name, self.options.to_dict())
         options = replace(self.options, **changes)
-        again = Run(self.spectra, self.skipped_layers, self.info, options)
+        again = Run(self.spectra, self.skipped_layers, self.info, options, self.random_weights)
         again.info["refit"] = True
         return again
 
@@ -126,6 +143,11 @@ class Run:
             self.layers.to_csv(folder / "layers.csv", index=False)
             self.skipped.to_csv(folder / "skipped.csv", index=False)
             (folder / "law.json").write_text(store.to_json(self.law.to_dict()), encoding="utf-8")
+            if self.control is not None:
+                write_random_weights(folder, self.random_weights)
+                self.control.layers.to_csv(folder / "control.csv", index=False)
+                text = store.to_json(self.control.to_dict())
+                (folder / "control.json").write_text(text, encoding="utf-8")
             if report:
                 from natstats.plots.page import write_report
 
@@ -140,12 +162,13 @@ class Run:
             UsageError: `path` is not a run.
             NatstatsError: the run is damaged or of a newer format.
         """
-        info, spectra, skipped = store.read_run(Path(path).expanduser())
+        path = Path(path).expanduser()
+        info, spectra, skipped = store.read_run(path)
         try:
             options = FitOptions.from_dict(info.pop("fit", {}))
         except (AttributeError, TypeError, UsageError):
             options = FitOptions()
-        return cls(spectra, skipped, info, options)
+        return cls(spectra, skipped, info, options, read_random_weights(path))
 
     def plot_law(self, ax: Axes | None = None) -> Axes:
         """Draw exponent against depth with the law, see :func:`natstats.plots.law.plot_law`."""

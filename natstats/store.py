@@ -73,11 +73,11 @@ def free_path(path: Path) -> Path:
     return candidate
 
 
-def check_target(path: Path, overwrite: bool) -> None:
-    """Raise unless a run may be written to `path`.
+def check_target(path: Path, overwrite: bool, kind: str = "run") -> None:
+    """Raise unless a directory of this kind, known by its ``KIND.json``, may be written to `path`.
 
     Raises:
-        UsageError: something is there and `overwrite` is not set, or it is not a run.
+        UsageError: something is there and `overwrite` is not set, or it is not of this kind.
     """
     if not path.exists():
         parent = next(folder for folder in path.absolute().parents if folder.exists())
@@ -87,15 +87,17 @@ def check_target(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UsageError(
             f"out: expected a path where nothing is; {path} exists and is kept "
-            "(--overwrite replaces a run)"
+            f"(--overwrite replaces a {kind})"
         )
-    is_run = path.is_dir() and ((path / "run.json").is_file() or not any(path.iterdir()))
-    if not is_run:
-        raise UsageError(f"out: expected a run to overwrite; {path} is something else and is kept")
+    is_kind = path.is_dir() and ((path / f"{kind}.json").is_file() or not any(path.iterdir()))
+    if not is_kind:
+        raise UsageError(
+            f"out: expected a {kind} to overwrite; {path} is something else and is kept"
+        )
 
 
 @contextlib.contextmanager
-def write_directory(path: Path, overwrite: bool = False) -> Iterator[Path]:
+def write_directory(path: Path, overwrite: bool = False, kind: str = "run") -> Iterator[Path]:
     """Give a folder to write into that becomes `path` when the context closes without an error.
 
     Until then nothing is at `path`, or what was there before; after an error the folder is gone.
@@ -104,7 +106,7 @@ def write_directory(path: Path, overwrite: bool = False) -> Iterator[Path]:
         UsageError: see :func:`check_target`.
         NatstatsError: the folder cannot be made.
     """
-    check_target(path, overwrite)
+    check_target(path, overwrite, kind)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -117,7 +119,7 @@ def write_directory(path: Path, overwrite: bool = False) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-        check_target(path, overwrite)
+        check_target(path, overwrite, kind)
         _put_in_place(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

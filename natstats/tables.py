@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from natstats.fits import Fits
 from natstats.numbers import number, share
 from natstats.records import LayerSpectrum, SkippedLayer
 
-__all__ = ["layers_frame", "skipped_frame", "text_table"]
+__all__ = ["aligned", "evenly", "layers_frame", "skipped_frame", "text_table"]
 
 
 def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFrame:
@@ -69,9 +69,7 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
     layer  kind  depth  map  exponent      interval     R2  flags
     conv1  conv      1  8x8      1.50  1.40 to 1.60  0.990
     """
-    shown = layers
-    if rows is not None and len(layers) > rows:
-        shown = layers.iloc[np.unique(np.linspace(0, len(layers) - 1, rows).round().astype(int))]
+    shown = evenly(layers, rows)
     cells = [
         (
             str(row["layer"]),
@@ -88,8 +86,21 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
         for row in shown.to_dict("records")
     ]
     header = ("layer", "kind", "depth", "map", "exponent", "interval", "R2", "flags")
+    return aligned(header, cells, {0, 1, 7}, len(layers))
+
+
+def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:
+    """All rows, or from more than `rows` of them, that many evenly spaced ones."""
+    if rows is None or len(layers) <= rows:
+        return layers
+    return layers.iloc[np.unique(np.linspace(0, len(layers) - 1, rows).round().astype(int))]
+
+
+def aligned(
+    header: Sequence[str], cells: Sequence[Sequence[str]], left: Collection[int], n_layers: int
+) -> str:
+    """Lines of text in columns; those in `left` start at one place, the others end at one."""
     widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
-    left = {0, 1, 7}
     lines = [
         "  ".join(
             text.ljust(width) if i in left else text.rjust(width)
@@ -97,6 +108,6 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
         ).rstrip()
         for line in [header, *cells]
     ]
-    if len(shown) < len(layers):
-        lines.append(f"({len(layers) - len(shown)} of {len(layers)} layers not shown)")
+    if len(cells) < n_layers:
+        lines.append(f"({n_layers - len(cells)} of {n_layers} layers not shown)")
     return "\n".join(lines)

@@ -123,6 +123,51 @@ def test_plot_draws_one_run_or_several(call, measured):
     assert Path("both/other/law.svg").is_file()
 
 
+def test_compare_prints_a_table_and_a_verdict_and_writes_only_when_asked(call, measured):
+    path, _ = measured
+    call("fit", path, "--out", "other")
+    before = set(Path().iterdir())
+    out = call("compare", path, "other").stdout
+    assert "The exponents of other are exactly those of small." in out
+    assert "Paired" in out
+    assert "(7 of 21 layers not shown)" in out
+    assert set(Path().iterdir()) == before
+    call("compare", path, "other", "--out", "diff")
+    assert {"comparison.csv", "comparison.json", "difference.svg", "difference.png"} == {
+        p.name for p in Path("diff").iterdir()
+    }
+    assert "exists and is kept" in call("compare", path, "other", "--out", "diff", code=2).stderr
+    call("compare", path, path, "--out", "diff", "--overwrite")
+    error = call("compare", path, path, "--out", "other", "--overwrite", code=2).stderr
+    assert "expected a comparison to overwrite" in error
+
+
+def test_runs_that_cannot_be_compared_are_one_sentence(call, measured):
+    path, _ = measured
+    assert "run: expected a run directory" in call("compare", path, "nowhere", code=2).stderr
+    call("fit", path, "--band", "0.05:0.4", "--out", "other")
+    error = call("compare", path, "other", code=2).stderr
+    assert re.search(r"band: expected the same in both runs.*natstats fit", error)
+
+
+def test_a_control_is_measured_and_said(call, photographs):
+    out = call(
+        "measure", "cifar_resnet20", "--size", "32", "--images", photographs, "--checkpoint",
+        demo.photographs().with_name("cifar_resnet20_textures.safetensors"),
+        "--control", "random-weights", "--control-seeds", "2", "--out", "run",
+    )  # fmt: skip
+    assert "2 networks of the same architecture with random weights" in out.stdout
+    assert "15 of 15 images" in out.stderr
+    run = natstats.Run.open("run")
+    assert run.control.seeds == (0, 1)
+    assert run.control.n_layers >= 15
+    error = call(
+        "measure", "cifar_resnet20", "--weights", "none", "--images", photographs,
+        "--control", "random-weights", code=2,
+    ).stderr  # fmt: skip
+    assert "control: expected a trained network" in error
+
+
 def test_runs_of_the_same_name_are_kept_apart(call, measured):
     path, _ = measured
     for folder in ("a", "b"):
@@ -185,6 +230,7 @@ def test_choices_on_the_command_line_are_those_of_the_library(group):
     parameters = {p.name: p for p in group.get_command(None, "measure").params}
     assert tuple(parameters["edges"].type.choices) == natstats.edges.EDGES
     assert tuple(parameters["estimator"].type.choices) == natstats.fits.ESTIMATORS
+    assert tuple(parameters["control"].type.choices) == natstats.random_weights.CONTROLS
 
 
 @pytest.fixture

@@ -128,6 +128,21 @@ def test_a_page_that_loads_something_is_caught() -> None:
     assert Page("<div><p></div>").misnested
 
 
+def test_a_control_makes_a_section_and_leaves_the_page_well_formed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(6))).eval()
+    images = np.float32(power_law_fields(54, 16, 16, alpha=2.0, seed=0).reshape(18, 3, 16, 16))
+    run = measure(model, images, control="random-weights", control_seeds=2)
+    page = page_of(run, tmp_path)
+    assert page.misnested == page.open == page.loads == []
+    assert page.tags.count("svg") == 4
+    assert len(page.ids) == len(set(page.ids))
+    assert page.references <= set(page.ids)
+    assert run.control is not None
+    assert run.control.sentence() in html.unescape(page.text)
+    assert "What training did" in page.text
+
+
 def test_the_verdict_comes_before_the_figures(run: Run, page: Page) -> None:
     first_figure = page.text.index("<svg")
     assert f"<h1>{headline(run.law)}</h1>" in page.text[:first_figure]

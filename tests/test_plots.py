@@ -19,6 +19,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from natstats import power_law_fields
+from natstats.comparison import compare
 from natstats.errors import UsageError
 from natstats.law import VERDICTS, Law, fit_law
 from natstats.measurement import measure, measure_images
@@ -26,6 +27,7 @@ from natstats.measures import MEASURES
 from natstats.numbers import change, interval, number
 from natstats.plots import draw_comparison, draw_run
 from natstats.plots.compare import plot_compare
+from natstats.plots.difference import plot_control
 from natstats.plots.law import HEADLINES, plot_law
 from natstats.plots.spectra import MOST, plot_spectra
 from natstats.plots.spread import plot_spread
@@ -259,6 +261,56 @@ def test_one_column_is_enough(run: Run, place: int) -> None:
         draw()
         assert overlapping(ax) == []
         assert outside(ax) == []
+
+
+@pytest.fixture(scope="module")
+def controlled(images: np.ndarray) -> Run:
+    return measure(network(), images, control="random-weights", control_seeds=2)
+
+
+@pytest.mark.parametrize("width", ["double", "single"])
+def test_differences_can_be_read_in_one_column_or_two(
+    run: Run, controlled: Run, images: np.ndarray, width: str
+) -> None:
+    other = measure(network(), images + 0.1 * np.random.default_rng(1).random(images.shape))
+    for draw in (
+        compare(run, other, ("one", "another " * 9)).plot,
+        lambda axes: plot_control(controlled.control, axes),
+    ):
+        figure = Figure(figsize=(WIDTH[width], 5.2), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        with look():
+            assert draw((above, below)) == (above, below)
+            assert overlapping(above) == []
+            assert outside(above) == []
+
+
+def test_differences_are_drawn_as_they_are(controlled: Run) -> None:
+    control = controlled.control
+    assert control is not None
+    above, below = plot_control(control)
+    rows = control.layers[np.isfinite(control.layers.difference)]
+    assert len(rows) == len(control.layers) - 1  # constant maps have none
+    drawn = [y for line in below.lines if line.get_marker() == "o" for y in line.get_ydata()]
+    np.testing.assert_allclose(sorted(drawn), sorted(rows.difference))
+    assert n_error_bars(below) == len(rows)
+    dashes = [y for line in above.lines if line.get_marker() == "_" for y in line.get_ydata()]
+    seeds = control.layers[["seed_0", "seed_1"]].to_numpy().T.ravel()
+    np.testing.assert_allclose(dashes, seeds[np.isfinite(seeds)])
+
+
+def test_layers_that_differ_are_filled(run: Run, images: np.ndarray) -> None:
+    rough = np.random.default_rng(1).standard_normal(images.shape)
+    found = compare(run, measure(network(), np.float32(rough)))
+    layers = found.layers[np.isfinite(found.layers.difference)]
+    filled = {
+        float(y)
+        for line in found.plot()[1].lines
+        if line.get_marker() == "o" and to_rgba(line.get_markerfacecolor()) != to_rgba("white")
+        for y in line.get_ydata()
+    }
+    assert filled == set(layers.difference[layers.p_corrected < 0.05])
+    assert filled
 
 
 def test_overlap_is_found() -> None:

@@ -24,6 +24,7 @@ STAGES = [
     {"records", "options"},
     {"images", "networks"},
     {"models"},
+    {"random_weights"},
     {"activations", "depth", "receptive", "windows"},
     {"transforms"},
     {"spectra"},
@@ -36,6 +37,8 @@ STAGES = [
     {"law"},
     {"store"},
     {"tables"},
+    {"differences"},
+    {"comparison", "control"},
     {"plots"},
     {"run"},
     {"measurement"},
@@ -54,6 +57,9 @@ FORBIDDEN = {
     "records": {"torch"},
     "store": {"torch"},
     "tables": {"torch"},
+    "differences": {"torch"},
+    "comparison": {"torch"},
+    "control": {"torch"},
     "plots": {"torch", "statsmodels"},
 }
 

@@ -18,7 +18,8 @@ def draw_run(run: Run, folder: Path) -> list[Path]:
     """Write the figures of a run into `folder`, each as SVG and as PNG.
 
     ``law`` is left out when no layer has an exponent, ``spectra`` when there is no power to draw,
-    ``spread`` when no image has an exponent of its own.
+    ``spread`` when no image has an exponent of its own, ``control`` when no random weights were
+    measured.
 
     Args:
         run: what to draw.
@@ -33,6 +34,7 @@ def draw_run(run: Run, folder: Path) -> list[Path]:
     ...     [path.name for path in draw_run(run, Path(folder))]
     ['spectra.svg', 'spectra.png', 'spread.svg', 'spread.png']
     """
+    from natstats.plots.difference import plot_control
     from natstats.plots.law import plot_law
     from natstats.plots.spectra import has_power, plot_spectra
     from natstats.plots.spread import plot_spread
@@ -42,6 +44,8 @@ def draw_run(run: Run, folder: Path) -> list[Path]:
     written: list[Path] = []
     if np.isfinite(layers.exponent[layers.kind != "input"]).any():
         written += save(plot_law(layers, run.law), folder, "law")
+    if run.control is not None and len(run.control.layers):
+        written += save(plot_control(run.control)[0], folder, "control")
     if any(has_power(measured) for measured in run.spectra):
         written += save(plot_spectra(run.spectra, run.fits), folder, "spectra")
     if any(len(fit.image_exponents) for fit in run.fits.layers):

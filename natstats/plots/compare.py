@@ -27,7 +27,7 @@ from natstats.plots.style import (
     new_axes,
 )
 
-__all__ = ["plot_compare"]
+__all__ = ["plot_compare", "short_name"]
 
 LONGEST_NAME = 40
 """Characters of a name that the legend shows; of longer ones the middle is left out."""
@@ -84,7 +84,7 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
             depth = shown.depth.to_numpy(dtype=float)
             handle = draw_points(ax, shown, depth + shift, colour, marker, 3.6)
             _draw_line(ax, rows, law, colour)
-            entries.append((handle, f"{_short(name)}: {_summary(law, gap)}"))
+            entries.append((handle, f"{short_name(name)}: {_summary(law, gap)}"))
         flat = [(handle, label.replace("\n", " ")) for handle, label in _reading(runs, inner)]
         entries += flat
         ax.set_xlim(-0.02 * deepest - 0.5 * apart, 1.02 * deepest + 0.5 * apart)
@@ -133,7 +133,8 @@ def _summary(law: Law, gap: str) -> str:
     return f"{law.verdict},{gap}{change(law.slope, law.slope_low, law.slope_high)} {per}"
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """A name as a legend shows it: of a long one the middle is left out."""
     if len(name) <= LONGEST_NAME:
         return name
     half = (LONGEST_NAME - 1) // 2

@@ -71,6 +71,7 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
         ("edges of the maps", asked.get("edges")),
         ("groups of images", asked.get("n_groups")),
         ("seed", asked.get("seed")),
+        ("control", _control(asked)),
         ("mixed precision", "yes" if asked.get("amp") else "no" if "amp" in asked else None),
         ("estimator", options.estimator),
         ("band", f"{low:g} to {high:g} cycles per pixel of the map"),
@@ -82,6 +83,12 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
         ("versions", _joined([f"{k} {v}" for k, v in (info.get("versions") or {}).items()])),
     ]
     return [(label, str(value)) for label, value in rows if value not in (None, "")]
+
+
+def _control(asked: Mapping[str, Any]) -> str:
+    if not asked.get("control"):
+        return ""
+    return f"the architecture with {asked['control']}, {asked.get('control_seeds')} seeds"
 
 
 def _joined(values: Any) -> str:

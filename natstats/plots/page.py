@@ -59,6 +59,8 @@ def write_report(folder: Path, run: Run) -> Path:
         "spectra": "Mean power spectra of all layers with the fitted power laws.",
         "spread": "Distribution of the exponents of single images for every layer.",
     }
+    if run.control is not None:
+        descriptions["control"] = f"Exponents trained and untrained. {run.control.sentence()}"
     drawn: dict[str, Markup | None] = dict.fromkeys(descriptions)
     for name, path in figures.items():
         svg = inline_svg(path.read_text(encoding="utf-8"), name, descriptions[name])
@@ -84,6 +86,7 @@ def _contents(run: Run) -> dict[str, Any]:
         "is_untrained": (info.get("model") or {}).get("trained") is False,
         "key_numbers": facts.key_numbers(law, n_images) if is_network else [],
         "verdict": law.verdict,
+        "control": run.control.sentence() if run.control is not None else "",
         "level": f"{100 * run.options.level:g} %",
         "depth_meaning": MEASURES[law.depth].meaning,
         "shapes": facts.shape_rows(law),

@@ -1,0 +1,43 @@
+"""``natstats compare``: what differs between two runs, and by more than chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import options, output
+
+
+@click.command("compare")
+@click.argument("run_a", type=options.PATH)
+@click.argument("run_b", type=options.PATH)
+@click.option(
+    "--out", type=options.PATH, help="Folder for table, JSON and figure.  [default: none]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace the comparison at --out.")
+@options.debug_option
+def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool) -> None:
+    """Compare RUN_B with RUN_A: every layer by name, and the slopes of the two laws.
+
+    Differences are B minus A. Where both runs saw the same images they are paired, which shortens
+    the intervals; layers are corrected for their number by Holm's rule.
+    """
+    if out is not None:
+        out = output.target(out, "", overwrite, "comparison")
+
+    from natstats.comparison import compare
+    from natstats.run import Run
+
+    first, second = (path.resolve().name for path in (run_a, run_b))
+    names = (first, second) if first != second else (str(run_a), str(run_b))
+    if names[0] == names[1]:
+        names = (f"{first} (A)", f"{first} (B)")
+    found = compare(Run.open(run_a), Run.open(run_b), names)
+    click.echo(found.table(output.ROWS))
+    click.echo()
+    click.echo(found.sentence())
+    for note in found.notes:
+        click.echo(f"Note: {note}")
+    if out is not None:
+        click.echo(f"Comparison: {found.save(out, overwrite=overwrite)}")

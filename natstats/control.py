@@ -1,0 +1,279 @@
+"""The random-weights control: what did training do to the exponents, and what architecture?
+
+The same architecture is measured with random weights of several seeds, on the same images in the
+same numbering. The difference of a layer, trained minus the mean over seeds, has errors from two
+sources. The images: the deviations of the trained layer minus the mean of the seeds'. And the
+seeds: the weights that the network began from are one more draw, which nobody measured, so that
+with variance s^2 over n seeds the error is s^2 (1 + 1/n), with n - 1 degrees of freedom. (The error
+s^2/n of the mean alone would call most networks that learned nothing different from the rest, the
+more surely the more seeds there are.) As the exponents of the seeds carry errors of the images too,
+what of these differs from seed to seed counts twice, and the interval is rather too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from natstats import store
+from natstats.differences import Differences, Estimate, Source, depths_of, holm
+from natstats.fits import Fits, LayerFit, fit_layers
+from natstats.law import SIGNIFICANCE, format_p
+from natstats.measures import MEASURES
+from natstats.numbers import change, number
+from natstats.records import LayerSpectrum, SkippedLayer
+
+if TYPE_CHECKING:
+    from natstats.run import Run
+
+__all__ = [
+    "Control",
+    "RandomWeights",
+    "compare_with_random",
+    "read_random_weights",
+    "seeds_as_source",
+    "write_random_weights",
+]
+
+FOLDER = "control"
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RandomWeights:
+    """What was measured of the network with random weights of one seed.
+
+    Attributes:
+        seed: of the weights.
+        info: facts about the measurement, as of a run.
+        spectra: of the layers, without the input images and without spectra of single images.
+        skipped: layers that were not measured.
+    """
+
+    seed: int
+    info: dict[str, Any]
+    spectra: list[LayerSpectrum]
+    skipped: list[SkippedLayer]
+
+    @classmethod
+    def of(cls, seed: int, run: Run) -> RandomWeights:
+        """Keep what the control needs of a whole run."""
+        kept = [
+            LayerSpectrum(m.layer, replace(m.spectrum, image_power=m.spectrum.image_power[:0]))
+            for m in run.spectra
+            if m.layer.kind != "input"
+        ]
+        return cls(seed, run.info, kept, run.skipped_layers)
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """Trained minus random weights, layer by layer and as slopes.
+
+    Attributes:
+        layers: a row for each layer of the run but the images: layer, kind, depth, exponent,
+            exponent_low, exponent_high, control_mean, control_sd (over seeds), difference, low,
+            high, p, p_corrected (Holm), reason (why there is no difference), and the exponent
+            with every seed, seed_0 and so on.
+        seeds: of the random weights.
+        mean: difference in the mean over the layers that count.
+        slope: difference of the slopes against depth.
+        slope_trained: slope of the trained layers that count.
+        slope_random: mean over seeds of the slope of the same layers with random weights.
+        n_layers: layers that count: those with a difference that are nowhere beyond range.
+        n_differ: those of them that differ at 5 % after correction for their number.
+        level: of the intervals.
+        depth: the measure of depth, see :data:`natstats.measures.MEASURES`.
+    """
+
+    layers: pd.DataFrame
+    seeds: tuple[int, ...]
+    mean: Estimate
+    slope: Estimate
+    slope_trained: float
+    slope_random: float
+    n_layers: int
+    n_differ: int
+    level: float
+    depth: str
+
+    def sentence(self) -> str:
+        """The verdict in words, with the numbers that it rests on."""
+        against = f"{len(self.seeds)} networks of the same architecture with random weights"
+        if not self.n_layers:
+            return f"Control: no layer has an exponent both trained and in {against}."
+        opening = "Training was not found to change the exponents"
+        if self.n_differ:
+            opening = "Training changed single layers, but was not found to change their mean"
+        if self.mean.p < SIGNIFICANCE:
+            opening = f"Training {'raised' if self.mean.value > 0 else 'lowered'} the exponents"
+        n_layers = "1 layer" if self.n_layers == 1 else f"{self.n_layers} layers"
+        text = (
+            f"{opening}: {_told(self.mean)} in the mean over {n_layers}, against {against} "
+            f"({100 * self.level:g} % interval; p {format_p(self.mean.p)}); {self.n_differ} of "
+            f"{n_layers} {'differs' if self.n_differ == 1 else 'differ'} after Holm's correction"
+        )
+        if np.isfinite(self.slope.value):
+            text += (
+                f"; slope {MEASURES[self.depth].per} "
+                f"{number(self.slope_trained, 4, sign=True)} trained and "
+                f"{number(self.slope_random, 4, sign=True)} with random weights, difference "
+                f"{_told(self.slope)} (p {format_p(self.slope.p)})"
+            )
+        return text + "."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; the layers are a table of their own."""
+        kept = asdict(self)
+        del kept["layers"]
+        return {"control": "random-weights", **kept, "sentence": self.sentence()}
+
+
+def _told(estimate: Estimate) -> str:
+    return change(estimate.value, estimate.low, estimate.high)
+
+
+def seeds_as_source(exponents: Array) -> Source:
+    """The error of one more seed minus the mean of these, as deviations (n_seeds, L).
+
+    >>> found = seeds_as_source(np.array([[1.0], [3.0]])).deviations  # s^2 = 2, n = 2
+    >>> float(np.sum(found**2).round(9))
+    3.0
+    """
+    n = len(exponents)
+    scale = np.sqrt((1 + 1 / n) / (n - 1))
+    return Source(scale * (exponents.mean(0) - exponents), dof=n - 1)
+
+
+def compare_with_random(
+    spectra: Sequence[LayerSpectrum], fits: Fits, random: Sequence[RandomWeights]
+) -> Control:
+    """Compare the layers of a trained network with those of random weights, two seeds or more.
+
+    The controls are fitted in the way that the run was.
+    """
+    inner = [i for i, measured in enumerate(spectra) if measured.layer.kind != "input"]
+    layers = [spectra[i].layer for i in inner]
+    trained = [fits.layers[i] for i in inner]
+    by_name = [
+        dict(
+            zip(
+                (m.layer.name for m in one.spectra),
+                fit_layers(one.spectra, fits.options).layers,
+                strict=True,
+            )
+        )
+        for one in random
+    ]
+    n_seeds, n_layers = len(random), len(layers)
+    n_groups = len(trained[0].deviations) if trained else 0
+    exponents = np.full((n_seeds, n_layers), np.nan)
+    deviations = np.full((n_seeds, n_groups, n_layers), np.nan)
+    for seed, own in enumerate(by_name):
+        for place, layer in enumerate(layers):
+            if layer.name in own:
+                exponents[seed, place] = own[layer.name].exponent
+                deviations[seed, :, place] = own[layer.name].deviations
+
+    value = np.array([fit.exponent for fit in trained]) - exponents.mean(0)
+    from_trained = np.array([fit.deviations for fit in trained]).reshape(n_layers, n_groups).T
+    sources = [Source(from_trained - deviations.mean(0)), seeds_as_source(exponents)]
+    differences = Differences(value, sources, fits.options.level)
+    each = differences.each()
+    counted = [
+        place
+        for place, layer in enumerate(layers)
+        if np.isfinite(each[place].p)
+        and not any(
+            "beyond range" in fit.flags
+            for fit in (trained[place], *(own[layer.name] for own in by_name))
+        )
+    ]
+    corrected = np.full(n_layers, np.nan)
+    corrected[counted] = holm(np.array([each[place].p for place in counted], dtype=np.float64))
+    depth = depths_of(spectra, fits.options.depth)[inner]
+    slope = differences.slope(depth, counted)
+    slopes = [np.nan, np.nan]
+    if np.isfinite(slope.value):
+        both = [np.array([fit.exponent for fit in trained]), exponents.mean(0)]
+        placed = [place for place in counted if np.isfinite(depth[place])]
+        slopes = [float(np.polyfit(depth[placed], one[placed], 1)[0]) for one in both]
+    frame = pd.DataFrame(
+        {
+            "layer": [layer.name for layer in layers],
+            "kind": [layer.kind for layer in layers],
+            "depth": [layer.depth for layer in layers],
+            "exponent": [fit.exponent for fit in trained],
+            "exponent_low": [fit.low for fit in trained],
+            "exponent_high": [fit.high for fit in trained],
+            "control_mean": exponents.mean(0),
+            "control_sd": exponents.std(0, ddof=1),
+            "difference": value,
+            "low": [one.low for one in each],
+            "high": [one.high for one in each],
+            "p": [one.p for one in each],
+            "p_corrected": corrected,
+            "reason": [
+                _reason(layer.name, fit, random, by_name)
+                for layer, fit in zip(layers, trained, strict=True)
+            ],
+            **{f"seed_{one.seed}": row for one, row in zip(random, exponents, strict=True)},
+        }
+    )
+    return Control(
+        layers=frame,
+        seeds=tuple(one.seed for one in random),
+        mean=differences.mean(counted),
+        slope=slope,
+        slope_trained=slopes[0],
+        slope_random=slopes[1],
+        n_layers=len(counted),
+        n_differ=int(np.sum(corrected < SIGNIFICANCE)),
+        level=fits.options.level,
+        depth=fits.options.depth,
+    )
+
+
+def _reason(
+    name: str,
+    trained: LayerFit,
+    random: Sequence[RandomWeights],
+    by_name: Sequence[dict[str, LayerFit]],
+) -> str:
+    """Why a layer has no difference, or does not count; empty when it does."""
+    reasons = [] if np.isfinite(trained.exponent) else [f"trained: {'; '.join(trained.flags)}"]
+    for one, own in zip(random, by_name, strict=True):
+        skipped = {layer.name: layer.reason for layer in one.skipped}
+        if name not in own:
+            reasons.append(f"seed {one.seed}: {skipped.get(name, 'not measured')}")
+        elif not np.isfinite(own[name].exponent) or "beyond range" in own[name].flags:
+            reasons.append(f"seed {one.seed}: {'; '.join(own[name].flags)}")
+    return ", ".join(reasons)
+
+
+def write_random_weights(folder: Path, random: Sequence[RandomWeights]) -> None:
+    """Write ``control/seed-0`` and so on into the folder of a run, each as a run."""
+    for one in random:
+        own = folder / FOLDER / f"seed-{one.seed}"
+        own.mkdir(parents=True)
+        store.write_run(own, {**one.info, "seed": one.seed}, one.spectra, one.skipped)
+
+
+def read_random_weights(folder: Path) -> list[RandomWeights]:
+    """Read what :func:`write_random_weights` wrote; empty for a run without a control.
+
+    Raises:
+        NatstatsError: a part is damaged.
+    """
+    found = []
+    for own in (folder / FOLDER).glob("seed-*"):
+        info, spectra, skipped = store.read_run(own)
+        found.append(RandomWeights(int(info.pop("seed", 0)), info, spectra, skipped))
+    return sorted(found, key=lambda one: one.seed)
