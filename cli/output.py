@@ -84,6 +84,7 @@ def finish(run: Run, path: Path, *, overwrite: bool) -> None:
     click.echo()
     if run.info.get("model"):
         click.echo(run.law.sentence())
+        click.echo(run.forms_sentence())
     if run.control is not None:
         click.echo(run.control.sentence())
     for note in run.info.get("warnings", []):

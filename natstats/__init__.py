@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from natstats.errors import NatstatsError, UsageError
     from natstats.expected import expected_power
     from natstats.fits import fit_spectrum
+    from natstats.forms import compare_forms
     from natstats.law import Law, fit_law
     from natstats.measurement import measure, measure_images
     from natstats.models import Network, Preprocessing, load_network
@@ -40,6 +41,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "compare",
+    "compare_forms",
     "expected_power",
     "fit_law",
     "fit_spectrum",
@@ -63,6 +65,7 @@ _HOMES = {
     "SpectrumAccumulator": "spectra",
     "UsageError": "errors",
     "compare": "comparison",
+    "compare_forms": "forms",
     "expected_power": "expected",
     "fit_law": "law",
     "fit_spectrum": "fits",

@@ -29,7 +29,7 @@ from natstats.intervals import (
 from natstats.options import ESTIMATORS, FitOptions
 from natstats.records import LayerSpectrum, Spectrum
 
-__all__ = ["Fits", "LayerFit", "fit_layers", "fit_spectrum"]
+__all__ = ["Fits", "LayerFit", "fit_layers", "fit_spectrum", "group_power"]
 
 FEW_RINGS = 4
 """A fit through fewer rings than this is flagged: two of them carry most of the slope."""
@@ -121,8 +121,12 @@ class Fits:
         return np.asarray(deviations.T @ deviations)
 
 
-def _group_power(spectrum: Spectrum, normalize: bool) -> Array:
-    """Sum of power over the images of each group, (G, n_rings)."""
+def group_power(spectrum: Spectrum, normalize: bool) -> Array:
+    """Sum of power over the images of each group, (G, n_rings).
+
+    Raises:
+        UsageError: normalised power is asked for and was not measured.
+    """
     if not normalize:
         return spectrum.power
     if np.isnan(spectrum.normalized).any():
@@ -205,7 +209,7 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     band = band_of(spectrum.height, spectrum.width, spectrum.edges, *options.band)
     filled = spectrum.count > 0
     count = spectrum.count[filled].astype(np.float64)
-    power = _group_power(spectrum, options.normalize)[filled][:, band.inside]
+    power = group_power(spectrum, options.normalize)[filled][:, band.inside]
     mean = power.sum(0) / max(count.sum(), 1)
     too_few_rings = band.n_rings < options.min_rings
     left = leave_one_out(power, count) if len(count) > 1 else power[:0]

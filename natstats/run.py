@@ -20,14 +20,18 @@ from natstats.control import (
 )
 from natstats.errors import UsageError
 from natstats.fits import Fits, fit_layers
+from natstats.forms import forms_frame, forms_sentence
 from natstats.law import Law, fit_law
 from natstats.measures import MEASURES
 from natstats.options import FitOptions
 from natstats.records import LayerSpectrum, SkippedLayer
+from natstats.sensitivity import sensitivity_frame
+from natstats.spread import image_exponents_frame
 from natstats.tables import layers_frame, skipped_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Run"]
 
@@ -72,7 +76,22 @@ class Run:
     @cached_property
     def layers(self) -> pd.DataFrame:
         """One row per layer, see :func:`natstats.tables.layers_frame`."""
-        return layers_frame(self.spectra, self.fits)
+        return layers_frame(self.spectra, self.fits, self.forms)
+
+    @cached_property
+    def forms(self) -> pd.DataFrame:
+        """Other forms than the power law, layer by layer: :func:`natstats.forms.forms_frame`."""
+        return forms_frame(self.spectra, self.options)
+
+    @cached_property
+    def sensitivity(self) -> pd.DataFrame:
+        """Exponents in narrower bands, see :func:`natstats.sensitivity.sensitivity_frame`."""
+        return sensitivity_frame(self.spectra, self.fits)
+
+    @cached_property
+    def image_exponents(self) -> pd.DataFrame:
+        """Spread of single images, see :func:`natstats.spread.image_exponents_frame`."""
+        return image_exponents_frame(self.spectra, self.fits)
 
     @property
     def skipped(self) -> pd.DataFrame:
@@ -108,6 +127,10 @@ class Run:
             return None
         return compare_with_random(self.spectra, self.fits, self.random_weights)
 
+    def forms_sentence(self) -> str:
+        """In how many layers another form is clearly better than a power law, in words."""
+        return forms_sentence(self.forms[(self.layers.kind != "input").to_numpy()])
+
     @property
     def name(self) -> str:
         """What the run is called in plots: the model's name, or where the images come from."""
@@ -141,6 +164,9 @@ class Run:
             info = {**self.info, "fit": self.options.to_dict()}
             store.write_run(folder, info, self.spectra, self.skipped_layers)
             self.layers.to_csv(folder / "layers.csv", index=False)
+            self.forms.to_csv(folder / "forms.csv", index=False)
+            self.sensitivity.to_csv(folder / "sensitivity.csv", index=False)
+            self.image_exponents.to_csv(folder / "image_exponents.csv", index=False)
             self.skipped.to_csv(folder / "skipped.csv", index=False)
             (folder / "law.json").write_text(store.to_json(self.law.to_dict()), encoding="utf-8")
             if self.control is not None:
@@ -187,3 +213,9 @@ class Run:
         from natstats.plots.spread import plot_spread
 
         return plot_spread(self.spectra, self.fits, ax=ax)
+
+    def plot_sensitivity(self, figure: Figure | None = None) -> Figure:
+        """Draw exponent against band, see :func:`natstats.plots.sensitivity.plot_sensitivity`."""
+        from natstats.plots.sensitivity import plot_sensitivity
+
+        return plot_sensitivity(self.sensitivity, figure)

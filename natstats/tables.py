@@ -14,15 +14,16 @@ from natstats.records import LayerSpectrum, SkippedLayer
 __all__ = ["aligned", "evenly", "layers_frame", "skipped_frame", "text_table"]
 
 
-def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFrame:
+def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFrame) -> pd.DataFrame:
     """One row per layer, in the order of execution, the input images first.
 
     Columns: layer, call, kind, depth, order, receptive_field, channels, height, width, stride,
     n_images, n_rings, exponent, exponent_low, exponent_high, exponent_octave, exponent_whittle,
-    exponent_ols, exponent_image_mean, exponent_image_sd, r2, curvature, curvature_p, flags.
+    exponent_ols, exponent_image_mean, exponent_image_sd, r2, curvature, curvature_p, best_form,
+    aicc_gain, flags. `forms` are those of the same layers, see :func:`natstats.forms.forms_frame`.
     """
     rows = []
-    for measured, fit in zip(spectra, fits.layers, strict=True):
+    for measured, fit, form in zip(spectra, fits.layers, forms.to_dict("records"), strict=True):
         layer = measured.layer
         rows.append(
             {
@@ -47,7 +48,9 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFrame:
                 "r2": fit.r2,
                 "curvature": fit.curvature,
                 "curvature_p": fit.curvature_p,
-                "flags": "; ".join(fit.flags),
+                "best_form": form["best_form"],
+                "aicc_gain": form["aicc_gain"],
+                "flags": "; ".join([*fit.flags, *filter(None, [form["flag"]])]),
             }
         )
     return pd.DataFrame(rows)

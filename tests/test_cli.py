@@ -114,7 +114,9 @@ def test_plot_draws_one_run_or_several(call, measured):
     path, _ = measured
     call("plot", path, "--out", "figs")
     assert {p.name for p in Path("figs").iterdir()} == {
-        f"{name}.{kind}" for name in ("law", "spectra", "spread") for kind in ("svg", "png")
+        f"{name}.{kind}"
+        for name in ("law", "spectra", "spread", "sensitivity")
+        for kind in ("svg", "png")
     }
     call("fit", path, "--estimator", "ols", "--out", "other")
     call("plot", path, "other", "--out", "both")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from natstats import fits, power_law_fields
+from natstats import fits, forms, power_law_fields
 from natstats.measurement import measure, measure_images
 from natstats.options import FitOptions
 from natstats.plots.facts import FLAG_MEANINGS
@@ -106,7 +106,7 @@ def test_the_page_is_well_formed(page: Page) -> None:
     assert page.misnested == []
     assert page.open == []
     assert page.tags.count("h1") == 1
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 4
 
 
 def test_ids_are_unique_and_every_reference_is_met(page: Page) -> None:
@@ -135,7 +135,7 @@ def test_a_control_makes_a_section_and_leaves_the_page_well_formed(tmp_path: Pat
     run = measure(model, images, control="random-weights", control_seeds=2)
     page = page_of(run, tmp_path)
     assert page.misnested == page.open == page.loads == []
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 5
     assert len(page.ids) == len(set(page.ids))
     assert page.references <= set(page.ids)
     assert run.control is not None
@@ -246,7 +246,7 @@ def test_every_flag_of_the_fits_is_explained() -> None:
     flags = re.findall(r'flags\.append\(f?"([^"(]+?)(?: \(.*)?"\)', source)
     flags += re.findall(r'^ +\(.+, "([^"]+)"\),$', source, re.MULTILINE)
     assert len(flags) >= 8
-    assert set(flags) == set(FLAG_MEANINGS)
+    assert {*flags, *forms.FLAGS.values()} == set(FLAG_MEANINGS)
 
 
 def test_how_to_repeat() -> None:

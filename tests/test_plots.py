@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.axes import Axes
@@ -29,6 +30,8 @@ from natstats.plots import draw_comparison, draw_run
 from natstats.plots.compare import plot_compare
 from natstats.plots.difference import plot_control
 from natstats.plots.law import HEADLINES, plot_law
+from natstats.plots.sensitivity import MOST as MOST_PANELS
+from natstats.plots.sensitivity import plot_sensitivity
 from natstats.plots.spectra import MOST, plot_spectra
 from natstats.plots.spread import plot_spread
 from natstats.plots.style import MARKERS, PALETTE, WIDTH, kind_marks, look
@@ -203,8 +206,6 @@ def test_the_line_is_solid_only_for_a_linear_law(slope: float, noise: float, sty
 
 
 def _rows(exponent: np.ndarray):
-    import pandas as pd
-
     n = len(exponent)
     return pd.DataFrame(
         {
@@ -387,6 +388,37 @@ def test_spread_shows_the_quantiles_of_the_images(run: Run) -> None:
     np.testing.assert_allclose(dashes.get_ydata(), exponents[np.isfinite(exponents)])
 
 
+def test_sensitivity_draws_what_was_fitted_layer_by_layer(run: Run) -> None:
+    frame = run.sensitivity
+    figure = plot_sensitivity(frame)
+    inner = frame[~frame.layer.str.startswith("input") & frame.duplicated(["layer", "side"])]
+    names = ["input.grey", *inner.layer.unique()]
+    assert 5 < len(figure.axes) == len(names) <= MOST_PANELS
+    for ax, name in zip(figure.axes, names, strict=True):
+        rows = frame[frame.layer == name]
+        for side, marker in (("low", "o"), ("high", "s")):
+            own = rows[rows.side == side]
+            line = next(line for line in ax.lines if line.get_marker() == marker)
+            np.testing.assert_allclose(line.get_xdata(), own[f"band_{side}"])
+            np.testing.assert_allclose(line.get_ydata(), own.exponent)
+    assert "cycles per pixel" in figure.get_supxlabel()
+    assert overlapping(figure.axes[0]) == outside(figure.axes[0]) == []
+
+
+@pytest.mark.parametrize("n_layers", [1, 3, 30])
+@pytest.mark.parametrize("width", WIDTH.values())
+def test_sensitivity_fits_any_number_of_layers(run: Run, n_layers: int, width: float) -> None:
+    one = run.sensitivity[run.sensitivity.layer == "0"]
+    frame = pd.concat(one.assign(layer=f"$stage_{i}$." + i * "long.") for i in range(n_layers))
+    given = Figure(figsize=(width, 6.5), layout="constrained")
+    figure = plot_sensitivity(frame, given)
+    assert figure is given
+    assert len(figure.axes) == min(n_layers, MOST_PANELS)
+    assert overlapping(figure.axes[0]) == outside(figure.axes[0]) == []
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert any(f"{MOST_PANELS} of {n_layers} rows" in text for text in texts) == (n_layers > 8)
+
+
 @pytest.mark.parametrize("n", [0, len(PALETTE) + 1])
 def test_too_many_runs_to_compare_are_refused(run: Run, n: int) -> None:
     with pytest.raises(UsageError, match=rf"^runs: expected 1 to 8 runs.*; got {n}$"):
@@ -415,7 +447,7 @@ def test_kinds_keep_their_marks_and_never_share_one() -> None:
 def test_files_are_written_and_reproducible(run: Run, tmp_path: Path) -> None:
     first = draw_run(run, tmp_path / "a")
     second = draw_run(run, tmp_path / "b")
-    names = ["law", "spectra", "spread"]
+    names = ["law", "spectra", "spread", "sensitivity"]
     assert [p.name for p in first] == [f"{n}.{s}" for n in names for s in ("svg", "png")]
     for one, other in zip(first, second, strict=True):
         assert one.parent == tmp_path / "a"
@@ -425,8 +457,8 @@ def test_files_are_written_and_reproducible(run: Run, tmp_path: Path) -> None:
 
 
 def test_what_has_no_data_is_left_out(images_run: Run, tmp_path: Path) -> None:
-    names = [path.stem for path in draw_run(images_run, tmp_path)]
-    assert names == ["spectra", "spectra", "spread", "spread"]
+    names = [path.stem for path in draw_run(images_run, tmp_path) if path.suffix == ".svg"]
+    assert names == ["spectra", "spread", "sensitivity"]
 
 
 def test_a_name_in_another_script_is_no_error(run: Run, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_the_directory_holds_what_the_documentation_says(run, tmp_path):
     path = run.save(tmp_path / "run")
     names = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
     assert {"run.json", "spectra.npz", "layers.csv", "skipped.csv", "law.json"} <= names
+    assert {"forms.csv", "sensitivity.csv", "image_exponents.csv"} <= names
     assert {"report.html", "figures/law.svg", "figures/law.png"} <= names
     record = json.loads((path / "run.json").read_text())
     assert record["format"] == FORMAT
@@ -55,7 +56,7 @@ def test_the_directory_holds_what_the_documentation_says(run, tmp_path):
     columns = (
         "layer call kind depth order receptive_field channels height width stride n_rings "
         "exponent exponent_low exponent_high exponent_whittle exponent_ols exponent_image_mean "
-        "exponent_image_sd r2 curvature curvature_p flags"
+        "exponent_image_sd r2 curvature curvature_p best_form aicc_gain flags"
     )
     for column in columns.split():
         assert column in header

@@ -18,8 +18,8 @@ def draw_run(run: Run, folder: Path) -> list[Path]:
     """Write the figures of a run into `folder`, each as SVG and as PNG.
 
     ``law`` is left out when no layer has an exponent, ``spectra`` when there is no power to draw,
-    ``spread`` when no image has an exponent of its own, ``control`` when no random weights were
-    measured.
+    ``spread`` when no image has an exponent of its own, ``sensitivity`` when no layer was fitted in
+    a second band, ``control`` when no random weights were measured.
 
     Args:
         run: what to draw.
@@ -31,11 +31,12 @@ def draw_run(run: Run, folder: Path) -> list[Path]:
     >>> import tempfile, natstats
     >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     [path.name for path in draw_run(run, Path(folder))]
-    ['spectra.svg', 'spectra.png', 'spread.svg', 'spread.png']
+    ...     [path.name for path in draw_run(run, Path(folder)) if path.suffix == ".svg"]
+    ['spectra.svg', 'spread.svg', 'sensitivity.svg']
     """
     from natstats.plots.difference import plot_control
     from natstats.plots.law import plot_law
+    from natstats.plots.sensitivity import has_bands, plot_sensitivity
     from natstats.plots.spectra import has_power, plot_spectra
     from natstats.plots.spread import plot_spread
     from natstats.plots.style import save
@@ -50,6 +51,8 @@ def draw_run(run: Run, folder: Path) -> list[Path]:
         written += save(plot_spectra(run.spectra, run.fits), folder, "spectra")
     if any(len(fit.image_exponents) for fit in run.fits.layers):
         written += save(plot_spread(run.spectra, run.fits), folder, "spread")
+    if has_bands(run.sensitivity):
+        written += save(plot_sensitivity(run.sensitivity).axes[0], folder, "sensitivity")
     return written
 
 

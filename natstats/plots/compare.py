@@ -111,7 +111,7 @@ def _reading(
     if any(np.isfinite(law.slope) and law.verdict != "linear" for _, _, law in runs):
         dashed = Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (5, 3)))
         entries.append((dashed, "dashed: not a linear law, only a description"))
-    flags = flag_names(rows[np.isfinite(rows.exponent)])
+    flags = flag_names(rows[np.isfinite(rows.exponent)], doubts=True)
     if flags:
         entries.append((hollow_mark(), "hollow: " + ", ".join(flags)))
     return [*entries, *missing_entry(rows)]

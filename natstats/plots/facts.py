@@ -14,7 +14,15 @@ from natstats.numbers import change, interval, number, share
 from natstats.options import ESTIMATORS, FitOptions
 from natstats.plots.points import flag_names
 
-__all__ = ["Cell", "Column", "flag_meanings", "key_numbers", "layer_table", "shape_rows"]
+__all__ = [
+    "Cell",
+    "Column",
+    "flag_meanings",
+    "image_rows",
+    "key_numbers",
+    "layer_table",
+    "shape_rows",
+]
 
 FLAG_MEANINGS = {
     "few rings": "fewer than four frequencies carry the fit; two of them decide the slope",
@@ -28,6 +36,9 @@ FLAG_MEANINGS = {
     "too few groups": "an interval takes three groups of images at least",
     "power from one group only": "without that group nothing is left to resample",
     "too few rings in band": "the band leaves fewer frequencies at this map size than asked for",
+    "better with a floor": "not a plain power law: one over white noise is clearly better",
+    "better with a cut-off": "not a plain power law: one that falls off exponentially is better",
+    "better with a break": "not a plain power law: two exponents with a break are clearly better",
     "no power in a ring": "the power is zero at some frequency, so it has no logarithm",
 }
 
@@ -90,6 +101,10 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
         Column("image sd", "standard deviation of the exponents of single images"),
         Column("curvature", "what is left: coefficient of (ln frequency)²"),
         Column("its p", "of the test that the curvature is zero"),
+        Column(
+            "best form", "by AICc: power law, or with a floor, cut-off or break", is_number=False
+        ),
+        Column("gain", "AICc of the power law above that of the best form"),
         Column("rings", "frequencies in the fit"),
         Column("maps", "number of channels"),
         Column("stride", "pixels of the input per pixel of the map"),
@@ -114,6 +129,8 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
                 _cell(row["exponent_image_sd"], 2),
                 _cell(row["curvature"], 2),
                 _p(row["curvature_p"]),
+                Cell(str(row["best_form"] or "–")),
+                _cell(row["aicc_gain"], 1),
                 *(Cell(f"{row[name]:d}", row[name]) for name in ("n_rings", "channels")),
                 Cell(f"{row['stride']:.4g}", row["stride"]),
                 Cell(f"{row['n_images']:d}", row["n_images"]),
@@ -167,3 +184,17 @@ def shape_rows(law: Law) -> list[tuple[str, str]]:
 def flag_meanings(layers: pd.DataFrame) -> list[tuple[str, str]]:
     """The flags that occur, with their meaning."""
     return [(flag, FLAG_MEANINGS.get(flag, "")) for flag in flag_names(layers)]
+
+
+def image_rows(image_exponents: pd.DataFrame) -> list[list[str]]:
+    """Layer, images, and mean, sd, median, 5 % and 95 % of their exponents, with intervals."""
+    rows = []
+    for row in image_exponents[image_exponents.n > 1].to_dict("records"):
+        cells = [
+            f"{number(row[name])} {interval(row[f'{name}_low'], row[f'{name}_high'])}"
+            if math.isfinite(row[name])
+            else "–"
+            for name in ("mean", "sd", "q50", "q05", "q95")
+        ]
+        rows.append([str(row["layer"]), f"{row['n']:d}", *cells])
+    return rows

@@ -157,7 +157,7 @@ def _draw_layers(
             continue
         handle = draw_points(ax, rows, places[own], colour, marker)
         entries.append((handle, kind))
-    flags = flag_names(inner[np.isfinite(inner.exponent)])
+    flags = flag_names(inner[np.isfinite(inner.exponent)], doubts=True)
     if flags:
         entries.append((hollow_mark(), "hollow: " + ",\n".join(flags)))
     return entries

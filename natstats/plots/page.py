@@ -57,6 +57,7 @@ def write_report(folder: Path, run: Run) -> Path:
     descriptions = {
         "law": f"Exponent against depth for every layer. {run.law.sentence()}",
         "spectra": "Mean power spectra of all layers with the fitted power laws.",
+        "sensitivity": "Exponent of some layers as either end of the band is moved inwards.",
         "spread": "Distribution of the exponents of single images for every layer.",
     }
     if run.control is not None:
@@ -86,6 +87,7 @@ def _contents(run: Run) -> dict[str, Any]:
         "is_untrained": (info.get("model") or {}).get("trained") is False,
         "key_numbers": facts.key_numbers(law, n_images) if is_network else [],
         "verdict": law.verdict,
+        "forms": run.forms_sentence() if is_network else "",
         "control": run.control.sentence() if run.control is not None else "",
         "level": f"{100 * run.options.level:g} %",
         "depth_meaning": MEASURES[law.depth].meaning,
@@ -94,6 +96,7 @@ def _contents(run: Run) -> dict[str, Any]:
         "columns": columns,
         "rows": rows,
         "flags": facts.flag_meanings(layers),
+        "image_rows": facts.image_rows(run.image_exponents),
         "skipped": run.skipped.to_dict("records"),
         "measured": method.measured(info, run.options),
         "unreadable": list(images.get("unreadable") or []),

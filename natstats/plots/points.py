@@ -8,6 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from natstats.forms import FLAGS
 from natstats.plots.style import GREY
 
 __all__ = ["draw_points", "flag_names", "hollow_mark", "missing_entry"]
@@ -16,8 +17,9 @@ __all__ = ["draw_points", "flag_names", "hollow_mark", "missing_entry"]
 def draw_points(
     ax: Axes, rows: pd.DataFrame, depth: np.ndarray, colour: str, marker: str, size: float = 4.5
 ) -> Artist:
-    """Points with intervals, hollow where flagged; rows without an exponent are left out."""
-    flagged = rows["flags"].fillna("").to_numpy() != ""
+    """Points with intervals, hollow where in doubt; rows without an exponent are left out."""
+    doubted = [bool(flag_names(rows.iloc[[i]], doubts=True)) for i in range(len(rows))]
+    flagged = np.array(doubted, dtype=bool)
     exponent = rows.exponent.to_numpy(dtype=float)
     below, above = exponent - rows.exponent_low, rows.exponent_high - exponent
     reach = np.stack([below, above]).astype(float)
@@ -57,10 +59,15 @@ def hollow_mark() -> Line2D:
     return mark
 
 
-def flag_names(layers: pd.DataFrame) -> list[str]:
-    """The different flags of these layers, without the numbers in brackets."""
+def flag_names(layers: pd.DataFrame, *, doubts: bool = False) -> list[str]:
+    """The different flags of these layers, without the numbers in brackets.
+
+    With `doubts`, only those that make points hollow: a flag that names a better form than the
+    power law does not doubt the number.
+    """
     flags = [flag for cell in layers["flags"].fillna("") for flag in str(cell).split("; ") if flag]
-    return list(dict.fromkeys(flag.partition(" (")[0] for flag in flags))
+    names = dict.fromkeys(flag.partition(" (")[0] for flag in flags)
+    return [name for name in names if not (doubts and name in FLAGS.values())]
 
 
 def missing_entry(layers: pd.DataFrame) -> list[tuple[Artist, str]]:
