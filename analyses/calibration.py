@@ -10,6 +10,8 @@ figures/calibration.py makes docs/calibration.md. Parts:
 * coverage: of the intervals, for images alike, of different exponents, of different contrast;
 * efficiency: standard deviation of ``whittle`` on one map against the bounds of likelihood theory;
 * outer: what the exponent changes by when the field's longest wave is not the assumed one (exact);
+* single: scatter and bias of the exponents of single images;
+* forms: how often a form other than the power law is flagged, wrongly and rightly;
 * law: error rates of the tests of the law, coverage of its slope;
 * power: how often a rise is found, by its slope.
 """
@@ -24,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import calibration_forms
 import calibration_law
 import numpy as np
 import scipy
@@ -293,7 +296,9 @@ PARTS: dict[str, tuple[Callable[[int, int], Rows], int]] = {
     "coverage": (coverage, 2000),
     "efficiency": (efficiency, 400),
     "outer": (outer, 1),
-    "law": (calibration_law.rates, 1000),
+    "single": (calibration_forms.single, 4000),
+    "forms": (calibration_forms.rates, 150),
+    "law": (calibration_law.rates, 600),
     "power": (calibration_law.power, 400),
 }
 """The studies, with the repeats of each cell."""

@@ -15,6 +15,7 @@ from natstats.measures import MEASURES
 from natstats.numbers import interval, number
 from natstats.plots import draw_run, facts, method
 from natstats.plots.law import headline
+from natstats.plots.points import flag_names
 from natstats.plots.svg import inline_svg
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def _contents(run: Run) -> dict[str, Any]:
         "columns": columns,
         "rows": rows,
         "flags": facts.flag_meanings(layers),
+        "doubts": bool(flag_names(layers[layers.kind != "input"], doubts=True)),
         "image_rows": facts.image_rows(run.image_exponents),
         "skipped": run.skipped.to_dict("records"),
         "measured": method.measured(info, run.options),
