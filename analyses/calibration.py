@@ -26,13 +26,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import calibration_bounds
 import calibration_forms
 import calibration_law
 import numpy as np
 import scipy
-import scipy.linalg
 from scipy import stats
-from simulated import PER_FIELD, crop_power, crops, spectrum_of
+from simulated import PER_FIELD, crop_power, spectrum_of
 
 import natstats
 from natstats.edges import EDGES
@@ -40,14 +40,12 @@ from natstats.estimators import band_of
 from natstats.expected import (
     EXPONENT_RANGE,
     OUTER_SCALE,
-    _covariance,
     expected_power,
     expected_spectrum,
 )
 from natstats.fits import fit_spectrum
 from natstats.options import ESTIMATORS, FitOptions
-from natstats.radial import radius_grid, rings
-from natstats.spectra import power_spectrum
+from natstats.radial import rings
 
 RESULTS = Path(__file__).parent / "results"
 N_BATCHES = 8
@@ -198,66 +196,6 @@ def _coverage_cell(drawn: np.ndarray, side: int, alpha_sd: float, contrast: floa
     return rows
 
 
-def full_bound(side: int, alpha: float) -> float:
-    """Cramer-Rao bound on the sd of alpha from one map: Gaussian field, level and mean unknown."""
-    lag = np.abs(np.subtract.outer(np.arange(side), np.arange(side)))
-
-    def whole(covariance: np.ndarray) -> np.ndarray:
-        square = covariance[lag[:, None, :, None], lag[None, :, None, :]]
-        return square.reshape(side**2, side**2)
-
-    step = 0.01
-    lags = _covariance(side, side, alpha)
-    # A large constant in the covariance leaves the mean free.
-    matrix = whole(lags) + 10 * np.abs(lags).max()
-    rise = _covariance(side, side, alpha + step) - _covariance(side, side, alpha - step)
-    factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
-    by_alpha, by_level = (
-        scipy.linalg.cho_solve(factor, whole(part), check_finite=False)
-        for part in (rise / (2 * step), lags)
-    )
-    aa, al, ll = (
-        0.5 * np.sum(one * two.T)
-        for one, two in ((by_alpha, by_alpha), (by_alpha, by_level), (by_level, by_level))
-    )
-    return float(1 / np.sqrt(aa - al**2 / ll))
-
-
-def ring_bound(side: int) -> float:
-    """The same from the frequencies of the rings alone, taken as independent."""
-    radius = radius_grid(side, side)[rings(side, side).index >= 0]
-    return float(1 / np.sqrt(0.5 * np.sum((np.log(radius) - np.log(radius).mean()) ** 2)))
-
-
-def efficiency(repeats: int, seed: int) -> Rows:
-    """Sd of the estimators on one 64 x 64 map of alpha 2, against the two bounds."""
-    side, alpha = 64, 2.0
-    bounds = {"full": full_bound(side, alpha), "rings": ring_bound(side)}
-    print("bounds on the sd:", {key: round(value, 4) for key, value in bounds.items()}, flush=True)
-    fields = -(-10 * repeats // PER_FIELD)
-    (maps,) = crops(side, side, [alpha], fields, np.random.default_rng(seed))
-    tensor = natstats.spectra.torch.from_numpy(maps.reshape(-1, 1, side, side))
-    rows = []
-    for edges in EDGES:
-        power = power_spectrum(tensor, edges).numpy().astype(np.float64)
-        for name in ESTIMATORS:
-            found = band_of(side, side, edges, 0.0, 0.5).estimate(power, name)
-            sd = float(found.std(ddof=1))
-            rows.append(
-                {
-                    "edges": edges,
-                    "estimator": name,
-                    "repeats": len(found),
-                    "bias": found.mean() - alpha,
-                    "sd": sd,
-                    "sd_se": sd / np.sqrt(2 * len(found)),
-                    **{f"over_{key}_bound": sd / value for key, value in bounds.items()},
-                }
-            )
-            print({key: v if isinstance(v, str) else round(v, 4) for key, v in rows[-1].items()})
-    return rows
-
-
 def outer(repeats: int, seed: int) -> Rows:
     """What an exponent reads as when the field's waves are shorter or longer than assumed."""
     rows = []
@@ -294,7 +232,7 @@ def outer(repeats: int, seed: int) -> Rows:
 PARTS: dict[str, tuple[Callable[[int, int], Rows], int]] = {
     "bias": (bias, 512),
     "coverage": (coverage, 2000),
-    "efficiency": (efficiency, 400),
+    "efficiency": (calibration_bounds.efficiency, 4000),
     "outer": (outer, 1),
     "single": (calibration_forms.single, 4000),
     "forms": (calibration_forms.rates, 150),

@@ -17,8 +17,11 @@ PATH: click.Path[Path] = click.Path(path_type=Path)
 EDGES = ("sine", "hann", "none", "periodic")  # natstats.edges.EDGES, without importing numpy
 CONTROLS = ("random-weights",)
 ESTIMATORS = ("octave", "whittle", "ols")
+INTERVALS = ("jackknife", "bootstrap")
 DEPTHS = ("layers", "order", "normalized", "receptive-field")
-FIT_OPTIONS = ("band", "min_rings", "estimator", "level", "normalize", "depth")
+FIT_OPTIONS = (
+    "band", "min_rings", "estimator", "level", "normalize", "interval", "resamples", "depth",
+)  # fmt: skip
 
 
 class Band(click.ParamType):
@@ -79,6 +82,13 @@ fit_options = _chain(
         default=None,
         help="Give every image the same power before the mean is taken.  [default: no]",
     ),
+    click.option(
+        "--interval",
+        type=click.Choice(INTERVALS),
+        help="Student's t with effective degrees of freedom, or the studentised bootstrap.  "
+        "[default: jackknife]",
+    ),
+    click.option("--resamples", type=int, help="Of the bootstrap.  [default: 1000]"),
     click.option(
         "--depth",
         type=click.Choice(DEPTHS),

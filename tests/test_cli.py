@@ -231,7 +231,9 @@ def test_every_option_has_help(group):
 def test_choices_on_the_command_line_are_those_of_the_library(group):
     parameters = {p.name: p for p in group.get_command(None, "measure").params}
     assert tuple(parameters["edges"].type.choices) == natstats.edges.EDGES
-    assert tuple(parameters["estimator"].type.choices) == natstats.fits.ESTIMATORS
+    assert tuple(parameters["estimator"].type.choices) == natstats.options.ESTIMATORS
+    assert tuple(parameters["interval"].type.choices) == natstats.options.INTERVALS
+    assert tuple(parameters["depth"].type.choices) == natstats.options.DEPTHS
     assert tuple(parameters["control"].type.choices) == natstats.random_weights.CONTROLS
 
 

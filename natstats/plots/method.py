@@ -75,7 +75,9 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
         ("mixed precision", "yes" if asked.get("amp") else "no" if "amp" in asked else None),
         ("estimator", options.estimator),
         ("band", f"{low:g} to {high:g} cycles per pixel of the map"),
-        ("level of the intervals", f"{100 * options.level:g} %"),
+        ("power of images", "brought to the same mean" if options.normalize else "as it is"),
+        ("smallest number of rings", options.min_rings),
+        ("intervals", _intervals(options)),
         ("measure of depth", options.depth),
         ("device", _joined([device.get("type"), device.get("name")])),
         ("time", _time(timing)),
@@ -83,6 +85,13 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
         ("versions", _joined([f"{k} {v}" for k, v in (info.get("versions") or {}).items()])),
     ]
     return [(label, str(value)) for label, value in rows if value not in (None, "")]
+
+
+def _intervals(options: FitOptions) -> str:
+    level = f"{100 * options.level:g} %"
+    if options.interval == "bootstrap":
+        return f"{level}, studentised bootstrap, {options.resamples} resamples"
+    return f"{level}, Student's t with effective degrees of freedom"
 
 
 def _control(asked: Mapping[str, Any]) -> str:
