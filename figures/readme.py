@@ -32,6 +32,7 @@ def main() -> None:
             text_table(run.layers),
             "",
             run.law.sentence(),
+            run.forms_sentence(),
             "```",
             "",
             f"natstats {versions['natstats']}, torch {versions['torch']}, Python "

@@ -43,12 +43,15 @@ def power_law_fields(
     checks.positive_int("width", width)
     generator = np.random.default_rng(seed)
     side = outer_scale * max(height, width)
-    radius = radius_grid(side, side)[:, : side // 2 + 1]
+    radius = radius_grid(side, side)
     radius[0, 0] = 1.0
-    amplitude = radius ** (-alpha / 2)
+    amplitude = side * radius ** (-alpha / 2)
     amplitude[0, 0] = 0.0
     fields = np.empty((n, height, width))
-    for row in fields:
-        noise = scipy.fft.rfft2(generator.standard_normal((side, side)))
-        row[:] = scipy.fft.irfft2(noise * amplitude, s=(side, side))[:height, :width]
+    for first in range(0, n, 2):
+        noise = generator.standard_normal((side, side, 2)).view(np.complex128)[..., 0]
+        field = scipy.fft.ifft2(noise * amplitude)[:height, :width]
+        # The real and the imaginary part are independent fields.
+        for row, part in zip(fields[first : first + 2], (field.real, field.imag), strict=False):
+            row[:] = part
     return fields

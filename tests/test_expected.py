@@ -8,15 +8,22 @@ import torch
 
 import natstats
 from natstats.edges import EDGES
-from natstats.expected import EXPONENT_RANGE, expected_power, expected_spectrum
+from natstats.expected import (
+    EXPONENT_RANGE,
+    _covariance,
+    _tapered,
+    expected_power,
+    expected_spectrum,
+)
+from natstats.radial import radius_grid, rings
 
 
 @pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize("alpha", [0.0, 1.5, 3.0, 4.5])
-@pytest.mark.parametrize(("height", "width"), [(7, 7), (12, 20)])
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (8, 14)])
 def test_expectation_agrees_with_simulation(height, width, alpha, edges):
     """The mean of 3000 simulated crops lies within four standard errors in every ring."""
-    fields = natstats.power_law_fields(3000, height, width, alpha, seed=5)
+    fields = natstats.power_law_fields(3000, height, width, alpha, seed=6)
     power = natstats.power_spectrum(torch.from_numpy(fields[:, None]), edges).double().numpy()
     error = power.std(0) / np.sqrt(len(power))
     z = (power.mean(0) - expected_power(alpha, height, width, edges)) / error
@@ -61,3 +68,40 @@ def test_transposed_maps_have_the_same_expectation():
     np.testing.assert_allclose(
         expected_power(2.0, 9, 21, "periodic"), expected_power(2.0, 21, 9, "periodic")
     )
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (7, 9), (16, 5)])
+@pytest.mark.parametrize("alpha", [-1.0, 2.0, 3.0, 4.5])
+def test_the_refined_lattice_is_that_of_one_large_torus(height, width, alpha):
+    """Long waves on lattices of their own, against the plain sum over all waves of the torus."""
+    side = 12 * max(height, width)
+    radius = radius_grid(side, side)
+    radius[0, 0] = 1.0
+    density = radius**-alpha
+    density[0, 0] = 0.0
+    plain = np.fft.ifft2(density).real[:height, :width]
+    refined = _covariance(height, width, alpha)
+    np.testing.assert_allclose(
+        rings(height, width).mean(_tapered(refined, "sine")),
+        rings(height, width).mean(_tapered(plain - plain[0, 0], "sine")),
+        rtol=0.01,
+    )
+
+
+@pytest.mark.parametrize("edges", EDGES)
+@pytest.mark.parametrize(("height", "width"), [(5, 5), (5, 512), (512, 512)])
+def test_every_size_has_an_expectation(height, width, edges):
+    for alpha in (0.0, 2.0, 4.0):
+        power = expected_power(alpha, height, width, edges)
+        assert power.shape == (min(height, width) // 2,)
+        assert np.isfinite(power).all()
+        assert (power > 0).all()
+
+
+def test_longer_waves_matter_only_for_steep_fields():
+    usual, longer = (expected_power(2.0, 14, 14, outer_scale=scale) for scale in (12, 36))
+    np.testing.assert_allclose(longer, usual, rtol=0.01)
+    usual, longer = (expected_power(4.5, 14, 14, outer_scale=scale) for scale in (12, 36))
+    assert longer[0] > 1.2 * usual[0]
+    with pytest.raises(natstats.UsageError, match="outer_scale: expected one of 4, 12, 36"):
+        expected_power(2.0, 14, 14, outer_scale=10)

@@ -107,7 +107,7 @@ def test_the_jackknife_of_equal_groups_is_the_textbook_one():
     ]
     variance = 39 / 40 * np.sum((left_out - np.mean(left_out)) ** 2)
     assert fit.standard_error**2 == pytest.approx(variance, rel=1e-9)
-    reach = stats.t.ppf(0.975, 39) * np.sqrt(variance)
+    reach = stats.t.ppf(0.975, fit.dof) * np.sqrt(variance)
     assert (fit.low, fit.high) == pytest.approx((fit.exponent - reach, fit.exponent + reach))
 
 
