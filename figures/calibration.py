@@ -78,7 +78,7 @@ def draw_coverage() -> Axes:
                         marker=MARKERS[i_place], markersize=3.5, linewidth=0.9,
                         label=interval if x == 0 else None,
                     )  # fmt: skip
-            ax.text(5 * n_place + 1.5, 87.3, f"{n_images} images", ha="center", color=INK)
+            ax.text(5 * n_place + 1.5, 98.3, f"{n_images} images", ha="center", color=INK)
         ax.set_xticks(ticks, list(CONDITIONS.values()) * 3, rotation=90, fontsize=7)
         ax.set_title(f"{side} × {side} px")
         ax.set_ylim(87, 99)
