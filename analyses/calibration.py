@@ -32,7 +32,7 @@ import calibration_law
 import numpy as np
 import scipy
 from scipy import stats
-from simulated import PER_FIELD, crop_power, spectrum_of
+from simulated import PER_FIELD, crop_power
 
 import natstats
 from natstats.edges import EDGES
@@ -46,6 +46,7 @@ from natstats.expected import (
 from natstats.fits import fit_spectrum
 from natstats.options import ESTIMATORS, FitOptions
 from natstats.radial import rings
+from natstats.simulate import spectrum_of
 
 RESULTS = Path(__file__).parent / "results"
 N_BATCHES = 8
@@ -153,7 +154,7 @@ def coverage(repeats: int, seed: int) -> Rows:
 def _coverage_cell(drawn: np.ndarray, side: int, alpha_sd: float, contrast: float) -> Rows:
     hits: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for power in drawn:
-        spectrum = spectrum_of(power, side, side)
+        spectrum = spectrum_of(power, side, side, n_groups=128)
         for estimator in ("octave", "whittle"):
             options = FitOptions(estimator=estimator)
             fit = fit_spectrum(spectrum, options)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from simulated import crop_power, spectrum_of
+from simulated import crop_power
 
 from natstats.estimators import band_of
 from natstats.expected import expected_power, independent_modes
 from natstats.forms import compare_forms
 from natstats.options import ESTIMATORS
 from natstats.radial import rings
+from natstats.simulate import spectrum_of
 
 Rows = list[dict[str, Any]]
 
@@ -56,7 +57,9 @@ def _flags(
     for _ in range(repeats):
         noise = generator.gamma(modes / 2, 2 / modes, size=(n_images, len(modes)))
         amplitude = np.exp(contrast * generator.standard_normal((n_images, 1)))
-        forms = compare_forms(spectrum_of(expected * noise * amplitude**2, side, side))
+        forms = compare_forms(
+            spectrum_of(expected * noise * amplitude**2, side, side, n_groups=128)
+        )
         if forms.n_bins:
             found.append(forms.flag)
     return found

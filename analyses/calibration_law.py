@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from simulated import crop_power, spectrum_of
+from simulated import crop_power
 
 from natstats.estimators import band_of
 from natstats.expected import expected_spectrum
@@ -22,6 +22,7 @@ from natstats.law import fit_law
 from natstats.options import FitOptions
 from natstats.radial import rings
 from natstats.records import Layer, LayerSpectrum
+from natstats.simulate import spectrum_of
 
 N_LAYERS = 20
 DEPTH = np.arange(1.0, N_LAYERS + 1)
@@ -88,7 +89,7 @@ def one_law(
     for place, (side, alpha) in enumerate(zip(SIZES, exponents, strict=True)):
         power = stores[side].draw(alpha + shift, generator) * amplitude[:, None] ** 2
         layer = Layer(str(place), 0, "conv", place + 1, 1, side, side, 1.0)
-        measured.append(LayerSpectrum(layer, spectrum_of(power, side, side)))
+        measured.append(LayerSpectrum(layer, spectrum_of(power, side, side, n_groups=128)))
         known.append(stores[side].true_exponent(alpha, alpha_sd) - alpha)
     fits = fit_layers(measured, FitOptions())
     # Where images differ, the exponent of the mean spectrum is not their mean exponent, by an

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from simulated import spectrum_of
 
 import natstats
 from natstats.expected import expected_power, independent_modes
@@ -24,6 +23,7 @@ from natstats.fits import Fits, fit_layers
 from natstats.law import fit_law
 from natstats.options import FitOptions
 from natstats.records import Layer, LayerSpectrum
+from natstats.simulate import spectrum_of
 
 SIZES = [112] * 12 + [56] * 16 + [28] * 16 + [14] * 16
 RESULT = Path(__file__).parent / "results" / "fit_speed.json"
@@ -38,7 +38,7 @@ def layers(n_images: int = 1024) -> list[LayerSpectrum]:
         noise = generator.gamma(modes / 2, 2 / modes, size=(n_images, len(modes)))
         power = expected_power(1.5 + place / 60, side, side) * noise
         layer = Layer(f"layer{place}", 0, "conv", place + 1, 1, side, side, 224 / side)
-        measured.append(LayerSpectrum(layer, spectrum_of(power, side, side)))
+        measured.append(LayerSpectrum(layer, spectrum_of(power, side, side, n_groups=128)))
     return measured
 
 

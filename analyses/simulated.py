@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from natstats.expected import OUTER_SCALE
-from natstats.radial import radius_grid, rings
-from natstats.records import Spectrum
+from natstats.radial import radius_grid
 from natstats.spectra import power_spectrum
 
 PER_FIELD = 16
@@ -64,27 +63,3 @@ def crop_power(
             power = power_spectrum(maps, edges).numpy().astype(np.float64)
             kept.append(power.reshape(len(fields), PER_FIELD, -1))
     return [np.concatenate(parts) for parts in found]
-
-
-def spectrum_of(
-    power: Array, height: int, width: int, edges: str = "sine", n_groups: int = 128
-) -> Spectrum:
-    """What the accumulator would give for images of this ring power, (n, n_rings)."""
-    n, n_rings = power.shape
-    group = np.arange(n) % n_groups
-    members = rings(height, width).n_members
-    own = power / np.average(power, axis=1, weights=members)[:, None]
-    sums = [np.zeros((n_groups, n_rings)) for _ in range(2)]
-    for total, rows in zip(sums, (power, own), strict=True):
-        np.add.at(total, group, rows)
-    return Spectrum(
-        height=height,
-        width=width,
-        edges=edges,
-        frequency=rings(height, width).frequency,
-        power=sums[0],
-        normalized=sums[1],
-        count=np.bincount(group, minlength=n_groups),
-        offset=np.zeros(n_groups),
-        image_power=np.zeros((0, n_rings), dtype=np.float32),
-    )

@@ -1,4 +1,4 @@
-"""Fields with a known exponent: for tests, calibration and documentation."""
+"""Fields and spectra with a known exponent: for tests, calibration and documentation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from natstats import checks
-from natstats.radial import radius_grid
+from natstats.radial import radius_grid, rings
+from natstats.records import Spectrum
+from natstats.spectra import KEPT_IMAGES
 
-__all__ = ["power_law_fields"]
+__all__ = ["power_law_fields", "spectrum_of"]
 
 
 def power_law_fields(
@@ -55,3 +57,44 @@ def power_law_fields(
         for row, part in zip(fields[first : first + 2], (field.real, field.imag), strict=False):
             row[:] = part
     return fields
+
+
+def spectrum_of(
+    power: NDArray[np.float64],
+    height: int,
+    width: int,
+    edges: str = "sine",
+    n_groups: int | None = None,
+) -> Spectrum:
+    """What the accumulator would give for images of this ring power.
+
+    Args:
+        power: of every image, (n, n_rings).
+        height: H of the maps, pixels.
+        width: W of the maps, pixels.
+        edges: edge treatment.
+        n_groups: groups of images; by default one for each.
+
+    >>> spectrum_of(np.ones((3, 2)), 5, 5).n_images
+    3
+    """
+    n_images, n_rings = power.shape
+    n_groups = n_images if n_groups is None else n_groups
+    group = np.arange(n_images) % max(n_groups, 1)
+    mean = np.average(power, axis=1, weights=rings(height, width).n_members)[:, None]
+    usable = np.isfinite(mean) & (mean > 0)
+    own = np.divide(power, mean, out=np.zeros_like(power), where=usable)
+    sums = np.zeros((2, n_groups, n_rings))
+    np.add.at(sums[0], group, power)
+    np.add.at(sums[1], group, own)
+    return Spectrum(
+        height=height,
+        width=width,
+        edges=edges,
+        frequency=rings(height, width).frequency,
+        power=sums[0],
+        normalized=sums[1],
+        count=np.bincount(group, minlength=n_groups),
+        offset=np.zeros(n_groups),
+        image_power=power[:KEPT_IMAGES].astype(np.float32),
+    )

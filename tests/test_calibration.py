@@ -18,26 +18,11 @@ from natstats.intervals import effective_dof, jackknife_deviations, leave_one_ou
 from natstats.law import fit_law
 from natstats.options import FitOptions
 from natstats.radial import rings
-from natstats.records import Layer, LayerSpectrum, Spectrum
+from natstats.records import Layer, LayerSpectrum
+from natstats.simulate import spectrum_of
 
 SIDE = 14
 MODES = independent_modes(SIDE, SIDE)
-
-
-def spectrum_of(power, side=SIDE):
-    """One image per group, of given ring power (n, n_rings)."""
-    n = len(power)
-    return Spectrum(
-        height=side,
-        width=side,
-        edges="sine",
-        frequency=rings(side, side).frequency,
-        power=power,
-        normalized=power,
-        count=np.ones(n, dtype=np.int64),
-        offset=np.zeros(n),
-        image_power=np.zeros((0, power.shape[1]), dtype=np.float32),
-    )
 
 
 def draw(alpha, contrast, generator):
@@ -66,7 +51,7 @@ def test_intervals_cover_also_when_images_differ(alpha_sd, contrast, estimator):
     hits = plain = 0
     for _ in range(300):
         alpha = 2 + alpha_sd * generator.standard_normal(64)
-        fit = fit_spectrum(spectrum_of(draw(alpha, contrast, generator)), options)
+        fit = fit_spectrum(spectrum_of(draw(alpha, contrast, generator), SIDE, SIDE), options)
         hits += fit.low < truth < fit.high
         plain += abs(fit.exponent - truth) < stats.t.ppf(0.975, 63) * fit.standard_error
     assert 0.91 * 300 <= hits <= 0.985 * 300
@@ -83,7 +68,7 @@ def test_the_bootstrap_covers_too():
     for _ in range(300):
         power = draw(2 + 0.3 * generator.standard_normal(64), 0.7, generator)
         options = FitOptions(interval="bootstrap", resamples=400)
-        fit = fit_spectrum(spectrum_of(power), options)
+        fit = fit_spectrum(spectrum_of(power, SIDE, SIDE), options)
         hits += fit.low < truth < fit.high
     assert 0.91 * 300 <= hits <= 0.985 * 300
 
@@ -151,7 +136,7 @@ def test_layers_that_share_images_are_seldom_called_a_trend():
         layers = [
             LayerSpectrum(
                 Layer(str(i), 0, "conv", i + 1, 1, SIDE, SIDE, 1.0),
-                spectrum_of(draw(2 + shift, 0.0, generator) * amplitude),
+                spectrum_of(draw(2 + shift, 0.0, generator) * amplitude, SIDE, SIDE),
             )
             for i in range(12)
         ]
@@ -169,7 +154,7 @@ def test_sixty_layers_are_one_thing_to_the_bootstrap():
     power = power * np.random.default_rng(0).gamma(3.0, size=power.shape)
     layer = Layer("a", 0, "conv", 1, 1, SIDE, SIDE, 1.0)
     fits = fit_layers(
-        [LayerSpectrum(layer, spectrum_of(power)) for _ in range(3)],
+        [LayerSpectrum(layer, spectrum_of(power, SIDE, SIDE)) for _ in range(3)],
         FitOptions(interval="bootstrap"),
     )
     assert len({fit.low for fit in fits.layers}) == 1

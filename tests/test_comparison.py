@@ -15,8 +15,9 @@ from natstats.differences import Differences, Estimate, Source, holm, slopes_apa
 from natstats.law import fit_law
 from natstats.options import FitOptions
 from natstats.radial import rings
-from natstats.records import Layer, LayerSpectrum, Spectrum
+from natstats.records import Layer, LayerSpectrum
 from natstats.run import Run
+from natstats.simulate import spectrum_of
 
 SIDE = 16
 N_IMAGES = 48
@@ -25,14 +26,6 @@ EDGES = "sine"
 
 def layer_named(name, depth, kind="conv"):
     return Layer(name, 0, kind, depth, 1, SIDE, SIDE, 1.0)
-
-
-def spectrum_of(power):
-    """The spectrum of images (N, n_rings), each a group of its own."""
-    return Spectrum(
-        SIDE, SIDE, EDGES, rings(SIDE, SIDE).frequency, power, power / power.mean(1)[:, None],
-        np.ones(len(power), dtype=np.int64), np.zeros(len(power)), np.zeros((0, power.shape[1])),
-    )  # fmt: skip
 
 
 def run_of(exponents, generator, shared=None, digest="same", level=0.95):
@@ -46,7 +39,11 @@ def run_of(exponents, generator, shared=None, digest="same", level=0.95):
         expected = natstats.expected_power(alpha, SIDE, SIDE, EDGES)
         drawn = generator.gamma(members / 2, 2 / members, (N_IMAGES, len(members)))
         power = expected * drawn * (1 if shared is None else shared)
-        spectra.append(LayerSpectrum(layer_named(f"l{place}", place + 1), spectrum_of(power)))
+        spectra.append(
+            LayerSpectrum(
+                layer_named(f"l{place}", place + 1), spectrum_of(power, SIDE, SIDE, EDGES)
+            )
+        )
     return Run(spectra, (), {"name": "run", "images": {"digest": digest}}, FitOptions(level=level))
 
 

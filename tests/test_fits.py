@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 
 import natstats
+from natstats import simulate
 from natstats.expected import expected_power
 from natstats.fits import fit_layers, fit_spectrum
 from natstats.options import ESTIMATORS, FitOptions
@@ -17,25 +18,9 @@ from natstats.radial import rings
 from natstats.records import Layer, LayerSpectrum, Spectrum
 
 
-def normalized(power: np.ndarray, side: int) -> np.ndarray:
-    """Each image's power over its mean over the frequencies of all rings."""
-    mean = np.average(power, axis=1, weights=rings(side, side).n_members, keepdims=True)
-    return np.divide(power, mean, out=np.zeros_like(power), where=mean > 0)
-
-
 def spectrum_of(power: np.ndarray, side: int, edges: str = "sine") -> Spectrum:
     """A spectrum with one image per group, whose ring power is given, (n_images, n_rings)."""
-    return Spectrum(
-        height=side,
-        width=side,
-        edges=edges,
-        frequency=rings(side, side).frequency,
-        power=power,
-        normalized=normalized(power, side),
-        count=np.ones(len(power), dtype=np.int64),
-        offset=np.zeros(len(power)),
-        image_power=power.astype(np.float32),
-    )
+    return simulate.spectrum_of(power, side, side, edges)
 
 
 def measured(alpha: float, side: int, n: int, seed: int = 0, edges: str = "sine") -> Spectrum:

@@ -13,25 +13,16 @@ from natstats.expected import expected_power, independent_modes
 from natstats.fits import fit_layers, fit_spectrum
 from natstats.options import FitOptions
 from natstats.radial import rings
-from natstats.records import Layer, LayerSpectrum, Spectrum
+from natstats.records import Layer, LayerSpectrum
 from natstats.sensitivity import SIDES, sensitivity_frame
+from natstats.simulate import spectrum_of
 
 
 def layer_of(truth: np.ndarray, side: int, n: int = 40, noise: bool = True) -> LayerSpectrum:
     modes = independent_modes(side, side)
     scatter = np.random.default_rng(0).gamma(modes / 2, 2 / modes, size=(n, len(truth)))
     power = truth * (scatter if noise else np.ones_like(scatter))
-    spectrum = Spectrum(
-        height=side,
-        width=side,
-        edges="sine",
-        frequency=rings(side, side).frequency,
-        power=power,
-        normalized=np.full_like(power, np.nan),
-        count=np.ones(n, dtype=np.int64),
-        offset=np.zeros(n),
-        image_power=power.astype(np.float32),
-    )
+    spectrum = spectrum_of(power, side, side)
     return LayerSpectrum(Layer(f"l{side}", 0, "conv", 1, 1, side, side, 1.0), spectrum)
 
 

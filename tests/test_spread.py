@@ -14,8 +14,8 @@ from natstats.expected import expected_power
 from natstats.fits import fit_layers
 from natstats.options import FitOptions
 from natstats.plots.facts import image_rows
-from natstats.radial import rings
-from natstats.records import Layer, LayerSpectrum, Spectrum
+from natstats.records import Layer, LayerSpectrum
+from natstats.simulate import spectrum_of
 from natstats.spread import QUANTILES, image_exponents_frame, quantile_ranks, sd_interval
 
 
@@ -23,18 +23,7 @@ def layer_of(alphas: np.ndarray, side: int = 14) -> LayerSpectrum:
     """Images of known exponents, without noise."""
     power = np.array([expected_power(alpha, side, side) for alpha in alphas])
     power = power.reshape(len(alphas), side // 2)
-    n = len(power)
-    spectrum = Spectrum(
-        height=side,
-        width=side,
-        edges="sine",
-        frequency=rings(side, side).frequency,
-        power=power,
-        normalized=power,
-        count=np.ones(n, dtype=np.int64),
-        offset=np.zeros(n),
-        image_power=power.astype(np.float32),
-    )
+    spectrum = spectrum_of(power, side, side)
     return LayerSpectrum(Layer("a", 0, "conv", 1, 1, side, side, 1.0), spectrum)
 
 
