@@ -102,7 +102,8 @@ def draw_power() -> Axes:
             100 * rises,
             yerr=100 * np.abs(np.array(reach)),
             color=PALETTE[place], marker=MARKERS[place], markersize=4, linewidth=1.0,
-            label=f"images {CONDITIONS[case[:2]]}, scatter of layers {case[2]:g}",
+            label=f"images {'alike' if case[0] == 0 else 'of different exponent and contrast'}, "
+            f"scatter of layers {case[2]:g}",
         )  # fmt: skip
     ax.set_xlabel("true slope per layer, over 20 layers and 64 images")
     ax.set_ylabel("verdict “rises”, %")

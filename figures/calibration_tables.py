@@ -52,7 +52,8 @@ def made_by(part: str) -> list[str]:
 
 def signed(value: float, digits: int = 3) -> str:
     """A number with its sign, and a real minus."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if rounded else "0"
 
 
 def percent(value: float, digits: int = 1) -> str:
