@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from natstats import store
 from natstats.differences import Differences, Estimate, Source, depths_of, holm
+from natstats.errors import NatstatsError
 from natstats.fits import Fits, LayerFit, fit_layers
 from natstats.law import SIGNIFICANCE, format_p
 from natstats.measures import MEASURES
@@ -248,7 +249,8 @@ def _reason(
     by_name: Sequence[dict[str, LayerFit]],
 ) -> str:
     """Why a layer has no difference, or does not count; empty when it does."""
-    reasons = [] if np.isfinite(trained.exponent) else [f"trained: {'; '.join(trained.flags)}"]
+    counts = np.isfinite(trained.exponent) and "beyond range" not in trained.flags
+    reasons = [] if counts else [f"trained: {'; '.join(trained.flags)}"]
     for one, own in zip(random, by_name, strict=True):
         skipped = {layer.name: layer.reason for layer in one.skipped}
         if name not in own:
@@ -270,10 +272,12 @@ def read_random_weights(folder: Path) -> list[RandomWeights]:
     """Read what :func:`write_random_weights` wrote; empty for a run without a control.
 
     Raises:
-        NatstatsError: a part is damaged.
+        NatstatsError: a part is damaged or missing.
     """
     found = []
     for own in (folder / FOLDER).glob("seed-*"):
         info, spectra, skipped = store.read_run(own)
         found.append(RandomWeights(int(info.pop("seed", 0)), info, spectra, skipped))
+    if len(found) == 1:
+        raise NatstatsError(f"control: expected two seeds or more in {folder / FOLDER}; got one")
     return sorted(found, key=lambda one: one.seed)

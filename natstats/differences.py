@@ -49,9 +49,16 @@ class Estimate:
 
     @classmethod
     def of(
-        cls, value: float, variances: Sequence[float], dofs: Sequence[float], level: float
+        cls,
+        value: float,
+        variances: Sequence[float],
+        dofs: Sequence[float],
+        level: float,
+        most: float | None = None,
     ) -> Estimate:
         """An estimate whose variance is a sum of independent parts, each with its own dof.
+
+        No more than `most` degrees of freedom come out of Satterthwaite's rule.
 
         >>> Estimate.of(2.0, [1.0, 1.0], [10.0, 10.0], 0.95).dof
         20.0
@@ -63,6 +70,7 @@ class Estimate:
         if total == 0:
             return cls(value, value, value, 1.0 if value == 0 else np.nan, np.nan)
         dof = float(total**2 / np.sum(parts**2 / np.asarray(dofs)))
+        dof = dof if most is None else min(dof, most)
         error = float(np.sqrt(total))
         reach = t_reach(error, dof, level)
         p = float(2 * stats.t.sf(abs(value) / error, dof))
@@ -81,6 +89,11 @@ class Source:
     deviations: Array
     dof: float | None = None
 
+    def __post_init__(self) -> None:
+        # A group without images moves nothing, and is no degree of freedom.
+        moved = np.any(np.nan_to_num(self.deviations) != 0, axis=1)
+        object.__setattr__(self, "deviations", self.deviations[moved])
+
     def part(self, weights: Array, chosen: NDArray[np.int64]) -> tuple[float, float]:
         """Variance that it adds to a combination of the chosen layers, and its dof."""
         deviations = self.deviations[:, chosen] @ weights
@@ -96,7 +109,7 @@ class Differences:
         sources: of error, independent of each other.
         level: of the intervals.
 
-    >>> Differences(np.array([0.5]), [Source(np.array([[0.1], [-0.1], [0.0]]))], 0.95).each()[0].dof
+    >>> Differences(np.array([0.5]), [Source(np.array([[0.1], [-0.1], [0.1]]))], 0.95).each()[0].dof
     2.0
     """
 
@@ -107,8 +120,15 @@ class Differences:
 
     def _combine(self, weights: Array, chosen: NDArray[np.int64]) -> Estimate:
         parts = [source.part(weights, chosen) for source in self.sources]
+        return self._estimate(float(weights @ self.value[chosen]), parts)
+
+    def _estimate(self, value: float, parts: Sequence[tuple[float, float]]) -> Estimate:
+        """From the variances that the sources add, and their degrees of freedom."""
         variances, dofs = zip(*parts, strict=True)
-        return Estimate.of(float(weights @ self.value[chosen]), variances, dofs, self.level)
+        # A variance from two or three seeds is small by chance in some of many layers, and
+        # Satterthwaite's rule would then hand these layers the many degrees of the images.
+        most = min((source.dof for source in self.sources if source.dof is not None), default=None)
+        return Estimate.of(value, variances, dofs, self.level, most)
 
     def each(self) -> list[Estimate]:
         """The difference of every layer."""
@@ -141,12 +161,8 @@ class Differences:
         regression = LayerErrors(value, deviations).regress(line)
         weights = np.linalg.pinv(line)[1]
         others = [s.part(weights, places) for s in self.sources if s.dof is not None]
-        return Estimate.of(
-            float(regression.coefficients[1]),
-            [float(regression.covariance[1, 1]), *(variance for variance, _ in others)],
-            [float(regression.dof[1]), *(dof for _, dof in others)],
-            self.level,
-        )
+        own = float(regression.covariance[1, 1]), float(regression.dof[1])
+        return self._estimate(float(regression.coefficients[1]), [own, *others])
 
 
 def slopes_apart(first: Law, second: Law, level: float) -> Estimate:

@@ -99,6 +99,11 @@ class Band:
         )
         self._inverse = self._calibration[rising], _GRID[rising]
         self._follows = np.gradient(self._calibration, _GRID)
+        # Where leakage folds the calibration back, one slope belongs to two exponents.
+        before = np.concatenate(([-np.inf], np.maximum.accumulate(self._calibration)[:-1]))
+        after = np.minimum.accumulate(self._calibration[::-1])[::-1]
+        after = np.concatenate((after[1:], [np.inf]))
+        self._is_single = (before < self._calibration) & (self._calibration < after)
 
     def _slope_contrast(self, weights: Array) -> Array:
         """Weights v with sum(v y) the weighted slope of y against log frequency."""
@@ -153,15 +158,24 @@ class Band:
         refined = _GRID[best] + np.clip(shift, -1, 1) * (_GRID[1] - _GRID[0])
         return np.asarray(np.where(lowest == best, refined, _GRID[lowest]))
 
-    def is_resolvable(self, alpha: float) -> bool:
-        """True where the measured slope still follows alpha."""
-        inside = EXPONENT_RANGE[0] < alpha < EXPONENT_RANGE[1]
-        return inside and float(np.interp(alpha, _GRID, self._follows)) >= RESOLVABLE
+    def is_resolvable(self, alpha: float, estimator: str = "octave") -> bool:
+        """True where the spectrum still follows alpha, and no other alpha has the same slope."""
+        if not EXPONENT_RANGE[0] < alpha < EXPONENT_RANGE[1]:
+            return False
+        if estimator == "whittle":
+            share = self._modes / self._modes.sum()
+            slope = self._expected.log_power_slope(alpha)[self.inside]
+            ideal, found = (share @ (y - share @ y) ** 2 for y in (self.log_frequency, slope))
+            return bool(np.sqrt(found / ideal) >= RESOLVABLE)
+        place = int(np.searchsorted(_GRID, alpha))
+        is_single = bool(self._is_single[place - 1 : place + 1].all())
+        return is_single and float(np.interp(alpha, _GRID, self._follows)) >= RESOLVABLE
 
-    def outer_shift(self, alpha: float) -> float:
+    def outer_shift(self, alpha: float, estimator: str = "octave") -> float:
         """What the estimate changes by when the field has wavelengths three times as long."""
-        change = -_outer_change(*self._size, round(alpha, 1))[self.inside] @ self._contrast
-        return float(change / np.interp(alpha, _GRID, self._follows))
+        change = _outer_change(*self._size, round(alpha, 1))[self.inside]
+        expected = np.exp(self.log_expected_power(alpha))
+        return float(change @ self.gradient(expected[None], np.array([alpha]), estimator)[0])
 
     def curvature(self, log_power: Array, alpha: Array) -> Array:
         """Coefficient of (ln f)^2 in log S - log T(alpha), octave-weighted, (R, n) -> (R,)."""

@@ -43,7 +43,7 @@ EXPONENT_RANGE = (-3.0, 6.0)
 """Exponents between which the expectation is tabulated; a fit outside reads as this limit."""
 
 N_NODES = 41
-"""Chebyshev nodes of the table; up to 224 pixels its error in log T is below 1e-3."""
+"""Chebyshev nodes of the table; its error in log T is below 2e-3 for square maps to 224 pixels."""
 
 OUTER_SCALE = 12
 """Longest wavelength of the ideal field, in units of the longer side of the crop."""

@@ -37,6 +37,12 @@ FEW_RINGS = 4
 FEW_IMAGES = 16
 """An interval from this many images or fewer is flagged: it may be too short."""
 
+FEW_EFFECTIVE = 4.0
+"""With fewer effective degrees of freedom than this an interval is flagged."""
+
+LEAST_ERROR = 1e-6
+"""A smaller standard error is that of rounding: the same image many times over."""
+
 OUTER_SHIFT = 0.1
 """An exponent is flagged that would change by more if the field had waves three times as long."""
 
@@ -87,13 +93,14 @@ class LayerFit:
 
     @property
     def image_mean(self) -> float:
-        """Mean of the images' own exponents; not the exponent of the mean spectrum."""
-        return float(np.mean(self.image_exponents)) if len(self.image_exponents) else np.nan
+        """Mean of the images' own exponents, three or more; not that of the mean spectrum."""
+        several = len(self.image_exponents) >= FEWEST_GROUPS
+        return float(np.mean(self.image_exponents)) if several else np.nan
 
     @property
     def image_sd(self) -> float:
         """Standard deviation of the images' own exponents."""
-        several = len(self.image_exponents) > 1
+        several = len(self.image_exponents) >= FEWEST_GROUPS
         return float(np.std(self.image_exponents, ddof=1)) if several else np.nan
 
 
@@ -160,10 +167,13 @@ def _empty(spectrum: Spectrum, n_rings: int, flags: list[str], images: Array) ->
 
 
 def _image_exponents(spectrum: Spectrum, band: Band, estimator: str) -> Array:
-    """Alpha of every kept image whose power is positive in all rings of the band."""
+    """Alpha of every kept image that has one: power in all rings, and within the table."""
     power = spectrum.image_power[:, band.inside].astype(np.float64)
     good = np.all(np.isfinite(power) & (power > 0), axis=1)
-    return band.estimate(power[good], estimator) if good.any() else np.zeros(0)
+    if spectrum.is_constant or not good.any():
+        return np.zeros(0)
+    found = band.estimate(power[good], estimator)
+    return found[~np.isin(found, EXPONENT_RANGE)]
 
 
 def _curvature(band: Band, whole: Array, left: Array, count: Array) -> tuple[float, float]:
@@ -237,13 +247,20 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
         flags.append("few rings")
     if spectrum.n_images <= FEW_IMAGES:
         flags.append("few images")
-    if options.estimator != "ols" and not band.is_resolvable(exponent):
-        flags.append("beyond range")
-    elif options.estimator != "ols" and abs(band.outer_shift(exponent)) > OUTER_SHIFT:
-        flags.append("outer scale")
+    elif len(count) <= FEW_IMAGES:
+        flags.append("few groups")
+    if options.estimator != "ols":
+        if not band.is_resolvable(exponent, options.estimator):
+            flags.append("beyond range")
+        elif abs(band.outer_shift(exponent, options.estimator)) > OUTER_SHIFT:
+            flags.append("outer scale")
 
     deviations = jackknife_deviations(exponent, band.estimate(left, options.estimator), count)
     error, dof = float(np.sqrt(np.sum(deviations**2))), float(effective_dof(deviations))
+    if error < LEAST_ERROR:
+        flags.append("images do not differ")
+    elif dof < FEW_EFFECTIVE:
+        flags.append("few images decide")
     if options.interval == "bootstrap":
         reach = bootstrap_reach(
             power,
@@ -256,6 +273,9 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
         )
     else:
         reach = t_reach(error, dof, options.level)
+    if not np.isfinite(reach):
+        flags.append("too few groups for the bootstrap")
+        return _empty(spectrum, band.n_rings, flags, images)
     curvature, curvature_p = _curvature(band, mean, left, count)
 
     log_power = np.log(mean)

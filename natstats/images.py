@@ -184,6 +184,10 @@ class ImageFolder(ImageSet):
         return hashlib.sha256(f"{self.framing}\n{listing}".encode()).hexdigest()[:16]
 
 
+def _is_real(dtype: np.dtype[Any]) -> bool:
+    return np.issubdtype(dtype, np.number) and not np.issubdtype(dtype, np.complexfloating)
+
+
 class ImageArray(ImageSet):
     """Images that are in memory already, taken as they are.
 
@@ -205,9 +209,9 @@ class ImageArray(ImageSet):
         description: str = "array",
     ) -> None:
         array = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
-        if array.ndim != 4 or not np.issubdtype(array.dtype, np.number) or len(array) == 0:
+        if array.ndim != 4 or not _is_real(array.dtype) or len(array) == 0:
             raise UsageError(
-                f"images: expected numbers of shape (N, C, H, W); got {array.dtype} of shape "
+                f"images: expected real numbers of shape (N, C, H, W); got {array.dtype} of shape "
                 f"{array.shape}"
             )
         checks.spatial_shape("images", array.shape[2], array.shape[3], 5)

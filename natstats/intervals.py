@@ -35,6 +35,9 @@ __all__ = [
 FEWEST_GROUPS = 3
 """Groups of images without which there is no interval."""
 
+LEAST_SPREAD = 1e-3
+"""A resample with a smaller standard error, as a share of that of all groups, has no spread."""
+
 Array = NDArray[np.float64]
 
 
@@ -56,7 +59,7 @@ def jackknife_deviations(whole: Array | float, left_out: Array, count: Array) ->
         count: images in each group, (g,), all positive.
 
     Returns:
-        (g, ...), summing to zero; the squares sum to the squared standard error.
+        (g, ...); the squares sum to the squared standard error.
 
     >>> jackknife_deviations(2.0, np.array([2.5, 2.0, 1.5]), np.ones(3)).round(3)
     array([-0.408,  0.   ,  0.408])
@@ -78,6 +81,8 @@ def effective_dof(deviations: Array) -> Array:
     2.81
     """
     n = len(deviations)
+    if n == 0:
+        return np.ones(deviations.shape[1:])
     squares = (deviations - deviations.mean(axis=0)) ** 2
     total = squares.sum(axis=0)
     kurtosis = np.sum(squares**2, axis=0) / np.where(total > 0, total, 1.0) ** 2
@@ -119,16 +124,23 @@ def bootstrap_reach(
         standard_error: of the estimate from all groups.
         level: of the interval.
         resamples: how many.
+
+    Returns:
+        Half the width; infinite where too many resamples have no spread or no power in a ring, as
+        they have when there are few groups or few with power.
     """
     n_groups = len(count)
     draws = _draws(n_groups, resamples)
+    mean = (draws @ power) / (draws @ count)[:, None]
+    draws, mean = draws[np.all(mean > 0, axis=1)], mean[np.all(mean > 0, axis=1)]
     n_images = draws @ count
-    mean = (draws @ power) / n_images[:, None]
     drawn = estimate(mean)
     per_power = gradient(mean, drawn) / mean
     influence = (power @ per_power.T - np.outer(count, np.sum(per_power * mean, 1))) / n_images
     errors = np.sqrt(np.sum(draws.T * influence**2, axis=0) * n_groups / (n_groups - 1))
     whole = estimate(power.sum(0, keepdims=True) / count.sum())[0]
-    good = errors > 0
-    studentised = np.abs(drawn[good] - whole) / errors[good]
-    return float(np.quantile(studentised, level)) * standard_error if good.any() else float("nan")
+    good = errors > LEAST_SPREAD * standard_error
+    # What cannot be studentised lies infinitely far out; left out, it would shorten intervals.
+    studentised = np.full(resamples, np.inf)
+    studentised[: int(good.sum())] = np.abs(drawn[good] - whole) / errors[good]
+    return float(np.quantile(studentised, level, method="higher")) * standard_error

@@ -18,7 +18,7 @@ from natstats.control import (
     read_random_weights,
     write_random_weights,
 )
-from natstats.errors import UsageError
+from natstats.errors import NatstatsError, UsageError
 from natstats.fits import Fits, fit_layers
 from natstats.forms import forms_frame, forms_sentence
 from natstats.law import Law, fit_law
@@ -192,8 +192,8 @@ class Run:
         info, spectra, skipped = store.read_run(path)
         try:
             options = FitOptions.from_dict(info.pop("fit", {}))
-        except (AttributeError, TypeError, UsageError):
-            options = FitOptions()
+        except (AttributeError, TypeError, UsageError) as error:
+            raise NatstatsError(f"run: expected fit options in {path}; {error}") from error
         return cls(spectra, skipped, info, options, read_random_weights(path))
 
     def plot_law(self, ax: Axes | None = None) -> Axes:

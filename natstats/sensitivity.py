@@ -84,7 +84,9 @@ def sensitivity_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFr
             )
             for side, band in bands[size]
         ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    numbers = [name for name in COLUMNS if name.startswith(("exponent", "band"))]
+    return frame.astype(dict.fromkeys(numbers, float))
 
 
 def _bands(frequency: Array, size: Size, options: FitOptions) -> Iterator[tuple[str, Band]]:

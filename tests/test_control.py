@@ -17,6 +17,7 @@ from natstats import demo
 from natstats.control import RandomWeights, compare_with_random, seeds_as_source
 from natstats.differences import Differences, Source
 from natstats.fits import fit_layers
+from natstats.intervals import effective_dof
 from natstats.models import Network, build_network
 from natstats.options import FitOptions
 from natstats.random_weights import with_random_weights
@@ -135,6 +136,33 @@ def test_a_network_that_learned_nothing_is_told_from_the_seeds_by_chance_alone(n
         sources = [images, seeds_as_source(np.array(others))]
         found += Differences(own - np.mean(others, 0), sources, 0.95).each()[0].p < 0.05
     assert stats.binomtest(found, repeats, 0.05).pvalue > 1e-3, found
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 10])
+def test_of_many_layers_seldom_one_is_told_from_the_seeds(n_seeds):
+    """Twenty layers, images that matter less than seeds, Holm's correction: at most 5 % of runs.
+
+    A seed variance that is small by chance must not borrow the many degrees of the images.
+    """
+    generator = np.random.default_rng(n_seeds)
+    repeats, found = 300, 0
+    for _ in range(repeats):
+        images = 0.3 / np.sqrt(63) * generator.standard_normal((64, 20))
+        own, *others = generator.standard_normal((1 + n_seeds, 20))
+        value = own - np.mean(others, 0) + images.sum(0)
+        sources = [Source(images), seeds_as_source(np.array(others))]
+        p = np.array([one.p for one in Differences(value, sources, 0.95).each()])
+        found += 20 * np.min(p) < 0.05  # Holm's rule for the smallest
+    assert found <= 27  # at 5 %, more have a probability of 0.001
+
+
+def test_groups_without_images_are_no_degrees_of_freedom():
+    """Three images in 128 groups have two of them, as in the fit of a layer."""
+    deviations = np.zeros((128, 1))
+    deviations[:3, 0] = 0.1, -0.2, 0.1
+    (found,) = Differences(np.array([0.5]), [Source(deviations)], 0.95).each()
+    assert found.dof == pytest.approx(float(effective_dof(deviations[:3, 0])))
+    assert found.dof <= 2
 
 
 def test_a_run_with_a_control_survives_the_disk_and_a_refit(run, tmp_path):

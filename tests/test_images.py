@@ -126,7 +126,7 @@ def test_hidden_files_and_other_files_are_passed_over(folder):
         (lambda p: open_images(p), "images: expected at least one image; got none"),
         (lambda p: open_images(np.zeros((3, 8, 8))), r"shape \(N, C, H, W\); got .*\(3, 8, 8\)"),
         (lambda p: open_images(np.zeros((3, 1, 4, 8))), "at least 5 x 5 pixels; got 4 x 8"),
-        (lambda p: open_images(np.zeros((0, 1, 8, 8))), "images: expected numbers"),
+        (lambda p: open_images(np.zeros((0, 1, 8, 8))), "images: expected real numbers"),
         (lambda p: open_images(np.zeros((3, 1, 8, 8)), limit=0), "limit: .*at least 1; got 0"),
         (lambda p: open_images(p / "bad.npy"), "images: expected a readable .npy file"),
         (lambda p: Framing(32, 20), "resize: expected at least the size 32; got 20"),
