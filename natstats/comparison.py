@@ -17,11 +17,19 @@ import numpy as np
 import pandas as pd
 
 from natstats import store
-from natstats.differences import Differences, Estimate, Source, depths_of, holm, slopes_apart
+from natstats.differences import (
+    Differences,
+    Estimate,
+    Source,
+    depths_of,
+    holm,
+    layers_text,
+    slopes_apart,
+)
 from natstats.errors import UsageError
 from natstats.law import FEWEST_LAYERS, SIGNIFICANCE, format_p
 from natstats.measures import MEASURES
-from natstats.numbers import change, number
+from natstats.numbers import number
 from natstats.tables import aligned, evenly
 
 if TYPE_CHECKING:
@@ -80,14 +88,14 @@ class Comparison:
         parts = []
         if self.n_layers:
             parts += [
-                f"exponent {_told(self.mean)} in the mean over {_layers(self.n_layers)} "
+                f"exponent {self.mean.text()} in the mean over {layers_text(self.n_layers)} "
                 f"({100 * self.level:g} % interval; p {format_p(self.mean.p)})",
-                f"{self.n_differ} of {_layers(self.n_layers)} "
+                f"{self.n_differ} of {layers_text(self.n_layers)} "
                 f"{'differs' if self.n_differ == 1 else 'differ'} after Holm's correction",
             ]
         if np.isfinite(self.slope.value):
             parts.append(
-                f"difference of the slopes {_told(self.slope)} {MEASURES[self.depth].per} "
+                f"difference of the slopes {self.slope.text()} {MEASURES[self.depth].per} "
                 f"(p {format_p(self.slope.p)})"
             )
         if not parts:
@@ -149,14 +157,6 @@ class Comparison:
             if np.isfinite(self.layers.difference).any():
                 save(self.plot()[0], folder, "difference")
         return path
-
-
-def _layers(n: int) -> str:
-    return "1 layer" if n == 1 else f"{n} layers"
-
-
-def _told(estimate: Estimate) -> str:
-    return change(estimate.value, estimate.low, estimate.high)
 
 
 def _bare_p(p: float) -> str:
@@ -340,13 +340,13 @@ def _notes(
     n_common, n_apart = int((frame.kind != "input").sum()), sum(map(len, only))
     if n_common < FEWEST_LAYERS and n_apart:
         notes.append(
-            f"Only {_layers(n_common)} bear the same name in both runs: layers are compared by "
+            f"Only {layers_text(n_common)} bear the same name in both runs: layers are compared by "
             "name, networks of other architecture by the slopes of their laws."
         )
     for name, missing in zip("AB", only, strict=True):
         if missing:
             listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-            notes.append(f"Only in {name}: {_layers(len(missing))} ({listed}).")
+            notes.append(f"Only in {name}: {layers_text(len(missing))} ({listed}).")
     if np.isfinite(slope.value) and not by_layer:
         notes.append(
             "The slopes are those of the two laws, over layers that differ; their errors are taken "

@@ -22,12 +22,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from natstats import store
-from natstats.differences import Differences, Estimate, Source, depths_of, holm
+from natstats.differences import Differences, Estimate, Source, depths_of, holm, layers_text
 from natstats.errors import NatstatsError
 from natstats.fits import Fits, LayerFit, fit_layers
 from natstats.law import SIGNIFICANCE, format_p
 from natstats.measures import MEASURES
-from natstats.numbers import change, number
+from natstats.numbers import number
 from natstats.records import LayerSpectrum, SkippedLayer
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ class Control:
             opening = "Training changed single layers, but was not found to change their mean"
         if self.mean.p < SIGNIFICANCE:
             opening = f"Training {'raised' if self.mean.value > 0 else 'lowered'} the exponents"
-        n_layers = "1 layer" if self.n_layers == 1 else f"{self.n_layers} layers"
+        n_layers = layers_text(self.n_layers)
         text = (
-            f"{opening}: {_told(self.mean)} in the mean over {n_layers}, against {against} "
+            f"{opening}: {self.mean.text()} in the mean over {n_layers}, against {against} "
             f"({100 * self.level:g} % interval; p {format_p(self.mean.p)}); {self.n_differ} of "
             f"{n_layers} {'differs' if self.n_differ == 1 else 'differ'} after Holm's correction"
         )
@@ -126,7 +126,7 @@ class Control:
                 f"; slope {MEASURES[self.depth].per} "
                 f"{number(self.slope_trained, 4, sign=True)} trained and "
                 f"{number(self.slope_random, 4, sign=True)} with random weights, difference "
-                f"{_told(self.slope)} (p {format_p(self.slope.p)})"
+                f"{self.slope.text()} (p {format_p(self.slope.p)})"
             )
         return text + "."
 
@@ -135,10 +135,6 @@ class Control:
         kept = asdict(self)
         del kept["layers"]
         return {"control": "random-weights", **kept, "sentence": self.sentence()}
-
-
-def _told(estimate: Estimate) -> str:
-    return change(estimate.value, estimate.low, estimate.high)
 
 
 def seeds_as_source(exponents: Array) -> Source:

@@ -21,10 +21,13 @@ from scipy import stats
 from natstats.intervals import effective_dof, t_reach
 from natstats.law import FEWEST_DEPTHS, FEWEST_LAYERS, Law
 from natstats.measures import MEASURES
+from natstats.numbers import change
 from natstats.records import LayerSpectrum
 from natstats.regression import LayerErrors
 
-__all__ = ["Differences", "Estimate", "Source", "depths_of", "holm", "slopes_apart"]
+__all__ = [
+    "Differences", "Estimate", "Source", "depths_of", "holm", "layers_text", "slopes_apart",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -75,6 +78,10 @@ class Estimate:
         reach = t_reach(error, dof, level)
         p = float(2 * stats.t.sf(abs(value) / error, dof))
         return cls(value, value - reach, value + reach, p, dof)
+
+    def text(self) -> str:
+        """The value with its interval."""
+        return change(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +170,15 @@ class Differences:
         others = [s.part(weights, places) for s in self.sources if s.dof is not None]
         own = float(regression.covariance[1, 1]), float(regression.dof[1])
         return self._estimate(float(regression.coefficients[1]), [own, *others])
+
+
+def layers_text(n: int) -> str:
+    """A number of layers, in words.
+
+    >>> layers_text(1), layers_text(2)
+    ('1 layer', '2 layers')
+    """
+    return "1 layer" if n == 1 else f"{n} layers"
 
 
 def slopes_apart(first: Law, second: Law, level: float) -> Estimate:

@@ -79,13 +79,13 @@ def image_exponents_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.Da
     return pd.DataFrame(rows)
 
 
-Estimate = tuple[float, float, float]
+Bounded = tuple[float, float, float]
 """A number with the ends of its interval."""
 
-_NONE: Estimate = (np.nan, np.nan, np.nan)
+_NONE: Bounded = (np.nan, np.nan, np.nan)
 
 
-def _mean(values: Array, level: float) -> Estimate:
+def _mean(values: Array, level: float) -> Bounded:
     n = len(values)
     if n < 2:
         return _NONE
@@ -94,7 +94,7 @@ def _mean(values: Array, level: float) -> Estimate:
     return mean, mean - reach, mean + reach
 
 
-def sd_interval(values: Array, level: float) -> Estimate:
+def sd_interval(values: Array, level: float) -> Bounded:
     """Standard deviation with an interval that allows for any kurtosis.
 
     Bonett (2006, Computational Statistics & Data Analysis 50), by the logarithm of the variance:
@@ -149,7 +149,7 @@ def quantile_ranks(n: int, quantile: float, level: float) -> tuple[int, int] | N
     return (low, high) if low >= 1 and high <= n else None
 
 
-def _quantile(values: Array, quantile: float, level: float) -> Estimate:
+def _quantile(values: Array, quantile: float, level: float) -> Bounded:
     """A quantile of sorted values with its interval."""
     ranks = quantile_ranks(len(values), quantile, level)
     if ranks is None:
