@@ -1,6 +1,6 @@
 """How far exponents, intervals and the tests of the law can be trusted: simulation studies.
 
-    python analyses/calibration.py            # everything, about 45 minutes on two cores
+    python analyses/calibration.py            # everything, about an hour and a quarter
     python analyses/calibration.py bias coverage --repeats 100
 
 Every part prints its table as it goes and writes analyses/results/calibration_PART.json, from which
