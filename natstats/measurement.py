@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from natstats._version import __version__
 from natstats.collector import Collector
 from natstats.control import RandomWeights
 from natstats.depth import trace_calls, undisturbed
 from natstats.errors import NatstatsError, UsageError
 from natstats.images import Batch, Framing, ImageFolder, ImageSet, batches, open_images
+from natstats.input_spectra import InputSpectra
 from natstats.models import Network, Preprocessing, load_network, usable_device
 from natstats.options import FitOptions
+from natstats.provenance import circumstances, image_facts
 from natstats.random_weights import check_control, with_random_weights
-from natstats.records import Layer, LayerSpectrum
 from natstats.run import Run
-from natstats.spectra import SpectrumAccumulator
 
 __all__ = ["Progress", "measure", "measure_images"]
 
@@ -34,55 +31,6 @@ Progress = Callable[[int, int], None]
 """Called after each batch with the images done and the images in all."""
 
 Source = str | Path | np.ndarray[Any, Any] | Tensor | ImageSet
-
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601), applied to the pixel values as stored."""
-
-
-class _InputSpectra:
-    """Layer 0: the images before they are normalised, in grey and as the mean over channels."""
-
-    def __init__(self, edges: str, n_groups: int) -> None:
-        self._edges = edges
-        self._n_groups = n_groups
-        self._accumulators: dict[str, SpectrumAccumulator] = {}
-        self._channels: dict[str, int] = {}
-
-    def update(self, images: Tensor, index: Tensor) -> None:
-        variants = {"input": images}
-        if images.shape[1] == 3:
-            weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
-            variants = {
-                "input.grey": (images * weights).sum(1, keepdim=True),
-                "input.colour": images,
-            }
-        for name, maps in variants.items():
-            if name not in self._accumulators:
-                self._accumulators[name] = SpectrumAccumulator(
-                    maps.shape[2], maps.shape[3], self._edges, self._n_groups, maps.device
-                )
-                self._channels[name] = maps.shape[1]
-            self._accumulators[name].update(maps, index)
-
-    def compute(self) -> list[LayerSpectrum]:
-        return [
-            LayerSpectrum(
-                Layer(
-                    name=name,
-                    call=0,
-                    kind="input",
-                    depth=0,
-                    channels=self._channels[name],
-                    height=accumulator.height,
-                    width=accumulator.width,
-                    stride=1.0,
-                    order=0,
-                    receptive_field=1.0,
-                ),
-                accumulator.compute(),
-            )
-            for name, accumulator in self._accumulators.items()
-        ]
 
 
 def measure(
@@ -153,7 +101,7 @@ def measure(
     if workers is None:
         workers = 0 if place.type == "cpu" else min(8, os.cpu_count() or 1)
     is_photographs = isinstance(source, ImageFolder)
-    inputs = _InputSpectra(edges, n_groups)
+    inputs = InputSpectra(edges, n_groups)
     unreadable: list[str] = []
     collector: Collector | None = None
     started = time.perf_counter()
@@ -167,13 +115,13 @@ def measure(
             prepared = prepared.to(dtype)
             if collector is None:
                 with _forward_errors(prepared), _autocast(place, amp):
-                    trace = trace_calls(network.model, (prepared[:1],))
+                    trace = trace_calls(network.model, network.arguments(prepared[:1]))
                 collector = Collector(
                     network.model, layers, edges=edges, n_groups=n_groups, trace=trace
                 )
             collector.number_images(batch.index)
             with _forward_errors(prepared), collector, _autocast(place, amp):
-                network.model(prepared)
+                network.model(*network.arguments(prepared))
             inputs.update(batch.images, batch.index)
     assert collector is not None  # _read raises when there is no batch
     seconds = time.perf_counter() - started
@@ -188,14 +136,14 @@ def measure(
     spectra = [*inputs.compute(), *collector.compute()]
     info = {
         "name": network.name,
-        **_circumstances(place, seconds, spectra[0].spectrum.n_images),
+        **circumstances(place, seconds, spectra[0].spectrum.n_images),
         "model": {
             "name": network.name,
             "weights": network.weights,
             "trained": network.trained,
             "digest": network.digest(),
         },
-        "images": _image_facts(source, spectra, unreadable),
+        "images": image_facts(source, spectra, unreadable),
         "options": {
             "layers": layers if isinstance(layers, str) else list(layers),
             "edges": edges,
@@ -286,7 +234,7 @@ def measure_images(
     """
     framing = None if size is None else Framing(size, size, "bicubic")
     source = open_images(images, framing, limit, seed)
-    inputs = _InputSpectra(edges, n_groups)
+    inputs = InputSpectra(edges, n_groups)
     unreadable: list[str] = []
     device = torch.device("cpu")
     started = time.perf_counter()
@@ -296,9 +244,9 @@ def measure_images(
     seconds = time.perf_counter() - started
     info = {
         "name": Path(source.description).name,
-        **_circumstances(device, seconds, spectra[0].spectrum.n_images),
+        **circumstances(device, seconds, spectra[0].spectrum.n_images),
         "model": None,
-        "images": _image_facts(source, spectra, unreadable),
+        "images": image_facts(source, spectra, unreadable),
         "options": {
             "edges": edges,
             "n_groups": n_groups,
@@ -403,39 +351,3 @@ def _forward_errors(images: Tensor) -> Iterator[None]:
         raise NatstatsError(
             f"model: expected to take images of shape {shape}; the forward pass failed: {reason}"
         ) from error
-
-
-def _circumstances(device: torch.device, seconds: float, n_images: int) -> dict[str, Any]:
-    import torchvision
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {
-            "natstats": __version__,
-            "torch": str(torch.__version__),
-            "torchvision": str(torchvision.__version__),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "timing": {"seconds": round(seconds, 3), "images_per_second": round(n_images / seconds, 3)},
-        "device": {"type": device.type, "name": name, "threads": torch.get_num_threads()},
-    }
-
-
-def _image_facts(
-    source: ImageSet, spectra: list[LayerSpectrum], unreadable: list[str]
-) -> dict[str, Any]:
-    framing = source.framing if isinstance(source, ImageFolder) else None
-    return {
-        "source": source.description,
-        "n_images": spectra[0].spectrum.n_images,
-        "digest": source.digest(),
-        "size": None if framing is None else framing.size,
-        "resize": None if framing is None else framing.resize,
-        "interpolation": None
-        if framing is None or framing.resize is None
-        else framing.interpolation,
-        "n_unreadable": len(unreadable),
-        "unreadable": unreadable[:1000],
-    }

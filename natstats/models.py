@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from natstats import checks, networks
 from natstats.errors import NatstatsError, UsageError
 from natstats.images import Framing
+from natstats.input_forms import arguments
 
 __all__ = [
     "Network",
@@ -63,6 +64,7 @@ class Network:
         trained: False for a network with random weights.
         preprocessing: what it expects of a photograph.
         notes: what a reader of the results must know.
+        takes: in what form it takes images, one of :data:`natstats.input_forms.FORMS`.
     """
 
     model: nn.Module
@@ -71,6 +73,11 @@ class Network:
     trained: bool = True
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     notes: tuple[str, ...] = ()
+    takes: str = "images"
+
+    def arguments(self, images: Tensor) -> tuple[Any, ...]:
+        """Arguments of the forward pass, see :func:`natstats.input_forms.arguments`."""
+        return arguments(self.takes, images)
 
     def digest(self) -> str:
         """SHA-256 over names, shapes and bytes of all parameters and buffers, 16 hex digits."""
@@ -165,7 +172,29 @@ def load_network(
     else:
         model, notes = _download(name, published), []
         label, trained = str(published), True
-    return Network(model.eval().to(device), name, label, trained, preprocessing, tuple(notes))
+    takes = _form_of(name)
+    if takes == "list" and size is None:
+        preprocessing = replace(preprocessing, framing=_detector_framing(model))
+    model = model.eval().to(device)
+    return Network(model, name, label, trained, preprocessing, tuple(notes), takes)
+
+
+def _form_of(name: str) -> str:
+    """In what form the network of a torchvision builder takes its images."""
+    if name in networks.NETWORKS:
+        return "images"
+    import torchvision.models
+
+    home = torchvision.models.get_model_builder(name).__module__
+    forms = {".detection.": "list", ".video.": "clips", ".optical_flow.": "pairs"}
+    return next((form for part, form in forms.items() if part in home), "images")
+
+
+def _detector_framing(model: nn.Module) -> Framing:
+    """The size that a detector would bring images to by itself, so that it has nothing to do."""
+    transform = model.get_submodule("transform")
+    sides: Any = getattr(transform, "fixed_size", None) or getattr(transform, "min_size", (800,))
+    return Framing(int(min(sides)), int(min(sides)))
 
 
 def _published(name: str, weights: str) -> tuple[Preprocessing, Any]:
@@ -188,7 +217,13 @@ def _published(name: str, weights: str) -> tuple[Preprocessing, Any]:
     framing = (
         Framing(min(sides), max(sides), preset.interpolation.value) if sides else fallback.framing
     )
-    mean, std = (tuple(getattr(preset, key, getattr(fallback, key))) for key in ("mean", "std"))
+    plain = {  # what the presets of these do in code, and detectors in the model
+        "OpticalFlow": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        "ObjectDetection": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    }.get(type(preset).__name__, (fallback.mean, fallback.std))
+    mean, std = (
+        tuple(getattr(preset, key, plain[place])) for place, key in enumerate(("mean", "std"))
+    )
     return Preprocessing(framing, mean, std), entry
 
 
@@ -204,9 +239,20 @@ def _build(name: str, seed: int, num_classes: int | None = None) -> nn.Module:
         else:
             import torchvision.models
 
-            model = torchvision.models.get_model(name, weights=None)
+            model = torchvision.models.get_model(name, weights=None, **_fixed_arguments(name))
     assert isinstance(model, nn.Module)
     return model
+
+
+def _fixed_arguments(name: str) -> dict[str, Any]:
+    """What a builder must be told: nothing else may be downloaded, a quantised network is one."""
+    import inspect
+
+    import torchvision.models
+
+    known = inspect.signature(torchvision.models.get_model_builder(name)).parameters
+    fixed = {"weights_backbone": None, "quantize": True}
+    return {key: value for key, value in fixed.items() if key in known}
 
 
 def build_network(name: str, seed: int, like: Mapping[str, Tensor] | None = None) -> nn.Module:
@@ -230,7 +276,7 @@ def _download(name: str, entry: Any) -> nn.Module:
     import torchvision.models
 
     try:
-        model = torchvision.models.get_model(name, weights=entry)
+        model = torchvision.models.get_model(name, weights=entry, **_fixed_arguments(name))
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad hash a RuntimeError
         raise NatstatsError(
             f"weights: expected to download {entry} from {entry.url}; got {error}. Give a file "

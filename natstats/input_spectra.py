@@ -1,0 +1,61 @@
+"""The spectra of the images themselves, as they enter: layer 0."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from natstats.records import Layer, LayerSpectrum
+from natstats.spectra import SpectrumAccumulator
+
+__all__ = ["InputSpectra"]
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey (ITU-R BT.601), applied to the pixel values as stored."""
+
+
+class InputSpectra:
+    """Layer 0: the images before they are normalised, in grey and as the mean over channels."""
+
+    def __init__(self, edges: str, n_groups: int) -> None:
+        self._edges = edges
+        self._n_groups = n_groups
+        self._accumulators: dict[str, SpectrumAccumulator] = {}
+        self._channels: dict[str, int] = {}
+
+    def update(self, images: Tensor, index: Tensor) -> None:
+        """Add a batch of images (N, C, H, W), or of clips (N, C, T, H, W), under their numbers."""
+        variants = {"input": images}
+        if images.shape[1] == 3:
+            weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
+            variants = {
+                "input.grey": (images * weights).sum(1, keepdim=True),
+                "input.colour": images,
+            }
+        for name, maps in variants.items():
+            if name not in self._accumulators:
+                self._accumulators[name] = SpectrumAccumulator(
+                    maps.shape[2], maps.shape[3], self._edges, self._n_groups, maps.device
+                )
+                self._channels[name] = maps.shape[1]
+            self._accumulators[name].update(maps, index)
+
+    def compute(self) -> list[LayerSpectrum]:
+        """Return what was measured so far."""
+        return [
+            LayerSpectrum(
+                Layer(
+                    name=name,
+                    call=0,
+                    kind="input",
+                    depth=0,
+                    channels=self._channels[name],
+                    height=accumulator.height,
+                    width=accumulator.width,
+                    stride=1.0,
+                    order=0,
+                    receptive_field=1.0,
+                ),
+                accumulator.compute(),
+            )
+            for name, accumulator in self._accumulators.items()
+        ]
