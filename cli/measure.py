@@ -23,9 +23,20 @@ from . import options, output
 @click.option(
     "--layers",
     multiple=True,
-    default=("conv",),
+    default=("weight",),
     show_default=True,
-    help="conv, act, block, stage, or name patterns; repeat it or separate by commas.",
+    help="weight, conv, act, block, stage, or name patterns; repeat it or separate by commas.",
+)
+@click.option(
+    "--layout",
+    "layouts",
+    multiple=True,
+    type=options.Pair(),
+    help="NAME=LAYOUT: where the maps are in the output of a module (name or pattern) of your "
+    "own: NCHW, NHWC, NLC (tokens), NLC+1 (with a class token), LNC, NCTHW or NTHWC.",
+)
+@click.option(
+    "--temporal", is_flag=True, help="Of clips, measure the spectrum along time, not of frames."
 )
 @click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: cuda if there is one]")
 @click.option(
@@ -52,6 +63,7 @@ def command(
     checkpoint: Path | None,
     weights: str,
     layers: tuple[str, ...],
+    layouts: tuple[tuple[str, str], ...],
     out: Path | None,
     overwrite: bool,
     groups: int,
@@ -77,6 +89,7 @@ def command(
             checkpoint=checkpoint,
             weights=weights,
             layers=",".join(layers),
+            layouts=dict(layouts),
             n_groups=groups,
             fit=fit,
             progress=progress,

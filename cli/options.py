@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["PATH", "Band", "debug_option", "fit_options", "image_options", "output_options"]
+__all__ = ["PATH", "Band", "Pair", "debug_option", "fit_options", "image_options", "output_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,6 +38,21 @@ class Band(click.ParamType):
         except ValueError:
             self.fail(f"expected LOW:HIGH in cycles/pixel, such as 0.02:0.4; got {value!r}")
         return low, high
+
+
+class Pair(click.ParamType):
+    """A name and a value, written NAME=VALUE."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return name and value."""
+        if not isinstance(value, str):
+            return value
+        name, equals, text = value.partition("=")
+        if not (name and equals):
+            self.fail(f"expected NAME=VALUE; got {value!r}")
+        return name, text
 
 
 def _chain(*decorators: Callable[[F], F]) -> Callable[[F], F]:

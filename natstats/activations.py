@@ -1,4 +1,4 @@
-"""Forward hooks: which modules are layers, and how their maps reach a sink.
+"""Forward hooks: how the outputs of chosen modules reach a sink while a network runs.
 
 Knows nothing of spectra. A hook hands over each output at once and keeps nothing, because an
 in-place activation may rewrite it as soon as the hook returns.
@@ -6,139 +6,54 @@ in-place activation may rewrite it as soon as the hook returns.
 
 from __future__ import annotations
 
-import fnmatch
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from natstats.errors import NatstatsError, UsageError
 
-__all__ = [
-    "ActivationHooks",
-    "Sink",
-    "batch_size",
-    "block_names",
-    "call_name",
-    "module_kind",
-    "select_modules",
-]
+__all__ = ["ActivationHooks", "Sink", "batch_size", "parts_of", "undisturbed"]
 
 Sink = Callable[[str, int, Any], None]
 """Called with the module's name, the number of its call in this forward pass, and its output."""
 
-GROUPS_OF_LAYERS = ("conv", "act", "block", "stage")
-"""Selections by role; anything else is a name pattern."""
 
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_WEIGHT_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+def parts_of(output: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in an output with what to add to the layer's name: nothing for the only one.
 
-
-def call_name(name: str, call: int) -> str:
-    """Name of a layer: the module's own, with the number of the call from its second call on.
-
-    >>> call_name("layer1.0.relu", 0), call_name("layer1.0.relu", 1)
-    ('layer1.0.relu', 'layer1.0.relu:1')
-    """
-    return name if call == 0 else f"{name}:{call}"
-
-
-def module_kind(module: nn.Module) -> str:
-    """What sort of layer a module is: ``conv``, ``depthwise``, ``pointwise``, ``act``, ...
-
-    >>> module_kind(nn.Conv2d(8, 8, 3, groups=8)), module_kind(nn.Conv2d(8, 4, 1))
-    ('depthwise', 'pointwise')
-    """
-    if isinstance(module, nn.modules.conv._ConvNd):
-        if module.groups > 1 and module.groups == module.in_channels:
-            return "depthwise"
-        return "pointwise" if set(module.kernel_size) == {1} else "conv"
-    home = type(module).__module__
-    if home == "torch.nn.modules.activation" and not isinstance(module, nn.MultiheadAttention):
-        return "act"
-    if home in ("torch.nn.modules.batchnorm", "torch.nn.modules.normalization"):
-        return "norm"
-    return type(module).__name__
-
-
-def block_names(model: nn.Module) -> list[str]:
-    """Names of the outermost modules that hold two weight layers or more and repeat no such thing.
-
-    These are the residual, dense, inverted-bottleneck, inception or transformer blocks.
+    >>> maps = torch.zeros(1, 2, 8, 8)
+    >>> [part for part, _ in parts_of((maps, None))]
+    ['']
+    >>> [part for part, _ in parts_of({"fine": maps, "coarse": [maps, maps]})]
+    ['[fine]', '[coarse][0]', '[coarse][1]']
     """
 
-    def is_candidate(module: nn.Module) -> bool:
-        if isinstance(module, _CONTAINERS):
-            return False
-        return sum(isinstance(inner, _WEIGHT_LAYERS) for inner in module.modules()) >= 2
+    def walk(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:
+        if isinstance(value, Tensor):
+            yield path, value
+        elif isinstance(value, Mapping):
+            for key, inner in value.items():
+                yield from walk(inner, f"{path}[{key}]")
+        elif isinstance(value, list | tuple):
+            for place, inner in enumerate(value):
+                yield from walk(inner, f"{path}[{place}]")
+        elif hasattr(value, "__dataclass_fields__"):
+            yield from walk(vars(value), path)
 
-    found: list[str] = []
-
-    def descend(name: str, module: nn.Module) -> None:
-        inside = [
-            inner for inner in module.modules() if inner is not module and is_candidate(inner)
-        ]
-        repeats = max(Counter(type(inner) for inner in inside).values(), default=0) >= 2
-        if name and is_candidate(module) and not repeats:
-            found.append(name)
-            return
-        for child_name, child in module.named_children():
-            descend(f"{name}.{child_name}".lstrip("."), child)
-
-    descend("", model)
-    return found
-
-
-def select_modules(
-    model: nn.Module, layers: str | Sequence[str], stages: Iterable[str] = ()
-) -> list[str]:
-    """Names of the modules that `layers` asks for, in the order of the model.
-
-    Args:
-        model: the network.
-        layers: ``conv`` (every 2-D convolution), ``act`` (activation modules), ``block``
-            (residual, dense, inverted-bottleneck, ... blocks), ``stage`` (the last block of each
-            resolution), or name patterns such as ``layer1.*.conv2``; several as a sequence or
-            separated by commas.
-        stages: what ``stage`` stands for in this model; it takes a forward pass to know.
-
-    Raises:
-        UsageError: something asked for is not there.
-
-    >>> select_modules(nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU()), "conv,1")
-    ['0', '1']
-    """
-    asked = layers.split(",") if isinstance(layers, str) else list(layers)
-    named = [(name, module) for name, module in model.named_modules() if name]
-    chosen: set[str] = set()
-    for part in (part.strip() for part in asked):
-        if part == "conv":
-            found = [n for n, m in named if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-        elif part == "act":
-            found = [n for n, m in named if module_kind(m) == "act"]
-        elif part == "block":
-            found = block_names(model)
-        elif part == "stage":
-            found = list(stages)
-        else:
-            found = fnmatch.filter([n for n, _ in named], part)
-        if not found:
-            raise UsageError(
-                f"layers: expected {', '.join(GROUPS_OF_LAYERS)} or a pattern that matches a "
-                f"module of the model; nothing matched {part!r} (modules are named like "
-                f"{', '.join(n for n, m in named if not list(m.children()))[:80]})"
-            )
-        chosen.update(found)
-    return [name for name, _ in named if name in chosen]
+    found = list(walk(output, ""))
+    return iter([("", found[0][1])] if len(found) == 1 else found)
 
 
 def batch_size(inputs: Iterable[Any]) -> int | None:
     """Number of images in the arguments of a forward pass: of the first tensor, or a list's length.
 
-    >>> import torch
     >>> batch_size((torch.zeros(4, 3, 8, 8),)), batch_size(([torch.zeros(3, 8, 8)] * 2,))
     (4, 2)
     """
@@ -150,11 +65,51 @@ def batch_size(inputs: Iterable[Any]) -> int | None:
     return None
 
 
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put the model in eval mode, and give back modes and random state as they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
+    try:
+        model.eval()
+        with torch.random.fork_rng(devices=[d for d in devices if d is not None]):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+class _FunctionalCalls(TorchFunctionMode):
+    """Sees products with the weights of linear layers that a parent uses without calling them.
+
+    Args:
+        modules: the layers, by name.
+        sink: told the name and the output.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], sink: Callable[[str, Any], None]) -> None:
+        super().__init__()
+        self._names = {id(module.weight): name for name, module in modules.items()}
+        self._sink = sink
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if func is nn.functional.linear:
+            weight = args[1] if len(args) > 1 else kwargs.get("weight")
+            if id(weight) in self._names:
+                self._sink(self._names[id(weight)], output)
+        return output
+
+
 class ActivationHooks:
     """Hands the outputs of chosen modules to a sink, for as long as the context is open.
 
     The number of a module's call is counted anew in every forward pass of the model. The hooks
-    come off when the context closes, also after an exception.
+    come off when the context closes, also after an exception. A pass that is run from `on_start`
+    is not watched.
 
     Args:
         model: the network.
@@ -162,6 +117,8 @@ class ActivationHooks:
         sink: where the outputs go.
         on_start: called with the arguments of the model before each forward pass.
         on_success: called after each forward pass that raised nothing.
+        functional: those of the chosen modules whose weights may be used by a parent that does not
+            call them; linear layers.
 
     Raises:
         UsageError: a name is not a module of the model.
@@ -174,6 +131,7 @@ class ActivationHooks:
         sink: Sink,
         on_start: Callable[[tuple[Any, ...], dict[str, Any]], None] | None = None,
         on_success: Callable[[], None] | None = None,
+        functional: Collection[str] = (),
     ) -> None:
         modules = dict(model.named_modules())
         missing = [name for name in names if name not in modules]
@@ -184,8 +142,14 @@ class ActivationHooks:
         self._sink = sink
         self._on_start = on_start
         self._on_success = on_success
+        self.functional = functional
         self._calls: Counter[str] = Counter()
+        self._is_starting = False
         self._inside = False
+        self._running: set[str] = set()
+        self.returning: str | None = None
+        """The module that is returning while the sink is called; None for a functional call."""
+        self._watch: _FunctionalCalls | None = None
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> ActivationHooks:
@@ -195,6 +159,8 @@ class ActivationHooks:
         self._handles.append(self._model.register_forward_hook(self._stop, always_call=True))
         self._handles.append(self._model.register_forward_hook(self._succeed))
         for name, module in self._modules.items():
+            if name in self.functional:
+                self._handles.append(module.register_forward_pre_hook(self._note_call(name)))
             self._handles.append(module.register_forward_hook(self._hook(name)))
         return self
 
@@ -206,26 +172,62 @@ class ActivationHooks:
     ) -> None:
         while self._handles:
             self._handles.pop().remove()
+        self._unwatch()
 
     def _start(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if self._is_starting:
+            return
+        self._unwatch()  # after a pass that was broken off
         self._calls.clear()
-        self._inside = True
+        self._running.clear()
         if self._on_start is not None:
-            self._on_start(inputs, named)
+            self._is_starting = True
+            try:
+                self._on_start(inputs, named)
+            finally:
+                self._is_starting = False
+        self._inside = True
+        if self.functional:
+            watched = {n: m for n, m in self._modules.items() if n in self.functional}
+            self._watch = _FunctionalCalls(watched, self._functional_call)
+            self._watch.__enter__()  # type: ignore[no-untyped-call, unused-ignore]
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            watch, self._watch = self._watch, None
+            watch.__exit__(None, None, None)  # type: ignore[no-untyped-call, unused-ignore]
 
     def _stop(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._inside = False
+        if not self._is_starting:
+            self._inside = False
+            self._unwatch()
 
     def _succeed(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self._on_success is not None:
+        if self._on_success is not None and not self._is_starting:
             self._on_success()
+
+    def _note_call(self, name: str) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            self._running.add(name)
+
+        return hook
+
+    def _functional_call(self, name: str, output: Any) -> None:
+        if name not in self._running:  # its own forward is the product that was seen
+            self._hand_over(name, output)
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not self._inside:  # a part of the model called alone is not a forward pass
-                return
-            call = self._calls[name]
-            self._calls[name] += 1
-            self._sink(name, call, output)
+            self._running.discard(name)
+            self.returning = name
+            self._hand_over(name, output)
+            self.returning = None
 
         return hook
+
+    def _hand_over(self, name: str, output: Any) -> None:
+        if not self._inside:  # a part of the model called alone is not a forward pass
+            return
+        call = self._calls[name]
+        self._calls[name] += 1
+        self._sink(name, call, output)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -10,19 +12,47 @@ import torch
 from torch import Tensor, nn
 
 from natstats import checks
-from natstats.activations import ActivationHooks, batch_size, call_name, module_kind, select_modules
-from natstats.depth import Trace, trace_calls
+from natstats.activations import ActivationHooks, batch_size, parts_of
+from natstats.depth import LayerCall, Trace, trace_calls
 from natstats.edges import EDGES
 from natstats.errors import NatstatsError, UsageError
+from natstats.image_sets import rows_by_image, watched_regions
+from natstats.layout_rules import LayoutRules
+from natstats.layouts import Layout, as_frames, as_time_series
 from natstats.radial import MINIMUM_SIDE
 from natstats.records import Layer, LayerSpectrum, SkippedLayer
+from natstats.selection import call_name, module_kind, owned_weights, select_modules
 from natstats.spectra import SpectrumAccumulator
 
 __all__ = ["Collector"]
 
+MOST_SIZES = 16
+"""Map sizes of one layer that are measured apart; sums of any more would not be constant memory."""
+
+_Key = tuple[str, int, str]
+
+
+@dataclass
+class _Measured:
+    """What is known of one layer while images come.
+
+    Attributes:
+        by_size: sums for each size of its maps.
+        channels: number of maps of an image.
+        layout: of the output.
+        reasons: why outputs were left out, with how many.
+    """
+
+    channels: int = 0
+    layout: Layout | None = None
+    by_size: dict[tuple[int, int], SpectrumAccumulator] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+
 
 def _first(value: Any) -> Any:
     """The first image of an argument that holds several, as a copy."""
+    if isinstance(value, list) and value and isinstance(value[0], Tensor):
+        return [value[0].detach().clone()]
     return value[:1].detach().clone() if isinstance(value, Tensor) and value.ndim else value
 
 
@@ -35,14 +65,20 @@ class Collector:
     otherwise. A forward pass that fails is not counted. The hooks come off when the context closes,
     also after an exception.
 
+    Outputs may have any layout of :mod:`natstats.layouts`; of a module that returns several tensors
+    each is a layer. Where the size of a layer's maps changes from batch to batch, sizes are
+    measured apart, and the layer is the size that most images had.
+
     Args:
         model: the network.
-        layers: which modules, see :func:`natstats.activations.select_modules`; by default every
-            convolution.
+        layers: which modules, see :func:`natstats.selection.select_modules`; by default every
+            layer with weights.
         edges: edge treatment, see :mod:`natstats.edges`.
         n_groups: groups of images, the unit of resampling.
-        trace: a traced pass of the model; by default the first image that came is traced when the
-            context closes.
+        trace: a traced pass of the model; by default the first image that comes is traced.
+        layouts: layouts of modules that the rules do not find, by name or pattern: ``NCHW``,
+            ``NHWC``, ``NLC`` (tokens; ``NLC+1`` with a class token), ``LNC``, ``NCTHW``, ``NTHWC``.
+        temporal: for clips, measure the spectrum along time in place of those of the frames.
 
     Raises:
         UsageError: an argument is out of range, or no layer matched.
@@ -58,34 +94,41 @@ class Collector:
     def __init__(
         self,
         model: nn.Module,
-        layers: str | Sequence[str] = "conv",
+        layers: str | Sequence[str] = "weight",
         *,
         edges: str = "sine",
         n_groups: int = 128,
         trace: Trace | None = None,
+        layouts: Mapping[str, str] | None = None,
+        temporal: bool = False,
     ) -> None:
         self.edges = checks.one_of("edges", edges, EDGES)
         self.n_groups = checks.positive_int("n_groups", n_groups)
+        self.temporal = temporal
         self._model = model
         self._trace = trace
-        stages = trace.stages(model, MINIMUM_SIDE) if trace is not None else ()
+        self._layouts = dict(layouts or {})
+        LayoutRules(model, self._layouts)  # says now what is wrong with them
+        stages = trace.stages(model) if trace is not None else ()
         self._names = select_modules(model, layers, stages)
         self._kinds = {name: module_kind(model.get_submodule(name)) for name in self._names}
         self._hooks = ActivationHooks(
             model, self._names, self._receive, self._start_pass, self._count_pass
         )
-        self._pending: list[tuple[SpectrumAccumulator, Tensor]] = []
-        self._accumulators: dict[tuple[str, int], SpectrumAccumulator] = {}
-        self._channels: dict[tuple[str, int], int] = {}
-        self._skipped: dict[tuple[str, int], str] = {}
+        self._regions: contextlib.ExitStack | None = None
+        self._pending: list[tuple[SpectrumAccumulator, Tensor, Tensor]] = []
+        self._measured: dict[_Key, _Measured] = {}
         self._next_index = 0
         self._numbers: Tensor | None = None
         self._index: Tensor | None = None
-        self._example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._later: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._later_calls: tuple[LayerCall, ...] = ()
         self._input_height: int | None = None
 
     def __enter__(self) -> Collector:
         self._hooks.__enter__()
+        if self._trace is not None:
+            self._watch()
         return self
 
     def __exit__(
@@ -95,10 +138,22 @@ class Collector:
         trace: TracebackType | None,
     ) -> None:
         self._hooks.__exit__(kind, error, trace)
-        if error is None and self._trace is None and self._example is not None:
+        if self._regions is not None:
+            self._regions.close()
+            self._regions = None
+        if error is None and self._later is not None:
             # Now, not when it is asked for: by then the model may be elsewhere.
-            self._trace = trace_calls(self._model, *self._example)
-            self._example = None
+            arguments, self._later = self._later, None
+            with contextlib.suppress(RuntimeError, ValueError, TypeError):
+                self._later_calls += trace_calls(self._model, *arguments, self._layouts).calls
+
+    def _watch(self) -> None:
+        """Look for what only a traced pass tells: functional calls, and regions of images."""
+        assert self._trace is not None
+        self._hooks.functional = self._trace.functional
+        if self._regions is None:
+            self._regions = contextlib.ExitStack()
+            self._regions.enter_context(watched_regions(self._model, self._trace.rules))
 
     def number_images(self, index: Tensor) -> None:
         """Give the images of the next batch their numbers in the data, (N,) whole numbers."""
@@ -118,62 +173,83 @@ class Collector:
             )
         else:
             self._index, self._numbers = self._numbers, None
-        if self._example is None and self._trace is None:
-            self._example = (
-                tuple(_first(value) for value in inputs),
-                {name: _first(value) for name, value in named.items()},
-            )
-        first = next((value for value in values if isinstance(value, Tensor)), None)
-        if self._input_height is None and first is not None and first.ndim >= 3:
+        example = (
+            tuple(_first(value) for value in inputs),
+            {name: _first(value) for name, value in named.items()},
+        )
+        if self._trace is None and n_images:
+            self._trace = trace_calls(self._model, *example, self._layouts)
+            self._watch()
+        self._example = example
+        if self._trace is not None:
+            self._trace.rules.start((inputs, named), n_images)
+        first = next(
+            (v[0] if isinstance(v, list) and v else v for v in values if v is not None), None
+        )
+        if self._input_height is None and isinstance(first, Tensor) and first.ndim >= 3:
             self._input_height = first.shape[-2]
 
     def _count_pass(self) -> None:
         """Count what the pass gave, now that it has succeeded."""
-        for accumulator, rows in self._pending:
-            accumulator.add(rows, self._index)
+        for accumulator, rows, index in self._pending:
+            accumulator.add(rows, index)
         self._pending.clear()
         if self._index is not None and len(self._index):
             self._next_index = int(self._index.max()) + 1
 
     def _receive(self, name: str, call: int, output: Any) -> None:
-        key = (name, call)
-        if key in self._skipped or self._index is None:
+        if self._index is None or self._trace is None:
             return
-        accumulator = self._accumulators.get(key)
-        reason = self._unfit(output, accumulator)
-        if reason is not None:
-            # What came before belongs to another size; a mean over both would be of neither.
-            self._skipped[key] = reason
-            self._accumulators.pop(key, None)
-            return
-        if accumulator is None:
-            height, width = output.shape[2:]
-            accumulator = SpectrumAccumulator(
-                height, width, self.edges, self.n_groups, output.device
-            )
-            self._accumulators[key] = accumulator
-            self._channels[key] = output.shape[1]
-        self._pending.append((accumulator, accumulator.transform(output)))
+        tensors = list(parts_of(output))
+        if not tensors:
+            self._leave_out((name, call, ""), f"the output is a {type(output).__name__}, no tensor")
+        for part, tensor in tensors:
+            self._receive_part((name, call, part), tensor)
 
-    def _unfit(self, output: Any, accumulator: SpectrumAccumulator | None) -> str | None:
-        """Why an output cannot be measured; None when it can."""
-        if not isinstance(output, Tensor):
-            return f"the output is a {type(output).__name__}, not a tensor"
-        if output.ndim != 4:
-            shape = " x ".join(str(side) for side in output.shape)
-            return f"the output ({shape}) is not a batch of maps (N, C, H, W)"
-        if not output.is_floating_point():
-            return f"the output is {output.dtype}, not floating"
-        if self._index is not None and len(output) != len(self._index):
-            return f"{len(output)} sets of maps for {len(self._index)} images"
-        height, width = output.shape[2:]
+    def _leave_out(self, key: _Key, reason: str) -> None:
+        reasons = self._measured.setdefault(key, _Measured()).reasons
+        reasons[reason] = reasons.get(reason, 0) + 1
+
+    def _receive_part(self, key: _Key, output: Tensor) -> None:
+        assert self._trace is not None
+        assert self._index is not None
+        rules = self._trace.rules
+        layout = rules.find(key[0], output, call=key[1], part=key[2])
+        if isinstance(layout, str):
+            self._leave_out(key, layout)
+            return
+        reason = self._unfit(layout)
+        if reason is not None:
+            self._leave_out(key, reason)
+            return
+        maps = layout.maps(output.detach())
+        n_channels = maps.shape[1]
+        maps = as_time_series(maps) if self.temporal else as_frames(maps)
+        measured = self._measured.setdefault(key, _Measured())
+        size = (maps.shape[2], maps.shape[3])
+        accumulator = measured.by_size.get(size)
+        if accumulator is None:
+            if len(measured.by_size) >= MOST_SIZES:
+                self._leave_out(key, f"maps of more than {MOST_SIZES} sizes; of the later ones")
+                return
+            accumulator = SpectrumAccumulator(*size, self.edges, self.n_groups, output.device)
+            measured.by_size[size] = accumulator
+            measured.channels, measured.layout = n_channels, layout
+        rows, index = rows_by_image(accumulator.transform(maps), layout, self._index, rules.regions)
+        self._pending.append((accumulator, rows, index))
+        if call_name(*key) not in self._trace.by_name and self._later is None:
+            self._later = self._example
+
+    def _unfit(self, layout: Layout) -> str | None:
+        """Why maps of a layout cannot be measured; None when they can."""
+        height, width = layout.grid[-2:]
+        if self.temporal:
+            if len(layout.grid) < 3:
+                return "no time axis"
+            n_frames = layout.grid[0]
+            return f"{n_frames} frames; at least {MINIMUM_SIDE}" * (n_frames < MINIMUM_SIDE) or None
         if min(height, width) < MINIMUM_SIDE:
             return f"maps of {height} x {width} pixels; at least {MINIMUM_SIDE} x {MINIMUM_SIDE}"
-        if accumulator is not None and (height, width) != (accumulator.height, accumulator.width):
-            return (
-                f"the map size changed from {accumulator.height} x {accumulator.width} to "
-                f"{height} x {width} between batches"
-            )
         return None
 
     @property
@@ -187,25 +263,52 @@ class Collector:
             raise NatstatsError("trace: expected a forward pass inside the context; there was none")
         return self._trace
 
+    def _call_of(self, key: _Key) -> LayerCall | None:
+        name = call_name(*key)
+        calls = self._trace.by_name if self._trace is not None else {}
+        return calls.get(name) or next((c for c in self._later_calls if c.name == name), None)
+
     @property
     def skipped(self) -> list[SkippedLayer]:
-        """Chosen layers that were not measured, with the reason."""
-        seen = {name for name, _ in (*self._accumulators, *self._skipped)}
-        reasons = self._skipped | {
-            key: "not called for the first image, so that its depth is not known"
-            for key in self._accumulators
-            if self._trace is not None and self._trace.depth_of(call_name(*key)) is None
-        }
-        found = [
-            SkippedLayer(call_name(*key), self._kinds[key[0]], reason)
-            for key, reason in reasons.items()
-        ]
-        never = [
-            SkippedLayer(name, self._kinds[name], "never called")
-            for name in self._names
-            if name not in seen
-        ]
-        return found + never
+        """Chosen layers, or map sizes of layers, that were not measured, with the reason."""
+        found = []
+        for key, measured in self._measured.items():
+            name, kind = call_name(*key), self._kinds[key[0]]
+            counts = {size: _n_images(a) for size, a in measured.by_size.items()}
+            main = max(counts, key=lambda size: counts[size], default=None)
+            if main is None or counts[main] == 0:
+                reasons = list(measured.reasons) or ["no region was found in any image"]
+                found.append(SkippedLayer(name, kind, "; ".join(reasons)))
+                continue
+            if self._call_of(key) is None:
+                reason = "called in no traced pass, so that its depth is not known"
+                found.append(SkippedLayer(name, kind, reason))
+                continue
+            found += [
+                SkippedLayer(
+                    f"{name}@{size[0]}x{size[1]}",
+                    kind,
+                    f"the map size changes; the layer is measured at {main[0]} x {main[1]} pixels "
+                    f"({counts[main]} images), {n} images had this one",
+                )
+                for size, n in counts.items()
+                if size != main
+            ]
+            found += [
+                SkippedLayer(name, kind, f"in {n} batches: {reason}")
+                for reason, n in measured.reasons.items()
+            ]
+        called = {key[0] for key in self._measured}
+        for name in self._names:
+            if name not in called:
+                found.append(SkippedLayer(name, self._kinds[name], self._why_never(name)))
+        return found
+
+    def _why_never(self, name: str) -> str:
+        parent = name.rpartition(".")[0]
+        if name in owned_weights(self._model):
+            return f"never called itself: the output of {parent} is its output"
+        return "never called"
 
     def compute(self) -> list[LayerSpectrum]:
         """Return what was measured so far, in the order of execution.
@@ -213,26 +316,33 @@ class Collector:
         Raises:
             NatstatsError: no image has come yet.
         """
-        trace = self.trace
-        order = {call.name: place for place, call in enumerate(trace.calls)}
-        measured = []
-        for (name, call), accumulator in self._accumulators.items():
-            layer_name = call_name(name, call)
-            traced = trace.call_of(layer_name)
-            if traced is None:
+        order = {
+            call.name: place for place, call in enumerate((*self.trace.calls, *self._later_calls))
+        }
+        found = []
+        for key, measured in self._measured.items():
+            traced = self._call_of(key)
+            spectra = [accumulator.compute() for accumulator in measured.by_size.values()]
+            spectrum = max(spectra, key=lambda s: s.n_images + s.n_nonfinite, default=None)
+            if traced is None or spectrum is None or spectrum.n_images + spectrum.n_nonfinite == 0:
                 continue
-            spectrum = accumulator.compute()
             layer = Layer(
-                name=layer_name,
-                call=call,
-                kind=self._kinds[name],
+                name=traced.name,
+                call=key[1],
+                kind=self._kinds[key[0]],
                 depth=traced.depth,
-                channels=self._channels[name, call],
+                channels=measured.channels,
                 height=spectrum.height,
                 width=spectrum.width,
                 stride=(self._input_height or spectrum.height) / spectrum.height,
                 order=traced.order,
                 receptive_field=traced.receptive_field,
+                layout=str(measured.layout),
             )
-            measured.append(LayerSpectrum(layer, spectrum))
-        return sorted(measured, key=lambda m: order[m.layer.name])
+            found.append(LayerSpectrum(layer, spectrum))
+        return sorted(found, key=lambda m: order[m.layer.name])
+
+
+def _n_images(accumulator: SpectrumAccumulator) -> int:
+    spectrum = accumulator.compute()
+    return spectrum.n_images + spectrum.n_nonfinite

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,28 +21,35 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from natstats.activations import block_names, call_name, module_kind
+from natstats.activations import ActivationHooks, batch_size, parts_of, undisturbed
+from natstats.image_sets import frame_major, watched_regions
+from natstats.layout_rules import LayoutRules
+from natstats.layouts import Layout
 from natstats.receptive import ReceptiveFields
+from natstats.selection import block_names, call_name, is_weight_layer, module_kind, owned_weights
 
-__all__ = ["LayerCall", "Trace", "trace_calls", "undisturbed"]
+__all__ = ["LayerCall", "Trace", "trace_calls"]
 
 _PRODUCTS = ("conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "addmv", "mv")
+_QUANTIZED = "quantized::"
 
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One call of one module, seen in the traced pass.
+    """One call of one module, seen in the traced pass; one tensor of what it returned.
 
     Attributes:
-        name: of the layer, with the number of the call from the second on.
+        name: of the layer, with the number of the call from the second on, and the part.
         module: dotted name of the module.
         call: 0 for the first.
-        kind: see :func:`natstats.activations.module_kind`.
+        kind: see :func:`natstats.selection.module_kind`.
         depth: weight layers on the longest path from the input.
-        shape: of the output, None when it is not one tensor.
+        shape: of the output, None when there is no tensor in it.
         order: weight layers that were executed up to here, this one included.
         receptive_field: side of the theoretical receptive field along the height, input pixels; NaN
             when it could not be followed.
+        layout: where the maps are, or why there are none.
+        is_called: False where a parent used the weights of the module without calling it.
     """
 
     name: str
@@ -53,9 +60,11 @@ class LayerCall:
     shape: tuple[int, ...] | None
     order: int
     receptive_field: float
+    layout: Layout | str = ""
+    is_called: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """All module calls of a pass, in the order in which they returned.
 
@@ -63,18 +72,27 @@ class Trace:
         calls: the calls.
         followed: False when the data could not be followed: depth is then the order, and no
             receptive field is known.
+        rules: what was learned of the layouts.
     """
 
     calls: tuple[LayerCall, ...]
     followed: bool
+    rules: LayoutRules
 
-    def call_of(self, name: str) -> LayerCall | None:
-        """The layer called `name`, None when it was not called."""
-        return next((call for call in self.calls if call.name == name), None)
+    @cached_property
+    def by_name(self) -> dict[str, LayerCall]:
+        """The calls by the name of the layer."""
+        return {call.name: call for call in self.calls}
+
+    @cached_property
+    def functional(self) -> set[str]:
+        """Modules whose weights a parent used without ever calling them."""
+        called = {call.module for call in self.calls if call.is_called}
+        return {call.module for call in self.calls} - called
 
     def depth_of(self, name: str) -> int | None:
         """Depth of the layer called `name`, None when it was not called."""
-        call = self.call_of(name)
+        call = self.by_name.get(name)
         return None if call is None else call.depth
 
     def stages(self, model: nn.Module, smallest: int = 5) -> list[str]:
@@ -86,23 +104,9 @@ class Trace:
         last: dict[tuple[int, ...], str] = {}
         for call in self.calls:
             wanted = call.module in blocks if blocks else call.kind in ("conv", "act")
-            if wanted and call.shape is not None and len(call.shape) == 4:
-                last[call.shape[2:]] = call.module
+            if wanted and isinstance(call.layout, Layout):
+                last[call.layout.grid[-2:]] = call.module
         return [name for size, name in last.items() if min(size) >= smallest]
-
-
-@contextlib.contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode, and give back modes and random state as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
-    try:
-        model.eval()
-        with torch.random.fork_rng(devices=[d for d in devices if d is not None]):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
@@ -124,6 +128,9 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
     def _key(tensor: Tensor) -> int:
         # A storage, not a tensor: views and in-place writes share it.
         return int(tensor.untyped_storage()._cdata)
+
+    def depends_on_input(self, output: Tensor) -> bool:
+        return self._key(output) in self._depth
 
     def depth_of(self, output: Any) -> int:
         leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
@@ -151,6 +158,8 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
             for key, tensor in zip(keys, tensors, strict=True)
         )
         is_product = name.startswith(_PRODUCTS[:2]) or name in _PRODUCTS
+        # The weights of a quantised product are packed, and no tensor.
+        by_weights = by_weights or func.name().startswith(_QUANTIZED)
         for leaf in tree_leaves(output):
             if not isinstance(leaf, Tensor):
                 continue
@@ -171,62 +180,90 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
 
 
 def _run(
-    model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], mode: _DepthMode | None
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    named: dict[str, Any],
+    rules: LayoutRules,
+    mode: _DepthMode | None,
 ) -> list[LayerCall]:
     calls: list[LayerCall] = []
-    counter: Counter[str] = Counter()
+    modules = dict(model.named_modules())
+    owned = owned_weights(model)
     n_weight_layers = 0
 
-    def hook_for(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            nonlocal n_weight_layers
-            kind = module_kind(module)
-            n_weight_layers += isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
-            call = counter[name]
-            counter[name] += 1
-            depth = n_weight_layers if mode is None else mode.depth_of(output)
-            shape = tuple(output.shape) if isinstance(output, Tensor) else None
-            field = math.nan if mode is None else mode.fields.side_of(output)
-            names = call_name(name, call), name, call, kind
-            calls.append(LayerCall(*names, depth, shape, n_weight_layers, field))
+    def note(name: str, call: int, output: Any) -> None:
+        nonlocal n_weight_layers
+        module = modules[name]
+        n_weight_layers += is_weight_layer(module)
+        for part, tensor in parts_of(output):
+            layer = call_name(name, call, part)
+            if mode is not None and not mode.depends_on_input(tensor):
+                rules.refuse(layer, "its output does not depend on the images")
+            calls.append(
+                LayerCall(
+                    layer,
+                    name,
+                    call,
+                    module_kind(module),
+                    n_weight_layers if mode is None else mode.depth_of(tensor),
+                    tuple(tensor.shape),
+                    n_weight_layers,
+                    math.nan if mode is None else mode.fields.side_of(tensor),
+                    rules.find(name, tensor, call=call, part=part),
+                    is_called=hooks.returning == name,
+                )
+            )
 
-        return hook
-
-    handles = [m.register_forward_hook(hook_for(n)) for n, m in model.named_modules() if n]
+    rules.start((inputs, named), batch_size([*inputs, *named.values()]) or 1)
+    linear = {n for n, m in modules.items() if type(m) is nn.Linear and n and n not in owned}
+    hooks = ActivationHooks(model, [n for n in modules if n], note, functional=linear)
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
         # The fused attention hides its weight layers in one operation.
         torch.backends.mha.set_fastpath_enabled(False)
-        with undisturbed(model), torch.no_grad(), mode or contextlib.nullcontext():
+        following = mode or contextlib.nullcontext()
+        watching = watched_regions(model, rules)
+        with undisturbed(model), torch.no_grad(), hooks, watching, following:
             model(*inputs, **named)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-        for handle in handles:
-            handle.remove()
     return calls
 
 
 def trace_calls(
-    model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any] | None = None
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    named: dict[str, Any] | None = None,
+    layouts: Mapping[str, str] | None = None,
 ) -> Trace:
     """Run `inputs` through the model once, in eval mode, and return every module call.
 
-    Mode, random state and buffers are as before when it returns.
+    Where an output holds several sets of maps for the image, two more passes of two images show in
+    what order they stand. Mode, random state and buffers are as before when it returns.
 
     Args:
         model: the network.
-        inputs: arguments of the forward pass; one image is enough.
+        inputs: arguments of the forward pass, of one image.
         named: its keyword arguments.
+        layouts: declared layouts, see :func:`natstats.layouts.parse_layouts`.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
     >>> [(c.name, c.depth) for c in trace_calls(model, (torch.zeros(1, 3, 9, 9),)).calls]
     [('0', 1), ('1', 1), ('2', 2)]
     """
     named = named or {}
+    followed = True
+    rules = LayoutRules(model, layouts)
     try:
-        calls = _run(model, inputs, named, _DepthMode(model, (inputs, named)))
-        return Trace(tuple(calls), True)
+        calls = _run(model, inputs, named, rules, _DepthMode(model, (inputs, named)))
     except (RuntimeError, NotImplementedError, AttributeError):
         # Something that cannot be dispatched through Python; if the model itself is at fault the
         # plain pass fails in the same way, and says so.
-        return Trace(tuple(_run(model, inputs, named, None)), False)
+        followed = False
+        rules = LayoutRules(model, layouts)
+        calls = _run(model, inputs, named, rules, None)
+    several = {c.name for c in calls if isinstance(c.layout, Layout) and c.layout.sets > 1}
+    if several:
+        for name in frame_major(model, inputs, named, several):
+            rules.put_frames_first(name)
+    return Trace(tuple(calls), followed, rules)

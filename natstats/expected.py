@@ -57,9 +57,10 @@ _FINE = 7
 Array = NDArray[np.float64]
 
 
-def _density(cycles: NDArray[np.floating[Any]], alpha: float) -> Array:
-    """f^-alpha on the lattice of non-negative wave numbers (n, n), zero at DC."""
-    radius = np.hypot(cycles[:, None], cycles)
+def _density(n: int, cell: float, alpha: float, is_series: bool) -> Array:
+    """f^-alpha on the lattice of wave numbers 0 .. n, (n + 1, n + 1) or (n + 1, 1), zero at DC."""
+    cycles = np.arange(n + 1) * cell
+    radius = np.hypot(cycles[:, None], cycles[:1] if is_series else cycles)
     radius[0, 0] = 1.0
     density = radius**-alpha
     density[0, 0] = 0.0
@@ -73,28 +74,31 @@ def _covariance(height: int, width: int, alpha: float, outer_scale: int = OUTER_
     Short waves live on a torus _TORUS times the longer side of the crop. Around DC its lattice is
     too coarse, and is made three times finer, again and again up to `outer_scale` = _TORUS * 3^n:
     what a torus of that size would give, at the cost of a small one. The density is even on both
-    axes, so its inverse transform is a cosine transform of a quarter.
+    axes, so its inverse transform is a cosine transform of a quarter. A series has one axis only.
     """
+    is_series = width == 1
     half = _TORUS * max(height, width) // 2
     coarse = (_FINE - 1) // 3  # the wave numbers that the finer lattice takes over
     cell = 1 / (2 * half)
-    density = _density(np.arange(half + 1) * cell, alpha)
+    density = _density(half, cell, alpha, is_series)
+    axes, area = ((0,), cell) if is_series else ((0, 1), cell**2)
     if outer_scale > _TORUS:
         density[: coarse + 1, : coarse + 1] = 0.0
-    lags = scipy.fft.dctn(density, type=1)[:height, :width] * cell**2
+    lags = scipy.fft.dctn(density, type=1, axes=axes)[:height, :width] * area
     scale = _TORUS
     while scale < outer_scale:
         scale, cell = 3 * scale, cell / 3
-        density = _density(np.arange(_FINE + 1) * cell, alpha)
+        density = _density(_FINE, cell, alpha, is_series)
         if scale < outer_scale:
             density[: coarse + 1, : coarse + 1] = 0.0
         # Every wave number but 0 stands for itself and its negative.
         times = np.where(np.arange(_FINE + 1) > 0, 2.0, 1.0)
         rows, columns = (
-            np.cos(2 * np.pi * cell * np.outer(np.arange(n), np.arange(_FINE + 1)))
-            for n in (height, width)
+            np.cos(2 * np.pi * cell * np.outer(np.arange(n), np.arange(n_waves)))
+            for n, n_waves in zip((height, width), density.shape, strict=True)
         )
-        lags = lags + rows @ (density * np.outer(times, times) * cell**2) @ columns.T
+        weight = np.outer(times, times[: density.shape[1]]) * cell ** len(axes)
+        lags = lags + rows @ (density * weight) @ columns.T
     return np.asarray(lags - lags[0, 0])
 
 

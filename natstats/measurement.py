@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from natstats.activations import undisturbed
 from natstats.collector import Collector
 from natstats.control import RandomWeights
-from natstats.depth import trace_calls, undisturbed
+from natstats.depth import trace_calls
 from natstats.errors import NatstatsError, UsageError
 from natstats.images import Batch, Framing, ImageFolder, ImageSet, batches, open_images
 from natstats.input_spectra import InputSpectra
@@ -39,7 +40,9 @@ def measure(
     *,
     weights: str = "default",
     checkpoint: str | Path | None = None,
-    layers: str | Sequence[str] = "conv",
+    layers: str | Sequence[str] = "weight",
+    layouts: Mapping[str, str] | None = None,
+    temporal: bool = False,
     edges: str = "sine",
     n_groups: int = 128,
     fit: FitOptions | None = None,
@@ -66,7 +69,10 @@ def measure(
             is given to the model as it is.
         weights: for a named model.
         checkpoint: for a named model.
-        layers: which layers, see :func:`natstats.activations.select_modules`.
+        layers: which layers, see :func:`natstats.selection.select_modules`.
+        layouts: of modules whose maps are not found by themselves, see
+            :class:`natstats.collector.Collector`.
+        temporal: of clips (N, C, T, H, W), measure the spectrum along time.
         edges: edge treatment, see :mod:`natstats.edges`.
         n_groups: groups of images, the unit of resampling.
         fit: how to fit.
@@ -115,9 +121,17 @@ def measure(
             prepared = prepared.to(dtype)
             if collector is None:
                 with _forward_errors(prepared), _autocast(place, amp):
-                    trace = trace_calls(network.model, network.arguments(prepared[:1]))
+                    trace = trace_calls(
+                        network.model, network.arguments(prepared[:1]), layouts=layouts
+                    )
                 collector = Collector(
-                    network.model, layers, edges=edges, n_groups=n_groups, trace=trace
+                    network.model,
+                    layers,
+                    edges=edges,
+                    n_groups=n_groups,
+                    trace=trace,
+                    layouts=layouts,
+                    temporal=temporal,
                 )
             collector.number_images(batch.index)
             with _forward_errors(prepared), collector, _autocast(place, amp):
@@ -146,6 +160,8 @@ def measure(
         "images": image_facts(source, spectra, unreadable),
         "options": {
             "layers": layers if isinstance(layers, str) else list(layers),
+            "layouts": dict(layouts or {}),
+            "temporal": temporal,
             "edges": edges,
             "n_groups": n_groups,
             "batch_size": batch_size,
@@ -171,6 +187,8 @@ def measure(
             other,
             source,
             layers=layers,
+            layouts=layouts,
+            temporal=temporal,
             edges=edges,
             n_groups=n_groups,
             batch_size=batch_size,

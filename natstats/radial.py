@@ -1,7 +1,8 @@
 """Frequency grids and rings: where each two-dimensional frequency of a map belongs.
 
 Frequencies are true radii in cycles per pixel on both axes, so maps that are not square are
-treated rightly: a ring is the same set of wavelengths whichever way they run.
+treated rightly: a ring is the same set of wavelengths whichever way they run. A map that is one
+pixel wide is a series, such as the values of a pixel along time, with frequencies on one axis.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from natstats import checks
 
-__all__ = ["MINIMUM_SIDE", "NYQUIST", "Rings", "radius_grid", "rings"]
+__all__ = ["MINIMUM_SIDE", "NYQUIST", "Rings", "check_size", "extent", "radius_grid", "rings"]
 
 NYQUIST = 0.5
 """The highest frequency that a sampled map can carry along an axis, in cycles per pixel."""
@@ -23,13 +24,36 @@ MINIMUM_SIDE = 5
 """The shortest side, in pixels, of a map with two rings: a slope needs two points."""
 
 
+def extent(height: int, width: int) -> int:
+    """Shorter side of a map, pixels; of a series, its length.
+
+    >>> extent(16, 64), extent(16, 1)
+    (16, 16)
+    """
+    return height if width == 1 else min(height, width)
+
+
+def check_size(argument: str, height: int, width: int) -> tuple[int, int]:
+    """Return (height, width) when a map, or with a width of 1 a series, is large enough.
+
+    Raises:
+        UsageError: a side is shorter than MINIMUM_SIDE.
+
+    >>> check_size("maps", 16, 1)
+    (16, 1)
+    """
+    checks.spatial_shape(argument, height, height if width == 1 else width, MINIMUM_SIDE)
+    return height, width
+
+
 @dataclass(frozen=True, eq=False)
 class Rings:
     """The rings of an (H, W) map: which frequencies each holds, and at what frequency it stands.
 
-    Ring k, for k = 1 .. min(H, W) // 2, holds the frequencies whose radius lies in
-    [(k - 1/2) / m, (k + 1/2) / m) cycles per pixel, m = min(H, W). DC, what lies inside the first
-    ring, and everything beyond the Nyquist frequency (the corners) belong to no ring.
+    Ring k, for k = 1 .. m // 2, holds the frequencies whose radius lies in
+    [(k - 1/2) / m, (k + 1/2) / m) cycles per pixel, m = min(H, W), or H for a series. DC, what lies
+    inside the first ring, and everything beyond the Nyquist frequency (the corners) belong to no
+    ring.
 
     Attributes:
         height: H, pixels.
@@ -53,7 +77,7 @@ class Rings:
     @property
     def cycles_per_image(self) -> NDArray[np.float64]:
         """Ring frequencies in cycles along the shorter side of the map."""
-        return self.frequency * min(self.height, self.width)
+        return self.frequency * extent(self.height, self.width)
 
     def mean(self, plane: NDArray[np.floating]) -> NDArray[np.float64]:
         """Average a full plane (..., H, W) in FFT order over each ring: (..., n_rings).
@@ -86,7 +110,7 @@ def rings(height: int, width: int) -> Rings:
 
     Args:
         height: H in pixels, at least 5.
-        width: W in pixels, at least 5.
+        width: W in pixels, at least 5; or 1 for a series of H values.
 
     Raises:
         UsageError: a side is shorter than 5 pixels (fewer than two rings).
@@ -96,8 +120,8 @@ def rings(height: int, width: int) -> Rings:
     >>> rings(7, 7).n_members
     array([ 8, 12, 16])
     """
-    checks.spatial_shape("map size", height, width, MINIMUM_SIDE)
-    shorter = min(height, width)
+    check_size("map size", height, width)
+    shorter = extent(height, width)
     radius = radius_grid(height, width)
     # A whole number of half widths lies exactly on an edge; the small shift keeps rounding in the
     # radius from deciding on which side.

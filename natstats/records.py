@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from natstats.radial import rings
+from natstats.radial import extent, rings
 
 __all__ = ["Layer", "LayerSpectrum", "SkippedLayer", "Spectrum"]
 
@@ -30,6 +30,7 @@ class Layer:
             is not known.
         receptive_field: side of the theoretical receptive field along the height, pixels of the
             input; 1 for the input, NaN when it is not known.
+        layout: of the output, see :mod:`natstats.layouts`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Layer:
     stride: float
     order: int | None = None
     receptive_field: float = math.nan
+    layout: str = "NCHW"
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Spectrum:
     @property
     def cycles_per_image(self) -> NDArray[np.float64]:
         """Ring frequencies in cycles along the shorter side of the map, (n_rings,)."""
-        return self.frequency * min(self.height, self.width)
+        return self.frequency * extent(self.height, self.width)
 
     @property
     def is_constant(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from natstats import checks
 from natstats.edges import EDGES
 from natstats.errors import UsageError
-from natstats.radial import MINIMUM_SIDE, rings
+from natstats.radial import check_size, rings
 from natstats.records import Spectrum
 from natstats.transforms import ring_transform
 
@@ -30,7 +30,7 @@ def _checked(maps: Any) -> Tensor:
         raise UsageError(f"maps: expected a floating dtype; got {maps.dtype}")
     if maps.shape[1] == 0:
         raise UsageError(f"maps: expected at least one channel; got shape {tuple(maps.shape)}")
-    checks.spatial_shape("maps", maps.shape[2], maps.shape[3], MINIMUM_SIDE)
+    check_size("maps", maps.shape[2], maps.shape[3])
     return maps
 
 
@@ -104,7 +104,7 @@ class SpectrumAccumulator:
         n_groups: int = 128,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.height, self.width = checks.spatial_shape("map size", height, width, MINIMUM_SIDE)
+        self.height, self.width = check_size("map size", height, width)
         self.edges = checks.one_of("edges", edges, EDGES)
         self.n_groups = checks.positive_int("n_groups", n_groups)
         self.device = torch.device(device)

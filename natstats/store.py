@@ -34,11 +34,11 @@ __all__ = [
     "write_run",
 ]
 
-FORMAT = 2
+FORMAT = 3
 """Number of the run format; a run with a larger one was written by a newer natstats.
 
 2 added the order and the receptive field of a layer and the normalised power: not known in runs of
-format 1.
+format 1. 3 added the layout of a layer, which was NCHW before.
 """
 
 _ARRAYS = ("frequency", "power", "normalized", "count", "offset", "image_power")

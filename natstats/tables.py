@@ -9,7 +9,7 @@ import pandas as pd
 
 from natstats.fits import Fits
 from natstats.numbers import number, share
-from natstats.records import LayerSpectrum, SkippedLayer
+from natstats.records import Layer, LayerSpectrum, SkippedLayer
 
 __all__ = ["aligned", "evenly", "layers_frame", "skipped_frame", "text_table"]
 
@@ -18,8 +18,8 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
     """One row per layer, in the order of execution, the input images first.
 
     Columns: layer, call, kind, depth, order, receptive_field, channels, height, width, stride,
-    n_images, n_rings, exponent, exponent_low, exponent_high, exponent_octave, exponent_whittle,
-    exponent_ols, exponent_image_mean, exponent_image_sd, r2, curvature, curvature_p, best_form,
+    layout, n_images, n_rings, exponent, exponent_low, exponent_high, exponent_octave,
+    exponent_whittle, exponent_ols, exponent_image_mean, exponent_image_sd, r2, curvature, curvature_p, best_form,
     aicc_gain, flags. `forms` are those of the same layers, see :func:`natstats.forms.forms_frame`.
     """
     rows = []
@@ -37,6 +37,7 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
                 "height": layer.height,
                 "width": layer.width,
                 "stride": layer.stride,
+                "layout": layer.layout,
                 "n_images": fit.n_images,
                 "n_rings": fit.n_rings,
                 "exponent": fit.exponent,
@@ -50,10 +51,17 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
                 "curvature_p": fit.curvature_p,
                 "best_form": form["best_form"],
                 "aicc_gain": form["aicc_gain"],
-                "flags": "; ".join([*fit.flags, *filter(None, [form["flag"]])]),
+                "flags": "; ".join(
+                    [*fit.flags, *filter(None, [form["flag"]]), *_layout_flags(layer)]
+                ),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _layout_flags(layer: Layer) -> list[str]:
+    """What the layout of a layer says about its maps that a reader must know."""
+    return [word for word in ("quantized", "regions") if word in layer.layout.split()]
 
 
 def skipped_frame(skipped: Sequence[SkippedLayer]) -> pd.DataFrame:
@@ -78,7 +86,7 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
             str(row["layer"]),
             str(row["kind"]),
             f"{row['depth']}",
-            f"{row['height']}x{row['width']}",
+            _map_size(row["height"], row["width"]),
             number(row["exponent"], missing="-"),
             "-"
             if np.isnan(row["exponent_low"])
@@ -90,6 +98,10 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
     ]
     header = ("layer", "kind", "depth", "map", "exponent", "interval", "R2", "flags")
     return aligned(header, cells, {0, 1, 7}, len(layers))
+
+
+def _map_size(height: int, width: int) -> str:
+    return f"{height} frames" if width == 1 else f"{height}x{width}"
 
 
 def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import torchvision.models
 from torch import nn
 
 import natstats
-from natstats.activations import select_modules
 from natstats.depth import trace_calls
+from natstats.selection import select_modules
 
 IMAGES = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

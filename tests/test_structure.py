@@ -25,7 +25,10 @@ STAGES = [
     {"images", "input_forms", "networks"},
     {"models"},
     {"random_weights"},
-    {"activations", "depth", "receptive", "windows"},
+    {"selection"},
+    {"layouts"},
+    {"layout_rules"},
+    {"activations", "depth", "image_sets", "receptive", "windows"},
     {"transforms"},
     {"spectra"},
     {"collector", "input_spectra"},
@@ -53,6 +56,8 @@ STAGE = {name: number for number, names in enumerate(STAGES) for name in names}
 # What a stage may not know at all.
 FORBIDDEN = {
     "activations": {"natstats.transforms", "natstats.spectra", "numpy"},
+    "layouts": {"natstats.transforms", "natstats.spectra", "numpy"},
+    "layout_rules": {"natstats.transforms", "natstats.spectra", "numpy"},
     "spectra": {"natstats.activations", "natstats.models"},
     "transforms": {"natstats.activations", "natstats.models"},
     "expected": {"torch"},

@@ -1,0 +1,297 @@
+"""Which layout an output has: found from the module, the shape, and the maps that came before it.
+
+A convolution has its channels first and a linear layer has them last, wherever it stands. For any
+other module the map sizes that convolutions and linear layers have shown in the same forward pass
+decide, and so they do for tokens: 197 of them after maps of 14 x 14 are one class token and a map.
+What fits no rule is not guessed at: it is refused with a reason, and ``--layout`` can say it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from natstats.layouts import Layout, Windows, parse_layouts
+from natstats.selection import call_name, is_weight_layer, module_kind
+
+__all__ = ["LayoutRules", "channels_are_last"]
+
+MOST_PREFIX_TOKENS = 16
+"""Class, distillation and register tokens that may stand before the map."""
+
+_CHANNELS_LAST = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_CHANNELS_FIRST = ("pooling", "batchnorm", "instancenorm", "upsampling", "padding", "pixelshuffle")
+
+_Key = tuple[str, tuple[int, ...], float]
+
+
+def channels_are_last(module: nn.Module) -> bool | None:
+    """Whether a module has the channels on the last axis of its output; None when it may be either.
+
+    >>> [channels_are_last(m) for m in (nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.ReLU())]
+    [False, True, None]
+    """
+    kind = module_kind(module)
+    # Subclasses of LayerNorm that permute to channels first are common.
+    if type(module) is nn.LayerNorm or isinstance(module, _CHANNELS_LAST) or kind == "linear":
+        return True
+    if is_weight_layer(module) or isinstance(module, nn.GroupNorm):
+        return False
+    home = type(module).__module__.rpartition(".")[2]
+    return False if home in _CHANNELS_FIRST else None
+
+
+class LayoutRules:
+    """Finds the layouts of the outputs of one network, in the order in which they come.
+
+    Args:
+        model: the network.
+        declared: layouts that the user declares, by module name or pattern; see
+            :func:`natstats.layouts.parse_layouts`.
+
+    Raises:
+        UsageError: no such layout.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 16, 16), nn.Flatten(2))
+    >>> rules = LayoutRules(model)
+    >>> rules.start([torch.zeros(2, 3, 64, 64)], 2)
+    >>> str(rules.find("0", torch.zeros(2, 8, 4, 4)))
+    'NCHW'
+    >>> str(rules.find("norm", torch.zeros(2, 17, 8), nn.LayerNorm(8)))
+    'NLC (1 + 4x4)'
+    """
+
+    def __init__(self, model: nn.Module, declared: Mapping[str, str] | None = None) -> None:
+        self._modules = dict(model.named_modules())
+        self._declared = parse_layouts(declared or {})
+        self._grids: dict[tuple[int, ...], None] = {}  # the latest stands last
+        self._found: dict[_Key, Layout | str] = {}
+        self._frame_major: set[str] = set()
+        self._refused: dict[str, str] = {}
+        self._input: tuple[int, int] | None = None
+        self._n_images = 1
+        self.regions: tuple[int, ...] | None = None
+        """Regions of each image, once a pooler of regions was called in this forward pass."""
+
+    def start(self, inputs: Any, n_images: int) -> None:
+        """Begin a forward pass of `n_images` images with these arguments."""
+        leaves = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+        image = next((leaf for leaf in leaves if leaf.ndim >= 3), None)
+        self._input = None if image is None else (image.shape[-2], image.shape[-1])
+        self._n_images = n_images
+        self.regions = None
+
+    def pool_regions(self, module: nn.Module, args: tuple[Any, ...], named: Any) -> None:
+        """Note the regions of each image; a forward pre-hook of ``MultiScaleRoIAlign``."""
+        boxes = args[1] if len(args) > 1 else named["boxes"]
+        self.regions = tuple(len(one) for one in boxes)
+
+    def put_frames_first(self, layer: str) -> None:
+        """From now on, the sets of maps of a layer stand by frame, not by image."""
+        self._frame_major.add(layer)
+        self._found.clear()
+
+    def refuse(self, layer: str, reason: str) -> None:
+        """From now on, do not measure a layer, for this reason."""
+        self._refused[layer] = reason
+
+    def find(
+        self,
+        name: str,
+        output: Tensor,
+        module: nn.Module | None = None,
+        call: int = 0,
+        part: str = "",
+    ) -> Layout | str:
+        """The layout of an output, or the reason why it cannot be measured.
+
+        Args:
+            name: of the module.
+            output: what it returned, or a part of it.
+            module: when it is not a module of the model.
+            call: number of the call in this forward pass.
+            part: which part of its output.
+        """
+        layer = call_name(name, call, part)
+        if layer in self._refused:
+            return self._refused[layer]
+        is_of_regions = self.regions is not None and len(output) == sum(self.regions)
+        # In how many sets of maps the images come; regions differ from batch to batch.
+        ratio = -1.0 if is_of_regions else len(output) / self._n_images if output.ndim else 0.0
+        key = layer, tuple(output.shape[1:]), ratio
+        found = self._found.get(key)
+        if found is None:
+            found = self._sets(
+                layer, output, self._resolve(name, module or self._modules[name], output)
+            )
+            self._found[key] = found
+        if isinstance(found, Layout) and not is_of_regions:
+            self._grids.pop(found.grid, None)
+            self._grids[found.grid] = None
+        return found
+
+    def _resolve(self, name: str, module: nn.Module, output: Tensor) -> Layout | str:
+        shape = tuple(output.shape)
+        if not (output.is_floating_point() or output.is_quantized):
+            return f"the output is {output.dtype}, not floating"
+        declared = next(
+            (found for key, found in self._declared.items() if fnmatch.fnmatchcase(name, key)), None
+        )
+        if declared is not None:
+            layout = self._as_declared(declared, shape)
+        elif len(shape) == 3:
+            layout = self._shifted_windows(name, shape) or self._tokens(module, shape)
+        elif len(shape) in (4, 5):
+            layout = self._partition(name, shape) or self._dense(module, shape)
+        else:
+            layout = None
+        if layout is None:
+            text = " x ".join(["N", *map(str, shape[1:])])
+            if len(shape) < 3:
+                return f"the output ({text}) has no axes of maps"
+            return f"the output ({text}) fits no known layout; --layout can say what it is"
+        return replace(layout, is_quantized=output.is_quantized)
+
+    def _sets(self, layer: str, output: Tensor, found: Layout | str) -> Layout | str:
+        """Complete a layout by the number of sets of maps that each image has."""
+        if isinstance(found, str):
+            return found
+        if found.name == "windows":
+            return found
+        n_sets, n_images = output.shape[1 if found.name == "LNC" else 0], self._n_images
+        if self.regions is not None and n_sets == sum(self.regions):
+            return replace(found, sets=0)
+        if n_sets % n_images:
+            return f"{n_sets} sets of maps for {n_images} images"
+        return replace(found, sets=n_sets // n_images, image_major=layer not in self._frame_major)
+
+    def _as_declared(self, declared: Layout, shape: tuple[int, ...]) -> Layout | None:
+        n_axes = {"NLC": 3, "LNC": 3, "NCTHW": 5, "NTHWC": 5}.get(declared.name, 4)
+        if len(shape) != n_axes:
+            return None
+        if n_axes > 3:
+            grid = shape[2:] if declared.name.startswith("NC") else shape[1:-1]
+            return replace(declared, grid=grid, n_prefix=0)
+        n_tokens = shape[1 if declared.name == "NLC" else 0]
+        prefixes = [declared.n_prefix] if declared.n_prefix >= 0 else None
+        grid, n_prefix = self._grid_of(n_tokens, prefixes) or ((), 0)
+        return replace(declared, grid=grid, n_prefix=n_prefix) if grid else None
+
+    def _dense(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | None:
+        """Maps with all their axes."""
+        first, last = shape[2:], shape[1:-1]
+        names = ("NCHW", "NHWC") if len(shape) == 4 else ("NCTHW", "NTHWC")
+        is_last = channels_are_last(module)
+        if is_last is None:
+            fits = first in self._grids, last in self._grids
+            if fits == (True, True):
+                is_last = next(g for g in reversed(self._grids) if g in (first, last)) == last
+            elif any(fits):
+                is_last = fits[1]
+            elif self._could_be_maps(first):
+                is_last = False
+            else:
+                return None
+        elif is_last and last not in self._grids and not self._could_be_maps(last):
+            return None
+        return Layout(names[is_last], last if is_last else first)
+
+    def _could_be_maps(self, grid: tuple[int, ...]) -> bool:
+        """Whether a size that no layer has shown has the shape of the image, and is no attention.
+
+        Attention weights are square matrices with a row and a column for every token.
+        """
+        height, width = grid[-2:]
+        areas = {math.prod(known) for known in self._grids}
+        if any(0 <= height - area <= MOST_PREFIX_TOKENS for area in areas if area > 16):
+            return False
+        if self._input is None:
+            return True
+        strides = self._input[0] / max(height, 1), self._input[1] / max(width, 1)
+        return max(strides) <= 1.5 * min(strides)
+
+    def _tokens(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | None:
+        if channels_are_last(module) is False:
+            return None
+        orders = ["NLC", "LNC"]
+        if getattr(module, "batch_first", True) is False:
+            orders = ["LNC"]
+        for order in orders:
+            n_tokens, n_sets = shape[1 if order == "NLC" else 0], shape[order == "LNC"]
+            found = self._grid_of(n_tokens)
+            if found is not None and n_sets % self._n_images == 0:
+                return Layout(order, found[0], found[1])
+        return None
+
+    def _grid_of(
+        self, n_tokens: int, prefixes: Sequence[int] | None = None
+    ) -> tuple[tuple[int, ...], int] | None:
+        """Map size and number of prefix tokens that make `n_tokens`."""
+        allowed = range(MOST_PREFIX_TOKENS + 1) if prefixes is None else prefixes
+        known = [grid for grid in reversed(self._grids) if min(grid[-2:]) >= 2]
+        for n_prefix in sorted(allowed):
+            for grid in known:
+                if math.prod(grid) == n_tokens - n_prefix:
+                    return grid, n_prefix
+        if self._input is None:
+            return None
+        height, width = self._input
+        for n_prefix in sorted(allowed):
+            # Square patches, as many as go into the image without a rest.
+            area = n_tokens - n_prefix
+            rows = round(math.sqrt(max(area, 0) * height / width))
+            if rows >= 2 and area % rows == 0 and height % rows == 0:
+                columns = area // rows
+                if columns >= 2 and width % columns == 0 and height * columns == width * rows:
+                    return (rows, columns), n_prefix
+        return None
+
+    def _shifted_windows(self, name: str, shape: tuple[int, ...]) -> Layout | None:
+        """Linear layers in the windows of torchvision's Swin transformers (M windows, pixels, C).
+
+        The maps have the size of the latest, filled up to whole windows. A window as long as the
+        map is not shifted.
+        """
+        parent = self._modules.get(name.rpartition(".")[0])
+        window, shift = (getattr(parent, key, None) for key in ("window_size", "shift_size"))
+        if not (isinstance(window, Sequence) and isinstance(shift, Sequence) and self._grids):
+            return None
+        grid = next(reversed(self._grids))
+        if len(window) != len(grid) or len(shift) != len(grid):
+            return None
+        if len(grid) == 3:  # in time, a window is cut to what there is
+            window = [min(size, side) for size, side in zip(window, grid, strict=True)]
+        n_windows = math.prod(-(-side // size) for side, size in zip(grid, window, strict=True))
+        if shape[:2] != (self._n_images * n_windows, math.prod(window)):
+            return None
+        moved = [
+            0 if size >= -(-side // size) * size else by
+            for size, side, by in zip(window, grid, shift, strict=True)
+        ]
+        return Layout("windows", grid, windows=Windows(tuple(window), tuple(moved)))
+
+    def _partition(self, name: str, shape: tuple[int, ...]) -> Layout | None:
+        """Layers in the windows or grids of torchvision's MaxViT (M, windows, pixels, C)."""
+        while name:
+            name = name.rpartition(".")[0]
+            parent: Any = self._modules.get(name)
+            if hasattr(parent, "departition_op") and hasattr(parent, "grid_size"):
+                break
+        else:
+            return None
+        side: int = parent.p
+        grid: tuple[int, ...] = tuple(parent.grid_size)
+        is_grid = parent.partition_type == "grid"
+        n_windows = math.prod(length // side for length in grid)
+        expected = (n_windows, side * side)
+        if len(shape) != 4 or shape[1:3] != (expected[::-1] if is_grid else expected):
+            return None
+        cut = Windows((side, side), (0, 0), is_grid=is_grid, apart=True)
+        return Layout("windows", grid, windows=cut)
