@@ -194,7 +194,10 @@ def _run(
     def note(name: str, call: int, output: Any) -> None:
         nonlocal n_weight_layers
         module = modules[name]
-        n_weight_layers += is_weight_layer(module)
+        # Attention has two products with weights on its way: into queries and keys, and out.
+        n_weight_layers += (
+            1 + isinstance(module, nn.MultiheadAttention) if is_weight_layer(module) else 0
+        )
         for part, tensor in parts_of(output):
             layer = call_name(name, call, part)
             if mode is not None and not mode.depends_on_input(tensor):

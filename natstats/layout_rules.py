@@ -73,6 +73,7 @@ class LayoutRules:
         self._declared = parse_layouts(declared or {})
         self._grids: dict[tuple[int, ...], None] = {}  # the latest stands last
         self._found: dict[_Key, Layout | str] = {}
+        self._latest_is_last = False
         self._frame_major: set[str] = set()
         self._refused: dict[str, str] = {}
         self._input: tuple[int, int] | None = None
@@ -135,6 +136,7 @@ class LayoutRules:
         if isinstance(found, Layout) and not is_of_regions:
             self._grids.pop(found.grid, None)
             self._grids[found.grid] = None
+            self._latest_is_last = found.name in ("NHWC", "NTHWC")
         return found
 
     def _resolve(self, name: str, module: nn.Module, output: Tensor) -> Layout | str:
@@ -192,7 +194,8 @@ class LayoutRules:
         if is_last is None:
             fits = first in self._grids, last in self._grids
             if fits == (True, True):
-                is_last = next(g for g in reversed(self._grids) if g in (first, last)) == last
+                latest = next(g for g in reversed(self._grids) if g in (first, last))
+                is_last = latest == last and (first != last or self._latest_is_last)
             elif any(fits):
                 is_last = fits[1]
             elif self._could_be_maps(first):

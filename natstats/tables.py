@@ -19,8 +19,9 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
 
     Columns: layer, call, kind, depth, order, receptive_field, channels, height, width, stride,
     layout, n_images, n_rings, exponent, exponent_low, exponent_high, exponent_octave,
-    exponent_whittle, exponent_ols, exponent_image_mean, exponent_image_sd, r2, curvature, curvature_p, best_form,
-    aicc_gain, flags. `forms` are those of the same layers, see :func:`natstats.forms.forms_frame`.
+    exponent_whittle, exponent_ols, exponent_image_mean, exponent_image_sd, r2, curvature,
+    curvature_p, best_form, aicc_gain, flags. `forms` are those of the same layers, see
+    :func:`natstats.forms.forms_frame`.
     """
     rows = []
     for measured, fit, form in zip(spectra, fits.layers, forms.to_dict("records"), strict=True):

@@ -112,16 +112,35 @@ def test_a_layer_that_cannot_be_measured_is_listed_with_the_reason():
     assert [m.layer.name for m in collector.compute()] == ["0"]
     assert {s.name: s.reason for s in collector.skipped} == {
         "2": "maps of 1 x 1 pixels; at least 5 x 5",
-        "3": "the output (12 x 4) is not a batch of maps (N, C, H, W)",
+        "3": "the output (N x 4) has no axes of maps",
     }
 
 
-def test_a_map_size_that_changes_is_said_not_averaged(model):
+def test_map_sizes_are_measured_apart_and_the_most_frequent_is_the_layer(model):
     with natstats.Collector(model, "stem") as collector, torch.no_grad():
-        model(IMAGES)
+        model(IMAGES[:4])
         model(IMAGES[:, :, :20, :20])
-    assert collector.compute() == []
-    assert "changed from 32 x 32 to 20 x 20" in collector.skipped[0].reason
+        model(IMAGES[:4])
+    (found,) = collector.compute()
+    assert (found.layer.height, found.spectrum.n_images) == (20, 12)
+    (other,) = collector.skipped
+    assert other.name == "stem@32x32"
+    assert "measured at 20 x 20 pixels (12 images), 8 images had this one" in other.reason
+    alone = natstats.Collector(model, "stem")
+    with alone, torch.no_grad():
+        alone.number_images(torch.arange(4, 16))
+        model(IMAGES[:, :, :20, :20])
+    np.testing.assert_array_equal(found.spectrum.power, alone.compute()[0].spectrum.power)
+
+
+def test_more_sizes_than_fit_into_constant_memory_are_left_out_and_said(model, monkeypatch):
+    monkeypatch.setattr("natstats.collector.MOST_SIZES", 2)
+    with natstats.Collector(model, "stem") as collector, torch.no_grad():
+        for side in (20, 24, 24, 28, 32):
+            model(IMAGES[:, :, :side, :side])
+    assert collector.compute()[0].layer.height == 24
+    reasons = [s.reason for s in collector.skipped if s.name == "stem"]
+    assert reasons == ["in 2 batches: maps of more than 2 sizes; of the later ones"]
 
 
 def test_a_non_finite_layer_does_not_spoil_the_others(model):
@@ -168,7 +187,7 @@ def test_images_may_come_as_a_keyword(model):
     assert collector.compute()[0].spectrum.n_images == 12
 
 
-def test_a_layer_called_only_later_is_said_not_given_a_false_depth(model):
+def test_a_layer_called_only_later_gets_its_depth_from_a_pass_in_which_it_is(model):
     class Deeper(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -185,9 +204,28 @@ def test_a_layer_called_only_later_is_said_not_given_a_false_depth(model):
     net.times = 2
     with first, torch.no_grad():
         net(IMAGES)
-    assert [m.layer.name for m in first.compute()] == ["conv"]
-    assert [(s.name, s.reason.split(",")[0]) for s in first.skipped] == [
-        ("conv:1", "not called for the first image")
+    layers = [m.layer for m in first.compute()]
+    assert [(layer.name, layer.depth) for layer in layers] == [("conv", 1), ("conv:1", 2)]
+    assert [m.spectrum.n_images for m in first.compute()] == [24, 12]
+    assert first.skipped == []
+
+
+def test_a_layer_that_no_traced_pass_calls_is_said_not_given_a_false_depth():
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.first(x)
+            return self.second(x) if len(x) > 5 else x  # never for the one image of a trace
+
+    net = Sometimes()
+    with natstats.Collector(net) as collector, torch.no_grad():
+        net(IMAGES)
+    assert [m.layer.name for m in collector.compute()] == ["first"]
+    assert [(s.name, s.reason.split(",")[0]) for s in collector.skipped] == [
+        ("second", "called in no traced pass")
     ]
 
 
@@ -211,13 +249,39 @@ DEPTHS = {
     "densenet121": {"features.denseblock1.denselayer6.conv2": 13, "classifier": 121},
     "mobilenet_v2": {"features.1.conv.1": 3, "features.18.0": 52},
     "squeezenet1_1": {"features.3.squeeze": 2, "features.3.expand1x1": 3, "classifier.1": 18},
+    "inception_v3": {
+        "Mixed_5b.branch1x1.conv": 6,
+        "Mixed_5b.branch3x3dbl_3.conv": 8,
+        "Mixed_6a.branch3x3.conv": 15,
+        "Mixed_7a.branch7x7x3_4.conv": 41,
+        "Mixed_7c.branch3x3dbl_3a.conv": 47,
+        "fc": 48,
+    },
+    "vit_b_16": {
+        "conv_proj": 1,
+        "encoder.layers.encoder_layer_0.self_attention": 3,
+        "encoder.layers.encoder_layer_0.mlp.0": 4,
+        "encoder.layers.encoder_layer_11.mlp.3": 49,
+        "heads.head": 50,
+    },
+    "swin_t": {
+        "features.1.0.attn.qkv": 2,
+        "features.1.0.attn.proj": 3,
+        "features.1.1.mlp.3": 9,
+        "features.2.reduction": 10,
+        "features.7.1.mlp.3": 52,
+        "head": 53,
+    },
 }
+SIDES = {"inception_v3": 96, "vit_b_16": 224}
+INITIALISED = {"inception_v3": {"init_weights": False}}
 
 
 @pytest.mark.parametrize("name", DEPTHS)
 def test_depth_is_the_longest_path_of_weight_layers(name):
-    net = torchvision.models.get_model(name, weights=None)
-    trace = trace_calls(net, (torch.zeros(1, 3, 64, 64),))
+    side = SIDES.get(name, 64)
+    net = torchvision.models.get_model(name, weights=None, **INITIALISED.get(name, {}))
+    trace = trace_calls(net, (torch.zeros(1, 3, side, side),))
     assert trace.followed
     for layer, depth in DEPTHS[name].items():
         assert trace.depth_of(layer) == depth, layer

@@ -1,0 +1,319 @@
+"""Layouts: every function gives the maps that were put in, and the rules find them in real ones."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+
+import natstats
+from natstats.activations import parts_of
+from natstats.depth import trace_calls
+from natstats.layout_rules import LayoutRules
+from natstats.layouts import Layout, Windows, as_frames, as_time_series, parse_layouts
+
+MAPS = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
+CLIPS = torch.arange(2 * 3 * 5 * 4 * 6, dtype=torch.float32).view(2, 3, 5, 4, 6)
+
+
+def tokens(maps, n_prefix):
+    flat = maps.flatten(2).transpose(1, 2)
+    return torch.cat([torch.full((len(maps), n_prefix, maps.shape[1]), -1.0), flat], 1)
+
+
+OUTPUTS = {
+    "NCHW": (MAPS, Layout("NCHW", (4, 6)), MAPS),
+    "NHWC": (MAPS.permute(0, 2, 3, 1).contiguous(), Layout("NHWC", (4, 6)), MAPS),
+    "NLC": (tokens(MAPS, 2), Layout("NLC", (4, 6), n_prefix=2), MAPS),
+    "NLC of clips": (tokens(CLIPS, 1), Layout("NLC", (5, 4, 6), n_prefix=1), CLIPS),
+    "LNC": (tokens(MAPS, 1).transpose(0, 1), Layout("LNC", (4, 6), n_prefix=1), MAPS),
+    "NCTHW": (CLIPS, Layout("NCTHW", (5, 4, 6)), CLIPS),
+    "NTHWC": (CLIPS.permute(0, 2, 3, 4, 1).contiguous(), Layout("NTHWC", (5, 4, 6)), CLIPS),
+}
+
+
+@pytest.mark.parametrize("case", OUTPUTS)
+def test_every_layout_gives_back_the_maps(case):
+    output, layout, expected = OUTPUTS[case]
+    assert torch.equal(layout.maps(output), expected)
+
+
+@pytest.mark.parametrize("case", OUTPUTS)
+def test_no_layout_but_windows_copies(case):
+    output, layout, _ = OUTPUTS[case]
+    maps = layout.maps(output)
+    assert maps.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+
+
+def test_frames_and_time_series_of_clips():
+    assert torch.equal(as_frames(CLIPS)[:, 5:10], CLIPS[:, 1])
+    assert as_frames(CLIPS).untyped_storage().data_ptr() == CLIPS.untyped_storage().data_ptr()
+    series = as_time_series(CLIPS)
+    assert series.shape == (2, 3 * 24, 5, 1)
+    assert torch.equal(series[1, 24 + 7, :, 0], CLIPS[1, 1, :, 1, 1])
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (2, 1)])
+def test_windows_of_a_map_are_put_together_again(shift):
+    maps = torch.rand(2, 3, 7, 10)  # 7 and 10 are filled up to 8 and 12
+    padded = functional.pad(maps, (0, 2, 0, 1))
+    rolled = torch.roll(padded, (-shift[0], -shift[1]), (2, 3))
+    tiles = rolled.unfold(2, 4, 4).unfold(3, 4, 4)  # (2, 3, 2, 3, 4, 4)
+    windows = tiles.permute(0, 2, 3, 4, 5, 1).reshape(2 * 6, 16, 3)
+    layout = Layout("windows", (7, 10), windows=Windows((4, 4), shift))
+    assert torch.equal(layout.maps(windows), maps)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # torch will drop it
+def test_quantized_outputs_are_dequantized():
+    output = torch.quantize_per_tensor(MAPS / 100, 0.01, 0, torch.quint8)
+    layout = Layout("NCHW", (4, 6), is_quantized=True)
+    assert torch.equal(layout.maps(output), output.dequantize())
+    assert str(layout) == "quantized NCHW"
+
+
+@pytest.mark.parametrize(
+    ("output", "parts"),
+    [
+        (MAPS, [""]),
+        ((MAPS, None, 3), [""]),
+        ({"out": MAPS, "aux": MAPS}, ["[out]", "[aux]"]),
+        ([MAPS, {"a": (MAPS, MAPS)}], ["[0]", "[1][a][0]", "[1][a][1]"]),
+        (torchvision.models.GoogLeNetOutputs(MAPS, None, MAPS), ["[0]", "[2]"]),
+        ("nothing", []),
+    ],
+)
+def test_parts_of_an_output_have_names(output, parts):
+    assert [part for part, _ in parts_of(output)] == parts
+
+
+# What the rules say of an output after maps of 14 x 14, images of 224 x 224.
+RULES = [
+    (nn.Linear(1, 1), (2, 197, 8), "NLC (1 + 14x14)"),
+    (nn.Linear(1, 1), (2, 196, 8), "NLC (14x14)"),
+    (nn.LayerNorm(8), (2, 198, 8), "NLC (2 + 14x14)"),
+    (nn.ReLU(), (2, 201, 8), "NLC (5 + 14x14)"),
+    (nn.MultiheadAttention(8, 1), (197, 2, 8), "LNC (1 + 14x14)"),
+    (nn.MultiheadAttention(8, 1, batch_first=True), (2, 197, 8), "NLC (1 + 14x14)"),
+    (nn.Linear(1, 1), (2, 100, 8), None),  # not 10 x 10: 224 is no multiple of 10
+    (nn.Linear(1, 1), (8, 49, 8), "4 x NLC (7x7)"),  # windows along the first axis
+    (nn.Linear(1, 1), (2, 14, 14, 8), "NHWC"),
+    (nn.GELU(), (2, 14, 14, 8), "NHWC"),
+    (nn.GELU(), (2, 8, 14, 14), "NCHW"),
+    (nn.GELU(), (2, 14, 14, 14), "NCHW"),  # either; the latest was 14 x 14 with channels first
+    (nn.GELU(), (2, 8, 28, 28), "NCHW"),
+    (nn.Softmax(-1), (2, 8, 197, 197), None),  # attention weights
+    (nn.Conv2d(1, 1, 1), (2, 8, 5, 9), "NCHW"),
+    (nn.MaxPool2d(2), (2, 8, 7, 7), "NCHW"),
+    (nn.Conv1d(1, 1, 1), (2, 8, 196), None),
+    (nn.ReLU(), (2, 8, 16, 14, 14), "NCTHW"),
+    (nn.Linear(1, 1), (2, 16, 14, 14, 8), "NTHWC"),
+    (nn.Linear(1, 1), (2, 1000), None),
+    (nn.Linear(1, 1), (3, 14, 14, 8), None),  # three sets of maps for two images
+]
+
+
+@pytest.mark.parametrize(("module", "shape", "expected"), RULES)
+def test_the_rules(module, shape, expected):
+    rules = LayoutRules(nn.Sequential(nn.Conv2d(3, 8, 16, 16)))
+    rules.start([torch.zeros(2, 3, 224, 224)], 2)
+    assert str(rules.find("0", torch.zeros(2, 8, 14, 14))) == "NCHW"
+    found = rules.find("x", torch.zeros(shape), module)
+    assert (str(found) if isinstance(found, Layout) else None) == expected
+
+
+def test_a_declared_layout_overrules_and_a_wrong_one_is_refused():
+    rules = LayoutRules(nn.Sequential(nn.Identity()), {"0": "NHWC"})
+    rules.start([torch.zeros(2, 3, 64, 64)], 2)
+    assert rules.find("0", torch.zeros(2, 8, 8, 5)).grid == (8, 8)
+    assert "fits no known layout" in rules.find("0", torch.zeros(2, 8, 8))
+    with pytest.raises(natstats.UsageError, match="layout of 0: expected one of .*NHWC"):
+        natstats.Collector(nn.Sequential(nn.Conv2d(3, 3, 1)), layouts={"0": "NHCW"})
+    with pytest.raises(natstats.UsageError, match="expected a number of tokens after NLC"):
+        parse_layouts({"0": "NLC+one"})
+
+
+def swin(version):
+    block = {
+        1: torchvision.models.swin_transformer.SwinTransformerBlock,
+        2: torchvision.models.swin_transformer.SwinTransformerBlockV2,
+    }[version]
+    net = torchvision.models.SwinTransformer([4, 4], 8, [2, 2], [2, 2], [3, 3], block=block)
+    return net.eval()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_products_in_shifted_windows_are_those_of_the_whole_map(version):
+    """Swin never calls qkv and proj: what is seen of them equals the same product of the map."""
+    net, images = swin(version), torch.rand(2, 3, 40, 28)  # 10 x 7 maps in windows of 3 x 3
+    block = net.features[1][1]  # the shifted one
+    wanted = {}
+    inputs = []
+    block.attn.register_forward_hook(lambda m, i, o: inputs.append((i[0], o)))
+    trace = trace_calls(net, (images[:1],))
+    assert trace.functional >= {"features.1.1.attn.qkv", "features.1.1.attn.proj"}
+
+    def sink(name, call, output):
+        layout = trace.rules.find(name, output, call=call)
+        if name in ("features.1.1.attn.qkv", "features.1.1.attn.proj"):
+            wanted[name.rpartition(".")[2]] = layout.maps(output)
+
+    inputs.clear()
+    from natstats.activations import ActivationHooks
+
+    names = [name for name, _ in net.named_modules() if name]
+    hooks = ActivationHooks(net, names, sink, functional=trace.functional)
+    trace.rules.start([images], 2)
+    with torch.no_grad(), hooks:
+        net(images)
+    entered, left = inputs[0]
+    bias = block.attn.qkv.bias.clone()
+    if version == 2:  # it takes the bias of the keys away
+        bias[len(bias) // 3 : 2 * len(bias) // 3] = 0
+    qkv = functional.linear(entered, block.attn.qkv.weight, bias)
+    assert wanted["qkv"].shape == (2, 24, 10, 7)
+    torch.testing.assert_close(wanted["qkv"], qkv.permute(0, 3, 1, 2))
+    torch.testing.assert_close(wanted["proj"], left.permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("kind", ["window_attention", "grid_attention"])
+def test_maxvit_windows_and_grids_are_put_together_again(kind):
+    net = torchvision.models.MaxVit((64, 64), 8, 4, [8], [1], 8, 0.0).eval()
+    layer = f"blocks.0.layers.0.layers.{kind}"
+    partition = net.get_submodule(layer)
+    trace = trace_calls(net, (torch.rand(1, 3, 64, 64),))
+    seen = {}
+    partition.register_forward_hook(lambda m, i, o: seen.update(entered=i[0]))
+    name = f"{layer}.attn_layer.1.to_qkv"
+
+    def keep(module, inputs, output):
+        if "maps" not in seen:
+            seen["maps"] = trace.rules.find(name, output).maps(output)
+
+    net.get_submodule(name).register_forward_hook(keep)
+    images = torch.rand(2, 3, 64, 64)
+    trace.rules.start([images], 2)
+    with torch.no_grad():
+        net(images)
+    norm, attention = partition.attn_layer[0], partition.attn_layer[1]
+    expected = attention.to_qkv(norm(seen["entered"].permute(0, 2, 3, 1)))
+    torch.testing.assert_close(seen["maps"], expected.permute(0, 3, 1, 2))
+
+
+class Heads(nn.Module):
+    """Two sets of maps for each image, by image or by frame along the first axis."""
+
+    def __init__(self, by_image):
+        super().__init__()
+        self.conv, self.by_image = nn.Conv2d(1, 4, 3, bias=False), by_image
+
+    def forward(self, images):
+        both = [images, 2 * images]
+        stacked = torch.stack(both, 1).flatten(0, 1) if self.by_image else torch.cat(both)
+        return self.conv(stacked)
+
+
+@pytest.mark.parametrize("by_image", [True, False])
+def test_sets_of_maps_go_to_their_image_in_either_order(by_image):
+    torch.manual_seed(0)
+    net, images = Heads(by_image).eval(), torch.rand(6, 1, 16, 16)
+    with natstats.Collector(net, n_groups=6) as collector, torch.no_grad():
+        net(images)
+    power = natstats.power_spectrum(net.conv(images).detach())
+    found = collector.compute()[0]
+    assert found.layer.layout == "2 x NCHW"
+    # Of maps twice as large the power is fourfold: the mean of 1 and 4.
+    torch.testing.assert_close(torch.tensor(found.spectrum.power).float(), 2.5 * power)
+
+
+class Detector(nn.Module):
+    """Finds image i in i + 1 crops, but none in the first of a batch of more than one."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 2, 1)
+        self.pool = torchvision.ops.MultiScaleRoIAlign(["0"], 8, 2)
+        self.head = nn.Conv2d(2, 2, 1, bias=False)
+
+    def forward(self, images):
+        batch = torch.stack(images)
+        maps = self.stem(batch)
+        boxes = [
+            torch.tensor([[0.0, 0.0, 16.0, 16.0]]).repeat(n if len(images) > 1 else 1, 1)
+            for n in range(len(images))
+        ]
+        return self.head(self.pool({"0": maps}, boxes, [(16, 16)] * len(images)))
+
+
+def test_regions_are_averaged_over_each_image_and_images_without_one_left_out():
+    net, images = Detector().eval(), list(torch.rand(3, 3, 16, 16))
+    with natstats.Collector(net, n_groups=3) as collector, torch.no_grad():
+        net(images)
+    stem, head = collector.compute()
+    assert (stem.spectrum.count.tolist(), head.spectrum.count.tolist()) == ([1] * 3, [0, 1, 1])
+    assert head.layer.layout == "regions NCHW"
+    # The regions of an image are alike, so their mean is one of them.
+    one = natstats.power_spectrum(
+        net.head(
+            net.pool(
+                {"0": net.stem(images[2][None])},
+                [torch.tensor([[0.0, 0.0, 16.0, 16.0]])],
+                [(16, 16)],
+            )
+        ).detach()
+    )
+    torch.testing.assert_close(torch.tensor(head.spectrum.power[2]).float(), one[0])
+
+
+def test_layers_that_hold_no_image_are_listed_as_such():
+    class Biased(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bias = nn.Conv2d(1, 4, 1), nn.Linear(2, 4)
+
+        def forward(self, images):
+            places = torch.ones(1, images.shape[2], images.shape[3], 2)
+            return self.conv(images) + self.bias(places).permute(0, 3, 1, 2)
+
+    net = Biased().eval()
+    with natstats.Collector(net) as collector, torch.no_grad():
+        net(torch.rand(4, 1, 8, 8))
+    assert [m.layer.name for m in collector.compute()] == ["conv"]
+    assert [(s.name, s.reason) for s in collector.skipped] == [
+        ("bias", "its output does not depend on the images")
+    ]
+
+
+def test_a_temporal_spectrum_is_that_of_each_pixel_along_time():
+    net = nn.Sequential(nn.Conv3d(1, 1, 1, bias=False)).eval()
+    net[0].weight.data.fill_(1.0)
+    frames = torch.arange(16.0)
+    wave = torch.cos(2 * math.pi * 3 * frames / 16)  # ring 3 of 8
+    clips = wave.view(1, 1, 16, 1, 1) * torch.rand(2, 1, 1, 6, 6) + torch.rand(2, 1, 1, 6, 6)
+    with natstats.Collector(net, temporal=True, edges="none") as collector, torch.no_grad():
+        net(clips)
+    spectrum = collector.compute()[0].spectrum
+    assert (spectrum.height, spectrum.width, spectrum.n_rings) == (16, 1, 8)
+    power = spectrum.mean_power
+    assert power[2] > 0
+    assert power[[0, 1, 3, 4, 5, 6, 7]].max() < 1e-9 * power[2]
+    assert spectrum.cycles_per_image[2] == pytest.approx(3)
+
+
+def test_a_time_series_of_known_exponent_is_recovered():
+    """Series of 1 / f^alpha noise, made on a longer circle and cut."""
+    generator = torch.Generator().manual_seed(0)
+    n, length = 64, 4096
+    frequency = torch.fft.rfftfreq(length)
+    noise = torch.fft.rfft(torch.randn(n, 100, length, generator=generator))
+    for alpha in (0.0, 1.0, 2.0):
+        gain = frequency.clamp(min=1 / length) ** (-alpha / 2)
+        series = torch.fft.irfft(noise * gain)[..., :32].float()
+        accumulator = natstats.SpectrumAccumulator(32, 1)
+        accumulator.update(series[..., None])
+        fit = natstats.fit_spectrum(accumulator.compute())
+        assert abs(fit.exponent - alpha) < 0.06
