@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import options, output
+from . import options, output, series
 
 
 @click.command("fit")
@@ -26,16 +26,28 @@ def command(
 ) -> None:
     """Fit the spectra of RUN again, in another way, into a new run.
 
-    What is not given stays as it was in RUN, which is left as it is.
+    What is not given stays as it was in RUN, which is left as it is. Of a series, every run is
+    fitted again, into a new series.
     """
     from natstats import store
     from natstats.run import Run
+    from natstats.series import Series
+
+    many = series.is_series(run)
 
     if out is None:
         folder = run.resolve()
         path = store.free_path(folder.with_name(f"{folder.name}-fit"))
     else:
-        path = output.target(out, "", overwrite)
-    refitted = Run.open(run).refit(**output.take_fit_options(settings))
+        path = output.target(out, "", overwrite, "series" if many else "run")
+    chosen = output.take_fit_options(settings)
+    if many:
+        again = Series.open(run).refit(**chosen)
+        for one in (*again.runs, again):
+            one.info["refit"] = output.command_line()
+        again.save(path, overwrite=overwrite)
+        series.finish(again, path)
+        return
+    refitted = Run.open(run).refit(**chosen)
     refitted.info["refit"] = output.command_line()
     output.finish(refitted, path, overwrite=overwrite)

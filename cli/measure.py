@@ -7,13 +7,19 @@ from typing import Any
 
 import click
 
-from . import options, output
+from . import options, output, series
 
 
 @click.command("measure")
 @click.argument("model")
 @click.option("--images", required=True, type=options.PATH, help="Folder of images, or .npy file.")
-@click.option("--checkpoint", type=options.PATH, help="Weights: a .pth, .pt or .safetensors file.")
+@click.option(
+    "--checkpoint",
+    type=options.PATH,
+    multiple=True,
+    help="Weights: a .pth, .pt or .safetensors file. A quoted pattern, a folder, or several files "
+    "make a series: a run for each.",
+)
 @click.option(
     "--weights",
     default="default",
@@ -60,7 +66,7 @@ from . import options, output
 def command(
     model: str,
     images: Path,
-    checkpoint: Path | None,
+    checkpoint: tuple[Path, ...],
     weights: str,
     layers: tuple[str, ...],
     layouts: tuple[tuple[str, str], ...],
@@ -73,20 +79,32 @@ def command(
 
     MODEL is the name of a torchvision network, such as resnet50. Without --checkpoint its newest
     published weights are downloaded once and kept.
+
+    Several checkpoints of one training give a series: a run for each, and the exponents and the
+    slope of the law over training. Every run is kept as soon as it is finished, and the same
+    command goes on where it stopped.
     """
-    path = output.target(out, f"{model}-{images.stem}", overwrite)
+    from natstats.checkpoints import find_checkpoints
+
+    found = find_checkpoints(checkpoint)
+    name = f"{model}-{images.stem}"
+    path = None if len(found) > 1 else output.target(out, name, overwrite)
     chosen = output.take_fit_options(settings)
 
     from natstats.measurement import measure
     from natstats.options import FitOptions
 
     fit = FitOptions(**chosen)
+    if path is None:
+        settings |= {"weights": weights, "layers": ",".join(layers), "n_groups": groups, "fit": fit}
+        series.measure(model, found, images, out, overwrite, name, **settings)
+        return
 
     with output.progress_bar() as progress:
         run = measure(
             model,
             images,
-            checkpoint=checkpoint,
+            checkpoint=found[0] if found else None,
             weights=weights,
             layers=",".join(layers),
             layouts=dict(layouts),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from . import options
+from . import options, series
 
 
 @click.command("plot")
@@ -18,22 +18,27 @@ from . import options
 def command(runs: tuple[Path, ...], out: Path) -> None:
     """Draw exponent against depth, spectra, and the spread between images, as SVG and PNG.
 
-    With several RUNS, also all of them over each other.
+    With several RUNS, also all of them over each other. Of a series: exponents and slope over
+    training.
     """
     from natstats import plots
     from natstats.run import Run
+    from natstats.series import Series
 
-    opened: dict[str, Run] = {}
+    opened: dict[str, Run | Series] = {}
     for path in runs:
         name, number = path.resolve().name, 2
         while name in opened:
             name, number = f"{path.resolve().name}-{number}", number + 1
-        opened[name] = Run.open(path)
+        opened[name] = Series.open(path) if series.is_series(path) else Run.open(path)
     written = []
-    if len(opened) > 1:
-        written += plots.draw_comparison(list(opened.items()), out)
-    for name, run in opened.items():
-        written += plots.draw_run(run, out if len(opened) == 1 else out / name)
+    single = [(name, one) for name, one in opened.items() if isinstance(one, Run)]
+    if len(single) > 1:
+        written += plots.draw_comparison(single, out)
+    for name, one in opened.items():
+        folder = out if len(opened) == 1 else out / name
+        draw = plots.draw_run if isinstance(one, Run) else plots.draw_series
+        written += draw(one, folder)
     for path in written:
         click.echo(path)
     if not written:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from natstats.models import Network, Preprocessing, load_network
     from natstats.options import FitOptions
     from natstats.run import Run
+    from natstats.series import Series
+    from natstats.series_measurement import measure_series
     from natstats.simulate import power_law_fields
     from natstats.spectra import SpectrumAccumulator, power_spectrum, ring_frequencies
 
@@ -37,6 +39,7 @@ __all__ = [
     "Network",
     "Preprocessing",
     "Run",
+    "Series",
     "SpectrumAccumulator",
     "UsageError",
     "__version__",
@@ -48,6 +51,7 @@ __all__ = [
     "load_network",
     "measure",
     "measure_images",
+    "measure_series",
     "power_law_fields",
     "power_spectrum",
     "ring_frequencies",
@@ -62,6 +66,7 @@ _HOMES = {
     "Network": "models",
     "Preprocessing": "models",
     "Run": "run",
+    "Series": "series",
     "SpectrumAccumulator": "spectra",
     "UsageError": "errors",
     "compare": "comparison",
@@ -72,6 +77,7 @@ _HOMES = {
     "load_network": "models",
     "measure": "measurement",
     "measure_images": "measurement",
+    "measure_series": "series_measurement",
     "power_law_fields": "simulate",
     "power_spectrum": "spectra",
     "ring_frequencies": "spectra",

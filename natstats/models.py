@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import pickle
 import warnings
@@ -26,6 +27,7 @@ __all__ = [
     "network_names",
     "read_checkpoint",
     "usable_device",
+    "with_checkpoint",
 ]
 
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -263,6 +265,20 @@ def build_network(name: str, seed: int, like: Mapping[str, Tensor] | None = None
     """
     checks.one_of("model", name, network_names())
     return _build(name, seed, None if like is None else _n_classes(name, like))
+
+
+def with_checkpoint(network: Network, path: Path) -> Network:
+    """A copy of a network with the weights in a file; the network is left as it is.
+
+    Its notes spoke of the weights that it had, and do not come along.
+
+    Raises:
+        NatstatsError: the weights cannot be had, or do not fit.
+    """
+    model = copy.deepcopy(network.model)
+    notes = _load(model, read_checkpoint(path), str(path))
+    label = f"checkpoint {path}"
+    return replace(network, model=model, weights=label, trained=True, notes=tuple(notes))
 
 
 def _n_classes(name: str, state: Mapping[str, Tensor]) -> int | None:

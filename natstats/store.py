@@ -26,8 +26,11 @@ from natstats.records import Layer, LayerSpectrum, SkippedLayer, Spectrum
 
 __all__ = [
     "FORMAT",
+    "SERIES",
+    "add_files",
     "check_target",
     "free_path",
+    "is_unfinished_series",
     "read_run",
     "to_json",
     "write_directory",
@@ -40,6 +43,12 @@ FORMAT = 3
 2 added the order and the receptive field of a layer and the normalised power: not known in runs of
 format 1. 3 added the layout of a layer, which was NCHW before.
 """
+
+SERIES = "series.json"
+"""What makes a directory of runs a finished series."""
+
+_SERIES_FILES = ("series.csv", "exponents.csv", "change.csv", "report.html", "figures")
+"""What stands beside the runs of a series."""
 
 _ARRAYS = ("frequency", "power", "normalized", "count", "offset", "image_power")
 
@@ -76,6 +85,8 @@ def free_path(path: Path) -> Path:
 def check_target(path: Path, overwrite: bool, kind: str = "run") -> None:
     """Raise unless a directory of this kind, known by its ``KIND.json``, may be written to `path`.
 
+    A series is known without that file, too: see :func:`is_unfinished_series`.
+
     Raises:
         UsageError: something is there and `overwrite` is not set, or it is not of this kind.
     """
@@ -89,11 +100,37 @@ def check_target(path: Path, overwrite: bool, kind: str = "run") -> None:
             f"out: expected a path where nothing is; {path} exists and is kept "
             f"(--overwrite replaces a {kind})"
         )
-    is_kind = path.is_dir() and ((path / f"{kind}.json").is_file() or not any(path.iterdir()))
+    is_kind = path.is_dir() and (
+        (path / f"{kind}.json").is_file()
+        or not any(path.iterdir())
+        or (kind == "series" and is_unfinished_series(path))
+    )
     if not is_kind:
         raise UsageError(
             f"out: expected a {kind} to overwrite; {path} is something else and is kept"
         )
+
+
+def is_unfinished_series(path: Path) -> bool:
+    """Whether a folder holds runs of a series, and nothing else, without ``series.json``.
+
+    That is what an interruption leaves: every run is whole, the tables over all runs are missing.
+    Runs that were not measured for a series do not count, nor does a folder with other files;
+    hidden entries do not matter.
+    """
+    if not path.is_dir() or (path / SERIES).exists():
+        return False
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    runs = [entry for entry in entries if entry.name not in _SERIES_FILES]
+    return bool(runs) and all(map(_is_of_a_series, runs))
+
+
+def _is_of_a_series(path: Path) -> bool:
+    try:
+        info = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(info, dict) and isinstance(info.get("series"), dict)
 
 
 @contextlib.contextmanager
@@ -115,15 +152,47 @@ def write_directory(path: Path, overwrite: bool = False, kind: str = "run") -> I
     try:
         partial.chmod(0o777 & ~_umask())
         yield partial
-        for file in partial.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
+        _sync(partial)
         check_target(path, overwrite, kind)
         _put_in_place(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def add_files(path: Path, last: str) -> Iterator[Path]:
+    """Give a folder whose files go into the directory `path` when the context closes without error.
+
+    Files of the same names are replaced and all others stay. The file `last` is taken away first
+    and comes in place when all the others are: where it is there, they belong to it.
+
+    Raises:
+        NatstatsError: they cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial.", dir=path))
+    except OSError as error:
+        raise NatstatsError(f"out: expected a folder to write to; {error}") from error
+    try:
+        yield partial
+        _sync(partial)
+        (path / last).unlink(missing_ok=True)
+        files = sorted(file for file in partial.rglob("*") if file.is_file())
+        for file in sorted(files, key=lambda file: file == partial / last):
+            home = path / file.relative_to(partial)
+            home.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(home)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
 
 
 def _umask() -> int:
@@ -210,7 +279,7 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[LayerSpectrum], list[Skip
                 for place, layer in enumerate(info.pop("layers"))
             ]
         skipped = [SkippedLayer(**layer) for layer in info.pop("skipped")]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise NatstatsError(f"run: expected a whole run in {path}; {error}") from error
     return info, spectra, skipped
 

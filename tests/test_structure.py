@@ -22,7 +22,7 @@ STAGES = [
     {"checks", "measures", "numbers"},
     {"edges", "radial"},
     {"records", "options"},
-    {"images", "input_forms", "networks"},
+    {"checkpoints", "images", "input_forms", "networks"},
     {"models"},
     {"random_weights"},
     {"selection"},
@@ -47,8 +47,10 @@ STAGES = [
     {"comparison", "control"},
     {"plots"},
     {"run"},
+    {"series"},
     {"provenance"},
     {"measurement"},
+    {"series_measurement"},
     {"demo", "demo_data"},
 ]
 STAGE = {name: number for number, names in enumerate(STAGES) for name in names}
@@ -74,6 +76,7 @@ FORBIDDEN = {
     "comparison": {"torch"},
     "control": {"torch"},
     "plots": {"torch", "statsmodels"},
+    "series": {"torch"},
 }
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from natstats.run import Run
+    from natstats.series import Series
 
-__all__ = ["draw_comparison", "draw_run"]
+__all__ = ["draw_comparison", "draw_run", "draw_series"]
 
 
 def draw_run(run: Run, folder: Path) -> list[Path]:
@@ -74,3 +75,28 @@ def draw_comparison(runs: Sequence[tuple[str, Run]], folder: Path) -> list[Path]
 
     axes = plot_compare([(name, run.layers, run.law) for name, run in runs])
     return save(axes, folder, "compare")
+
+
+def draw_series(series: Series, folder: Path) -> list[Path]:
+    """Write the figures of a series into `folder`, each as SVG and as PNG.
+
+    ``exponents`` is left out when no layer has an exponent, ``slopes`` when no checkpoint has a
+    law.
+
+    Args:
+        series: what to draw.
+        folder: where they go; made when it is not there.
+
+    Returns:
+        The files written.
+    """
+    from natstats.plots.style import save
+    from natstats.plots.training import plot_exponents, plot_slopes
+
+    rows = series.exponents
+    written: list[Path] = []
+    if np.isfinite(rows.exponent[rows.kind != "input"]).any():
+        written += save(plot_exponents(series), folder, "exponents")
+    if np.isfinite(series.frame.slope).any():
+        written += save(plot_slopes(series), folder, "slopes")
+    return written

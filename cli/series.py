@@ -1,0 +1,86 @@
+"""What ``natstats measure`` and ``fit`` do with several checkpoints; not a subcommand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from natstats.errors import NatstatsError
+
+from . import output
+
+if TYPE_CHECKING:
+    from natstats.series import Series
+
+__all__ = ["finish", "is_series", "measure"]
+
+
+class _InterruptedError(NatstatsError):
+    """Ctrl-C in a series: the code of an interruption, and word of what was kept."""
+
+    exit_code = 130
+
+
+def is_series(path: Path) -> bool:
+    """Whether a path is a series, finished or not, and so not a run."""
+    from natstats import store
+
+    path = path.expanduser()
+    return (path / store.SERIES).is_file() or store.is_unfinished_series(path)
+
+
+def measure(
+    model: Any,
+    checkpoints: Iterable[Path],
+    images: Any,
+    out: Path | None,
+    overwrite: bool,
+    name: str,
+    **settings: Any,
+) -> None:
+    """Measure a series into a directory, print what it shows, and say what an interruption left."""
+    from natstats import store
+    from natstats.series_measurement import measure_series
+
+    path = store.free_path(Path("runs") / f"{name}-series") if out is None else out.expanduser()
+    before = _runs(path)
+    try:
+        with output.progress_bar() as progress:
+            series = measure_series(
+                model,
+                checkpoints,
+                images,
+                out=path,
+                overwrite=overwrite,
+                command=output.command_line(),
+                progress=progress,
+                **settings,
+            )
+    except KeyboardInterrupt:
+        finished = _runs(path)
+        if not finished:
+            raise
+        runs = "1 finished run is" if len(finished) == 1 else f"{len(finished)} finished runs are"
+        raise _InterruptedError(
+            f"interrupted; {runs} kept in {path}, and measuring into it again goes on from there"
+        ) from None
+    taken = before & set(series.frame.checkpoint)
+    if taken and not overwrite:
+        runs = "1 run was" if len(taken) == 1 else f"{len(taken)} runs were"
+        click.echo(f"{runs} there already and taken as they are.", err=True)
+    finish(series, path)
+
+
+def _runs(path: Path) -> set[str]:
+    return {file.parent.name for file in path.glob("[!.]*/run.json")}
+
+
+def finish(series: Series, path: Path) -> None:
+    """Print the short table, what it shows, and where the series is."""
+    click.echo(series.table(output.ROWS))
+    click.echo()
+    click.echo(series.sentence())
+    click.echo(f"Series: {path}   Report: {path / 'report.html'}")
