@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from natstats.activations import ActivationHooks, batch_size, parts_of, undisturbed
-from natstats.image_sets import frame_major, watched_regions
+from natstats.map_sets import frame_major, watched_regions
 from natstats.layout_rules import LayoutRules
 from natstats.layouts import Layout
 from natstats.receptive import ReceptiveFields

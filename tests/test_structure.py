@@ -28,7 +28,7 @@ STAGES = [
     {"selection"},
     {"layouts"},
     {"layout_rules"},
-    {"activations", "depth", "image_sets", "receptive", "windows"},
+    {"activations", "depth", "map_sets", "receptive", "windows"},
     {"transforms"},
     {"spectra"},
     {"collector", "input_spectra"},
