@@ -11,24 +11,31 @@ from . import options, output
 
 
 @click.command("images")
-@click.argument("source", type=options.PATH)
+@click.argument("source")
 @options.image_options
 @options.fit_options
 @options.output_options
 def command(
-    source: Path,
+    source: str,
     out: Path | None,
     overwrite: bool,
     groups: int,
     workers: int | None,
     **settings: Any,
 ) -> None:
-    """Measure the exponent of images: a folder of photographs, or a .npy array (N, C, H, W).
+    """Measure the exponent of images.
+
+    SOURCE is photographs: a folder, a pattern in quotes, a .txt list of paths, .tar shards
+    ('shards/{000..012}.tar'), a data set of torchvision on disk (cifar10:ROOT, imagenet:ROOT,
+    stl10:ROOT:train and others), or clips:ROOT with a folder of frames for every clip. Or an
+    array (N, C, H, W) in a .npy or .pt file, which is taken as it is.
 
     Photographs are cut to their central square, the largest up to 512 pixels that fits all of
-    them, and not scaled unless --size is given. An array is taken as it is.
+    them, and not scaled unless --size is given.
     """
-    path = output.target(out, source.stem, overwrite)
+    from natstats.images import source_name
+
+    path = output.target(out, source_name(source), overwrite)
     chosen = output.take_fit_options(settings)
 
     from natstats.measurement import measure_images

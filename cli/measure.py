@@ -12,7 +12,17 @@ from . import options, output, series
 
 @click.command("measure")
 @click.argument("model")
-@click.option("--images", required=True, type=options.PATH, help="Folder of images, or .npy file.")
+@click.option(
+    "--images",
+    required=True,
+    help="A folder, a pattern in quotes, a .txt list, .tar shards, a .npy or .pt array, a data set "
+    "such as cifar10:ROOT, or clips:ROOT (see `natstats images --help`).",
+)
+@click.option(
+    "--no-normalize",
+    is_flag=True,
+    help="Photographs enter in [0, 1], not normalised as the network expects.",
+)
 @click.option(
     "--checkpoint",
     type=options.PATH,
@@ -65,7 +75,8 @@ from . import options, output, series
 @options.output_options
 def command(
     model: str,
-    images: Path,
+    images: str,
+    no_normalize: bool,
     checkpoint: tuple[Path, ...],
     weights: str,
     layers: tuple[str, ...],
@@ -84,34 +95,31 @@ def command(
     slope of the law over training. Every run is kept as soon as it is finished, and the same
     command goes on where it stopped.
     """
-    from natstats.checkpoints import find_checkpoints
+    from natstats.checkpoint_files import find_checkpoints
+    from natstats.images import source_name
 
     found = find_checkpoints(checkpoint)
-    name = f"{model}-{images.stem}"
+    name = f"{model}-{source_name(images)}"
     path = None if len(found) > 1 else output.target(out, name, overwrite)
     chosen = output.take_fit_options(settings)
 
     from natstats.measurement import measure
     from natstats.options import FitOptions
 
-    fit = FitOptions(**chosen)
+    settings |= {
+        "weights": weights,
+        "layers": ",".join(layers),
+        "layouts": dict(layouts),
+        "n_groups": groups,
+        "fit": FitOptions(**chosen),
+        "normalize": not no_normalize,
+    }
     if path is None:
-        settings |= {"weights": weights, "layers": ",".join(layers), "n_groups": groups, "fit": fit}
         series.measure(model, found, images, out, overwrite, name, **settings)
         return
 
     with output.progress_bar() as progress:
-        run = measure(
-            model,
-            images,
-            checkpoint=found[0] if found else None,
-            weights=weights,
-            layers=",".join(layers),
-            layouts=dict(layouts),
-            n_groups=groups,
-            fit=fit,
-            progress=progress,
-            **settings,
-        )
+        one = found[0] if found else None
+        run = measure(model, images, checkpoint=one, progress=progress, **settings)
     run.info["command"] = output.command_line()
     output.finish(run, path, overwrite=overwrite)

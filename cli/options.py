@@ -93,7 +93,8 @@ fit_options = _chain(
         "--min-rings", type=int, help="Layers with fewer rings in the band are not fitted."
     ),
     click.option(
-        "--normalize/--no-normalize",
+        "--equal-power/--no-equal-power",
+        "normalize",
         default=None,
         help="Give every image the same power before the mean is taken.  [default: no]",
     ),
@@ -136,7 +137,18 @@ image_options = _chain(
         show_default=True,
         help="Of the sample, the numbering of images, and random weights.",
     ),
-    click.option("--size", type=int, help="Side of the images, pixels."),
+    click.option(
+        "--size",
+        type=int,
+        help="Side of the square that enters, pixels: photographs are scaled to it.",
+    ),
+    click.option(
+        "--crop",
+        type=int,
+        help="Cut a square of this side out of the unscaled photographs, or, with --size, after "
+        "their shorter side is scaled to that.",
+    ),
+    click.option("--frames", type=int, help="Frames of a clip, for clips:ROOT.  [default: 16]"),
     click.option(
         "--strict", is_flag=True, help="Stop at an unreadable image, where it would be left out."
     ),

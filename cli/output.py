@@ -25,8 +25,9 @@ ROWS = 14
 
 
 def command_line() -> str:
-    """The command as it can be typed again."""
-    return shlex.join(["natstats", *sys.argv[1:]])
+    """The command as it can be typed again; bytes that are not UTF-8 are written as escapes."""
+    command = shlex.join(["natstats", *sys.argv[1:]])
+    return command.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def target(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> Path:

@@ -16,9 +16,9 @@ from natstats.activations import ActivationHooks, batch_size, parts_of
 from natstats.depth import LayerCall, Trace, trace_calls
 from natstats.edges import EDGES
 from natstats.errors import NatstatsError, UsageError
-from natstats.map_sets import rows_by_image, watched_regions
 from natstats.layout_rules import LayoutRules
 from natstats.layouts import Layout, as_frames, as_time_series
+from natstats.map_sets import rows_by_image, watched_regions
 from natstats.radial import MINIMUM_SIDE
 from natstats.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.selection import call_name, module_kind, owned_weights, select_modules

@@ -257,7 +257,10 @@ def _why_not_paired(
     run_a: Run, run_b: Run, common: Sequence[str], chosen: Sequence[np.ndarray]
 ) -> str | None:
     """Why the images of two runs cannot be paired; None when they can."""
-    digests = [(run.info.get("images") or {}).get("digest") for run in (run_a, run_b)]
+    images = [run.info.get("images") or {} for run in (run_a, run_b)]
+    # Runs before version 0.3.0 know names and sizes, not contents.
+    key = "contents" if all(one.get("contents") for one in images) else "digest"
+    digests = [one.get(key) for one in images]
     if None in digests:
         return "a run does not record which images it saw"
     if digests[0] != digests[1]:

@@ -22,9 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from natstats.activations import ActivationHooks, batch_size, parts_of, undisturbed
-from natstats.map_sets import frame_major, watched_regions
 from natstats.layout_rules import LayoutRules
 from natstats.layouts import Layout
+from natstats.map_sets import frame_major, watched_regions
 from natstats.receptive import ReceptiveFields
 from natstats.selection import block_names, call_name, is_weight_layer, module_kind, owned_weights
 

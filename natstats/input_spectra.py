@@ -14,7 +14,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class InputSpectra:
-    """Layer 0: the images before they are normalised, in grey and as the mean over channels."""
+    """Layer 0: the images before they are normalised, in grey and as the mean over channels.
+
+    Of a clip every frame is one of its maps, so that its spectrum is the mean over its frames.
+    """
 
     def __init__(self, edges: str, n_groups: int) -> None:
         self._edges = edges
@@ -26,12 +29,13 @@ class InputSpectra:
         """Add a batch of images (N, C, H, W), or of clips (N, C, T, H, W), under their numbers."""
         variants = {"input": images}
         if images.shape[1] == 3:
-            weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
+            weights = images.new_tensor(LUMA).view(1, 3, *[1] * (images.ndim - 2))
             variants = {
                 "input.grey": (images * weights).sum(1, keepdim=True),
                 "input.colour": images,
             }
-        for name, maps in variants.items():
+        for name, channels in variants.items():
+            maps = channels.flatten(1, -3)
             if name not in self._accumulators:
                 self._accumulators[name] = SpectrumAccumulator(
                     maps.shape[2], maps.shape[3], self._edges, self._n_groups, maps.device

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,19 @@ from natstats.collector import Collector
 from natstats.control import RandomWeights
 from natstats.depth import trace_calls
 from natstats.errors import NatstatsError, UsageError
-from natstats.images import Batch, Framing, ImageFolder, ImageSet, batches, open_images
+from natstats.images import (
+    Batch,
+    ImageSet,
+    Photographs,
+    batches,
+    open_images,
+    reframed,
+    source_name,
+)
 from natstats.input_spectra import InputSpectra
 from natstats.models import Network, Preprocessing, load_network, usable_device
 from natstats.options import FitOptions
-from natstats.provenance import circumstances, image_facts
+from natstats.provenance import Reading, circumstances, image_facts
 from natstats.random_weights import check_control, with_random_weights
 from natstats.run import Run
 
@@ -52,6 +61,9 @@ def measure(
     limit: int | None = None,
     seed: int = 0,
     size: int | None = None,
+    crop: int | None = None,
+    normalize: bool = True,
+    frames: int | None = None,
     amp: bool = False,
     strict: bool = False,
     control: str | None = None,
@@ -65,8 +77,8 @@ def measure(
             :func:`natstats.models.load_network`, which also takes `weights` and `checkpoint`).
             A bare module is given photographs at 224 pixels with the normalisation of ImageNet;
             pass a ``Network`` for another one.
-        images: a folder of photographs, a ``.npy`` file, or an array or tensor (N, C, H, W), which
-            is given to the model as it is.
+        images: photographs, or an array (N, C, H, W) that is given to the model as it is; see
+            :func:`natstats.images.open_images` for all that can be named.
         weights: for a named model.
         checkpoint: for a named model.
         layers: which layers, see :func:`natstats.selection.select_modules`.
@@ -82,7 +94,13 @@ def measure(
         workers: processes that read images; by default none on the CPU, else one per processor.
         limit: at most this many images, a random sample.
         seed: of the sample, of the numbering of images, and of random weights.
-        size: side of the images, pixels, in place of the network's own.
+        size: side of the square that enters the network, pixels, in place of its own; the
+            photograph is scaled and cut in the network's proportions.
+        crop: side of a square that is cut from the unscaled photograph; with `size`, the shorter
+            side is scaled to `size` before.
+        normalize: bring photographs to the mean and standard deviation that the network expects;
+            without it they enter in [0, 1].
+        frames: of a clip, for ``clips:ROOT``; 16 by default.
         amp: run the model in mixed precision; spectra stay in float32.
         strict: raise at the first image that cannot be read, where it would be left out.
         control: ``random-weights`` to measure the same architecture untrained as well, see
@@ -98,22 +116,25 @@ def measure(
         NatstatsError: the weights do not fit, no image can be read, or the model fails.
     """
     options = fit or FitOptions()
-    network = _as_network(model, weights, checkpoint, size, seed, device)
+    network = _prepared(
+        _as_network(model, weights, checkpoint, seed, device), size, crop, normalize
+    )
     if control is not None:
         check_control(control, control_seeds, network, seed)
     n_passes = 1 if control is None else 1 + control_seeds
     place, dtype = _home_of(network.model)
-    source = open_images(images, network.preprocessing.framing, limit, seed)
+    source = open_images(images, network.preprocessing.framing, limit, seed, frames)
+    _refuse_unused(source, images, size, crop, normalize)
     if workers is None:
         workers = 0 if place.type == "cpu" else min(8, os.cpu_count() or 1)
-    is_photographs = isinstance(source, ImageFolder)
+    is_photographs = isinstance(source, Photographs)
     inputs = InputSpectra(edges, n_groups)
-    unreadable: list[str] = []
+    reading = Reading(source)
     collector: Collector | None = None
     started = time.perf_counter()
     with undisturbed(network.model), torch.inference_mode():
         for batch in _read(
-            source, batch_size, workers, place, strict, unreadable, _share(progress, 0, n_passes)
+            reading, batch_size, workers, place, strict, _share(progress, 0, n_passes)
         ):
             prepared = batch.images
             if is_photographs:
@@ -139,15 +160,17 @@ def measure(
             inputs.update(batch.images, batch.index)
     assert collector is not None  # _read raises when there is no batch
     seconds = time.perf_counter() - started
-    warnings = list(network.notes)
+    warnings = [*network.notes, *reading.warnings()]
     if not collector.trace.followed:
         warnings.append(
             "depth counts weight layers in the order of execution, and receptive fields are not "
             "known: no path was traced"
         )
-    if is_photographs and isinstance(model, nn.Module):
+    if is_photographs and normalize and isinstance(model, nn.Module):
         warnings.append("the photographs were normalised as for ImageNet, for want of a word on it")
     spectra = [*inputs.compute(), *collector.compute()]
+    mean, std = network.preprocessing.mean, network.preprocessing.std
+    normalisation = {"mean": list(mean), "std": list(std)} if is_photographs else None
     info = {
         "name": network.name,
         **circumstances(place, seconds, spectra[0].spectrum.n_images),
@@ -157,7 +180,7 @@ def measure(
             "trained": network.trained,
             "digest": network.digest(),
         },
-        "images": image_facts(source, spectra, unreadable),
+        "images": image_facts(reading, spectra, normalisation),
         "options": {
             "layers": layers if isinstance(layers, str) else list(layers),
             "layouts": dict(layouts or {}),
@@ -169,14 +192,11 @@ def measure(
             "limit": limit,
             "seed": seed,
             "size": size,
+            "crop": crop,
+            "normalize": normalize,
+            "frames": frames,
             "amp": amp,
             **({} if control is None else {"control": control, "control_seeds": control_seeds}),
-            "normalisation": {
-                "mean": list(network.preprocessing.mean),
-                "std": list(network.preprocessing.std),
-            }
-            if is_photographs
-            else None,
         },
         "warnings": warnings,
     }
@@ -219,6 +239,8 @@ def measure_images(
     limit: int | None = None,
     seed: int = 0,
     size: int | None = None,
+    crop: int | None = None,
+    frames: int | None = None,
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Run:
@@ -228,7 +250,7 @@ def measure_images(
     up to 512 pixels; with `size` they are scaled to it first, which changes their spectrum.
 
     Args:
-        images: a folder of photographs, a ``.npy`` file, an array or a tensor (N, C, H, W).
+        images: see :func:`natstats.images.open_images`.
         edges: see :func:`measure`, as for all that follow.
         n_groups: groups of images.
         fit: how to fit.
@@ -236,7 +258,9 @@ def measure_images(
         workers: processes that read images.
         limit: at most this many images.
         seed: of the sample and the numbering.
-        size: side, pixels.
+        size: side of the square that is measured, pixels; the shorter side is scaled to it.
+        crop: side of the square that is cut out, pixels, unscaled or after scaling to `size`.
+        frames: of a clip, for ``clips:ROOT``; 16 by default.
         strict: raise at the first image that cannot be read.
         progress: called after each batch.
 
@@ -250,21 +274,21 @@ def measure_images(
     >>> bool(abs(run.layers.exponent[0] - 2.0) < 0.1)
     True
     """
-    framing = None if size is None else Framing(size, size, "bicubic")
-    source = open_images(images, framing, limit, seed)
+    source = open_images(images, reframed(None, size, crop), limit, seed, frames)
+    _refuse_unused(source, images, size, crop)
     inputs = InputSpectra(edges, n_groups)
-    unreadable: list[str] = []
+    reading = Reading(source)
     device = torch.device("cpu")
     started = time.perf_counter()
-    for batch in _read(source, batch_size, workers, device, strict, unreadable, progress):
+    for batch in _read(reading, batch_size, workers, device, strict, progress):
         inputs.update(batch.images, batch.index)
     spectra = inputs.compute()
     seconds = time.perf_counter() - started
     info = {
-        "name": Path(source.description).name,
+        "name": source_name(source.description),
         **circumstances(device, seconds, spectra[0].spectrum.n_images),
         "model": None,
-        "images": image_facts(source, spectra, unreadable),
+        "images": image_facts(reading, spectra),
         "options": {
             "edges": edges,
             "n_groups": n_groups,
@@ -273,8 +297,10 @@ def measure_images(
             "limit": limit,
             "seed": seed,
             "size": size,
+            "crop": crop,
+            "frames": frames,
         },
-        "warnings": [],
+        "warnings": reading.warnings(),
     }
     return Run(spectra, (), info, fit or FitOptions())
 
@@ -283,17 +309,14 @@ def _as_network(
     model: nn.Module | Network | str,
     weights: str,
     checkpoint: str | Path | None,
-    size: int | None,
     seed: int,
     device: torch.device | str | None,
 ) -> Network:
     if isinstance(model, str):
-        return load_network(
-            model, weights=weights, checkpoint=checkpoint, size=size, seed=seed, device=device
-        )
+        return load_network(model, weights=weights, checkpoint=checkpoint, seed=seed, device=device)
     given = {"weights": weights != "default", "checkpoint": checkpoint is not None}
     if isinstance(model, Network):
-        given |= {"device": device is not None, "size": size is not None}
+        given |= {"device": device is not None}
     elif not isinstance(model, nn.Module):
         raise UsageError(f"model: expected a name, a module or a Network; got {model!r}")
     for argument, is_given in given.items():
@@ -305,10 +328,34 @@ def _as_network(
         model = model.to(usable_device(device))
     if not list(model.children()):  # a single layer has no name of its own
         model = nn.Sequential(model)
-    preprocessing = Preprocessing()
-    if size is not None:
-        preprocessing = Preprocessing(Framing(size, round(size * 256 / 224)))
-    return Network(model, type(model).__name__, "as given", preprocessing=preprocessing)
+    return Network(model, type(model).__name__, "as given")
+
+
+def _prepared(network: Network, size: int | None, crop: int | None, normalize: bool) -> Network:
+    """The network with the preprocessing that was asked for in place of its own."""
+    own = network.preprocessing
+    framing = reframed(own.framing, size, crop)
+    assert framing is not None
+    prepared = replace(own, framing=framing)
+    if not normalize:
+        prepared = Preprocessing(framing, (0.0,) * len(own.mean), (1.0,) * len(own.std))
+    return replace(network, preprocessing=prepared)
+
+
+def _refuse_unused(
+    source: ImageSet, images: Source, size: int | None, crop: int | None, normalize: bool = True
+) -> None:
+    """Raise where photographs' options were given for what is taken as it is."""
+    is_framed = isinstance(source, Photographs) and source is not images
+    for name, is_given in (("size", size is not None), ("crop", crop is not None)):
+        if is_given and not is_framed:
+            raise UsageError(
+                f"{name}: expected only for photographs; {source.description} is taken as it is"
+            )
+    if not normalize and not isinstance(source, Photographs):
+        raise UsageError(
+            f"normalize: expected only for photographs; {source.description} is taken as it is"
+        )
 
 
 def _home_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
@@ -320,32 +367,33 @@ def _home_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
 
 
 def _read(
-    source: ImageSet,
+    reading: Reading,
     batch_size: int,
     workers: int,
     device: torch.device,
     strict: bool,
-    unreadable: list[str],
     progress: Progress | None,
 ) -> Iterator[Batch]:
-    """Batches that hold at least one image; names of the unreadable ones go into `unreadable`.
+    """Batches that hold at least one image; `reading` takes note of all that is found out.
 
     Raises:
         NatstatsError: an image cannot be read and `strict` is set, or none can be read.
     """
-    done = 0
+    done, source, unreadable = 0, reading.source, reading.unreadable
     for batch in batches(source, batch_size, workers, device):
-        for number, reason in batch.unreadable:
-            unreadable.append(f"{source.label(number)}: {reason}")
-            if strict:
-                raise NatstatsError(f"images: expected readable images only; {unreadable[-1]}")
+        reading.add(batch)
+        if strict and unreadable:
+            raise NatstatsError(f"images: expected readable images only; {unreadable[0]}")
         done += len(batch.index) + len(batch.unreadable)
         if len(batch.index):
             yield batch
         if progress is not None:
             progress(done, len(source))
     if len(unreadable) == len(source):
-        raise NatstatsError(f"images: expected a readable image; all {len(source)} are unreadable")
+        raise NatstatsError(
+            f"images: expected a readable image; all {len(source)} are unreadable, the first: "
+            f"{unreadable[0]}"
+        )
 
 
 def _autocast(device: torch.device, enabled: bool) -> contextlib.AbstractContextManager[Any]:

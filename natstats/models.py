@@ -49,8 +49,8 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Return images (N, C, H, W) in [0, 1] as the network expects them."""
-        shape = (1, -1, 1, 1)
+        """Return images (N, C, H, W) or clips in [0, 1] as the network expects them."""
+        shape = (1, -1, *[1] * (images.ndim - 2))
         mean = images.new_tensor(self.mean).view(shape)
         return (images - mean) / images.new_tensor(self.std).view(shape)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from natstats import store
-from natstats.checkpoints import Checkpoint, step_name
+from natstats.checkpoint_files import Checkpoint, step_name
 from natstats.comparison import Comparison, compare
 from natstats.differences import Differences, Estimate, Source
 from natstats.errors import NatstatsError, UsageError
@@ -187,7 +187,7 @@ class Series:
 
     @property
     def step_name(self) -> str:
-        """What the steps count: see :func:`natstats.checkpoints.step_name`."""
+        """What the steps count: see :func:`natstats.checkpoint_files.step_name`."""
         return step_name([str(name) for name in self.frame.checkpoint])
 
     def sentence(self) -> str:

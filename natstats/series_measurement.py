@@ -19,7 +19,7 @@ from torch import nn
 
 from natstats import checks, store
 from natstats._version import __version__
-from natstats.checkpoints import Checkpoint, find_checkpoints, number_checkpoints
+from natstats.checkpoint_files import Checkpoint, find_checkpoints, number_checkpoints
 from natstats.errors import NatstatsError, UsageError
 from natstats.images import Framing, open_images
 from natstats.measurement import Progress, Source, measure
@@ -54,7 +54,7 @@ def measure_series(
         model: the name of a network, or a module or ``Network``, which is copied and given the
             weights of one checkpoint after the other.
         checkpoints: a pattern such as ``runs/epoch_*.pth``, a folder, or paths; see
-            :mod:`natstats.checkpoints` for their order and steps.
+            :mod:`natstats.checkpoint_files` for their order and steps.
         images: as for :func:`natstats.measure`.
         out: directory for the series. Each run is written there as it is finished; runs that are
             there, made from the same files in the same way, are taken as they are. Without it

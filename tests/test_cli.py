@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import tarfile
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -205,6 +207,62 @@ def test_images_takes_an_array_as_it_is(call):
     assert exponent.tolist() == pytest.approx([1.0], abs=0.1)
 
 
+def test_images_takes_patterns_lists_shards_and_clips(call, photographs):
+    files = sorted(photographs.iterdir())
+    Path("list.txt").write_text("\n".join(map(str, files)))
+    with tarfile.open("shard.tar", "w") as tar:
+        for file in files:
+            tar.add(file, file.name)
+    (Path("frames") / "a").mkdir(parents=True)
+    for file in files:
+        (Path("frames") / "a" / file.name).write_bytes(file.read_bytes())
+    for source, name in (
+        (f"{photographs}/*.png", photographs.name),
+        ("list.txt", "list"),
+        ("shard.tar", "shard"),
+    ):
+        out = call("images", source, "--crop", 48).stdout
+        assert f"runs/{name} " in out
+    runs = [natstats.Run.open(path) for path in sorted(Path("runs").iterdir())]
+    assert len({run.info["images"]["contents"] for run in runs}) == 1
+    call("images", "clips:frames", "--frames", 3, "--out", "clip")
+    assert natstats.Run.open("clip").info["images"]["frames"] == 3
+
+
+def test_how_images_enter_can_be_chosen_and_is_in_the_command(call, photographs):
+    call(
+        "measure", "cifar_resnet20", "--weights", "none", "--images", photographs, "--size", 56,
+        "--crop", 48, "--no-normalize", "--equal-power", "--out", "run",
+    )  # fmt: skip
+    run = natstats.Run.open("run")
+    images = run.info["images"]
+    assert (images["size"], images["resize"]) == (48, 56)
+    assert images["normalisation"]["std"] == [1.0, 1.0, 1.0]
+    assert run.options.normalize is True
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert "central 48 × 48 px, in [0, 1], not normalised" in page
+
+
+def test_small_photographs_that_are_enlarged_are_told(call, photographs):
+    out = call("images", photographs, "--size", 100, "--out", "run").stdout
+    assert "Note: 5 of 5 images were smaller than what they were scaled to" in out
+
+
+def test_a_folder_whose_name_is_not_utf8(call, photographs, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["natstats", "images", os.fsdecode(b"caf\xe9")])
+    try:
+        folder = Path(os.fsdecode(b"caf\xe9"))
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    for file in photographs.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    call("images", folder, "--out", "run")
+    info = natstats.Run.open("run").info
+    assert info["images"]["source"] == r"caf\xe9"
+    assert info["command"] == r"natstats images 'caf\xe9'"
+
+
 def test_demo_runs_on_what_ships(call):
     result = call("demo")
     assert "runs/demo/report.html" in result.stdout
@@ -277,6 +335,10 @@ def test_a_checkpoint_with_code(call, photographs, checkpoint):
     [
         ("--images {empty}", 2, "images: expected at least one image"),
         ("--images nowhere", 2, "images: expected a folder"),
+        ("--images cifr10:{empty}", 2, "images: expected a path or one of .*cifar10.*'cifr10'"),
+        ("--images cifar10:{empty}", 2, "images: expected cifar-10-batches-py below .*empty"),
+        ("--images {photos} --crop 48", 2, "crop: expected at most the size 32; got 48"),
+        ("--images {photos} --frames 3", 2, "frames: expected only beside clips:ROOT; got 3"),
         ("--images {photos} --layers conv9", 2, "layers: .*nothing matched 'conv9'"),
         ("--images {photos} --band 0.4:0.1", 2, "band: expected two rising numbers"),
         ("--images {photos} --band wide", 2, "LOW:HIGH"),

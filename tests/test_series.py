@@ -18,7 +18,7 @@ from torch import nn
 
 import natstats
 from natstats import Series, measure_series, store
-from natstats.checkpoints import find_checkpoints, number_checkpoints, step_name
+from natstats.checkpoint_files import find_checkpoints, number_checkpoints, step_name
 from natstats.comparison import compare
 from natstats.law import VERDICTS
 from natstats.plots.series_page import write_series_report

@@ -64,8 +64,12 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
         ("trained", "no, the weights are random" if model.get("trained") is False else None),
         ("images", images.get("source")),
         ("number of images", images.get("n_images")),
-        ("digest of the images", images.get("digest")),
-        ("preparation", _preparation(images, asked.get("normalisation"))),
+        ("digest of the images", images.get("contents") or images.get("digest")),
+        (
+            "preparation",
+            _preparation(images, images.get("normalisation", asked.get("normalisation"))),
+        ),
+        ("enlarged images", images.get("n_enlarged") or None),
         ("unreadable images", images.get("n_unreadable")),
         ("layers asked for", _joined(asked.get("layers"))),
         ("edges of the maps", asked.get("edges")),
@@ -110,12 +114,17 @@ def _preparation(images: Mapping[str, Any], normalisation: Mapping[str, Any] | N
     if images.get("size") is None:
         return "as they are"
     steps = []
+    if images.get("frames"):
+        steps.append(f"{images['frames']} frames of a clip")
     if images.get("resize"):
         steps.append(f"shorter side to {images['resize']} px ({images.get('interpolation')})")
     steps.append(f"central {images['size']} × {images['size']} px")
     if normalisation:
-        mean, std = (_joined(normalisation.get(key)) for key in ("mean", "std"))
-        steps.append(f"normalised for the model (mean {mean}; sd {std})")
+        mean, std = (list(normalisation.get(key) or ()) for key in ("mean", "std"))
+        if any(mean) or any(value != 1 for value in std):
+            steps.append(f"normalised for the model (mean {_joined(mean)}; sd {_joined(std)})")
+        else:
+            steps.append("in [0, 1], not normalised")
     return ", ".join(steps)
 
 

@@ -68,7 +68,7 @@ def plot_training(series: Series, axes: tuple[Axes, Axes] | None = None) -> tupl
 
     >>> import natstats
     >>> from pathlib import Path
-    >>> from natstats.checkpoints import number_checkpoints
+    >>> from natstats.checkpoint_files import number_checkpoints
     >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
     >>> both = number_checkpoints([Path("epoch_1.pth"), Path("epoch_5.pth")])
     >>> plot_training(natstats.Series.of([run, run], both))[1].get_xlabel()

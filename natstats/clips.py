@@ -1,0 +1,115 @@
+"""Clips of video networks: a folder of frames is a clip."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from natstats import checks
+from natstats.errors import NatstatsError
+from natstats.framing import Framing
+from natstats.image_files import ImageFiles, image_paths
+from natstats.image_sets import Photographs, Sample, printable
+
+__all__ = ["ClipFolders"]
+
+
+class ClipFolders(Photographs):
+    """Folders of frames, each of which is a clip of `frames` frames, evenly spaced.
+
+    Frames are in the order of their names, numbers in which count as numbers: ``f10`` comes after
+    ``f9``. A clip with fewer frames is unreadable.
+
+    Args:
+        folder: every folder in it or below it that holds images is a clip.
+        frames: of a clip.
+        framing: how each frame is brought to size; by default the largest square of at most 512
+            pixels that fits all clips, unscaled.
+        limit: at most this many clips, a random sample.
+        seed: of the sample and of the numbering.
+
+    Raises:
+        UsageError: the folder is not there, or holds no image; `frames` is below 1.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        frames: int = 16,
+        framing: Framing | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.frames = checks.positive_int("frames", frames)
+        self.folder = folder
+        found: dict[Path, list[Path]] = defaultdict(list)
+        for path in image_paths(folder):
+            found[path.parent].append(path)
+        self._clips = [sorted(found[place], key=_natural) for place in sorted(found)]
+        super().__init__(len(self._clips), framing, limit, seed, f"clips:{printable(folder)}")
+
+    def _chosen(self, number: int) -> list[Path]:
+        paths = self._clips[self.places[number]]
+        if len(paths) < self.frames:
+            raise NatstatsError(f"{len(paths)} frames are fewer than {self.frames}")
+        places = np.linspace(0, len(paths) - 1, self.frames).round().astype(int)
+        return [paths[place] for place in places]
+
+    def __getitem__(self, number: int) -> Sample:
+        """Number and clip, uint8 (3, T, H, W), or the reason why it could not be read."""
+        try:
+            files = _InOrder(self._chosen(number), self.folder, self.framing)
+        except NatstatsError as error:
+            return Sample(number, None, str(error))
+        samples = [files[place] for place in range(len(files))]
+        content = hashlib.sha256(b"".join(sample.content for sample in samples)).digest()
+        for place, sample in enumerate(samples):
+            if sample.image is None:
+                reason = f"{Path(files.label(place)).name}: {sample.reason}"
+                return Sample(number, None, reason, content)
+        clip = torch.stack([sample.image for sample in samples if sample.image is not None], dim=1)
+        return Sample(
+            number, clip, content=content, is_enlarged=any(s.is_enlarged for s in samples)
+        )
+
+    def open(self, number: int) -> BinaryIO:
+        """The first frame of a clip."""
+        return self._clips[self.places[number]][0].open("rb")
+
+    def n_bytes(self, number: int) -> int:
+        """Size of all frames of a clip together, also of those that are not chosen."""
+        return sum(
+            path.stat().st_size for path in self._clips[self.places[number]] if path.is_file()
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of the frames, the framing and the clips' names and sizes, 16 digits."""
+        return hashlib.sha256(f"{self.frames} {super().digest()}".encode()).hexdigest()[:16]
+
+    def label(self, number: int) -> str:
+        """Path of a clip's folder."""
+        place = self._clips[self.places[number]][0].parent
+        return printable(place.relative_to(self.folder).as_posix())
+
+
+class _InOrder(ImageFiles):
+    """Files whose numbers are their places in the list."""
+
+    def __init__(self, paths: list[Path], base: Path, framing: Framing) -> None:
+        super().__init__(paths, base, framing)
+        self.places = list(range(len(paths)))
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Key that sorts the numbers in a name as numbers."""
+    name = os.path.splitext(path.name)[0]
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
+    ]
