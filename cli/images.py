@@ -13,6 +13,7 @@ from . import options, output
 @click.command("images")
 @click.argument("source")
 @options.image_options
+@options.strict_images
 @options.fit_options
 @options.output_options
 def command(

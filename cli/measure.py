@@ -8,9 +8,28 @@ from typing import Any
 import click
 
 from . import options, output, series
+from .model_options import model_options
+
+HELP = """Measure the exponent of every layer of MODEL on images, and test the depth law.
+
+MODEL is one of
+
+\b
+resnet50                 a network of torchvision
+timm:convnext_tiny       one of timm (pip install 'natstats[timm]')
+package.module:factory   what a function or class of yours returns, found from
+                         the current directory; --model-arg gives it arguments
+
+Without --checkpoint the newest published weights are downloaded once and kept, and a factory's
+network is measured as it is returned.
+
+Several checkpoints of one training (a pattern in quotes, a folder, --checkpoint more than once)
+give a series: a run for each, and the exponents and the slope of the law over training. Every run
+is kept as soon as it is finished, and the same command goes on where it stopped.
+"""
 
 
-@click.command("measure")
+@click.command("measure", help=HELP)
 @click.argument("model")
 @click.option(
     "--images",
@@ -23,19 +42,7 @@ from . import options, output, series
     is_flag=True,
     help="Photographs enter in [0, 1], not normalised as the network expects.",
 )
-@click.option(
-    "--checkpoint",
-    type=options.PATH,
-    multiple=True,
-    help="Weights: a .pth, .pt or .safetensors file. A quoted pattern, a folder, or several files "
-    "make a series: a run for each.",
-)
-@click.option(
-    "--weights",
-    default="default",
-    show_default=True,
-    help="Published weights by name, or none for the untrained network.",
-)
+@model_options
 @click.option(
     "--layers",
     multiple=True,
@@ -78,7 +85,6 @@ def command(
     images: str,
     no_normalize: bool,
     checkpoint: tuple[Path, ...],
-    weights: str,
     layers: tuple[str, ...],
     layouts: tuple[tuple[str, str], ...],
     out: Path | None,
@@ -86,20 +92,12 @@ def command(
     groups: int,
     **settings: Any,
 ) -> None:
-    """Measure the exponent of every layer of MODEL on images, and test the depth law.
-
-    MODEL is the name of a torchvision network, such as resnet50. Without --checkpoint its newest
-    published weights are downloaded once and kept.
-
-    Several checkpoints of one training give a series: a run for each, and the exponents and the
-    slope of the law over training. Every run is kept as soon as it is finished, and the same
-    command goes on where it stopped.
-    """
+    """Measure a network on photographs."""
     from natstats.checkpoint_files import find_checkpoints
     from natstats.images import source_name
 
     found = find_checkpoints(checkpoint)
-    name = f"{model}-{source_name(images)}"
+    name = f"{model.replace(':', '-').replace('/', '-')}-{source_name(images)}"
     path = None if len(found) > 1 else output.target(out, name, overwrite)
     chosen = output.take_fit_options(settings)
 
@@ -107,7 +105,6 @@ def command(
     from natstats.options import FitOptions
 
     settings |= {
-        "weights": weights,
         "layers": ",".join(layers),
         "layouts": dict(layouts),
         "n_groups": groups,

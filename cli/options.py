@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["PATH", "Band", "Pair", "debug_option", "fit_options", "image_options", "output_options"]
+__all__ = [
+    "PATH",
+    "Band",
+    "Pair",
+    "debug_option",
+    "fit_options",
+    "image_options",
+    "output_options",
+    "strict_images",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -149,9 +158,10 @@ image_options = _chain(
         "their shorter side is scaled to that.",
     ),
     click.option("--frames", type=int, help="Frames of a clip, for clips:ROOT.  [default: 16]"),
-    click.option(
-        "--strict", is_flag=True, help="Stop at an unreadable image, where it would be left out."
-    ),
+)
+
+strict_images = click.option(
+    "--strict", is_flag=True, help="Stop at an unreadable image, where it would be left out."
 )
 
 output_options = _chain(

@@ -23,6 +23,7 @@ from natstats.radial import MINIMUM_SIDE
 from natstats.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.selection import call_name, module_kind, owned_weights, select_modules
 from natstats.spectra import SpectrumAccumulator
+from natstats.wrappers import uncompiled, unwrapped
 
 __all__ = ["Collector"]
 
@@ -105,7 +106,8 @@ class Collector:
         self.edges = checks.one_of("edges", edges, EDGES)
         self.n_groups = checks.positive_int("n_groups", n_groups)
         self.temporal = temporal
-        self._model = model
+        self._original = model
+        self._model = model = unwrapped(model)
         self._trace = trace
         self._layouts = dict(layouts or {})
         LayoutRules(model, self._layouts)  # says now what is wrong with them
@@ -115,7 +117,8 @@ class Collector:
         self._hooks = ActivationHooks(
             model, self._names, self._receive, self._start_pass, self._count_pass
         )
-        self._regions: contextlib.ExitStack | None = None
+        self._contexts = contextlib.ExitStack()
+        self._is_watching = False
         self._pending: list[tuple[SpectrumAccumulator, Tensor, Tensor]] = []
         self._measured: dict[_Key, _Measured] = {}
         self._next_index = 0
@@ -127,6 +130,8 @@ class Collector:
 
     def __enter__(self) -> Collector:
         self._hooks.__enter__()
+        # A graph that was compiled before calls no hooks.
+        self._contexts.enter_context(uncompiled(self._original))
         if self._trace is not None:
             self._watch()
         return self
@@ -138,9 +143,8 @@ class Collector:
         trace: TracebackType | None,
     ) -> None:
         self._hooks.__exit__(kind, error, trace)
-        if self._regions is not None:
-            self._regions.close()
-            self._regions = None
+        self._contexts.close()
+        self._is_watching = False
         if error is None and self._later is not None:
             # Now, not when it is asked for: by then the model may be elsewhere.
             arguments, self._later = self._later, None
@@ -151,9 +155,9 @@ class Collector:
         """Look for what only a traced pass tells: functional calls, and regions of images."""
         assert self._trace is not None
         self._hooks.functional = self._trace.functional
-        if self._regions is None:
-            self._regions = contextlib.ExitStack()
-            self._regions.enter_context(watched_regions(self._model, self._trace.rules))
+        if not self._is_watching:
+            self._contexts.enter_context(watched_regions(self._model, self._trace.rules))
+            self._is_watching = True
 
     def number_images(self, index: Tensor) -> None:
         """Give the images of the next batch their numbers in the data, (N,) whole numbers."""

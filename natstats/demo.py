@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -31,12 +32,11 @@ def network() -> Network:
     """
     weights = photographs().with_name("cifar_resnet20_textures.safetensors")
     loaded = load_network("cifar_resnet20", checkpoint=weights)
-    preprocessing = Preprocessing(FRAMING, *_normalisation(weights))
-    return Network(
-        loaded.model,
-        loaded.name,
-        f"trained on textures ({weights.name} in the package)",
-        preprocessing=preprocessing,
+    return replace(
+        loaded,
+        weights=f"trained on textures ({weights.name} in the package)",
+        preprocessing=Preprocessing(FRAMING, *_normalisation(weights)),
+        notes=(),
     )
 
 

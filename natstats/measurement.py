@@ -29,11 +29,13 @@ from natstats.images import (
     source_name,
 )
 from natstats.input_spectra import InputSpectra
-from natstats.models import Network, Preprocessing, load_network, usable_device
+from natstats.models import Network, load_network, usable_device
 from natstats.options import FitOptions
+from natstats.preprocessing import Preprocessing, configured
 from natstats.provenance import Reading, circumstances, image_facts
 from natstats.random_weights import check_control, with_random_weights
 from natstats.run import Run
+from natstats.wrappers import uncompiled, unwrapped
 
 __all__ = ["Progress", "measure", "measure_images"]
 
@@ -49,6 +51,9 @@ def measure(
     *,
     weights: str = "default",
     checkpoint: str | Path | None = None,
+    checkpoint_key: str | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    takes: str | None = None,
     layers: str | Sequence[str] = "weight",
     layouts: Mapping[str, str] | None = None,
     temporal: bool = False,
@@ -65,7 +70,7 @@ def measure(
     normalize: bool = True,
     frames: int | None = None,
     amp: bool = False,
-    strict: bool = False,
+    strict: bool | None = None,
     control: str | None = None,
     control_seeds: int = 3,
     progress: Progress | None = None,
@@ -74,13 +79,18 @@ def measure(
 
     Args:
         model: a module, a :class:`natstats.models.Network`, or the name of one (see
-            :func:`natstats.models.load_network`, which also takes `weights` and `checkpoint`).
-            A bare module is given photographs at 224 pixels with the normalisation of ImageNet;
-            pass a ``Network`` for another one.
+            :func:`natstats.models.load_network`, which also takes `weights`, `checkpoint`,
+            `checkpoint_key`, `model_args` and `takes`). A bare module is given photographs at 224
+            pixels with the normalisation of ImageNet, or what its ``pretrained_cfg`` says; pass a
+            ``Network`` for another one. What data parallelism and ``torch.compile`` put around a
+            module is taken off.
         images: photographs, or an array (N, C, H, W) that is given to the model as it is; see
             :func:`natstats.images.open_images` for all that can be named.
         weights: for a named model.
         checkpoint: for a named model.
+        checkpoint_key: for a named model.
+        model_args: for a named model.
+        takes: for a named model.
         layers: which layers, see :func:`natstats.selection.select_modules`.
         layouts: of modules whose maps are not found by themselves, see
             :class:`natstats.collector.Collector`.
@@ -102,7 +112,8 @@ def measure(
             without it they enter in [0, 1].
         frames: of a clip, for ``clips:ROOT``; 16 by default.
         amp: run the model in mixed precision; spectra stay in float32.
-        strict: raise at the first image that cannot be read, where it would be left out.
+        strict: True to raise at the first image that cannot be read; False to load of a checkpoint
+            what fits; by default such an image is left out, and a checkpoint must fit.
         control: ``random-weights`` to measure the same architecture untrained as well, see
             :mod:`natstats.control`.
         control_seeds: how many times, with the random weights of `seed`, `seed` + 1 and so on.
@@ -116,8 +127,15 @@ def measure(
         NatstatsError: the weights do not fit, no image can be read, or the model fails.
     """
     options = fit or FitOptions()
+    loading = {
+        "weights": weights,
+        "checkpoint": checkpoint,
+        "checkpoint_key": checkpoint_key,
+        "model_args": model_args,
+        "takes": takes,
+    }
     network = _prepared(
-        _as_network(model, weights, checkpoint, seed, device), size, crop, normalize
+        _as_network(model, loading, strict is not False, seed, device), size, crop, normalize
     )
     if control is not None:
         check_control(control, control_seeds, network, seed)
@@ -132,9 +150,9 @@ def measure(
     reading = Reading(source)
     collector: Collector | None = None
     started = time.perf_counter()
-    with undisturbed(network.model), torch.inference_mode():
+    with uncompiled(network.model), undisturbed(network.model), torch.inference_mode():
         for batch in _read(
-            reading, batch_size, workers, place, strict, _share(progress, 0, n_passes)
+            reading, batch_size, workers, place, strict is True, _share(progress, 0, n_passes)
         ):
             prepared = batch.images
             if is_photographs:
@@ -166,7 +184,8 @@ def measure(
             "depth counts weight layers in the order of execution, and receptive fields are not "
             "known: no path was traced"
         )
-    if is_photographs and normalize and isinstance(model, nn.Module):
+    is_guess = isinstance(model, nn.Module) and configured(network.model) is None
+    if is_photographs and normalize and is_guess:
         warnings.append("the photographs were normalised as for ImageNet, for want of a word on it")
     spectra = [*inputs.compute(), *collector.compute()]
     mean, std = network.preprocessing.mean, network.preprocessing.std
@@ -307,18 +326,18 @@ def measure_images(
 
 def _as_network(
     model: nn.Module | Network | str,
-    weights: str,
-    checkpoint: str | Path | None,
+    loading: Mapping[str, Any],
+    strict: bool,
     seed: int,
     device: torch.device | str | None,
 ) -> Network:
     if isinstance(model, str):
-        return load_network(model, weights=weights, checkpoint=checkpoint, seed=seed, device=device)
-    given = {"weights": weights != "default", "checkpoint": checkpoint is not None}
+        return load_network(model, **loading, strict=strict, seed=seed, device=device)
+    given = {name: value not in (None, "default", {}) for name, value in loading.items()}
     if isinstance(model, Network):
         given |= {"device": device is not None}
-    elif not isinstance(model, nn.Module):
-        raise UsageError(f"model: expected a name, a module or a Network; got {model!r}")
+    else:
+        model = unwrapped(model)
     for argument, is_given in given.items():
         if is_given:
             raise UsageError(f"{argument}: expected only beside the name of a model; got both")

@@ -1,11 +1,9 @@
-"""Networks by name: torchvision's builders and our own, with published weights or a checkpoint."""
+"""Networks by name: built, given their weights, and ready to be measured."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import pickle
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from natstats import checks, networks
+from natstats.builders import Builder, form_of, named_builder, network_names, recognised
+from natstats.checkpoints import Checkpoint, read_checkpoint
 from natstats.errors import NatstatsError, UsageError
-from natstats.images import Framing
-from natstats.input_forms import arguments
+from natstats.factories import factory_builder, timm_builder, timm_weights
+from natstats.framing import Framing
+from natstats.input_forms import FORMS, arguments
+from natstats.matching import load_state, mismatch, with_keys_of
+from natstats.preprocessing import Preprocessing, configured, of_published
+from natstats.wrappers import unwrapped
 
 __all__ = [
     "Network",
@@ -25,34 +29,9 @@ __all__ = [
     "build_network",
     "load_network",
     "network_names",
-    "read_checkpoint",
     "usable_device",
     "with_checkpoint",
 ]
-
-_NESTED = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.")
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What a network expects of a photograph.
-
-    Attributes:
-        framing: scaling and cutting.
-        mean: subtracted from each channel in [0, 1].
-        std: that each channel is divided by then.
-    """
-
-    framing: Framing = field(default_factory=lambda: Framing(224, 256))
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """Return images (N, C, H, W) or clips in [0, 1] as the network expects them."""
-        shape = (1, -1, *[1] * (images.ndim - 2))
-        mean = images.new_tensor(self.mean).view(shape)
-        return (images - mean) / images.new_tensor(self.std).view(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +42,24 @@ class Network:
         model: in eval mode, on its device.
         name: the builder's.
         weights: where the weights come from, in words.
-        trained: False for a network with random weights.
+        trained: False for a network with random weights; None where it is not known.
         preprocessing: what it expects of a photograph.
         notes: what a reader of the results must know.
         takes: in what form it takes images, one of :data:`natstats.input_forms.FORMS`.
+        builder: makes the same network with random weights; None where nothing is known to.
     """
 
     model: nn.Module
     name: str
     weights: str
-    trained: bool = True
+    trained: bool | None = True
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     notes: tuple[str, ...] = ()
     takes: str = "images"
+    builder: Builder | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", unwrapped(self.model))
 
     def arguments(self, images: Tensor) -> tuple[Any, ...]:
         """Arguments of the forward pass, see :func:`natstats.input_forms.arguments`."""
@@ -114,18 +98,15 @@ def usable_device(device: torch.device | str | None) -> torch.device:
     return torch.device(device)
 
 
-def network_names() -> list[str]:
-    """Names that :func:`load_network` knows: torchvision's builders and our own."""
-    import torchvision.models
-
-    return [*torchvision.models.list_models(), *networks.NETWORKS]
-
-
 def load_network(
     name: str,
     *,
     weights: str = "default",
     checkpoint: str | Path | None = None,
+    checkpoint_key: str | None = None,
+    strict: bool = True,
+    model_args: Mapping[str, Any] | None = None,
+    takes: str | None = None,
     size: int | None = None,
     seed: int = 0,
     device: torch.device | str | None = "cpu",
@@ -133,70 +114,235 @@ def load_network(
     """Build a network and give it its weights.
 
     Args:
-        name: of a torchvision builder, or of a network of :mod:`natstats.networks`.
-        weights: ``default`` (the newest published weights), the name of published weights such as
-            ``IMAGENET1K_V1``, or ``none`` for the untrained network.
-        checkpoint: a ``.pth``, ``.pt`` or ``.safetensors`` file, in place of `weights`.
+        name: of a torchvision builder or a network of :mod:`natstats.networks`; ``timm:`` and a
+            name that timm knows; or ``package.module:factory``, a function or class that returns a
+            network (or a :class:`Network`), imported from the current directory or installed.
+        weights: ``default`` (the newest published weights, or what a factory returns), the name of
+            published weights such as ``IMAGENET1K_V1``, or ``none`` for the untrained network.
+        checkpoint: a file of weights, in place of `weights`, see
+            :func:`natstats.checkpoints.read_checkpoint`.
+        checkpoint_key: where in the file, such as ``ema``, if not where they are by themselves.
+        strict: refuse a checkpoint that does not fit but for the classifier; else load what fits,
+            see :func:`natstats.matching.load_state`.
+        model_args: arguments of the builder or the factory.
+        takes: in what form it takes images, see :mod:`natstats.input_forms`; by default known of
+            torchvision's networks, and ``images`` for any other.
         size: side of the images, pixels, in place of what the weights were published with.
         seed: of the random weights.
         device: where to put it; None for CUDA if there is any, else the CPU.
 
     Raises:
-        UsageError: unknown name or weights, or both weights and a checkpoint.
-        NatstatsError: the weights cannot be had, or do not fit.
+        UsageError: unknown name, weights or arguments, or both weights and a checkpoint.
+        NatstatsError: the network cannot be built, or the weights cannot be had or do not fit.
+
+    >>> network = load_network("natstats.networks:cifar_resnet", model_args={"depth": 8})
+    >>> network.weights, network.trained
+    ('as built by natstats.networks:cifar_resnet', None)
     """
-    checks.one_of("model", name, network_names())
+    builder = _builder(name, dict(model_args or {}))
+    if takes is not None:
+        checks.one_of("takes", takes, FORMS)
     device = usable_device(device)
     checks.positive_int("seed", seed, 0)
-    preprocessing, published = _published(name, weights)
     if size is not None:
         checks.positive_int("size", size, 5)
-        old = preprocessing.framing
-        resize = round(size * (old.resize or old.size) / old.size)
-        framing = Framing(size, resize, old.interpolation)
-        preprocessing = Preprocessing(framing, preprocessing.mean, preprocessing.std)
-
-    if checkpoint is not None:
-        if weights not in ("default", "none"):
-            raise UsageError(f"weights: expected none beside a checkpoint; got {weights!r}")
-        state = read_checkpoint(Path(checkpoint))
-        model = _build(name, seed, _n_classes(name, state))
-        notes = _load(model, state, str(checkpoint))
-        label, trained = f"checkpoint {checkpoint}", True
-    elif weights == "none" or published is None:
-        if weights != "none":
-            raise UsageError(
-                f"weights: expected none or a checkpoint file for {name}, which has no published "
-                f"weights; got {weights!r}"
-            )
-        model, label, trained = _build(name, seed), f"none (random, seed {seed})", False
-        notes = ["the network is untrained: its weights are random, as was asked for"]
+    if checkpoint is not None and weights not in ("default", "none"):
+        raise UsageError(f"weights: expected none beside a checkpoint; got {weights!r}")
+    if checkpoint_key is not None and checkpoint is None:
+        raise UsageError(
+            f"checkpoint_key: expected only beside a checkpoint; got {checkpoint_key!r}"
+        )
+    if not builder.is_random:
+        network = _from_factory(builder, weights, seed)
     else:
-        model, notes = _download(name, published), []
-        label, trained = str(published), True
-    takes = _form_of(name)
-    if takes == "list" and size is None:
-        preprocessing = replace(preprocessing, framing=_detector_framing(model))
-    model = model.eval().to(device)
-    return Network(model, name, label, trained, preprocessing, tuple(notes), takes)
+        network = _from_builder(builder, weights if checkpoint is None else None, seed)
+    if checkpoint is not None:
+        saved = read_checkpoint(checkpoint, checkpoint_key)
+        network = _with_checkpoint(network, builder, saved, strict, seed)
+        if checkpoint_key is not None:
+            network = replace(network, weights=f"{network.weights} ({checkpoint_key})")
+    takes = takes or network.takes
+    preprocessing = network.preprocessing
+    if size is not None:
+        preprocessing = preprocessing.at_size(size)
+    elif takes == "list":
+        preprocessing = _for_detector(network.model, preprocessing)
+    model = network.model.eval().to(device)
+    return replace(network, model=model, preprocessing=preprocessing, takes=takes)
 
 
-def _form_of(name: str) -> str:
-    """In what form the network of a torchvision builder takes its images."""
-    if name in networks.NETWORKS:
-        return "images"
-    import torchvision.models
-
-    home = torchvision.models.get_model_builder(name).__module__
-    forms = {".detection.": "list", ".video.": "clips", ".optical_flow.": "pairs"}
-    return next((form for part, form in forms.items() if part in home), "images")
+def _builder(name: str, model_args: Mapping[str, Any]) -> Builder:
+    if name.startswith("timm:"):
+        return timm_builder(name.removeprefix("timm:"), model_args)
+    if ":" in name:
+        return factory_builder(name, model_args)
+    return named_builder(name, model_args)
 
 
-def _detector_framing(model: nn.Module) -> Framing:
-    """The size that a detector would bring images to by itself, so that it has nothing to do."""
-    transform = model.get_submodule("transform")
-    sides: Any = getattr(transform, "fixed_size", None) or getattr(transform, "min_size", (800,))
-    return Framing(int(min(sides)), int(min(sides)))
+def build_network(name: str, seed: int, like: Mapping[str, Any] | None = None) -> nn.Module:
+    """A network with random weights, with as many classes as the state dict `like` has.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    builder = named_builder(name)
+    model = builder.build(seed)
+    if like is not None and mismatch(like, model.state_dict()):
+        builder, model, _ = _with_classes(builder, model, like, seed)
+    return model
+
+
+def _from_builder(builder: Builder, weights: str | None, seed: int) -> Network:
+    """A network by name with the weights asked for; None where a checkpoint will bring them."""
+    untrained = f"none (random, seed {seed})"
+    notes = ("the network is untrained: its weights are random, as was asked for",)
+    if builder.name.startswith("timm:"):
+        if weights in (None, "none"):
+            model, label = builder.build(seed), untrained
+        else:
+            model, label = timm_weights(builder, weights or "default", seed)
+        preprocessing = configured(model) or Preprocessing()
+    else:
+        preprocessing, published = _published(builder.name, weights or "none")
+        if weights in (None, "none"):
+            model, label = builder.build(seed), untrained
+        elif published is None:
+            raise UsageError(
+                f"weights: expected none or a checkpoint file for {builder.name}, which has no "
+                f"published weights; got {weights!r}"
+            )
+        else:
+            model, label = _download(builder, published, seed), str(published)
+    trained = label != untrained
+    return Network(
+        model,
+        builder.name,
+        label,
+        trained,
+        preprocessing,
+        () if trained else notes,
+        form_of(builder.name),
+        builder,
+    )
+
+
+def _from_factory(builder: Builder, weights: str, seed: int) -> Network:
+    """What a factory returns, with what is known of it."""
+    if weights not in ("default", "none"):
+        raise UsageError(
+            f"weights: expected default, none or a checkpoint for {builder.name}, whose weights "
+            f"are those that it returns; got {weights!r}"
+        )
+    made = builder.construct(seed)
+    label = f"as built by {builder.name}"
+    if isinstance(made, Network):
+        return replace(made, name=builder.name, weights=f"{label}: {made.weights}")
+    model = unwrapped(made, f"model: what {builder.name} returns")
+    if weights == "none":
+        trained: bool | None = False
+        notes = [f"the network counts as untrained, as was said: it is as {builder.name} made it"]
+    else:
+        trained = None
+        notes = [f"whether the network is trained is not known: it is as {builder.name} made it"]
+    preprocessing = configured(model)
+    if preprocessing is None:
+        notes.append("photographs are normalised as for ImageNet, for want of a word on it")
+    return Network(
+        model, builder.name, label, trained, preprocessing or Preprocessing(), tuple(notes)
+    )
+
+
+def _with_checkpoint(
+    network: Network, builder: Builder, saved: Checkpoint, strict: bool, seed: int
+) -> Network:
+    """Load a checkpoint, into a network with its number of classes where the builder takes one."""
+    model, name = network.model, network.name
+    state, taken_off = with_keys_of(model.state_dict(), saved.state, saved.source)
+    notes = [*saved.notes, *taken_off]
+    classifier: tuple[str, ...] = ()
+    if mismatch(state, model.state_dict()):
+        rebuilt, model, classifier = _with_classes(builder, model, state, seed)
+        if rebuilt is not builder:
+            builder = rebuilt
+            notes.append(
+                f"the checkpoint has {builder.arguments['num_classes']} classes, and the network "
+                "was built with as many"
+            )
+    notes += load_state(
+        model,
+        state,
+        saved.source,
+        strict=strict,
+        classifier=classifier,
+        hint=lambda: _looks_like(builder, state),
+    )
+    if not builder.is_random:
+        # What was said of the factory's own weights does not hold of these.
+        notes += [note for note in network.notes if "trained" not in note]
+    return replace(
+        network,
+        model=model,
+        name=name,
+        weights=f"checkpoint {saved.source}",
+        trained=True,
+        notes=tuple(notes),
+        builder=builder if builder.is_random else None,
+    )
+
+
+def with_checkpoint(network: Network, path: Path) -> Network:
+    """A copy of a network with the weights in a file; the network is left as it is.
+
+    Its notes spoke of the weights that it had, and do not come along.
+
+    Raises:
+        NatstatsError: the weights cannot be had, or do not fit.
+    """
+    saved = read_checkpoint(path)
+    copied = replace(network, model=copy.deepcopy(network.model), notes=())
+    if network.builder is not None:
+        loaded = _with_checkpoint(copied, network.builder, saved, True, 0)
+        return replace(loaded, model=loaded.model.eval())
+    state, notes = with_keys_of(copied.model.state_dict(), saved.state, saved.source)
+    notes = [*saved.notes, *notes, *load_state(copied.model, state, saved.source)]
+    return replace(copied, weights=f"checkpoint {saved.source}", trained=True, notes=tuple(notes))
+
+
+def _with_classes(
+    builder: Builder, model: nn.Module, state: Mapping[str, Any], seed: int
+) -> tuple[Builder, nn.Module, tuple[str, ...]]:
+    """Builder and network with the classes of a state dict, and the keys of the classifier."""
+    classifier = builder.classifier(model)
+    n_classes = classifier.n_classes(state)
+    own = model.state_dict()
+    if n_classes in (None, classifier.n_classes(own)) or not builder.takes_classes():
+        return builder, model, classifier.keys
+    other = builder.with_arguments(num_classes=n_classes)
+    fitting = other.build(seed)
+    # Some other thing than classes would be counted if this did not help.
+    if len(mismatch(state, fitting.state_dict()).shapes) >= len(mismatch(state, own).shapes):
+        return builder, model, classifier.keys
+    return other, fitting, classifier.keys
+
+
+def _looks_like(builder: Builder, state: Mapping[str, Any]) -> str:
+    """Which network of torchvision a state dict is of, as far as that can be told."""
+    if builder.fixed.get("quantize") and not any("scale" in key for key in state):
+        return (
+            "the file has weights that are not quantised, which "
+            f"{builder.name.removeprefix('quantized_')} takes"
+        )
+    names = [name for name in recognised(state, builder.name) if name != builder.name]
+    return f"this looks like {' or '.join(names[:3])}" if names else ""
+
+
+def _for_detector(model: nn.Module, preprocessing: Preprocessing) -> Preprocessing:
+    """At the size that a detector would bring images to by itself, so that it has nothing to do."""
+    transform = getattr(model, "transform", None)
+    sides: Any = getattr(transform, "fixed_size", None) or getattr(transform, "min_size", None)
+    if not sides:
+        return preprocessing
+    return replace(preprocessing, framing=Framing(int(min(sides)), int(min(sides))))
 
 
 def _published(name: str, weights: str) -> tuple[Preprocessing, Any]:
@@ -212,194 +358,16 @@ def _published(name: str, weights: str) -> tuple[Preprocessing, Any]:
         entry = entries["DEFAULT"]
     else:
         entry = entries[checks.one_of("weights", weights, [member.name for member in entries])]
-    preset = entry.transforms()
-    crop, resize = (getattr(preset, key, None) for key in ("crop_size", "resize_size"))
-    sides = [side[0] for side in (crop, resize) if isinstance(side, list)]
-    fallback = Preprocessing()
-    framing = (
-        Framing(min(sides), max(sides), preset.interpolation.value) if sides else fallback.framing
-    )
-    plain = {  # what the presets of these do in code, and detectors in the model
-        "OpticalFlow": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        "ObjectDetection": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    }.get(type(preset).__name__, (fallback.mean, fallback.std))
-    mean, std = (
-        tuple(getattr(preset, key, plain[place])) for place, key in enumerate(("mean", "std"))
-    )
-    return Preprocessing(framing, mean, std), entry
+    return of_published(entry), entry
 
 
-def _build(name: str, seed: int, num_classes: int | None = None) -> nn.Module:
-    """A network with random weights, the same for the same seed."""
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # Some builders announce that a default of theirs will change.
-        warnings.simplefilter("ignore", FutureWarning)
-        torch.manual_seed(seed)
-        if name in networks.NETWORKS:
-            builder = networks.NETWORKS[name]
-            model = builder() if num_classes is None else builder(num_classes=num_classes)
-        else:
-            import torchvision.models
-
-            model = torchvision.models.get_model(name, weights=None, **_fixed_arguments(name))
-    assert isinstance(model, nn.Module)
-    return model
-
-
-def _fixed_arguments(name: str) -> dict[str, Any]:
-    """What a builder must be told: nothing else may be downloaded, a quantised network is one."""
-    import inspect
-
-    import torchvision.models
-
-    known = inspect.signature(torchvision.models.get_model_builder(name)).parameters
-    fixed = {"weights_backbone": None, "quantize": True}
-    return {key: value for key, value in fixed.items() if key in known}
-
-
-def build_network(name: str, seed: int, like: Mapping[str, Tensor] | None = None) -> nn.Module:
-    """A network with random weights, with as many classes as the state dict `like` has.
-
-    Raises:
-        UsageError: unknown name.
-    """
-    checks.one_of("model", name, network_names())
-    return _build(name, seed, None if like is None else _n_classes(name, like))
-
-
-def with_checkpoint(network: Network, path: Path) -> Network:
-    """A copy of a network with the weights in a file; the network is left as it is.
-
-    Its notes spoke of the weights that it had, and do not come along.
-
-    Raises:
-        NatstatsError: the weights cannot be had, or do not fit.
-    """
-    model = copy.deepcopy(network.model)
-    notes = _load(model, read_checkpoint(path), str(path))
-    label = f"checkpoint {path}"
-    return replace(network, model=model, weights=label, trained=True, notes=tuple(notes))
-
-
-def _n_classes(name: str, state: Mapping[str, Tensor]) -> int | None:
-    """Classes of a checkpoint of one of our own networks, whose classifier is called ``fc``."""
-    if name in networks.NETWORKS and "fc.weight" in state:
-        return len(state["fc.weight"])
-    return None
-
-
-def _download(name: str, entry: Any) -> nn.Module:
-    import torchvision.models
-
+def _download(builder: Builder, entry: Any, seed: int) -> nn.Module:
     try:
-        model = torchvision.models.get_model(name, weights=entry, **_fixed_arguments(name))
+        return builder.build(seed, weights=entry)
+    except UsageError:
+        raise
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad hash a RuntimeError
         raise NatstatsError(
             f"weights: expected to download {entry} from {entry.url}; got {error}. Give a file "
             "with --checkpoint, or take the untrained network with --weights none"
         ) from error
-    assert isinstance(model, nn.Module)
-    return model
-
-
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the state dict in a file, without running any code that the file may hold.
-
-    The state dict may stand bare or under ``state_dict``, ``model_state_dict`` or ``model``;
-    the prefixes that data-parallel and compiled models leave are taken off.
-
-    Raises:
-        NatstatsError: there is no such file, it cannot be read, or it holds more than tensors.
-    """
-    if not path.is_file():
-        raise NatstatsError(f"checkpoint: expected a file; there is none at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            import safetensors.torch
-
-            state: Any = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise NatstatsError(
-            f"checkpoint: expected tensors only; {path} needs unpickling of other objects or is "
-            "damaged, and is refused because unpickling can run any code"
-        ) from error
-    except Exception as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise NatstatsError(
-            f"checkpoint: expected a .pth, .pt or .safetensors file; "
-            f"{path} cannot be read: {reason}"
-        ) from None
-    for key in _NESTED:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-            break
-    if not isinstance(state, Mapping) or not any(isinstance(v, Tensor) for v in state.values()):
-        raise NatstatsError(f"checkpoint: expected a state dict; {path} holds none")
-    return {
-        _without_prefixes(str(key)): value
-        for key, value in state.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _without_prefixes(key: str) -> str:
-    for prefix in _PREFIXES:
-        key = key.removeprefix(prefix)
-    return key
-
-
-def _classifier_keys(model: nn.Module) -> set[str]:
-    """Keys of the linear layers after the last convolution; the spectra do not see them."""
-    named = list(model.named_modules())
-    convs = [i for i, (_, m) in enumerate(named) if isinstance(m, nn.modules.conv._ConvNd)]
-    after = named[convs[-1] + 1 :] if convs else []
-    return {
-        f"{name}.{key}"
-        for name, module in after
-        if isinstance(module, nn.Linear)
-        for key in module.state_dict()
-    }
-
-
-def _load(model: nn.Module, state: dict[str, Tensor], source: str) -> list[str]:
-    """Load a state dict that may differ in the classifier only; return notes for the reader."""
-    own = model.state_dict()
-    classifier = _classifier_keys(model)
-    # A counter of batches is bookkeeping of training; old checkpoints lack it.
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    unknown = [k for k in state if k not in own]
-    shapes = [k for k in state if k in own and state[k].shape != own[k].shape]
-    bad_missing = [k for k in missing if k not in classifier]
-    bad_shapes = [k for k in shapes if k not in classifier]
-    if bad_missing or bad_shapes or (unknown and missing):
-        raise NatstatsError(
-            f"checkpoint: expected the {len(own)} keys of the model in {source}; "
-            + "; ".join(
-                f"{len(keys)} {what} ({_few(keys)})"
-                for keys, what in (
-                    (missing, "missing"),
-                    (unknown, "unknown"),
-                    (shapes, "of another shape"),
-                )
-                if keys
-            )
-        )
-    notes = []
-    if missing or shapes:
-        notes.append(
-            f"the checkpoint lacks a fitting classifier ({_few([*missing, *shapes])}); it is left "
-            "at random weights, and no measured map depends on it"
-        )
-    if unknown:
-        notes.append(
-            f"{len(unknown)} keys of the checkpoint are not in the model ({_few(unknown)})"
-        )
-    usable = {k: v for k, v in state.items() if k in own and k not in shapes}
-    model.load_state_dict(usable, strict=False)
-    return notes
-
-
-def _few(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

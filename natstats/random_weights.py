@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from natstats import checks
 from natstats.errors import NatstatsError, UsageError
+from natstats.matching import mismatch
 from natstats.models import Network, build_network, network_names
 
 __all__ = ["CONTROLS", "check_control", "with_random_weights"]
@@ -30,7 +31,7 @@ def check_control(control: str, n_seeds: int, network: Network, seed: int) -> No
     checks.one_of("control", control, CONTROLS)
     # One seed could not tell how much seeds differ, and so would have no interval.
     checks.positive_int("control_seeds", n_seeds, 2)
-    if not network.trained:
+    if network.trained is False:
         raise UsageError(f"control: expected a trained network; got weights {network.weights!r}")
     with_random_weights(network, seed)
 
@@ -38,9 +39,10 @@ def check_control(control: str, n_seeds: int, network: Network, seed: int) -> No
 def with_random_weights(network: Network, seed: int) -> Network:
     """Initialise a network anew, the same for the same seed.
 
-    A network of a known name is built by its own constructor. Any other is copied, and every module
-    in the copy resets its parameters, children before the modules that hold them. Either way
-    batch normalisation has the statistics of a fresh network, mean 0 and variance 1.
+    A network of a known name is built by its own constructor, with the same arguments and as many
+    classes. Any other, such as what a factory returns, is copied, and every module in the copy
+    resets its parameters, children before the modules that hold them. Either way batch
+    normalisation has the statistics of a fresh network, mean 0 and variance 1.
 
     Args:
         network: trained; it is left as it is.
@@ -69,16 +71,16 @@ def with_random_weights(network: Network, seed: int) -> Network:
 
 
 def _rebuilt(network: Network, seed: int) -> nn.Module | None:
-    """From the constructor of this name; None where it makes another network than this one."""
-    if network.name not in network_names():
-        return None
+    """From its constructor; None where it makes another network than this one."""
     own = network.model.state_dict()
-    model = build_network(network.name, seed, own)
-    shapes = [
-        {key: getattr(value, "shape", None) for key, value in state.items()}
-        for state in (own, model.state_dict())
-    ]
-    return model if type(model) is type(network.model) and shapes[0] == shapes[1] else None
+    if network.builder is not None:
+        model = network.builder.build(seed)
+    elif network.name in network_names():
+        model = build_network(network.name, seed, own)
+    else:
+        return None
+    same = type(model) is type(network.model) and own.keys() == model.state_dict().keys()
+    return model if same and not mismatch(own, model.state_dict()) else None
 
 
 def _reset_copy(model: nn.Module, seed: int) -> nn.Module:

@@ -39,8 +39,9 @@ def call(group, tmp_path, monkeypatch):
         result = CliRunner().invoke(group, [str(a) for a in arguments])
         assert result.exit_code == code, result.output
         if code:
-            # The last line is the error; click puts its usage before it.
-            assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+            # The error comes last, with lists on indented lines; click puts its usage before it.
+            lines = [ln for ln in result.stderr.strip().splitlines() if not ln.startswith("  ")]
+            assert lines[-1].startswith("Error: ")
             assert "Traceback" not in result.output
         return result
 
@@ -287,12 +288,22 @@ def test_every_option_has_help(group):
 
 
 def test_choices_on_the_command_line_are_those_of_the_library(group):
+    from natstats import edges, input_forms, options, random_weights
+
     parameters = {p.name: p for p in group.get_command(None, "measure").params}
-    assert tuple(parameters["edges"].type.choices) == natstats.edges.EDGES
-    assert tuple(parameters["estimator"].type.choices) == natstats.options.ESTIMATORS
-    assert tuple(parameters["interval"].type.choices) == natstats.options.INTERVALS
-    assert tuple(parameters["depth"].type.choices) == natstats.options.DEPTHS
-    assert tuple(parameters["control"].type.choices) == natstats.random_weights.CONTROLS
+    assert tuple(parameters["edges"].type.choices) == edges.EDGES
+    assert tuple(parameters["estimator"].type.choices) == options.ESTIMATORS
+    assert tuple(parameters["interval"].type.choices) == options.INTERVALS
+    assert tuple(parameters["depth"].type.choices) == options.DEPTHS
+    assert tuple(parameters["control"].type.choices) == random_weights.CONTROLS
+    assert tuple(parameters["takes"].type.choices) == input_forms.FORMS
+
+
+class Hook:
+    """Would run code when unpickled."""
+
+    def __reduce__(self):
+        return print, ("unpickled",)
 
 
 @pytest.fixture
@@ -319,15 +330,81 @@ def test_a_checkpoint_that_does_not_fit(call, photographs, checkpoint):
     error = call(
         "measure", "resnet18", "--images", photographs, "--checkpoint", path, code=1
     ).stderr
-    assert re.search(r"checkpoint: .*101 missing|missing \(", error)
+    assert re.search(r"checkpoint: .*99 missing, 1 of another shape", error)
+    assert "\n    conv1.weight: expected 64 x 3 x 7 x 7, in the file 1\n" in error
 
 
 def test_a_checkpoint_with_code(call, photographs, checkpoint):
-    path = checkpoint({"w": torch.zeros(1), "hook": Path("x")})
+    path = checkpoint({"w": torch.zeros(1), "hook": Hook()})
     error = call(
         "measure", "resnet18", "--images", photographs, "--checkpoint", path, code=1
     ).stderr
-    assert "refused" in error
+    assert "needs builtins.print to be unpickled, and is refused" in error
+
+
+def test_strict_has_three_states(call, photographs, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "broken.png").write_bytes(b"no")
+    weights = demo.network().model.state_dict()
+    torch.save(weights, tmp_path / "whole.pth")
+    torch.save({k: v for k, v in weights.items() if "stage1.1" not in k}, tmp_path / "part.pth")
+
+    def measure(file, *flags, code=0):
+        return call(
+            "measure", "cifar_resnet20", "--images", folder, "--size", 32, "--layers", "stage1.0.*",
+            "--checkpoint", tmp_path / file, *flags, code=code,
+        )  # fmt: skip
+
+    assert "1 images could not be read" in measure("whole.pth").stdout
+    assert "broken.png" in measure("whole.pth", "--strict", code=1).stderr
+    for flags in ((), ("--strict",)):
+        assert "missing" in measure("part.pth", *flags, code=1).stderr
+    lenient = measure("part.pth", "--no-strict").stdout
+    assert "10 are missing (stage1.1.conv1.weight" in lenient
+    assert "1 images could not be read" in lenient
+
+
+def test_a_factory_with_arguments(call, photographs, tmp_path):
+    (tmp_path / "nets_of_cli_test.py").write_text(
+        "from torch import nn\n"
+        "def make(channels, text='x', shape=(1, 2), flag=True):\n"
+        "    assert (channels, text, shape, flag) == (5, 'a=b', (3, 4), False)\n"
+        "    return nn.Sequential(nn.Conv2d(3, channels, 3), nn.ReLU())\n"
+    )
+    arguments = ["channels=5", "text=a=b", "shape=(3, 4)", "flag=false"]
+    out = call(
+        "measure", "nets_of_cli_test:make", "--images", photographs, "--size", 32,
+        *(part for argument in arguments for part in ("--model-arg", argument)),
+    ).stdout  # fmt: skip
+    assert "whether the network is trained is not known" in out
+    (run,) = Path("runs").iterdir()
+    assert natstats.Run.open(run).info["model"]["name"] == "nets_of_cli_test:make"
+    assert natstats.Run.open(run).info["model"]["trained"] is None
+    assert ":" not in run.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["depth"], "expected KEY=VALUE, such as num_classes=10; got 'depth'"),
+        (["=3"], "expected KEY=VALUE"),
+        (["a b=3"], "expected KEY=VALUE"),
+        (["num_classes=2", "num_classes=3"], "expected each key once; got 'num_classes'"),
+        (
+            ["width=3"],
+            "model_args: expected arguments of cifar_resnet20; got width=3: it takes num_c",
+        ),
+    ],
+)
+def test_bad_arguments_of_a_model(call, photographs, arguments, words):
+    given = [part for one in arguments for part in ("--model-arg", one)]
+    error = call(
+        "measure", "cifar_resnet20", "--weights", "none", "--images", photographs, *given, code=2
+    ).stderr
+    assert words in " ".join(error.split())
 
 
 @pytest.mark.parametrize(

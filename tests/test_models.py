@@ -1,36 +1,18 @@
-"""Networks by name, and checkpoints that fit, nearly fit, do not fit, or are not to be trusted."""
+"""Networks by name: their weights, arguments and preprocessing."""
 
 from __future__ import annotations
 
-import pickle
-
 import pytest
-import safetensors.torch
 import torch
 import torchvision.models
 
 import natstats
+from natstats.builders import named_builder
 from natstats.images import Framing
-from natstats.models import load_network, read_checkpoint
+from natstats.models import load_network
+from natstats.random_weights import with_random_weights
 
 NAME = "squeezenet1_1"
-
-
-class Payload:
-    """Would run code when unpickled."""
-
-    def __reduce__(self):
-        return (print, ("unpickled",))
-
-
-@pytest.fixture(scope="module")
-def state():
-    torch.manual_seed(1)
-    return torchvision.models.resnet18(weights=None).state_dict()
-
-
-def load(path):
-    return load_network("resnet18", checkpoint=path)
 
 
 def test_random_weights_are_on_purpose_and_the_same_for_a_seed():
@@ -62,67 +44,43 @@ def test_normalisation():
     torch.testing.assert_close(back + torch.tensor(preprocessing.mean).view(1, 3, 1, 1), images)
 
 
-@pytest.mark.parametrize("form", ["bare", "state_dict", "model", "prefixed", "safetensors"])
-def test_checkpoints_in_every_form_load_the_same_weights(tmp_path, state, form):
-    path = tmp_path / "c.pth"
-    if form == "safetensors":
-        path = tmp_path / "c.safetensors"
-        safetensors.torch.save_file(state, path)
-    elif form == "bare":
-        torch.save(state, path)
-    elif form == "prefixed":
-        torch.save({f"module._orig_mod.{k}": v for k, v in state.items()}, path)
-    else:
-        torch.save({form: state, "epoch": 3}, path)
-    loaded = load(path)
-    assert loaded.trained
-    for key, value in loaded.model.state_dict().items():
-        assert torch.equal(value, state[key])
+def test_a_checkpoint_brings_its_weights(tmp_path):
+    torch.manual_seed(1)
+    state = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "c.pth")
+    network = load_network(NAME, checkpoint=tmp_path / "c.pth")
+    assert network.trained
+    assert network.weights == f"checkpoint {tmp_path / 'c.pth'}"
+    assert network.notes == ()
+    assert all(torch.equal(v, state[k]) for k, v in network.model.state_dict().items())
+    assert not network.model.training
 
 
-def test_a_checkpoint_without_its_classifier_is_used_with_a_note(tmp_path, state):
-    torch.save({k: v for k, v in state.items() if not k.startswith("fc.")}, tmp_path / "c.pth")
-    assert "fc.weight" in load(tmp_path / "c.pth").notes[0]
-
-
-def test_another_number_of_classes_is_used_with_a_note(tmp_path, state):
-    torch.save(
-        state | {"fc.weight": torch.zeros(7, 512), "fc.bias": torch.zeros(7)}, tmp_path / "c.pth"
+def test_arguments_of_a_builder():
+    network = load_network("resnet18", weights="none", model_args={"num_classes": 3})
+    assert network.model.fc.out_features == 3
+    wide = load_network(
+        "resnet18", weights="none", model_args={"replace_stride_with_dilation": None}
     )
-    assert "classifier" in load(tmp_path / "c.pth").notes[0]
+    assert wide.model.fc.out_features == 1000
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda s: {k: v for k, v in s.items() if "layer3" not in k}, r"missing \(layer3"),
-        (lambda s: s | {"conv1.weight": torch.zeros(1)}, r"1 of another shape \(conv1.weight\)"),
-        (lambda s: {"x." + k: v for k, v in s.items()}, r"unknown \(x\.conv1\.weight"),
-    ],
-)
-def test_a_checkpoint_that_does_not_fit_says_how_many_keys_and_which(
-    tmp_path, state, change, words
-):
-    torch.save(change(state), tmp_path / "c.pth")
-    with pytest.raises(natstats.NatstatsError, match=words) as caught:
-        load(tmp_path / "c.pth")
-    assert caught.value.exit_code == 1
+def test_the_control_of_a_network_has_its_arguments_and_classes(tmp_path):
+    state = named_builder("resnet18", {"num_classes": 3}).build(1).state_dict()
+    torch.save(state, tmp_path / "c.pth")
+    rebuilt = load_network("resnet18", checkpoint=tmp_path / "c.pth")
+    asked = load_network("resnet18", weights="none", model_args={"num_classes": 3})
+    for network in (rebuilt, asked):
+        control = with_random_weights(network, 5)
+        assert control.model.fc.out_features == 3
+        expected = named_builder("resnet18", {"num_classes": 3}).build(5)
+        assert torch.equal(control.model.conv1.weight, expected.conv1.weight)
+        assert not control.trained
 
 
-def test_code_is_never_unpickled(tmp_path, capsys):
-    torch.save({"state_dict": {"w": torch.zeros(1)}, "config": Payload()}, tmp_path / "c.pth")
-    with pytest.raises(natstats.NatstatsError, match="unpickling of other objects"):
-        read_checkpoint(tmp_path / "c.pth")
-    assert "unpickled" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", pickle.dumps({"a": 1})])
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_a_damaged_file_is_named(tmp_path, content, suffix):
-    path = tmp_path / f"c.{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(natstats.NatstatsError, match=r"checkpoint: .*c\."):
-        read_checkpoint(path)
+def test_a_network_is_unwrapped():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    assert natstats.Network(torch.nn.DataParallel(model), "mine", "as given").model is model
 
 
 @pytest.mark.parametrize(
@@ -136,6 +94,28 @@ def test_a_damaged_file_is_named(tmp_path, content, suffix):
         (
             lambda: load_network(NAME, weights="IMAGENET1K_V1", checkpoint="c.pth"),
             "weights: expected none beside a checkpoint",
+        ),
+        (lambda: load_network(NAME, checkpoint_key="ema"), "checkpoint_key: .*beside a checkpoint"),
+        (lambda: load_network(NAME, takes="movies"), "takes: expected one of images"),
+        (
+            lambda: load_network(NAME, model_args={"depth": 3}),
+            f"model_args: .*{NAME}; got depth=3: it takes version, num_classes, dropout",
+        ),
+        (
+            lambda: load_network("resnet18", model_args={"num_classes": "x"}),
+            "model_args: .*got num_classes='x': ",
+        ),
+        (
+            lambda: load_network("resnet18", model_args={"pretrained": True}),
+            "other than pretrained",
+        ),
+        (
+            lambda: load_network("cifar_resnet20", weights="none", model_args={"depth": 3}),
+            "it takes num_classes",
+        ),
+        (
+            lambda: load_network("resnet18", model_args={"num_classes": 3}),
+            "model_args: .*num_classes=3: .*1000 but got 3",
         ),
     ],
 )

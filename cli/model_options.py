@@ -1,0 +1,97 @@
+"""Options that say which network, with which weights, and how their values are read."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from . import options
+
+__all__ = ["KeyValue", "model_options"]
+
+FORMS = ("images", "list", "clips", "pairs")  # natstats.input_forms.FORMS, without importing torch
+
+_WORDS = {"true": True, "false": False, "none": None}
+
+
+class KeyValue(click.ParamType):
+    """An argument of a builder, written KEY=VALUE."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return key and value; the value is a Python literal where it is one, else text."""
+        if not isinstance(value, str):
+            return value
+        key, equals, text = value.partition("=")
+        if not equals or not key.isidentifier():
+            self.fail(f"expected KEY=VALUE, such as num_classes=10; got {value!r}", param, ctx)
+        if text.lower() in _WORDS:
+            return key, _WORDS[text.lower()]
+        try:
+            return key, ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return key, text
+
+
+def _once(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, Any], ...]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise click.BadParameter(f"expected each key once; got {key!r} twice", ctx, param)
+        found[key] = value
+    return found
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a network to a command."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+_OPTIONS = (
+    click.option(
+        "--model-arg",
+        "model_args",
+        type=KeyValue(),
+        multiple=True,
+        callback=_once,
+        help="Argument of MODEL's builder or factory, such as num_classes=10; repeat it.",
+    ),
+    click.option(
+        "--checkpoint",
+        type=options.PATH,
+        multiple=True,
+        help="Weights: a .pth, .pt or .safetensors file. A quoted pattern, a folder, or several "
+        "files make a series: a run for each.",
+    ),
+    click.option(
+        "--checkpoint-key",
+        help="Where in the file the weights are, such as ema, or the start of their keys.  "
+        "[default: found]",
+    ),
+    click.option(
+        "--weights",
+        default="default",
+        show_default=True,
+        help="Published weights by name, such as IMAGENET1K_V1, or none for the untrained network.",
+    ),
+    click.option(
+        "--strict/--no-strict",
+        default=None,
+        help="--strict: stop at an unreadable image, where it would be left out. --no-strict: load "
+        "what fits of a checkpoint that does not fit, where it would be refused.",
+    ),
+    click.option(
+        "--takes",
+        type=click.Choice(FORMS),
+        help="What MODEL takes: a batch of images, a list of them, clips, or pairs.  "
+        "[default: known of torchvision's, else images]",
+    ),
+)
