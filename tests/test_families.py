@@ -164,7 +164,9 @@ def test_every_weight_layer_of_a_family_is_measured_or_has_a_reason(family):
         next((key for key in (reasons or {}) if key in layer.reason), layer.reason)
         for layer in skipped
     )
-    if reasons is None:  # pyramids of so small an image are mostly too small; nothing else may fail
-        assert all("maps of" in key or "axes of maps" in key for key in found)
+    if reasons is None:  # pyramids of so small an image are mostly too small, and random weights
+        # need not find any object; nothing else may fail
+        known = ("maps of", "axes of maps", "no region was found")
+        assert all(any(word in key for word in known) for key in found)
     else:
         assert found == reasons

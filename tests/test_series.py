@@ -307,8 +307,8 @@ def test_after_an_interruption_the_same_call_goes_on(folder, images, tmp_path, q
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"cut short", "cannot be read|damaged"),
-        ({"w": torch.zeros(1), "hook": Path("x")}, "unpickling can run any code"),
+        (b"cut short", "expected weights and plain data"),
+        ({"w": torch.zeros(1), "hook": print}, "print"),
         ({"0.weight": torch.zeros(4, 3, 3, 3)}, "missing"),
     ],
 )
@@ -320,7 +320,7 @@ def test_a_bad_checkpoint_costs_only_itself(
     good.write_bytes(content) if isinstance(content, bytes) else torch.save(content, good)
     with pytest.raises(natstats.NatstatsError) as caught:
         measure_series(network(), folder, images, out=out)
-    assert re.match(rf"checkpoint: .*1 of them .*epoch_2: .*({words})", str(caught.value))
+    assert re.match(rf"checkpoint: .*1 of them .*epoch_2: .*({words})", str(caught.value), re.S)
     assert "3 finished runs are kept in" in str(caught.value)
     assert {path.name for path in out.iterdir()} == {"epoch_0", "epoch_1", "epoch_10"}
     with pytest.raises(natstats.NatstatsError, match="^checkpoint: "):
