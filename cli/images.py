@@ -12,6 +12,7 @@ from . import options, output
 
 @click.command("images")
 @click.argument("source")
+@click.option("--temporal", is_flag=True, help="Of clips, measure the spectrum along time.")
 @options.image_options
 @options.strict_images
 @options.fit_options

@@ -94,7 +94,7 @@ def finish(run: Run, path: Path, *, overwrite: bool) -> None:
     if unreadable:
         click.echo(f"Note: {unreadable} images could not be read; run.json lists them.")
     if run.skipped_layers:
-        click.echo(
-            f"Note: {len(run.skipped_layers)} layers were not measured; skipped.csv says why."
-        )
+        n = len(run.skipped_layers)
+        were = "layer was" if n == 1 else "layers were"
+        click.echo(f"Note: {n} {were} not measured; skipped.csv says why.")
     click.echo(f"Run: {path}   Report: {path / 'report.html'}")

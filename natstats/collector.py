@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -39,6 +40,7 @@ class _Measured:
 
     Attributes:
         by_size: sums for each size of its maps.
+        strides: of the maps of each size.
         channels: number of maps of an image.
         layout: of the output.
         reasons: why outputs were left out, with how many.
@@ -47,6 +49,7 @@ class _Measured:
     channels: int = 0
     layout: Layout | None = None
     by_size: dict[tuple[int, int], SpectrumAccumulator] = field(default_factory=dict)
+    strides: dict[tuple[int, int], float] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -126,7 +129,7 @@ class Collector:
         self._index: Tensor | None = None
         self._later: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._later_calls: tuple[LayerCall, ...] = ()
-        self._input_height: int | None = None
+        self._input_length: int | None = None
 
     def __enter__(self) -> Collector:
         self._hooks.__enter__()
@@ -190,8 +193,9 @@ class Collector:
         first = next(
             (v[0] if isinstance(v, list) and v else v for v in values if v is not None), None
         )
-        if self._input_height is None and isinstance(first, Tensor) and first.ndim >= 3:
-            self._input_height = first.shape[-2]
+        if isinstance(first, Tensor) and first.ndim >= 3:
+            axis = -3 if self.temporal and first.ndim >= 4 else -2
+            self._input_length = first.shape[axis]
 
     def _count_pass(self) -> None:
         """Count what the pass gave, now that it has succeeded."""
@@ -238,6 +242,7 @@ class Collector:
                 return
             accumulator = SpectrumAccumulator(*size, self.edges, self.n_groups, output.device)
             measured.by_size[size] = accumulator
+            measured.strides[size] = (self._input_length or size[0]) / size[0]
             measured.channels, measured.layout = n_channels, layout
         rows, index = rows_by_image(accumulator.transform(maps), layout, self._index, rules.regions)
         self._pending.append((accumulator, rows, index))
@@ -338,9 +343,10 @@ class Collector:
                 channels=measured.channels,
                 height=spectrum.height,
                 width=spectrum.width,
-                stride=(self._input_height or spectrum.height) / spectrum.height,
+                stride=measured.strides[spectrum.height, spectrum.width],
                 order=traced.order,
-                receptive_field=traced.receptive_field,
+                # A receptive field is one along the height.
+                receptive_field=math.nan if self.temporal else traced.receptive_field,
                 layout=str(measured.layout),
             )
             found.append(LayerSpectrum(layer, spectrum))

@@ -10,7 +10,7 @@ from torch import Tensor
 from natstats import checks
 from natstats.errors import UsageError
 
-__all__ = ["CLIP_FRAMES", "FORMS", "SHIFT", "arguments"]
+__all__ = ["CLIP_FRAMES", "FORMS", "SHIFT", "arguments", "stills_note"]
 
 FORMS = ("images", "list", "clips", "pairs")
 """A batch (N, C, H, W); a list of N images (detection); a batch of clips (N, C, T, H, W) (video);
@@ -21,6 +21,23 @@ CLIP_FRAMES = 16
 
 SHIFT = 4
 """Pixels on both axes by which the second frame of a pair made of a single image is moved."""
+
+
+def stills_note(form: str, images: Tensor) -> list[str]:
+    """What a reader must know where a network that takes several frames was given single images.
+
+    >>> stills_note("images", torch.zeros(1, 3, 8, 8))
+    []
+    """
+    if images.ndim != 4:
+        return []
+    return {
+        "clips": [f"the network takes clips; every image was shown {CLIP_FRAMES} times as one"],
+        "pairs": [
+            "the network takes pairs of frames; the second is the image moved by "
+            f"{SHIFT} pixels on both axes"
+        ],
+    }.get(form, [])
 
 
 def arguments(form: str, images: Tensor) -> tuple[Any, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from natstats.errors import UsageError
+from natstats.layouts import as_frames, as_time_series
 from natstats.records import Layer, LayerSpectrum
 from natstats.spectra import SpectrumAccumulator
 
@@ -19,14 +21,23 @@ class InputSpectra:
     Of a clip every frame is one of its maps, so that its spectrum is the mean over its frames.
     """
 
-    def __init__(self, edges: str, n_groups: int) -> None:
+    def __init__(self, edges: str, n_groups: int, temporal: bool = False) -> None:
+        self._temporal = temporal
+        self._frames = False
         self._edges = edges
         self._n_groups = n_groups
         self._accumulators: dict[str, SpectrumAccumulator] = {}
         self._channels: dict[str, int] = {}
 
     def update(self, images: Tensor, index: Tensor) -> None:
-        """Add a batch of images (N, C, H, W), or of clips (N, C, T, H, W), under their numbers."""
+        """Add a batch of images (N, C, H, W), or of clips (N, C, T, H, W), under their numbers.
+
+        Raises:
+            UsageError: the spectrum along time is asked for of what has no time, or too little.
+        """
+        if self._temporal and images.ndim == 4:
+            raise UsageError("temporal: expected clips (N, C, T, H, W); got single images")
+        self._frames = images.ndim == 5
         variants = {"input": images}
         if images.shape[1] == 3:
             weights = images.new_tensor(LUMA).view(1, 3, *[1] * (images.ndim - 2))
@@ -35,12 +46,12 @@ class InputSpectra:
                 "input.colour": images,
             }
         for name, channels in variants.items():
-            maps = channels.flatten(1, -3)
+            maps = as_time_series(channels) if self._temporal else as_frames(channels)
             if name not in self._accumulators:
                 self._accumulators[name] = SpectrumAccumulator(
                     maps.shape[2], maps.shape[3], self._edges, self._n_groups, maps.device
                 )
-                self._channels[name] = maps.shape[1]
+                self._channels[name] = channels.shape[1]
             self._accumulators[name].update(maps, index)
 
     def compute(self) -> list[LayerSpectrum]:
@@ -58,6 +69,7 @@ class InputSpectra:
                     stride=1.0,
                     order=0,
                     receptive_field=1.0,
+                    layout="NCTHW" if self._frames else "NCHW",
                 ),
                 accumulator.compute(),
             )

@@ -6,11 +6,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,31 +16,36 @@ from natstats.activations import undisturbed
 from natstats.collector import Collector
 from natstats.control import RandomWeights
 from natstats.depth import trace_calls
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import NatstatsError
 from natstats.images import (
     Batch,
-    ImageSet,
     Photographs,
     batches,
     open_images,
     reframed,
     source_name,
 )
+from natstats.input_forms import stills_note
 from natstats.input_spectra import InputSpectra
-from natstats.models import Network, load_network, usable_device
+from natstats.models import Network
 from natstats.options import FitOptions
-from natstats.preprocessing import Preprocessing, configured
+from natstats.preparation import (
+    Source,
+    as_network,
+    home_of,
+    prepared_as,
+    refuse_unused,
+)
+from natstats.preprocessing import configured
 from natstats.provenance import Reading, circumstances, image_facts
 from natstats.random_weights import check_control, with_random_weights
 from natstats.run import Run
-from natstats.wrappers import uncompiled, unwrapped
+from natstats.wrappers import uncompiled
 
 __all__ = ["Progress", "measure", "measure_images"]
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the images done and the images in all."""
-
-Source = str | Path | np.ndarray[Any, Any] | Tensor | ImageSet
 
 
 def measure(
@@ -134,19 +137,19 @@ def measure(
         "model_args": model_args,
         "takes": takes,
     }
-    network = _prepared(
-        _as_network(model, loading, strict is not False, seed, device), size, crop, normalize
+    network = prepared_as(
+        as_network(model, loading, strict is not False, seed, device), size, crop, normalize
     )
     if control is not None:
         check_control(control, control_seeds, network, seed)
     n_passes = 1 if control is None else 1 + control_seeds
-    place, dtype = _home_of(network.model)
+    place, dtype = home_of(network.model)
     source = open_images(images, network.preprocessing.framing, limit, seed, frames)
-    _refuse_unused(source, images, size, crop, normalize)
+    refuse_unused(source, images, size, crop, normalize)
     if workers is None:
         workers = 0 if place.type == "cpu" else min(8, os.cpu_count() or 1)
     is_photographs = isinstance(source, Photographs)
-    inputs = InputSpectra(edges, n_groups)
+    inputs = InputSpectra(edges, n_groups, temporal)
     reading = Reading(source)
     collector: Collector | None = None
     started = time.perf_counter()
@@ -178,7 +181,7 @@ def measure(
             inputs.update(batch.images, batch.index)
     assert collector is not None  # _read raises when there is no batch
     seconds = time.perf_counter() - started
-    warnings = [*network.notes, *reading.warnings()]
+    warnings = [*network.notes, *reading.warnings(), *stills_note(network.takes, batch.images)]
     if not collector.trace.followed:
         warnings.append(
             "depth counts weight layers in the order of execution, and receptive fields are not "
@@ -251,6 +254,7 @@ def measure_images(
     images: Source,
     *,
     edges: str = "sine",
+    temporal: bool = False,
     n_groups: int = 128,
     fit: FitOptions | None = None,
     batch_size: int = 16,
@@ -271,6 +275,7 @@ def measure_images(
     Args:
         images: see :func:`natstats.images.open_images`.
         edges: see :func:`measure`, as for all that follow.
+        temporal: of clips, measure the spectrum along time.
         n_groups: groups of images.
         fit: how to fit.
         batch_size: images at a time.
@@ -294,8 +299,8 @@ def measure_images(
     True
     """
     source = open_images(images, reframed(None, size, crop), limit, seed, frames)
-    _refuse_unused(source, images, size, crop)
-    inputs = InputSpectra(edges, n_groups)
+    refuse_unused(source, images, size, crop)
+    inputs = InputSpectra(edges, n_groups, temporal)
     reading = Reading(source)
     device = torch.device("cpu")
     started = time.perf_counter()
@@ -310,6 +315,7 @@ def measure_images(
         "images": image_facts(reading, spectra),
         "options": {
             "edges": edges,
+            "temporal": temporal,
             "n_groups": n_groups,
             "batch_size": batch_size,
             "workers": workers,
@@ -322,67 +328,6 @@ def measure_images(
         "warnings": reading.warnings(),
     }
     return Run(spectra, (), info, fit or FitOptions())
-
-
-def _as_network(
-    model: nn.Module | Network | str,
-    loading: Mapping[str, Any],
-    strict: bool,
-    seed: int,
-    device: torch.device | str | None,
-) -> Network:
-    if isinstance(model, str):
-        return load_network(model, **loading, strict=strict, seed=seed, device=device)
-    given = {name: value not in (None, "default", {}) for name, value in loading.items()}
-    if isinstance(model, Network):
-        given |= {"device": device is not None}
-    else:
-        model = unwrapped(model)
-    for argument, is_given in given.items():
-        if is_given:
-            raise UsageError(f"{argument}: expected only beside the name of a model; got both")
-    if isinstance(model, Network):
-        return model
-    if device is not None:
-        model = model.to(usable_device(device))
-    if not list(model.children()):  # a single layer has no name of its own
-        model = nn.Sequential(model)
-    return Network(model, type(model).__name__, "as given")
-
-
-def _prepared(network: Network, size: int | None, crop: int | None, normalize: bool) -> Network:
-    """The network with the preprocessing that was asked for in place of its own."""
-    own = network.preprocessing
-    framing = reframed(own.framing, size, crop)
-    assert framing is not None
-    prepared = replace(own, framing=framing)
-    if not normalize:
-        prepared = Preprocessing(framing, (0.0,) * len(own.mean), (1.0,) * len(own.std))
-    return replace(network, preprocessing=prepared)
-
-
-def _refuse_unused(
-    source: ImageSet, images: Source, size: int | None, crop: int | None, normalize: bool = True
-) -> None:
-    """Raise where photographs' options were given for what is taken as it is."""
-    is_framed = isinstance(source, Photographs) and source is not images
-    for name, is_given in (("size", size is not None), ("crop", crop is not None)):
-        if is_given and not is_framed:
-            raise UsageError(
-                f"{name}: expected only for photographs; {source.description} is taken as it is"
-            )
-    if not normalize and not isinstance(source, Photographs):
-        raise UsageError(
-            f"normalize: expected only for photographs; {source.description} is taken as it is"
-        )
-
-
-def _home_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Device and floating type of a model's parameters."""
-    for parameter in model.parameters():
-        if parameter.is_floating_point():
-            return parameter.device, parameter.dtype
-    return torch.device("cpu"), torch.float32
 
 
 def _read(

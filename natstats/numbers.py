@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["change", "interval", "number", "share"]
+__all__ = ["change", "interval", "map_size", "number", "share"]
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -65,3 +65,12 @@ def change(value: float, low: float, high: float, digits: int = 4) -> str:
 def _decimals(width: float) -> int:
     """Decimals that show two significant digits of `width`, at most twelve."""
     return min(max(1 - math.floor(math.log10(width)), 0), 12) if width > 0 else 0
+
+
+def map_size(height: int, width: int, unit: str = "") -> str:
+    """Size of a map, or the length of a clip.
+
+    >>> map_size(8, 12), map_size(8, 12, " px"), map_size(16, 1)
+    ('8 × 12', '8 × 12 px', '16 frames')
+    """
+    return f"{height} frames" if width == 1 else f"{height} × {width}{unit}"

@@ -136,6 +136,11 @@ class Run:
         """What the run is called in plots: the model's name, or where the images come from."""
         return str(self.info.get("name", "run"))
 
+    @property
+    def unit(self) -> str:
+        """What frequencies are counted in, cycles per ``pixel`` of the map or per ``frame``."""
+        return "frame" if self.info.get("options", {}).get("temporal") else "pixel"
+
     def refit(self, **changes: Any) -> Run:
         """Fit the same spectra in another way; what is left out stays as it was.
 
@@ -218,4 +223,4 @@ class Run:
         """Draw exponent against band, see :func:`natstats.plots.sensitivity.plot_sensitivity`."""
         from natstats.plots.sensitivity import plot_sensitivity
 
-        return plot_sensitivity(self.sensitivity, figure)
+        return plot_sensitivity(self.sensitivity, figure, self.unit)

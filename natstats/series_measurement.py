@@ -22,9 +22,10 @@ from natstats._version import __version__
 from natstats.checkpoint_files import Checkpoint, find_checkpoints, number_checkpoints
 from natstats.errors import NatstatsError, UsageError
 from natstats.images import Framing, open_images
-from natstats.measurement import Progress, Source, measure
+from natstats.measurement import Progress, measure
 from natstats.models import Network, with_checkpoint
 from natstats.options import FitOptions
+from natstats.preparation import Source
 from natstats.run import Run
 from natstats.series import Series, StoredRuns, Summary, summarise
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from natstats.fits import Fits
-from natstats.numbers import number, share
+from natstats.numbers import map_size, number, share
 from natstats.records import Layer, LayerSpectrum, SkippedLayer
 
 __all__ = ["aligned", "evenly", "layers_frame", "skipped_frame", "text_table"]
@@ -87,7 +87,7 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
             str(row["layer"]),
             str(row["kind"]),
             f"{row['depth']}",
-            _map_size(row["height"], row["width"]),
+            map_size(row["height"], row["width"]).replace(" × ", "x"),
             number(row["exponent"], missing="-"),
             "-"
             if np.isnan(row["exponent_low"])
@@ -99,10 +99,6 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
     ]
     header = ("layer", "kind", "depth", "map", "exponent", "interval", "R2", "flags")
     return aligned(header, cells, {0, 1, 7}, len(layers))
-
-
-def _map_size(height: int, width: int) -> str:
-    return f"{height} frames" if width == 1 else f"{height}x{width}"
 
 
 def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:

@@ -54,7 +54,7 @@ STAGES = [
     {"plots"},
     {"run"},
     {"series"},
-    {"provenance"},
+    {"preparation", "provenance"},
     {"measurement"},
     {"series_measurement"},
     {"demo", "demo_data"},

@@ -53,7 +53,9 @@ def draw_run(run: Run, folder: Path) -> list[Path]:
     if any(len(fit.image_exponents) for fit in run.fits.layers):
         written += save(plot_spread(run.spectra, run.fits), folder, "spread")
     if has_bands(run.sensitivity):
-        written += save(plot_sensitivity(run.sensitivity).axes[0], folder, "sensitivity")
+        written += save(
+            plot_sensitivity(run.sensitivity, unit=run.unit).axes[0], folder, "sensitivity"
+        )
     return written
 
 

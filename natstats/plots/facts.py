@@ -10,7 +10,7 @@ import pandas as pd
 
 from natstats.law import Law, format_p
 from natstats.measures import MEASURES
-from natstats.numbers import change, interval, number, share
+from natstats.numbers import change, interval, map_size, number, share
 from natstats.options import ESTIMATORS, FitOptions
 from natstats.plots.points import flag_names
 
@@ -95,7 +95,7 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
         Column("depth", "weight layers on the longest path from the input"),
         Column("order", "weight layers executed up to and including this one"),
         Column("receptive field", "its theoretical side along the height, pixels of the input"),
-        Column("size", "height × width of a map, pixels"),
+        Column("size", "height × width of a map, pixels; or the length of a clip"),
         Column("exponent", f"of the mean spectrum, by the estimator {options.estimator}"),
         Column(f"{level} interval", "from resampling the images; sorted by its lower end"),
         Column("flags", "what to know before using the number", is_number=False),
@@ -123,7 +123,7 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
                 Cell(str(row["kind"])),
                 Cell(f"{row['depth']:d}", row["depth"]),
                 *(_plain(row[name]) for name in ("order", "receptive_field")),
-                Cell(f"{row['height']} × {row['width']}", row["height"] * row["width"]),
+                Cell(map_size(row["height"], row["width"]), row["height"] * row["width"]),
                 _cell(row["exponent"], 2),
                 Cell(interval(low, row["exponent_high"]), low if math.isfinite(low) else None),
                 Cell(str(row["flags"] or "")),

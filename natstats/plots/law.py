@@ -186,10 +186,11 @@ def _mark_map_sizes(ax: Axes, inner: pd.DataFrame) -> None:
     sizes: dict[float, str] = {}
     for row in inner.sort_values("depth", kind="stable").to_dict("records"):
         height, width = row["height"], row["width"]
-        text = f"{height}" if height == width else f"{height}×{width}"
+        text = f"{height}" if height == width or width == 1 else f"{height}×{width}"
         sizes.setdefault(float(row["depth"]), text)
     if not sizes:
         return
+    is_series = bool((inner.width == 1).all())
     depths = list(sizes)
     margin = 0.5 * min([right - left for left, right in itertools.pairwise(depths)], default=1.0)
     starts = [depths[0] - margin]
@@ -210,7 +211,7 @@ def _mark_map_sizes(ax: Axes, inner: pd.DataFrame) -> None:
         if room > 7 * 0.66 * len(label) + 3:
             ax.text((start + end) / 2, 1.01, label, transform=above, ha="center", **style)  # type: ignore[arg-type]
     ax.annotate(
-        "map, px",
+        "frames" if is_series else "map, px",
         (0.0, 1.01),
         xycoords="axes fraction",
         xytext=(-4, 0),

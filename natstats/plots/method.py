@@ -72,13 +72,22 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
         ("enlarged images", images.get("n_enlarged") or None),
         ("unreadable images", images.get("n_unreadable")),
         ("layers asked for", _joined(asked.get("layers"))),
+        (
+            "layouts declared",
+            _joined([f"{k} {v}" for k, v in (asked.get("layouts") or {}).items()]),
+        ),
         ("edges of the maps", asked.get("edges")),
         ("groups of images", asked.get("n_groups")),
         ("seed", asked.get("seed")),
         ("control", _control(asked)),
         ("mixed precision", "yes" if asked.get("amp") else "no" if "amp" in asked else None),
         ("estimator", options.estimator),
-        ("band", f"{low:g} to {high:g} cycles per pixel of the map"),
+        ("spectrum", "along time" if asked.get("temporal") else None),
+        (
+            "band",
+            f"{low:g} to {high:g} cycles per "
+            + ("frame" if asked.get("temporal") else "pixel of the map"),
+        ),
         ("power of images", "brought to the same mean" if options.normalize else "as it is"),
         ("smallest number of rings", options.min_rings),
         ("intervals", _intervals(options)),

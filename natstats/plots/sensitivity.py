@@ -35,7 +35,9 @@ def has_bands(sensitivity: pd.DataFrame) -> bool:
     return bool(sensitivity.duplicated(["layer", "side"]).any())
 
 
-def plot_sensitivity(sensitivity: pd.DataFrame, figure: Figure | None = None) -> Figure:
+def plot_sensitivity(
+    sensitivity: pd.DataFrame, figure: Figure | None = None, unit: str = "pixel"
+) -> Figure:
     """Draw the exponent of some layers against the end of the band that is moved.
 
     A panel is a layer. The level grey band is the exponent of the whole band with its interval;
@@ -44,6 +46,7 @@ def plot_sensitivity(sensitivity: pd.DataFrame, figure: Figure | None = None) ->
     Args:
         sensitivity: see :func:`natstats.sensitivity.sensitivity_frame`.
         figure: where to draw; by default a new one.
+        unit: of the frequencies, cycles per what.
 
     Returns:
         The figure drawn into, with one axes per layer.
@@ -66,7 +69,7 @@ def plot_sensitivity(sensitivity: pd.DataFrame, figure: Figure | None = None) ->
         for ax, name in zip(panels, names, strict=False):
             _draw_one(ax, sensitivity[sensitivity.layer == name], name)
         shown = sensitivity[sensitivity.layer.isin(names)]
-        _dress(figure, list(panels[: len(names)]), shown, n_columns)
+        _dress(figure, list(panels[: len(names)]), shown, n_columns, unit)
         _draw_legend(figure, len(names), sensitivity.layer.nunique(), wide > NARROW)
     return figure
 
@@ -102,7 +105,9 @@ def _draw_one(ax: Axes, rows: pd.DataFrame, name: str) -> None:
     ax.set_title(short, fontsize=8, fontweight="normal", color=INK, parse_math=False)
 
 
-def _dress(figure: Figure, panels: Sequence[Axes], rows: pd.DataFrame, n_columns: int) -> None:
+def _dress(
+    figure: Figure, panels: Sequence[Axes], rows: pd.DataFrame, n_columns: int, unit: str
+) -> None:
     first = panels[0]
     first.set_xscale("log")
     ticks = [tick for tick in (0.01, 0.1, 0.5) if tick >= 0.7 * rows.band_low.min()]
@@ -119,7 +124,7 @@ def _dress(figure: Figure, panels: Sequence[Axes], rows: pd.DataFrame, n_columns
             ax.set_ylabel(r"exponent $\alpha$")
         if place + n_columns >= len(panels):
             ax.tick_params(labelbottom=True)  # also above a place that stays empty
-    label = "moved end of the band (cycles per pixel)"
+    label = f"moved end of the band (cycles per {unit})"
     figure.supxlabel(label, fontsize=9 if n_columns > 2 else 8)
 
 

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from natstats.fits import Fits, LayerFit
+from natstats.numbers import map_size
 from natstats.plots.style import (
     DEPTH_COLOURS,
     DEPTH_TOP,
@@ -77,7 +78,8 @@ def plot_spectra(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None =
             _draw_one(
                 ax, measured, fit, place, INK if is_input else colours(norm(measured.layer.depth))
             )
-        ax.set_xlabel("frequency (cycles per image)")
+        along_time = bool(pairs) and all(m.spectrum.width == 1 for m, _ in pairs)
+        ax.set_xlabel(f"frequency (cycles per {'clip' if along_time else 'image'})")
         ax.set_ylabel(
             "mean power (relative to the lowest ring;\n"
             f"each layer {10**STEP:.1f} × above the one before)"
@@ -153,7 +155,7 @@ def _name_map_sizes(ax: Axes, drawn: Sequence[LayerSpectrum]) -> None:
             continue  # no room beside the last one
         previous = level
         ax.annotate(
-            f"{height} × {width} px",
+            map_size(height, width, " px"),
             (frequency, 10.0**level),
             xytext=(6, 0),
             textcoords="offset points",
