@@ -176,3 +176,67 @@ def test_the_demo_photographs_lie_in_the_published_range():
     run = natstats.measure_images(demo.photographs())
     assert 1.6 < run.layers.exponent_image_mean[0] < 3.0
     assert run.layers.r2.min() > 0.99
+
+
+class Clips(nn.Module):
+    """Takes clips, and has a layer whose channels stand last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv3d(1, 2, 1), nn.Linear(2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.conv(x).movedim(1, -1))
+
+
+def test_clips_are_measured_by_frame_or_along_time():
+    clips = torch.rand(20, 1, 12, 8, 10)
+    frames = natstats.measure(natstats.Network(Clips(), "clips", "random", takes="clips"), clips)
+    assert list(frames.layers.layout) == ["NCTHW", "NCTHW", "NTHWC"]
+    assert [frames.layers.height[1], frames.layers.width[1]] == [8, 10]
+    # A 1 x 1 x 1 convolution of one channel scales the power, and so leaves the exponent alone.
+    assert frames.layers.exponent[1] == pytest.approx(frames.layers.exponent[0], abs=1e-5)
+    along = natstats.measure(
+        natstats.Network(Clips(), "clips", "random", takes="clips"), clips, temporal=True
+    )
+    assert along.unit == "frame"
+    assert list(along.layers.height) == [12] * 3
+    assert list(along.layers.width) == [1] * 3
+    assert along.layers.receptive_field[1:].isna().all()
+    assert along.layers.exponent[1] == pytest.approx(along.layers.exponent[0], abs=1e-5)
+    alone = natstats.measure_images(clips, temporal=True)
+    assert alone.layers.exponent[0] == pytest.approx(along.layers.exponent[0], abs=1e-9)
+
+
+def test_single_images_have_no_spectrum_along_time():
+    with pytest.raises(natstats.UsageError, match="temporal: expected clips"):
+        natstats.measure_images(torch.rand(4, 1, 16, 16), temporal=True)
+    with pytest.raises(natstats.UsageError, match="temporal: expected clips"):
+        natstats.measure(small_network(), torch.rand(4, 3, 16, 16), temporal=True)
+
+
+def test_a_run_says_what_was_made_of_single_images():
+    network = natstats.Network(Clips(), "clips", "random", takes="clips")
+    run = natstats.measure(network, torch.rand(6, 1, 8, 8))
+    assert any("shown 16 times" in note for note in run.info["warnings"])
+    assert run.layers.layout[1] == "NCTHW"
+
+
+def test_declared_layouts_are_used_and_recorded(tmp_path):
+    class Odd(nn.Module):
+        """Hands on channels-last maps through a module that nothing tells apart."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.turn = nn.Conv2d(3, 9, 1), nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.turn(self.first(x).permute(0, 2, 3, 1))
+
+    images = torch.rand(20, 3, 12, 9)  # as high as wide with the channels: ambiguous
+    run = natstats.measure(Odd(), images, layers="first,turn", layouts={"turn": "NHWC"})
+    assert run.layers.channels.iloc[-1] == 9
+    assert list(run.layers.exponent[-2:]) == pytest.approx([run.layers.exponent.iloc[-1]] * 2)
+    again = natstats.Run.open(run.save(tmp_path / "run", report=False))
+    assert list(again.layers.layout[-2:]) == ["NCHW", "NHWC"]
+    assert again.info["options"]["layouts"] == {"turn": "NHWC"}
