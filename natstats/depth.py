@@ -230,6 +230,8 @@ def _run(
             model(*inputs, **named)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+        # What autocast has cast in here without gradient, older versions of torch would use again.
+        torch.clear_autocast_cache()
     return calls
 
 

@@ -81,20 +81,25 @@ def test_hooks_come_off_also_after_an_exception(model):
     assert n_hooks(model) == before
 
 
-def test_training_goes_on_as_if_nobody_watched(model):
-    """Gradients, batch-norm buffers, mode and random state are those of an unwatched step."""
+@pytest.mark.parametrize("amp", [False, True])
+def test_training_goes_on_as_if_nobody_watched(model, amp):
+    """Gradients, batch-norm buffers, mode and random state are those of an unwatched step.
+
+    Also under autocast, which would hand on weights that the traced pass had cast without gradient.
+    """
 
     def step(watch: bool) -> tuple[list[torch.Tensor], torch.Tensor]:
         torch.manual_seed(3)
         net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten())
         net.append(nn.LazyLinear(2))
         net(IMAGES)
-        if watch:
-            with natstats.Collector(net) as collector:
-                net(IMAGES).square().sum().backward()
-            collector.compute()
-        else:
-            net(IMAGES).square().sum().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            if watch:
+                with natstats.Collector(net) as collector:
+                    net(IMAGES).float().square().sum().backward()
+                collector.compute()
+            else:
+                net(IMAGES).float().square().sum().backward()
         assert all(module.training for module in net.modules())
         return [p.grad for p in net.parameters()] + list(net.buffers()), torch.rand(3)
 
