@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
@@ -19,10 +20,26 @@ from torch.utils.hooks import RemovableHandle
 
 from natstats.errors import NatstatsError, UsageError
 
-__all__ = ["ActivationHooks", "Sink", "batch_size", "parts_of", "undisturbed"]
+__all__ = ["ActivationHooks", "Sink", "batch_size", "level", "parts_of", "undisturbed", "unwatched"]
 
 Sink = Callable[[str, int, Any], None]
 """Called with the module's name, the number of its call in this forward pass, and its output."""
+
+level: ContextVar[int] = ContextVar("level", default=0)
+"""How many :func:`unwatched` contexts are open; hooks see the passes of their own level only."""
+
+
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """Hide the passes inside from all hooks that were put on outside.
+
+    A pass that only looks at the model is no data, for no collector that watches the same model.
+    """
+    token = level.set(level.get() + 1)
+    try:
+        yield
+    finally:
+        level.reset(token)
 
 
 def parts_of(output: Any) -> Iterator[tuple[str, Tensor]]:
@@ -52,17 +69,41 @@ def parts_of(output: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def batch_size(inputs: Iterable[Any]) -> int | None:
-    """Number of images in the arguments of a forward pass: of the first tensor, or a list's length.
+    """Number of images in the arguments of a forward pass.
+
+    That of the first tensor with axes of an image, the length of a list of images, or else the
+    length of the first tensor or list that has one. Dicts, and lists of batches, are looked into.
 
     >>> batch_size((torch.zeros(4, 3, 8, 8),)), batch_size(([torch.zeros(3, 8, 8)] * 2,))
     (4, 2)
+    >>> batch_size((torch.tensor(0.5), {"image": torch.zeros(4, 3, 8, 8)}))
+    4
     """
-    for value in inputs:
-        if isinstance(value, Tensor):
-            return len(value)
-        if isinstance(value, list | tuple):
-            return len(value)
-    return None
+    others: list[int] = []
+
+    def look(values: Iterable[Any]) -> int | None:
+        for value in values:
+            if isinstance(value, Tensor) and value.ndim >= 3:
+                return len(value)
+            if isinstance(value, Tensor) and value.ndim:
+                others.append(len(value))
+            found = None
+            if isinstance(value, Mapping):
+                found = look(value.values())
+            elif isinstance(value, list | tuple):
+                first = value[0] if value else None
+                if isinstance(first, Tensor) and first.ndim > 3:
+                    found = look(value)
+                elif isinstance(first, Tensor | Mapping):
+                    found = len(value)
+                else:
+                    others.append(len(value))
+            if found is not None:
+                return found
+        return None
+
+    found = look(inputs)
+    return found if found is not None else next(iter(others), None)
 
 
 @contextlib.contextmanager
@@ -108,8 +149,8 @@ class ActivationHooks:
     """Hands the outputs of chosen modules to a sink, for as long as the context is open.
 
     The number of a module's call is counted anew in every forward pass of the model. The hooks
-    come off when the context closes, also after an exception. A pass that is run from `on_start`
-    is not watched.
+    come off when the context closes, also after an exception. Passes in a context of
+    :func:`unwatched` are not seen, so `on_start` may run one there.
 
     Args:
         model: the network.
@@ -144,7 +185,7 @@ class ActivationHooks:
         self._on_success = on_success
         self.functional = functional
         self._calls: Counter[str] = Counter()
-        self._is_starting = False
+        self._level = 0
         self._inside = False
         self._running: set[str] = set()
         self.returning: str | None = None
@@ -155,6 +196,7 @@ class ActivationHooks:
     def __enter__(self) -> ActivationHooks:
         if self._handles:
             raise NatstatsError("hooks: expected to be entered once; they are on already")
+        self._level = level.get()
         self._handles.append(self._model.register_forward_pre_hook(self._start, with_kwargs=True))
         self._handles.append(self._model.register_forward_hook(self._stop, always_call=True))
         self._handles.append(self._model.register_forward_hook(self._succeed))
@@ -175,17 +217,13 @@ class ActivationHooks:
         self._unwatch()
 
     def _start(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        if self._is_starting:
+        if level.get() != self._level:
             return
         self._unwatch()  # after a pass that was broken off
         self._calls.clear()
         self._running.clear()
         if self._on_start is not None:
-            self._is_starting = True
-            try:
-                self._on_start(inputs, named)
-            finally:
-                self._is_starting = False
+            self._on_start(inputs, named)
         self._inside = True
         if self.functional:
             watched = {n: m for n, m in self._modules.items() if n in self.functional}
@@ -198,12 +236,12 @@ class ActivationHooks:
             watch.__exit__(None, None, None)  # type: ignore[no-untyped-call, unused-ignore]
 
     def _stop(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if not self._is_starting:
+        if level.get() == self._level:
             self._inside = False
             self._unwatch()
 
     def _succeed(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self._on_success is not None and not self._is_starting:
+        if self._on_success is not None and level.get() == self._level:
             self._on_success()
 
     def _note_call(self, name: str) -> Callable[[nn.Module, Any], None]:
@@ -226,7 +264,8 @@ class ActivationHooks:
         return hook
 
     def _hand_over(self, name: str, output: Any) -> None:
-        if not self._inside:  # a part of the model called alone is not a forward pass
+        # A part of the model called alone is not a forward pass.
+        if not self._inside or level.get() != self._level:
             return
         call = self._calls[name]
         self._calls[name] += 1

@@ -78,13 +78,19 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     if not path.is_file():
         raise NatstatsError(f"checkpoint: expected a file; there is none at {path}")
     content, unread = _content(path)
-    content = _opened(content)
     notes = []
-    if key is not None:
-        state = _at(content, key, path)
-    else:
-        state, note = _found(content, path)
-        notes += [note] if note else []
+    try:
+        content = _opened(content)
+        if key is not None:
+            state = _at(content, key, path)
+        else:
+            state, note = _found(content, path)
+            notes += [note] if note else []
+    except RecursionError as error:
+        raise NatstatsError(
+            f"checkpoint: expected a state dict; {path} holds entries inside one another without "
+            "an end in sight"
+        ) from error
     if unread:
         notes.append(
             f"objects in the checkpoint that are no weights were not read ({_few(unread, 3)})"
@@ -119,7 +125,9 @@ def _content(path: Path) -> tuple[Any, list[str]]:
                 f"checkpoint: expected a state dict; {path} is a TorchScript archive, which holds "
                 "code; save the state_dict() of the Python module"
             ) from error
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = " ".join(str(error).split())[:160]
+        if isinstance(error, LookupError | EOFError):  # of the unpickler, about its own state
+            reason = "it is damaged, or was not written by torch.save"
         raise NatstatsError(
             f"checkpoint: expected a .pth, .pt or .safetensors file; "
             f"{path} cannot be read: {reason}"
@@ -178,13 +186,20 @@ def _state_of(module: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
     state = getattr(module, "state", None)
     if not isinstance(state, Mapping):
         return
-    passing = state.get("_non_persistent_buffers_set") or ()
+    passing = state.get("_non_persistent_buffers_set")
+    passing = passing if isinstance(passing, set) else set()
     for kind in ("_parameters", "_buffers"):
-        for name, value in (state.get(kind) or {}).items():
+        for name, value in _entries(state, kind):
             if isinstance(value, Tensor) and name not in passing:
                 yield f"{prefix}{name}", value
-    for name, child in (state.get("_modules") or {}).items():
+    for name, child in _entries(state, "_modules"):
         yield from _state_of(child, f"{prefix}{name}.")
+
+
+def _entries(state: Mapping[str, Any], kind: str) -> list[tuple[Any, Any]]:
+    # A file may hold anything under these names.
+    entries = state.get(kind)
+    return list(entries.items()) if isinstance(entries, Mapping) else []
 
 
 def _is_weight(value: Any) -> bool:
@@ -268,6 +283,7 @@ def _at(content: Any, key: str, path: Path) -> dict[str, Any]:
     chosen = {name[len(start) :]: v for name, v in state.items() if name.startswith(start)}
     if not chosen:
         entries = _few([*known, *(str(k) for k in content)] if isinstance(content, Mapping) else [])
+        entries = entries or "no entry"
         raise UsageError(
             f"checkpoint_key: expected where {path} has a state dict; got {key!r}, and it has "
             f"{entries}"

@@ -53,11 +53,20 @@ class _Measured:
     reasons: dict[str, int] = field(default_factory=dict)
 
 
-def _first(value: Any) -> Any:
-    """The first image of an argument that holds several, as a copy."""
-    if isinstance(value, list) and value and isinstance(value[0], Tensor):
-        return [value[0].detach().clone()]
-    return value[:1].detach().clone() if isinstance(value, Tensor) and value.ndim else value
+def _first(value: Any, n_images: int) -> Any:
+    """The first image of an argument that holds `n_images`, as a copy."""
+    if isinstance(value, Tensor):
+        is_batch = value.ndim > 0 and len(value) == n_images
+        return (value[:1] if is_batch else value).detach().clone()
+    if isinstance(value, Mapping):
+        return {key: _first(inner, n_images) for key, inner in value.items()}
+    if type(value) in (list, tuple) and value:
+        if isinstance(value[0], Tensor) and value[0].ndim > 3:  # batches
+            return type(value)(_first(inner, n_images) for inner in value)
+        if isinstance(value[0], Tensor | Mapping):
+            # Of one image no axis is that of the images.
+            return type(value)(_first(inner, -1) for inner in value[:1])
+    return value
 
 
 class Collector:
@@ -171,7 +180,8 @@ class Collector:
         values = [*inputs, *named.values()]
         n_images = batch_size(values)
         if n_images is None:
-            raise UsageError("inputs: expected a tensor or a list of images; got neither")
+            kinds = ", ".join(type(value).__name__ for value in values) or "nothing"
+            raise UsageError(f"inputs: expected a tensor or a list of images; got {kinds}")
         if self._numbers is None:
             self._index = torch.arange(self._next_index, self._next_index + n_images)
         elif len(self._numbers) != n_images:
@@ -181,15 +191,17 @@ class Collector:
         else:
             self._index, self._numbers = self._numbers, None
         example = (
-            tuple(_first(value) for value in inputs),
-            {name: _first(value) for name, value in named.items()},
+            tuple(_first(value, n_images) for value in inputs),
+            {name: _first(value, n_images) for name, value in named.items()},
         )
-        if self._trace is None and n_images:
+        if not n_images:  # nothing to measure
+            self._index = None
+            return
+        if self._trace is None:
             self._trace = trace_calls(self._model, *example, self._layouts)
             self._watch()
         self._example = example
-        if self._trace is not None:
-            self._trace.rules.start((inputs, named), n_images)
+        self._trace.rules.start((inputs, named), n_images)
         first = next(
             (v[0] if isinstance(v, list) and v else v for v in values if v is not None), None
         )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from natstats.activations import ActivationHooks, batch_size, parts_of, undisturbed
+from natstats.activations import ActivationHooks, batch_size, parts_of, undisturbed, unwatched
 from natstats.layout_rules import LayoutRules
 from natstats.layouts import Layout
 from natstats.map_sets import frame_major, watched_regions
@@ -256,7 +256,16 @@ def trace_calls(
     >>> [(c.name, c.depth) for c in trace_calls(model, (torch.zeros(1, 3, 9, 9),)).calls]
     [('0', 1), ('1', 1), ('2', 2)]
     """
-    named = named or {}
+    with unwatched():
+        return _traced(model, inputs, named or {}, layouts)
+
+
+def _traced(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    named: dict[str, Any],
+    layouts: Mapping[str, str] | None,
+) -> Trace:
     followed = True
     rules = LayoutRules(model, layouts)
     try:

@@ -3,7 +3,8 @@
 A convolution has its channels first and a linear layer has them last, wherever it stands. For any
 other module the map sizes that convolutions and linear layers have shown in the same forward pass
 decide, and so they do for tokens: 197 of them after maps of 14 x 14 are one class token and a map.
-What fits no rule is not guessed at: it is refused with a reason, and ``--layout`` can say it.
+What fits no rule, or two, is not guessed at: it is refused with a reason, and ``--layout`` can say
+it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from natstats.errors import UsageError
 from natstats.layouts import Layout, Windows, parse_layouts
 from natstats.selection import call_name, is_weight_layer, module_kind
 
@@ -56,7 +58,7 @@ class LayoutRules:
             :func:`natstats.layouts.parse_layouts`.
 
     Raises:
-        UsageError: no such layout.
+        UsageError: no such layout, or no module of that name.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 16, 16), nn.Flatten(2))
@@ -71,9 +73,18 @@ class LayoutRules:
     def __init__(self, model: nn.Module, declared: Mapping[str, str] | None = None) -> None:
         self._modules = dict(model.named_modules())
         self._declared = parse_layouts(declared or {})
-        self._grids: dict[tuple[int, ...], None] = {}  # the latest stands last
+        for pattern in self._declared:
+            if not fnmatch.filter(self._modules, pattern):
+                names = [name for name, part in self._modules.items() if not [*part.children()]]
+                raise UsageError(
+                    f"layouts: expected the name of a module, or a pattern that matches one; got "
+                    f"{pattern!r} (modules are named like {', '.join(names)[:80]})"
+                )
+        self._window_areas: set[int] = set()
+        self._orders: dict[str, str] = {}  # of tokens, as the pass of one image showed them
+        # Map sizes, the latest last, with whether channels came last, first or both with them.
+        self._grids: dict[tuple[int, ...], frozenset[bool]] = {}
         self._found: dict[_Key, Layout | str] = {}
-        self._latest_is_last = False
         self._frame_major: set[str] = set()
         self._refused: dict[str, str] = {}
         self._input: tuple[int, int] | None = None
@@ -129,31 +140,33 @@ class LayoutRules:
         key = layer, tuple(output.shape[1:]), ratio
         found = self._found.get(key)
         if found is None:
-            found = self._sets(
-                layer, output, self._resolve(name, module or self._modules[name], output)
-            )
-            self._found[key] = found
+            found = self._resolve(layer, name, module or self._modules[name], output)
+            found = self._sets(layer, output, found)
+            if len({*output.shape[1:]}) > 1:  # what is still to come decides on cubes
+                self._found[key] = found
         if isinstance(found, Layout) and not is_of_regions:
-            self._grids.pop(found.grid, None)
-            self._grids[found.grid] = None
-            self._latest_is_last = found.name in ("NHWC", "NTHWC")
+            shown = self._grids.pop(found.grid, frozenset())
+            self._grids[found.grid] = shown | {found.name in ("NHWC", "NTHWC")}
         return found
 
-    def _resolve(self, name: str, module: nn.Module, output: Tensor) -> Layout | str:
+    def _resolve(self, layer: str, name: str, module: nn.Module, output: Tensor) -> Layout | str:
         shape = tuple(output.shape)
         if not (output.is_floating_point() or output.is_quantized):
             return f"the output is {output.dtype}, not floating"
         declared = next(
             (found for key, found in self._declared.items() if fnmatch.fnmatchcase(name, key)), None
         )
+        layout: Layout | str | None
         if declared is not None:
             layout = self._as_declared(declared, shape)
         elif len(shape) == 3:
-            layout = self._shifted_windows(name, shape) or self._tokens(module, shape)
+            layout = self._shifted_windows(name, shape) or self._tokens(layer, module, shape)
         elif len(shape) in (4, 5):
             layout = self._partition(name, shape) or self._dense(module, shape)
         else:
             layout = None
+        if isinstance(layout, str):
+            return layout
         if layout is None:
             text = " x ".join(["N", *map(str, shape[1:])])
             if len(shape) < 3:
@@ -172,6 +185,13 @@ class LayoutRules:
             return replace(found, sets=0)
         if n_sets % n_images:
             return f"{n_sets} sets of maps for {n_images} images"
+        pieces, area = n_sets // n_images, math.prod(found.grid)
+        if pieces > 1 and found.name in ("NLC", "LNC", "NHWC") and not found.n_prefix:
+            # Heads and frames are whole maps; the windows of networks that are not known are not.
+            whole = next((g for g in self._grids if math.prod(g) == pieces * area), None)
+            if whole is not None:
+                sides, of = ("x".join(map(str, grid)) for grid in (found.grid, whole))
+                return f"{pieces} pieces of {sides} of a map of {of}, whose places are not known"
         return replace(found, sets=n_sets // n_images, image_major=layer not in self._frame_major)
 
     def _as_declared(self, declared: Layout, shape: tuple[int, ...]) -> Layout | None:
@@ -186,16 +206,20 @@ class LayoutRules:
         grid, n_prefix = self._grid_of(n_tokens, prefixes) or ((), 0)
         return replace(declared, grid=grid, n_prefix=n_prefix) if grid else None
 
-    def _dense(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | None:
+    def _dense(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | str | None:
         """Maps with all their axes."""
         first, last = shape[2:], shape[1:-1]
         names = ("NCHW", "NHWC") if len(shape) == 4 else ("NCTHW", "NTHWC")
         is_last = channels_are_last(module)
         if is_last is None:
             fits = first in self._grids, last in self._grids
-            if fits == (True, True):
-                latest = next(g for g in reversed(self._grids) if g in (first, last))
-                is_last = latest == last and (first != last or self._latest_is_last)
+            if fits == (True, True) and first == last:
+                if len(self._grids[first]) > 1:
+                    sides = " x ".join(map(str, shape[1:]))
+                    return f"N x {sides} is {names[0]} or {names[1]}; --layout can say which"
+                (is_last,) = self._grids[first]
+            elif fits == (True, True):
+                is_last = next(g for g in reversed(self._grids) if g in (first, last)) == last
             elif any(fits):
                 is_last = fits[1]
             elif self._could_be_maps(first):
@@ -212,7 +236,7 @@ class LayoutRules:
         Attention weights are square matrices with a row and a column for every token.
         """
         height, width = grid[-2:]
-        areas = {math.prod(known) for known in self._grids}
+        areas = {math.prod(known) for known in self._grids} | self._window_areas
         if any(0 <= height - area <= MOST_PREFIX_TOKENS for area in areas if area > 16):
             return False
         if self._input is None:
@@ -220,16 +244,21 @@ class LayoutRules:
         strides = self._input[0] / max(height, 1), self._input[1] / max(width, 1)
         return max(strides) <= 1.5 * min(strides)
 
-    def _tokens(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | None:
+    def _tokens(self, layer: str, module: nn.Module, shape: tuple[int, ...]) -> Layout | None:
         if channels_are_last(module) is False:
             return None
         orders = ["NLC", "LNC"]
         if getattr(module, "batch_first", True) is False:
             orders = ["LNC"]
+        if layer in self._orders:
+            orders = [self._orders[layer]]
         for order in orders:
             n_tokens, n_sets = shape[1 if order == "NLC" else 0], shape[order == "LNC"]
             found = self._grid_of(n_tokens)
             if found is not None and n_sets % self._n_images == 0:
+                if self._n_images == 1:
+                    # With more, the images may be as many as the tokens.
+                    self._orders[layer] = order
                 return Layout(order, found[0], found[1])
         return None
 
@@ -252,22 +281,40 @@ class LayoutRules:
             rows = round(math.sqrt(max(area, 0) * height / width))
             if rows >= 2 and area % rows == 0 and height % rows == 0:
                 columns = area // rows
-                if columns >= 2 and width % columns == 0 and height * columns == width * rows:
+                is_related = not known or any(
+                    all(
+                        a % b == 0 or b % a == 0
+                        for a, b in zip(g[-2:], (rows, columns), strict=True)
+                    )
+                    for g in known
+                )
+                if (
+                    is_related
+                    and columns >= 2
+                    and width % columns == 0
+                    and height * columns == width * rows
+                ):
                     return (rows, columns), n_prefix
         return None
 
     def _shifted_windows(self, name: str, shape: tuple[int, ...]) -> Layout | None:
-        """Linear layers in the windows of torchvision's Swin transformers (M windows, pixels, C).
+        """Linear layers in the windows of Swin transformers (M windows, pixels, C).
 
-        The maps have the size of the latest, filled up to whole windows. A window as long as the
-        map is not shifted.
+        In torchvision the attention holds the shift, in timm the block around it. The maps have
+        the size of the latest, filled up to whole windows. A window as long as the map is not
+        shifted.
         """
-        parent = self._modules.get(name.rpartition(".")[0])
+        home = name.rpartition(".")[0]
+        parent, block = self._modules.get(home), self._modules.get(home.rpartition(".")[0])
         window, shift = (getattr(parent, key, None) for key in ("window_size", "shift_size"))
+        shift = getattr(block, "shift_size", None) if shift is None else shift
         if not (isinstance(window, Sequence) and isinstance(shift, Sequence) and self._grids):
             return None
         grid = next(reversed(self._grids))
         if len(window) != len(grid) or len(shift) != len(grid):
+            return None
+        is_whole = all(side % size == 0 for size, side in zip(window, grid, strict=True))
+        if not (is_whole or hasattr(parent, "shift_size")):  # timm rolls before it fills up
             return None
         if len(grid) == 3:  # in time, a window is cut to what there is
             window = [min(size, side) for size, side in zip(window, grid, strict=True)]
@@ -278,6 +325,7 @@ class LayoutRules:
             0 if size >= -(-side // size) * size else by
             for size, side, by in zip(window, grid, shift, strict=True)
         ]
+        self._window_areas.add(math.prod(window))
         return Layout("windows", grid, windows=Windows(tuple(window), tuple(moved)))
 
     def _partition(self, name: str, shape: tuple[int, ...]) -> Layout | None:

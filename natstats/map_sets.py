@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from natstats.activations import ActivationHooks, parts_of, undisturbed
+from natstats.activations import ActivationHooks, level, parts_of, undisturbed
 from natstats.layout_rules import LayoutRules
 from natstats.layouts import Layout
 from natstats.selection import call_name
@@ -27,8 +27,14 @@ def watched_regions(model: nn.Module, rules: LayoutRules) -> Iterator[None]:
     """Tell the rules how many regions each image has, as detectors find them."""
     from torchvision.ops import MultiScaleRoIAlign
 
+    own = level.get()
+
+    def note(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if level.get() == own:
+            rules.pool_regions(module, args, named)
+
     handles = [
-        module.register_forward_pre_hook(rules.pool_regions, with_kwargs=True)
+        module.register_forward_pre_hook(note, with_kwargs=True)
         for module in model.modules()
         if isinstance(module, MultiScaleRoIAlign)
     ]

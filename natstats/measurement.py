@@ -36,7 +36,7 @@ from natstats.preparation import (
     prepared_as,
     refuse_unused,
 )
-from natstats.preprocessing import configured
+from natstats.preprocessing import NORMALISED, configured
 from natstats.provenance import Reading, circumstances, image_facts
 from natstats.random_weights import check_control, with_random_weights
 from natstats.run import Run
@@ -181,7 +181,8 @@ def measure(
             inputs.update(batch.images, batch.index)
     assert collector is not None  # _read raises when there is no batch
     seconds = time.perf_counter() - started
-    warnings = [*network.notes, *reading.warnings(), *stills_note(network.takes, batch.images)]
+    notes = [note for note in network.notes if note != NORMALISED or (is_photographs and normalize)]
+    warnings = [*notes, *reading.warnings(), *stills_note(network.takes, batch.images)]
     if not collector.trace.followed:
         warnings.append(
             "depth counts weight layers in the order of execution, and receptive fields are not "
@@ -189,7 +190,7 @@ def measure(
         )
     is_guess = isinstance(model, nn.Module) and configured(network.model) is None
     if is_photographs and normalize and is_guess:
-        warnings.append("the photographs were normalised as for ImageNet, for want of a word on it")
+        warnings.append(NORMALISED)
     spectra = [*inputs.compute(), *collector.compute()]
     mean, std = network.preprocessing.mean, network.preprocessing.std
     normalisation = {"mean": list(mean), "std": list(std)} if is_photographs else None
@@ -374,10 +375,15 @@ def _forward_errors(images: Tensor) -> Iterator[None]:
             f"batch_size: a batch of {shape} does not fit into the device's memory; "
             "take a smaller --batch-size"
         ) from error
-    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
+    except (
+        RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError,
+        AttributeError, LookupError, ArithmeticError,
+    ) as error:  # fmt: skip
         if isinstance(error, NatstatsError):
             raise
         reason = " ".join(str(error).split())[:200]
+        if not isinstance(error, RuntimeError | ValueError):  # whose texts stand alone
+            reason = f"{type(error).__name__}: {reason}"
         raise NatstatsError(
             f"model: expected to take images of shape {shape}; the forward pass failed: {reason}"
         ) from error

@@ -20,7 +20,7 @@ from natstats.factories import factory_builder, timm_builder, timm_weights
 from natstats.framing import Framing
 from natstats.input_forms import FORMS, arguments
 from natstats.matching import load_state, mismatch, with_keys_of
-from natstats.preprocessing import Preprocessing, configured, of_published
+from natstats.preprocessing import NORMALISED, Preprocessing, configured, of_published
 from natstats.wrappers import unwrapped
 
 __all__ = [
@@ -246,7 +246,7 @@ def _from_factory(builder: Builder, weights: str, seed: int) -> Network:
         notes = [f"whether the network is trained is not known: it is as {builder.name} made it"]
     preprocessing = configured(model)
     if preprocessing is None:
-        notes.append("photographs are normalised as for ImageNet, for want of a word on it")
+        notes.append(NORMALISED)
     return Network(
         model, builder.name, label, trained, preprocessing or Preprocessing(), tuple(notes)
     )

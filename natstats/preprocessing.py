@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from natstats.framing import Framing, reframed
 
-__all__ = ["Preprocessing", "configured", "of_published"]
+__all__ = ["NORMALISED", "Preprocessing", "configured", "of_published"]
+
+NORMALISED = "photographs are normalised as for ImageNet, for want of a word on it"
+"""The note on a network that does not say what it expects; arrays are taken as they are."""
 
 _INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
 

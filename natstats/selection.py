@@ -170,6 +170,11 @@ def select_modules(
             found = list(stages)
         else:
             found = fnmatch.filter([n for n, _ in named], part)
+        if not found and not named:
+            raise UsageError(
+                f"model: expected modules inside a network; got a single {type(model).__name__}; "
+                "wrap it in torch.nn.Sequential"
+            )
         if not found:
             raise UsageError(
                 f"layers: expected {', '.join(GROUPS_OF_LAYERS)} or a pattern that matches a "

@@ -236,3 +236,17 @@ def test_a_missing_file_and_a_folder(tmp_path):
     for path in (tmp_path / "nowhere.pth", tmp_path):
         with pytest.raises(natstats.NatstatsError, match="there is none at"):
             read_checkpoint(path)
+
+
+def test_what_is_inside_itself_or_of_the_wrong_kind_is_refused_in_a_sentence(tmp_path, save):
+    loop = {}
+    loop["model"] = loop
+    with pytest.raises(natstats.NatstatsError, match="without an end in sight"):
+        read_checkpoint(save(loop))
+    module = nn.Sequential(nn.Conv2d(3, 4, 3))
+    module.__dict__["_modules"], module.__dict__["_parameters"] = 5, [1]
+    with pytest.raises(natstats.NatstatsError, match="holds none"):
+        read_checkpoint(save(module))
+    (tmp_path / "note.pth").write_text("hello")
+    with pytest.raises(natstats.NatstatsError, match="is damaged, or was not written by torch"):
+        read_checkpoint(tmp_path / "note.pth")

@@ -332,3 +332,70 @@ def test_a_stage_is_the_last_block_of_each_resolution():
 def test_nothing_matched_is_said(model):
     with pytest.raises(natstats.UsageError, match="layers: .*nothing matched 'conv9'"):
         natstats.Collector(model, "conv9")
+
+
+def test_collectors_on_one_model_do_not_count_each_others_traced_pass(model):
+    model.eval()
+    outer, inner = natstats.Collector(model), natstats.Collector(model)
+    with torch.no_grad(), outer:
+        model(IMAGES[:4])
+        with inner:
+            model(IMAGES[4:])
+    assert {m.spectrum.n_images for m in outer.compute()} == {len(IMAGES)}
+    assert {m.spectrum.n_images for m in inner.compute()} == {len(IMAGES) - 4}
+    both = natstats.Collector(model), natstats.Collector(model)
+    with torch.no_grad(), both[0], both[1]:
+        model(IMAGES)
+    assert {m.spectrum.n_images for c in both for m in c.compute()} == {len(IMAGES)}
+
+
+class TakesAnything(nn.Module):
+    """Finds its images in whatever it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, *values, **named):
+        found = [*values, *named.values()][-1]
+        found = found["image"] if isinstance(found, dict) else found
+        for images in found if isinstance(found, list) else [found]:
+            self.conv(images)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda net: net(torch.tensor(0.5), IMAGES),
+        lambda net: net(torch.zeros(1), IMAGES),
+        lambda net: net({"image": IMAGES}),
+        lambda net: net(scale=2.0, image=IMAGES),
+        lambda net: net([IMAGES, IMAGES[..., ::2]]),  # batches, not images
+    ],
+)
+def test_images_are_counted_wherever_they_stand_in_the_arguments(call):
+    net = TakesAnything().eval()
+    with natstats.Collector(net) as collector, torch.no_grad():
+        call(net)
+    found = collector.compute()[0]
+    expected = natstats.power_spectrum(net.conv(IMAGES)).detach().double().mean(0)
+    assert (found.spectrum.n_images, found.layer.layout) == (len(IMAGES), "NCHW")
+    np.testing.assert_allclose(found.spectrum.mean_power, expected, rtol=1e-5)
+
+
+def test_an_empty_batch_is_nothing(model):
+    with natstats.Collector(model) as collector, torch.no_grad():
+        model(IMAGES[:0])
+        model(IMAGES)
+        model(IMAGES[:0])
+    assert {m.spectrum.n_images for m in collector.compute()} == {len(IMAGES)}
+
+
+def test_what_is_no_image_or_no_network_is_named(model):
+    with (
+        pytest.raises(natstats.UsageError, match="list of images; got str"),
+        natstats.Collector(model),
+    ):
+        model("x")
+    with pytest.raises(natstats.UsageError, match="got a single Conv2d"):
+        natstats.Collector(nn.Conv2d(3, 4, 3))

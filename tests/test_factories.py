@@ -286,3 +286,23 @@ def test_the_real_timm():
     assert network.preprocessing.framing.size == 224
     with pytest.raises(natstats.UsageError, match=r"model: .*did you mean timm:resnet"):
         load_network("timm:resnet19")
+
+
+def test_a_note_on_normalising_stands_only_where_something_was_normalised():
+    network = natstats.load_network("natstats.networks:cifar_resnet", model_args={"depth": 8})
+    run = natstats.measure(network, torch.rand(4, 3, 32, 32))
+    assert not any("normalised" in note for note in run.info["warnings"])
+
+
+@pytest.mark.parametrize("error", [AttributeError, KeyError, ZeroDivisionError])
+def test_an_error_in_the_forward_pass_is_the_models(error):
+    class Broken(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 3)
+
+        def forward(self, images):
+            raise error("zz")
+
+    with pytest.raises(natstats.NatstatsError, match=f"forward pass failed: {error.__name__}: "):
+        natstats.measure(Broken(), torch.rand(4, 3, 32, 32))

@@ -100,7 +100,7 @@ RULES = [
     (nn.MultiheadAttention(8, 1), (197, 2, 8), "LNC (1 + 14x14)"),
     (nn.MultiheadAttention(8, 1, batch_first=True), (2, 197, 8), "NLC (1 + 14x14)"),
     (nn.Linear(1, 1), (2, 100, 8), None),  # not 10 x 10: 224 is no multiple of 10
-    (nn.Linear(1, 1), (8, 49, 8), "4 x NLC (7x7)"),  # windows along the first axis
+    (nn.Linear(1, 1), (8, 49, 8), None),  # windows along the first axis
     (nn.Linear(1, 1), (2, 14, 14, 8), "NHWC"),
     (nn.GELU(), (2, 14, 14, 8), "NHWC"),
     (nn.GELU(), (2, 8, 14, 14), "NCHW"),
@@ -317,3 +317,128 @@ def test_a_time_series_of_known_exponent_is_recovered():
         accumulator.update(series[..., None])
         fit = natstats.fit_spectrum(accumulator.compute())
         assert abs(fit.exponent - alpha) < 0.06
+
+
+class SequenceFirst(nn.Module):
+    """A transformer with the tokens along the first axis."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 8, 8)
+        self.mlp = nn.Linear(8, 8)
+
+    def forward(self, images):
+        return self.mlp(self.patches(images).flatten(2).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("n_images", [2, 16, 36])
+def test_as_many_images_as_tokens_do_not_turn_the_axes_round(n_images):
+    net = SequenceFirst().eval()
+    images = torch.rand(n_images, 3, 48, 48)
+    with natstats.Collector(net, "mlp") as collector, torch.no_grad():
+        maps = net(images).permute(1, 2, 0).reshape(n_images, 8, 6, 6)
+    (found,) = collector.compute()
+    assert (found.layer.layout, found.spectrum.n_images) == ("LNC (6x6)", n_images)
+    expected = natstats.power_spectrum(maps).double().mean(0).numpy()
+    assert found.spectrum.mean_power == pytest.approx(expected, rel=1e-5)
+
+
+class Cube(nn.Module):
+    """Channels as many as rows and columns: last in the middle, first before and after it."""
+
+    def __init__(self, n_channels):
+        super().__init__()
+        self.stem = nn.Conv2d(3, n_channels, 4, 4)
+        self.before = nn.GELU()
+        self.mlp = nn.Linear(n_channels, n_channels)
+        self.after = nn.GELU()
+
+    def forward(self, images):
+        maps = self.before(self.stem(images))
+        return self.after(self.mlp(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+
+
+def test_a_cube_that_may_be_either_layout_is_refused_not_guessed_at():
+    images = torch.rand(2, 3, 48, 48)
+    with natstats.Collector(Cube(12).eval(), "*") as collector, torch.no_grad():
+        collector._model(images)
+    assert {m.layer.name: m.layer.layout for m in collector.compute()} == {
+        "stem": "NCHW",
+        "mlp": "NHWC",
+    }
+    assert {s.name: s.reason for s in collector.skipped} == dict.fromkeys(
+        ("before", "after"), "N x 12 x 12 x 12 is NCHW or NHWC; --layout can say which"
+    )
+    said = natstats.Collector(Cube(12).eval(), "*", layouts={"after": "NCHW", "before": "NCHW"})
+    with said, torch.no_grad():
+        said._model(images)
+    assert not said.skipped
+    # A network with its channels in one place only is no riddle.
+    only = nn.Sequential(nn.Conv2d(3, 12, 4, 4), nn.ReLU()).eval()
+    with natstats.Collector(only, "act") as collector, torch.no_grad():
+        only(images)
+    assert [m.layer.layout for m in collector.compute()] == ["NCHW"]
+
+
+class TimmAttention(nn.Module):
+    """As in timm: the windows are known to the attention, their shift to the block."""
+
+    window_size = (6, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+
+
+class TimmBlock(nn.Module):
+    def __init__(self, shift):
+        super().__init__()
+        self.shift_size = (shift, shift)
+        self.norm = nn.LayerNorm(8)
+        self.attn = TimmAttention()
+        self.weights = nn.Softmax(-1)
+
+    def forward(self, maps):
+        maps = self.norm(maps).roll((-self.shift_size[0], -self.shift_size[1]), (1, 2))
+        n, height, width, c = maps.shape
+        windows = maps.view(n, height // 6, 6, width // 6, 6, c).transpose(2, 3)
+        out = self.attn.qkv(windows.reshape(-1, 36, c))
+        return self.weights(out @ out.mT)
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+def test_windows_whose_block_holds_the_shift_are_put_together_again(shift):
+    net = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Module(), TimmBlock(shift)).eval()
+    stem, block = net[0], net[2]
+    net.forward = lambda images: block(stem(images).permute(0, 2, 3, 1))
+    images = torch.rand(2, 3, 48, 48)
+    with natstats.Collector(net, "*") as collector, torch.no_grad():
+        net(images)
+        maps = block.attn.qkv(block.norm(stem(images).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+    found = {m.layer.name: m for m in collector.compute()}
+    assert found["2.attn.qkv"].layer.layout == "windows"
+    expected = natstats.power_spectrum(maps).double().mean(0).numpy()
+    assert found["2.attn.qkv"].spectrum.mean_power == pytest.approx(expected, rel=1e-4)
+    assert "2.weights" not in found  # attention weights within a window are no maps
+
+
+def test_pieces_of_maps_are_refused_with_what_they_are_pieces_of():
+    rules = LayoutRules(nn.Sequential(nn.Conv2d(3, 8, 16, 16)))
+    rules.start([torch.zeros(2, 3, 224, 224)], 2)
+    rules.find("0", torch.zeros(2, 8, 14, 14))
+    reason = "4 pieces of 7x7 of a map of 14x14, whose places are not known"
+    assert rules.find("x", torch.zeros(8, 49, 8), nn.Linear(1, 1)) == reason
+    assert rules.find("y", torch.zeros(8, 7, 7, 8), nn.Linear(1, 1)) == reason
+
+
+def test_channels_are_not_taken_for_tokens_of_a_finer_map_than_any():
+    """The token-mixing layers of an MLP-mixer: 1024 channels are no 32 x 32 tokens."""
+    rules = LayoutRules(nn.Sequential(nn.Conv2d(3, 8, 16, 16)))
+    rules.start([torch.zeros(2, 3, 224, 224)], 2)
+    rules.find("0", torch.zeros(2, 8, 14, 14))
+    assert isinstance(rules.find("x", torch.zeros(2, 1024, 512), nn.Linear(1, 1)), str)
+
+
+def test_a_declared_layout_must_be_of_a_module():
+    with pytest.raises(natstats.UsageError, match="got 'nothere'.*named like 0"):
+        natstats.Collector(nn.Sequential(nn.Conv2d(3, 8, 3)), layouts={"nothere": "NHWC"})
