@@ -92,7 +92,8 @@ def finish(run: Run, path: Path, *, overwrite: bool) -> None:
         click.echo(f"Note: {note}.")
     unreadable = run.info.get("images", {}).get("n_unreadable", 0)
     if unreadable:
-        click.echo(f"Note: {unreadable} images could not be read; run.json lists them.")
+        images = "1 image" if unreadable == 1 else f"{unreadable} images"
+        click.echo(f"Note: {images} could not be read; run.json lists them.")
     if run.skipped_layers:
         n = len(run.skipped_layers)
         were = "layer was" if n == 1 else "layers were"

@@ -169,7 +169,7 @@ class LayoutRules:
             return layout
         if layout is None:
             text = " x ".join(["N", *map(str, shape[1:])])
-            if len(shape) < 3:
+            if len(shape) < 3 or isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
                 return f"the output ({text}) has no axes of maps"
             return f"the output ({text}) fits no known layout; --layout can say what it is"
         return replace(layout, is_quantized=output.is_quantized)
