@@ -7,6 +7,7 @@ of workers, and the first n images are a random sample of all.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -149,6 +150,12 @@ class Photographs(ImageSet):
         self.places = ordered(n, limit, seed)
         self.description = description
         self.framing = framing or Framing(self.native_size())
+
+    def framed(self, framing: Framing) -> Photographs:
+        """The same images brought to another size."""
+        again = copy.copy(self)
+        again.framing = framing
+        return again
 
     def open(self, number: int) -> BinaryIO | Image.Image:
         """The file of an image, or the image where there is no file."""

@@ -36,7 +36,7 @@ from natstats.preparation import (
     prepared_as,
     refuse_unused,
 )
-from natstats.preprocessing import NORMALISED, configured
+from natstats.preprocessing import NORMALISED, Preprocessing, configured
 from natstats.provenance import Reading, circumstances, image_facts
 from natstats.random_weights import check_control, with_random_weights
 from natstats.run import Run
@@ -137,15 +137,18 @@ def measure(
         "model_args": model_args,
         "takes": takes,
     }
+    # Before the network, whose weights may have to be downloaded, and which then says the size.
+    source = open_images(images, Preprocessing().framing, limit, seed, frames)
+    refuse_unused(source, images, size, crop, normalize)
     network = prepared_as(
         as_network(model, loading, strict is not False, seed, device), size, crop, normalize
     )
+    if isinstance(source, Photographs) and source is not images:
+        source = source.framed(network.preprocessing.framing)
     if control is not None:
         check_control(control, control_seeds, network, seed)
     n_passes = 1 if control is None else 1 + control_seeds
     place, dtype = home_of(network.model)
-    source = open_images(images, network.preprocessing.framing, limit, seed, frames)
-    refuse_unused(source, images, size, crop, normalize)
     if workers is None:
         workers = 0 if place.type == "cpu" else min(8, os.cpu_count() or 1)
     is_photographs = isinstance(source, Photographs)

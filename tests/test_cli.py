@@ -196,7 +196,7 @@ def test_one_icon_does_not_decide_the_size_of_the_photographs(call, photographs,
     for path in photographs.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     Image.new("RGB", (3, 3)).save(folder / "icon.png")
-    assert "1 images could not be read" in call("images", folder, "--out", "run").stdout
+    assert "1 image could not be read" in call("images", folder, "--out", "run").stdout
     assert natstats.Run.open("run").layers.height[0] == 64
 
 
@@ -358,13 +358,13 @@ def test_strict_has_three_states(call, photographs, tmp_path):
             "--checkpoint", tmp_path / file, *flags, code=code,
         )  # fmt: skip
 
-    assert "1 images could not be read" in measure("whole.pth").stdout
+    assert "1 image could not be read" in measure("whole.pth").stdout
     assert "broken.png" in measure("whole.pth", "--strict", code=1).stderr
     for flags in ((), ("--strict",)):
         assert "missing" in measure("part.pth", *flags, code=1).stderr
     lenient = measure("part.pth", "--no-strict").stdout
     assert "10 are missing (stage1.1.conv1.weight" in lenient
-    assert "1 images could not be read" in lenient
+    assert "1 image could not be read" in lenient
 
 
 def test_a_factory_with_arguments(call, photographs, tmp_path):
@@ -456,7 +456,7 @@ def test_strict_stops_at_an_unreadable_image(call, photographs, tmp_path):
     for path in photographs.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "broken.png").write_bytes(b"no")
-    assert "1 images could not be read" in call("images", folder, "--size", 32).stdout
+    assert "1 image could not be read" in call("images", folder, "--size", 32).stdout
     assert "broken.png" in call("images", folder, "--size", 32, "--strict", code=1).stderr
 
 

@@ -240,3 +240,12 @@ def test_declared_layouts_are_used_and_recorded(tmp_path):
     again = natstats.Run.open(run.save(tmp_path / "run", report=False))
     assert list(again.layers.layout[-2:]) == ["NCHW", "NHWC"]
     assert again.info["options"]["layouts"] == {"turn": "NHWC"}
+
+
+def test_wrong_images_are_refused_before_weights_are_downloaded(monkeypatch, tmp_path):
+    def download(*args, **kwargs):
+        raise AssertionError("the weights were asked for")
+
+    monkeypatch.setattr("natstats.models._download", download)
+    with pytest.raises(natstats.UsageError, match="images: expected"):
+        natstats.measure("resnet18", tmp_path / "nowhere")
