@@ -705,7 +705,7 @@ def test_a_pattern_makes_a_series_and_one_file_a_run(call, quick):
 
 
 def test_an_interruption_says_what_was_kept(call, quick, monkeypatch):
-    import natstats.measurement as home
+    import natstats.preparation as home
 
     real = home.load_network
 
