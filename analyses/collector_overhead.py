@@ -6,7 +6,7 @@ Three variants take turns in every round, so that a machine whose speed drifts i
 in a process of its own, so that none finds the memory as another left it:
 
 * plain: the forward pass alone;
-* natstats: a Collector on every convolution, sine taper;
+* natstats: a Collector on every layer with weights, sine taper;
 * straightforward: hooks keep all activations, then numpy's FFT and the azimuthal mean.
 
 Printed: the median time of each, the median over rounds of the ratio to the plain pass of the same

@@ -1,6 +1,6 @@
 """Measure every network that torchvision lists: what is found, measured, and left out, and why.
 
-    python analyses/zoo_coverage.py                          # all of them, about an hour
+    python analyses/zoo_coverage.py                          # all of them, about 20 minutes
     python analyses/zoo_coverage.py --models 'swin*' vit_b_16
 
 Every builder runs in a process of its own: random weights, the smallest input at which its last

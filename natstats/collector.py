@@ -138,7 +138,7 @@ class Collector:
         self._index: Tensor | None = None
         self._later: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._later_calls: tuple[LayerCall, ...] = ()
-        self._input_length: int | None = None
+        self._example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     def __enter__(self) -> Collector:
         self._hooks.__enter__()
@@ -202,12 +202,6 @@ class Collector:
             self._watch()
         self._example = example
         self._trace.rules.start((inputs, named), n_images)
-        first = next(
-            (v[0] if isinstance(v, list) and v else v for v in values if v is not None), None
-        )
-        if isinstance(first, Tensor) and first.ndim >= 3:
-            axis = -3 if self.temporal and first.ndim >= 4 else -2
-            self._input_length = first.shape[axis]
 
     def _count_pass(self) -> None:
         """Count what the pass gave, now that it has succeeded."""
@@ -254,12 +248,18 @@ class Collector:
                 return
             accumulator = SpectrumAccumulator(*size, self.edges, self.n_groups, output.device)
             measured.by_size[size] = accumulator
-            measured.strides[size] = (self._input_length or size[0]) / size[0]
+            measured.strides[size] = self._input_length(rules.input_shape, size[0]) / size[0]
             measured.channels, measured.layout = n_channels, layout
         rows, index = rows_by_image(accumulator.transform(maps), layout, self._index, rules.regions)
         self._pending.append((accumulator, rows, index))
         if call_name(*key) not in self._trace.by_name and self._later is None:
             self._later = self._example
+
+    def _input_length(self, shape: tuple[int, ...] | None, unknown: int) -> int:
+        """Height of the images, or along time frames of the clips; `unknown` without images."""
+        if shape is None:
+            return unknown
+        return shape[-3 if self.temporal and len(shape) >= 4 else -2]
 
     def _unfit(self, layout: Layout) -> str | None:
         """Why maps of a layout cannot be measured; None when they can."""
@@ -268,7 +268,9 @@ class Collector:
             if len(layout.grid) < 3:
                 return "no time axis"
             n_frames = layout.grid[0]
-            return f"{n_frames} frames; at least {MINIMUM_SIDE}" * (n_frames < MINIMUM_SIDE) or None
+            if n_frames < MINIMUM_SIDE:
+                return f"{n_frames} frames; at least {MINIMUM_SIDE}"
+            return None
         if min(height, width) < MINIMUM_SIDE:
             return f"maps of {height} x {width} pixels; at least {MINIMUM_SIDE} x {MINIMUM_SIDE}"
         return None

@@ -87,7 +87,8 @@ class LayoutRules:
         self._found: dict[_Key, Layout | str] = {}
         self._frame_major: set[str] = set()
         self._refused: dict[str, str] = {}
-        self._input: tuple[int, int] | None = None
+        self.input_shape: tuple[int, ...] | None = None
+        """Shape of the first argument that is an image or several."""
         self._n_images = 1
         self.regions: tuple[int, ...] | None = None
         """Regions of each image, once a pooler of regions was called in this forward pass."""
@@ -96,7 +97,7 @@ class LayoutRules:
         """Begin a forward pass of `n_images` images with these arguments."""
         leaves = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
         image = next((leaf for leaf in leaves if leaf.ndim >= 3), None)
-        self._input = None if image is None else (image.shape[-2], image.shape[-1])
+        self.input_shape = None if image is None else tuple(image.shape)
         self._n_images = n_images
         self.regions = None
 
@@ -176,9 +177,7 @@ class LayoutRules:
 
     def _sets(self, layer: str, output: Tensor, found: Layout | str) -> Layout | str:
         """Complete a layout by the number of sets of maps that each image has."""
-        if isinstance(found, str):
-            return found
-        if found.name == "windows":
+        if isinstance(found, str) or found.name == "windows":
             return found
         n_sets, n_images = output.shape[1 if found.name == "LNC" else 0], self._n_images
         if self.regions is not None and n_sets == sum(self.regions):
@@ -239,9 +238,10 @@ class LayoutRules:
         areas = {math.prod(known) for known in self._grids} | self._window_areas
         if any(0 <= height - area <= MOST_PREFIX_TOKENS for area in areas if area > 16):
             return False
-        if self._input is None:
+        if self.input_shape is None:
             return True
-        strides = self._input[0] / max(height, 1), self._input[1] / max(width, 1)
+        image = self.input_shape[-2:]
+        strides = image[0] / max(height, 1), image[1] / max(width, 1)
         return max(strides) <= 1.5 * min(strides)
 
     def _tokens(self, layer: str, module: nn.Module, shape: tuple[int, ...]) -> Layout | None:
@@ -272,9 +272,9 @@ class LayoutRules:
             for grid in known:
                 if math.prod(grid) == n_tokens - n_prefix:
                     return grid, n_prefix
-        if self._input is None:
+        if self.input_shape is None:
             return None
-        height, width = self._input
+        height, width = self.input_shape[-2:]
         for n_prefix in sorted(allowed):
             # Square patches, as many as go into the image without a rest.
             area = n_tokens - n_prefix

@@ -9,7 +9,7 @@ views, so that the only copy is the one that the transform makes where it needs 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class Layout:
     windows: Windows | None = None
     sets: int = 1
     image_major: bool = True
-    is_quantized: bool = field(default=False)
+    is_quantized: bool = False
 
     def maps(self, output: Tensor) -> Tensor:
         """The maps in an output: (M, C, H, W), or (M, C, T, H, W) of clips."""
@@ -80,7 +80,7 @@ class Layout:
             grid = "x".join(map(str, self.grid))
             text += f" ({self.n_prefix} + {grid})" if self.n_prefix else f" ({grid})"
         if self.sets != 1:
-            text = f"{self.sets or 'regions'} x {text}" if self.sets else f"regions {text}"
+            text = f"{self.sets} x {text}" if self.sets else f"regions {text}"
         return f"quantized {text}" if self.is_quantized else text
 
 

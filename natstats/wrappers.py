@@ -90,7 +90,7 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
     """
     compiled = any(
         getattr(part, "_compiled_call_impl", None) is not None
-        or "OptimizedModule" in _torch_classes(part)
+        or type(part).__name__ == "OptimizedModule"
         for part in model.modules()
     )
     with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():

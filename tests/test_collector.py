@@ -399,3 +399,18 @@ def test_what_is_no_image_or_no_network_is_named(model):
         model("x")
     with pytest.raises(natstats.UsageError, match="got a single Conv2d"):
         natstats.Collector(nn.Conv2d(3, 4, 3))
+
+
+def test_the_stride_is_that_of_the_images_wherever_they_stand_in_the_arguments():
+    class FromDict(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 2, 2)
+
+        def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            return self.conv(inputs["image"])
+
+    net = FromDict()
+    with natstats.Collector(net) as collector, torch.no_grad():
+        net({"time": torch.zeros(12), "image": IMAGES})
+    assert collector.compute()[0].layer.stride == 2
