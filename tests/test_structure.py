@@ -57,7 +57,7 @@ STAGES = [
     {"preparation", "provenance"},
     {"measurement"},
     {"series_measurement"},
-    {"demo", "demo_data"},
+    {"demo", "demo_data", "distill"},
 ]
 STAGE = {name: number for number, names in enumerate(STAGES) for name in names}
 

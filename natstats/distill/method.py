@@ -1,0 +1,286 @@
+"""What a distillation method is: its losses, where it looks, in which stages it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from natstats.errors import UsageError
+
+__all__ = [
+    "ACTIVATIONS",
+    "PLACES",
+    "TRAINS",
+    "DistillationLoss",
+    "Method",
+    "Outputs",
+    "Plan",
+    "Ramp",
+    "Setting",
+    "Stage",
+    "TapPoint",
+    "Term",
+    "float_maps",
+]
+
+PLACES = ("none", "groups", "middle", "last", "sections")
+"""Where a method looks: nowhere, at the end of every group of blocks of one resolution, at the
+group that ends nearest to the middle, at the last group, or at the first and last map of every
+group."""
+
+ACTIVATIONS = ("block", "pre", "post")
+"""Which map of a place: what the last block returns, what goes into the last activation of the
+group, or what comes out of it."""
+
+TRAINS = ("student", "lower", "losses")
+"""What a stage trains: the whole student, the student up to its last tap, or neither. The losses'
+own parameters are trained besides."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What one forward pass of a network gave.
+
+    Attributes:
+        logits: (N, K).
+        maps: at the taps of the method, in its order, each (N, C, H, W).
+        images: what the network was given, (N, 3, H, W); they need a gradient where the method
+            says that it uses them.
+    """
+
+    logits: Tensor
+    maps: tuple[Tensor, ...] = ()
+    images: Tensor | None = None
+
+
+class DistillationLoss(nn.Module):
+    """A loss of a student against its teacher; a scalar, fit for any training loop.
+
+    Parameters of its own (connectors) are trained beside the student and dropped at the end.
+    """
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+        """The loss, a scalar in float32.
+
+        Args:
+            student: of the student; gradients flow into it.
+            teacher: of the teacher on the same images; detached, with maps in the same order.
+            labels: (N,), whole numbers.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TapPoint:
+    """A place where a map is taken, as seen in a traced pass.
+
+    Attributes:
+        name: of the layer, such as ``layer2.1.relu:1``; with ``@input`` for what goes into it.
+        channels: C.
+        height: H, pixels.
+        width: W, pixels.
+        batch_norm: the module whose output the map is, or, for a residual sum, the last one on
+            the residual branch; None where there is none.
+        activation: the module that follows (``pre``) or has just worked (``post``); None where
+            there is none.
+    """
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    batch_norm: nn.Module | None = field(default=None, repr=False, compare=False)
+    activation: nn.Module | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A weight that goes in a straight line from one value to another, and stays there.
+
+    Attributes:
+        start: up to `begin`.
+        end: from `finish` on.
+        begin: share of the stage, 0 to 1.
+        finish: share of the stage, above `begin`; above 1 for a ramp that does not end.
+
+    >>> Ramp(4.0, 1.0)(0.5)
+    2.5
+    """
+
+    start: float
+    end: float
+    begin: float = 0.0
+    finish: float = 1.0
+
+    def __call__(self, progress: float) -> float:
+        """The weight at a share of the stage, 0 to 1."""
+        share = (progress - self.begin) / (self.finish - self.begin)
+        return self.start + (self.end - self.start) * min(max(share, 0.0), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One summand of what is minimised.
+
+    Attributes:
+        name: of the method, or METHOD.PART where a method has several.
+        loss: gives its value.
+        weight: its factor, fixed or along a stage.
+    """
+
+    name: str
+    loss: DistillationLoss
+    weight: float | Ramp
+
+    def factor(self, progress: float) -> float:
+        """The weight at a share of the stage, 0 to 1."""
+        return self.weight(progress) if isinstance(self.weight, Ramp) else self.weight
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A stage of training before the main one.
+
+    Attributes:
+        name: METHOD.NAME.
+        terms: what is minimised.
+        epochs: a share of those of the main stage, rounded up.
+        trains: see :data:`TRAINS`.
+        learning_rate: a factor on that of the main stage.
+        schedule: of the learning rate, ``same`` as in the main stage or ``constant``.
+        weight_decay: in place of that of the main stage; None for the same.
+    """
+
+    name: str
+    terms: tuple[Term, ...]
+    epochs: float
+    trains: str = "student"
+    learning_rate: float = 1.0
+    schedule: str = "same"
+    weight_decay: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a method does in one training.
+
+    Attributes:
+        terms: of the main stage.
+        before: stages before it, in their order.
+        ce_weight: of the cross-entropy in the main stage; None where the method leaves it alone.
+        notes: choices worth a line in the log, such as which variant runs.
+    """
+
+    terms: tuple[Term, ...] = ()
+    before: tuple[Stage, ...] = ()
+    ce_weight: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a method knows when it makes its plan.
+
+    Attributes:
+        student: taps in the student.
+        teacher: taps in the teacher, paired with them.
+        n_classes: K.
+        arguments: the method's defaults with what the user asked for.
+        teacher_run: the directory of a measured run of the teacher, for methods that can take
+            their targets from there.
+        image_size: side of the images, pixels.
+    """
+
+    student: tuple[TapPoint, ...]
+    teacher: tuple[TapPoint, ...]
+    n_classes: int
+    arguments: Mapping[str, Any]
+    teacher_run: Any = None
+    image_size: int = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """The record of a distillation method.
+
+    Attributes:
+        name: on the command line.
+        title: in words.
+        paper: where it comes from.
+        reduction: how its loss is reduced, which says what its weight means.
+        defaults: its arguments; ``weight`` among them where it has one.
+        plan: makes losses and stages for a pair of networks.
+        place: see :data:`PLACES`.
+        activation: see :data:`ACTIVATIONS`.
+        needs_signed: True where a map after a ReLU would be of no use in the student.
+        uses_images: True where gradients with respect to the images are taken.
+        needs_teacher: False for the student alone.
+        teacher_bn: ``running`` for a teacher in eval mode, or ``batch``; a method whose argument
+            ``teacher_bn`` says so overrides it.
+        teacher_passes: forward passes of the teacher a step, as a number for the table of costs
+            (a backward pass counts twice).
+        connectors: what is trained beside the student, in words.
+        stages: in words.
+    """
+
+    name: str
+    title: str
+    paper: str
+    reduction: str
+    defaults: Mapping[str, Any]
+    plan: Callable[[Setting], Plan]
+    place: str = "none"
+    activation: str = "post"
+    needs_signed: bool = False
+    uses_images: bool = False
+    needs_teacher: bool = True
+    teacher_bn: str = "running"
+    teacher_passes: float = 1.0
+    connectors: str = "none"
+    stages: tuple[str, ...] = ("main",)
+
+    def __post_init__(self) -> None:
+        assert self.place in PLACES and self.activation in ACTIVATIONS, self.name
+        object.__setattr__(self, "defaults", MappingProxyType(dict(self.defaults)))
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults with what was given.
+
+        Raises:
+            UsageError: an unknown argument, or a value of another kind than the default.
+        """
+        arguments = dict(self.defaults)
+        for key, value in given.items():
+            if key not in arguments:
+                listed = ", ".join(arguments) or "none"
+                raise UsageError(
+                    f"method argument {self.name}.{key}: expected one of {listed}; got {key!r}"
+                )
+            arguments[key] = _like(f"method argument {self.name}.{key}", value, arguments[key])
+        return arguments
+
+
+def _like(argument: str, value: Any, default: Any) -> Any:
+    """`value` as the type of the default; whole numbers do for floats."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        fits = isinstance(value, bool) and isinstance(default, bool)
+    elif isinstance(default, float):
+        fits = isinstance(value, int | float)
+    else:
+        fits = isinstance(value, type(default))
+    if not fits:
+        raise UsageError(
+            f"{argument}: expected a value like {default!r} ({type(default).__name__}); "
+            f"got {value!r}"
+        )
+    return float(value) if isinstance(default, float) else value
+
+
+def float_maps(outputs: Outputs) -> tuple[Tensor, ...]:
+    """The maps in float32, whatever precision the pass ran in."""
+    return tuple(maps.to(torch.promote_types(maps.dtype, torch.float32)) for maps in outputs.maps)
