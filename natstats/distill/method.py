@@ -245,7 +245,8 @@ class Method:
     stages: tuple[str, ...] = ("main",)
 
     def __post_init__(self) -> None:
-        assert self.place in PLACES and self.activation in ACTIVATIONS, self.name
+        assert self.place in PLACES, self.name
+        assert self.activation in ACTIVATIONS, self.name
         object.__setattr__(self, "defaults", MappingProxyType(dict(self.defaults)))
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,6 +28,7 @@ def soft_target_loss(
         G. Hinton, O. Vinyals and J. Dean, "Distilling the Knowledge in a Neural Network", 2015,
         arXiv 1503.02531, section 2.
 
+    >>> import torch
     >>> logits = torch.tensor([[2.0, 0.0, -1.0]])
     >>> float(soft_target_loss(logits, logits + 3.0).abs() < 1e-6)
     1.0
