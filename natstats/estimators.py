@@ -123,6 +123,16 @@ class Band:
         slope = -np.log(power) @ contrast
         return slope if estimator == "ols" else np.interp(slope, *self._inverse)
 
+    def octave_calibration(self) -> tuple[Array, Array, Array]:
+        """What the estimator ``octave`` is made of, for those who need its gradient elsewhere.
+
+        Returns:
+            The contrast (n,), whose product with the log ring power is minus the measured slope,
+            and the slopes, rising, with the exponents that they belong to.
+        """
+        slopes, alphas = self._inverse
+        return self._contrast, slopes, alphas
+
     def gradient(self, power: Array, alpha: Array, estimator: str) -> Array:
         """Derivative of the estimate `alpha` (R,) in the log of every ring's power, (R, n)."""
         if estimator == "ols":

@@ -28,10 +28,10 @@ __all__ = [
     "float_maps",
 ]
 
-PLACES = ("none", "groups", "middle", "last", "sections")
+PLACES = ("none", "groups", "middle", "last", "sections", "blocks")
 """Where a method looks: nowhere, at the end of every group of blocks of one resolution, at the
-group that ends nearest to the middle, at the last group, or at the first and last map of every
-group."""
+group that ends nearest to the middle, at the last group, at the first and last map of every
+group, or at every block."""
 
 ACTIVATIONS = ("block", "pre", "post")
 """Which map of a place: what the last block returns, what goes into the last activation of the
@@ -88,6 +88,7 @@ class TapPoint:
             the residual branch; None where there is none.
         activation: the module that follows (``pre``) or has just worked (``post``); None where
             there is none.
+        aliases: other layers that return the same map, such as the block that an activation ends.
     """
 
     name: str
@@ -96,6 +97,7 @@ class TapPoint:
     width: int
     batch_norm: nn.Module | None = field(default=None, repr=False, compare=False)
     activation: nn.Module | None = field(default=None, repr=False, compare=False)
+    aliases: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,9 @@ class Method:
         defaults: its arguments; ``weight`` among them where it has one.
         plan: makes losses and stages for a pair of networks.
         place: see :data:`PLACES`.
-        activation: see :data:`ACTIVATIONS`.
+        activation: see :data:`ACTIVATIONS`. A method whose arguments have a ``place`` or an
+            ``activation`` lets the user choose.
+        smallest: side of the smallest maps that it can use, pixels.
         needs_signed: True where a map after a ReLU would be of no use in the student.
         uses_images: True where gradients with respect to the images are taken.
         needs_teacher: False for the student alone.
@@ -236,6 +240,7 @@ class Method:
     plan: Callable[[Setting], Plan]
     place: str = "none"
     activation: str = "post"
+    smallest: int = 1
     needs_signed: bool = False
     uses_images: bool = False
     needs_teacher: bool = True

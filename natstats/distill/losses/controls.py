@@ -1,0 +1,253 @@
+"""Terms beside the power spectrum, which show what it does by itself.
+
+A map is its amplitudes and its phases. ``amplitude`` compares all amplitudes where the ring
+spectrum compares their mean over directions; ``phase`` compares the phases alone; ``coherence``
+both, ring by ring; ``spatial`` is the plain squared distance of the maps, which by Parseval's
+theorem is that of amplitudes and phases together. The last three need channel against channel, so
+a 1 x 1 convolution takes the student's channels to the teacher's. All are matched in scale: each
+is free of the gain of the maps and lies in [0, 2] or, for ``amplitude``, is in squared natural
+logarithms as the ring spectrum is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from natstats.distill.method import DistillationLoss, Outputs, TapPoint, float_maps
+from natstats.distill.ring_comparison import FLOOR
+from natstats.errors import UsageError
+from natstats.transforms import full_precision
+
+__all__ = [
+    "CONTROLS",
+    "AmplitudeDistance",
+    "Coherence",
+    "PhaseDistance",
+    "SpatialDistance",
+    "common_plane",
+]
+
+_TINY = 1e-12
+
+
+def common_plane(maps: Tensor, side: int, taper: Tensor | None = None) -> Tensor:
+    """Fourier coefficients at the frequencies below `side` / 2 cycles/image on both axes.
+
+    Args:
+        maps: (N, C, H, W), float32.
+        side: 2 K; frequencies -K < ky < K and 0 <= kx < K are kept.
+        taper: (H, W), by which the maps without their mean are multiplied.
+
+    Returns:
+        (N, C, 2 K - 1, K), complex, without DC (which is 0), orthonormal.
+
+    >>> common_plane(torch.randn(1, 2, 16, 16), 8).shape
+    torch.Size([1, 2, 7, 4])
+    """
+    maps = maps - maps.mean(dim=(2, 3), keepdim=True)
+    with full_precision(maps.device):
+        plane = torch.fft.rfft2(maps if taper is None else maps * taper, norm="ortho")
+    half = side // 2
+    rows = torch.cat([plane[..., :half, :half], plane[..., 1 - half :, :half]], dim=2)
+    mask = torch.ones(rows.shape[2:], device=maps.device)
+    mask[0, 0] = 0.0
+    return rows * mask
+
+
+def _sine(height: int, width: int) -> Tensor:
+    axes = [torch.sin(torch.pi * (torch.arange(n) + 0.5) / n) for n in (height, width)]
+    return axes[0][:, None] * axes[1][None, :]
+
+
+def _side(student: TapPoint, teacher: TapPoint) -> int:
+    side = min(student.height, student.width, teacher.height, teacher.width)
+    if side < 4:
+        raise UsageError(
+            f"taps: expected maps of at least 4 x 4 pixels; got {student.name} and {teacher.name} "
+            f"with {side}"
+        )
+    return side
+
+
+class _Control(DistillationLoss):
+    """Mean over the pairs of taps of a distance.
+
+    Args:
+        student: taps in the student.
+        teacher: taps in the teacher.
+    """
+
+    has_connectors = True
+
+    def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
+        super().__init__()
+        pairs = list(zip(student, teacher, strict=True))
+        self.sides = [_side(*pair) for pair in pairs]
+        self.connectors = nn.ModuleList(
+            nn.Conv2d(mine.channels, theirs.channels, 1, bias=False)
+            for mine, theirs in pairs
+            if self.has_connectors
+        )
+        for place, (mine, theirs) in enumerate(pairs):
+            for name, point in (("student", mine), ("teacher", theirs)):
+                taper = _sine(point.height, point.width)
+                self.register_buffer(f"_{name}_taper_{place}", taper, persistent=False)
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Of coefficients (N, C, 2 K - 1, K), complex -> (N,)."""
+        raise NotImplementedError
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+        """The loss, a scalar in float32."""
+        if not len(student.maps) == len(teacher.maps) == len(self.sides):
+            raise UsageError(
+                f"maps: expected {len(self.sides)} of student and teacher; got "
+                f"{len(student.maps)} and {len(teacher.maps)}"
+            )
+        distances = []
+        pairs = zip(float_maps(student), float_maps(teacher), strict=True)
+        for place, (mine, theirs) in enumerate(pairs):
+            if self.has_connectors:
+                with full_precision(mine.device):
+                    mine = self.connectors[place](mine)
+            planes = [
+                common_plane(maps, self.sides[place], getattr(self, f"_{name}_taper_{place}"))
+                for name, maps in (("student", mine), ("teacher", theirs.detach()))
+            ]
+            distances.append(self.distance(planes[0], planes[1]).mean())
+        return torch.stack(distances).mean()
+
+
+def _share(plane: Tensor) -> Tensor:
+    """Share of every coefficient of a half plane in the full one, (2 K - 1, K); none for DC."""
+    share = torch.full(plane.shape[-2:], 2.0, device=plane.device)
+    share[:, 0] = 1.0
+    share[0, 0] = 0.0
+    return share / share.sum()
+
+
+class AmplitudeDistance(_Control):
+    """Squared distance of the logarithms of the two-dimensional power spectra.
+
+    The power is averaged over channels, as for the rings, and the overall level taken off; every
+    coefficient counts the same.
+    """
+
+    has_connectors = False
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Distance of each image, (N,)."""
+        share = _share(student)
+        logs = []
+        for plane in (student, teacher):
+            power = torch.view_as_real(plane).square().sum(-1).mean(1)
+            floor = FLOOR * (power.detach() * share).sum((1, 2), keepdim=True) + _TINY
+            logs.append((power + floor).log())
+        difference = logs[0] - logs[1]
+        level = (difference * share).sum((1, 2), keepdim=True)
+        return ((difference - level).square() * share).sum((1, 2))
+
+
+def _cross(student: Tensor, teacher: Tensor) -> Tensor:
+    """Real part of the cross spectrum."""
+    product: Tensor = torch.view_as_real(student) * torch.view_as_real(teacher)
+    return product.sum(-1)
+
+
+def _power(plane: Tensor) -> Tensor:
+    return torch.view_as_real(plane).square().sum(-1)
+
+
+class PhaseDistance(_Control):
+    """One minus the mean cosine of the differences of phase: amplitudes do not enter."""
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Distance of each image, (N,)."""
+        size = (_power(student) * _power(teacher) + _TINY).sqrt()
+        cosine = (_cross(student, teacher) / size).mean(1)
+        return 1 - (cosine * _share(student)).sum((1, 2))
+
+
+class Coherence(_Control):
+    """One minus the correlation of the coefficients in a ring, mean over octaves.
+
+    For a ring, Re sum F_S conj(F_T) / sqrt(sum |F_S|^2 sum |F_T|^2), summed over the channels and
+    the frequencies of the ring: the Fourier ring correlation of microscopy.
+
+    Reference:
+        W. O. Saxton and W. Baumeister, "The correlation averaging of a regularly arranged
+        bacterial cell envelope protein", Journal of Microscopy 127 (1982), 127-138.
+    """
+
+    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Distance of each image, (N,)."""
+        n_rows, half = student.shape[-2:]
+        rows = np.concatenate([np.arange(half), np.arange(1 - half, 0)])
+        radius = np.hypot(rows[:, None], np.arange(half)[None])
+        ring = np.floor(radius + 0.5).astype(int)
+        ring[(ring == 0) | (ring >= half)] = 0
+        members = torch.zeros(n_rows * half, half, device=student.device)
+        members[torch.arange(n_rows * half), torch.as_tensor(ring.ravel())] = 1.0
+        members = (members * _share(student).reshape(-1, 1))[:, 1:]
+
+        def over_rings(values: Tensor) -> Tensor:
+            return values.sum(1).flatten(1) @ members
+
+        size = over_rings(_power(student)) * over_rings(_power(teacher))
+        correlation = over_rings(_cross(student, teacher)) / (size + _TINY**2).sqrt()
+        weights = 1 / torch.arange(1, half, device=student.device, dtype=torch.float32)
+        return 1 - correlation @ (weights / weights.sum())
+
+
+class SpatialDistance(DistillationLoss):
+    """Squared distance of the maps, each image's brought to unit power first.
+
+    Half the squared distance of two vectors of length 1, which is 1 minus their correlation, over
+    channels and pixels, without the maps' means. The larger map is averaged down to the smaller.
+
+    Args:
+        student: taps in the student.
+        teacher: taps in the teacher.
+    """
+
+    def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
+        super().__init__()
+        self.connectors = nn.ModuleList(
+            nn.Conv2d(mine.channels, theirs.channels, 1, bias=False)
+            for mine, theirs in zip(student, teacher, strict=True)
+        )
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+        """The loss, a scalar in float32."""
+        distances = []
+        pairs = zip(float_maps(student), float_maps(teacher), self.connectors, strict=True)
+        for mine, theirs, connector in pairs:
+            with full_precision(mine.device):
+                mine = connector(mine)
+            theirs = theirs.detach()
+            size = min(mine.shape[2], theirs.shape[2]), min(mine.shape[3], theirs.shape[3])
+            units = []
+            for maps in (mine, theirs):
+                pooled = nn.functional.adaptive_avg_pool2d(maps, size)
+                centred = (pooled - pooled.mean(dim=(2, 3), keepdim=True)).flatten(1)
+                units.append(nn.functional.normalize(centred, dim=1))
+            distances.append((units[0] - units[1]).square().sum(1).mean() / 2)
+        return torch.stack(distances).mean()
+
+
+CONTROLS: Mapping[str, Callable[[Sequence[TapPoint], Sequence[TapPoint]], DistillationLoss]] = (
+    MappingProxyType(
+        {
+            "amplitude": AmplitudeDistance,
+            "phase": PhaseDistance,
+            "coherence": Coherence,
+            "spatial": SpatialDistance,
+        }
+    )
+)
+"""The terms by name."""

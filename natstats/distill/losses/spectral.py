@@ -1,0 +1,205 @@
+"""Spectral distillation: the student's activation maps take on the teacher's power spectra.
+
+Rotman and Wolf (2021) report two spectral loss terms; their formulas are not open to us. These are
+an independent reading, on the spectra that natstats measures:
+
+* *spectrum*: the squared distance of the log ring spectra of teacher and student at matched layers,
+  image by image, at common frequencies in cycles/image, every octave alike;
+* *exponent*: the squared distance of the exponents fitted to them.
+
+A power spectrum is averaged over channels, so that channels need no matching and no connector is
+trained, and it says nothing of where a structure is. Other terms, off by default, stand beside
+them to show what the power spectrum does by itself: see :mod:`natstats.distill.losses.controls`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from natstats import checks
+from natstats.distill.losses import controls
+from natstats.distill.method import (
+    DistillationLoss,
+    Method,
+    Outputs,
+    Plan,
+    Setting,
+    TapPoint,
+    Term,
+    float_maps,
+)
+from natstats.distill.ring_comparison import RingComparison
+from natstats.distill.teacher_run import Target, targets_of
+from natstats.edges import EDGES
+from natstats.errors import UsageError
+
+__all__ = ["LEVELS", "METHOD", "ExponentDistance", "SpectrumDistance"]
+
+LEVELS = ("free", "kept")
+"""Whether the overall power of the maps is left to the student or compared."""
+
+
+def _comparisons(
+    student: Sequence[TapPoint], teacher: Sequence[TapPoint], edges: str
+) -> nn.ModuleList:
+    return nn.ModuleList(
+        RingComparison((mine.height, mine.width), (theirs.height, theirs.width), edges)
+        for mine, theirs in zip(student, teacher, strict=True)
+    )
+
+
+class _RingLoss(DistillationLoss):
+    """Mean over the pairs of taps of a distance between log ring spectra.
+
+    Args:
+        student: taps in the student.
+        teacher: taps in the teacher.
+        edges: edge treatment.
+        targets: of a measured run of the teacher, one for each tap; the student's mean over the
+            batch is compared with them, and the maps of a teacher are not looked at.
+    """
+
+    def __init__(
+        self,
+        student: Sequence[TapPoint],
+        teacher: Sequence[TapPoint],
+        edges: str = "sine",
+        targets: Sequence[Target] | None = None,
+    ) -> None:
+        super().__init__()
+        self.comparisons = _comparisons(student, teacher, edges)
+        self.from_run = targets is not None
+        for place, target in enumerate(targets or ()):
+            self.register_buffer(f"_target_{place}", target.log_power, persistent=False)
+
+    def distance(self, comparison: RingComparison, student: Tensor, teacher: Tensor) -> Tensor:
+        """Distance of log ring spectra, (N, n_rings) each, at their own frequencies -> (N,)."""
+        raise NotImplementedError
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+        """The loss, a scalar in float32."""
+        expected = len(self.comparisons)
+        if len(student.maps) != expected or not (self.from_run or len(teacher.maps) == expected):
+            raise UsageError(
+                f"maps: expected {expected} of student and teacher; got {len(student.maps)} and "
+                f"{len(teacher.maps)}"
+            )
+        total = torch.zeros((), device=student.maps[0].device)
+        theirs_of = () if self.from_run else float_maps(teacher)
+        for place, maps in enumerate(float_maps(student)):
+            comparison = self.comparisons[place]
+            assert isinstance(comparison, RingComparison)
+            mine = comparison.spectrum(maps, "student")
+            if self.from_run:
+                # A run knows the mean over images, which a batch can be compared with.
+                mine = mine.logsumexp(dim=0, keepdim=True) - torch.tensor(float(len(mine))).log()
+                theirs = getattr(self, f"_target_{place}")
+            else:
+                with torch.no_grad():
+                    theirs = comparison.spectrum(theirs_of[place], "teacher")
+            total = total + self.distance(comparison, mine, theirs).mean()
+        return total / expected
+
+
+class SpectrumDistance(_RingLoss):
+    """The term *spectrum*: squared distance of the log ring spectra of matched layers.
+
+    For an image, with S and T the ring power of student and teacher at the common frequencies f,
+    and d(f) = log S(f) - log T(f): sum_f w(f) (d(f) - m)^2, w proportional to 1 / f with sum 1. The
+    level m is the mean of d under w (``level="free"``), or 0 (``"kept"``). Mean over images, and
+    over the pairs of taps.
+
+    Example:
+        >>> point = TapPoint("layer", 4, 16, 16)
+        >>> loss = SpectrumDistance([point], [point])
+        >>> maps = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> same = Outputs(torch.zeros(2, 3), (3 * maps,))
+        >>> bool(loss(same, Outputs(torch.zeros(2, 3), (maps,)), torch.zeros(2)) < 1e-9)
+        True
+    """
+
+    def __init__(
+        self,
+        student: Sequence[TapPoint],
+        teacher: Sequence[TapPoint],
+        edges: str = "sine",
+        targets: Sequence[Target] | None = None,
+        level: str = "free",
+    ) -> None:
+        super().__init__(student, teacher, edges, targets)
+        self.level = checks.one_of("level", level, LEVELS)
+
+    def distance(self, comparison: RingComparison, student: Tensor, teacher: Tensor) -> Tensor:
+        """Squared distance at the common frequencies, (N,)."""
+        mine = comparison.common(student, "student")
+        return comparison.distance(mine, comparison.common(teacher, "teacher"), self.level)
+
+
+class ExponentDistance(_RingLoss):
+    """The term *exponent*: squared distance of the fitted exponents of matched layers.
+
+    Mean over images, and over the pairs of taps; see
+    :func:`natstats.distill.ring_comparison.exponent_of`.
+    """
+
+    def distance(self, comparison: RingComparison, student: Tensor, teacher: Tensor) -> Tensor:
+        """Squared distance of the exponents, (N,)."""
+        theirs = comparison.exponent(teacher, "teacher")
+        return (comparison.exponent(student, "student") - theirs).square()
+
+
+def _plan(setting: Setting) -> Plan:
+    arguments = setting.arguments
+    edges = checks.one_of("method argument spectral.edges", arguments["edges"], EDGES)
+    level = checks.one_of("method argument spectral.level", arguments["level"], LEVELS)
+    factor = arguments["weight"]
+    targets: list[Target] | None = None
+    notes: list[str] = []
+    if setting.teacher_run is not None:
+        targets, notes = targets_of(setting.teacher_run, setting.teacher, edges)
+    losses: dict[str, DistillationLoss] = {
+        "spectrum": SpectrumDistance(setting.student, setting.teacher, edges, targets, level),
+        "exponent": ExponentDistance(setting.student, setting.teacher, edges, targets),
+    }
+    for name, make in controls.CONTROLS.items():
+        if arguments[name] == 0:
+            continue
+        if targets is not None:
+            raise UsageError(
+                f"method argument spectral.{name}: expected 0 beside a teacher run, which has ring "
+                f"spectra only; got {arguments[name]:g}"
+            )
+        losses[name] = make(setting.student, setting.teacher)
+    terms = tuple(
+        Term(f"spectral.{name}", loss, factor * arguments[name])
+        for name, loss in losses.items()
+        if arguments[name] != 0
+    )
+    if not terms:
+        raise UsageError("method spectral: expected one term with a weight other than 0; got none")
+    return Plan(terms, ce_weight=1.0, notes=tuple(notes))
+
+
+METHOD = Method(
+    name="spectral",
+    title="Power spectra",
+    paper="ours, after the abstract of Rotman and Wolf 2021, arXiv 2106.00368",
+    reduction="mean over octaves (spectrum), images and layers",
+    defaults={
+        "weight": 1.0,
+        "spectrum": 1.0,
+        "exponent": 0.1,
+        **dict.fromkeys(controls.CONTROLS, 0.0),
+        "place": "groups",
+        "activation": "post",
+        "level": "free",
+        "edges": "sine",
+    },
+    plan=_plan,
+    place="groups",
+    activation="post",
+    smallest=6,
+)

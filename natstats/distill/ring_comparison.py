@@ -1,0 +1,169 @@
+"""Log ring spectra and exponents of two networks' maps, brought to common frequencies.
+
+Ring spectra are compared at frequencies in cycles/image: maps of other sizes over the same picture
+share the low ones, and the maps are never resized, which would change their spectra. Where the
+sizes are equal the rings are, too, and nothing is interpolated.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from natstats.edges import EDGES
+from natstats.errors import UsageError
+from natstats.estimators import band_of
+from natstats.radial import NYQUIST, rings
+from natstats.spectra import power_spectrum
+
+__all__ = ["FLOOR", "RingComparison", "exponent_of", "log_power"]
+
+FLOOR = 1e-6
+"""What is added to the ring power before the logarithm, as a share of its mean over the rings."""
+
+_TINY = 1e-30
+"""Keeps the logarithm finite for a map that is constant."""
+
+
+def log_power(power: Tensor) -> Tensor:
+    """Natural logarithm of ring power, (N, n_rings), with a floor relative to its own mean.
+
+    A map that is constant has the same logarithm at all rings, without a gradient that explodes.
+
+    >>> log_power(torch.zeros(1, 3)).isfinite().all().item()
+    True
+    """
+    floor = FLOOR * power.detach().mean(dim=1, keepdim=True) + _TINY
+    return (power + floor).log()
+
+
+def _lines(where: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Matrix (len(known), len(where)) of the linear interpolation from `known` to `where`."""
+    rows = np.eye(len(known))
+    return np.stack([np.interp(where, known, row) for row in rows])
+
+
+def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: str = "sine") -> Tensor:
+    """Exponent of every row of a log ring spectrum: closed form, debiased, differentiable.
+
+    The estimator ``octave`` of :mod:`natstats.estimators`: the slope over log frequency with octave
+    weights, turned into alpha by the slope of the expected spectrum of a finite, tapered map.
+    Beyond the range of that calibration the exponent stays at its end, and has no gradient.
+
+    Args:
+        log_spectrum: (N, n_rings), natural logarithm of ring power.
+        height: H of the maps, pixels.
+        width: W of the maps, pixels.
+        edges: edge treatment.
+
+    Returns:
+        (N,).
+
+    >>> import natstats
+    >>> fields = natstats.power_law_fields(64, 32, 32, alpha=2.0, seed=0)
+    >>> power = power_spectrum(torch.tensor(fields.reshape(4, 16, 32, 32)).float())
+    >>> round(float(exponent_of(log_power(power), 32, 32).mean()), 1)
+    2.0
+    """
+    contrast, slopes, alphas = (
+        torch.as_tensor(array, dtype=log_spectrum.dtype, device=log_spectrum.device)
+        for array in band_of(height, width, edges, 0.0, NYQUIST).octave_calibration()
+    )
+    slope = -(log_spectrum @ contrast)
+    place = torch.searchsorted(slopes, slope.detach().contiguous()).clamp(1, len(slopes) - 1)
+    left, right = slopes[place - 1], slopes[place]
+    share = ((slope - left) / (right - left)).clamp(0.0, 1.0)
+    return alphas[place - 1] + share * (alphas[place] - alphas[place - 1])
+
+
+class RingComparison(nn.Module):
+    """Brings the log ring spectra of two sizes of maps to the frequencies that both have.
+
+    Args:
+        student: (H, W) of the student's maps, at least 5 pixels.
+        teacher: (H, W) of the teacher's maps.
+        edges: edge treatment, see :mod:`natstats.edges`.
+
+    Raises:
+        UsageError: fewer than two frequencies in common, or maps that are too small.
+
+    >>> comparison = RingComparison((16, 16), (8, 8))
+    >>> comparison.frequency.shape
+    torch.Size([4])
+    """
+
+    frequency: Tensor
+    """Common frequencies, cycles/image, rising, (n,)."""
+
+    weights: Tensor
+    """Octave weights, proportional to 1 / f, of sum 1, (n,)."""
+
+    def __init__(
+        self, student: tuple[int, int], teacher: tuple[int, int], edges: str = "sine"
+    ) -> None:
+        super().__init__()
+        if edges not in EDGES:
+            raise UsageError(f"edges: expected one of {', '.join(EDGES)}; got {edges!r}")
+        self.edges = edges
+        self.student_size, self.teacher_size = student, teacher
+        mine, theirs = (rings(*size).cycles_per_image for size in (student, teacher))
+        shorter = mine if mine[-1] <= theirs[-1] else theirs
+        low = max(mine[0], theirs[0])
+        common = shorter[shorter >= low - 1e-9]
+        if len(common) < 2:
+            raise UsageError(
+                "taps: expected maps with two frequencies in common or more; got "
+                f"{student[0]} x {student[1]} and {teacher[0]} x {teacher[1]} pixels"
+            )
+        for name, own in (("student", mine), ("teacher", theirs)):
+            is_same = len(own) == len(common) and np.allclose(own, common)
+            matrix = None if is_same else _lines(np.log(common), np.log(own))
+            kept = None if matrix is None else torch.tensor(matrix, dtype=torch.float32)
+            self.register_buffer(f"_{name}_matrix", kept, persistent=False)
+        weights = 1 / common
+        self.register_buffer("frequency", torch.tensor(common, dtype=torch.float32), False)
+        self.register_buffer(
+            "weights", torch.tensor(weights / weights.sum(), dtype=torch.float32), False
+        )
+
+    def spectrum(self, maps: Tensor, which: str) -> Tensor:
+        """Log ring spectrum of each image, (N, n_rings), at the network's own frequencies.
+
+        Args:
+            maps: (N, C, H, W).
+            which: ``student`` or ``teacher``, for the error.
+
+        Raises:
+            UsageError: the maps have another size than was said.
+        """
+        size = self.student_size if which == "student" else self.teacher_size
+        if maps.ndim != 4 or tuple(maps.shape[2:]) != size:
+            raise UsageError(
+                f"maps: expected {size[0]} x {size[1]} pixels of the {which}; "
+                f"got {tuple(maps.shape)}"
+            )
+        return log_power(power_spectrum(maps, self.edges))
+
+    def common(self, log_spectrum: Tensor, which: str) -> Tensor:
+        """A log ring spectrum (N, n_rings) at the common frequencies, (N, n)."""
+        matrix = cast("Tensor | None", getattr(self, f"_{which}_matrix"))
+        return log_spectrum if matrix is None else log_spectrum @ matrix
+
+    def exponent(self, log_spectrum: Tensor, which: str) -> Tensor:
+        """Exponent of each row of a log ring spectrum (N, n_rings) of its own rings, (N,)."""
+        size = self.student_size if which == "student" else self.teacher_size
+        return exponent_of(log_spectrum, *size, self.edges)
+
+    def distance(self, student: Tensor, teacher: Tensor, level: str = "free") -> Tensor:
+        """Squared distance of two log spectra at the common frequencies, (N, n) -> (N,).
+
+        The mean over octaves of the squared difference; with ``level="free"`` of what is left
+        when its own mean over octaves is taken off, which leaves the gain of the maps free.
+        """
+        difference = student - teacher
+        if level == "free":
+            difference = difference - (difference @ self.weights)[:, None]
+        return difference.square() @ self.weights

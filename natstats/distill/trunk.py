@@ -1,0 +1,220 @@
+"""The trunk of a network: the maps that every path from the images to the scores goes through.
+
+The end of a group of residual blocks is on the trunk, the activations inside a block are not,
+because the shortcut goes around them. The trunk is read off the graph that autograd records in one
+pass: with p(n) the number of paths from the images to an operation n and q(n) that from n to the
+scores, n is on every path exactly if p(n) q(n) is the number of all paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from natstats.activations import ActivationHooks, undisturbed, unwatched
+from natstats.depth import LayerCall, trace_calls
+from natstats.errors import NatstatsError
+from natstats.layouts import Layout
+from natstats.selection import block_names, call_name
+
+__all__ = ["TrunkMap", "trunk_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrunkMap:
+    """A map on the trunk that a module returned.
+
+    Attributes:
+        name: of the layer that returned it first.
+        aliases: the layers that returned it after that.
+        module: that layer's module.
+        height: H, pixels.
+        width: W, pixels.
+        channels: C.
+        depth: weight layers up to here.
+        is_block: a block returned it.
+        is_activation: an activation returned it.
+        source: what went into that activation, as a layer's name, such as ``bn1`` or
+            ``relu:1@input``; empty where it is none.
+        batch_norm: module of the batch norm whose output this map is (of an activation: its input
+            is), or the first of the summands of which it is a sum; None where there is none.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    module: nn.Module
+    height: int
+    width: int
+    channels: int
+    depth: int
+    is_block: bool
+    is_activation: bool
+    source: str
+    batch_norm: nn.Module | None
+
+
+@dataclass(eq=False)
+class _Seen:
+    """A call of a module in the recorded pass."""
+
+    name: str
+    module: str
+    node: Any
+    entered: Any
+
+
+def _record(model: nn.Module, images: Tensor) -> tuple[list[_Seen], Any, Any]:
+    """All calls in the order in which they returned, the scores' node and the images' node."""
+    modules = {name: module for name, module in model.named_modules() if name}
+    seen: list[_Seen] = []
+    entered: dict[str, list[Any]] = {}
+
+    def enter(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            first = inputs[0] if inputs else None
+            node = first.grad_fn if isinstance(first, Tensor) else None
+            entered.setdefault(name, []).append(node)
+
+        return hook
+
+    def note(name: str, call: int, output: Any) -> None:
+        if isinstance(output, Tensor):
+            before = entered[name].pop() if entered.get(name) else None
+            seen.append(_Seen(call_name(name, call), name, output.grad_fn, before))
+
+    handles = [module.register_forward_pre_hook(enter(name)) for name, module in modules.items()]
+    try:
+        hooks = ActivationHooks(model, modules, note)
+        with undisturbed(model), torch.enable_grad(), unwatched(), hooks:
+            images = images.detach().clone().requires_grad_(True)
+            scores = model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not isinstance(scores, Tensor) or scores.grad_fn is None:
+        raise NatstatsError(
+            "model: expected a classifier whose scores follow from the images by operations that "
+            f"autograd knows; got {type(scores).__name__}"
+        )
+    # A node of the graph that only the images' gradient has.
+    leaf = images.view_as(images).grad_fn
+    assert leaf is not None
+    return seen, scores.grad_fn, leaf.next_functions[0][0]
+
+
+def _order(start: Any) -> list[Any]:
+    """Operations that `start` follows from, each after all that follow from it."""
+    order: list[Any] = []
+    done: set[Any] = set()
+    stack: list[tuple[Any, Iterator[Any]]] = []
+
+    def inner(node: Any) -> Iterator[Any]:
+        return iter([following for following, _ in node.next_functions if following is not None])
+
+    stack.append((start, inner(start)))
+    done.add(start)
+    while stack:
+        node, following = stack[-1]
+        deeper = next((other for other in following if other not in done), None)
+        if deeper is None:
+            order.append(node)
+            stack.pop()
+        else:
+            done.add(deeper)
+            stack.append((deeper, inner(deeper)))
+    return order[::-1]
+
+
+def _on_trunk(scores: Any, images: Any) -> set[Any]:
+    """Operations that every path goes through."""
+    order = _order(scores)
+    below: dict[Any, int] = {}
+    for node in reversed(order):
+        if node is images:
+            below[node] = 1
+        else:
+            below[node] = sum(below[other] for other, _ in node.next_functions if other is not None)
+    above = dict.fromkeys(order, 0)
+    above[scores] = 1
+    for node in order:
+        for other, _ in node.next_functions:
+            if other is not None:
+                above[other] += above[node]
+    return {node for node in order if above[node] * below[node] == below[scores] > 0}
+
+
+def _batch_norm(node: Any, by_node: dict[Any, str], model: nn.Module) -> nn.Module | None:
+    """The batch norm that gave what a node is, or its first summand that is one's output."""
+    if node is None:
+        return None
+    candidates = [node]
+    if type(node).__name__.startswith("Add"):
+        candidates += [other for other, _ in node.next_functions if other is not None]
+    for candidate in candidates:
+        name = by_node.get(candidate)
+        module = None if name is None else model.get_submodule(name)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            return module
+    return None
+
+
+def trunk_of(model: nn.Module, images: Tensor) -> list[TrunkMap]:
+    """The maps on the trunk, from the images to the scores, each once.
+
+    Args:
+        model: a classifier; mode, buffers and random state are left as they were.
+        images: (1, 3, H, W).
+
+    Raises:
+        NatstatsError: the scores do not follow from the images.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    >>> _ = model(torch.zeros(1, 3, 9, 9))
+    >>> [(found.name, found.source) for found in trunk_of(model, torch.zeros(1, 3, 9, 9))]
+    [('0', ''), ('1', '0')]
+    """
+    calls = {call.name: call for call in trace_calls(model, (images,)).calls}
+    seen, scores, leaf = _record(model, images)
+    trunk = _on_trunk(scores, leaf)
+    blocks = set(block_names(model))
+    returned: dict[Any, list[_Seen]] = {}
+    for one in seen:
+        if one.node in trunk:
+            returned.setdefault(one.node, []).append(one)
+    first_name = {node: ones[0] for node, ones in returned.items()}
+    leaves = {one.node: one.module for one in reversed(seen) if one.node is not None}
+    found: list[TrunkMap] = []
+    for node, ones in returned.items():
+        call: LayerCall | None = calls.get(ones[0].name)
+        if call is None or not isinstance(call.layout, Layout) or len(call.layout.grid) != 2:
+            continue
+        assert call.shape is not None
+        activation = next((o for o in ones if calls[o.name].kind == "act"), None)
+        before = None if activation is None else activation.entered
+        source = ""
+        if activation is not None:
+            known = first_name.get(before)
+            source = f"{activation.name}@input" if known is None else known.name
+        height, width = call.layout.grid
+        n_values = torch.Size(call.shape).numel() if call.layout.n_prefix == 0 else None
+        channels = n_values // (height * width * call.shape[0]) if n_values else int(call.shape[-1])
+        found.append(
+            TrunkMap(
+                name=ones[0].name,
+                aliases=tuple(one.name for one in ones[1:]),
+                module=model.get_submodule(ones[0].module),
+                height=height,
+                width=width,
+                channels=channels,
+                depth=call.depth,
+                is_block=any(one.module in blocks for one in ones),
+                is_activation=activation is not None,
+                source=source,
+                batch_norm=_batch_norm(before if activation is not None else node, leaves, model),
+            )
+        )
+    return found
