@@ -20,7 +20,7 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.layouts import Layout
 from natstats.selection import call_name
 
-__all__ = ["Tapped", "Taps", "pair_by_name", "pair_taps"]
+__all__ = ["Tapped", "Taps", "pair_by_name", "pair_taps", "student_taps"]
 
 INPUT = "@input"
 """Marks a tap on what goes into a layer."""
@@ -165,6 +165,21 @@ def pair_taps(
             found.append(_firsts(pairs, place_of, activation))
         found.append((ends[0], ends[1]))
     return tuple(one for one, _ in found), tuple(other for _, other in found)
+
+
+def student_taps(
+    student: nn.Module,
+    images: Tensor,
+    place: str = "groups",
+    activation: str = "post",
+    smallest: int = 1,
+) -> tuple[TapPoint, ...]:
+    """Taps of a student whose teacher is not at hand: the places that it would have with itself.
+
+    Raises:
+        UsageError: an argument is out of range, or there is no such place.
+    """
+    return pair_taps(student, student, images, place, activation, smallest)[0]
 
 
 def _firsts(

@@ -95,7 +95,9 @@ def targets_of(
     return targets, notes
 
 
-def points_of(path: str | Path, student: Sequence[TapPoint]) -> tuple[TapPoint, ...]:
+def points_of(
+    path: str | Path, student: Sequence[TapPoint], edges: str = "sine"
+) -> tuple[TapPoint, ...]:
     """Taps of a teacher that is known by its run alone.
 
     For each of the student's, the last layer with maps of that size.
@@ -105,6 +107,6 @@ def points_of(path: str | Path, student: Sequence[TapPoint]) -> tuple[TapPoint, 
     """
     points = []
     for tap in student:
-        target = targets_of(path, [TapPoint("", tap.channels, tap.height, tap.width)])[0][0]
+        target = targets_of(path, [TapPoint("", tap.channels, tap.height, tap.width)], edges)[0][0]
         points.append(TapPoint(target.layer, tap.channels, tap.height, tap.width))
     return tuple(points)

@@ -1,0 +1,94 @@
+"""Accuracy of a classifier, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from natstats.distill.loading import LabelledBatch, normalise
+from natstats.distill.objective import scores_of
+from natstats.distill.recipes import Recipe
+
+__all__ = ["Evaluated", "evaluate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What a classifier made of the evaluation images, in their order.
+
+    Attributes:
+        label: (n,).
+        predicted: class with the highest score, (n,).
+        probability: of the label, (n,), float32.
+        n_top5: images whose label is among the five highest scores.
+        loss: mean cross-entropy.
+    """
+
+    label: Tensor
+    predicted: Tensor
+    probability: Tensor
+    n_top5: int
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that were named rightly."""
+        return float((self.predicted == self.label).double().mean())
+
+    @property
+    def top5(self) -> float:
+        """Share of the images whose label is among the five highest scores."""
+        return self.n_top5 / len(self.label)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Callable[[], Iterator[LabelledBatch]],
+    recipe: Recipe,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+) -> Evaluated:
+    """Run the evaluation images through a classifier in eval mode; its mode is given back.
+
+    Args:
+        model: gives (N, K).
+        batches: starts from the first image each time it is called.
+        recipe: gives the normalisation and the memory format.
+        device: of the model.
+        dtype: in which it computes; None for float32.
+    """
+    assert recipe.mean is not None
+    assert recipe.std is not None
+    modes = [(module, module.training) for module in model.modules()]
+    labels, predicted, probability, n_top5, loss = [], [], [], 0, 0.0
+    try:
+        model.eval()
+        for batch in batches():
+            images = batch.images.to(device)
+            if recipe.channels_last:
+                images = images.contiguous(memory_format=torch.channels_last)
+            images = normalise(images, recipe.mean, recipe.std)
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                scores = scores_of(model(images))
+            scores = scores.float().cpu()
+            label = batch.labels
+            log_probability = functional.log_softmax(scores, dim=1)
+            own = log_probability.gather(1, label[:, None])[:, 0]
+            best = scores.topk(min(5, scores.shape[1]), dim=1).indices
+            labels.append(label)
+            predicted.append(scores.argmax(dim=1))
+            probability.append(own.exp())
+            n_top5 += int((best == label[:, None]).any(dim=1).sum())
+            loss -= float(own.double().sum())
+    finally:
+        for module, training in modes:
+            module.training = training
+    label = torch.cat(labels)
+    return Evaluated(
+        label, torch.cat(predicted), torch.cat(probability), n_top5, loss / len(label)
+    )

@@ -1,0 +1,71 @@
+"""How strongly each term pulls at the student, against the cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from natstats.distill.objective import Objective
+
+__all__ = ["gradient_rows"]
+
+
+def _flat(value: Tensor, parameters: list[Tensor]) -> Tensor:
+    """Gradient in all parameters as one vector; zeros where there is none."""
+    if not value.requires_grad:
+        return torch.zeros(sum(p.numel() for p in parameters), device=value.device)
+    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+    pieces = [
+        torch.zeros(p.numel(), device=p.device) if g is None else g.detach().reshape(-1).float()
+        for g, p in zip(found, parameters, strict=True)
+    ]
+    return torch.cat(pieces)
+
+
+def gradient_rows(
+    objective: Objective, images: Tensor, labels: Tensor, weights: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Norm of the gradient of each weighted term in the student's parameters, on one batch.
+
+    The pass leaves buffers, such as running statistics, as they were.
+
+    Args:
+        objective: student and terms.
+        images: (N, 3, H, W).
+        labels: (N,).
+        weights: of the terms.
+
+    Returns:
+        A record for each term: its name, weight, the norm of the weighted gradient, that of the
+        cross-entropy (with weight 1), and the cosine between the two; NaN where one is zero.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in objective.buffers()]
+    parameters: list[Tensor] = [p for p in objective.student.parameters() if p.requires_grad]
+    try:
+        with torch.enable_grad():
+            values = objective(images, labels)
+            if values.objective_ce is None:
+                return []
+            ce = _flat(values.objective_ce, parameters)
+            rows = []
+            for name, weight in weights.items():
+                own = _flat(values.terms[name], parameters) * weight
+                norms = float(own.norm()), float(ce.norm())
+                size = norms[0] * norms[1]
+                rows.append(
+                    {
+                        "term": name,
+                        "weight": weight,
+                        "norm": norms[0],
+                        "ce_norm": norms[1],
+                        "cosine": float(own @ ce) / size if size else float("nan"),
+                    }
+                )
+            return rows
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

@@ -1,0 +1,167 @@
+"""What one step minimises: the passes of student and teacher, the taps, and the terms."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from natstats.distill.method import DistillationLoss, Outputs, Term
+from natstats.distill.taps import Tapped, Taps
+
+__all__ = ["BoundTerm", "Objective", "Values", "scores_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class BoundTerm:
+    """A term with the taps of its method.
+
+    Attributes:
+        term: the term.
+        student: names of its taps in the student.
+        teacher: names of its taps in the teacher.
+        uses_images: True where it takes gradients with respect to the images.
+    """
+
+    term: Term
+    student: tuple[str, ...] = ()
+    teacher: tuple[str, ...] = ()
+    uses_images: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """What one pass gave.
+
+    Attributes:
+        ce: cross-entropy of the student, without label smoothing; None where the student did not
+            run.
+        objective_ce: the same with label smoothing, as it is minimised.
+        terms: the terms' values, without their weights.
+        n_right: images that the student named rightly.
+    """
+
+    ce: Tensor | None
+    objective_ce: Tensor | None
+    terms: Mapping[str, Tensor]
+    n_right: Tensor | None
+
+
+class Objective(nn.Module):
+    """The student with the losses of a stage; its forward pass gives all their values.
+
+    A single module, so that wrappers for several processes see every parameter that is trained.
+    The teacher is no part of it: it is never trained, saved or moved along.
+
+    Args:
+        student: the student.
+        teacher: the teacher, in eval mode; None for none.
+        terms: of the stage.
+        image: (1, 3, H, W), for the taps' look at the networks.
+        label_smoothing: of the cross-entropy.
+        autocast: dtype in which the networks run; None for float32. Losses are float32 always.
+        needs_student: False for a stage that trains losses only.
+        tapped: taps that are looked at though no term uses them, of student and teacher.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        terms: Sequence[BoundTerm],
+        image: Tensor,
+        label_smoothing: float = 0.0,
+        autocast: torch.dtype | None = None,
+        needs_student: bool = True,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.losses = nn.ModuleList(bound.term.loss for bound in terms)
+        self.terms = tuple(terms)
+        self.label_smoothing = label_smoothing
+        self.autocast = autocast
+        self.needs_student = needs_student
+        self._teacher = (teacher,)  # a tuple hides it from the parameters of this module
+        self._uses_images = any(bound.uses_images for bound in terms)
+        self._needs_teacher = teacher is not None and bool(terms)
+        self._student_taps = Taps(student, [n for b in terms for n in b.student], image)
+        self._teacher_taps: Taps | None = None
+        if teacher is not None:
+            self._teacher_taps = Taps(teacher, [n for b in terms for n in b.teacher], image)
+
+    @contextlib.contextmanager
+    def _precision(self, device: torch.device) -> Iterator[None]:
+        if self.autocast is None:
+            yield
+            return
+        with torch.autocast(device.type, self.autocast):
+            yield
+
+    def _student_pass(self, images: Tensor) -> tuple[Tensor, Tapped]:
+        if not self.needs_student:
+            return images.new_empty(0), Tapped({})
+        with self._student_taps, self._precision(images.device):
+            scores = scores_of(self.student(images))
+        return scores, self._student_taps.take()
+
+    def _teacher_pass(self, images: Tensor) -> tuple[Tensor, Tapped]:
+        teacher = self._teacher[0]
+        if teacher is None or self._teacher_taps is None or not self._needs_teacher:
+            return images.new_empty(0), Tapped({})
+        with (
+            torch.set_grad_enabled(self._uses_images),
+            self._teacher_taps,
+            self._precision(images.device),
+        ):
+            scores = scores_of(teacher(images))
+        return scores, self._teacher_taps.take()
+
+    def forward(self, images: Tensor, labels: Tensor) -> Values:
+        """The cross-entropy and every term on a batch.
+
+        Args:
+            images: (N, 3, H, W), normalised.
+            labels: (N,), whole numbers.
+        """
+        if self._uses_images:
+            images = images.detach().requires_grad_(True)
+        mine, my_maps = self._student_pass(images)
+        theirs, their_maps = self._teacher_pass(images)
+        terms = {}
+        with torch.autocast(images.device.type, enabled=False):
+            for bound in self.terms:
+                loss = bound.term.loss
+                assert isinstance(loss, DistillationLoss)
+                ours = Outputs(mine, tuple(my_maps[name] for name in bound.student), images)
+                other = Outputs(
+                    theirs if bound.uses_images else theirs.detach(),
+                    tuple(their_maps[name].detach() for name in bound.teacher),
+                    images,
+                )
+                terms[bound.term.name] = loss(ours, other, labels)
+            if not self.needs_student:
+                return Values(None, None, terms, None)
+            scores = mine.float()
+            plain = functional.cross_entropy(scores, labels)
+            smooth = plain
+            if self.label_smoothing:
+                smooth = functional.cross_entropy(
+                    scores, labels, label_smoothing=self.label_smoothing
+                )
+        n_right = (scores.detach().argmax(dim=1) == labels).sum()
+        return Values(plain.detach(), smooth, terms, n_right)
+
+
+def scores_of(output: object) -> Tensor:
+    """The class scores in what a classifier returns, which may hold auxiliary ones beside them."""
+    if isinstance(output, Tensor):
+        return output
+    first = getattr(output, "logits", None)
+    if first is None and isinstance(output, tuple):
+        first = output[0]
+    assert isinstance(first, Tensor), f"scores of {type(output).__name__}"
+    return first

@@ -1,0 +1,80 @@
+"""Several processes that train one student, as ``torchrun`` starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from natstats.models import usable_device
+
+__all__ = ["Processes", "processes"]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The place of this process among those that train together.
+
+    Attributes:
+        rank: from 0; the first alone evaluates and writes.
+        world: how many there are.
+        device: of this one.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process evaluates and writes."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum of a tensor over all processes, a new tensor."""
+        summed = values.clone()
+        if self.world > 1:
+            dist.all_reduce(summed)
+        return summed
+
+    def wait(self) -> None:
+        """Return when all processes are here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def processes(device: torch.device | str | None = None) -> Iterator[Processes]:
+    """Join the other processes where ``torchrun`` started several; else be the only one.
+
+    Args:
+        device: of a single process, None for CUDA if there is any; each of several takes the CUDA
+            device of its own number, or the CPU where `device` says so or there is no CUDA.
+
+    Raises:
+        UsageError: there is no such device.
+
+    >>> with processes("cpu") as alone:
+    ...     alone.world, alone.is_first
+    (1, True)
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world <= 1 or dist.is_initialized():
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        yield Processes(rank, world, usable_device(device))
+        return
+    chosen = usable_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), world, chosen)
+    finally:
+        dist.destroy_process_group()

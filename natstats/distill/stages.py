@@ -1,0 +1,316 @@
+"""From the name of a method to the stages of a training: taps found, losses built, terms bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from natstats.activations import undisturbed
+from natstats.distill.method import Method, Plan, Setting, TapPoint
+from natstats.distill.methods import arguments_of, merged, parse_method
+from natstats.distill.objective import BoundTerm
+from natstats.distill.taps import Taps, pair_by_name, pair_taps, student_taps
+from natstats.distill.teacher_run import points_of
+from natstats.errors import UsageError
+
+__all__ = ["MAIN", "Program", "TrainingStage", "plan_training"]
+
+MAIN = "main"
+"""Name of the last stage, which every method has."""
+
+_PROBED = 16
+"""Images in the pass that shows whether a map is signed."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingStage:
+    """A stage as it is trained.
+
+    Attributes:
+        name: METHOD.NAME, or :data:`MAIN`.
+        terms: what is minimised beside the cross-entropy.
+        ce_weight: of the cross-entropy.
+        epochs: whole epochs.
+        trains: see :data:`natstats.distill.method.TRAINS`.
+        learning_rate: factor on the recipe's.
+        schedule: in place of the recipe's; None for the recipe's.
+        weight_decay: in place of the recipe's; None for the recipe's.
+    """
+
+    name: str
+    terms: tuple[BoundTerm, ...]
+    ce_weight: float
+    epochs: int
+    trains: str = "student"
+    learning_rate: float = 1.0
+    schedule: str | None = None
+    weight_decay: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """All that a method does in a training.
+
+    Attributes:
+        method: as it was asked for.
+        methods: its parts.
+        arguments: of each part.
+        stages: in their order, the main one last.
+        taps: of each part, in the student and in the teacher.
+        notes: which variants run, and what a reader must know.
+    """
+
+    method: str
+    methods: tuple[Method, ...]
+    arguments: Mapping[str, Mapping[str, Any]]
+    stages: tuple[TrainingStage, ...]
+    taps: Mapping[str, tuple[tuple[TapPoint, TapPoint], ...]]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a method of it looks at a teacher."""
+        return any(method.needs_teacher for method in self.methods)
+
+    @property
+    def teacher_bn(self) -> str:
+        """``batch`` where a method wants the teacher to normalise with each batch's statistics."""
+        asked = {str(self.arguments[m.name].get("teacher_bn", m.teacher_bn)) for m in self.methods}
+        return "batch" if "batch" in asked else "running"
+
+    def losses(self) -> nn.ModuleList:
+        """All losses of all stages, each once, in a fixed order."""
+        found: dict[int, nn.Module] = {}
+        for stage in self.stages:
+            for bound in stage.terms:
+                found.setdefault(id(bound.term.loss), bound.term.loss)
+        return nn.ModuleList(found.values())
+
+    def n_extra_parameters(self) -> int:
+        """Parameters that are trained beside the student and dropped at the end."""
+        return sum(parameter.numel() for parameter in self.losses().parameters())
+
+    def terms_table(self) -> list[dict[str, Any]]:
+        """A record for every term: its stage, weight and reduction."""
+        reductions = {method.name: method.reduction for method in self.methods}
+        rows: list[dict[str, Any]] = []
+        for stage in self.stages:
+            if stage.ce_weight:
+                rows.append(
+                    {
+                        "name": "ce",
+                        "weight": stage.ce_weight,
+                        "reduction": "mean over images",
+                        "stage": stage.name,
+                    }
+                )
+            for bound in stage.terms:
+                weight = bound.term.weight
+                rows.append(
+                    {
+                        "name": bound.term.name,
+                        "weight": weight
+                        if isinstance(weight, int | float)
+                        else [weight.start, weight.end],
+                        "reduction": reductions[bound.term.name.split(".")[0]],
+                        "stage": stage.name,
+                    }
+                )
+        return rows
+
+    def taps_table(self) -> list[dict[str, Any]]:
+        """A record for every pair of taps."""
+        return [
+            {
+                "method": name,
+                "student": mine.name,
+                "teacher": theirs.name,
+                "student_shape": [mine.channels, mine.height, mine.width],
+                "teacher_shape": [theirs.channels, theirs.height, theirs.width],
+            }
+            for name, pairs in self.taps.items()
+            for mine, theirs in pairs
+        ]
+
+    def text(self) -> str:
+        """What will be trained, in lines for people: stages, terms, taps and notes."""
+        lines = []
+        for stage in self.stages:
+            epochs = "1 epoch" if stage.epochs == 1 else f"{stage.epochs} epochs"
+            lines.append(f"Stage {stage.name}: {epochs}, trains the {_TRAINED[stage.trains]}")
+            for row in self.terms_table():
+                if row["stage"] == stage.name:
+                    weight = row["weight"]
+                    shown = (
+                        f"{weight[0]:g} to {weight[1]:g}"
+                        if isinstance(weight, list)
+                        else f"{weight:g}"
+                    )
+                    lines.append(f"  {shown} x {row['name']} ({row['reduction']})")
+        for name, pairs in self.taps.items():
+            if pairs:
+                lines.append(f"Taps of {name} (student <- teacher):")
+            for mine, theirs in pairs:
+                shapes = [f"{p.channels} x {p.height} x {p.width}" for p in (mine, theirs)]
+                lines.append(f"  {mine.name} ({shapes[0]}) <- {theirs.name} ({shapes[1]})")
+        lines += [f"Note: {note}." for note in self.notes]
+        return "\n".join(lines)
+
+
+_TRAINED = {
+    "student": "student",
+    "lower": "student up to its last tap",
+    "losses": "connectors only",
+}
+
+
+def plan_training(
+    method: str,
+    given: Mapping[str, Any],
+    student: nn.Module,
+    teacher: nn.Module | None,
+    images: Tensor,
+    epochs: int,
+    n_classes: int,
+    *,
+    teacher_run: str | Path | None = None,
+    taps: Sequence[tuple[str, str]] = (),
+) -> Program:
+    """Find the taps of a method and build its losses and stages.
+
+    Args:
+        method: a name, or several with + between them.
+        given: arguments, METHOD.NAME or, with a single method, NAME.
+        student: the student.
+        teacher: the teacher; None for none.
+        images: some training images as the networks take them, (N, 3, H, W).
+        epochs: of the main stage.
+        n_classes: K.
+        teacher_run: a measured run of the teacher, for the spectral terms.
+        taps: names of layers in student and teacher that are to be compared, in place of those
+            that are found.
+
+    Raises:
+        UsageError: an unknown method or argument, or networks that the method cannot compare.
+    """
+    methods = parse_method(method)
+    arguments = arguments_of(methods, given)
+    plans: dict[str, Plan] = {}
+    paired: dict[str, tuple[tuple[TapPoint, TapPoint], ...]] = {}
+    image = images[:1]
+    for one in methods:
+        from_run = teacher_run if one.name == "spectral" else None
+        if one.needs_teacher and teacher is None and from_run is None:
+            raise UsageError(f"teacher: expected one for method {one.name}; got none")
+        mine, theirs = _taps_of(one, arguments[one.name], student, teacher, image, from_run, taps)
+        if one.needs_signed:
+            _refuse_unsigned(one, student, mine, images[:_PROBED])
+        paired[one.name] = tuple(zip(mine, theirs, strict=True))
+        plans[one.name] = one.plan(
+            Setting(
+                student=mine,
+                teacher=theirs,
+                n_classes=n_classes,
+                arguments=arguments[one.name],
+                teacher_run=from_run,
+                image_size=int(images.shape[-1]),
+            )
+        )
+    if teacher_run is not None and "spectral" not in plans:
+        raise UsageError(f"teacher_run: expected only beside method spectral; got {method!r}")
+    by_name = {one.name: one for one in methods}
+
+    def bound(plan_terms: Sequence[Any]) -> tuple[BoundTerm, ...]:
+        found = []
+        for term in plan_terms:
+            owner = by_name[term.name.split(".")[0]]
+            pairs = paired[owner.name]
+            found.append(
+                BoundTerm(
+                    term,
+                    tuple(mine.name for mine, _ in pairs),
+                    # A teacher that is known by its run alone has no layers to look at.
+                    tuple(theirs.name for _, theirs in pairs) if teacher is not None else (),
+                    owner.uses_images,
+                )
+            )
+        return tuple(found)
+
+    whole = merged(plans)
+    stages = [
+        TrainingStage(
+            stage.name,
+            bound(stage.terms),
+            0.0,
+            max(1, math.ceil(stage.epochs * epochs - 1e-9)),
+            stage.trains,
+            stage.learning_rate,
+            None if stage.schedule == "same" else stage.schedule,
+            stage.weight_decay,
+        )
+        for stage in whole.before
+        if stage.epochs > 0
+    ]
+    assert whole.ce_weight is not None
+    stages.append(TrainingStage(MAIN, bound(whole.terms), whole.ce_weight, epochs))
+    return Program(method, methods, arguments, tuple(stages), paired, whole.notes)
+
+
+def _taps_of(
+    method: Method,
+    arguments: Mapping[str, Any],
+    student: nn.Module,
+    teacher: nn.Module | None,
+    image: Tensor,
+    teacher_run: str | Path | None,
+    named: Sequence[tuple[str, str]],
+) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+    """Taps of a method in student and teacher."""
+    place = str(arguments.get("place", method.place))
+    which = str(arguments.get("activation", method.activation))
+    if place == "none":
+        return (), ()
+    if named and teacher is not None:
+        pairs = pair_by_name(student, teacher, image, named)
+        return _expected_number(method, place, pairs)
+    if teacher is None:
+        assert teacher_run is not None
+        mine = student_taps(student, image, place, which, method.smallest)
+        return mine, points_of(teacher_run, mine, str(arguments.get("edges", "sine")))
+    return pair_taps(student, teacher, image, place, which, method.smallest)
+
+
+def _expected_number(
+    method: Method, place: str, pairs: tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]
+) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+    n = len(pairs[0])
+    if place in ("middle", "last") and n != 1:
+        raise UsageError(f"tap: expected one pair for method {method.name}; got {n}")
+    if place == "sections" and n % 2:
+        raise UsageError(
+            f"tap: expected pairs for the first and the last map of each section for method "
+            f"{method.name}, an even number; got {n}"
+        )
+    return pairs
+
+
+def _refuse_unsigned(
+    method: Method, student: nn.Module, points: Sequence[TapPoint], images: Tensor
+) -> None:
+    """Raise where a tap gives what a ReLU let through."""
+    with Taps(student, [p.name for p in points], images[:1]) as taps:
+        with undisturbed(student), torch.no_grad():
+            student(images)
+        tapped = taps.take()
+    for point in points:
+        if float(tapped[point.name].min()) >= 0:
+            raise UsageError(
+                f"tap {point.name}: expected a map before a ReLU for method {method.name}; got "
+                "one without a negative value"
+            )

@@ -1,0 +1,96 @@
+"""What a training that was cut goes on from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from natstats.errors import NatstatsError, UsageError
+
+__all__ = ["STATE", "TrainingState"]
+
+STATE = "state.pt"
+"""File of the state in the directory of a run; gone when the training is finished."""
+
+
+class TrainingState:
+    """The file in which a training keeps where it stands, whole or not at all.
+
+    Args:
+        folder: of the run.
+        identity: everything that the result depends on, as plain values; a state of another
+            training is refused.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.path = folder / STATE
+        self.identity = dict(identity)
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Put `values` in place of what was kept.
+
+        Raises:
+            NatstatsError: the file cannot be written; what was kept before still is.
+        """
+        partial = self.path.with_name(f"{STATE}.partial")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save({"identity": self.identity, **values}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise NatstatsError(f"out: expected a place for {self.path}; {error}") from error
+
+    def read(self, device: torch.device) -> dict[str, Any] | None:
+        """What was kept, on `device`; None where nothing was.
+
+        Raises:
+            UsageError: it was kept by a training with other settings; they are named.
+            NatstatsError: the file is damaged.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            values = torch.load(self.path, map_location=device, weights_only=True)
+            kept = values.pop("identity")
+        except Exception as error:  # a damaged file raises nearly anything
+            reason = " ".join(str(error).split())[:160]
+            raise NatstatsError(
+                f"out: expected the whole state of a training in {self.path}; {reason} "
+                "(--overwrite begins again)"
+            ) from None
+        differing = _differences(kept, self.identity)
+        if differing:
+            raise UsageError(
+                f"out: expected the training that was begun in {self.path.parent}, which had other "
+                f"settings: {'; '.join(differing[:4])} (--overwrite begins again)"
+            )
+        assert isinstance(values, dict)
+        return values
+
+    def remove(self) -> None:
+        """Forget what was kept."""
+        self.path.unlink(missing_ok=True)
+
+
+def _differences(kept: Any, now: Any, name: str = "") -> list[str]:
+    """Where two trees of plain values differ, in words."""
+    if isinstance(kept, Mapping) and isinstance(now, Mapping):
+        keys = [*kept, *(key for key in now if key not in kept)]
+        return [
+            line
+            for key in keys
+            for line in _differences(kept.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    if isinstance(kept, list | tuple) and isinstance(now, list | tuple):
+        kept, now = list(kept), list(now)
+    return [] if kept == now else [f"{name} was {str(kept)[:60]}, is {str(now)[:60]}"]
