@@ -10,7 +10,7 @@ import click
 
 from . import options
 
-__all__ = ["KeyValue", "model_options"]
+__all__ = ["KeyValue", "model_options", "once"]
 
 FORMS = ("images", "list", "clips", "pairs")  # natstats.input_forms.FORMS, without importing torch
 
@@ -37,9 +37,10 @@ class KeyValue(click.ParamType):
             return key, text
 
 
-def _once(
+def once(
     ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, Any], ...]
 ) -> dict[str, Any]:
+    """The pairs as a dict; a key that comes twice is refused."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -61,7 +62,7 @@ _OPTIONS = (
         "model_args",
         type=KeyValue(),
         multiple=True,
-        callback=_once,
+        callback=once,
         help="Argument of MODEL's builder or factory, such as num_classes=10; repeat it.",
     ),
     click.option(

@@ -48,12 +48,12 @@ def take_fit_options(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar with images/s and the time left on a terminal, a plain line now and then elsewhere."""
+def progress_bar(unit: str = "images") -> Iterator[Progress]:
+    """A bar with the rate and the time left on a terminal, a plain line now and then elsewhere."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        with tqdm(unit=" images", dynamic_ncols=True, leave=False) as bar:
+        with tqdm(unit=f" {unit}", dynamic_ncols=True, leave=False) as bar:
 
             def update(done: int, total: int) -> None:
                 bar.total = total
@@ -71,7 +71,7 @@ def progress_bar() -> Iterator[Progress]:
         last = now
         rate = done / max(now - started, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if done < total else ""
-        click.echo(f"{done} of {total} images, {rate:.1f} images/s{left}", err=True)
+        click.echo(f"{done} of {total} {unit}, {rate:.1f} {unit}/s{left}", err=True)
 
     yield line
 

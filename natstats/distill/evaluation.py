@@ -89,6 +89,4 @@ def evaluate(
         for module, training in modes:
             module.training = training
     label = torch.cat(labels)
-    return Evaluated(
-        label, torch.cat(predicted), torch.cat(probability), n_top5, loss / len(label)
-    )
+    return Evaluated(label, torch.cat(predicted), torch.cat(probability), n_top5, loss / len(label))

@@ -84,6 +84,11 @@ class Program:
         asked = {str(self.arguments[m.name].get("teacher_bn", m.teacher_bn)) for m in self.methods}
         return "batch" if "batch" in asked else "running"
 
+    @property
+    def teacher_passes(self) -> float:
+        """Passes of the teacher in a step of the main stage: one serves all methods."""
+        return max((m.teacher_passes for m in self.methods), default=0.0)
+
     def losses(self) -> nn.ModuleList:
         """All losses of all stages, each once, in a fixed order."""
         found: dict[int, nn.Module] = {}

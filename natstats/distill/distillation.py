@@ -1,0 +1,257 @@
+"""Distillation from end to end: a training that is set up goes in, a run directory comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from natstats import store
+from natstats.distill.costs import PeakMemory
+from natstats.distill.evaluation import Evaluated, evaluate
+from natstats.distill.gap import gap_pairs, gap_rows, mean_spectra
+from natstats.distill.loading import LabelledBatch, TrainBatches, eval_batches, normalise
+from natstats.distill.processes import Processes
+from natstats.distill.results import GAP, GRADIENTS, HISTORY, DistillationRun, Outcomes
+from natstats.distill.setup import Distillation
+from natstats.distill.state import STATE, TrainingState
+from natstats.distill.trainer import DTYPES, Trained, Trainer
+from natstats.provenance import circumstances
+
+__all__ = ["WEIGHTS", "check_out", "distill"]
+
+WEIGHTS = "student.safetensors"
+"""File of the student's weights in the directory of a run."""
+
+_GAP_IMAGES = 512
+"""Evaluation images on which the spectral gap is measured, at most."""
+
+
+def check_out(path: Path, overwrite: bool) -> None:
+    """Raise unless a run may be written to `path`: nothing is there, or a training that was cut.
+
+    Raises:
+        UsageError: something else is there, or a finished run and `overwrite` is not set.
+    """
+    is_cut = (path / STATE).is_file() and not (path / "distill.json").exists()
+    if path.is_dir() and (is_cut or not any(path.iterdir())):
+        return
+    store.check_target(path, overwrite, "distill")
+
+
+def distill(
+    setup: Distillation,
+    out: str | Path,
+    *,
+    workers: int = 0,
+    together: Processes | None = None,
+    overwrite: bool = False,
+    command: str = "",
+    report: bool = True,
+    keep_seconds: float = 300.0,
+    evaluate_every: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    log: Callable[[Mapping[str, Any]], None] | None = None,
+) -> DistillationRun:
+    """Train a student and write what came of it into a directory.
+
+    A training that was cut goes on where it stood when it is asked for again with the same
+    settings, and ends with the same weights as if it had not been cut, bit for bit on a CPU.
+
+    Args:
+        setup: what is trained, on what and how; its student is trained in place.
+        out: directory of the run.
+        workers: processes that read images.
+        together: the processes that train; this one alone if None.
+        overwrite: replace what is at `out`, a run or a training that was cut.
+        command: as it was typed, for the record.
+        report: write figures and the page.
+        keep_seconds: the state is kept after every epoch, and when this time has passed.
+        evaluate_every: epochs between looks at the evaluation images; the last one counts.
+        progress: called with the steps done and to do.
+        log: called with each record of the history.
+
+    Raises:
+        UsageError: `out` holds something else, or a training with other settings.
+        NatstatsError: a loss is not finite, or a file cannot be read or written.
+    """
+    path = Path(out).expanduser()
+    if together is None:
+        device = next((p.device for p in setup.student.model.parameters()), torch.device("cpu"))
+        together = Processes(0, 1, device)
+    if together.is_first:
+        check_out(path, overwrite)
+        if overwrite:
+            (path / STATE).unlink(missing_ok=True)
+    together.wait()
+    student = setup.student.model
+    recipe, device = setup.recipe, together.device
+    if recipe.channels_last:
+        for network in (setup.student, setup.teacher):
+            if network is not None:
+                network.model.to(memory_format=torch.channels_last)
+    dtype = DTYPES[recipe.amp]
+
+    def evaluation() -> Iterator[LabelledBatch]:
+        return eval_batches(setup.data.evaluation, recipe, workers)
+
+    memory = PeakMemory(device)
+    state = TrainingState(path, setup.identity(together.world))
+    gap = _Gap(setup, device, evaluation)
+    curve: list[float] = []
+
+    def look() -> tuple[float, float]:
+        found = evaluate(student, evaluation, recipe, device, dtype)
+        curve.append(found.accuracy)
+        return found.loss, found.accuracy
+
+    trainer = Trainer(
+        student,
+        None if setup.teacher is None or not setup.program.needs_teacher else setup.teacher.model,
+        setup.program,
+        TrainBatches(
+            setup.data.train, recipe, setup.seed, workers, together.rank, together.world,
+            pin_memory=device.type == "cuda",
+        ),
+        recipe,
+        look,
+        together=together,
+        seed=setup.seed,
+        state=state,
+        keep_seconds=keep_seconds,
+        evaluate_every=evaluate_every,
+        progress=progress,
+        log=log,
+    )  # fmt: skip
+    try:
+        trained = trainer.train()
+    finally:
+        together.wait()
+    peak = memory.mebibytes()
+    if not together.is_first:
+        together.wait()
+        return DistillationRun.open(path)
+    final = evaluate(student, evaluation, recipe, device, dtype)
+    taught = None
+    if setup.teacher is not None:
+        taught = evaluate(setup.teacher.model, evaluation, recipe, device, dtype)
+    run = _run(setup, trained, final, taught, gap.rows(), command, device, peak)
+    with store.add_files(path, "distill.json") as folder:
+        weights = {name: t.detach().cpu().contiguous() for name, t in student.state_dict().items()}
+        save_file(weights, folder / WEIGHTS, {"natstats": "student", "network": setup.student.name})
+        run.write(folder, report=report)
+    state.remove()
+    together.wait()
+    return DistillationRun.open(path)
+
+
+class _Gap:
+    """The spectral gap, of which the first half must be measured before the training."""
+
+    def __init__(
+        self, setup: Distillation, device: torch.device, evaluation: Callable[[], Iterator[Any]]
+    ) -> None:
+        self.setup, self.device, self.evaluation = setup, device, evaluation
+        self.pairs: Any = ((), ())
+        if setup.teacher is None:
+            return
+        image = next(iter(self._images()))[:1]
+        self.pairs = gap_pairs(setup.student.model, setup.teacher.model, image)
+        if self.pairs[0]:
+            self.teacher = mean_spectra(setup.teacher.model, self.pairs[1], self._images())
+            self.before = mean_spectra(setup.student.model, self.pairs[0], self._images())
+
+    def _images(self) -> Iterator[Tensor]:
+        recipe = self.setup.recipe
+        assert recipe.mean is not None
+        assert recipe.std is not None
+        n_left = _GAP_IMAGES
+        for batch in self.evaluation():
+            yield normalise(batch.images[:n_left].to(self.device), recipe.mean, recipe.std)
+            n_left -= len(batch.images)
+            if n_left <= 0:
+                return
+
+    def rows(self) -> list[dict[str, Any]]:
+        if not self.pairs[0]:
+            return []
+        after = mean_spectra(self.setup.student.model, self.pairs[0], self._images())
+        return gap_rows(self.pairs, self.teacher, self.before, after)
+
+
+def _facts(network: Any) -> dict[str, Any]:
+    return {
+        "name": network.name,
+        "arguments": {} if network.builder is None else dict(network.builder.arguments),
+        "n_parameters": sum(p.numel() for p in network.model.parameters()),
+        "weights": network.weights,
+    }
+
+
+def _run(
+    setup: Distillation,
+    trained: Trained,
+    final: Evaluated,
+    taught: Evaluated | None,
+    gap: list[dict[str, Any]],
+    command: str,
+    device: torch.device,
+    peak: tuple[float, str],
+) -> DistillationRun:
+    program = setup.program
+    curve = [r["eval_accuracy"] for r in trained.history if np.isfinite(r["eval_accuracy"])]
+    epochs = [stage.epochs for stage in program.stages]
+    teacher = None
+    if setup.teacher is not None and taught is not None:
+        teacher = {
+            **_facts(setup.teacher),
+            "digest": setup.teacher.digest(),
+            "accuracy": taught.accuracy,
+        }
+    n_images = sum(epochs) * len(setup.data.train)
+    info = {
+        **circumstances(device, max(trained.seconds, 1e-9), n_images),
+        "command": command,
+        "method": program.method,
+        "terms": program.terms_table(),
+        "arguments": {name: dict(values) for name, values in program.arguments.items()},
+        "ce_weight": program.stages[-1].ce_weight,
+        "seed": setup.seed,
+        "recipe": setup.recipe.to_dict(),
+        "data": setup.data.facts(),
+        "student": _facts(setup.student),
+        "teacher": teacher,
+        "taps": program.taps_table(),
+        "accuracy": final.accuracy,
+        "best_accuracy": max(curve, default=final.accuracy),
+        "top5": final.top5 if len(setup.data.classes) > 5 else None,
+        "costs": {
+            "ms_per_step": trained.ms_per_step,
+            "peak_memory_mib": peak[0],
+            "memory_of": peak[1],
+            "teacher_passes": program.teacher_passes,
+            "extra_parameters": program.n_extra_parameters(),
+            "epochs": epochs[-1],
+            "epochs_before": sum(epochs[:-1]),
+            "seconds": trained.seconds,
+            "sittings": trained.n_sittings,
+        },
+        "notes": [*program.notes, *setup.data.notes, *setup.student.notes],
+    }
+    outcomes = Outcomes(
+        label=final.label.numpy(),
+        predicted=final.predicted.numpy(),
+        probability=final.probability.numpy(),
+        image=np.array(setup.data.evaluation.names),
+        teacher_predicted=None if taught is None else taught.predicted.numpy(),
+    )
+    history = pd.DataFrame(trained.history)
+    history = history[[*HISTORY[:5], *history.columns.difference(HISTORY), *HISTORY[5:]]]
+    gradients = pd.DataFrame(trained.gradients, columns=list(GRADIENTS))
+    return DistillationRun(info, history, gradients, outcomes, pd.DataFrame(gap, columns=list(GAP)))

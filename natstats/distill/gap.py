@@ -1,0 +1,104 @@
+"""The spectral gap: how far the student's spectra are from the teacher's, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from natstats.activations import undisturbed
+from natstats.distill.method import TapPoint
+from natstats.distill.ring_comparison import RingComparison, exponent_of
+from natstats.distill.taps import Taps, pair_taps
+from natstats.errors import UsageError
+from natstats.spectra import power_spectrum
+
+__all__ = ["SMALLEST", "gap_pairs", "gap_rows", "mean_spectra"]
+
+SMALLEST = 6
+"""Side of the smallest maps that are compared, pixels: three rings."""
+
+Pairs = tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]
+
+
+def gap_pairs(student: nn.Module, teacher: nn.Module, image: Tensor) -> Pairs:
+    """The layers whose spectra are compared, the same for every method: the ends of the groups.
+
+    Args:
+        student: a classifier.
+        teacher: a classifier.
+        image: (1, 3, H, W).
+
+    Returns:
+        Taps in student and teacher; none where nothing corresponds.
+    """
+    try:
+        return pair_taps(student, teacher, image, "groups", "post", SMALLEST)
+    except UsageError:
+        return (), ()
+
+
+def mean_spectra(
+    model: nn.Module, points: Sequence[TapPoint], batches: Iterable[Tensor]
+) -> list[Tensor]:
+    """Natural logarithm of the ring power at the taps, mean over images, (1, n_rings) each.
+
+    Args:
+        model: runs in eval mode; its mode is given back.
+        points: taps in it.
+        batches: images as the model takes them, (N, 3, H, W); all at least one image.
+    """
+    sums: dict[str, Tensor] = {}
+    n_images = 0
+    names = [point.name for point in points]
+    taps: Taps | None = None
+    with undisturbed(model), torch.no_grad():
+        for images in batches:
+            taps = taps or Taps(model, names, images[:1])
+            with taps:
+                model(images)
+            tapped = taps.take()
+            n_images += len(images)
+            for name in names:
+                power = power_spectrum(tapped[name].float()).double().sum(0, keepdim=True)
+                sums[name] = sums[name] + power if name in sums else power
+    return [(sums[name] / n_images).log().float().cpu() for name in names]
+
+
+def gap_rows(
+    pairs: Pairs, teacher: Sequence[Tensor], before: Sequence[Tensor], after: Sequence[Tensor]
+) -> list[dict[str, Any]]:
+    """Exponents and distances at every pair of taps, before and after training.
+
+    Args:
+        pairs: taps in student and teacher.
+        teacher: the teacher's spectra, from :func:`mean_spectra`.
+        before: the student's, before training.
+        after: the student's, after it.
+
+    Returns:
+        A record for each pair. A distance is the root mean square difference of the log10 ring
+        spectra at common frequencies, octave weighted, their levels taken off.
+    """
+    rows = []
+    for place, (mine, theirs) in enumerate(zip(*pairs, strict=True)):
+        sizes = (mine.height, mine.width), (theirs.height, theirs.width)
+        comparison = RingComparison(*sizes)
+        goal = comparison.common(teacher[place], "teacher")
+        row: dict[str, Any] = {
+            "student_layer": mine.name,
+            "teacher_layer": theirs.name,
+            "height": mine.height,
+            "width": mine.width,
+            "exponent_teacher": float(exponent_of(teacher[place], *sizes[1])),
+        }
+        for when, spectra in (("before", before), ("after", after)):
+            row[f"exponent_{when}"] = float(exponent_of(spectra[place], *sizes[0]))
+        for when, spectra in (("before", before), ("after", after)):
+            squared = comparison.distance(comparison.common(spectra[place], "student"), goal)
+            row[f"distance_{when}"] = math.sqrt(float(squared)) / math.log(10)
+        rows.append(row)
+    return rows

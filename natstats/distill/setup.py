@@ -1,0 +1,209 @@
+"""A training that is set up: networks, data, recipe and method, checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from natstats import checks
+from natstats.activations import undisturbed, unwatched
+from natstats.distill.data import LabelledData
+from natstats.distill.loading import eval_batches, normalise, resolved
+from natstats.distill.objective import scores_of
+from natstats.distill.recipes import Recipe
+from natstats.distill.stages import Program, plan_training
+from natstats.errors import UsageError
+from natstats.models import Network, load_network
+
+__all__ = ["Distillation", "classifier"]
+
+_PLANNED_ON = 16
+"""Training images that the taps are checked with."""
+
+
+def classifier(
+    name: str,
+    n_classes: int,
+    *,
+    checkpoint: str | Path | None = None,
+    weights: str = "none",
+    model_args: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    **loading: Any,
+) -> Network:
+    """A network by name with as many classes as the data has.
+
+    Args:
+        name: see :func:`natstats.models.load_network`.
+        n_classes: K; a builder that takes ``num_classes`` is given it, unless `model_args` do, or
+            published weights or a checkpoint bring their own number.
+        checkpoint: file of weights.
+        weights: ``none`` for random ones, or published weights.
+        model_args: arguments of the builder.
+        seed: of random weights.
+        loading: what else :func:`natstats.models.load_network` takes.
+
+    Raises:
+        UsageError: no such network.
+        NatstatsError: the weights cannot be had, or do not fit.
+
+    >>> classifier("cifar_resnet20", 7).model.fc.out_features
+    7
+    """
+    arguments = dict(model_args or {})
+    settings = {"weights": weights, "checkpoint": checkpoint, "seed": seed, **loading}
+    if weights == "none" and checkpoint is None and "num_classes" not in arguments:
+        try:
+            return load_network(
+                name, model_args={**arguments, "num_classes": n_classes}, **settings
+            )
+        except UsageError as error:
+            if "num_classes" not in str(error):
+                raise
+    return load_network(name, model_args=arguments, **settings)
+
+
+@dataclass(frozen=True, eq=False)
+class Distillation:
+    """A training that is set up: what it will do can be looked at before it is done.
+
+    Attributes:
+        student: the student, with the weights that it starts from.
+        teacher: the teacher; None for none.
+        data: images and classes.
+        recipe: how to train, without open fields.
+        program: the method's stages, terms and taps.
+        seed: of the training.
+    """
+
+    student: Network
+    teacher: Network | None
+    data: LabelledData
+    recipe: Recipe
+    program: Program
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        student: Network | nn.Module,
+        data: LabelledData,
+        method: str = "kd",
+        *,
+        teacher: Network | nn.Module | None = None,
+        method_args: Mapping[str, Any] | None = None,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        teacher_run: str | Path | None = None,
+        taps: Sequence[tuple[str, str]] = (),
+    ) -> Distillation:
+        """Set up a training.
+
+        Args:
+            student: trained in place.
+            data: see :func:`natstats.distill.data.open_labelled`.
+            method: a name, or several with + between them.
+            teacher: in its own weights, which stay as they are.
+            method_args: METHOD.NAME and value, or NAME with a single method.
+            recipe: how to train; the default recipe if None.
+            seed: of the training: order and random changes of the images, connectors, dropout.
+            teacher_run: a measured run of the teacher, for the spectral terms.
+            taps: names of layers in student and teacher to compare, in place of those found.
+
+        Raises:
+            UsageError: something does not fit together; the sentence names it.
+        """
+        checks.positive_int("seed", seed, 0)
+        recipe = resolved(recipe or Recipe(), data.train)
+        mine, theirs = _network(student), None if teacher is None else _network(teacher)
+        device = next((p.device for p in mine.model.parameters()), torch.device("cpu"))
+        images = _some_images(data, recipe, device)
+        for role, network in (("student", mine), ("teacher", theirs)):
+            if network is not None:
+                _check_classes(role, network, images, data)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            program = plan_training(
+                method,
+                method_args or {},
+                mine.model,
+                None if theirs is None else theirs.model,
+                images,
+                recipe.epochs,
+                len(data.classes),
+                teacher_run=teacher_run,
+                taps=taps,
+            )
+        return cls(mine, theirs, data, recipe, program, seed)
+
+    def text(self) -> str:
+        """What will be trained, in lines for people."""
+        n = sum(p.numel() for p in self.student.model.parameters())
+        lines = [f"Student: {self.student.name}, {n / 1e6:.2f} million parameters"]
+        if self.teacher is not None:
+            n = sum(p.numel() for p in self.teacher.model.parameters())
+            lines.append(
+                f"Teacher: {self.teacher.name}, {n / 1e6:.2f} million parameters, "
+                f"{self.teacher.weights}"
+            )
+        data = self.data
+        lines.append(
+            f"Data: {data.name}, {len(data.classes)} classes, {len(data.train)} training and "
+            f"{len(data.evaluation)} {data.split} images of {self.recipe.size} x "
+            f"{self.recipe.size} pixels"
+        )
+        lines.append(f"Method: {self.program.method}, seed {self.seed}")
+        return "\n".join([*lines, self.program.text()])
+
+    def identity(self, world: int) -> dict[str, Any]:
+        """Everything that the result depends on, as plain values."""
+        return {
+            "method": self.program.method,
+            "arguments": {name: dict(values) for name, values in self.program.arguments.items()},
+            "taps": self.program.taps_table(),
+            "stages": [[stage.name, stage.epochs] for stage in self.program.stages],
+            "recipe": self.recipe.to_dict(),
+            "data": self.data.digest,
+            "split": self.data.split,
+            "student": self.student.digest(),
+            "teacher": None if self.teacher is None else self.teacher.digest(),
+            "seed": self.seed,
+            "processes": world,
+        }
+
+
+def _network(given: Network | nn.Module) -> Network:
+    if isinstance(given, Network):
+        return given
+    return Network(given, type(given).__name__, "as given")
+
+
+def _some_images(data: LabelledData, recipe: Recipe, device: torch.device) -> Tensor:
+    """A few evaluation images as the networks take them."""
+    assert recipe.mean is not None
+    assert recipe.std is not None
+    batch = next(eval_batches(data.evaluation, replace(recipe, batch_size=_PLANNED_ON)))
+    return normalise(batch.images.to(device), recipe.mean, recipe.std)
+
+
+def _check_classes(role: str, network: Network, images: Tensor, data: LabelledData) -> None:
+    with undisturbed(network.model), torch.no_grad(), unwatched():
+        try:
+            scores = scores_of(network.model(images[:2]))
+        except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UsageError(
+                f"{role}: expected a network that takes images of {images.shape[-1]} x "
+                f"{images.shape[-1]} pixels; {network.name} says: {reason}"
+            ) from None
+    if scores.ndim != 2 or scores.shape[1] != len(data.classes):
+        got = f"{scores.shape[1]} classes" if scores.ndim == 2 else f"shape {tuple(scores.shape)}"
+        raise UsageError(
+            f"{role}: expected scores for the {len(data.classes)} classes of {data.name}; "
+            f"{network.name} has {got}"
+        )
