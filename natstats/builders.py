@@ -17,7 +17,15 @@ from natstats import checks, networks
 from natstats.errors import UsageError
 from natstats.wrappers import unwrapped
 
-__all__ = ["Builder", "Classifier", "form_of", "named_builder", "network_names", "recognised"]
+__all__ = [
+    "Builder",
+    "Classifier",
+    "form_of",
+    "is_name",
+    "named_builder",
+    "network_names",
+    "recognised",
+]
 
 _OWN_OPTIONS = {"weights", "progress", "pretrained", "checkpoint_path"}
 """Arguments of builders for which there are options of ours."""
@@ -35,10 +43,25 @@ ALIKE = 0.95
 
 
 def network_names() -> list[str]:
-    """Names of torchvision's builders and of our own."""
+    """Names of torchvision's builders and of our own, as far as they are listed.
+
+    Names with numbers in them, such as ``wrn_22_3``, go beyond a list; see :func:`is_name`.
+    """
     import torchvision.models
 
     return [*torchvision.models.list_models(), *networks.NETWORKS]
+
+
+def is_name(name: str) -> bool:
+    """Whether a network goes by this name.
+
+    >>> is_name("resnet18"), is_name("wrn_22_3"), is_name("wrn_23_3")
+    (True, True, False)
+    """
+    try:
+        return networks.named_network(name) is not None or name in network_names()
+    except UsageError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -220,15 +243,17 @@ def named_builder(name: str, arguments: Mapping[str, Any] | None = None) -> Buil
     >>> named_builder("resnet18", {"num_classes": 4}).build(0).fc.out_features
     4
     """
-    checks.one_of("model", name, network_names())
+    own = networks.named_network(name)
+    if own is None:
+        checks.one_of("model", name, network_names())
     arguments = dict(arguments or {})
     for key in _OWN_OPTIONS & {*arguments}:
         raise UsageError(
             f"model_args: expected arguments other than {key}; got it: --weights and --checkpoint "
             "say which weights"
         )
-    if name in networks.NETWORKS:
-        return Builder(name, networks.NETWORKS[name], arguments)
+    if own is not None:
+        return Builder(name, own.build, arguments)
     import torchvision.models
 
     call = torchvision.models.get_model_builder(name)
@@ -240,7 +265,7 @@ def named_builder(name: str, arguments: Mapping[str, Any] | None = None) -> Buil
 
 
 def recognised(state: Mapping[str, Any], near: str) -> list[str]:
-    """Names of the torchvision networks that a state dict is of, the classifier aside.
+    """Names of the networks that a state dict is of, the classifier aside.
 
     Args:
         state: weights by key.
@@ -255,6 +280,8 @@ def recognised(state: Mapping[str, Any], near: str) -> list[str]:
     for name in torchvision.models.list_models():
         home = torchvision.models.get_model_builder(name).__module__
         families.setdefault(home, []).append(name)
+    for name, own in networks.NETWORKS.items():
+        families.setdefault(own.family, []).append(name)
     for names in sorted(families.values(), key=lambda names: near not in names):
         # The first of a family tells whether the keys are of its kind.
         first = named_builder(names[0]).shapes()

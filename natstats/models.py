@@ -257,8 +257,9 @@ def _with_checkpoint(
 ) -> Network:
     """Load a checkpoint, into a network with its number of classes where the builder takes one."""
     model, name = network.model, network.name
-    state, taken_off = with_keys_of(model.state_dict(), saved.state, saved.source)
-    notes = [*saved.notes, *taken_off]
+    ours, renamed = networks.with_our_keys(model, saved.state)
+    state, taken_off = with_keys_of(model.state_dict(), ours, saved.source)
+    notes = [*saved.notes, *renamed, *taken_off]
     classifier: tuple[str, ...] = ()
     if mismatch(state, model.state_dict()):
         rebuilt, model, classifier = _with_classes(builder, model, state, seed)
@@ -326,12 +327,16 @@ def _with_classes(
 
 
 def _looks_like(builder: Builder, state: Mapping[str, Any]) -> str:
-    """Which network of torchvision a state dict is of, as far as that can be told."""
+    """Which network a state dict is of, as far as that can be told."""
     if builder.fixed.get("quantize") and not any("scale" in key for key in state):
         return (
             "the file has weights that are not quantised, which "
             f"{builder.name.removeprefix('quantized_')} takes"
         )
+    if any(key.endswith("shortcut.conv.weight") for key in state) and (
+        builder.arguments.get("shortcut") != "conv" and "shortcut" in builder.accepted()
+    ):
+        return "the file has convolutions on the shortcuts, so try --model-arg shortcut=conv"
     names = [name for name in recognised(state, builder.name) if name != builder.name]
     return f"this looks like {' or '.join(names[:3])}" if names else ""
 
@@ -347,8 +352,9 @@ def _for_detector(model: nn.Module, preprocessing: Preprocessing) -> Preprocessi
 
 def _published(name: str, weights: str) -> tuple[Preprocessing, Any]:
     """Preprocessing and entry of published weights; the default's when none are to be loaded."""
-    if name in networks.NETWORKS:
-        return Preprocessing(Framing(32, 32)), None
+    own = networks.named_network(name)
+    if own is not None:
+        return Preprocessing(own.framing), None
     import torchvision.models
 
     entries = torchvision.models.get_model_weights(name)

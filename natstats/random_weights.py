@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from natstats import checks
+from natstats.builders import is_name
 from natstats.errors import NatstatsError, UsageError
 from natstats.matching import mismatch
-from natstats.models import Network, build_network, network_names
+from natstats.models import Network, build_network
 
 __all__ = ["CONTROLS", "check_control", "with_random_weights"]
 
@@ -75,7 +76,7 @@ def _rebuilt(network: Network, seed: int) -> nn.Module | None:
     own = network.model.state_dict()
     if network.builder is not None:
         model = network.builder.build(seed)
-    elif network.name in network_names():
+    elif is_name(network.name):
         model = build_network(network.name, seed, own)
     else:
         return None

@@ -178,7 +178,7 @@ def test_a_form_of_input_can_be_given(here):
         (
             "factories_of_test:small",
             {"model_args": {"depth": 9}},
-            "small.depth=9.*ValueError: depth",
+            "small.depth=9.*UsageError: depth",
         ),
         (
             "factories_of_test:small",

@@ -1,4 +1,4 @@
-"""The CIFAR residual networks have the published sizes and one name for every activation."""
+"""The residual networks for small images: published sizes, one name for every activation."""
 
 from collections import Counter
 from functools import partial
@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from natstats.errors import UsageError
 from natstats.networks import BasicBlock, CifarResNet, PadShortcut, cifar_resnet, cifar_resnet20
 
 
@@ -110,15 +111,17 @@ def test_gradients_reach_every_weight() -> None:
 
 @pytest.mark.parametrize("depth", [-4, 0, 2, 7, 18, 21, 20.0, "20"])
 def test_bad_depth_is_named(depth: object) -> None:
-    with pytest.raises(ValueError, match=r"^depth must be 6 n \+ 2 .*, got ") as caught:
+    with pytest.raises(UsageError, match=r"^depth: expected 6 n \+ 2 .*; got ") as caught:
         cifar_resnet(depth)  # type: ignore[arg-type]
     assert str(caught.value).endswith(repr(depth))
 
 
 def test_other_bad_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
+    with pytest.raises(UsageError, match="num_classes: expected .* at least 1; got 0"):
         cifar_resnet20(num_classes=0)
-    with pytest.raises(ValueError, match="blocks_per_stage must be at least 1, got 0"):
+    with pytest.raises(UsageError, match="blocks_per_stage: expected .* at least 1; got 0"):
         CifarResNet(blocks_per_stage=0)
-    with pytest.raises(ValueError, match=r"out_channels must be at least in_channels \(32\), got"):
+    with pytest.raises(UsageError, match=r"out_channels: .* in_channels \(32\); got 16"):
         BasicBlock(32, 16)
+    with pytest.raises(UsageError, match="shortcut: expected one of pad, conv; got 'B'"):
+        cifar_resnet20(shortcut="B")

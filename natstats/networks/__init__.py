@@ -1,21 +1,51 @@
-"""Small reference networks that the demonstration and the tests of natstats measure."""
+"""Networks that the literature on distillation uses and torchvision lacks.
+
+They are for small images, but for MobileNet. In all of them every activation and every batch
+normalisation is a module of its own, none works in place, and none is used twice.
+"""
 
 from natstats.networks.cifar_resnet import (
     BasicBlock,
     CifarResNet,
-    PadShortcut,
     cifar_resnet,
     cifar_resnet20,
+    cifar_resnet_x4,
 )
-
-NETWORKS = {"cifar_resnet20": cifar_resnet20}
-"""Builders that go by a name on the command line, beside torchvision's."""
+from natstats.networks.keys import with_our_keys
+from natstats.networks.mobilenet_v1 import MobileNetV1, SeparableBlock, mobilenet_v1
+from natstats.networks.names import NETWORKS, NamedNetwork, named_network
+from natstats.networks.parts import PadShortcut
+from natstats.networks.pyramidnet import (
+    PyramidBasicBlock,
+    PyramidBottleneck,
+    PyramidNet,
+    pyramidnet,
+    pyramidnet_110_84,
+    pyramidnet_200_240,
+)
+from natstats.networks.wide_resnet import WideBlock, WideResNet, wide_resnet
 
 __all__ = [
     "NETWORKS",
     "BasicBlock",
     "CifarResNet",
+    "MobileNetV1",
+    "NamedNetwork",
     "PadShortcut",
+    "PyramidBasicBlock",
+    "PyramidBottleneck",
+    "PyramidNet",
+    "SeparableBlock",
+    "WideBlock",
+    "WideResNet",
     "cifar_resnet",
     "cifar_resnet20",
+    "cifar_resnet_x4",
+    "mobilenet_v1",
+    "named_network",
+    "pyramidnet",
+    "pyramidnet_110_84",
+    "pyramidnet_200_240",
+    "wide_resnet",
+    "with_our_keys",
 ]
