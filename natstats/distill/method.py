@@ -29,9 +29,8 @@ __all__ = [
 ]
 
 PLACES = ("none", "groups", "middle", "last", "sections", "blocks")
-"""Where a method looks: nowhere, at the end of every group of blocks of one resolution, at the
-group that ends nearest to the middle, at the last group, at the first and last map of every
-group, or at every block."""
+"""Where a method looks: nowhere, at the end of every group of blocks of one resolution, at that of
+the middle group or the last one, at the first and last map of every group, or at every block."""
 
 ACTIVATIONS = ("block", "pre", "post")
 """Which map of a place: what the last block returns, what goes into the last activation of the

@@ -34,13 +34,11 @@ class _Group:
     blocks: tuple[TrunkMap, ...]
     end: TrunkMap
     after: TrunkMap | None
-    depth: float
 
 
 def _groups(model: nn.Module, images: Tensor) -> list[_Group]:
     """Groups of one resolution; where there are blocks, those that have some."""
     trunk = [m for m in trunk_of(model, images) if min(m.height, m.width) > 1]
-    total = max((m.depth for m in trunk), default=1)
     has_blocks = any(m.is_block for m in trunk)
     groups: dict[tuple[int, int], list[TrunkMap]] = {}
     for found in trunk:
@@ -57,7 +55,7 @@ def _groups(model: nn.Module, images: Tensor) -> list[_Group]:
         behind = maps[maps.index(end) :]
         # One that a weight layer stands before belongs to what comes next.
         after = next((m for m in behind if m.is_activation and m.depth == end.depth), None)
-        result.append(_Group(size, tuple(blocks), end, after, end.depth / total))
+        result.append(_Group(size, tuple(blocks), end, after))
     return result
 
 
@@ -151,7 +149,7 @@ def pair_taps(
             "(--tap STUDENT=TEACHER says which belong together)"
         )
     if place == "middle":
-        pairs = [min(pairs, key=lambda pair: abs(pair[0].depth + pair[1].depth - 1))]
+        pairs = [pairs[(len(pairs) - 1) // 2]]
     elif place == "last":
         pairs = pairs[-1:]
     found: list[tuple[TapPoint, TapPoint]] = []

@@ -1,0 +1,354 @@
+"""The spectral terms against formulas written out, and what they must be blind to or see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import natstats
+from natstats.distill.losses import controls
+from natstats.distill.losses.spectral import METHOD, ExponentDistance, SpectrumDistance
+from natstats.distill.method import Outputs, Setting, TapPoint
+from natstats.distill.ring_comparison import RingComparison, exponent_of, log_power
+from natstats.errors import UsageError
+from natstats.estimators import band_of
+from natstats.radial import radius_grid
+from natstats.spectra import power_spectrum
+
+LABELS = torch.zeros(3, dtype=torch.long)
+
+
+def point(channels=4, height=16, width=None):
+    return TapPoint("layer", channels, height, width or height)
+
+
+def out(*maps):
+    return Outputs(torch.zeros(len(maps[0]), 2), tuple(maps))
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def ring_power(image):
+    """Ring power of maps (C, H, W) by the definition, with numpy's FFT and a loop over rings."""
+    n_channels, height, width = image.shape
+    axes = [np.sin(np.pi * (np.arange(n) + 0.5) / n) for n in (height, width)]
+    taper = np.outer(*axes)
+    radius, shorter = radius_grid(height, width), min(height, width)
+    power = np.zeros((height, width))
+    for one in image.astype(np.float64):
+        centred = one - np.sum(taper * one) / np.sum(taper)
+        power += np.abs(np.fft.fft2(taper * centred)) ** 2 / np.sum(taper**2) / n_channels
+    found = []
+    for k in range(1, shorter // 2 + 1):
+        inside = (radius * shorter >= k - 0.5) & (radius * shorter < k + 0.5) & (radius <= 0.5)
+        found.append((radius[inside].mean(), power[inside].mean()))
+    return np.array(found).T
+
+
+@pytest.mark.parametrize("level", ["free", "kept"])
+def test_spectrum_distance_is_its_formula(level):
+    mine, theirs = noise(3, 4, 16, 16), 2 * noise(3, 6, 16, 16, seed=1).cumsum(-1)
+    expected = []
+    for a, b in zip(mine.numpy(), theirs.numpy(), strict=True):
+        frequency, first = ring_power(a)
+        _, second = ring_power(b)
+        weights = 1 / frequency / np.sum(1 / frequency)
+        difference = np.log(first) - np.log(second)
+        if level == "free":
+            difference = difference - np.sum(weights * difference)
+        expected.append(np.sum(weights * difference**2))
+    loss = SpectrumDistance([point()], [point(6)], level=level)
+    value = loss(out(mine), out(theirs), LABELS)
+    assert float(value) == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_exponent_distance_is_the_squared_difference_of_the_estimator_octave():
+    fields = [
+        natstats.power_law_fields(12, 16, 16, alpha=a, seed=a).reshape(3, 4, 16, 16) for a in (1, 2)
+    ]
+    mine, theirs = (torch.tensor(f, dtype=torch.float32) for f in fields)
+    band = band_of(16, 16, "sine", 0.0, 0.5)
+    alphas = [band.estimate(power_spectrum(m).double().numpy(), "octave") for m in (mine, theirs)]
+    value = ExponentDistance([point()], [point()])(out(mine), out(theirs), LABELS)
+    assert float(value) == pytest.approx(np.mean((alphas[0] - alphas[1]) ** 2), rel=1e-3)
+    assert 0.5 < float(value) < 1.5
+
+
+@pytest.mark.parametrize("size", [(8, 8), (14, 14), (32, 32), (16, 24)])
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 2.5])
+def test_a_known_exponent_comes_back_differentiably(size, alpha):
+    band = band_of(*size, "sine", 0.0, 0.5)
+    log_spectrum = torch.tensor(band.log_expected_power(alpha)[None], dtype=torch.float64)
+    log_spectrum.requires_grad_(True)
+    found = exponent_of(log_spectrum, *size)
+    assert float(found.detach()) == pytest.approx(alpha, abs=0.02)
+    (gradient,) = torch.autograd.grad(found.sum(), log_spectrum)
+    expected = band.gradient(log_spectrum.detach().exp().numpy(), np.array([alpha]), "octave")
+    np.testing.assert_allclose(gradient.numpy(), expected, rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize("loss_of", [SpectrumDistance, ExponentDistance])
+class TestInvariances:
+    """What a power spectrum is blind to: gain, order and sign of channels, circular place."""
+
+    def value(self, loss_of, mine, theirs, **settings):
+        return float(
+            loss_of([point(mine.shape[1])], [point(theirs.shape[1])], **settings)(
+                out(mine), out(theirs), LABELS
+            )
+        )
+
+    def test_zero_at_the_teacher(self, loss_of):
+        maps = noise(3, 4, 16, 16)
+        assert self.value(loss_of, maps, maps.clone()) == 0
+
+    def test_gain_channels_sign(self, loss_of):
+        maps, other = noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1)
+        value = self.value(loss_of, maps, other)
+        assert value > 0.001
+        changed = -3 * maps[:, [2, 0, 3, 1]]
+        assert self.value(loss_of, changed, other) == pytest.approx(value, rel=1e-3)
+
+    def test_circular_shift_without_taper(self, loss_of):
+        maps, other = noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1)
+        moved = maps.roll((3, 5), (2, 3))
+        settings = {"edges": "none"}
+        value = self.value(loss_of, maps, other, **settings)
+        assert self.value(loss_of, moved, other, **settings) == pytest.approx(value, rel=1e-3)
+
+    def test_gradient_reaches_the_student_only(self, loss_of):
+        mine, theirs = noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1)
+        mine.requires_grad_(True)
+        theirs.requires_grad_(True)
+        loss_of([point()], [point()])(out(mine), out(theirs), LABELS).backward()
+        assert mine.grad is not None
+        assert mine.grad.isfinite().all()
+        assert mine.grad.abs().max() > 0
+        assert theirs.grad is None
+
+    def test_gradient_is_that_of_finite_differences(self, loss_of):
+        mine, theirs = noise(1, 2, 8, 8), noise(1, 2, 8, 8, seed=1).cumsum(-1)
+        direction = noise(1, 2, 8, 8, seed=2)
+        loss = loss_of([point(2, 8)], [point(2, 8)])
+        mine.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(loss(out(mine), out(theirs), LABELS), mine)
+        step = 1e-2
+        with torch.no_grad():
+            ends = [
+                loss(out(mine + s * direction), out(theirs), LABELS).item() for s in (-step, step)
+            ]
+        slope = (ends[1] - ends[0]) / (2 * step)
+        assert float((gradient * direction).sum()) == pytest.approx(slope, rel=0.03, abs=1e-4)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_maps_are_compared_in_float32(self, loss_of, dtype):
+        maps, other = (noise(3, 4, 16, 16, seed=s).to(dtype) for s in (0, 1))
+        loss = loss_of([point()], [point()])
+        value = loss(out(maps), out(other), LABELS)
+        assert value.dtype == torch.float32
+        assert float(value) == pytest.approx(
+            float(loss(out(maps.float()), out(other.float()), LABELS)), rel=1e-6
+        )
+
+    def test_autocast_does_not_reach_the_transform(self, loss_of):
+        maps, other = noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1)
+        loss = loss_of([point()], [point()])
+        expected = float(loss(out(maps), out(other), LABELS))
+        with torch.autocast("cpu", torch.bfloat16):
+            found = float(loss(out(maps), out(other), LABELS))
+        assert found == pytest.approx(expected, rel=1e-5)
+
+    def test_constant_maps_are_finite(self, loss_of):
+        mine = torch.zeros(3, 4, 16, 16, requires_grad=True)
+        value = loss_of([point()], [point()])(out(mine), out(noise(3, 4, 16, 16)), LABELS)
+        value.backward()
+        assert value.isfinite()
+        assert mine.grad is not None
+        assert mine.grad.isfinite().all()
+
+    def test_maps_that_are_not_finite_are_not_hidden(self, loss_of):
+        mine = noise(3, 4, 16, 16)
+        mine[0, 0, 0, 0] = torch.nan
+        value = loss_of([point()], [point()])(out(mine), out(noise(3, 4, 16, 16)), LABELS)
+        assert not value.isfinite()
+
+    def test_wrong_maps_are_refused(self, loss_of):
+        loss = loss_of([point()], [point()])
+        with pytest.raises(UsageError, match="expected 1 of student and teacher; got 2 and 1"):
+            loss(out(noise(3, 4, 16, 16), noise(3, 4, 16, 16)), out(noise(3, 4, 16, 16)), LABELS)
+        with pytest.raises(UsageError, match="expected 16 x 16 pixels of the student"):
+            loss(out(noise(3, 4, 8, 8)), out(noise(3, 4, 16, 16)), LABELS)
+
+
+def test_the_level_counts_where_it_is_kept():
+    maps = noise(3, 4, 16, 16)
+    loss = SpectrumDistance([point()], [point()], level="kept")
+    # A factor of e in amplitude is 2 in the logarithm of the power.
+    value = loss(out(np.e * maps), out(maps), LABELS)
+    assert float(value) == pytest.approx(4.0, rel=1e-4)
+
+
+def test_other_sizes_are_compared_at_the_same_cycles_per_image():
+    """Fields of one exponent on another grid are alike; of another exponent they are not."""
+
+    def fields(side, alpha, seed):
+        made = natstats.power_law_fields(64, side, side, alpha=alpha, seed=seed)
+        return torch.tensor(made.reshape(4, 16, side, side), dtype=torch.float32)
+
+    comparison = RingComparison((32, 32), (16, 16))
+    assert len(comparison.frequency) == 8
+    assert float(comparison.frequency[-1]) <= 8.5
+    loss = SpectrumDistance([point(16, 32)], [point(16, 16)])
+    alike = float(loss(out(fields(32, 2.0, 0)), out(fields(16, 2.0, 1)), LABELS))
+    apart = float(loss(out(fields(32, 0.5, 0)), out(fields(16, 2.0, 1)), LABELS))
+    assert apart > 4 * alike
+
+
+def test_sizes_of_maps_that_are_too_small_are_refused():
+    with pytest.raises(UsageError, match="5 x 5"):
+        SpectrumDistance([point(4, 4)], [point(4, 4)])
+
+
+def test_log_power_floor_is_relative():
+    power = torch.tensor([[1.0, 1e-12]])
+    low = log_power(power)
+    torch.testing.assert_close(log_power(1e6 * power) - low, torch.full((1, 2), np.log(1e6)))
+
+
+class TestControls:
+    def loss(self, name, n=4):
+        torch.manual_seed(0)
+        return controls.CONTROLS[name]([point(n)], [point(n)])
+
+    def with_identity(self, name, n=4):
+        loss = self.loss(name, n)
+        for connector in getattr(loss, "connectors", []):
+            with torch.no_grad():
+                connector.weight.copy_(torch.eye(n)[:, :, None, None])
+        return loss
+
+    @pytest.mark.parametrize("name", list(controls.CONTROLS))
+    def test_zero_at_the_teacher_and_free_of_gain(self, name):
+        maps, other = noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1)
+        loss = self.with_identity(name)
+        assert float(loss(out(maps), out(maps.clone()), LABELS)) == pytest.approx(0, abs=1e-4)
+        value = float(loss(out(maps), out(other), LABELS))
+        assert value > 0.05
+        assert float(loss(out(5 * maps), out(other), LABELS)) == pytest.approx(value, rel=1e-3)
+
+    def test_phase_sees_no_amplitude_and_amplitude_no_phase(self):
+        maps = noise(3, 4, 16, 16)
+        other = noise(3, 4, 16, 16, seed=1)
+        first, second = torch.fft.fft2(maps), torch.fft.fft2(other)
+        swapped = torch.fft.ifft2(second.abs() * first / first.abs()).real
+        phase = self.with_identity("phase")
+        # The taper mixes neighbours, so phases are kept only roughly.
+        same = float(phase(out(swapped), out(maps), LABELS))
+        apart = float(phase(out(other), out(maps), LABELS))
+        assert same < 0.6 * apart
+        amplitude = self.with_identity("amplitude")
+        same = float(amplitude(out(swapped), out(other), LABELS))
+        apart = float(amplitude(out(maps.cumsum(-1)), out(other), LABELS))
+        assert same < 0.6 * apart
+
+    @pytest.mark.parametrize("name", ["phase", "coherence", "spatial"])
+    def test_unlike_maps_are_near_one_and_opposite_ones_are_two(self, name):
+        maps, other = noise(64, 4, 16, 16), noise(64, 4, 16, 16, seed=1)
+        loss = self.with_identity(name)
+        labels = torch.zeros(64, dtype=torch.long)
+        assert float(loss(out(maps), out(other), labels)) == pytest.approx(1.0, abs=0.1)
+        assert float(loss(out(-maps), out(maps), labels)) == pytest.approx(2.0, abs=1e-3)
+
+    @pytest.mark.parametrize("name", list(controls.CONTROLS))
+    def test_gradient_reaches_student_and_connectors_only(self, name):
+        loss = self.loss(name)
+        mine, theirs = noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1)
+        mine.requires_grad_(True)
+        theirs.requires_grad_(True)
+        loss(out(mine), out(theirs), LABELS).backward()
+        assert mine.grad is not None
+        assert mine.grad.abs().max() > 0
+        assert theirs.grad is None
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in loss.parameters())
+
+    def test_other_sizes_and_channels_are_compared(self):
+        for name, make in controls.CONTROLS.items():
+            loss = make([point(4, 16)], [point(6, 32)])
+            value = loss(out(noise(3, 4, 16, 16)), out(noise(3, 6, 32, 32)), LABELS)
+            assert value.isfinite(), name
+
+
+class TestMethod:
+    def plan(self, **changed):
+        setting = Setting((point(),), (point(),), 2, METHOD.arguments(changed))
+        return METHOD.plan(setting)
+
+    def test_two_terms_by_default(self):
+        plan = self.plan()
+        assert [t.name for t in plan.terms] == ["spectral.spectrum", "spectral.exponent"]
+        assert not plan.before
+
+    def test_weight_multiplies_all_terms(self):
+        one, two = self.plan(), self.plan(weight=2)
+        assert [t.factor(0) * 2 for t in one.terms] == [t.factor(0) for t in two.terms]
+
+    def test_terms_come_and_go_with_their_weights(self):
+        plan = self.plan(spectrum=0, exponent=0, phase=1)
+        assert [t.name for t in plan.terms] == ["spectral.phase"]
+        with pytest.raises(UsageError, match="expected one term"):
+            self.plan(spectrum=0, exponent=0)
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [({"edges": "no"}, "spectral.edges"), ({"level": "no"}, "spectral.level"),
+         ({"nonsense": 1}, "expected one of weight"), ({"weight": "much"}, "a value like 1.0")],
+    )  # fmt: skip
+    def test_wrong_arguments_are_named(self, changed, message):
+        with pytest.raises(UsageError, match=message):
+            self.plan(**changed)
+
+
+class TestTeacherRun:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def run(tmp_path_factory):
+        images = np.random.default_rng(0).random((40, 3, 32, 32), dtype=np.float32)
+        model = natstats.load_network("cifar_resnet8", weights="none")
+        path = tmp_path_factory.mktemp("runs") / "teacher"
+        natstats.measure(model, images, layers="stage*.0.relu2").save(path, report=False)
+        return path, images, model
+
+    def plan(self, path, points):
+        return METHOD.plan(Setting(points, points, 10, METHOD.arguments({}), teacher_run=path))
+
+    def test_the_teacher_itself_is_at_distance_zero_from_its_own_run(self, run):
+        from natstats.distill.taps import Taps, student_taps
+
+        path, images, network = run
+        pixels = network.preprocessing.normalise(torch.tensor(images))
+        points = student_taps(network.model, pixels[:1])
+        plan = self.plan(path, points)
+        with Taps(network.model, [p.name for p in points], pixels[:1]) as taps, torch.no_grad():
+            network.model(pixels)
+        maps = taps.take()
+        mine = Outputs(torch.zeros(40, 10), tuple(maps[p.name] for p in points))
+        for term in plan.terms:
+            nothing = Outputs(torch.zeros(0))
+            assert float(term.loss(mine, nothing, LABELS)) == pytest.approx(0, abs=1e-4)
+
+    def test_maps_of_another_size_are_refused(self, run):
+        with pytest.raises(UsageError, match="20 x 20 pixels"):
+            self.plan(run[0], (point(16, 20),))
+
+    def test_a_layer_that_was_not_measured_is_replaced_with_a_note(self, run):
+        plan = self.plan(run[0], (point(16, 32),))
+        assert plan.notes == ("the target of layer is layer stage1.0.relu2 of the run",)
+
+    def test_other_terms_need_the_teacher(self, run):
+        setting = Setting((point(16, 32),), (point(16, 32),), 10,
+                          METHOD.arguments({"phase": 1}), teacher_run=run[0])  # fmt: skip
+        with pytest.raises(UsageError, match=r"spectral\.phase"):
+            METHOD.plan(setting)

@@ -1,0 +1,219 @@
+"""Taps: where they are, in literature's words, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from natstats.distill.taps import Taps, pair_by_name, pair_taps, student_taps
+from natstats.distill.trunk import trunk_of
+from natstats.errors import UsageError
+from natstats.models import build_network
+
+SMALL = torch.zeros(1, 3, 32, 32)
+LARGE = torch.zeros(1, 3, 64, 64)
+
+
+def names(student, teacher, images, *args):
+    mine, theirs = pair_taps(build_network(student, 0), build_network(teacher, 0), images, *args)
+    return [p.name for p in mine], [p.name for p in theirs]
+
+
+def test_wide_resnets_are_tapped_where_the_overhaul_paper_does():
+    """First BN of group 2, first BN of group 3, final BN; AT takes the raw sums of the groups."""
+    mine, theirs = names("wrn_16_2", "wrn_28_4", SMALL, "groups", "pre")
+    assert mine == theirs == ["stage2.0.bn1", "stage3.0.bn1", "bn1"]
+    mine, theirs = names("wrn_16_2", "wrn_28_4", SMALL, "groups", "block")
+    assert mine == ["stage1.1", "stage2.1", "stage3.1"]
+    assert theirs == ["stage1.3", "stage2.3", "stage3.3"]
+
+
+def test_mobilenet_v1_is_tapped_where_the_overhaul_paper_does():
+    """BN outputs at the modules 3, 5, 11 and 13 of the public code."""
+    mine, theirs = names("mobilenet_v1", "resnet50", LARGE, "groups", "pre")
+    assert mine == ["blocks.2.bn2", "blocks.4.bn2", "blocks.10.bn2", "blocks.12.bn2"]
+    assert theirs == [f"layer{i}.{n}.relu:2@input" for i, n in ((1, 2), (2, 3), (3, 5), (4, 2))]
+
+
+@pytest.mark.parametrize(("which", "suffix"), [("pre", "@input"), ("post", ""), ("block", "")])
+def test_resnets_of_imagenet_are_tapped_at_the_last_sum_of_each_group(which, suffix):
+    mine, theirs = names("resnet18", "resnet34", LARGE, "groups", which)
+    assert mine == [f"layer{i}.1.relu:1{suffix}" for i in (1, 2, 3, 4)]
+    assert theirs == [f"layer{i}.{n}.relu:1{suffix}" for i, n in ((1, 2), (2, 3), (3, 5), (4, 2))]
+
+
+def test_the_stride_of_a_bottleneck_does_not_move_a_group():
+    """In ResNet-50 the first activations of layer2 have the resolution of layer1."""
+    points = student_taps(build_network("resnet50", 0), LARGE)
+    assert [p.name for p in points] == [
+        "layer1.2.relu:2", "layer2.3.relu:2", "layer3.5.relu:2", "layer4.2.relu:2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("middle", ["stage2.2.relu2"]),
+        ("last", ["stage3.2.relu2"]),
+        (
+            "sections",
+            [f"stage{s}.{b}.relu2" for s in (1, 2, 3) for b in (0, 2)],
+        ),
+        ("blocks", [f"stage{s}.{b}.relu2" for s in (1, 2, 3) for b in (0, 1, 2)]),
+        ("none", []),
+    ],
+)
+def test_places(place, expected):
+    mine, theirs = names("cifar_resnet20", "cifar_resnet20", SMALL, place)
+    assert mine == theirs == expected
+
+
+def test_a_group_of_one_block_starts_where_the_one_before_ends():
+    mine, _ = names("cifar_resnet8", "cifar_resnet20", SMALL, "sections")
+    ends = [f"stage{s}.0.relu2" for s in (1, 2, 3)]
+    assert mine == [ends[0], ends[0], ends[0], ends[1], ends[1], ends[2]]
+
+
+def test_blocks_are_matched_at_the_same_share_of_the_group():
+    mine, theirs = names("cifar_resnet14", "cifar_resnet26", SMALL, "blocks")
+    assert mine[:2] == ["stage1.0.relu2", "stage1.1.relu2"]
+    assert theirs[:2] == ["stage1.1.relu2", "stage1.3.relu2"]
+
+
+@pytest.mark.parametrize(
+    "name", ["vgg11_bn", "densenet121", "mobilenet_v2", "shufflenet_v2_x0_5", "efficientnet_b0",
+             "regnet_y_400mf", "mnasnet0_5", "squeezenet1_1", "convnext_tiny", "swin_t", "alexnet"]
+)  # fmt: skip
+def test_every_kind_of_classifier_has_taps(name):
+    images = torch.zeros(1, 3, 128, 128)
+    model = build_network(name, 0).eval()
+    mine, theirs = pair_taps(model, model, images)
+    assert mine == theirs
+    sizes = [p.height for p in mine]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) >= 3
+    with Taps(model, [p.name for p in mine], images) as taps, torch.no_grad():
+        model(images.repeat(2, 1, 1, 1))
+    tapped = taps.take()
+    for point in mine:
+        assert tapped[point.name].shape == (2, point.channels, point.height, point.width)
+
+
+def test_tokens_are_tapped_as_maps():
+    model = build_network("vit_b_32", 0)
+    images = torch.zeros(1, 3, 224, 224)
+    (point,) = student_taps(model, images)
+    assert (point.channels, point.height, point.width) == (768, 7, 7)
+
+
+def test_batch_norms_of_the_taps_are_found():
+    model = build_network("resnet18", 0)
+    mine, _ = pair_taps(model, model, LARGE, "groups", "pre")
+    assert [p.batch_norm for p in mine] == [
+        model.get_submodule(f"layer{i}.1.bn2") for i in (1, 2, 3, 4)
+    ]
+    assert all(isinstance(p.activation, nn.ReLU) for p in mine)
+    wide = build_network("wrn_16_2", 0)
+    mine, _ = pair_taps(wide, wide, SMALL, "groups", "pre")
+    assert mine[0].batch_norm is wide.get_submodule("stage2.0.bn1")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "wrn_16_1", "mobilenet_v2"])
+def test_looking_and_tapping_change_neither_buffers_nor_modes_nor_scores(name):
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    model = build_network(name, 0).train()
+    plain = copy.deepcopy(model)
+    points, _ = pair_taps(model, model, images[:1], "groups", "pre")
+    taps = Taps(model, [p.name for p in points], images[:1])
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    for key, value in plain.state_dict().items():
+        assert torch.equal(state[key], value), key
+    assert all(module.training for module in model.modules())
+    torch.manual_seed(0)
+    with taps:
+        scores = model(images)
+    torch.manual_seed(0)
+    assert torch.equal(scores, plain(images))
+    # One pass counts once: a second call of a batch norm would count twice.
+    for key, value in plain.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_map_that_is_overwritten_in_place_is_kept_as_it_was():
+    """torchvision's blocks add to a batch norm's output and rectify the sum, both in place."""
+    model = build_network("resnet18", 0).eval()
+    names = ["layer1.0.bn2", "layer1.0.relu:1@input", "layer1.0.relu:1"]
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with Taps(model, names, images[:1]) as taps:
+        model(images)
+    tapped = taps.take()
+    seen = {}
+    block = model.get_submodule("layer1.0")
+    handle = block.register_forward_hook(lambda m, i, o: seen.update(x=i[0].clone()))
+    model(images)
+    handle.remove()
+    x = seen["x"]
+    branch = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(x)))))
+    torch.testing.assert_close(tapped[names[0]], branch)
+    torch.testing.assert_close(tapped[names[1]], branch + x)
+    torch.testing.assert_close(tapped[names[2]], torch.relu(branch + x))
+
+
+def test_gradients_flow_through_a_tap_into_what_is_before_it_only():
+    model = build_network("cifar_resnet8", 0)
+    images = torch.randn(2, 3, 32, 32)
+    with Taps(model, ["stage2.0.relu2@input"], images[:1]) as taps:
+        model(images)
+    taps.take()["stage2.0.relu2@input"].square().sum().backward()
+    reached = {n for n, p in model.named_parameters() if p.grad is not None}
+    assert {"conv1.weight", "stage2.0.conv2.weight"} <= reached
+    assert not any(n.startswith(("stage3", "fc")) for n in reached)
+
+
+def test_taps_by_name():
+    model = build_network("cifar_resnet8", 0)
+    mine, theirs = pair_by_name(model, model, SMALL, [("stage1", "stage2.0.bn2")])
+    assert (mine[0].channels, mine[0].height) == (16, 32)
+    assert (theirs[0].channels, theirs[0].height) == (32, 16)
+    assert theirs[0].batch_norm is model.get_submodule("stage2.0.bn2")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("stage9", "expected a layer, such as"), ("fc", "expected a layer with maps"),
+     ("stage1.0.relu1:3", "it is not called"), ("", "expected a layer, such as")],
+)  # fmt: skip
+def test_wrong_names_are_refused(name, message):
+    model = build_network("cifar_resnet8", 0)
+    with pytest.raises(UsageError, match=message):
+        Taps(model, [name], SMALL)
+
+
+def test_networks_without_maps_cannot_be_paired():
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    with pytest.raises(UsageError, match="the student has maps of no size"):
+        pair_taps(flat, build_network("cifar_resnet8", 0), SMALL)
+
+
+def test_other_resolutions_are_matched_by_their_order():
+    mine, theirs = names("alexnet", "vgg11", torch.zeros(1, 3, 224, 224), "groups", "post")
+    assert len(mine) == len(theirs) >= 3
+    assert theirs[-1].startswith("features.")
+
+
+def test_the_trunk_is_what_every_path_goes_through():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.left, self.right = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+            self.join, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3, 2)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.head(self.join(self.left(x) + self.right(x)).mean((2, 3)))
+
+    assert [m.name for m in trunk_of(Branches(), SMALL)] == ["stem", "join"]
