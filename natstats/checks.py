@@ -6,12 +6,13 @@ Every message names the argument, says what was expected and shows what came.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection
 from typing import Any, SupportsFloat, SupportsIndex
 
 from natstats.errors import UsageError
 
-__all__ = ["one_of", "pair_in_order", "positive_int", "probability", "spatial_shape"]
+__all__ = ["number", "one_of", "pair_in_order", "positive_int", "probability", "spatial_shape"]
 
 
 def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
@@ -53,6 +54,42 @@ def positive_int(argument: str, value: SupportsIndex, minimum: int = 1) -> int:
             f"{argument}: expected a whole number of at least {minimum}; got {value!r}"
         )
     return number
+
+
+def number(
+    argument: str,
+    value: Any,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+) -> float:
+    """Return `value` as a finite float within the limits.
+
+    Args:
+        argument: its name, for the error.
+        value: an int or a float, and no bool.
+        least: the smallest allowed.
+        above: must be exceeded.
+        most: the largest allowed.
+        below: must not be reached.
+
+    Raises:
+        UsageError: not a finite number, or beyond a limit.
+
+    >>> number("momentum", 1, least=0, below=1)
+    Traceback (most recent call last):
+    natstats.errors.UsageError: momentum: expected a number that is at least 0 and below 1; got 1
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and math.isfinite(value) and least <= value <= most and above < value < below:
+        return float(value)
+    limits = (("at least", least), ("above", above), ("at most", most), ("below", below))
+    said = " and ".join(f"{words} {limit:g}" for words, limit in limits if math.isfinite(limit))
+    raise UsageError(
+        f"{argument}: expected a number{f' that is {said}' if said else ''}; got {value!r}"
+    )
 
 
 def probability(argument: str, value: SupportsFloat) -> float:

@@ -22,7 +22,7 @@ from natstats.framing import Framing
 from natstats.image_files import ImageFiles, ImageFolder
 from natstats.image_sets import Photographs, printable, reason_of
 
-__all__ = ["DATASETS", "DataSet", "DataSetImages", "open_dataset"]
+__all__ = ["DATASETS", "DataSet", "DataSetImages", "load", "open_dataset"]
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def open_dataset(
         return images
     assert chosen is not None
     entry = DATASETS[name]
-    dataset = _loaded(name, entry, place, chosen)
+    dataset = load(name, place, chosen)
     files = getattr(dataset, entry.files, None) if entry.files else None
     if files is None:
         return DataSetImages(dataset, framing, limit, seed, description)
@@ -196,9 +196,20 @@ def open_dataset(
     return ImageFiles(paths, place, framing, limit, seed, description)
 
 
-def _loaded(name: str, entry: DataSet, root: Path, split: str) -> Any:
+def load(name: str, root: Path, split: str) -> Any:
+    """The data set of torchvision itself, whole and with at least one image.
+
+    Args:
+        name: one of :data:`DATASETS`.
+        root: the folder that is given to torchvision as its root.
+        split: one of the entry's.
+
+    Raises:
+        UsageError: it is not below `root`, or not whole.
+    """
     import torchvision.datasets
 
+    entry = DATASETS[name]
     below = entry.below.format(split=split)
     if not (root / below).exists():  # one class makes its folder before it looks into it
         raise UsageError(

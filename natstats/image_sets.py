@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -155,6 +155,12 @@ class Photographs(ImageSet):
         """The same images brought to another size."""
         again = copy.copy(self)
         again.framing = framing
+        return again
+
+    def chosen(self, numbers: Sequence[int]) -> Photographs:
+        """The images of these numbers, renumbered in their order."""
+        again = copy.copy(self)
+        again.places = [self.places[number] for number in numbers]
         return again
 
     def open(self, number: int) -> BinaryIO | Image.Image:

@@ -1,0 +1,270 @@
+"""Batches of labelled images whose order and random changes can be resumed at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from natstats import checks
+from natstats.distill.augmentation import Draws, augmented, generator
+from natstats.distill.labelled import LabelledImages
+from natstats.distill.recipes import Recipe
+from natstats.errors import NatstatsError, UsageError
+
+__all__ = ["LabelledBatch", "TrainBatches", "eval_batches", "normalise", "resolved"]
+
+
+class LabelledBatch(NamedTuple):
+    """Some labelled images.
+
+    Attributes:
+        images: (N, 3, H, W), uint8, RGB; see :func:`normalise`.
+        labels: (N,), int64.
+        places: (N,), int64, in the set.
+    """
+
+    images: Tensor
+    labels: Tensor
+    places: Tensor
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Images of 8 bits as a network takes them: (x / 255 - mean) / std.
+
+    Args:
+        images: (N, 3, H, W), uint8, on any device.
+        mean: of every channel in [0, 1].
+        std: of every channel.
+
+    Returns:
+        (N, 3, H, W), float32, on the same device and in the same memory format.
+
+    >>> normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8), (0.5,) * 3, (0.25,) * 3).mean()
+    tensor(2.)
+    """
+    values = images.to(torch.float32).div_(255)
+    shape = (1, -1, 1, 1)
+    return values.sub_(values.new_tensor(mean).view(shape)).div_(values.new_tensor(std).view(shape))
+
+
+def resolved(recipe: Recipe, images: LabelledImages) -> Recipe:
+    """A recipe without open fields: size of the images, and normalisation measured on them.
+
+    Args:
+        recipe: what it says stays.
+        images: the training images.
+    """
+    changes: dict[str, Any] = {}
+    if recipe.size is None:
+        changes["size"] = images.size
+    if recipe.mean is None:
+        changes["mean"], changes["std"] = images.statistics()
+    return replace(recipe, **changes)
+
+
+class TrainBatches:
+    """Training images in batches, the same whatever reads them and wherever one starts.
+
+    The order of an epoch depends on the seed, the stage and the epoch; what chance does to an
+    image on these and its place in the set. Neither depends on the workers, on the ranks, on
+    whether the set is in memory, or on torch's random state, which is left as it is. The images
+    that do not fill a last batch are left out of the epoch; a set smaller than a batch is one
+    batch (of as many images as the ranks can share equally).
+
+    Sets of framed images in memory need no workers: cutting and flipping is done for a whole batch
+    at once, in the process itself.
+
+    Args:
+        images: the training images, opened with the same augmentation and size.
+        recipe: gives batch size and augmentation.
+        seed: of the training.
+        workers: processes that read and change images that are not at hand.
+        rank: of this process.
+        world: number of processes; each takes every `world`-th image of each batch.
+        pin_memory: put what workers read where an accelerator can fetch it.
+
+    Raises:
+        UsageError: the images were opened for another recipe, or a batch cannot be shared out.
+
+    >>> from natstats.framing import Framing
+    >>> from natstats.image_sets import Photographs
+    >>> images = LabelledImages(
+    ...     Photographs(6, Framing(8), None, 0, "black"),
+    ...     torch.tensor([0, 1] * 3),
+    ...     held=torch.zeros(6, 3, 8, 8, dtype=torch.uint8),
+    ... )
+    >>> batches = TrainBatches(images, Recipe(batch_size=2), seed=0)
+    >>> whole = [batch.places.tolist() for batch in batches.epoch("main", 1)]
+    >>> [batch.places.tolist() for batch in batches.epoch("main", 1, start_step=1)] == whole[1:]
+    True
+    """
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        recipe: Recipe,
+        seed: int,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        pin_memory: bool = False,
+    ) -> None:
+        _check(images, recipe, workers, rank, world)
+        if images.is_whole != (recipe.augmentation == "resized-crop"):
+            raise UsageError(
+                f"augmentation: expected the one that the images were opened for; "
+                f"got {recipe.augmentation}"
+            )
+        if recipe.batch_size % world:
+            raise UsageError(
+                f"batch_size: expected a multiple of the {world} processes; got {recipe.batch_size}"
+            )
+        if len(images) < world:
+            raise UsageError(
+                f"data: expected at least a training image for each of the {world} processes; "
+                f"got {len(images)}"
+            )
+        self.images = images
+        self.recipe = recipe
+        self.seed = checks.positive_int("seed", seed, 0)
+        self.workers = workers
+        self.rank = rank
+        self.world = world
+        self.pin_memory = pin_memory
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of an epoch."""
+        return max(len(self.images) // self.recipe.batch_size, 1)
+
+    def order(self, stage: str, epoch: int) -> list[NDArray[np.int64]]:
+        """Places in the set of the images of every batch of an epoch, over all processes."""
+        n = len(self.images)
+        shuffled = generator(self.seed, stage, epoch, "order").permutation(n)
+        size = min(self.recipe.batch_size, n - n % self.world)
+        return [shuffled[start : start + size] for start in range(0, self.n_steps * size, size)]
+
+    def epoch(self, stage: str, epoch: int, start_step: int = 0) -> Iterator[LabelledBatch]:
+        """The batches of an epoch from a step on; those before are not read.
+
+        Args:
+            stage: its name.
+            epoch: its number in the stage.
+            start_step: from 0; the number of steps in an epoch gives none.
+
+        Raises:
+            UsageError: a number is out of range.
+            NatstatsError: an image cannot be read; the sentence names it.
+        """
+        checks.positive_int("epoch", epoch, 0)
+        checks.positive_int("start_step", start_step, 0)
+        if start_step > self.n_steps:
+            raise UsageError(
+                f"start_step: expected at most the {self.n_steps} steps of an epoch; "
+                f"got {start_step}"
+            )
+        draws = Draws.of_epoch(len(self.images), self.recipe.padding, self.seed, stage, epoch)
+        batches = [one[self.rank :: self.world] for one in self.order(stage, epoch)[start_step:]]
+        source = _Source(self.images, self.recipe, draws)
+        return _read(source, batches, self.workers, self.pin_memory)
+
+
+def eval_batches(
+    images: LabelledImages,
+    recipe: Recipe,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    *,
+    pin_memory: bool = False,
+) -> Iterator[LabelledBatch]:
+    """All evaluation images once, in their order, as they were framed.
+
+    Args:
+        images: the evaluation images.
+        recipe: gives the batch size.
+        workers: processes that read images that are not in memory.
+        rank: of this process.
+        world: number of processes; each takes every `world`-th image of each batch, and the last
+            may get none of a batch, which is then left out.
+        pin_memory: put what workers read where an accelerator can fetch it.
+
+    Raises:
+        UsageError: a number is out of range, or the images are of another size.
+        NatstatsError: an image cannot be read; the sentence names it.
+    """
+    _check(images, recipe, workers, rank, world)
+    places = np.arange(len(images))
+    size = recipe.batch_size
+    batches = [places[start : start + size][rank::world] for start in range(0, len(images), size)]
+    batches = [batch for batch in batches if len(batch)]
+    return _read(_Source(images, recipe, None), batches, workers, pin_memory)
+
+
+def _check(images: LabelledImages, recipe: Recipe, workers: int, rank: int, world: int) -> None:
+    checks.positive_int("workers", workers, 0)
+    checks.positive_int("world", world)
+    checks.positive_int("rank", rank, 0)
+    if rank >= world:
+        raise UsageError(f"rank: expected a number below the {world} processes; got {rank}")
+    if recipe.size not in (None, images.size):
+        raise UsageError(
+            f"size: expected the {images.size} pixels that the images were opened with; "
+            f"got {recipe.size}"
+        )
+
+
+class _Source(Dataset[Any]):
+    """Gives batches; what cannot be read is said in place of raising it, which a worker garbles."""
+
+    def __init__(self, images: LabelledImages, recipe: Recipe, draws: Draws | None) -> None:
+        self.images = images
+        self.recipe = recipe
+        self.draws = draws
+
+    def __getitems__(self, index: Sequence[int]) -> LabelledBatch | str:
+        places = np.asarray(index)
+        try:
+            read = self.images.read(index)
+        except NatstatsError as error:
+            return str(error)
+        if self.draws is not None:
+            read = augmented(read, places, self.draws, self.recipe, self.images.size)
+        assert isinstance(read, Tensor)
+        numbers = torch.from_numpy(places)
+        return LabelledBatch(read, self.images.labels[numbers], numbers)
+
+
+def _read(
+    source: _Source, batches: list[NDArray[np.int64]], workers: int, pin_memory: bool
+) -> Iterator[LabelledBatch]:
+    at_hand = isinstance(source.images.held, Tensor)
+    found: Iterator[LabelledBatch | str]
+    if at_hand or not workers or not batches:
+        found = (source.__getitems__(batch.tolist()) for batch in batches)
+    else:
+        loader = DataLoader(
+            source,
+            batch_sampler=batches,  # type: ignore[arg-type]
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # else the loader draws from torch's own
+        )
+        found = iter(loader)
+    for batch in found:
+        if isinstance(batch, str):
+            raise NatstatsError(batch)
+        yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

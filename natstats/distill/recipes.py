@@ -1,0 +1,429 @@
+"""How a network is trained: optimiser, learning rate over time, what is done to the images."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from natstats import checks
+from natstats.errors import UsageError
+
+__all__ = [
+    "AMPS",
+    "AUGMENTATIONS",
+    "OPTIMIZERS",
+    "PAD_MODES",
+    "PRESETS",
+    "SCHEDULES",
+    "Preset",
+    "Recipe",
+    "learning_rate",
+    "make_optimizer",
+]
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("step", "cosine", "constant")
+AUGMENTATIONS = ("crop-flip", "resized-crop", "none")
+PAD_MODES = ("zero", "reflect")
+AMPS = ("none", "bf16", "fp16")
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_SMALLEST = 5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. Every field is checked.
+
+    Attributes:
+        epochs: of the main stage.
+        batch_size: images in a step, over all processes.
+        optimizer: ``sgd`` or ``adamw``.
+        learning_rate: before any factor of the schedule.
+        momentum: of SGD, or the first beta of AdamW.
+        nesterov: momentum in Nesterov's form; SGD only.
+        weight_decay: added to the gradient by SGD, taken from the weights by AdamW.
+        decay_vectors: False takes parameters of one axis (biases, batch norm) out of the decay.
+        schedule: ``step``, ``cosine`` or ``constant``.
+        milestones: of ``step``, in epochs out of `epochs`; fractions of an epoch are allowed.
+        gamma: of ``step``, the factor at each milestone.
+        warmup_epochs: in which the learning rate rises in a straight line, step by step.
+        clip: largest norm of the gradient of all parameters; None to let it be.
+        label_smoothing: of the cross-entropy.
+        augmentation: ``crop-flip``, a random cut of the padded image; ``resized-crop``, a random
+            part of 8 to 100 % of the area scaled to the size; or ``none``. The first two flip
+            every other image left to right.
+        pad_mode: of ``crop-flip``, ``zero`` (black pixels) or ``reflect``.
+        padding: of ``crop-flip``, pixels on every side.
+        size: side of the images that the network sees, pixels; None for the shorter side of the
+            smallest training image.
+        resize: shorter side of an evaluated image before its centre is cut out, pixels; None for
+            the size. Of training images with ``crop-flip`` and ``none`` it is always the size.
+        mean: subtracted from each channel in [0, 1]; None together with `std` for those of the
+            training images.
+        std: that each channel is divided by then.
+        amp: ``none``, or the type in which the networks compute: ``bf16`` or ``fp16``.
+        channels_last: memory format of networks and images.
+
+    Raises:
+        UsageError: a field is not what it can be.
+
+    >>> Recipe(epochs=10, schedule="step", milestones=(5, 8)).milestones
+    (5, 8)
+    >>> Recipe(momentum=1.5)
+    Traceback (most recent call last):
+    natstats.errors.UsageError: momentum: expected a number that is at least 0 and below 1; got 1.5
+    """
+
+    epochs: int = 60
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    decay_vectors: bool = True
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    warmup_epochs: float = 0
+    clip: float | None = None
+    label_smoothing: float = 0.0
+    augmentation: str = "crop-flip"
+    pad_mode: str = "reflect"
+    padding: int = 4
+    size: int | None = None
+    resize: int | None = None
+    mean: tuple[float, ...] | None = _IMAGENET["mean"]
+    std: tuple[float, ...] | None = _IMAGENET["std"]
+    amp: str = "none"
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        checks.positive_int("epochs", self.epochs)
+        checks.positive_int("batch_size", self.batch_size)
+        checks.positive_int("padding", self.padding, 0)
+        for name in ("size", "resize"):
+            if getattr(self, name) is not None:
+                checks.positive_int(name, getattr(self, name), _SMALLEST)
+        for name, allowed in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("augmentation", AUGMENTATIONS),
+            ("pad_mode", PAD_MODES),
+            ("amp", AMPS),
+        ):
+            checks.one_of(name, getattr(self, name), allowed)
+        for name in ("nesterov", "decay_vectors", "channels_last"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name}: expected true or false; got {getattr(self, name)!r}")
+        checks.number("learning_rate", self.learning_rate, above=0)
+        checks.number("momentum", self.momentum, least=0, below=1)
+        checks.number("weight_decay", self.weight_decay, least=0)
+        checks.number("gamma", self.gamma, above=0, most=1)
+        checks.number("warmup_epochs", self.warmup_epochs, least=0, below=self.epochs)
+        checks.number("label_smoothing", self.label_smoothing, least=0, below=1)
+        if self.clip is not None:
+            checks.number("clip", self.clip, above=0)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.nesterov and self.optimizer == "sgd" and not self.momentum:
+            raise UsageError("nesterov: expected a momentum above 0 beside it; got 0")
+        object.__setattr__(self, "milestones", _numbers("milestones", self.milestones))
+        rising = (0, *self.milestones, self.epochs)
+        if any(after <= before for before, after in itertools.pairwise(rising)):
+            raise UsageError(
+                f"milestones: expected rising epochs between 0 and {self.epochs}; "
+                f"got {list(self.milestones)}"
+            )
+        if (self.schedule == "step") != bool(self.milestones):
+            raise UsageError(
+                "milestones: expected with the schedule step and with no other; "
+                f"got {list(self.milestones)} with {self.schedule}"
+            )
+        if None not in (self.size, self.resize) and self.resize < self.size:  # type: ignore[operator]
+            raise UsageError(f"resize: expected at least the size {self.size}; got {self.resize}")
+        if (self.mean is None) != (self.std is None):
+            raise UsageError(f"std: expected together with mean or not at all; got {self.std}")
+        if self.mean is not None:
+            for name in ("mean", "std"):
+                values = _numbers(name, getattr(self, name))
+                if len(values) != 3 or (name == "std" and min(values) <= 0):
+                    above = " above 0" if name == "std" else ""
+                    raise UsageError(f"{name}: expected three numbers{above}; got {list(values)}")
+                object.__setattr__(self, name, values)
+
+    @classmethod
+    def from_preset(cls, name: str, **changes: Any) -> Recipe:
+        """A recipe of :data:`PRESETS`, with other values for some fields.
+
+        What hangs on a changed field follows it where it is not given: milestones and warm-up keep
+        their shares of the epochs, milestones go with another schedule, `resize` keeps its
+        proportion to the size.
+
+        Raises:
+            UsageError: no such preset or field, or a value that cannot be.
+
+        >>> Recipe.from_preset("cifar100").milestones
+        (150, 180, 210)
+        >>> Recipe.from_preset("cifar100", epochs=60).milestones
+        (37.5, 45, 52.5)
+        """
+        checks.one_of("recipe", name, PRESETS)
+        return PRESETS[name].recipe.changed(**changes)
+
+    def changed(self, **changes: Any) -> Recipe:
+        """The same with other values for some fields, see :meth:`from_preset`.
+
+        Raises:
+            UsageError: no such field, or a value that cannot be.
+        """
+        fields = [field.name for field in dataclasses.fields(self)]
+        for key in changes:
+            checks.one_of("recipe field", key, fields)
+        if changes.get("schedule", self.schedule) != "step":
+            changes.setdefault("milestones", ())
+        if "epochs" in changes:
+            share = Fraction(checks.positive_int("epochs", changes["epochs"]), self.epochs)
+            changes.setdefault("milestones", tuple(_times(at, share) for at in self.milestones))
+            changes.setdefault("warmup_epochs", _times(self.warmup_epochs, share))
+        if self.resize is not None and self.size is not None and changes.get("size") is not None:
+            checks.positive_int("size", changes["size"], _SMALLEST)
+            changes.setdefault("resize", round(changes["size"] * self.resize / self.size))
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, fit for JSON.
+
+        >>> Recipe.from_dict(Recipe().to_dict()) == Recipe()
+        True
+        """
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe that :meth:`to_dict` wrote.
+
+        Raises:
+            UsageError: an unknown field, or a value that cannot be.
+        """
+        fields = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            checks.one_of("recipe field", key, fields)
+        return cls(**values)
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    try:
+        numbers = tuple(values)
+        good = all(math.isfinite(number) for number in numbers)
+    except TypeError:
+        good = False
+    if not good:
+        raise UsageError(f"{name}: expected a list of numbers; got {values!r}")
+    return numbers
+
+
+def _times(value: float, share: Fraction) -> float:
+    """The product, a whole number where it is one."""
+    product = Fraction(value) * share
+    return product.numerator if product.denominator == 1 else float(product)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe that has been published, or ours.
+
+    Attributes:
+        title: in a line.
+        source: where it was read.
+        recipe: its values.
+    """
+
+    title: str
+    source: str
+    recipe: Recipe
+
+
+_CIFAR = Recipe(
+    epochs=240,
+    batch_size=64,
+    learning_rate=0.05,
+    nesterov=False,
+    schedule="step",
+    milestones=(150, 180, 210),
+    pad_mode="zero",
+    size=32,
+    mean=(0.5071, 0.4867, 0.4408),
+    std=(0.2675, 0.2565, 0.2761),
+)
+_OVERHAUL_CIFAR = Recipe(
+    epochs=200,
+    batch_size=128,
+    learning_rate=0.1,
+    schedule="step",
+    milestones=(100, 150),
+    pad_mode="reflect",
+    size=32,
+    mean=(125.3 / 255, 123.0 / 255, 113.9 / 255),
+    std=(63.0 / 255, 62.1 / 255, 66.7 / 255),
+)
+_IMAGENET_100 = Recipe(
+    epochs=100,
+    batch_size=256,
+    learning_rate=0.1,
+    nesterov=False,
+    weight_decay=1e-4,
+    schedule="step",
+    milestones=(30, 60, 90),
+    augmentation="resized-crop",
+    size=224,
+    resize=256,
+)
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "default": Preset("small labelled sets of small images", "ours", Recipe(warmup_epochs=1)),
+        "cifar100": Preset(
+            "CIFAR-100 as in most of the distillation literature; a learning rate of 0.01 for "
+            "MobileNetV2 and ShuffleNet",
+            "HobbitLong/RepDistiller at b84f547, and megvii-research/mdistiller at a08d46f",
+            _CIFAR,
+        ),
+        "cifar100-overhaul": Preset(
+            "CIFAR-100 of the overhaul of feature distillation; a batch of 64 with PyramidNet",
+            "clovaai/overhaul-distillation at 76344a8",
+            _OVERHAUL_CIFAR,
+        ),
+        "imagenet": Preset(
+            "ImageNet, 100 epochs",
+            "yoshitomo-matsubara/torchdistill at 3e4373c",
+            _IMAGENET_100,
+        ),
+        "imagenet-overhaul": Preset(
+            "ImageNet of the overhaul of feature distillation, with Nesterov's momentum",
+            "clovaai/overhaul-distillation at 76344a8",
+            _IMAGENET_100.changed(nesterov=True),
+        ),
+        "imagenet-mdistiller": Preset(
+            "ImageNet with batches of 512; a batch of 128 and a rate of 0.05 for the overhaul",
+            "megvii-research/mdistiller at a08d46f",
+            _IMAGENET_100.changed(batch_size=512, learning_rate=0.2),
+        ),
+    }
+)
+"""Recipes by name. Those that were published differ in what they report (the last epoch or the
+best one) and in the number of seeds; here the last epoch is the headline always."""
+
+
+def learning_rate(
+    recipe: Recipe,
+    step: int,
+    n_steps_per_epoch: int,
+    epochs: int | None = None,
+    schedule: str | None = None,
+) -> float:
+    """The learning rate at a step, from nothing but its number.
+
+    With T steps in the stage and W of warm-up, the rate L of step t, from 0, is
+
+    * ``constant``: L;
+    * ``step``: L gamma^k, k the milestones at or before t;
+    * ``cosine``: L (1 + cos(pi (t - W) / (T - W))) / 2;
+    * in the warm-up: the rate of ``constant`` or ``step`` times (t + 1) / W, for ``cosine`` too.
+
+    In a stage of another number of epochs milestones and warm-up keep their shares of the stage.
+
+    Args:
+        recipe: gives the schedule.
+        step: from 0, counted from the beginning of the stage.
+        n_steps_per_epoch: steps of an epoch.
+        epochs: of the stage; those of the recipe by default.
+        schedule: in place of the recipe's, such as ``constant`` in a stage before the main one.
+
+    Raises:
+        UsageError: `step` or `n_steps_per_epoch` is out of range, or no such schedule.
+
+    Reference:
+        The cosine without restarts of I. Loshchilov and F. Hutter, "SGDR", 2016, arXiv 1608.03983;
+        the linear warm-up of P. Goyal et al., "Accurate, Large Minibatch SGD", 2017,
+        arXiv 1706.02677.
+
+    >>> recipe = Recipe.from_preset("cifar100")
+    >>> [round(learning_rate(recipe, 10 * epoch, 10), 6) for epoch in (0, 149, 150, 180, 239)]
+    [0.05, 0.05, 0.005, 0.0005, 5e-05]
+    """
+    checks.positive_int("step", step, 0)
+    n_steps = checks.positive_int("n_steps_per_epoch", n_steps_per_epoch) * (
+        recipe.epochs if epochs is None else checks.positive_int("epochs", epochs)
+    )
+    chosen = recipe.schedule if schedule is None else schedule
+    checks.one_of("schedule", chosen, SCHEDULES)
+    warmup = round(recipe.warmup_epochs * n_steps / recipe.epochs)
+    rate = recipe.learning_rate
+    if chosen == "step":
+        passed = sum(step >= round(at * n_steps / recipe.epochs) for at in recipe.milestones)
+        rate *= recipe.gamma**passed
+    if step < warmup:
+        return rate * (step + 1) / warmup
+    if chosen == "cosine":
+        progress = min(step - warmup, n_steps - warmup) / max(n_steps - warmup, 1)
+        rate *= (1 + math.cos(math.pi * progress)) / 2
+    return rate
+
+
+def make_optimizer(
+    recipe: Recipe, parameters: Iterable[Tensor] | Iterable[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    """The optimiser that a recipe asks for.
+
+    Its learning rate stands at the recipe's; set it at every step to :func:`learning_rate`. Frozen
+    parameters are left out.
+
+    Args:
+        recipe: gives optimiser, momentum and weight decay.
+        parameters: those to train, or groups of them as torch takes them: dicts with ``params`` and
+            what differs for them, such as ``weight_decay``.
+
+    Raises:
+        UsageError: there is nothing to train.
+
+    >>> make_optimizer(Recipe(), torch.nn.Linear(2, 2).parameters()).param_groups[0]["nesterov"]
+    True
+    """
+    groups: list[dict[str, Any]] = []
+    given = list(parameters)
+    if not all(isinstance(group, dict) for group in given):
+        given = [{"params": given}]
+    for group in given:
+        assert isinstance(group, dict)
+        listed = group["params"]
+        tensors = [listed] if isinstance(listed, Tensor) else list(listed)
+        tensors = [tensor for tensor in tensors if tensor.requires_grad]
+        decayed = [one for one in tensors if recipe.decay_vectors or one.ndim > 1]
+        others = [one for one in tensors if not (recipe.decay_vectors or one.ndim > 1)]
+        groups += [{**group, "params": decayed}] if decayed else []
+        groups += [{**group, "params": others, "weight_decay": 0.0}] if others else []
+    if not groups:
+        raise UsageError("parameters: expected at least one to train; got none")
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(
+            groups, lr=rate, betas=(recipe.momentum, 0.999), weight_decay=decay
+        )
+    return torch.optim.SGD(
+        groups, lr=rate, momentum=recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov
+    )
