@@ -72,10 +72,10 @@ def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: str = "sin
         torch.as_tensor(array, dtype=log_spectrum.dtype, device=log_spectrum.device)
         for array in band_of(height, width, edges, 0.0, NYQUIST).octave_calibration()
     )
-    slope = -(log_spectrum @ contrast)
+    slope = -(log_spectrum @ contrast).clamp(-slopes[-1], -slopes[0])
     place = torch.searchsorted(slopes, slope.detach().contiguous()).clamp(1, len(slopes) - 1)
     left, right = slopes[place - 1], slopes[place]
-    share = ((slope - left) / (right - left)).clamp(0.0, 1.0)
+    share = (slope - left) / (right - left)
     return alphas[place - 1] + share * (alphas[place] - alphas[place - 1])
 
 

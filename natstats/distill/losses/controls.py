@@ -50,8 +50,7 @@ def common_plane(maps: Tensor, side: int, taper: Tensor | None = None) -> Tensor
     torch.Size([1, 2, 7, 4])
     """
     maps = maps - maps.mean(dim=(2, 3), keepdim=True)
-    with full_precision(maps.device):
-        plane = torch.fft.rfft2(maps if taper is None else maps * taper, norm="ortho")
+    plane = torch.fft.rfft2(maps if taper is None else maps * taper, norm="ortho")
     half = side // 2
     rows = torch.cat([plane[..., :half, :half], plane[..., 1 - half :, :half]], dim=2)
     mask = torch.ones(rows.shape[2:], device=maps.device)
@@ -109,18 +108,19 @@ class _Control(DistillationLoss):
                 f"maps: expected {len(self.sides)} of student and teacher; got "
                 f"{len(student.maps)} and {len(teacher.maps)}"
             )
-        distances = []
-        pairs = zip(float_maps(student), float_maps(teacher), strict=True)
-        for place, (mine, theirs) in enumerate(pairs):
-            if self.has_connectors:
-                with full_precision(mine.device):
-                    mine = self.connectors[place](mine)
-            planes = [
-                common_plane(maps, self.sides[place], getattr(self, f"_{name}_taper_{place}"))
-                for name, maps in (("student", mine), ("teacher", theirs.detach()))
-            ]
-            distances.append(self.distance(planes[0], planes[1]).mean())
-        return torch.stack(distances).mean()
+        with full_precision(student.maps[0].device):
+            pairs = zip(float_maps(student), float_maps(teacher), strict=True)
+            return torch.stack([self._of_pair(n, *pair) for n, pair in enumerate(pairs)]).mean()
+
+    def _of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
+        """Mean distance over the images at a pair of taps."""
+        if self.has_connectors:
+            student = self.connectors[place](student)
+        planes = [
+            common_plane(maps, self.sides[place], getattr(self, f"_{name}_taper_{place}"))
+            for name, maps in (("student", student), ("teacher", teacher.detach()))
+        ]
+        return self.distance(planes[0], planes[1]).mean()
 
 
 def _share(plane: Tensor) -> Tensor:
@@ -224,20 +224,20 @@ class SpatialDistance(DistillationLoss):
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32."""
-        distances = []
-        pairs = zip(float_maps(student), float_maps(teacher), self.connectors, strict=True)
-        for mine, theirs, connector in pairs:
-            with full_precision(mine.device):
-                mine = connector(mine)
-            theirs = theirs.detach()
-            size = min(mine.shape[2], theirs.shape[2]), min(mine.shape[3], theirs.shape[3])
-            units = []
-            for maps in (mine, theirs):
-                pooled = nn.functional.adaptive_avg_pool2d(maps, size)
-                centred = (pooled - pooled.mean(dim=(2, 3), keepdim=True)).flatten(1)
-                units.append(nn.functional.normalize(centred, dim=1))
-            distances.append((units[0] - units[1]).square().sum(1).mean() / 2)
-        return torch.stack(distances).mean()
+        with full_precision(student.maps[0].device):
+            pairs = zip(self.connectors, float_maps(student), float_maps(teacher), strict=True)
+            return torch.stack([self._of_pair(*pair) for pair in pairs]).mean()
+
+    @staticmethod
+    def _of_pair(connector: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
+        """Mean distance over the images at a pair of taps."""
+        size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
+        units = []
+        for maps in (connector(student), teacher.detach()):
+            pooled = nn.functional.adaptive_avg_pool2d(maps, size)
+            centred = (pooled - pooled.mean(dim=(2, 3), keepdim=True)).flatten(1)
+            units.append(nn.functional.normalize(centred, dim=1))
+        return (units[0] - units[1]).square().sum(1).mean() / 2
 
 
 CONTROLS: Mapping[str, Callable[[Sequence[TapPoint], Sequence[TapPoint]], DistillationLoss]] = (

@@ -14,6 +14,7 @@ them to show what the power spectrum does by itself: see :mod:`natstats.distill.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -35,6 +36,7 @@ from natstats.distill.ring_comparison import RingComparison
 from natstats.distill.teacher_run import Target, targets_of
 from natstats.edges import EDGES
 from natstats.errors import UsageError
+from natstats.transforms import full_precision
 
 __all__ = ["LEVELS", "METHOD", "ExponentDistance", "SpectrumDistance"]
 
@@ -87,21 +89,25 @@ class _RingLoss(DistillationLoss):
                 f"maps: expected {expected} of student and teacher; got {len(student.maps)} and "
                 f"{len(teacher.maps)}"
             )
-        total = torch.zeros((), device=student.maps[0].device)
-        theirs_of = () if self.from_run else float_maps(teacher)
-        for place, maps in enumerate(float_maps(student)):
+        with full_precision(student.maps[0].device):
+            return self._mean(float_maps(student), () if self.from_run else float_maps(teacher))
+
+    def _mean(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+        """Mean of the distances over images and pairs of taps."""
+        distances = []
+        for place, maps in enumerate(student):
             comparison = self.comparisons[place]
             assert isinstance(comparison, RingComparison)
             mine = comparison.spectrum(maps, "student")
             if self.from_run:
                 # A run knows the mean over images, which a batch can be compared with.
-                mine = mine.logsumexp(dim=0, keepdim=True) - torch.tensor(float(len(mine))).log()
+                mine = mine.logsumexp(dim=0, keepdim=True) - math.log(len(mine))
                 theirs = getattr(self, f"_target_{place}")
             else:
                 with torch.no_grad():
-                    theirs = comparison.spectrum(theirs_of[place], "teacher")
-            total = total + self.distance(comparison, mine, theirs).mean()
-        return total / expected
+                    theirs = comparison.spectrum(teacher[place], "teacher")
+            distances.append(self.distance(comparison, mine, theirs).mean())
+        return torch.stack(distances).mean()
 
 
 class SpectrumDistance(_RingLoss):
