@@ -112,9 +112,9 @@ class _Tap(click.ParamType):
 @click.option("--amp", type=click.Choice(("none", "bf16", "fp16")),
               help="Type in which the networks compute; losses are float32.")  # fmt: skip
 @click.option("--recipe", "fields", type=KeyValue(), multiple=True, callback=once,
-              help="Any other field of the recipe, such as optimizer=adamw; repeat it.")  # fmt: skip
-@click.option("--holdout", type=float, default=0.0, show_default=True, help="Evaluate on this share "
-              "of the training images, and leave the test images alone.")  # fmt: skip
+              help="Any other field of the recipe, such as clip=1; repeat it.")  # fmt: skip
+@click.option("--holdout", type=float, default=0.0, show_default=True, help="Evaluate on this "
+              "share of the training images, and leave the test images alone.")  # fmt: skip
 @click.option("--limit", type=int, help="Train on at most this many images, a random sample.")
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True,
               help="Of the training; several give a run each: --seed 0 1 2.")  # fmt: skip
@@ -131,7 +131,7 @@ class _Tap(click.ParamType):
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @options.debug_option
 def command(**settings: Any) -> None:
-    """Train a student network, alone or from a teacher.
+    r"""Train a student network, alone or from a teacher.
 
     Methods: ce (the labels alone), kd, fitnets, at, fsp, jacobian, ft, ab, ofd, and spectral, which
     brings the power spectra of the student's layers to the teacher's; kd+spectral is both. The
@@ -143,7 +143,7 @@ def command(**settings: Any) -> None:
 
     \b
     natstats distill --student wrn_16_2 --data imagefolder:DIR --out runs/teacher
-    natstats distill --student resnet18 --teacher resnet34 --teacher-checkpoint t.pth \\
+    natstats distill --student resnet18 --teacher resnet34 --teacher-checkpoint t.pth \
         --data imagefolder:DIR --method kd+spectral --out runs/kd1 --seed 0 1 2
     natstats table runs/kd1
     """
@@ -278,19 +278,22 @@ def _one(
     _say(together, setup.text())
     if settings["dry_run"]:
         return
-    with _logs(together, settings["tensorboard"], folder) as log, _kept(folder):
-        with output.progress_bar("steps") as progress:
-            run = distill(
-                setup,
-                folder,
-                workers=settings["workers"],
-                together=together,
-                overwrite=settings["overwrite"],
-                command=output.command_line(),
-                evaluate_every=settings["evaluate_every"],
-                progress=progress,
-                log=log,
-            )
+    with (
+        _logs(together, settings["tensorboard"], folder) as log,
+        _kept(folder),
+        output.progress_bar("steps") as progress,
+    ):
+        run = distill(
+            setup,
+            folder,
+            workers=settings["workers"],
+            together=together,
+            overwrite=settings["overwrite"],
+            command=output.command_line(),
+            evaluate_every=settings["evaluate_every"],
+            progress=progress,
+            log=log,
+        )
     _summary(together, setup, run, folder)
 
 

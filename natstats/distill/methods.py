@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from natstats import checks
-from natstats.distill.losses import kd, spectral
+from natstats.distill.losses import ab, at, fitnets, fsp, ft, jacobian, kd, ofd, spectral
 from natstats.distill.method import Method, Plan, Setting
 from natstats.errors import UsageError
 
@@ -44,7 +44,9 @@ def registry(methods: Iterable[Method]) -> Mapping[str, Method]:
     return MappingProxyType(found)
 
 
-METHODS = registry([CE, kd.METHOD, spectral.METHOD])
+METHODS = registry(
+    [CE, *(of.METHOD for of in (kd, fitnets, at, fsp, jacobian, ft, ab, ofd, spectral))]
+)
 """Every method by its name."""
 
 

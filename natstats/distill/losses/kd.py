@@ -1,11 +1,18 @@
-"""Knowledge distillation by softened class scores."""
+"""Knowledge distillation by softened class scores.
+
+The defaults are those in use on CIFAR (T = 4, weights 0.9 and 0.1); on ImageNet T = 1 and 0.5
+twice are usual. What others call alpha is the weight of this term in some programs and that of the
+cross-entropy in others, so both have names here.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional
 
+from natstats.checks import number
 from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
+from natstats.errors import UsageError
 
 __all__ = ["METHOD", "SoftTargets", "soft_target_loss"]
 
@@ -20,9 +27,12 @@ def soft_target_loss(
 
     Args:
         student: logits (N, K).
-        teacher: logits (N, K).
+        teacher: logits (N, K); no gradient flows into them.
         temperature: T.
         t_squared: False leaves the factor T^2 out, as FitNets and AB do.
+
+    Raises:
+        UsageError: the shapes differ.
 
     Reference:
         G. Hinton, O. Vinyals and J. Dean, "Distilling the Knowledge in a Neural Network", 2015,
@@ -33,14 +43,25 @@ def soft_target_loss(
     >>> float(soft_target_loss(logits, logits + 3.0).abs() < 1e-6)
     1.0
     """
+    if student.shape != teacher.shape or student.ndim != 2:
+        raise UsageError(
+            "soft_target_loss: expected logits (N, K) of the same images and classes; got "
+            f"{tuple(student.shape)} of the student and {tuple(teacher.shape)} of the teacher"
+        )
     log_student = functional.log_softmax(student.float() / temperature, dim=1)
-    log_teacher = functional.log_softmax(teacher.float() / temperature, dim=1)
+    log_teacher = functional.log_softmax(teacher.detach().float() / temperature, dim=1)
     divergence = functional.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
     return divergence * temperature**2 if t_squared else divergence
 
 
 class SoftTargets(DistillationLoss):
-    """:func:`soft_target_loss` as a module."""
+    """:func:`soft_target_loss` as a module.
+
+    >>> import torch
+    >>> outputs = Outputs(torch.randn(2, 10))
+    >>> round(float(SoftTargets()(outputs, outputs, torch.tensor([3, 7]))), 6)
+    0.0
+    """
 
     def __init__(self, temperature: float = 4.0, t_squared: bool = True) -> None:
         super().__init__()
@@ -54,6 +75,9 @@ class SoftTargets(DistillationLoss):
 
 def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
+    number("kd.temperature", arguments["temperature"], above=0)
+    number("kd.weight", arguments["weight"], least=0)
+    number("kd.ce_weight", arguments["ce_weight"], least=0)
     loss = SoftTargets(arguments["temperature"], arguments["t_squared"])
     return Plan((Term("kd", loss, arguments["weight"]),), ce_weight=arguments["ce_weight"])
 
