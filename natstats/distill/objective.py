@@ -136,7 +136,8 @@ class Objective(nn.Module):
             for bound in self.terms:
                 loss = bound.term.loss
                 assert isinstance(loss, DistillationLoss)
-                ours = Outputs(mine, tuple(my_maps[name] for name in bound.student), images)
+                names = bound.student if self.needs_student else ()
+                ours = Outputs(mine, tuple(my_maps[name] for name in names), images)
                 other = Outputs(
                     theirs if bound.uses_images else theirs.detach(),
                     tuple(their_maps[name].detach() for name in bound.teacher),

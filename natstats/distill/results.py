@@ -1,0 +1,426 @@
+"""A distillation run: what one training with one seed produced, written and read.
+
+The trainer writes it when it is done::
+
+    run = DistillationRun(info, history, gradients, outcomes, gap)
+    with store.add_files(path, last=RECORD) as folder:
+        save_file(weights, folder / "student.safetensors")
+        run.write(folder)
+
+What it needs to resume stands in the same directory from the first epoch on, as
+:data:`STATE`; without ``distill.json`` beside it the training is not finished.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from natstats import store
+from natstats.errors import NatstatsError, UsageError
+
+__all__ = [
+    "FORMAT", "GAP", "GRADIENTS", "HISTORY", "RECORD", "STATE", "DistillationRun", "Outcomes",
+    "find_runs", "find_unfinished",
+]  # fmt: skip
+
+FORMAT = 1
+"""Number of the format; a run with a larger one was written by a newer natstats."""
+
+KIND = "distillation"
+
+RECORD = "distill.json"
+"""What makes a directory a finished run; the last file to come in place."""
+
+STATE = "state"
+"""How the names begin of what the trainer resumes from."""
+
+HISTORY = (
+    "stage", "epoch", "learning_rate", "loss", "accuracy", "eval_loss", "eval_accuracy", "seconds",
+)  # fmt: skip
+"""Columns of ``history.csv``; every other one is the mean unweighted value of a term."""
+
+GRADIENTS = ("stage", "epoch", "term", "weight", "norm", "ce_norm", "cosine")
+"""Columns of ``gradients.csv``."""
+
+GAP = (
+    "student_layer", "teacher_layer", "height", "width", "exponent_teacher", "exponent_before",
+    "exponent_after", "distance_before", "distance_after",
+)  # fmt: skip
+"""Columns of ``gap.csv``."""
+
+_TEXTS = {"stage", "term", "student_layer", "teacher_layer"}
+_COUNTS = {"epoch", "height", "width"}
+_NEEDED = ("method", "seed", "data", "student", "accuracy")
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What became of every image of the evaluation, in its fixed order.
+
+    Attributes:
+        label: true class, (n,), whole numbers.
+        predicted: class with the highest score, (n,), whole numbers.
+        probability: of the true class, (n,), float32.
+        image: name of the image, (n,).
+        teacher_predicted: by the teacher, (n,), whole numbers; None without one.
+
+    Raises:
+        UsageError: the arrays do not have one length, or there is no image.
+
+    >>> label = np.array([0, 1])
+    >>> Outcomes(label, np.array([0, 0]), np.array([0.9, 0.4]), np.array(["a", "b"])).accuracy
+    0.5
+    """
+
+    label: Array
+    predicted: Array
+    probability: Array
+    image: Array
+    teacher_predicted: Array | None = None
+
+    def __post_init__(self) -> None:
+        kinds = {
+            "label": np.int64, "predicted": np.int64, "probability": np.float32, "image": np.str_,
+            "teacher_predicted": np.int64,
+        }  # fmt: skip
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if value is None and name == "teacher_predicted":
+                continue
+            array = np.asarray(value, dtype=kind)
+            if array.ndim != 1 or len(array) != len(self.label) or not len(array):
+                raise UsageError(
+                    f"outcomes: expected (n,) arrays of one length; {name} has shape {array.shape} "
+                    f"beside {np.shape(self.label)} labels"
+                )
+            object.__setattr__(self, name, array)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each image was classified correctly, (n,)."""
+        return np.asarray(self.predicted == self.label)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that were classified correctly."""
+        return float(self.correct.mean())
+
+    @property
+    def agreement(self) -> float:
+        """Share of the images that student and teacher put in one class; NaN without a teacher."""
+        if self.teacher_predicted is None:
+            return math.nan
+        return float((self.predicted == self.teacher_predicted).mean())
+
+    @property
+    def teacher_accuracy(self) -> float:
+        """Share of the images that the teacher classifies correctly; NaN without one."""
+        if self.teacher_predicted is None:
+            return math.nan
+        return float((self.teacher_predicted == self.label).mean())
+
+    def arrays(self) -> dict[str, Array]:
+        """What is kept in ``outcomes.npz``."""
+        kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value for name, value in kept.items() if value is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class DistillationRun:
+    """One training of a student with one seed.
+
+    Attributes:
+        info: what ``distill.json`` holds: method, terms, arguments, ce_weight, seed, recipe, data,
+            student, teacher, taps, accuracy, best_accuracy, top5, costs, notes, versions and
+            machine.
+        history: a row per epoch, :data:`HISTORY` and a column per term.
+        gradients: a row per epoch and term, :data:`GRADIENTS`: norms of the gradients in the
+            parameters of the student.
+        outcomes: of every image of the evaluation, right after the last epoch.
+        gap: a row per pair of layers, :data:`GAP`; no rows without a teacher.
+        path: where it was read from.
+
+    Raises:
+        UsageError: a fact or a column is missing, or the accuracy is not that of the outcomes.
+
+    >>> info = {"method": "ce", "seed": 0, "data": {}, "student": {"name": "net"}, "accuracy": 0.5}
+    >>> outcomes = Outcomes([0, 1], [0, 0], [0.9, 0.4], ["a.png", "b.png"])
+    >>> empty = [pd.DataFrame(columns=names) for names in (HISTORY, GRADIENTS, GAP)]
+    >>> run = DistillationRun(info, empty[0], empty[1], outcomes, empty[2])
+    >>> run.method, run.seed, len(run.gap)
+    ('ce', 0, 0)
+    """
+
+    info: dict[str, Any]
+    history: pd.DataFrame
+    gradients: pd.DataFrame
+    outcomes: Outcomes
+    gap: pd.DataFrame
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        missing = [name for name in _NEEDED if self.info.get(name) is None]
+        if missing:
+            raise UsageError(f"info: expected {', '.join(_NEEDED)}; {missing[0]} is missing")
+        for name, columns in (("history", HISTORY), ("gradients", GRADIENTS), ("gap", GAP)):
+            frame = getattr(self, name)
+            lacking = [column for column in columns if column not in frame.columns]
+            if lacking:
+                raise UsageError(f"{name}: expected the column {lacking[0]}; it is missing")
+            object.__setattr__(self, name, _typed(frame))
+        if not isinstance(self.outcomes, Outcomes):
+            raise UsageError(f"outcomes: expected Outcomes; got {type(self.outcomes).__name__}")
+        if not math.isclose(self.info["accuracy"], self.outcomes.accuracy, abs_tol=1e-6):
+            raise UsageError(
+                f"accuracy: expected that of the outcomes, {self.outcomes.accuracy:.6f}; got "
+                f"{self.info['accuracy']}"
+            )
+
+    @property
+    def method(self) -> str:
+        """Name of the method, such as ``kd+spectral``."""
+        return str(self.info["method"])
+
+    @property
+    def seed(self) -> int:
+        """Seed of the training."""
+        return int(self.info["seed"])
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images classified correctly right after the last epoch."""
+        return self.outcomes.accuracy
+
+    @property
+    def student(self) -> str:
+        """Name of the student."""
+        return str((self.info.get("student") or {}).get("name", "student"))
+
+    @property
+    def teacher(self) -> str | None:
+        """Name of the teacher; None without one."""
+        teacher = self.info.get("teacher")
+        return str(teacher.get("name", "teacher")) if teacher else None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Facts about the images: name, digest, classes, n_train, n_eval, split, size."""
+        return dict(self.info.get("data") or {})
+
+    @property
+    def terms(self) -> list[str]:
+        """Names of the terms in the history, in their order."""
+        return [str(name) for name in self.history.columns if name not in HISTORY]
+
+    @property
+    def teacher_accuracy(self) -> float:
+        """That of the teacher on the same images; NaN without one."""
+        known = (self.info.get("teacher") or {}).get("accuracy")
+        return self.outcomes.teacher_accuracy if known is None else float(known)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Interval of the accuracy for other images of the same sort, with this trained student.
+
+        That of Wilson (1927, Journal of the American Statistical Association 22) for a share.
+        """
+        from statsmodels.stats.proportion import proportion_confint
+
+        n = len(self.outcomes.label)
+        n_right = int(self.outcomes.correct.sum())
+        low, high = proportion_confint(n_right, n, alpha=1 - level, method="wilson")
+        return float(low), float(high)
+
+    def gradient_ratios(self) -> pd.DataFrame:
+        """Norm of each weighted term's gradient over that of the cross-entropy, every epoch.
+
+        Returns:
+            stage, epoch, term, ratio, cosine.
+        """
+        rows = self.gradients
+        ratio = rows.norm / rows.ce_norm.where(rows.ce_norm > 0)
+        return rows[["stage", "epoch", "term", "cosine"]].assign(ratio=ratio)
+
+    def gap_means(self) -> dict[str, float]:
+        """The spectral gap in the mean over the layers, before and after training.
+
+        Returns:
+            gap_before and gap_after, of |exponent of the student minus that of the teacher|, and
+            distance_before and distance_after, of their spectra; NaN where there is no gap.
+        """
+        rows = self.gap
+        found = {}
+        for when in ("before", "after"):
+            apart = (rows[f"exponent_{when}"] - rows.exponent_teacher).abs()
+            found[f"gap_{when}"] = float(apart.mean())
+            found[f"distance_{when}"] = float(rows[f"distance_{when}"].mean())
+        return found
+
+    def write(self, folder: Path, *, report: bool = True) -> None:
+        """Write all but the weights of the student into `folder`.
+
+        Args:
+            folder: one that :func:`natstats.store.add_files` or
+                :func:`natstats.store.write_directory` gave.
+            report: with ``report.html`` and ``figures/``.
+        """
+        self.history.to_csv(folder / "history.csv", index=False)
+        self.gradients.to_csv(folder / "gradients.csv", index=False)
+        self.gap.to_csv(folder / "gap.csv", index=False)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **self.outcomes.arrays())  # type: ignore[arg-type]
+        (folder / "outcomes.npz").write_bytes(buffer.getvalue())
+        if report:
+            from natstats.plots.distill_page import write_run_report
+
+            write_run_report(folder, self)
+        own = {"kind": KIND, "format": FORMAT}
+        record = {**own, **self.info, **own}
+        (folder / RECORD).write_text(store.to_json(record), encoding="utf-8")
+
+    @classmethod
+    def open(cls, path: str | Path) -> DistillationRun:
+        """Read a run.
+
+        Raises:
+            UsageError: `path` is not a distillation run, or its training is not finished.
+            NatstatsError: the run is damaged, or was written by a newer natstats.
+        """
+        path = Path(path).expanduser()
+        if is_unfinished(path):
+            raise UsageError(
+                f"run: expected a finished training; {path} holds the state of one that is not "
+                f"(no {RECORD}): the command that began it goes on where it stopped"
+            )
+        if not (path / RECORD).is_file():
+            raise UsageError(f"run: expected a distillation run; {path} holds no {RECORD}")
+        try:
+            info = _read_record(path)
+            history, gradients, gap = (
+                _read_csv(path / f"{name}.csv") for name in ("history", "gradients", "gap")
+            )
+            with (path / "outcomes.npz").open("rb") as file, np.load(file) as arrays:
+                outcomes = Outcomes(**{name: arrays[name] for name in arrays.files})
+            run = cls(info, history, gradients, outcomes, gap)
+        except _DAMAGE as error:
+            raise NatstatsError(f"run: expected a whole run in {path}; {error}") from error
+        return replace(run, path=path)
+
+
+_DAMAGE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    info = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    if info["kind"] != KIND:
+        raise NatstatsError(f"run: expected the kind {KIND!r}; {path} is a {info['kind']!r}")
+    if info["format"] > FORMAT:
+        raise NatstatsError(
+            f"run: expected format {FORMAT} or older; {path} has format {info['format']} and was "
+            "written by a newer natstats"
+        )
+    return dict(info)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    # As texts, which :func:`_typed` turns into the very floats that were written.
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str)
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """With texts, counts and floats as such, whatever an empty column was read as."""
+    kinds: dict[str, Any] = {
+        str(name): str if name in _TEXTS else np.int64 if name in _COUNTS else np.float64
+        for name in frame.columns
+    }
+    return frame.reset_index(drop=True).astype(kinds)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a directory holds a training that has not come to its end."""
+    if not path.is_dir() or (path / RECORD).exists():
+        return False
+    names = [entry.name for entry in path.iterdir()]
+    return any(name.startswith(STATE) or name == "history.csv" for name in names)
+
+
+def find_runs(paths: Iterable[str | Path]) -> list[Path]:
+    """Runs at or below each path, sorted, each once; hidden entries are not looked into.
+
+    Args:
+        paths: each a run, the folder of a method's seeds, or a folder that holds any of these.
+
+    Raises:
+        UsageError: no finished run is found at or below a path.
+
+    >>> find_runs(["missing"])
+    Traceback (most recent call last):
+    natstats.errors.UsageError: runs: expected a training or a folder of them; missing is not there
+    """
+    found: dict[Path, Path] = {}
+    for given in paths:
+        path = Path(given).expanduser()
+        own = [folder for folder in _walk(path) if (folder / RECORD).is_file()]
+        if not own:
+            raise UsageError(_nothing(path))
+        for folder in own:
+            found.setdefault(folder.resolve(), folder)
+    return sorted(found.values(), key=_natural)
+
+
+def find_unfinished(paths: Iterable[str | Path]) -> list[Path]:
+    """Directories at or below the paths with a training that has not come to its end, sorted."""
+    found = {
+        folder.resolve(): folder
+        for path in paths
+        for folder in _walk(Path(path).expanduser())
+        if is_unfinished(folder)
+    }
+    return sorted(found.values(), key=_natural)
+
+
+def _nothing(path: Path) -> str:
+    expected = "runs: expected a training or a folder of them"
+    if not path.exists():
+        return f"{expected}; {path} is not there"
+    if not path.is_dir():
+        return f"{expected}; {path} is a file"
+    unfinished = find_unfinished([path])
+    if unfinished:
+        return f"{expected}; the training in {unfinished[0]} is not finished"
+    return f"{expected}; {path} holds no {RECORD}, nor does any folder in it"
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    """A folder and the folders below it; links are followed once, runs are not looked into."""
+    seen = set()
+    for name, folders, _ in os.walk(path, followlinks=True):
+        here = Path(name)
+        if here.resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        is_run = (here / RECORD).is_file()
+        folders[:] = [] if is_run else [one for one in folders if not one.startswith(".")]
+        yield here
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Key that puts seed-2 before seed-10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
