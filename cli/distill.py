@@ -361,4 +361,15 @@ def _logs(together: Processes, tensorboard: bool, folder: Path) -> Iterator[Any]
 
 
 def _compare(path: Path) -> None:
-    """The comparison over the seeds, printed and written beside the runs."""
+    """Print the comparison over the seeds, and write it beside the runs."""
+    from natstats import store
+    from natstats.distill.compare import compare_runs
+    from natstats.distill.results import DistillationRun, find_runs
+
+    found = compare_runs([DistillationRun.open(run) for run in find_runs([path])])
+    with store.add_files(path, "table.json") as folder:
+        found.write(folder)
+    click.echo(found.table())
+    for sentence in found.sentences():
+        click.echo(sentence)
+    click.echo(f"Runs: {path}   Report: {path / 'report.html'}")

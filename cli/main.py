@@ -13,7 +13,7 @@ from natstats.errors import NatstatsError
 
 __all__ = ["main", "natstats"]
 
-COMMANDS = ("measure", "fit", "compare", "plot", "images", "demo")
+COMMANDS = ("measure", "fit", "compare", "plot", "images", "distill", "table", "demo")
 
 
 class _Failure(click.ClickException):

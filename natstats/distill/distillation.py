@@ -18,7 +18,7 @@ from natstats.distill.evaluation import Evaluated, evaluate
 from natstats.distill.gap import gap_pairs, gap_rows, mean_spectra
 from natstats.distill.loading import LabelledBatch, TrainBatches, eval_batches, normalise
 from natstats.distill.processes import Processes
-from natstats.distill.results import GAP, GRADIENTS, HISTORY, DistillationRun, Outcomes
+from natstats.distill.results import GAP, GRADIENTS, HISTORY, RECORD, DistillationRun, Outcomes
 from natstats.distill.setup import Distillation
 from natstats.distill.state import STATE, TrainingState
 from natstats.distill.trainer import DTYPES, Trained, Trainer
@@ -39,7 +39,7 @@ def check_out(path: Path, overwrite: bool) -> None:
     Raises:
         UsageError: something else is there, or a finished run and `overwrite` is not set.
     """
-    is_cut = (path / STATE).is_file() and not (path / "distill.json").exists()
+    is_cut = (path / STATE).is_file() and not (path / RECORD).exists()
     if path.is_dir() and (is_cut or not any(path.iterdir())):
         return
     store.check_target(path, overwrite, "distill")
@@ -104,12 +104,16 @@ def distill(
     memory = PeakMemory(device)
     state = TrainingState(path, setup.identity(together.world))
     gap = _Gap(setup, device, evaluation)
-    curve: list[float] = []
 
     def look() -> tuple[float, float]:
         found = evaluate(student, evaluation, recipe, device, dtype)
-        curve.append(found.accuracy)
         return found.loss, found.accuracy
+
+    def note(row: Mapping[str, Any]) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        _history(trainer.trained).to_csv(path / "history.csv", index=False)
+        if log is not None:
+            log(row)
 
     trainer = Trainer(
         student,
@@ -127,7 +131,7 @@ def distill(
         keep_seconds=keep_seconds,
         evaluate_every=evaluate_every,
         progress=progress,
-        log=log,
+        log=note,
     )  # fmt: skip
     try:
         trained = trainer.train()
@@ -142,7 +146,7 @@ def distill(
     if setup.teacher is not None:
         taught = evaluate(setup.teacher.model, evaluation, recipe, device, dtype)
     run = _run(setup, trained, final, taught, gap.rows(), command, device, peak)
-    with store.add_files(path, "distill.json") as folder:
+    with store.add_files(path, last=RECORD) as folder:
         weights = {name: t.detach().cpu().contiguous() for name, t in student.state_dict().items()}
         save_file(weights, folder / WEIGHTS, {"natstats": "student", "network": setup.student.name})
         run.write(folder, report=report)
@@ -183,6 +187,13 @@ class _Gap:
             return []
         after = mean_spectra(self.setup.student.model, self.pairs[0], self._images())
         return gap_rows(self.pairs, self.teacher, self.before, after)
+
+
+def _history(trained: Trained) -> pd.DataFrame:
+    """The history with the terms' columns in the middle."""
+    frame = pd.DataFrame(trained.history)
+    terms = [name for name in frame.columns if name not in HISTORY]
+    return frame[[*HISTORY[:5], *sorted(terms), *HISTORY[5:]]]
 
 
 def _facts(network: Any) -> dict[str, Any]:
@@ -251,7 +262,7 @@ def _run(
         image=np.array(setup.data.evaluation.names),
         teacher_predicted=None if taught is None else taught.predicted.numpy(),
     )
-    history = pd.DataFrame(trained.history)
-    history = history[[*HISTORY[:5], *history.columns.difference(HISTORY), *HISTORY[5:]]]
     gradients = pd.DataFrame(trained.gradients, columns=list(GRADIENTS))
-    return DistillationRun(info, history, gradients, outcomes, pd.DataFrame(gap, columns=list(GAP)))
+    return DistillationRun(
+        info, _history(trained), gradients, outcomes, pd.DataFrame(gap, columns=list(GAP))
+    )

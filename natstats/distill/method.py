@@ -63,6 +63,9 @@ class DistillationLoss(nn.Module):
     Parameters of its own (connectors) are trained beside the student and dropped at the end.
     """
 
+    reduction: str = ""
+    """How it is reduced, in words: what its weight means hangs on that."""
+
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32.
 

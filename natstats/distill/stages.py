@@ -103,7 +103,6 @@ class Program:
 
     def terms_table(self) -> list[dict[str, Any]]:
         """A record for every term: its stage, weight and reduction."""
-        reductions = {method.name: method.reduction for method in self.methods}
         rows: list[dict[str, Any]] = []
         for stage in self.stages:
             if stage.ce_weight:
@@ -123,7 +122,7 @@ class Program:
                         "weight": weight
                         if isinstance(weight, int | float)
                         else [weight.start, weight.end],
-                        "reduction": reductions[bound.term.name.split(".")[0]],
+                        "reduction": bound.term.loss.reduction,
                         "stage": stage.name,
                     }
                 )

@@ -330,10 +330,20 @@ def test_a_stage_makes_its_loss_smaller(case):
     ("name", "argument", "value", "message"),
     [
         ("kd", "temperature", 0.0, r"kd\.temperature: expected a number that is above 0; got 0\.0"),
-        ("kd", "weight", float("nan"), r"kd\.weight: expected a number that is at least 0; got nan"),
+        (
+            "kd",
+            "weight",
+            float("nan"),
+            r"kd\.weight: expected a number that is at least 0; got nan",
+        ),
         ("fitnets", "schedule", "crb", r"fitnets\.schedule: expected one of paper, crd; got 'crb'"),
         ("fitnets", "ramp_finish", 0.0, r"fitnets\.ramp_finish: expected a number above .*; got 0"),
-        ("fitnets", "epochs", -1.0, r"fitnets\.epochs: expected a number that is above 0; got -1\.0"),
+        (
+            "fitnets",
+            "epochs",
+            -1.0,
+            r"fitnets\.epochs: expected a number that is above 0; got -1\.0",
+        ),
         (
             "at",
             "paper_weight",

@@ -68,6 +68,9 @@ class ActivationBoundaries(DistillationLoss):
 
     def __init__(self, connectors: Sequence[nn.Module], margin: float = 1.0) -> None:
         super().__init__()
+        self.reduction = (
+            "sum over channels and pixels, mean over images, pairs halved from the last"
+        )
         self.connectors = nn.ModuleList(connectors)
         self.margin = margin
         self._looked = False

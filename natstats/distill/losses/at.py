@@ -82,6 +82,10 @@ class AttentionTransfer(DistillationLoss):
     def __init__(self, form: str = "code") -> None:
         super().__init__()
         self.form = one_of("form", form, WEIGHTS)
+        self.reduction = {
+            "code": "squared difference, mean over images and pixels, sum over pairs",
+            "paper": "half the norm of the difference, mean over images, sum over pairs",
+        }[form]
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32.

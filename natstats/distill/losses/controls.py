@@ -82,6 +82,7 @@ class _Control(DistillationLoss):
     """
 
     has_connectors = True
+    reduction = "mean over images and pairs"
 
     def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
         super().__init__()
@@ -214,6 +215,8 @@ class SpatialDistance(DistillationLoss):
         student: taps in the student.
         teacher: taps in the teacher.
     """
+
+    reduction = "mean over images and pairs"
 
     def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
         super().__init__()

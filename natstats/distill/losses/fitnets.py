@@ -72,6 +72,10 @@ class HintLoss(DistillationLoss):
         super().__init__()
         self.regressor = regressor
         self.form = one_of("form", form, WEIGHTS)
+        self.reduction = {
+            "paper": "half the squared difference, sum over channels, mean over the rest",
+            "crd": "squared difference, mean over everything",
+        }[form]
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32.

@@ -87,6 +87,10 @@ class FlowMatching(DistillationLoss):
     def __init__(self, form: str = "paper") -> None:
         super().__init__()
         self.form = one_of("form", form, ("paper", "crd"))
+        self.reduction = {
+            "paper": "squared Frobenius norm, mean over images, sum over sections",
+            "crd": "squared difference, mean over everything, sum over sections",
+        }[form]
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32.

@@ -95,6 +95,8 @@ class Reconstruction(DistillationLoss):
         super().__init__()
         self.paraphraser = paraphraser
         self.form = one_of("form", form, RECONSTRUCTIONS)
+        of = {"code": "absolute", "paper": "squared"}[form]
+        self.reduction = f"{of} difference, mean over everything"
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32.
@@ -135,6 +137,10 @@ class FactorTransfer(DistillationLoss):
         super().__init__()
         self.translator = translator
         self.form = one_of("form", form, WEIGHTS)
+        self.reduction = {
+            "paper": "absolute difference, mean over everything",
+            "crd": "absolute difference, mean over images and pixels",
+        }[form]
         # In a tuple, so that it is not registered as a part of this module.
         self._paraphraser = (paraphraser,)
 

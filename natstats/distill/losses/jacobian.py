@@ -126,6 +126,7 @@ class JacobianMatching(DistillationLoss):
 
     def __init__(self, scalar: str = "labels") -> None:
         super().__init__()
+        self.reduction = "sum over channels and pixels, mean over images"
         self.scalar = one_of("scalar", scalar, ("labels", "teacher"))
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:

@@ -67,6 +67,8 @@ class SoftTargets(DistillationLoss):
         super().__init__()
         self.temperature = temperature
         self.t_squared = t_squared
+        factor = "times T^2" if t_squared else "no T^2"
+        self.reduction = f"T = {temperature:g}: sum over classes, mean over images, {factor}"
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32."""

@@ -123,6 +123,9 @@ class FeatureOverhaul(DistillationLoss):
         measured_batches: int = 50,
     ) -> None:
         super().__init__()
+        self.reduction = (
+            "sum over channels and pixels, mean over images, pairs halved from the last"
+        )
         self.connectors = nn.ModuleList(connectors)
         self.measured_batches = positive_int("measured_batches", measured_batches)
         self.measured = tuple(isinstance(margin, int) for margin in margins)

@@ -72,6 +72,7 @@ class _RingLoss(DistillationLoss):
         targets: Sequence[Target] | None = None,
     ) -> None:
         super().__init__()
+        self.reduction = "mean over images and pairs"
         self.comparisons = _comparisons(student, teacher, edges)
         self.from_run = targets is not None
         for place, target in enumerate(targets or ()):
@@ -137,6 +138,7 @@ class SpectrumDistance(_RingLoss):
     ) -> None:
         super().__init__(student, teacher, edges, targets)
         self.level = checks.one_of("level", level, LEVELS)
+        self.reduction = "mean over octaves, images and pairs"
 
     def distance(self, comparison: RingComparison, student: Tensor, teacher: Tensor) -> Tensor:
         """Squared distance at the common frequencies, (N,)."""
@@ -193,7 +195,7 @@ METHOD = Method(
     name="spectral",
     title="Power spectra",
     paper="ours, after the abstract of Rotman and Wolf 2021, arXiv 2106.00368",
-    reduction="mean over octaves (spectrum), images and layers",
+    reduction="mean over octaves (spectrum), images and pairs",
     defaults={
         "weight": 1.0,
         "spectrum": 1.0,

@@ -1,0 +1,78 @@
+"""``natstats table``: distillation runs compared, with intervals and paired tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from natstats.errors import UsageError
+
+from . import options, output
+
+
+@click.command("table")
+@click.argument("runs", nargs=-1, required=True, type=options.PATH)
+@click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    metavar="METHOD",
+    help="Method, or label of a row, over which gains are taken; may be given again.  "
+    "[default: ce and kd, where they are there]",
+)
+@click.option(
+    "--level", type=float, default=0.95, show_default=True, help="Level of the intervals."
+)
+@click.option(
+    "--out", type=options.PATH, help="Folder for tables, page and figures.  [default: none]"
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Replace the table at --out; runs in that folder stay."
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print all columns as CSV, and nothing else.")
+@click.option(
+    "--markdown", "as_markdown", is_flag=True, help="Print Markdown tables, and nothing else."
+)
+@options.debug_option
+def command(
+    runs: tuple[Path, ...],
+    references: tuple[str, ...],
+    level: float,
+    out: Path | None,
+    overwrite: bool,
+    as_csv: bool,
+    as_markdown: bool,
+) -> None:
+    """Compare distillation RUNS: accuracy with its interval, gains, tests on the same images.
+
+    A path is one training, the folder of its seeds, or a folder that holds any of these. Trainings
+    that differ in their seed alone are one method. Gains are paired on seeds and images, and their
+    p-values corrected for the number of methods by Holm's rule.
+    """
+    if as_csv and as_markdown:
+        raise UsageError("format: expected --csv or --markdown; got both")
+    if out is not None:
+        out = output.target(out, "", overwrite, "table")
+
+    from natstats.distill.compare import compare_runs
+    from natstats.distill.results import DistillationRun, find_runs, find_unfinished
+
+    opened = [DistillationRun.open(path) for path in find_runs(runs)]
+    found = compare_runs(opened, references or None, level)
+    for path in find_unfinished(runs):
+        click.echo(f"Note: the training in {path} is not finished and left out.", err=True)
+    if as_csv:
+        click.echo(found.methods.to_csv(index=False), nl=False)
+    elif as_markdown:
+        click.echo(found.markdown(), nl=False)
+    else:
+        click.echo(found.table())
+        click.echo()
+        for sentence in found.sentences():
+            click.echo(sentence)
+        for note in found.notes:
+            click.echo(f"Note: {note}")
+    if out is not None:
+        path = found.save(out, overwrite=overwrite)
+        click.echo(f"Table: {path}   Report: {path / 'report.html'}", err=as_csv or as_markdown)

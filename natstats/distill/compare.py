@@ -1,0 +1,354 @@
+"""Distillation runs compared: accuracy of the methods, their gains, costs and spectral gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from natstats import checks, store
+from natstats.distill.association import Association, associate
+from natstats.distill.gains import gains_frame, gains_over, with_gains
+from natstats.distill.groups import ALONE, Group, Task, group_runs
+from natstats.distill.results import DistillationRun
+
+__all__ = ["FORMAT", "KIND", "REFERENCES", "MethodComparison", "compare_runs"]
+
+FORMAT = 1
+"""Number of the format of ``table.json``."""
+
+KIND = "table"
+
+REFERENCES = (ALONE, "kd")
+"""Methods over which gains are taken where they are there: the student alone and soft targets."""
+
+MAIN = "main"
+"""The stage that every method ends in."""
+
+COSTS = (
+    "ms_per_step", "peak_memory_mib", "teacher_passes", "extra_parameters", "epochs",
+    "epochs_before",
+)  # fmt: skip
+GAPS = ("gap_before", "gap_after", "distance_before", "distance_after")
+
+
+@dataclass(frozen=True, eq=False)
+class MethodComparison:
+    """Methods of distillation side by side, by task.
+
+    Attributes:
+        tasks: student, images and split of each table; nothing is pooled across them.
+        methods: a row per task and method, the most accurate first: task (its number), student,
+            teacher, data, split, label, method, n_seeds, seeds, n_images, accuracy (mean), sd (over
+            seeds), low, high, interval_of (``seeds`` or ``images``), teacher_accuracy, top5,
+            agreement (with the teacher), for every reference gain_REF with _low, _high, _p and
+            _p_holm, costs, epochs_total, the gaps before and after, closed_exponent and
+            closed_distance.
+        gains: a row per method and reference: task, label, reference, difference, low, high, p,
+            p_corrected (Holm, over the methods of a task and reference), dof, n_seeds, n_left_out,
+            n_images, test, reason (why there is none).
+        terms: a row per method and term: task, label, term, weight, ratio (median over the main
+            stage and seeds of the norm of its gradient to that of cross-entropy), cosine.
+        seeds: a row per run: task, label, method, seed, accuracy, the gaps, closed_exponent,
+            closed_distance, path.
+        curves: a row per method and epoch of the main stage: task, label, epoch, accuracy (mean),
+            low and high (of the seeds).
+        associations: task, teacher, and whether closing a gap goes with accuracy.
+        references: methods over which gains were taken.
+        level: of all intervals.
+        notes: what to know, in sentences.
+    """
+
+    tasks: tuple[Task, ...]
+    methods: pd.DataFrame
+    gains: pd.DataFrame
+    terms: pd.DataFrame
+    seeds: pd.DataFrame
+    curves: pd.DataFrame
+    associations: tuple[tuple[int, str, Association], ...]
+    references: tuple[str, ...]
+    level: float
+    notes: tuple[str, ...]
+
+    def sentences(self) -> list[str]:
+        """What was found, a sentence or two for each task."""
+        from natstats.distill.method_tables import sentences
+
+        return sentences(self)
+
+    def table(self) -> str:
+        """The main columns as aligned text, a table for each task."""
+        from natstats.distill.method_tables import text_tables
+
+        return text_tables(self)
+
+    def markdown(self) -> str:
+        """Accuracy, gains, costs and gaps as Markdown tables, with what the numbers are."""
+        from natstats.distill.method_tables import markdown_tables
+
+        return markdown_tables(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; the frames are tables of their own."""
+        return {
+            "kind": KIND,
+            "format": FORMAT,
+            "tasks": [task.title for task in self.tasks],
+            "references": list(self.references),
+            "level": self.level,
+            "runs": [str(path) for path in self.seeds.path],
+            "associations": [
+                {"task": task, "teacher": teacher, **vars(found), "sentence": found.sentence()}
+                for task, teacher, found in self.associations
+            ],
+            "sentences": self.sentences(),
+            "notes": list(self.notes),
+        }
+
+    def write(self, folder: Path, *, report: bool = True) -> None:
+        """Write ``table.csv``, ``table.md``, the other tables, page and figures into `folder`."""
+        for name, frame in (
+            ("table", self.methods), ("gains", self.gains), ("terms", self.terms),
+            ("seeds", self.seeds),
+        ):  # fmt: skip
+            frame.to_csv(folder / f"{name}.csv", index=False)
+        (folder / "table.md").write_text(self.markdown(), encoding="utf-8")
+        if report:
+            from natstats.plots.distill_page import write_table_report
+
+            write_table_report(folder, self)
+        (folder / "table.json").write_text(store.to_json(self.to_dict()), encoding="utf-8")
+
+    def save(self, path: str | Path, *, overwrite: bool = False, report: bool = True) -> Path:
+        """Write into the directory `path`; other things in it, such as runs, stay.
+
+        Raises:
+            UsageError: something is at `path`, and it is not a table or `overwrite` is not set.
+            NatstatsError: it cannot be written.
+        """
+        path = Path(path).expanduser()
+        store.check_target(path, overwrite, KIND)
+        with store.add_files(path, "table.json") as folder:
+            self.write(folder, report=report)
+        return path
+
+
+def compare_runs(
+    runs: Sequence[DistillationRun],
+    reference: str | Sequence[str] | None = None,
+    level: float = 0.95,
+) -> MethodComparison:
+    """Compare distillation runs, by method, on the same seeds and images.
+
+    Runs that differ in their seed alone are one method; methods with one name have what tells them
+    apart in brackets. Student, images and split make a task: runs of different tasks are in
+    different tables and never pooled, so held-out images never meet those of the test.
+
+    Args:
+        runs: in any order.
+        reference: a method, or several, over which gains are taken; by default :data:`REFERENCES`,
+            as far as they are there.
+        level: of the intervals.
+
+    Raises:
+        UsageError: there is no run, two have one seed and differ, or a reference is not there.
+
+    >>> import numpy as np, pandas as pd
+    >>> from natstats.distill import results
+    >>> empty = [pd.DataFrame(columns=c) for c in (results.HISTORY, results.GRADIENTS, results.GAP)]
+    >>> def run(method, right):
+    ...     n = np.zeros(4, int)
+    ...     answers = results.Outcomes(n, 1 - np.array(right), n + 0.5, list("abcd"))
+    ...     info = {"method": method, "seed": 0, "data": {}, "student": {"name": "net"}}
+    ...     info["accuracy"] = answers.accuracy
+    ...     return results.DistillationRun(info, empty[0], empty[1], answers, empty[2])
+    >>> found = compare_runs([run("ce", [1, 0, 0, 0]), run("kd", [1, 1, 1, 0])])
+    >>> found.methods[["label", "accuracy", "gain_ce"]].values.tolist()
+    [['kd', 0.75, 0.5], ['ce', 0.25, nan]]
+    """
+    level = checks.probability("level", level)
+    tasks, notes = group_runs(runs)
+    references = _references(tasks, reference)
+    methods: list[dict[str, Any]] = []
+    gains: list[dict[str, Any]] = []
+    for number, task in enumerate(tasks):
+        own = [_method_row(number, task, group, level) for group in task.groups]
+        order = np.argsort([-row["accuracy"] for row in own], kind="stable")
+        methods += [own[place] for place in order]
+        ordered = [task.groups[place] for place in order]
+        for name in references:
+            gains += gains_over(number, task, ordered, name, level)
+    frame, gained = pd.DataFrame(methods), gains_frame(gains)
+    if reference is None:  # one that stands alone has nothing to be the reference of
+        references = tuple(name for name in references if (gained.reference == name).any())
+    per_run = [(number, group) for number, task in enumerate(tasks) for group in task.groups]
+    return MethodComparison(
+        tasks=tuple(tasks),
+        methods=with_gains(frame, gained, references),
+        gains=gained,
+        terms=pd.concat([_terms(number, group) for number, group in per_run], ignore_index=True),
+        seeds=pd.DataFrame([row for one in per_run for row in _seed_rows(*one)]),
+        curves=pd.concat([_curve(number, group) for number, group in per_run], ignore_index=True),
+        associations=tuple(
+            one for number, task in enumerate(tasks) for one in _associations(number, task)
+        ),
+        references=references,
+        level=level,
+        notes=(*notes, *_notes(frame, gained)),
+    )
+
+
+def _references(tasks: Sequence[Task], given: str | Sequence[str] | None) -> tuple[str, ...]:
+    names = [
+        name for task in tasks for group in task.groups for name in (group.method, group.label)
+    ]
+    if given is None:
+        return tuple(name for name in REFERENCES if name in names)
+    asked = [given] if isinstance(given, str) else list(given)
+    return tuple(checks.one_of("reference", name, list(dict.fromkeys(names))) for name in asked)
+
+
+def _method_row(number: int, task: Task, group: Group, level: float) -> dict[str, Any]:
+    accuracy, first = group.accuracies, group.runs[0]
+    n = len(accuracy)
+    mean, sd = float(accuracy.mean()), float(accuracy.std(ddof=1)) if n > 1 else np.nan
+    low = high = np.nan
+    interval_of = "seeds" if n > 1 else "images"
+    if n == 1:
+        low, high = first.interval(level)
+    elif sd > 1e-12:  # equal accuracies differ from their mean by rounding
+        reach = float(stats.t.ppf(0.5 + level / 2, n - 1)) * sd / np.sqrt(n)
+        low, high = max(mean - reach, 0.0), min(mean + reach, 1.0)
+    costs = pd.DataFrame([run.info.get("costs") or {} for run in group.runs])
+    median = {
+        name: float(pd.to_numeric(costs[name]).median()) if name in costs else np.nan
+        for name in COSTS
+    }
+    of = set(costs["memory_of"].dropna()) if "memory_of" in costs else set()
+    gaps = pd.DataFrame([run.gap_means() for run in group.runs]).mean()
+    top5 = [run.info.get("top5") for run in group.runs]
+    return {
+        "task": number,
+        "student": task.student,
+        "teacher": first.teacher or "",
+        "data": task.data,
+        "split": task.split,
+        "label": group.label,
+        "method": group.method,
+        "n_seeds": n,
+        "seeds": " ".join(map(str, group.seeds)),
+        "n_images": len(first.outcomes.label),
+        "accuracy": mean,
+        "sd": sd,
+        "low": low,
+        "high": high,
+        "interval_of": interval_of,
+        "teacher_accuracy": float(np.mean([run.teacher_accuracy for run in group.runs])),
+        "top5": float(np.mean([np.nan if one is None else one for one in top5])),
+        "agreement": float(np.mean([run.outcomes.agreement for run in group.runs])),
+        **median,
+        "memory_of": "/".join(sorted(map(str, of))),
+        "epochs_total": median["epochs"] + np.nan_to_num(median["epochs_before"]),
+        **{name: float(gaps[name]) for name in GAPS},
+        **_closed(gaps),
+    }
+
+
+def _closed(gaps: Any) -> dict[str, float]:
+    """By how much either gap got smaller."""
+    return {
+        "closed_exponent": float(gaps["gap_before"] - gaps["gap_after"]),
+        "closed_distance": float(gaps["distance_before"] - gaps["distance_after"]),
+    }
+
+
+def _terms(number: int, group: Group) -> pd.DataFrame:
+    found = []
+    for run in group.runs:
+        rows = run.gradient_ratios().assign(weight=run.gradients.weight)
+        rows = rows[rows.stage == MAIN]
+        found.append(rows.groupby("term", sort=False)[["weight", "ratio", "cosine"]].median())
+    joined = pd.concat(found).groupby(level=0, sort=False).median().reset_index()
+    return pd.DataFrame(joined.assign(task=number, label=group.label))
+
+
+def _seed_rows(number: int, group: Group) -> list[dict[str, Any]]:
+    rows = []
+    for run in group.runs:
+        gaps = run.gap_means()
+        rows.append(
+            {
+                "task": number,
+                "label": group.label,
+                "method": group.method,
+                "seed": run.seed,
+                "accuracy": run.accuracy,
+                **gaps,
+                **_closed(gaps),
+                "path": "" if run.path is None else str(run.path),
+            }
+        )
+    return rows
+
+
+def _curve(number: int, group: Group) -> pd.DataFrame:
+    rows = pd.concat([run.history[run.history.stage == MAIN] for run in group.runs])
+    rows = rows[np.isfinite(rows.eval_accuracy)]
+    by_epoch = rows.groupby("epoch").eval_accuracy.agg(["mean", "min", "max"]).reset_index()
+    by_epoch.columns = pd.Index(["epoch", "accuracy", "low", "high"])
+    return pd.DataFrame(by_epoch.assign(task=number, label=group.label))
+
+
+def _associations(number: int, task: Task) -> list[tuple[int, str, Association]]:
+    """By teacher, as a gap is one from a teacher."""
+    by_teacher: dict[tuple[str, str], list[Group]] = {}
+    for group in task.groups:
+        first = group.runs[0]
+        if len(first.gap) and first.teacher:
+            digest = str((first.info.get("teacher") or {}).get("digest") or "")
+            by_teacher.setdefault((first.teacher, digest), []).append(group)
+    found = []
+    for (teacher, _), groups in by_teacher.items():
+        for measure, name in (("exponent", "gap"), ("distance", "distance")):
+            gaps = [[run.gap_means() for run in group.runs] for group in groups]
+            closed = [
+                np.array([one[f"{name}_before"] - one[f"{name}_after"] for one in own])
+                for own in gaps
+            ]
+            accuracy = [group.accuracies for group in groups]
+            found.append((number, teacher, associate(measure, closed, accuracy)))
+    return found
+
+
+def _notes(methods: pd.DataFrame, gains: pd.DataFrame) -> list[str]:
+    notes = []
+    untested = gains[gains["reason"] != ""]
+    for (name, reason), own in untested.groupby(["reference", "reason"], sort=False):
+        labels = ", ".join(dict.fromkeys(own.label))
+        notes.append(f"Not tested over {name}: {labels}; {reason}.")
+    for row in gains[(gains["reason"] == "") & (gains.n_left_out > 0)].to_dict("records"):
+        seeds = "seed is" if row["n_left_out"] == 1 else "seeds are"
+        notes.append(
+            f"{row['label']} over {row['reference_label']}: {row['n_left_out']} {seeds} in one of "
+            "them only and left out."
+        )
+    if (gains.test == "images").any():
+        notes.append(
+            "Where one seed is in both, the test (McNemar, exact) and its interval speak of these "
+            "trained networks only, not of the methods."
+        )
+    if ((gains.n_seeds == 2) & (gains.test == "seeds and images")).any():
+        notes.append(
+            "Two seeds are few: where seeds differ much, intervals of gains cover about 89 % in "
+            "place of 95 %."
+        )
+    if ((methods.n_seeds > 1) & methods.low.isna()).any():
+        notes.append("Where all seeds have one accuracy there is no spread to take an interval of.")
+    if methods.memory_of[methods.memory_of != ""].nunique() > 1:
+        notes.append("Peak memory is that of the device in some rows and of the process in others.")
+    return notes

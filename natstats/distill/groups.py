@@ -1,0 +1,219 @@
+"""Trainings that differ in their seed alone, gathered; tasks in which methods compare."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from natstats.distill.results import DistillationRun
+from natstats.errors import UsageError
+
+__all__ = ["Group", "Task", "group_runs"]
+
+ALONE = "ce"
+"""The method that trains a student without a teacher."""
+
+_BY_MACHINE = {"seed", "workers", "device", "resume", "threads", "progress"}
+"""Parts of a recipe that are no part of a method."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What all methods of a table share: student, images and split.
+
+    Attributes:
+        student: its name.
+        teachers: names of the teachers, sorted.
+        data: name of the images.
+        split: ``test`` or ``held-out``.
+        n_images: of the evaluation.
+        groups: the methods, in the order in which they came.
+    """
+
+    student: str
+    teachers: tuple[str, ...]
+    data: str
+    split: str
+    n_images: int
+    groups: tuple[Group, ...]
+
+    @property
+    def title(self) -> str:
+        """The task in words."""
+        teacher = f" from {', '.join(self.teachers)}" if self.teachers else ""
+        return f"{self.student}{teacher} on {self.data} ({self.n_images} {self.split} images)"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Trainings of one method that differ in their seed alone.
+
+    Attributes:
+        method: its name.
+        label: the name, with what tells it from others of this name in brackets.
+        facts: all that makes the group, one JSON text for each.
+        runs: sorted by seed, each seed once.
+    """
+
+    method: str
+    label: str
+    facts: dict[str, str]
+    runs: tuple[DistillationRun, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds in rising order."""
+        return [run.seed for run in self.runs]
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """Share of images classified correctly, one for each seed."""
+        return np.array([run.accuracy for run in self.runs])
+
+    def shares(self, other: Group, prefix: str) -> bool:
+        """Whether both have the same facts of this prefix."""
+        names = {name for name in (*self.facts, *other.facts) if name.startswith(prefix)}
+        return all(self.facts.get(name) == other.facts.get(name) for name in names)
+
+
+def group_runs(runs: Sequence[DistillationRun]) -> tuple[list[Task], list[str]]:
+    """Gather runs by task and method.
+
+    Args:
+        runs: in any order.
+
+    Returns:
+        The tasks, in the order in which they came, and notes on runs that were left out.
+
+    Raises:
+        UsageError: there is no run, or two with one seed that are not the same training.
+    """
+    if not runs:
+        raise UsageError("runs: expected one training or more; got none")
+    notes: list[str] = []
+    tasks: dict[str, dict[str, list[DistillationRun]]] = {}
+    for run in runs:
+        methods = tasks.setdefault(_text(_task_facts(run)), {})
+        methods.setdefault(_text([run.method, _method_facts(run)]), []).append(run)
+    found = []
+    for members in tasks.values():
+        gathered = [_once(own, notes) for own in members.values()]
+        first = gathered[0][0]
+        groups = _labelled(gathered)
+        teachers = {run.teacher for group in groups for run in group.runs if run.teacher}
+        found.append(
+            Task(
+                student=first.student,
+                teachers=tuple(sorted(teachers)),
+                data=str(first.data.get("name") or "images"),
+                split=str(first.data.get("split") or "test"),
+                n_images=len(first.outcomes.label),
+                groups=groups,
+            )
+        )
+    return found, notes
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _task_facts(run: DistillationRun) -> dict[str, Any]:
+    student, data = run.info.get("student") or {}, run.data
+    images = {name: data.get(name) for name in ("digest", "split", "n_train", "n_eval", "size")}
+    if images["digest"] is None:
+        images["name"] = data.get("name")
+    return {"student": student.get("name"), "arguments": student.get("arguments"), "data": images}
+
+
+def _method_facts(run: DistillationRun) -> dict[str, str]:
+    """All that tells one method from another but its name, by a name that a label can show."""
+    info = run.info
+    teacher, student = info.get("teacher") or {}, info.get("student") or {}
+    facts: dict[str, Any] = {}
+    for method, arguments in (info.get("arguments") or {}).items():
+        for name, value in (arguments or {}).items():
+            facts[f"argument.{method}.{name}"] = value
+    for name, value in _flat(info.get("recipe") or {}).items():
+        if name.rsplit(".", 1)[-1] not in _BY_MACHINE:
+            facts[f"recipe.{name}"] = value
+    facts["ce_weight"] = info.get("ce_weight")
+    facts["start"] = re.sub(r"[,(]?\s*seed\s*=?\s*\d+\)?", "", str(student.get("weights") or ""))
+    if info.get("method") != ALONE:  # a teacher that is there changes nothing for it
+        facts["teacher.name"] = teacher.get("name")
+        facts["teacher.arguments"] = teacher.get("arguments")
+        facts["teacher.digest"] = teacher.get("digest")
+        taps = info.get("taps") or []
+        facts["taps"] = [[tap.get("student"), tap.get("teacher")] for tap in taps]
+    return {name: _text(value) for name, value in facts.items() if value not in (None, "", [], {})}
+
+
+def _flat(values: dict[str, Any], start: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found.update(_flat(value, f"{start}{name}."))
+        else:
+            found[f"{start}{name}"] = value
+    return found
+
+
+def _once(runs: Sequence[DistillationRun], notes: list[str]) -> list[DistillationRun]:
+    """Sorted by seed, each seed once."""
+    by_seed: dict[int, DistillationRun] = {}
+    for run in runs:
+        other = by_seed.setdefault(run.seed, run)
+        if other is run:
+            continue
+        ours, theirs = run.outcomes.arrays(), other.outcomes.arrays()
+        if ours.keys() != theirs.keys() or any(
+            not np.array_equal(ours[name], theirs[name]) for name in ours
+        ):
+            raise UsageError(
+                f"runs: expected each seed of {run.method} once; {_place(other)} and {_place(run)} "
+                f"both have the seed {run.seed}"
+            )
+        notes.append(f"{_place(run)} repeats {_place(other)} exactly and is left out.")
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def _place(run: DistillationRun) -> str:
+    return str(run.path) if run.path is not None else f"a run of {run.method}"
+
+
+def _labelled(gathered: Sequence[Sequence[DistillationRun]]) -> tuple[Group, ...]:
+    facts = [_method_facts(runs[0]) for runs in gathered]
+    names = [runs[0].method for runs in gathered]
+    groups = []
+    for runs, own, name in zip(gathered, facts, names, strict=True):
+        alike = [other for other, method in zip(facts, names, strict=True) if method == name]
+        differ = [
+            key
+            for key in dict.fromkeys(key for other in alike for key in other)
+            if len({other.get(key) for other in alike}) > 1
+        ]
+        shown = ", ".join(_shown(key, own.get(key), name) for key in _short(differ))
+        label = f"{name} ({shown})" if shown else name
+        groups.append(Group(name, label, own, tuple(runs)))
+    return tuple(groups)
+
+
+def _short(differ: list[str]) -> list[str]:
+    """Without the digest and the arguments of teachers whose names tell them apart already."""
+    if "teacher.name" in differ:
+        return [key for key in differ if not key.startswith("teacher.") or key == "teacher.name"]
+    return differ
+
+
+def _shown(key: str, value: str | None, method: str) -> str:
+    name = key.removeprefix("recipe.").removeprefix("argument.").removeprefix(f"{method}.")
+    name = name.removesuffix(".name")
+    text = "none" if value is None else value.strip('"')
+    if key == "taps":
+        return f"taps {text}"
+    return f"{name}={text[:10] if key == 'teacher.digest' else text}"

@@ -1,0 +1,165 @@
+"""Distillation runs that no training made, with known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from natstats import store
+from natstats.distill.results import GAP, RECORD, DistillationRun, Outcomes
+
+
+class MadeRuns:
+    """Makes runs whose answers have known accuracy and known correlations.
+
+    An answer is right where a normal variable of variance 1 is below the quantile of the accuracy.
+    It is the sum of what the image does to all methods, what the seed does to one method, and what
+    is the answer's own: images are shared by all, seeds shift whole trainings.
+
+    Args:
+        n_images: of the evaluation.
+        image_sd: share of an image, at most 1 with that of the seed (root of summed squares).
+        seed_sd: share of a seed.
+        random: seed of everything.
+    """
+
+    def __init__(
+        self, n_images: int = 400, image_sd: float = 0.7, seed_sd: float = 0.05, random: int = 0
+    ) -> None:
+        self.rng = np.random.default_rng(random)
+        self.n_images, self.image_sd, self.seed_sd = n_images, image_sd, seed_sd
+        self.ease = self.rng.normal(size=n_images)
+        self.label = self.rng.integers(0, 5, n_images)
+        self.names = np.array([f"class_{k}/{i:04d}.png" for i, k in enumerate(self.label)])
+        self.teacher = self._predicted(self._right(0.9, 0.0))
+
+    def _right(self, accuracy: float, shift: float) -> np.ndarray:
+        own = np.sqrt(1 - self.image_sd**2 - self.seed_sd**2)
+        noise = own * self.rng.normal(size=self.n_images)
+        return self.image_sd * self.ease + shift + noise < norm.ppf(accuracy)
+
+    def _predicted(self, right: np.ndarray) -> np.ndarray:
+        return np.where(right, self.label, (self.label + 1) % 5)
+
+    def run(
+        self,
+        method: str = "kd",
+        seed: int = 0,
+        accuracy: float = 0.7,
+        closed: float | None = 0.2,
+        arguments: dict[str, Any] | None = None,
+        epochs: int = 6,
+        epochs_before: int = 0,
+        data: dict[str, Any] | None = None,
+        **info: Any,
+    ) -> DistillationRun:
+        """One run; `closed` is how much of the gap of the exponents it closes in the mean."""
+        right = self._right(accuracy, self.seed_sd * self.rng.normal())
+        taught = method != "ce"
+        predicted = self._predicted(right)
+        outcomes = Outcomes(
+            self.label, predicted, np.where(right, 0.8, 0.1), self.names,
+            self.teacher if taught else None,
+        )  # fmt: skip
+        terms = ["ce", *(method.split("+") if taught else [])]
+        facts = {
+            "natstats": "0.4.0", "torch": "2.15.0", "torchvision": "0.29.0", "python": "3.11",
+            "machine": {"device": "cpu", "name": "made"},
+            "command": f"natstats distill --student small --method {method} --seed {seed}",
+            "method": method,
+            "terms": [
+                {"name": name, "weight": 0.9, "stage": "main", "reduction": "mean over images"}
+                for name in terms[1:]
+            ],
+            "arguments": arguments if arguments is not None else {name: {} for name in terms[1:]},
+            "ce_weight": 0.1 if taught else 1.0,
+            "seed": seed,
+            "recipe": {"optimizer": "sgd", "epochs": epochs, "learning_rate": 0.1},
+            "data": {
+                "name": "made", "digest": "0123abcd", "classes": list("abcde"), "n_train": 1000,
+                "n_eval": self.n_images, "split": "test", "size": 32, **(data or {}),
+            },
+            "student": {"name": "small", "arguments": {}, "n_parameters": 71000,
+                        "weights": f"random, seed {seed}"},
+            "teacher": {
+                "name": "large", "arguments": {}, "n_parameters": 2100000, "weights": "t.pth",
+                "digest": "feed", "accuracy": float((self.teacher == self.label).mean()),
+            } if taught else None,
+            "taps": [
+                {"method": name, "student": f"layer{k}.1.relu:1", "teacher": f"layer{k}.2.relu:1",
+                 "student_shape": [16 * k, 32 // k, 32 // k],
+                 "teacher_shape": [32 * k, 32 // k, 32 // k]}
+                for name in terms[1:] if name in ("at", "spectral") for k in (1, 2, 3)
+            ],
+            "accuracy": outcomes.accuracy,
+            "best_accuracy": outcomes.accuracy + 0.01,
+            "top5": None,
+            "costs": {
+                "ms_per_step": 20.0 + 3 * len(terms), "peak_memory_mib": 310.5,
+                "memory_of": "process", "teacher_passes": 1.0 if taught else 0.0,
+                "extra_parameters": 0, "epochs": epochs, "epochs_before": epochs_before,
+                "seconds": 61.5,
+            },
+            "notes": [],
+        } | info  # fmt: skip
+        history = self._history(terms, outcomes.accuracy, epochs, epochs_before)
+        return DistillationRun(
+            facts, history, self._gradients(history, terms), outcomes,
+            self._gap(closed) if taught and closed is not None else pd.DataFrame(columns=list(GAP)),
+        )  # fmt: skip
+
+    def _history(self, terms: list[str], accuracy: float, epochs: int, before: int) -> pd.DataFrame:
+        rows = []
+        stages = [("hint", e) for e in range(1, before + 1)]
+        for stage, epoch in [*stages, *(("main", e) for e in range(1, epochs + 1))]:
+            is_main = stage == "main"
+            share = (1 - np.exp(-3 * epoch / epochs)) / (1 - np.exp(-3))
+            rows.append(
+                {
+                    "stage": stage, "epoch": epoch, "learning_rate": 0.1, "loss": 2 - share,
+                    "accuracy": min(0.99, accuracy * share + 0.1) if is_main else np.nan,
+                    **{t: (2 - share) / (k + 1) if is_main else np.nan
+                       for k, t in enumerate(terms)},
+                    "eval_loss": 2.1 - share if is_main else np.nan,
+                    "eval_accuracy": accuracy * share if is_main else np.nan,
+                    "seconds": 1.5,
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def _gradients(self, history: pd.DataFrame, terms: list[str]) -> pd.DataFrame:
+        return pd.DataFrame(
+            [
+                {"stage": row.stage, "epoch": row.epoch, "term": term, "weight": 0.9,
+                 "norm": 0.5 * (k + 1), "ce_norm": 0.5, "cosine": 0.3}
+                for row in history.itertuples() for k, term in enumerate(terms)
+            ]
+        )  # fmt: skip
+
+    def _gap(self, closed: float) -> pd.DataFrame:
+        rows = []
+        for k in range(1, 5):
+            teacher = 2.0 + 0.1 * k
+            after = 0.5 - closed + 0.01 * self.rng.normal()
+            rows.append(
+                (f"layer{k}.1.relu:1", f"layer{k}.2.relu:1", 64 // 2**k, 64 // 2**k, teacher,
+                 teacher - 0.5, teacher - after, 0.4, 0.4 - 0.5 * closed + 0.01 * self.rng.normal())
+            )  # fmt: skip
+        return pd.DataFrame(rows, columns=list(GAP))
+
+    def save(self, path: Path, *, report: bool = False, **settings: Any) -> Path:
+        """Write a run as the trainer does."""
+        with store.add_files(path, last=RECORD) as folder:
+            self.run(**settings).write(folder, report=report)
+            (folder / "student.safetensors").write_bytes(b"weights")
+        return path
+
+
+@pytest.fixture
+def made_runs() -> type[MadeRuns]:
+    return MadeRuns
