@@ -24,7 +24,7 @@ from natstats.distill.stages import MAIN, Program, TrainingStage
 from natstats.distill.state import TrainingState
 from natstats.errors import NatstatsError
 
-__all__ = ["DTYPES", "Trained", "Trainer", "batch_statistics"]
+__all__ = ["DTYPES", "Trained", "Trainer", "frozen"]
 
 DTYPES: Mapping[str, torch.dtype | None] = {
     "none": None, "bf16": torch.bfloat16, "fp16": torch.float16
@@ -60,22 +60,40 @@ class Trained:
 
 
 @contextmanager
-def batch_statistics(model: nn.Module | None, is_on: bool) -> Iterator[None]:
-    """Normalise with the statistics of each batch, and give the running ones back untouched."""
+def frozen(model: nn.Module | None, batch_statistics: bool = False) -> Iterator[None]:
+    """Keep a teacher in eval mode and without gradients, and give it back as it was.
+
+    Args:
+        model: the teacher; None for none.
+        batch_statistics: batch norms normalise with the statistics of each batch; the running ones
+            stay as they are.
+    """
+    modules = [] if model is None else list(model.modules())
+    parameters = [] if model is None else list(model.parameters())
+    modes = [module.training for module in modules]
+    needed = [parameter.requires_grad for parameter in parameters]
     norms: list[Any] = []
-    if model is not None and is_on:
-        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    before = [(norm.training, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    if batch_statistics:
+        norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:
+        if model is not None:
+            model.eval()
+        for parameter in parameters:
+            parameter.requires_grad_(False)
         for norm in norms:
             norm.train()
-            norm.momentum = 0.0  # the running statistics stay as they are
+            norm.momentum = 0.0
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked = norm.num_batches_tracked.clone()
         yield
     finally:
-        for norm, (training, momentum, n_batches) in zip(norms, before, strict=True):
-            norm.training, norm.momentum, norm.num_batches_tracked = training, momentum, n_batches
+        for norm, (momentum, n_batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, n_batches
+        for module, training in zip(modules, modes, strict=True):
+            module.training = training
+        for parameter, is_needed in zip(parameters, needed, strict=True):
+            parameter.requires_grad_(is_needed)
 
 
 def _seed(*parts: Any) -> int:
@@ -180,11 +198,7 @@ class Trainer:
         if kept is not None:
             place = self._resume(kept)
         self._since = self._kept_at = time.perf_counter()
-        if self.teacher is not None:
-            self.teacher.eval()
-            for parameter in self.teacher.parameters():
-                parameter.requires_grad_(False)
-        with batch_statistics(self.teacher, self.program.teacher_bn == "batch"):
+        with frozen(self.teacher, self.program.teacher_bn == "batch"):
             for number in range(place[0], len(self.program.stages)):
                 resumed = kept if kept is not None and number == place[0] else None
                 self._train_stage(number, place[1:] if resumed is not None else (0, 0), resumed)
@@ -240,7 +254,6 @@ class Trainer:
     def _objective(self, stage: TrainingStage) -> Objective:
         size = self.batches.images.size if self.recipe.size is None else self.recipe.size
         image = torch.zeros(1, 3, size, size, device=self.together.device)
-        is_first_of_kind = stage.trains != "losses"
         return Objective(
             self.student,
             self.teacher,
@@ -248,7 +261,7 @@ class Trainer:
             image,
             self.recipe.label_smoothing,
             DTYPES[self.recipe.amp],
-            needs_student=is_first_of_kind,
+            needs_student=stage.trains != "losses",
         ).to(self.together.device)
 
     def _prepared(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
