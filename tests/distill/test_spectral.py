@@ -297,6 +297,32 @@ class TestMethod:
         assert [t.name for t in plan.terms] == ["spectral.spectrum", "spectral.exponent"]
         assert not plan.before
 
+    def test_two_terms_of_a_plan_transform_once_and_hold_nothing(self, monkeypatch):
+        from natstats.distill import ring_comparison
+
+        calls = []
+
+        def counted(maps, edges):
+            calls.append(tuple(maps.shape))
+            return power_spectrum(maps, edges)
+
+        monkeypatch.setattr(ring_comparison, "power_spectrum", counted)
+        plan = self.plan()
+        values = []
+        for seed in (0, 1):
+            mine, theirs = noise(3, 4, 16, 16, seed=seed), noise(3, 4, 16, 16, seed=5)
+            mine.requires_grad_(True)
+            student, teacher = out(mine), out(theirs)
+            values.append([term.loss(student, teacher, LABELS) for term in plan.terms])
+            sum(values[-1]).backward()
+            alone = [
+                loss([point()], [point()])(student, teacher, LABELS)
+                for loss in (SpectrumDistance, ExponentDistance)
+            ]
+            assert [float(v.detach()) for v in values[-1]] == [float(v.detach()) for v in alone]
+        assert len(calls) == 2 * (2 + 4)
+        assert plan.terms[0].loss._shared._left is None
+
     def test_weight_multiplies_all_terms(self):
         one, two = self.plan(), self.plan(weight=2)
         assert [t.factor(0) * 2 for t in one.terms] == [t.factor(0) for t in two.terms]

@@ -99,9 +99,7 @@ class Cut(BaseException):
 )
 def test_a_training_that_was_cut_ends_as_if_it_had_not_been(tmp_path, data, teacher, method, cuts):
     settings = {"method_args": {"margin": "measured"}} if method == "ofd" else {}
-    whole = distill(
-        setup_of(data, teacher, method, **settings), tmp_path / "whole", report=False
-    )
+    whole = distill(setup_of(data, teacher, method, **settings), tmp_path / "whole", report=False)
     for cut in cuts:
 
         def stop(done, total, cut=cut):
@@ -239,7 +237,7 @@ class TestStages:
         names = [stage.name for stage in setup.program.stages]
         kept = {}
 
-        class Stop(Exception):
+        class Stop(Exception):  # noqa: N818
             pass
 
         before = {k: v.clone() for k, v in setup.student.model.state_dict().items()}
@@ -303,7 +301,7 @@ def test_one_step_is_that_of_a_plain_loop(data, teacher):
     batches = TrainBatches(data.train, setup.recipe, 3)
     stopped = {}
 
-    class Stop(Exception):
+    class Stop(Exception):  # noqa: N818
         pass
 
     def stop(done, total):

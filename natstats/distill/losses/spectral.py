@@ -15,7 +15,8 @@ them to show what the power spectrum does by itself: see :mod:`natstats.distill.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,27 @@ def _comparisons(
     )
 
 
+class _Spectra:
+    """Log ring spectra that two terms read in one pass: the second takes what the first left.
+
+    Nothing is held after that, so that no graph outlives its step.
+    """
+
+    def __init__(self) -> None:
+        self._left: tuple[tuple[Tensor, ...], list[tuple[Tensor, Tensor]]] | None = None
+
+    def of(
+        self, maps: tuple[Tensor, ...], make: Callable[[], list[tuple[Tensor, Tensor]]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """What `make` gives, once for two calls with the same maps."""
+        left, self._left = self._left, None
+        if left is not None and all(a is b for a, b in zip(left[0], maps, strict=True)):
+            return left[1]
+        made = make()
+        self._left = maps, made
+        return made
+
+
 class _RingLoss(DistillationLoss):
     """Mean over the pairs of taps of a distance between log ring spectra.
 
@@ -62,6 +84,7 @@ class _RingLoss(DistillationLoss):
         edges: edge treatment.
         targets: of a measured run of the teacher, one for each tap; the student's mean over the
             batch is compared with them, and the maps of a teacher are not looked at.
+        shared: of two terms on the same taps, which then transform their maps once.
     """
 
     def __init__(
@@ -70,9 +93,11 @@ class _RingLoss(DistillationLoss):
         teacher: Sequence[TapPoint],
         edges: str = "sine",
         targets: Sequence[Target] | None = None,
+        shared: _Spectra | None = None,
     ) -> None:
         super().__init__()
         self.reduction = "mean over images and pairs"
+        self._shared = shared
         self.comparisons = _comparisons(student, teacher, edges)
         self.from_run = targets is not None
         for place, target in enumerate(targets or ()):
@@ -91,24 +116,34 @@ class _RingLoss(DistillationLoss):
                 f"{len(teacher.maps)}"
             )
         with full_precision(student.maps[0].device):
-            return self._mean(float_maps(student), () if self.from_run else float_maps(teacher))
 
-    def _mean(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        """Mean of the distances over images and pairs of taps."""
-        distances = []
-        for place, maps in enumerate(student):
-            comparison = self.comparisons[place]
-            assert isinstance(comparison, RingComparison)
+            def make() -> list[tuple[Tensor, Tensor]]:
+                return self._spectra(student, teacher)
+
+            both = (*student.maps, *teacher.maps)
+            spectra = make() if self._shared is None else self._shared.of(both, make)
+            distances = [
+                self.distance(cast("RingComparison", comparison), *pair).mean()
+                for comparison, pair in zip(self.comparisons, spectra, strict=True)
+            ]
+            return torch.stack(distances).mean()
+
+    def _spectra(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+        """Log ring spectra of student and teacher at every pair of taps."""
+        found = []
+        theirs_of = () if self.from_run else float_maps(teacher)
+        for place, maps in enumerate(float_maps(student)):
+            comparison = cast("RingComparison", self.comparisons[place])
             mine = comparison.spectrum(maps, "student")
             if self.from_run:
                 # A run knows the mean over images, which a batch can be compared with.
                 mine = mine.logsumexp(dim=0, keepdim=True) - math.log(len(mine))
-                theirs = getattr(self, f"_target_{place}")
+                theirs = cast("Tensor", getattr(self, f"_target_{place}"))
             else:
                 with torch.no_grad():
-                    theirs = comparison.spectrum(teacher[place], "teacher")
-            distances.append(self.distance(comparison, mine, theirs).mean())
-        return torch.stack(distances).mean()
+                    theirs = comparison.spectrum(theirs_of[place], "teacher")
+            found.append((mine, theirs))
+        return found
 
 
 class SpectrumDistance(_RingLoss):
@@ -135,8 +170,9 @@ class SpectrumDistance(_RingLoss):
         edges: str = "sine",
         targets: Sequence[Target] | None = None,
         level: str = "free",
+        shared: _Spectra | None = None,
     ) -> None:
-        super().__init__(student, teacher, edges, targets)
+        super().__init__(student, teacher, edges, targets, shared)
         self.level = checks.one_of("level", level, LEVELS)
         self.reduction = "mean over octaves, images and pairs"
 
@@ -168,9 +204,11 @@ def _plan(setting: Setting) -> Plan:
     notes: list[str] = []
     if setting.teacher_run is not None:
         targets, notes = targets_of(setting.teacher_run, setting.teacher, edges)
+    pair = setting.student, setting.teacher
+    shared = _Spectra() if arguments["spectrum"] and arguments["exponent"] else None
     losses: dict[str, DistillationLoss] = {
-        "spectrum": SpectrumDistance(setting.student, setting.teacher, edges, targets, level),
-        "exponent": ExponentDistance(setting.student, setting.teacher, edges, targets),
+        "spectrum": SpectrumDistance(*pair, edges, targets, level, shared),
+        "exponent": ExponentDistance(*pair, edges, targets, shared),
     }
     for name, make in controls.CONTROLS.items():
         if arguments[name] == 0:
@@ -180,7 +218,7 @@ def _plan(setting: Setting) -> Plan:
                 f"method argument spectral.{name}: expected 0 beside a teacher run, which has ring "
                 f"spectra only; got {arguments[name]:g}"
             )
-        losses[name] = make(setting.student, setting.teacher)
+        losses[name] = make(*pair)
     terms = tuple(
         Term(f"spectral.{name}", loss, factor * arguments[name])
         for name, loss in losses.items()

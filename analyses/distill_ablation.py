@@ -1,0 +1,105 @@
+"""What in the spectral terms helps: terms, taps, levels, weights, and controls beside them.
+
+Every variant trains the same student with the same seeds on the training part of the data and is
+evaluated on the held-out part; the teacher was trained on the same part. The test images are not
+opened.
+
+    python analyses/distill_ablation.py --data imagefolder:DIR --work runs/ablation
+
+writes analyses/results/distill_ablation_NAME.csv, a row for each variant, NAME that of the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+from distill_jobs import Job, common_options, recipe_of, run_jobs
+
+ROOT = Path(__file__).parents[1]
+
+ONE_TERM = {"spectral.spectrum": 0.0, "spectral.exponent": 0.0}
+VARIANTS = {
+    "ce": ("ce", {}),
+    "kd": ("kd", {}),
+    "spectral": ("spectral", {}),
+    "spectrum alone": ("spectral", {"spectral.exponent": 0.0}),
+    "exponent alone": ("spectral", {"spectral.spectrum": 0.0, "spectral.exponent": 1.0}),
+    "weight 0.3": ("spectral", {"spectral.weight": 0.3}),
+    "weight 3": ("spectral", {"spectral.weight": 3.0}),
+    "weight 10": ("spectral", {"spectral.weight": 10.0}),
+    "before the activation": ("spectral", {"spectral.activation": "pre"}),
+    "every block": ("spectral", {"spectral.place": "blocks"}),
+    "last group": ("spectral", {"spectral.place": "last"}),
+    "level kept": ("spectral", {"spectral.level": "kept"}),
+    "amplitude": ("spectral", {**ONE_TERM, "spectral.amplitude": 1.0}),
+    "phase": ("spectral", {**ONE_TERM, "spectral.phase": 1.0}),
+    "coherence": ("spectral", {**ONE_TERM, "spectral.coherence": 1.0}),
+    "spatial": ("spectral", {**ONE_TERM, "spectral.spatial": 1.0}),
+    "phase, weight 3": ("spectral", {**ONE_TERM, "spectral.phase": 3.0}),
+    "coherence, weight 3": ("spectral", {**ONE_TERM, "spectral.coherence": 3.0}),
+    "spatial, weight 3": ("spectral", {**ONE_TERM, "spectral.spatial": 3.0}),
+    "kd and spectral": ("kd+spectral", {}),
+    "kd and spectral, weight 0.1": ("kd+spectral", {"spectral.weight": 0.1}),
+    "kd and spectral, labels 1": ("ce+kd+spectral", {}),
+    "kd and coherence": ("kd+spectral", {**ONE_TERM, "spectral.coherence": 1.0}),
+}
+"""Method and arguments of every variant by its name."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Variants of the spectral terms.")
+    parser.add_argument("--data", required=True, help="labelled images, imagefolder:DIR")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--teacher-epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", type=int, help="training images")
+    common_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train the teacher and all variants, and write the table."""
+    args = parse_arguments()
+    name = Path(args.data.partition(":")[2]).name
+    work = args.work / name
+    shared = {"data": args.data, "holdout": args.holdout, "limit": args.limit}
+    teacher = Job(
+        work / "teacher", method="ce", student=args.teacher, seed=1000,
+        recipe=recipe_of(args, args.teacher_epochs), **shared,
+    )  # fmt: skip
+    command = ["python", *sys.argv]
+    (taught,) = run_jobs([teacher], 1, command)
+    jobs, rows = [], []
+    for seed in range(args.seeds):
+        for variant, (method, arguments) in VARIANTS.items():
+            folder = variant.replace(" ", "-").replace(",", "")
+            jobs.append(
+                Job(
+                    work / folder / f"seed-{seed}", method=method, student=args.student, seed=seed,
+                    arguments=arguments, recipe=recipe_of(args, args.epochs),
+                    teacher="" if method == "ce" else args.teacher,
+                    teacher_weights=teacher.out / "student.safetensors", **shared,
+                )
+            )  # fmt: skip
+            rows.append({"variant": variant, "method": method, "seed": seed})
+    accuracy = run_jobs(jobs, args.processes, command)
+    frame = pd.DataFrame(rows).assign(accuracy=accuracy)
+    base = frame[frame.variant == "ce"].set_index("seed")["accuracy"]
+    frame["gain"] = frame["accuracy"] - frame["seed"].map(base)
+    table = frame.groupby(["variant", "method"], sort=False).agg(
+        accuracy=("accuracy", "mean"), sd=("accuracy", "std"), gain=("gain", "mean"),
+        gain_sd=("gain", "std"), seeds=("seed", "count"),
+    )  # fmt: skip
+    table = table.reset_index().round(4)
+    table["teacher"] = round(taught, 4)
+    results = ROOT / "analyses" / "results"
+    table.to_csv(results / f"distill_ablation_{name}.csv", index=False)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
