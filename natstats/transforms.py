@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,11 +101,14 @@ class RingTransform:
         self.device = device
         # Prepared in float64, used in float32: constants carry no rounding of their own.
         if edges == "periodic" or max(height, width) > LARGEST_AXIS:
-            self._transform = self._by_fft
+            self._coefficients, self._adjoint = self._by_fft, self._back_from_fft
             self._prepare_fft()
         else:
             whole = height * width <= LARGEST_WHOLE
-            self._transform = self._by_whole_matrix if whole else self._by_axis_matrices
+            if whole:
+                self._coefficients, self._adjoint = self._by_whole_matrix, self._back_from_whole
+            else:
+                self._coefficients, self._adjoint = self._by_axis_matrices, self._back_from_axes
             self._prepare_matrices(whole)
 
     def _tensor(self, array: NDArray[np.floating] | NDArray[np.complexfloating]) -> Tensor:
@@ -145,6 +149,7 @@ class RingTransform:
         else:
             self._rows, self._columns = self._tensor(rows.T), self._tensor(columns)
             self._constant = self._tensor(constant[:, None, :])
+            self._first = self._tensor(np.eye(1, height))
 
     def _prepare_fft(self) -> None:
         height, width = self.shape
@@ -164,6 +169,7 @@ class RingTransform:
         constant[0, 0] = 0.0
         self._constant = self._tensor(np.ascontiguousarray(constant).view(np.float64).ravel())
         self._window = self._tensor(window)
+        self._once = self._tensor(1 / members[0])
         if self.edges == "periodic":
             scale = np.sqrt(height * width)
             inverse = 1 / (scale * boundary_laplacian(height, width)[:, :half])
@@ -172,7 +178,7 @@ class RingTransform:
             self._column_jumps = self._tensor(1 - np.exp(2j * np.pi * np.fft.rfftfreq(width)))
 
     def _by_whole_matrix(self, maps: Tensor) -> Tensor:
-        """Squares of the real Fourier coefficients, summed over channels: (N, P), DC first.
+        """Real Fourier coefficients of maps, (N, C, 1, P), DC first.
 
         The weighted mean is removed from all coefficients but DC. So do the other two ways.
 
@@ -180,24 +186,56 @@ class RingTransform:
             maps: (N, C, H, W), float32.
         """
         coefficients = maps.reshape(-1, len(self._matrix)) @ self._matrix
-        return _squares(coefficients).view(*maps.shape[:2], -1).sum(1)
+        return coefficients.view(*maps.shape[:2], 1, -1)
+
+    def _back_from_whole(self, coefficients: Tensor) -> Tensor:
+        """The adjoint of :meth:`_by_whole_matrix`, as its gradient needs it; so the other two."""
+        maps = coefficients.flatten(0, 2) @ self._matrix.T
+        return maps.view(*coefficients.shape[:2], *self.shape)
 
     def _by_axis_matrices(self, maps: Tensor) -> Tensor:
+        """Coefficients as the products leave them: (N, C, W, H) on memory of (W, N, C, H)."""
         height, width = self.shape
         half = self._columns @ maps.reshape(-1, width).T  # (W, N C H)
         whole = (half.view(-1, height) @ self._rows).view(width, -1, height)  # (W, N C, H)
         whole = _less(whole, whole[:1, :, :1], self._constant)
-        summed = _squares(whole).view(width, *maps.shape[:2], height).sum(2)
-        return summed.transpose(0, 1).reshape(len(maps), -1)
+        return whole.view(width, *maps.shape[:2], height).permute(1, 2, 0, 3)
+
+    def _back_from_axes(self, coefficients: Tensor) -> Tensor:
+        height, width = self.shape
+        whole = coefficients.permute(2, 0, 1, 3).reshape(width, -1, height)
+        mean = (whole * self._constant).sum((0, 2))
+        # Out of place: a second derivative may need what was there.
+        whole = torch.cat([whole[:1] - mean[:, None] * self._first, whole[1:]])
+        half = (whole.view(-1, height) @ self._rows.T).view(width, -1)
+        return (self._columns.T @ half).T.reshape(*coefficients.shape[:2], height, width)
 
     def _by_fft(self, maps: Tensor) -> Tensor:
+        """Coefficients (N, C, 1, 2 H (W // 2 + 1)), real and imaginary part side by side."""
         transform = torch.fft.rfft2(maps * self._window)
         if self.edges == "periodic":
             transform = transform - self._smooth(maps)
         raw = torch.view_as_real(transform).flatten(2)
         if self.edges not in ("none", "periodic"):  # there a constant sits at DC alone
             raw = _less(raw, raw[..., :1], self._constant)
-        return _squares(raw).sum(1)
+        return raw.unsqueeze(2)
+
+    def _back_from_fft(self, coefficients: Tensor) -> Tensor:
+        height, width = self.shape
+        raw = coefficients.squeeze(2)
+        if self.edges != "none":
+            mean = (raw * self._constant).sum(-1, keepdim=True)
+            raw = torch.cat([raw[..., :1] - mean, raw[..., 1:]], dim=-1)
+        plane = torch.view_as_complex(raw.reshape(*raw.shape[:2], height, width // 2 + 1, 2))
+        # The inverse counts every column inside the half plane twice, the sum over it once.
+        maps: Tensor = torch.fft.irfft2(plane * self._once, s=self.shape, norm="forward")
+        return maps * self._window
+
+    def _squares(self, coefficients: Tensor) -> Tensor:
+        """Squares summed over channels, (N, P); in place where no gradient needs what was there."""
+        needed = coefficients.requires_grad
+        squares = coefficients.square() if needed else coefficients.square_()
+        return squares.sum(1).flatten(1)
 
     def _smooth(self, maps: Tensor) -> Tensor:
         """Transform of the smooth component of Moisan (2011), (N, C, H, W // 2 + 1)."""
@@ -220,11 +258,17 @@ class RingTransform:
         if len(maps) == 0:
             return maps.new_zeros(0, self.rings.n_rings + 1, dtype=torch.float32)
         with full_precision(maps.device):
-            if torch.is_grad_enabled() and maps.requires_grad:
-                squares = self._transform(maps.float())
-            else:
+            if not (torch.is_grad_enabled() and maps.requires_grad):
                 squares = self._in_pieces(maps.detach())
+            elif self.edges == "periodic":
+                squares = self._squares(self._coefficients(maps.float()))
+            else:
+                squares = _SummedPower.apply(maps.float(), self)
             return (squares @ self._ring) / maps.shape[1]
+
+    def _power(self, maps: Tensor) -> Tensor:
+        """Squares summed over channels of maps that need no gradient, (N, P)."""
+        return self._squares(self._coefficients(maps.float()))
 
     def _in_pieces(self, maps: Tensor) -> Tensor:
         """Sums over channels of the squared coefficients, (N, P)."""
@@ -233,11 +277,11 @@ class RingTransform:
         maps_per_piece = max(1, budget // (4 * self.shape[0] * self.shape[1]))
         if maps_per_piece >= n_channels:
             pieces = torch.split(maps, maps_per_piece // n_channels)
-            return torch.cat([self._transform(piece.float()) for piece in pieces])
+            return torch.cat([self._power(piece) for piece in pieces])
         squares = torch.zeros(len(maps), len(self._ring), device=maps.device)
         for image, target in zip(maps, squares, strict=True):
             for piece in torch.split(image[None], maps_per_piece, dim=1):
-                target += self._transform(piece.float())[0]
+                target += self._power(piece)[0]
         return squares
 
 
@@ -249,9 +293,30 @@ def _less(raw: Tensor, factor: Tensor, constant: Tensor) -> Tensor:
     return raw.addcmul_(factor.clone(), constant, value=-1)
 
 
-def _squares(raw: Tensor) -> Tensor:
-    """Return the squares, in place where no gradient needs what was there."""
-    return raw.square() if raw.requires_grad else raw.square_()
+class _SummedPower(torch.autograd.Function):
+    """Squares of the coefficients, summed over channels: (N, C, H, W) -> (N, P).
+
+    The gradient in the maps is the adjoint transform of twice the weighted coefficients: a pass as
+    cheap as the transform itself, where following each step would cost three.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, transform: RingTransform) -> Tensor:
+        coefficients = transform._coefficients(maps)
+        ctx.save_for_backward(maps, coefficients)
+        ctx.transform = transform
+        return coefficients.square().sum(1).flatten(1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        maps, coefficients = ctx.saved_tensors
+        transform: RingTransform = ctx.transform
+        with full_precision(maps.device):
+            if torch.is_grad_enabled():  # a second derivative is asked for
+                coefficients = transform._coefficients(maps)
+            shape = (len(maps), 1, *coefficients.shape[2:])
+            weighted = coefficients * (2 * gradients[0]).view(shape)
+            return transform._adjoint(weighted), None
 
 
 @lru_cache(maxsize=64)

@@ -115,6 +115,39 @@ def test_gradient_agrees_with_differences(side, edges):
     assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=2e-2)
 
 
+@pytest.mark.parametrize("edges", ["sine", "none"])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_gradient_is_that_of_every_step_followed(height, width, edges):
+    """The adjoint transform against autograd through the transform itself."""
+    maps = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(6)) + 1
+    maps.requires_grad_(True)
+    transform = RingTransform(height, width, edges, CPU)
+    weights = torch.rand(2, transform.rings.n_rings + 1)
+    followed = transform._squares(transform._coefficients(maps)) @ transform._ring / 3
+    (expected,) = torch.autograd.grad((followed * weights).sum(), maps)
+    (found,) = torch.autograd.grad((transform(maps) * weights).sum(), maps)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [7, 12, 42])
+def test_second_derivative_is_that_of_differences(side):
+    maps = torch.randn(1, 2, side, side, generator=torch.Generator().manual_seed(7))
+    direction = torch.randn(maps.shape, generator=torch.Generator().manual_seed(8))
+
+    def slope(x):
+        x = x.clone().requires_grad_(True)
+        value = natstats.power_spectrum(x).log().sum()
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+        return (gradient * direction).sum(), x
+
+    along, leaf = slope(maps)
+    (second,) = torch.autograd.grad(along, leaf)
+    step = 1e-3
+    ends = [float(slope(maps + s * direction)[0].detach()) for s in (-step, step)]
+    expected = (ends[1] - ends[0]) / (2 * step)
+    assert float((second * direction).sum()) == pytest.approx(expected, rel=2e-2)
+
+
 def test_with_and_without_gradient_agree():
     maps = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(5))
     plain = natstats.power_spectrum(maps)

@@ -1,0 +1,155 @@
+"""What one training step costs with each distillation method, against one with soft targets.
+
+    python analyses/distill_overhead.py --student wrn_16_2 --teacher wrn_28_4 --size 32
+    python analyses/distill_overhead.py --student resnet18 --teacher resnet34 --size 224 --batch 16
+
+A step is the passes of student and teacher, the terms of the main stage, the backward pass and the
+optimiser. The methods take turns in every round, in a random order, so that a machine whose speed
+drifts is fair to all. Printed: the median time of each, the median over rounds of the ratio to the
+step of kd in the same round with its quartiles, the extra parameters, and the stages before.
+Weights are random and images are noise, which costs the same.
+
+Writes analyses/results/distill_overhead_STUDENT.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from natstats._version import __version__
+from natstats.distill.objective import Objective
+from natstats.distill.recipes import Recipe, make_optimizer
+from natstats.distill.setup import classifier
+from natstats.distill.stages import Program, plan_training
+from natstats.distill.trainer import frozen
+from natstats.errors import UsageError
+from natstats.models import usable_device
+
+ROOT = Path(__file__).parents[1]
+N_CLASSES = 100
+METHODS = (
+    "ce", "kd", "fitnets", "at", "fsp", "jacobian", "ft", "ab", "ofd", "spectral", "kd+spectral",
+)  # fmt: skip
+
+
+def stepper(
+    method: str, args: argparse.Namespace, device: torch.device
+) -> tuple[Callable[[], float], Program]:
+    """A function that makes a step of the main stage and returns its seconds."""
+    student = classifier(args.student, N_CLASSES, device=device).model.train()
+    teacher = classifier(args.teacher, N_CLASSES, seed=1, device=device).model.eval()
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(args.batch, 3, args.size, args.size, generator=draw).to(device)
+    labels = torch.randint(N_CLASSES, (args.batch,), generator=draw).to(device)
+    torch.manual_seed(0)
+    program = plan_training(method, {}, student, teacher, images[:2], 10, N_CLASSES)
+    stage = program.stages[-1]
+    objective = Objective(student, teacher, stage.terms, images[:1]).to(device)
+    parameters = [p for p in objective.parameters() if p.requires_grad]
+    optimizer = make_optimizer(Recipe(learning_rate=1e-4), parameters)
+
+    def step() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        with frozen(teacher, program.teacher_bn == "batch"):
+            values = objective(images, labels)
+            loss = torch.zeros((), device=device)
+            if stage.ce_weight:
+                loss = loss + stage.ce_weight * values.objective_ce
+            for bound in stage.terms:
+                loss = loss + bound.term.factor(0.5) * values.terms[bound.term.name]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    return step, program
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Time training steps of all methods in turns.")
+    parser.add_argument("--student", default="wrn_16_2")
+    parser.add_argument("--teacher", default="wrn_28_4")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--device", help="default: cuda if there is any, else cpu")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Time all methods and write the table."""
+    args = parse_arguments()
+    device = usable_device(args.device)
+    steps: dict[str, Callable[[], float]] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for method in args.methods:
+        try:
+            steps[method], program = stepper(method, args, device)
+        except UsageError as error:
+            rows[method] = {"not_possible": str(error)}
+            print(f"{method}: {error}")
+            continue
+        rows[method] = {
+            "teacher_passes": program.teacher_passes,
+            "extra_parameters": program.n_extra_parameters(),
+            "stages_before": [s.name for s in program.stages[:-1]],
+        }
+        steps[method]()  # what is prepared once is not timed
+    shuffled = random.Random(0)
+    seconds: dict[str, list[float]] = {method: [] for method in steps}
+    for number in range(args.rounds):
+        order = list(steps)
+        shuffled.shuffle(order)
+        for method in order:
+            seconds[method].append(steps[method]())
+        print(f"round {number + 1} of {args.rounds}", flush=True)
+    for method, times in seconds.items():
+        ratios = [t / base for t, base in zip(times, seconds["kd"], strict=True)]
+        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        rows[method] |= {
+            "ms": round(1000 * statistics.median(times), 1),
+            "ratio": round(float(middle), 3),
+            "ratio_quartiles": [round(float(low), 3), round(float(high), 3)],
+        }
+        print(f"{method:12} {rows[method]['ms']:8.0f} ms  {middle:.2f} ({low:.2f} to {high:.2f})")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    record = {
+        **{key: getattr(args, key) for key in ("student", "teacher", "size", "batch", "rounds")},
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "versions": {"torch": str(torch.__version__), "natstats": __version__},
+        "methods": rows,
+    }
+    path = ROOT / "analyses" / "results" / f"distill_overhead_{args.student}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _processor() -> str:
+    """Name of the processor, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.machine()
+
+
+if __name__ == "__main__":
+    main()
