@@ -126,6 +126,8 @@ class Distillation:
         for role, network in (("student", mine), ("teacher", theirs)):
             if network is not None:
                 _check_classes(role, network, images, data)
+        if theirs is not None:
+            _refuse_random_classifier(theirs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             program = plan_training(
@@ -175,6 +177,13 @@ class Distillation:
             "seed": self.seed,
             "processes": world,
         }
+
+
+def _refuse_random_classifier(teacher: Network) -> None:
+    """A checkpoint without a fitting classifier does for spectra, and not for a teacher."""
+    for note in teacher.notes:
+        if "classifier" in note and "left at random" in note:
+            raise UsageError(f"teacher: expected trained weights in the whole network; {note}")
 
 
 def _network(given: Network | nn.Module) -> Network:

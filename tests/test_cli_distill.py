@@ -1,0 +1,197 @@
+"""``natstats distill``: trains, goes on, shows what it will do, and refuses in a sentence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import entry_points
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from natstats.distill.methods import METHODS
+
+(ENTRY,) = entry_points(group="console_scripts", name="natstats")
+QUICK = ("--epochs", "1", "--size", "16", "--batch-size", "8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("labelled")
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 8), ("val", 4)):
+        for place, name in enumerate(("dark", "light")):
+            (root / split / name).mkdir(parents=True)
+            for number in range(n):
+                pixels = np.clip(rng.normal(80 + 90 * place, 30, (16, 16, 3)), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(root / split / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def teacher(folder, tmp_path_factory):
+    """A trained one, as the command leaves it."""
+    out = tmp_path_factory.mktemp("runs") / "teacher"
+    group = sys.modules[ENTRY.load().__module__].natstats
+    arguments = [
+        "distill",
+        "--student",
+        "cifar_resnet14",
+        "--data",
+        f"imagefolder:{folder}",
+        *QUICK,
+    ]
+    result = CliRunner().invoke(group, [*arguments, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out / "student.safetensors"
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, folder, teacher):
+    """Run the command in an empty folder with a student and a teacher; return the result."""
+    group = sys.modules[ENTRY.load().__module__].natstats
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, code=0, taught=True, data=None, student="cifar_resnet8"):
+        base = ["distill", "--student", student, "--data", data or f"imagefolder:{folder}", *QUICK]
+        if taught:
+            base += ["--teacher", "cifar_resnet14", "--teacher-checkpoint", str(teacher)]
+        result = CliRunner().invoke(group, [*base, *map(str, arguments)])
+        assert result.exit_code == code, result.output
+        if code:
+            assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+            assert "Traceback" not in result.output
+        return result
+
+    return run
+
+
+def test_a_teacher_then_a_student(call, teacher, tmp_path):
+    out = call("--method", "kd+spectral", "--method-arg", "spectral.weight=2", "--out", "r").stdout
+    assert "2 x spectral.spectrum (mean over octaves, images and pairs)" in out
+    assert "stage2.0.relu2 (32 x 8 x 8) <- stage2.1.relu2 (32 x 8 x 8)" in out
+    assert "Accuracy on the test images after the last epoch: " in out
+    info = json.loads((tmp_path / "r" / "distill.json").read_text())
+    assert info["arguments"]["spectral"]["weight"] == 2.0
+    assert info["command"].startswith("natstats")
+    for name in ("student.safetensors", "history.csv", "report.html"):
+        assert (tmp_path / "r" / name).is_file()
+
+
+def test_several_seeds_are_compared_and_taken_up_again(call, tmp_path):
+    result = call("--method", "kd", "--seed", "0", "1", "--out", "r")
+    assert {p.name for p in (tmp_path / "r").iterdir() if p.is_dir()} >= {"seed-0", "seed-1"}
+    assert "seeds  accuracy" in result.stdout
+    assert (tmp_path / "r" / "report.html").is_file()
+    before = (tmp_path / "r" / "seed-0" / "distill.json").stat().st_mtime_ns
+    again = call("--method", "kd", "--seed", "0", "1", "2", "--out", "r")
+    assert "seed-0 is there already" in again.stdout
+    assert (tmp_path / "r" / "seed-0" / "distill.json").stat().st_mtime_ns == before
+    assert (tmp_path / "r" / "seed-2" / "distill.json").is_file()
+
+
+def test_the_student_alone_needs_no_teacher(call, tmp_path):
+    out = call("--out", "r", taught=False).stdout
+    assert "Method: ce, seed 0" in out
+    assert json.loads((tmp_path / "r" / "distill.json").read_text())["teacher"] is None
+
+
+def test_a_dry_run_writes_nothing(call, tmp_path):
+    out = call("--method", "ofd", "--dry-run").stdout
+    assert "Taps of ofd" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_default_place_is_free(call, tmp_path):
+    call("--method", "kd")
+    call("--method", "kd")
+    assert {p.name for p in (tmp_path / "runs").iterdir()} == {
+        "cifar_resnet8-kd", "cifar_resnet8-kd-2",
+    }  # fmt: skip
+
+
+def test_what_is_there_is_kept(call, tmp_path):
+    call("--method", "kd", "--out", "r")
+    message = call("--method", "kd", "--out", "r", code=2).stderr
+    assert "r exists and is kept" in message
+    call("--method", "kd", "--out", "r", "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "nonsense"], "method: expected one of ce, kd, fitnets, at, fsp, jacobian"),
+        (["--method-arg", "kd.nonsense=1"], "kd.nonsense: expected one of weight, ce_weight"),
+        (["--method-arg", "kd.weight=much"], "kd.weight: expected a value like 0.9"),
+        (["--method-arg", "kd.weight"], "expected METHOD.NAME=VALUE"),
+        (["--tap", "stage1"], "expected STUDENT=TEACHER"),
+        (["--method", "at", "--tap", "stage9=stage1"], "tap: expected a layer, such as"),
+        (["--preset", "nonsense"], "expected one of default, cifar100"),
+        (["--recipe", "nonsense=1"], "nonsense"),
+        (["--lr", "-1"], "learning_rate: expected a number that is above 0"),
+        (["--holdout", "2"], "holdout"),
+        (["--seed", "0", "0"], "seed: expected each seed once"),
+        (["--teacher-run", "nowhere"], "teacher_run: expected only beside method spectral"),
+        (["--recipe", "epochs=3"], "recipe: expected epochs once"),
+        (["--student-arg", "num_classes=5"], "student: expected scores for the 2 classes"),
+        (["--device", "nonsense"], "device: expected a device of this machine"),
+    ],
+)
+def test_bad_input_is_one_sentence(call, arguments, message):
+    assert message in " ".join(call(*arguments, code=2).stderr.split())
+
+
+def test_classes_that_differ(call):
+    text = call("--teacher-arg", "num_classes=7", code=2).stderr
+    assert "teacher: expected scores for the 2 classes of" in text
+    assert "cifar_resnet14 has 7 classes" in text
+
+
+def test_a_teacher_whose_classifier_is_missing_is_refused(call, teacher, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    kept = {k: v for k, v in load_file(teacher).items() if not k.startswith("fc.")}
+    save_file(kept, tmp_path / "body.safetensors")
+    text = call("--teacher-checkpoint", "body.safetensors", "--teacher-arg", "num_classes=2",
+                code=2).stderr  # fmt: skip
+    assert "teacher: expected trained weights in the whole network" in " ".join(text.split())
+
+
+def test_networks_that_cannot_be_paired(call):
+    text = " ".join(call("--method", "fsp", student="wrn_10_2", code=2).stderr.split())
+    assert "fsp: expected equal numbers of channels" in text
+
+
+def test_data_without_classes(call, tmp_path):
+    (tmp_path / "d" / "train").mkdir(parents=True)
+    text = " ".join(call(data="imagefolder:d", taught=False, code=2).stderr.split())
+    assert "class" in text
+
+
+def test_tensorboard_is_an_extra(call, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    text = " ".join(call("--tensorboard", "--out", "r", code=2).stderr.split())
+    assert "pip install 'natstats[tensorboard]'" in text
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_run_of_the_teacher_gives_the_targets(call, tmp_path, teacher):
+    group = sys.modules[ENTRY.load().__module__].natstats
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((8, 3, 16, 16), dtype=np.float32))
+    measured = CliRunner().invoke(
+        group,
+        ["measure", "cifar_resnet14", "--checkpoint", str(teacher), "--images", "x.npy",
+         "--layers", "stage*.1.relu2", "--out", "measured"],
+    )  # fmt: skip
+    assert measured.exit_code == 0, measured.output
+    out = call("--method", "spectral", "--teacher-run", "measured", "--out", "r", taught=False)
+    assert "spectral.spectrum" in out.stdout
+
+
+def test_help_names_every_method():
+    group = sys.modules[ENTRY.load().__module__].natstats
+    text = CliRunner().invoke(group, ["distill", "--help"]).stdout
+    for name in METHODS:
+        assert name in text
