@@ -1,3 +1,76 @@
-"""Training a student network from a teacher, with the spectra that are measured elsewhere."""
+"""Training a student network from a teacher, with the spectra that are measured elsewhere.
 
-__all__: list[str] = []
+>>> from natstats import distill
+>>> [method.name for method in distill.parse_method("kd+spectral")]
+['kd', 'spectral']
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from natstats.distill.compare import MethodComparison, compare_runs
+    from natstats.distill.data import LabelledData, open_labelled
+    from natstats.distill.distillation import distill
+    from natstats.distill.method import DistillationLoss, Method, Outputs
+    from natstats.distill.methods import METHODS, get_method, parse_method
+    from natstats.distill.recipes import Recipe
+    from natstats.distill.results import DistillationRun
+    from natstats.distill.setup import Distillation, classifier
+    from natstats.distill.taps import Taps, pair_taps
+
+__all__ = [
+    "METHODS",
+    "Distillation",
+    "DistillationLoss",
+    "DistillationRun",
+    "LabelledData",
+    "Method",
+    "MethodComparison",
+    "Outputs",
+    "Recipe",
+    "Taps",
+    "classifier",
+    "compare_runs",
+    "distill",
+    "get_method",
+    "open_labelled",
+    "pair_taps",
+    "parse_method",
+]
+
+_HOMES = {
+    "METHODS": "methods",
+    "Distillation": "setup",
+    "DistillationLoss": "method",
+    "DistillationRun": "results",
+    "LabelledData": "data",
+    "Method": "method",
+    "MethodComparison": "compare",
+    "Outputs": "method",
+    "Recipe": "recipes",
+    "Taps": "taps",
+    "classifier": "setup",
+    "compare_runs": "compare",
+    "distill": "distillation",
+    "get_method": "methods",
+    "open_labelled": "data",
+    "pair_taps": "taps",
+    "parse_method": "methods",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use, as in natstats itself.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'natstats.distill' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"natstats.distill.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

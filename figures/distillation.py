@@ -1,0 +1,166 @@
+"""The tables of docs/distillation.md, from the methods themselves and from what analyses/ wrote.
+
+Run analyses/distill_overhead.py, analyses/distill_ablation.py and analyses/distill_table.py first,
+then `python figures/distillation.py`. A study that was not run leaves its part empty.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from natstats.distill.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "analyses" / "results"
+PLACES = {
+    "none": "–",
+    "groups": "end of every group",
+    "middle": "end of the middle group",
+    "last": "end of the last group",
+    "sections": "first and last map of every group",
+    "blocks": "every block",
+}
+WHERE = {
+    "block": "as the last block returns it",
+    "pre": "before the activation",
+    "post": "after it",
+}
+PAIRS = (("wrn_16_2", "WRN-16-2 from WRN-28-4"), ("resnet18", "ResNet-18 from ResNet-34"))
+
+
+def methods() -> str:
+    """A row for every method."""
+    lines = [
+        "| method | what | taps | connectors | stages | weight | source |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method in METHODS.values():
+        taps = PLACES[method.place]
+        if method.uses_images:
+            taps = "the images"
+        if method.place != "none":
+            taps += f", {WHERE[method.activation]}"
+        weight = method.defaults.get("weight")
+        lines.append(
+            f"| `{method.name}` | {method.title} | {taps} | {method.connectors} | "
+            f"{', '.join(method.stages)} | {weight:g} | {method.paper} |"
+        )
+    return "\n".join(lines)
+
+
+def overhead() -> str:
+    """A row for every method, a pair of columns for every pair of networks."""
+    records = {
+        student: json.loads(path.read_text(encoding="utf-8"))
+        for student, _ in PAIRS
+        if (path := RESULTS / f"distill_overhead_{student}.json").is_file()
+    }
+    if not records:
+        return ""
+    head = [f"{title}, {r['size']} px: ms | / kd" for student, title in PAIRS
+            if (r := records.get(student))]  # fmt: skip
+    lines = [
+        f"| method | {' | '.join(head)} | passes of the teacher |",
+        "|---" * (2 + 2 * len(records)) + "|",
+    ]
+    names = next(iter(records.values()))["methods"]
+    for name in names:
+        cells, passes = [], ""
+        for record in records.values():
+            row = record["methods"].get(name, {})
+            if "ratio" not in row:
+                cells += ["–", "–"]
+                continue
+            low, high = row["ratio_quartiles"]
+            cells += [f"{row['ms']:.0f}", f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})"]
+            passes = f"{row['teacher_passes']:g}"
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {passes} |")
+    notes = [
+        f"{record['student']}: batches of {record['batch']}, {record['rounds']} interleaved "
+        f"rounds, {record['device']}, {record['threads']} threads, torch {record['versions']['torch']}, "
+        f"natstats {record['versions']['natstats']}"
+        for record in records.values()
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "One step of the main stage: passes, terms, gradient, optimiser. Medians, with the "
+            "quartiles over rounds of the ratio to `kd` in the same round. A dash: the channels of "
+            f"the networks differ, and FSP has no connector. {'; '.join(notes)}.",
+        ]
+    )
+
+
+def results() -> str:
+    """The ablation and the comparison on every data set that was run."""
+    parts = []
+    for path in sorted(RESULTS.glob("distill_table_*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        parts += comparison(path, record)
+    for path in sorted(RESULTS.glob("distill_ablation_*.csv")):
+        parts += ablation(path)
+    return "\n\n".join(parts)
+
+
+def comparison(path: Path, record: dict[str, Any]) -> list[str]:
+    """One data set: the table, what it says, how weights were chosen."""
+    settings, teacher = record["settings"], record["teacher"]
+    table = path.with_suffix(".md").read_text(encoding="utf-8").strip()
+    tried = pd.DataFrame(record["tried"])
+    chosen = ", ".join(
+        f"{key} {value:g}" for values in record["chosen"].values() for key, value in values.items()
+    )
+    name = path.stem.removeprefix("distill_table_")
+    return [
+        f"### {name}",
+        f"`{record['command']}`: {record['student']} from {teacher['name']} "
+        f"({100 * teacher['test']:.1f} % on the test images), {record['data']['n_train']} training "
+        f"and {record['data']['n_eval']} test images of {settings['size']} pixels in "
+        f"{record['data']['classes']} classes, {settings['epochs']} epochs, {settings['seeds']} "
+        f"seeds; {record['minutes']:g} minutes on two cores.",
+        table,
+        " ".join(record["sentences"]),
+        f"Weights were chosen on {100 * settings['holdout']:.0f} % of the training images among "
+        f"three for each method, with {settings['choosing_seeds']} seeds and "
+        f"{settings['choosing_epochs']} epochs ({len(tried)} candidates): {chosen}.",
+    ]
+
+
+def ablation(path: Path) -> list[str]:
+    """One data set: a row for every variant."""
+    frame = pd.read_csv(path)
+    lines = ["| variant | method | accuracy | gain over the student alone |", "|---|---|---|---|"]
+    for row in frame.itertuples():
+        reach = f" ± {100 * row.gain_sd:.1f}" if row.variant != "ce" else ""
+        gain = "–" if row.variant == "ce" else f"{100 * row.gain:+.1f}{reach}"
+        lines.append(f"| {row.variant} | `{row.method}` | {100 * row.accuracy:.1f} | {gain} |")
+    name = path.stem.removeprefix("distill_ablation_")
+    return [
+        f"### Variants of the spectral terms, {name}",
+        "\n".join(lines),
+        f"Percent of held-out images; mean over {int(frame.seeds.min())} seeds, and the standard "
+        f"deviation of the gain over them; the teacher has {100 * frame.teacher.iloc[0]:.1f} %. "
+        "With so few seeds, differences of a percent or two mean nothing.",
+    ]
+
+
+def main() -> None:
+    """Write every table between its markers."""
+    page = ROOT / "docs" / "distillation.md"
+    text = page.read_text(encoding="utf-8")
+    for name, make in (("methods", methods), ("overhead", overhead), ("results", results)):
+        begin = f"<!-- {name}: begin (figures/distillation.py) -->"
+        end = f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}\n{make()}\n{end}{after}"
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
