@@ -31,9 +31,10 @@ VARIANTS = {
     "weight 3": ("spectral", {"spectral.weight": 3.0}),
     "weight 10": ("spectral", {"spectral.weight": 10.0}),
     "before the activation": ("spectral", {"spectral.activation": "pre"}),
-    "every block": ("spectral", {"spectral.place": "blocks"}),
     "last group": ("spectral", {"spectral.place": "last"}),
     "level kept": ("spectral", {"spectral.level": "kept"}),
+    "channels": ("spectral", {**ONE_TERM, "spectral.channels": 1.0}),
+    "channels, weight 0.1": ("spectral", {**ONE_TERM, "spectral.channels": 0.1}),
     "amplitude": ("spectral", {**ONE_TERM, "spectral.amplitude": 1.0}),
     "phase": ("spectral", {**ONE_TERM, "spectral.phase": 1.0}),
     "coherence": ("spectral", {**ONE_TERM, "spectral.coherence": 1.0}),
@@ -44,6 +45,8 @@ VARIANTS = {
     "kd and spectral": ("kd+spectral", {}),
     "kd and spectral, weight 0.1": ("kd+spectral", {"spectral.weight": 0.1}),
     "kd and spectral, labels 1": ("ce+kd+spectral", {}),
+    "kd and channels": ("kd+spectral", {**ONE_TERM, "spectral.channels": 1.0}),
+    "kd and channels, weight 0.1": ("kd+spectral", {**ONE_TERM, "spectral.channels": 0.1}),
     "kd and coherence": ("kd+spectral", {**ONE_TERM, "spectral.coherence": 1.0}),
 }
 """Method and arguments of every variant by its name."""

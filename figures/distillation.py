@@ -81,8 +81,8 @@ def overhead() -> str:
         lines.append(f"| `{name}` | {' | '.join(cells)} | {passes} |")
     notes = [
         f"{record['student']}: batches of {record['batch']}, {record['rounds']} interleaved "
-        f"rounds, {record['device']}, {record['threads']} threads, torch {record['versions']['torch']}, "
-        f"natstats {record['versions']['natstats']}"
+        f"rounds, {record['device']}, {record['threads']} threads, torch "
+        f"{record['versions']['torch']}, natstats {record['versions']['natstats']}"
         for record in records.values()
     ]
     return "\n".join(

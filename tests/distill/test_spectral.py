@@ -8,6 +8,7 @@ import torch
 
 import natstats
 from natstats.distill.losses import controls
+from natstats.distill.losses.channels import ChannelSpectra
 from natstats.distill.losses.spectral import METHOD, ExponentDistance, SpectrumDistance
 from natstats.distill.method import Outputs, Setting, TapPoint
 from natstats.distill.ring_comparison import RingComparison, exponent_of, log_power
@@ -285,6 +286,67 @@ class TestControls:
             loss = make([point(4, 16)], [point(6, 32)])
             value = loss(out(noise(3, 4, 16, 16)), out(noise(3, 6, 32, 32)), LABELS)
             assert value.isfinite(), name
+
+
+class TestChannels:
+    """The spectra channel by channel."""
+
+    def loss(self):
+        loss = ChannelSpectra([point()], [point()])
+        with torch.no_grad():
+            loss.connectors[0].weight.copy_(torch.eye(4)[:, :, None, None])
+        return loss
+
+    def test_it_is_its_formula(self):
+        mine, theirs = noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1).cumsum(-1)
+        expected = []
+        for a, b in zip(mine.numpy(), theirs.numpy(), strict=True):
+            frequency = ring_power(a)[0]
+            weights = 1 / frequency / np.sum(1 / frequency)
+            difference = np.stack(
+                [np.log(ring_power(a[[c]])[1]) - np.log(ring_power(b[[c]])[1]) for c in range(4)]
+            )
+            level = (difference @ weights).mean()
+            expected.append(((difference - level) ** 2 @ weights).mean())
+        value = self.loss()(out(mine), out(theirs), LABELS)
+        assert float(value.detach()) == pytest.approx(np.mean(expected), rel=1e-3)
+
+    @torch.no_grad()
+    def test_gain_is_free_and_the_share_of_a_channel_is_not(self):
+        maps, other = noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1)
+        loss = self.loss()
+        value = float(loss(out(maps), out(other), LABELS))
+        assert float(loss(out(5 * maps), out(other), LABELS)) == pytest.approx(value, rel=1e-3)
+        louder = maps.clone()
+        louder[:, 0] *= 5
+        assert float(loss(out(louder), out(maps), LABELS)) > 0.5
+        assert float(loss(out(maps), out(maps.clone()), LABELS)) < 1e-9
+
+    def test_gradient_reaches_student_and_connectors_only(self):
+        loss = ChannelSpectra([point()], [point(6, 32)])
+        mine, theirs = noise(3, 4, 16, 16), noise(3, 6, 32, 32, seed=1)
+        mine.requires_grad_(True)
+        theirs.requires_grad_(True)
+        loss(out(mine), out(theirs), LABELS).backward()
+        assert mine.grad is not None
+        assert mine.grad.abs().max() > 0
+        assert theirs.grad is None
+        assert all(p.grad is not None and p.grad.abs().max() > 0 for p in loss.parameters())
+
+    def test_silent_channels_are_finite(self):
+        maps = noise(3, 4, 16, 16)
+        maps[:, 1] = 0
+        maps.requires_grad_(True)
+        value = self.loss()(out(maps), out(noise(3, 4, 16, 16, seed=1)), LABELS)
+        value.backward()
+        assert value.isfinite()
+        assert maps.grad is not None
+        assert maps.grad.isfinite().all()
+
+    def test_it_is_a_term_of_the_method(self):
+        arguments = METHOD.arguments({"spectrum": 0, "exponent": 0, "channels": 0.5})
+        plan = METHOD.plan(Setting((point(),), (point(),), 2, arguments))
+        assert [(t.name, t.factor(0)) for t in plan.terms] == [("spectral.channels", 0.5)]
 
 
 class TestMethod:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from natstats import checks
 from natstats.distill.losses import controls
+from natstats.distill.losses.channels import ChannelSpectra
 from natstats.distill.method import (
     DistillationLoss,
     Method,
@@ -43,6 +44,9 @@ __all__ = ["LEVELS", "METHOD", "ExponentDistance", "SpectrumDistance"]
 
 LEVELS = ("free", "kept")
 """Whether the overall power of the maps is left to the student or compared."""
+
+OPTIONAL = {"channels": ChannelSpectra, **controls.CONTROLS}
+"""Terms that are off by default."""
 
 
 def _comparisons(
@@ -210,7 +214,7 @@ def _plan(setting: Setting) -> Plan:
         "spectrum": SpectrumDistance(*pair, edges, targets, level, shared),
         "exponent": ExponentDistance(*pair, edges, targets, shared),
     }
-    for name, make in controls.CONTROLS.items():
+    for name, make in OPTIONAL.items():
         if arguments[name] == 0:
             continue
         if targets is not None:
@@ -238,7 +242,7 @@ METHOD = Method(
         "weight": 1.0,
         "spectrum": 1.0,
         "exponent": 0.1,
-        **dict.fromkeys(controls.CONTROLS, 0.0),
+        **dict.fromkeys(OPTIONAL, 0.0),
         "place": "groups",
         "activation": "post",
         "level": "free",
