@@ -253,7 +253,12 @@ def _run(
             "seconds": trained.seconds,
             "sittings": trained.n_sittings,
         },
-        "notes": [*program.notes, *setup.data.notes, *setup.student.notes],
+        # That a student starts untrained is no news.
+        "notes": [
+            *program.notes,
+            *setup.data.notes,
+            *(note for note in setup.student.notes if setup.student.trained),
+        ],
     }
     outcomes = Outcomes(
         label=final.label.numpy(),

@@ -75,7 +75,8 @@ def write_table_report(folder: Path, found: MethodComparison) -> Path:
     for place, task in enumerate(found.tasks):
         end = f"-{place + 1}" if place else ""
         drawn = [("accuracy", "Accuracy", _ACCURACY, plot_accuracy(found, place))]
-        if (found.curves.task == place).any():
+        # One point is no curve: trainings may be evaluated after their last epoch only.
+        if found.curves[found.curves.task == place].groupby("label").size().max() > 1:
             axes = plot_method_curves(found, place)
             drawn.append(("curves", "On the way", _METHOD_CURVES, axes))
         if has_gaps(found, place):
