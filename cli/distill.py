@@ -80,7 +80,25 @@ class _Tap(click.ParamType):
         return student, teacher
 
 
-@click.command("distill", cls=_Seeds)
+HELP = """Train a student network, alone or from a teacher.
+
+Methods: ce (the labels alone), kd, fitnets, at, fsp, jacobian, ft, ab, ofd, and spectral, which
+brings the power spectra of the student's layers to the teacher's; kd+spectral is both. The spectral
+terms are ours, after the abstract of Rotman and Wolf (2021), whose own formulas are not open to us.
+
+A training that was cut goes on when the same command is given again, without --overwrite. Under
+torchrun every process takes its share of each batch.
+
+\b
+natstats distill --student wrn_16_2 --data imagefolder:DIR --out runs/teacher
+natstats distill --student wrn_16_1 --teacher wrn_16_2 --data imagefolder:DIR \\
+    --teacher-checkpoint runs/teacher/student.safetensors \\
+    --method kd+spectral --seed 0 1 2 --out runs/kd1
+natstats table runs/kd*
+"""
+
+
+@click.command("distill", cls=_Seeds, help=HELP)
 @click.option("--student", required=True, help="Network to train: a name, or module:factory.")
 @click.option("--teacher", help="Network to learn from; none trains the student alone.")
 @click.option("--data", required=True, help="Labelled images: imagefolder:DIR with DIR/train/CLASS "
@@ -128,25 +146,10 @@ class _Tap(click.ParamType):
 @click.option("--dry-run", is_flag=True, help="Show stages, terms and taps, and stop.")
 @click.option("--tensorboard", is_flag=True, help="Write logs for TensorBoard beside the run.")
 @click.option("--out", type=options.PATH, help="Run directory.  [default: runs/STUDENT-METHOD]")
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--overwrite", is_flag=True, help="Begin again, and replace what is there.")
 @options.debug_option
 def command(**settings: Any) -> None:
-    r"""Train a student network, alone or from a teacher.
-
-    Methods: ce (the labels alone), kd, fitnets, at, fsp, jacobian, ft, ab, ofd, and spectral, which
-    brings the power spectra of the student's layers to the teacher's; kd+spectral is both. The
-    spectral terms are ours, after the abstract of Rotman and Wolf (2021), whose own formulas are
-    not open to us.
-
-    A training that was cut goes on when the same command is given again. Under torchrun every
-    process takes its share of each batch.
-
-    \b
-    natstats distill --student wrn_16_2 --data imagefolder:DIR --out runs/teacher
-    natstats distill --student resnet18 --teacher resnet34 --teacher-checkpoint t.pth \
-        --data imagefolder:DIR --method kd+spectral --out runs/kd1 --seed 0 1 2
-    natstats table runs/kd1
-    """
+    """Train a student network, alone or from a teacher."""
     from natstats.distill.processes import processes
 
     with processes(settings.pop("device")) as together:
@@ -156,7 +159,7 @@ def command(**settings: Any) -> None:
 def _distill(together: Processes, **settings: Any) -> None:
     from natstats import store
     from natstats.distill.data import open_labelled
-    from natstats.distill.distillation import check_out
+    from natstats.distill.distillation import check_out, check_seeds_out
     from natstats.errors import UsageError
 
     seeds = settings.pop("seeds")
@@ -169,6 +172,8 @@ def _distill(together: Processes, **settings: Any) -> None:
     path = store.free_path(Path("runs") / name) if given is None else given.expanduser()
     folders = [path if len(seeds) == 1 else path / f"seed-{seed}" for seed in seeds]
     if not settings["dry_run"]:
+        if len(seeds) > 1:
+            check_seeds_out(path)
         for folder in folders:
             if not _is_finished(folder, overwrite or len(seeds) == 1):
                 check_out(folder, overwrite)
@@ -319,8 +324,8 @@ def _kept(folder: Path) -> Iterator[None]:
         if not (folder / "state.pt").is_file():
             raise
         raise _InterruptedError(
-            f"interrupted; {folder} keeps where the training stands, and the same command goes on "
-            "from there"
+            f"interrupted; {folder} keeps where the training stands, and the same command, without "
+            "--overwrite, goes on from there"
         ) from None
 
 
@@ -338,17 +343,16 @@ def _logs(together: Processes, tensorboard: bool, folder: Path) -> Iterator[Any]
                 "tensorboard: expected the package tensorboard, which is not installed "
                 "(pip install 'natstats[tensorboard]')"
             ) from None
-        writer = SummaryWriter(str(folder / "tensorboard"))
-    n_epochs = 0
 
     def log(row: Mapping[str, Any]) -> None:
-        nonlocal n_epochs
-        n_epochs += 1
+        nonlocal writer
         parts = [f"{row['stage']} {row['epoch']}", f"loss {row['loss']:.3f}"]
         if row["eval_accuracy"] == row["eval_accuracy"]:  # not NaN
             parts.append(f"accuracy {100 * row['eval_accuracy']:.2f} %")
         click.echo("  ".join(parts), err=True)
-        if writer is not None:
+        if tensorboard:
+            # Not before there is a state, without which the folder would be that of something else.
+            writer = writer or SummaryWriter(str(folder / "tensorboard"))
             for name, value in row.items():
                 if isinstance(value, float) and value == value:
                     writer.add_scalar(f"{row['stage']}/{name}", value, row["epoch"])

@@ -50,6 +50,9 @@ SERIES = "series.json"
 _SERIES_FILES = ("series.csv", "exponents.csv", "change.csv", "report.html", "figures")
 """What stands beside the runs of a series."""
 
+_CALLED = {"distill": "training"}
+"""Kinds of directories whose name is no word for them."""
+
 _ARRAYS = ("frequency", "power", "normalized", "count", "offset", "image_power")
 
 
@@ -95,10 +98,11 @@ def check_target(path: Path, overwrite: bool, kind: str = "run") -> None:
         if not (parent.is_dir() and os.access(parent, os.W_OK)):
             raise UsageError(f"out: expected a place that can be written to; {parent} is not")
         return
+    called = _CALLED.get(kind, kind)
     if not overwrite:
         raise UsageError(
             f"out: expected a path where nothing is; {path} exists and is kept "
-            f"(--overwrite replaces a {kind})"
+            f"(--overwrite replaces a {called})"
         )
     is_kind = path.is_dir() and (
         (path / f"{kind}.json").is_file()
@@ -107,7 +111,7 @@ def check_target(path: Path, overwrite: bool, kind: str = "run") -> None:
     )
     if not is_kind:
         raise UsageError(
-            f"out: expected a {kind} to overwrite; {path} is something else and is kept"
+            f"out: expected a {called} to overwrite; {path} is something else and is kept"
         )
 
 

@@ -61,9 +61,10 @@ class Association:
         """What was found, in words; it says of no method that its gap makes its accuracy."""
         what = f"closing the gap of the {GAPS[self.measure]}"
         if not self.is_known:
+            there = f"is {self.n_methods}" if self.n_methods == 1 else f"are {self.n_methods}"
             return (
                 f"Whether {what} goes with accuracy cannot be said: that takes {FEWEST_METHODS} "
-                f"methods whose gap was measured and differs, and there are {self.n_methods}, or a "
+                f"methods whose gap was measured and differs, and there {there}, or a "
                 f"method with {FEWEST_SEEDS} seeds whose gap and accuracy vary."
             )
         parts = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,29 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from natstats import store
+from natstats import checks, store
 from natstats.distill.costs import PeakMemory
 from natstats.distill.evaluation import Evaluated, evaluate
 from natstats.distill.gap import gap_pairs, gap_rows, mean_spectra
 from natstats.distill.loading import LabelledBatch, TrainBatches, eval_batches, normalise
 from natstats.distill.processes import Processes
-from natstats.distill.results import GAP, GRADIENTS, HISTORY, RECORD, DistillationRun, Outcomes
+from natstats.distill.results import (
+    GAP,
+    GRADIENTS,
+    HISTORY,
+    RECORD,
+    STATE,
+    DistillationRun,
+    Outcomes,
+)
 from natstats.distill.setup import Distillation
-from natstats.distill.state import STATE, TrainingState
+from natstats.distill.state import TrainingState
 from natstats.distill.trainer import DTYPES, Trained, Trainer
+from natstats.errors import UsageError
+from natstats.models import Network
 from natstats.provenance import circumstances
 
-__all__ = ["WEIGHTS", "check_out", "distill"]
+__all__ = ["WEIGHTS", "check_out", "check_seeds_out", "distill"]
 
 WEIGHTS = "student.safetensors"
 """File of the student's weights in the directory of a run."""
@@ -39,10 +50,28 @@ def check_out(path: Path, overwrite: bool) -> None:
     Raises:
         UsageError: something else is there, or a finished run and `overwrite` is not set.
     """
-    is_cut = (path / STATE).is_file() and not (path / RECORD).exists()
-    if path.is_dir() and (is_cut or not any(path.iterdir())):
+    names = [entry.name for entry in path.iterdir()] if path.is_dir() else None
+    if names is None or (names and not any(name.startswith(STATE) for name in names)):
+        store.check_target(path, overwrite, "distill")
+
+
+def check_seeds_out(path: Path) -> None:
+    """Raise unless the runs of several seeds may be written to folders in `path`.
+
+    Raises:
+        UsageError: something is there that is neither such runs nor their table.
+    """
+    if not path.exists():
+        store.check_target(path, False, "table")
         return
-    store.check_target(path, overwrite, "distill")
+    names = [entry.name for entry in path.iterdir()] if path.is_dir() else [path.name]
+    is_single = RECORD in names or any(name.startswith(STATE) for name in names)
+    is_known = "table.json" in names or any(re.fullmatch(r"seed-\d+", name) for name in names)
+    if is_single or (names and not is_known):
+        what = "one training" if is_single else "other things"
+        raise UsageError(
+            f"out: expected a folder for the runs of several seeds; {path} holds {what} and is kept"
+        )
 
 
 def distill(
@@ -69,7 +98,7 @@ def distill(
         out: directory of the run.
         workers: processes that read images.
         together: the processes that train; this one alone if None.
-        overwrite: replace what is at `out`, a run or a training that was cut.
+        overwrite: begin again and replace what is at `out`, a run or a training that was cut.
         command: as it was typed, for the record.
         report: write figures and the page.
         keep_seconds: the state is kept after every epoch, and when this time has passed.
@@ -79,8 +108,9 @@ def distill(
 
     Raises:
         UsageError: `out` holds something else, or a training with other settings.
-        NatstatsError: a loss is not finite, or a file cannot be read or written.
+        NatstatsError: a loss or a weight is not finite, or a file cannot be read or written.
     """
+    checks.positive_int("evaluate_every", evaluate_every)
     path = Path(out).expanduser()
     if together is None:
         device = next((p.device for p in setup.student.model.parameters()), torch.device("cpu"))
@@ -110,7 +140,8 @@ def distill(
         return found.loss, found.accuracy
 
     def note(row: Mapping[str, Any]) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+        # A finished run that is replaced is none from here on: this history is not its own.
+        (path / RECORD).unlink(missing_ok=True)
         _history(trainer.trained).to_csv(path / "history.csv", index=False)
         if log is not None:
             log(row)
@@ -133,10 +164,8 @@ def distill(
         progress=progress,
         log=note,
     )  # fmt: skip
-    try:
-        trained = trainer.train()
-    finally:
-        together.wait()
+    trained = trainer.train()
+    together.wait()
     peak = memory.mebibytes()
     if not together.is_first:
         together.wait()
@@ -196,7 +225,11 @@ def _history(trained: Trained) -> pd.DataFrame:
     return frame[[*HISTORY[:5], *sorted(terms), *HISTORY[5:]]]
 
 
-def _facts(network: Any) -> dict[str, Any]:
+def _notes_of(role: str, network: Network | None) -> list[str]:
+    return [] if network is None else [f"{role}: {note}" for note in network.notes]
+
+
+def _facts(network: Network) -> dict[str, Any]:
     return {
         "name": network.name,
         "arguments": {} if network.builder is None else dict(network.builder.arguments),
@@ -253,11 +286,11 @@ def _run(
             "seconds": trained.seconds,
             "sittings": trained.n_sittings,
         },
-        # That a student starts untrained is no news.
         "notes": [
             *program.notes,
             *setup.data.notes,
-            *(note for note in setup.student.notes if setup.student.trained),
+            *_notes_of("student before training", setup.student),
+            *_notes_of("teacher", setup.teacher),
         ],
     }
     outcomes = Outcomes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,8 @@ def gradient_rows(
 ) -> list[dict[str, Any]]:
     """Norm of the gradient of each weighted term in the student's parameters, on one batch.
 
-    The pass leaves buffers, such as running statistics, as they were.
+    The pass leaves the student's buffers, such as running statistics, and the state of the losses
+    as they were.
 
     Args:
         objective: student and terms.
@@ -42,7 +44,8 @@ def gradient_rows(
         A record for each term: its name, weight, the norm of the weighted gradient, that of the
         cross-entropy (with weight 1), and the cosine between the two; NaN where one is zero.
     """
-    buffers = [(buffer, buffer.clone()) for buffer in objective.buffers()]
+    buffers = [(buffer, buffer.clone()) for buffer in objective.student.buffers()]
+    losses = copy.deepcopy(objective.losses.state_dict())
     parameters: list[Tensor] = [p for p in objective.student.parameters() if p.requires_grad]
     try:
         with torch.enable_grad():
@@ -69,3 +72,5 @@ def gradient_rows(
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
+        # Loaded, so that a loss that counts its passes hears of it.
+        objective.losses.load_state_dict(losses)

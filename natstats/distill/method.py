@@ -145,6 +145,11 @@ class Term:
         """The weight at a share of the stage, 0 to 1."""
         return self.weight(progress) if isinstance(self.weight, Ramp) else self.weight
 
+    @property
+    def can_count(self) -> bool:
+        """Whether the weight is ever other than 0."""
+        return self.factor(0.0) != 0 or self.factor(1.0) != 0
+
 
 @dataclass(frozen=True, eq=False)
 class Stage:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from natstats.distill.method import DistillationLoss, Outputs, Term
 from natstats.distill.taps import Tapped, Taps
@@ -65,7 +67,6 @@ class Objective(nn.Module):
         label_smoothing: of the cross-entropy.
         autocast: dtype in which the networks run; None for float32. Losses are float32 always.
         needs_student: False for a stage that trains losses only.
-        tapped: taps that are looked at though no term uses them, of student and teacher.
     """
 
     def __init__(
@@ -101,10 +102,14 @@ class Objective(nn.Module):
         with torch.autocast(device.type, self.autocast):
             yield
 
+    def _kernels(self) -> contextlib.AbstractContextManager[Any]:
+        """The student's gradient in the images is differentiated again; fused attention is not."""
+        return sdpa_kernel(SDPBackend.MATH) if self._uses_images else contextlib.nullcontext()
+
     def _student_pass(self, images: Tensor) -> tuple[Tensor, Tapped]:
         if not self.needs_student:
             return images.new_empty(0), Tapped({})
-        with self._student_taps, self._precision(images.device):
+        with self._student_taps, self._precision(images.device), self._kernels():
             scores = scores_of(self.student(images))
         return scores, self._student_taps.take()
 
@@ -118,15 +123,26 @@ class Objective(nn.Module):
             self._precision(images.device),
         ):
             scores = scores_of(teacher(images))
-        return scores, self._teacher_taps.take()
+        maps = self._teacher_taps.take().maps
+        # Once for all terms: those that share their work know maps by being the same tensor.
+        return scores, Tapped({name: one.detach() for name, one in maps.items()})
 
-    def forward(self, images: Tensor, labels: Tensor) -> Values:
+    def forward(
+        self, images: Tensor, labels: Tensor, factors: Mapping[str, float] | None = None
+    ) -> Values:
         """The cross-entropy and every term on a batch.
 
         Args:
             images: (N, 3, H, W), normalised.
             labels: (N,), whole numbers.
+            factors: of the terms, by their names, and of the cross-entropy as ``ce``. A value with
+                the factor 0 comes without a gradient: several processes would wait for it. None
+                for gradients of all.
         """
+
+        def counted(name: str, value: Tensor) -> Tensor:
+            return value if factors is None or factors[name] else value.detach()
+
         if self._uses_images:
             images = images.detach().requires_grad_(True)
         mine, my_maps = self._student_pass(images)
@@ -140,10 +156,10 @@ class Objective(nn.Module):
                 ours = Outputs(mine, tuple(my_maps[name] for name in names), images)
                 other = Outputs(
                     theirs if bound.uses_images else theirs.detach(),
-                    tuple(their_maps[name].detach() for name in bound.teacher),
+                    tuple(their_maps[name] for name in bound.teacher),
                     images,
                 )
-                terms[bound.term.name] = loss(ours, other, labels)
+                terms[bound.term.name] = counted(bound.term.name, loss(ours, other, labels))
             if not self.needs_student:
                 return Values(None, None, terms, None)
             scores = mine.float()
@@ -154,7 +170,7 @@ class Objective(nn.Module):
                     scores, labels, label_smoothing=self.label_smoothing
                 )
         n_right = (scores.detach().argmax(dim=1) == labels).sum()
-        return Values(plain.detach(), smooth, terms, n_right)
+        return Values(plain.detach(), counted("ce", smooth), terms, n_right)
 
 
 def scores_of(output: object) -> Tensor:

@@ -7,8 +7,8 @@ The trainer writes it when it is done::
         save_file(weights, folder / "student.safetensors")
         run.write(folder)
 
-What it needs to resume stands in the same directory from the first epoch on, as
-:data:`STATE`; without ``distill.json`` beside it the training is not finished.
+What it resumes from stands in the same directory from the first epoch on, as :data:`STATE`;
+without ``distill.json`` beside it the training is not finished.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ KIND = "distillation"
 RECORD = "distill.json"
 """What makes a directory a finished run; the last file to come in place."""
 
-STATE = "state"
-"""How the names begin of what the trainer resumes from."""
+STATE = "state.pt"
+"""What a training resumes from; gone when it is finished."""
 
 HISTORY = (
     "stage", "epoch", "learning_rate", "loss", "accuracy", "eval_loss", "eval_accuracy", "seconds",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from natstats.activations import undisturbed
-from natstats.distill.method import Method, Plan, Setting, TapPoint
+from natstats.distill.method import Method, Plan, Ramp, Setting, TapPoint
 from natstats.distill.methods import arguments_of, merged, parse_method
 from natstats.distill.objective import BoundTerm
 from natstats.distill.taps import Taps, pair_by_name, pair_taps, student_taps
@@ -115,13 +115,12 @@ class Program:
                     }
                 )
             for bound in stage.terms:
-                weight = bound.term.weight
+                # What a ramp reaches in the stage, which may end before the ramp does.
+                ends = [bound.term.factor(progress) for progress in (0.0, 1.0)]
                 rows.append(
                     {
                         "name": bound.term.name,
-                        "weight": weight
-                        if isinstance(weight, int | float)
-                        else [weight.start, weight.end],
+                        "weight": ends if isinstance(bound.term.weight, Ramp) else ends[0],
                         "reduction": bound.term.loss.reduction,
                         "stage": stage.name,
                     }
@@ -152,7 +151,7 @@ class Program:
                 if row["stage"] == stage.name:
                     weight = row["weight"]
                     shown = (
-                        f"{weight[0]:g} to {weight[1]:g}"
+                        f"{weight[0]:.3g} to {weight[1]:.3g}"
                         if isinstance(weight, list)
                         else f"{weight:g}"
                     )
@@ -226,6 +225,11 @@ def plan_training(
                 image_size=int(images.shape[-1]),
             )
         )
+    if taps and (teacher is None or not any(paired.values())):
+        why = "no teacher" if teacher is None else f"method {method}, which looks at no layer"
+        raise UsageError(
+            f"tap: expected only beside a teacher and a method that compares layers; got {why}"
+        )
     if teacher_run is not None and "spectral" not in plans:
         raise UsageError(f"teacher_run: expected only beside method spectral; got {method!r}")
     by_name = {one.name: one for one in methods}
@@ -263,6 +267,11 @@ def plan_training(
     ]
     assert whole.ce_weight is not None
     stages.append(TrainingStage(MAIN, bound(whole.terms), whole.ce_weight, epochs))
+    for stage in stages:
+        if not stage.ce_weight and not any(b.term.can_count for b in stage.terms):
+            raise UsageError(
+                f"method arguments: expected a weight above 0 in stage {stage.name}; all are 0"
+            )
     return Program(method, methods, arguments, tuple(stages), paired, whole.notes)
 
 

@@ -10,12 +10,10 @@ from typing import Any
 
 import torch
 
+from natstats.distill.results import STATE
 from natstats.errors import NatstatsError, UsageError
 
-__all__ = ["STATE", "TrainingState"]
-
-STATE = "state.pt"
-"""File of the state in the directory of a run; gone when the training is finished."""
+__all__ = ["TrainingState"]
 
 
 class TrainingState:
@@ -46,9 +44,10 @@ class TrainingState:
                 os.fsync(file.fileno())
             partial.replace(self.path)
         except (OSError, RuntimeError) as error:
+            raise NatstatsError(f"out: expected a place for {self.path}; {error}") from error
+        finally:  # an interruption leaves nothing behind either
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-            raise NatstatsError(f"out: expected a place for {self.path}; {error}") from error
 
     def read(self, device: torch.device) -> dict[str, Any] | None:
         """What was kept, on `device`; None where nothing was.

@@ -143,9 +143,10 @@ def pair_taps(
         pairs = _matched(mine, theirs)
     if not pairs:
         shapes = [" ".join(f"{h}x{w}" for h, w in [g.size for g in s]) for s in (mine, theirs)]
+        none = f"none of {max(smallest, 2)} pixels or more"
         raise UsageError(
             "teacher: expected a network whose maps correspond to the student's; the student has "
-            f"maps of {shapes[0] or 'no size'}, the teacher of {shapes[1] or 'no size'} "
+            f"maps of {shapes[0] or none}, the teacher of {shapes[1] or none} "
             "(--tap STUDENT=TEACHER says which belong together)"
         )
     if place == "middle":

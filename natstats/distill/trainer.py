@@ -6,8 +6,7 @@ import hashlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from natstats.distill.frozen import frozen
 from natstats.distill.gradients import gradient_rows
 from natstats.distill.loading import LabelledBatch, TrainBatches, normalise
 from natstats.distill.objective import Objective, Values
@@ -24,7 +24,7 @@ from natstats.distill.stages import MAIN, Program, TrainingStage
 from natstats.distill.state import TrainingState
 from natstats.errors import NatstatsError
 
-__all__ = ["DTYPES", "Trained", "Trainer", "frozen"]
+__all__ = ["DTYPES", "Trained", "Trainer"]
 
 DTYPES: Mapping[str, torch.dtype | None] = {
     "none": None, "bf16": torch.bfloat16, "fp16": torch.float16
@@ -57,43 +57,6 @@ class Trained:
     def ms_per_step(self) -> float:
         """Median over the epochs of the main stage, ms; NaN where none was whole."""
         return 1000 * statistics.median(self.step_seconds) if self.step_seconds else math.nan
-
-
-@contextmanager
-def frozen(model: nn.Module | None, batch_statistics: bool = False) -> Iterator[None]:
-    """Keep a teacher in eval mode and without gradients, and give it back as it was.
-
-    Args:
-        model: the teacher; None for none.
-        batch_statistics: batch norms normalise with the statistics of each batch; the running ones
-            stay as they are.
-    """
-    modules = [] if model is None else list(model.modules())
-    parameters = [] if model is None else list(model.parameters())
-    modes = [module.training for module in modules]
-    needed = [parameter.requires_grad for parameter in parameters]
-    norms: list[Any] = []
-    if batch_statistics:
-        norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    try:
-        if model is not None:
-            model.eval()
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        for norm in norms:
-            norm.train()
-            norm.momentum = 0.0
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked = norm.num_batches_tracked.clone()
-        yield
-    finally:
-        for norm, (momentum, n_batches) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, n_batches
-        for module, training in zip(modules, modes, strict=True):
-            module.training = training
-        for parameter, is_needed in zip(parameters, needed, strict=True):
-            parameter.requires_grad_(is_needed)
 
 
 def _seed(*parts: Any) -> int:
@@ -151,8 +114,9 @@ class Trainer:
         together: the processes that train.
         seed: of the training.
         keep_seconds: the state is kept after each epoch, and when this time has passed.
+        evaluate_every: epochs between evaluations in the main stage; the last epoch has one always.
         progress: called with the steps done and to do.
-        log: called with each record of the history.
+        log: called with each record of the history, when the state is kept.
     """
 
     def __init__(
@@ -191,7 +155,8 @@ class Trainer:
         """Train from the beginning, or from where the kept state stands.
 
         Raises:
-            NatstatsError: a loss is not finite; the term is named, and the last good state kept.
+            NatstatsError: a loss or a weight is not finite; the term is named, and the last good
+                state kept.
         """
         kept = None if self.state is None else self.state.read(self.together.device)
         place = (0, 0, 0)
@@ -308,8 +273,9 @@ class Trainer:
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            values: Values = runner(images, labels)
-            loss, listed = self._total(stage, values, at / (stage.epochs * n_steps))
+            factors = self._factors(stage, at / (stage.epochs * n_steps))
+            values: Values = runner(images, labels, factors)
+            loss, listed = self._total(stage, values, factors)
             sums.add(listed, values.n_right, len(labels), step)
             if looks_at_each or step % _CHECKED_EVERY == _CHECKED_EVERY - 1:
                 self._refuse_non_finite(stage, epoch, sums)
@@ -325,23 +291,30 @@ class Trainer:
                 self.progress(done + at + 1, total)
             if time.perf_counter() - self._kept_at > self.keep_seconds and step + 1 < n_steps:
                 self._refuse_non_finite(stage, epoch, sums)
+                self._refuse_broken_weights(stage, epoch)
                 self._keep(number, epoch, step + 1, optimizer, sums)
         self._refuse_non_finite(stage, epoch, sums)
+        self._refuse_broken_weights(stage, epoch)
         if stage.name == MAIN and start == 0:
             self.trained.step_seconds.append((time.perf_counter() - began - aside) / n_steps)
 
+    @staticmethod
+    def _factors(stage: TrainingStage, progress: float) -> dict[str, float]:
+        """Of the cross-entropy and of every term at a share of the stage, 0 to 1."""
+        terms = {bound.term.name: bound.term.factor(progress) for bound in stage.terms}
+        return {"ce": stage.ce_weight, **terms}
+
     def _total(
-        self, stage: TrainingStage, values: Values, progress: float
+        self, stage: TrainingStage, values: Values, factors: Mapping[str, float]
     ) -> tuple[Tensor, Tensor]:
         """What is minimised, and all values in the order of the sums."""
         device = self.together.device
         loss = torch.zeros((), device=device)
-        if values.objective_ce is not None and stage.ce_weight:
-            loss = loss + stage.ce_weight * values.objective_ce
-        for bound in stage.terms:
-            factor = bound.term.factor(progress)
-            if factor:
-                loss = loss + factor * values.terms[bound.term.name]
+        if values.objective_ce is not None and factors["ce"]:
+            loss = loss + factors["ce"] * values.objective_ce
+        for name, value in values.terms.items():
+            if factors[name]:
+                loss = loss + factors[name] * value
         ce = torch.zeros((), device=device) if values.ce is None else values.ce
         listed = [values.terms[bound.term.name].detach() for bound in stage.terms]
         return loss, torch.stack([*listed, ce, loss.detach()]).float()
@@ -351,14 +324,24 @@ class Trainer:
         if not names:
             return
         named = [name for name in names if name != "loss"] or names
-        kept = "; the last good state is kept" if self._has_state() else ""
+        were = "was" if len(named) == 1 else "were"
         raise NatstatsError(
-            f"training: expected finite losses; {' and '.join(named)} was not finite in stage "
-            f"{stage.name}, epoch {epoch + 1}, step {step + 1}{kept}"
+            f"training: expected finite losses; {' and '.join(named)} {were} not finite in stage "
+            f"{stage.name}, epoch {epoch + 1}, step {step + 1}{self._what_is_kept()}"
         )
 
-    def _has_state(self) -> bool:
-        return self.state is not None and self.state.path.exists()
+    def _refuse_broken_weights(self, stage: TrainingStage, epoch: int) -> None:
+        """Raise where a step from a finite loss led to weights that are not; they are not kept."""
+        trained = (*self.student.parameters(), *self.losses.parameters())
+        if not bool(torch.stack([weights.isfinite().all() for weights in trained]).all()):
+            raise NatstatsError(
+                f"training: expected finite weights; a step in stage {stage.name}, epoch "
+                f"{epoch + 1} led to others{self._what_is_kept()}"
+            )
+
+    def _what_is_kept(self) -> str:
+        is_there = self.state is not None and self.state.path.exists()
+        return "; the last good state is kept" if is_there else ""
 
     def _note_gradients(
         self, stage: TrainingStage, epoch: int, objective: Objective, images: Tensor, labels: Tensor
@@ -396,11 +379,11 @@ class Trainer:
             "seconds": self.trained.seconds,
         }
         self.trained.history.append(row)
-        if self.log is not None and self.together.is_first:
-            self.log(row)
         last = epoch + 1 == stage.epochs
         following = (number + 1, 0) if last else (number, epoch + 1)
         self._keep(*following, 0, None if last else optimizer, None)
+        if self.log is not None and self.together.is_first:
+            self.log(row)
 
     def _keep(
         self,

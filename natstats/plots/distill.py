@@ -116,16 +116,21 @@ def plot_method_curves(found: MethodComparison, task: int = 0, ax: Axes | None =
         ax = new_axes(ax, 4.4)
         ax.grid(axis="y")
         entries: list[tuple[Artist, str]] = []
-        for label, (colour, style, _) in looks.items():
+        for label, (colour, style, mark) in looks.items():
             own = curves[curves.label == label]
             if not len(own):
                 continue
             ax.fill_between(
                 own.epoch, 100 * own.low, 100 * own.high, color=colour, alpha=0.12, linewidth=0
             )
-            (line,) = ax.plot(own.epoch, 100 * own.accuracy, color=colour, linestyle=style)
+            (line,) = ax.plot(
+                own.epoch, 100 * own.accuracy, color=colour, linestyle=style,
+                marker=mark if len(own) == 1 else "",  # a line of one point is not seen
+            )  # fmt: skip
             entries.append((line, short_name(label)))
-        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_major_locator(
+            MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
+        )
         ax.set_xlabel("epoch of the main stage")
         ax.set_ylabel("accuracy on the evaluation images, %")
         _legend_above(ax, entries, columns=4)

@@ -159,7 +159,7 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
     low, high = run.interval()
     teacher = f" from {run.teacher}" if run.teacher else ""
     epochs = (info.get("costs") or {}).get("epochs")
-    last = f"the last of {epochs:g} epochs" if epochs else "the last epoch"
+    last = f"the last of {epochs:g} epochs" if epochs and epochs > 1 else "the last epoch"
     sentence = (
         f"{run.student} trained by {run.method}{teacher} classifies {percent(run.accuracy)} % of "
         f"{len(run.outcomes.label)} {split} images correctly right after {last} (seed {run.seed}; "
@@ -232,7 +232,7 @@ def _term_rows(run: DistillationRun) -> list[tuple[str, ...]]:
 
 def _weight(weight: Any) -> str:
     if isinstance(weight, list | tuple):
-        return " → ".join(f"{value:g}" for value in weight)
+        return " → ".join(f"{value:.3g}" for value in weight)
     return f"{weight:g}" if isinstance(weight, int | float) else "–"
 
 
@@ -320,7 +320,14 @@ def _unit(value: Any, unit: str) -> str | None:
 def _pairs(values: Any) -> str:
     if not isinstance(values, Mapping):
         return "" if values is None else str(values)
-    return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+    return ", ".join(f"{key} {_plain(value)}" for key, value in values.items() if value is not None)
+
+
+def _plain(value: Any) -> str:
+    """A value without the digits that nobody reads."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _table_title(found: MethodComparison) -> str:

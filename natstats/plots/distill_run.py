@@ -99,7 +99,8 @@ def plot_gradients(run: DistillationRun, ax: Axes | None = None) -> Axes:
         ax.grid(axis="y")
         ax.axhline(1.0, color=INK, linewidth=0.8, zorder=1)
         entries: list[tuple[Artist, str]] = []
-        for place, term in enumerate(dict.fromkeys(rows.term)):
+        # In the colours of the curves.
+        for place, term in enumerate(dict.fromkeys([*run.terms, *rows.term])):
             own = rows[(rows.term == term) & (rows.ratio > 0)]
             step = [places.get(pair, np.nan) for pair in zip(own.stage, own.epoch, strict=True)]
             if len(own):
@@ -203,7 +204,8 @@ class _Plain(LogFormatter):
 
 
 def _epochs(ax: Axes) -> None:
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    ticks = MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
+    ax.xaxis.set_major_locator(ticks)
     ax.set_xlabel("epoch, over all stages")
 
 

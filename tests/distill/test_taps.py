@@ -195,7 +195,7 @@ def test_wrong_names_are_refused(name, message):
 
 def test_networks_without_maps_cannot_be_paired():
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
-    with pytest.raises(UsageError, match="the student has maps of no size"):
+    with pytest.raises(UsageError, match=r"the student has maps of none of \d+ pixels or more"):
         pair_taps(flat, build_network("cifar_resnet8", 0), SMALL)
 
 

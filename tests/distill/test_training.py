@@ -18,18 +18,21 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
+from natstats.distill import ring_comparison
 from natstats.distill.data import open_labelled
-from natstats.distill.distillation import WEIGHTS, check_out, distill
+from natstats.distill.distillation import WEIGHTS, check_out, check_seeds_out, distill
 from natstats.distill.evaluation import evaluate
+from natstats.distill.frozen import frozen
 from natstats.distill.gradients import gradient_rows
 from natstats.distill.loading import TrainBatches, eval_batches, normalise
 from natstats.distill.objective import Objective
 from natstats.distill.processes import Processes
 from natstats.distill.recipes import Recipe, learning_rate
+from natstats.distill.results import STATE, DistillationRun
 from natstats.distill.setup import Distillation, classifier
 from natstats.distill.stages import plan_training
-from natstats.distill.state import STATE
-from natstats.distill.trainer import Trainer, frozen
+from natstats.distill.state import TrainingState
+from natstats.distill.trainer import Trainer
 from natstats.errors import NatstatsError, UsageError
 
 RECIPE = Recipe(epochs=2, batch_size=8, size=16, warmup_epochs=0.5, learning_rate=0.02, padding=2)
@@ -349,13 +352,83 @@ def test_a_loss_that_is_not_finite_stops_and_is_named(tmp_path, data, teacher):
     setup = Distillation.of(
         Broken(), data, "kd+at", teacher=teacher, recipe=RECIPE, method_args={"at.weight": 1.0}
     )
-    with pytest.raises(NatstatsError, match="kd and ce was not finite in stage main, epoch 2") as e:
+    with pytest.raises(
+        NatstatsError, match="kd and ce were not finite in stage main, epoch 2"
+    ) as e:
         distill(setup, tmp_path / "run", report=False)
     assert "the last good state is kept" in str(e.value)
     assert (tmp_path / "run" / STATE).is_file()
     assert not (tmp_path / "run" / WEIGHTS).exists()
     kept = torch.load(tmp_path / "run" / STATE, weights_only=True)["student"]
     assert all(v.isfinite().all() for v in kept.values())
+
+
+def test_weights_that_a_finite_loss_broke_are_not_kept(tmp_path, data, teacher):
+    setup = setup_of(data, teacher, "ce")
+    n_steps = 0
+
+    def break_at_the_end(gradient):
+        nonlocal n_steps
+        n_steps += 1
+        return gradient * math.inf if n_steps == 6 else gradient  # the last step of two epochs
+
+    handle = None
+
+    def begin(done, total):
+        nonlocal handle
+        if handle is None:  # after the first step; gradients of reports are taken, too
+            handle = setup.student.model.conv1.weight.register_hook(break_at_the_end)
+
+    with pytest.raises(NatstatsError, match=r"expected finite weights; .* epoch 2 .*state is kept"):
+        distill(setup, tmp_path / "run", report=False, progress=begin)
+    kept = torch.load(tmp_path / "run" / STATE, weights_only=True)
+    assert kept["epoch"] == 1
+    assert all(v.isfinite().all() for v in kept["student"].values())
+    assert not (tmp_path / "run" / "distill.json").exists()
+
+
+def test_a_run_that_is_replaced_can_be_cut_and_goes_on(tmp_path, data, teacher):
+    path = tmp_path / "run"
+    distill(setup_of(data, teacher, seed=1), path, report=False)
+
+    def stop(done, total):
+        if done == 4:
+            raise Cut
+
+    with pytest.raises(UsageError, match="--overwrite replaces a training"):
+        distill(setup_of(data, teacher), path, report=False)
+    with pytest.raises(Cut):
+        distill(setup_of(data, teacher), path, report=False, progress=stop, overwrite=True)
+    with pytest.raises(UsageError, match="expected a finished training"):
+        DistillationRun.open(path)
+    resumed = distill(setup_of(data, teacher), path, report=False)
+    assert resumed.seed == 3
+    assert resumed.info["costs"]["sittings"] == 2
+    whole = distill(setup_of(data, teacher), tmp_path / "whole", report=False)
+    assert resumed.history.loss.tolist() == whole.history.loss.tolist()
+
+
+@pytest.mark.parametrize("there", ["distill.json", "state.pt", "state.pt.partial", "table.csv"])
+def test_several_seeds_leave_what_else_is_there_alone(tmp_path, there):
+    check_seeds_out(tmp_path / "new")
+    check_seeds_out(tmp_path)
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(UsageError, match="out: expected a folder for the runs of several seeds"):
+        check_seeds_out(tmp_path)
+
+
+def test_several_seeds_go_on_beside_those_that_are_there(tmp_path):
+    (tmp_path / "seed-0").mkdir()
+    check_seeds_out(tmp_path)
+    (tmp_path / "seed-0").rmdir()
+    (tmp_path / "table.json").write_text("{}")
+    check_seeds_out(tmp_path)
+
+
+def test_epochs_between_evaluations_are_a_number_above_0(tmp_path, data, teacher):
+    with pytest.raises(UsageError, match="evaluate_every: expected a whole number of at least 1"):
+        distill(setup_of(data, teacher), tmp_path / "run", evaluate_every=0)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_run_is_complete_and_its_weights_are_those_evaluated(tmp_path, data, teacher):
@@ -423,6 +496,114 @@ def test_gradient_rows_are_the_gradients_and_leave_no_trace(data, teacher):
         norm = math.sqrt(sum(float(g.square().sum()) for g in grads if g is not None))
         assert row["norm"] == pytest.approx(norm, rel=1e-4)
     assert -1 <= rows[0]["cosine"] <= 1
+
+
+def test_a_pass_for_gradients_is_none_of_the_batches_that_margins_are_measured_on(data, teacher):
+    setup = setup_of(data, teacher, "ofd", method_args={"margin": "measured"})
+    stage = setup.program.stages[-1]
+    images = torch.zeros(1, 3, 16, 16)
+    objective = Objective(setup.student.model.train(), teacher.model, stage.terms, images)
+    loss = stage.terms[0].term.loss.train()
+    loss.measured_batches = 2
+    batches = TrainBatches(data.train, setup.recipe, 0).epoch("main", 0)
+    pixels, labels = zip(
+        *[(normalise(b.images, setup.recipe.mean, setup.recipe.std), b.labels) for b in batches],
+        strict=True,
+    )
+    objective(pixels[0], labels[0])
+    gradient_rows(objective, pixels[1], labels[1], {"ofd": 1.0})
+    before = loss.margin(0).clone()
+    objective(pixels[2], labels[2])
+    assert int(loss.n_batches) == 2
+    assert not torch.equal(loss.margin(0), before)
+
+
+def test_values_that_do_not_count_come_without_a_gradient(data, teacher):
+    """Several processes wait for the gradients of all that the objective gives."""
+    stage = setup_of(data, teacher, "kd+spectral").program.stages[-1]
+    student = classifier("cifar_resnet8", 3).model
+    objective = Objective(student, teacher.model, stage.terms, torch.zeros(1, 3, 16, 16))
+    factors = {"ce": 0.0, "kd": 0.0, "spectral.spectrum": 1.0, "spectral.exponent": 0.0}
+    values = objective(torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0]), factors)
+    assert not values.objective_ce.requires_grad
+    assert [name for name, value in values.terms.items() if value.requires_grad] == [
+        "spectral.spectrum"
+    ]
+
+
+class Attentive(nn.Module):
+    """Patches of 4 pixels that attend to each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, 4)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return self.head(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))
+
+
+def test_jacobians_of_attention_are_matched(teacher):
+    """Fused attention has no second derivative."""
+    student = Attentive()
+    program = plan_training("jacobian", {}, student, teacher.model, torch.zeros(2, 3, 16, 16), 1, 3)
+    terms = program.stages[-1].terms
+    objective = Objective(student, teacher.model, terms, torch.zeros(1, 3, 16, 16))
+    values = objective(torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0]))
+    values.terms["jacobian"].backward()
+    assert student.attention.in_proj_weight.grad.abs().sum() > 0
+
+
+def test_an_interrupted_write_leaves_the_state_that_was_there(tmp_path, monkeypatch):
+    state = TrainingState(tmp_path, {"seed": 0})
+    state.write({"step": 1})
+
+    def cut(values, file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", cut)
+    with pytest.raises(KeyboardInterrupt):
+        state.write({"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == [STATE]
+    assert state.read(torch.device("cpu")) == {"step": 1}
+
+
+def test_the_spectral_terms_transform_their_maps_once(data, teacher, monkeypatch):
+    setup = setup_of(data, teacher, "spectral")
+    stage = setup.program.stages[-1]
+    images = torch.zeros(1, 3, 16, 16)
+    objective = Objective(setup.student.model, teacher.model, stage.terms, images)
+    shapes = []
+    real = ring_comparison.power_spectrum
+
+    def counted(maps, edges):
+        shapes.append(tuple(maps.shape))
+        return real(maps, edges)
+
+    monkeypatch.setattr(ring_comparison, "power_spectrum", counted)
+    objective(torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0]))
+    assert len(stage.terms) == 2
+    assert len(shapes) == 2 * len(setup.program.taps["spectral"])
+    # Nothing of the pass is held.
+    assert all(bound.term.loss._shared._left is None for bound in stage.terms)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("kd", {"weight": 0.0, "ce_weight": 0.0}, "weight above 0 in stage main; all are 0"),
+        ("fsp", {"weight": 0.0}, r"weight above 0 in stage fsp\.matrices; all are 0"),
+        ("ce", {"weight": -1.0}, r"ce\.weight: expected a number that is at least 0; got -1"),
+        ("spectral", {"exponent": math.nan}, r"spectral\.exponent: expected a number"),
+    ],
+)
+def test_weights_with_which_nothing_is_trained_are_refused(data, method, arguments, message):
+    same = classifier("cifar_resnet8", 3, seed=1)
+    with pytest.raises(UsageError, match=message):
+        setup_of(data, same, method, method_args=arguments)
 
 
 def test_bfloat16_trains_with_losses_in_float32(tmp_path, data, teacher):
@@ -511,6 +692,36 @@ def test_the_plan_says_what_will_happen(data, teacher):
     assert "18 test images" in text
 
 
+@pytest.mark.parametrize(
+    ("method", "is_taught", "message"),
+    [("kd", True, "method kd, which looks at no layer"), ("ce", False, "no teacher")],
+)
+def test_taps_that_nothing_looks_at_are_refused(data, teacher, method, is_taught, message):
+    with pytest.raises(UsageError, match=f"tap: expected only beside a teacher .* {message}"):
+        setup_of(data, teacher if is_taught else None, method, taps=[("stage1", "stage1")])
+
+
+def test_a_ramp_is_shown_as_far_as_it_goes(data, teacher):
+    """That of FitNets is cut off by the end of the stage, as in its public code."""
+    program = setup_of(data, teacher, "fitnets").program
+    (row,) = [row for row in program.terms_table() if row["name"] == "fitnets.kd"]
+    assert row["weight"] == pytest.approx([4.0, 4.0 - 3.0 * (288 - 5) / (400 - 5)])
+    assert "4 to 1.85 x fitnets.kd" in program.text()
+
+
+def test_notes_say_whose_network_they_are_of(tmp_path, data):
+    untrained = classifier("cifar_resnet8", 3, seed=1)
+    recipe = RECIPE.changed(epochs=1)
+    run = distill(setup_of(data, untrained, recipe=recipe), tmp_path / "run")
+    for role in ("student before training", "teacher"):
+        assert any(
+            note.startswith(f"{role}: the network is untrained") for note in run.info["notes"]
+        )
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "right after the last epoch (seed" in page
+    assert "warmup_epochs 0.25" in page
+
+
 def test_named_taps_are_taken(data, teacher):
     program = setup_of(data, teacher, "at", taps=[("stage2.0.bn2", "stage2.1.bn2")]).program
     assert [(a.name, b.name) for a, b in program.taps["at"]] == [("stage2.0.bn2", "stage2.1.bn2")]
@@ -550,15 +761,18 @@ def network(width, seed):
 
 with processes("cpu") as together:
     data = open_labelled("imagefolder:" + folder, recipe)
-    setup = Distillation.of(network(4, 0), data, "kd+spectral+at", teacher=network(8, 1),
-                            recipe=recipe, method_args={"at.weight": 10.0})
+    setup = Distillation.of(network(4, 0), data, "kd+spectral+at+fitnets", teacher=network(8, 1),
+                            recipe=recipe, method_args={"at.weight": 10.0, "fitnets.weight": 1.0})
     run = distill(setup, out, together=together, report=False)
     print("accuracy", together.rank, run.accuracy)
 """
 
 
 def test_two_processes_train_the_same_student_as_one(tmp_path, folder):
-    """Without batch norm, whose statistics are those of a process's share of the batch."""
+    """Without batch norm, whose statistics are those of a process's share of the batch.
+
+    A stage of hints trains a part of the student, and must not wait for the rest.
+    """
     script = tmp_path / "train.py"
     script.write_text(PROCESSES)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -575,6 +789,50 @@ def test_two_processes_train_the_same_student_as_one(tmp_path, folder):
     one, two = (weights_of(tmp_path / str(number)) for number in (1, 2))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5, msg=key)
+
+
+ONE_FAILS = """
+import sys
+from natstats.distill import trainer
+from natstats.distill.data import open_labelled
+from natstats.distill.distillation import distill
+from natstats.distill.processes import processes
+from natstats.distill.recipes import Recipe
+from natstats.distill.setup import Distillation, classifier
+from natstats.errors import NatstatsError
+
+recipe = Recipe(epochs=2, batch_size=6, size=16)
+prepared = trainer.Trainer._prepared
+n_batches = 0
+
+
+def failing(self, batch):
+    global n_batches
+    n_batches += 1
+    if n_batches == 3 and self.together.rank == 1:
+        raise NatstatsError("image 7 cannot be read")
+    return prepared(self, batch)
+
+
+trainer.Trainer._prepared = failing
+with processes("cpu") as together:
+    data = open_labelled("imagefolder:" + sys.argv[1], recipe)
+    setup = Distillation.of(classifier("cifar_resnet8", 3), data, "ce", recipe=recipe)
+    distill(setup, sys.argv[2], together=together, report=False)
+"""
+
+
+def test_an_error_in_one_process_ends_all(tmp_path, folder):
+    script = tmp_path / "train.py"
+    script.write_text(ONE_FAILS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(script), str(folder), str(tmp_path / "run")],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "image 7 cannot be read" in done.stderr
 
 
 def test_planning_leaves_the_networks_alone(data, teacher):

@@ -203,6 +203,8 @@ def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
     edges = checks.one_of("method argument spectral.edges", arguments["edges"], EDGES)
     level = checks.one_of("method argument spectral.level", arguments["level"], LEVELS)
+    for name in ("weight", "spectrum", "exponent", *controls.CONTROLS):
+        checks.number(f"spectral.{name}", arguments[name], least=0)
     factor = arguments["weight"]
     targets: list[Target] | None = None
     notes: list[str] = []
