@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from natstats.distill.crossed import crossed_difference
+from natstats.distill.comparison.crossed import crossed_difference
 
 RESULTS = Path(__file__).parent / "results" / "distill_intervals.json"
 N_IMAGES, N_TIMES, LEVEL = 300, 2000, 0.95

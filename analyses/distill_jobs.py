@@ -57,8 +57,8 @@ class Job:
 
 @lru_cache(maxsize=4)
 def _data(source: str, size: int, holdout: float, limit: int | None) -> Any:
-    from natstats.distill.data import open_labelled
-    from natstats.distill.recipes import Recipe
+    from natstats.distill.training.data import open_labelled
+    from natstats.distill.training.recipes import Recipe
 
     recipe = Recipe(size=size)
     return open_labelled(source, recipe, holdout=holdout, limit=limit, seed=SEED)
@@ -66,10 +66,10 @@ def _data(source: str, size: int, holdout: float, limit: int | None) -> Any:
 
 def train(job: Job) -> float:
     """Train unless that was done; return the accuracy."""
-    from natstats.distill.distillation import distill
-    from natstats.distill.recipes import Recipe
     from natstats.distill.results import DistillationRun
-    from natstats.distill.setup import Distillation, classifier
+    from natstats.distill.training.distillation import distill
+    from natstats.distill.training.recipes import Recipe
+    from natstats.distill.training.setup import Distillation, classifier
 
     if job.is_done:
         return float(DistillationRun.open(job.out).accuracy)

@@ -28,11 +28,11 @@ import numpy as np
 import torch
 
 from natstats._version import __version__
-from natstats.distill.objective import Objective
-from natstats.distill.recipes import Recipe, make_optimizer
-from natstats.distill.setup import classifier
-from natstats.distill.stages import Program, plan_training
-from natstats.distill.trainer import frozen
+from natstats.distill.training.objective import Objective
+from natstats.distill.training.recipes import Recipe, make_optimizer
+from natstats.distill.training.setup import classifier
+from natstats.distill.training.stages import Program, plan_training
+from natstats.distill.training.trainer import frozen
 from natstats.errors import UsageError
 from natstats.models import usable_device
 

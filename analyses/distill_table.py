@@ -29,7 +29,7 @@ import torch
 from distill_jobs import Job, common_options, recipe_of, run_jobs
 
 from natstats._version import __version__
-from natstats.distill.compare import MethodComparison, compare_runs
+from natstats.distill.comparison.compare import MethodComparison, compare_runs
 from natstats.distill.results import DistillationRun
 
 ROOT = Path(__file__).parents[1]

@@ -15,10 +15,10 @@ from . import options, output
 from .model_options import KeyValue, once
 
 if TYPE_CHECKING:
-    from natstats.distill.data import LabelledData
-    from natstats.distill.processes import Processes
-    from natstats.distill.recipes import Recipe
-    from natstats.distill.setup import Distillation
+    from natstats.distill.training.data import LabelledData
+    from natstats.distill.training.processes import Processes
+    from natstats.distill.training.recipes import Recipe
+    from natstats.distill.training.setup import Distillation
 
 __all__ = ["command"]
 
@@ -150,7 +150,7 @@ natstats table runs/kd*
 @options.debug_option
 def command(**settings: Any) -> None:
     """Train a student network, alone or from a teacher."""
-    from natstats.distill.processes import processes
+    from natstats.distill.training.processes import processes
 
     with processes(settings.pop("device")) as together:
         _distill(together, **settings)
@@ -158,8 +158,8 @@ def command(**settings: Any) -> None:
 
 def _distill(together: Processes, **settings: Any) -> None:
     from natstats import store
-    from natstats.distill.data import open_labelled
-    from natstats.distill.distillation import check_out, check_seeds_out
+    from natstats.distill.training.data import open_labelled
+    from natstats.distill.training.distillation import check_out, check_seeds_out
     from natstats.errors import UsageError
 
     seeds = settings.pop("seeds")
@@ -209,7 +209,7 @@ def _is_finished(folder: Path, overwrite: bool) -> bool:
 
 def _recipe(settings: dict[str, Any]) -> Recipe:
     """The preset with the fields that were asked for."""
-    from natstats.distill.recipes import Recipe
+    from natstats.distill.training.recipes import Recipe
     from natstats.errors import UsageError
 
     fields: dict[str, Any] = dict(settings.pop("fields"))
@@ -225,7 +225,7 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
 
 def _teacher(settings: dict[str, Any], n_classes: int, together: Processes) -> Any:
     """The teacher's network; None without one."""
-    from natstats.distill.setup import classifier
+    from natstats.distill.training.setup import classifier
     from natstats.errors import UsageError
 
     name = settings.pop("teacher")
@@ -257,8 +257,8 @@ def _one(
     folder: Path,
 ) -> None:
     """Train with one seed."""
-    from natstats.distill.distillation import distill
-    from natstats.distill.setup import Distillation, classifier
+    from natstats.distill.training.distillation import distill
+    from natstats.distill.training.setup import Distillation, classifier
 
     student = classifier(
         settings["student"],
@@ -367,7 +367,7 @@ def _logs(together: Processes, tensorboard: bool, folder: Path) -> Iterator[Any]
 def _compare(path: Path) -> None:
     """Print the comparison over the seeds, and write it beside the runs."""
     from natstats import store
-    from natstats.distill.compare import compare_runs
+    from natstats.distill.comparison.compare import compare_runs
     from natstats.distill.results import DistillationRun, find_runs
 
     found = compare_runs([DistillationRun.open(run) for run in find_runs([path])])

@@ -55,7 +55,7 @@ def command(
     if out is not None:
         out = output.target(out, "", overwrite, "table")
 
-    from natstats.distill.compare import compare_runs
+    from natstats.distill.comparison.compare import compare_runs
     from natstats.distill.results import DistillationRun, find_runs, find_unfinished
 
     opened = [DistillationRun.open(path) for path in find_runs(runs)]

@@ -10,15 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from natstats.distill.compare import MethodComparison, compare_runs
-    from natstats.distill.data import LabelledData, open_labelled
-    from natstats.distill.distillation import distill
+    from natstats.distill.comparison.compare import MethodComparison, compare_runs
     from natstats.distill.method import DistillationLoss, Method, Outputs
     from natstats.distill.methods import METHODS, get_method, parse_method
-    from natstats.distill.recipes import Recipe
     from natstats.distill.results import DistillationRun
-    from natstats.distill.setup import Distillation, classifier
     from natstats.distill.taps import Taps, pair_taps
+    from natstats.distill.training.data import LabelledData, open_labelled
+    from natstats.distill.training.distillation import distill
+    from natstats.distill.training.recipes import Recipe
+    from natstats.distill.training.setup import Distillation, classifier
 
 __all__ = [
     "METHODS",
@@ -42,20 +42,20 @@ __all__ = [
 
 _HOMES = {
     "METHODS": "methods",
-    "Distillation": "setup",
+    "Distillation": "training.setup",
     "DistillationLoss": "method",
     "DistillationRun": "results",
-    "LabelledData": "data",
+    "LabelledData": "training.data",
     "Method": "method",
-    "MethodComparison": "compare",
+    "MethodComparison": "comparison.compare",
     "Outputs": "method",
-    "Recipe": "recipes",
+    "Recipe": "training.recipes",
     "Taps": "taps",
-    "classifier": "setup",
-    "compare_runs": "compare",
-    "distill": "distillation",
+    "classifier": "training.setup",
+    "compare_runs": "comparison.compare",
+    "distill": "training.distillation",
     "get_method": "methods",
-    "open_labelled": "data",
+    "open_labelled": "training.data",
     "pair_taps": "taps",
     "parse_method": "methods",
 }

@@ -26,7 +26,7 @@ from natstats.plots.style import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from natstats.distill.compare import MethodComparison
+    from natstats.distill.comparison.compare import MethodComparison
 
 __all__ = ["has_gaps", "plot_accuracy", "plot_gap_accuracy", "plot_method_curves"]
 

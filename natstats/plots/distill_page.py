@@ -28,7 +28,7 @@ from natstats.plots.svg import inline_svg
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from natstats.distill.compare import MethodComparison
+    from natstats.distill.comparison.compare import MethodComparison
     from natstats.distill.results import DistillationRun
 
 __all__ = ["write_run_report", "write_table_report"]
@@ -69,7 +69,7 @@ def write_table_report(folder: Path, found: MethodComparison) -> Path:
     Returns:
         The page.
     """
-    from natstats.distill import method_tables
+    from natstats.distill.comparison import method_tables
 
     tasks = []
     for place, task in enumerate(found.tasks):
@@ -152,7 +152,7 @@ def _render(
 
 
 def _run_contents(run: DistillationRun) -> dict[str, Any]:
-    from natstats.distill.method_tables import percent
+    from natstats.distill.comparison.method_tables import percent
 
     info, data = run.info, run.data
     split = data.get("split") or "evaluation"
@@ -197,7 +197,7 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
 
 
 def _percent(share: float | None) -> str:
-    from natstats.distill.method_tables import percent
+    from natstats.distill.comparison.method_tables import percent
 
     return "" if share is None or not math.isfinite(share) else f"{percent(share)} %"
 
@@ -339,7 +339,7 @@ def _table_title(found: MethodComparison) -> str:
 def _task_contents(
     found: MethodComparison, place: int, title: str, figures: list[dict[str, Any]], end: str
 ) -> dict[str, Any]:
-    from natstats.distill import method_tables
+    from natstats.distill.comparison import method_tables
 
     rows = found.methods[found.methods.task == place].to_dict("records")
     own = (found.gains.task == place) & (found.gains["reason"] == "")

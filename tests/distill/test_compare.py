@@ -12,10 +12,10 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
 from natstats.differences import holm
-from natstats.distill.association import associate
-from natstats.distill.compare import compare_runs
-from natstats.distill.crossed import crossed_difference, exact_difference
-from natstats.distill.method_tables import percent
+from natstats.distill.comparison.association import associate
+from natstats.distill.comparison.compare import compare_runs
+from natstats.distill.comparison.crossed import crossed_difference, exact_difference
+from natstats.distill.comparison.method_tables import percent
 from natstats.distill.results import Outcomes
 from natstats.errors import UsageError
 
@@ -387,7 +387,7 @@ def test_rounding_does_not_lie():
 
 
 def test_comparing_loads_no_torch():
-    code = "import natstats.distill.compare, sys; sys.exit('torch' in sys.modules)"
+    code = "import natstats.distill.comparison.compare, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

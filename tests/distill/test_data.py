@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from natstats.distill.data import held_out, limited, open_labelled
-from natstats.distill.loading import TrainBatches, eval_batches
-from natstats.distill.recipes import Recipe
+from natstats.distill.training.data import held_out, limited, open_labelled
+from natstats.distill.training.loading import TrainBatches, eval_batches
+from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from natstats.distill.augmentation import Draws, crop_flip, resized_crop_flip
-from natstats.distill.data import open_labelled
-from natstats.distill.loading import TrainBatches, eval_batches, normalise, resolved
-from natstats.distill.recipes import Recipe
+from natstats.distill.training.augmentation import Draws, crop_flip, resized_crop_flip
+from natstats.distill.training.data import open_labelled
+from natstats.distill.training.loading import TrainBatches, eval_batches, normalise, resolved
+from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 from natstats.framing import Framing
 from natstats.preprocessing import Preprocessing

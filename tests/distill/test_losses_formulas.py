@@ -11,15 +11,15 @@ import torch
 from scipy import integrate, stats
 from torch import nn
 
-from natstats.distill.connectors import (
+from natstats.distill.losses import ab, at, fitnets, fsp, ft, kd, ofd
+from natstats.distill.losses.connectors import (
     Paraphraser,
     hint_regressor,
     projection,
     resizing_regressor,
     translator,
 )
-from natstats.distill.losses import ab, at, fitnets, fsp, ft, kd, ofd
-from natstats.distill.maps import pooled
+from natstats.distill.losses.maps import pooled
 from natstats.distill.method import Outputs, Ramp, Setting, TapPoint
 from natstats.errors import UsageError
 

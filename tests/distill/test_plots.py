@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from natstats.distill.compare import compare_runs
+from natstats.distill.comparison.compare import compare_runs
 from natstats.plots.distill import plot_accuracy, plot_gap_accuracy, plot_method_curves
 from natstats.plots.distill_page import write_run_report, write_table_report
 from natstats.plots.distill_run import plot_curves, plot_gaps, plot_gradients

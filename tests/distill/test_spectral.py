@@ -9,9 +9,9 @@ import torch
 import natstats
 from natstats.distill.losses import controls
 from natstats.distill.losses.channels import ChannelSpectra
+from natstats.distill.losses.ring_comparison import RingComparison, exponent_of, log_power
 from natstats.distill.losses.spectral import METHOD, ExponentDistance, SpectrumDistance
 from natstats.distill.method import Outputs, Setting, TapPoint
-from natstats.distill.ring_comparison import RingComparison, exponent_of, log_power
 from natstats.errors import UsageError
 from natstats.estimators import band_of
 from natstats.radial import radius_grid
@@ -360,7 +360,7 @@ class TestMethod:
         assert not plan.before
 
     def test_two_terms_of_a_plan_transform_once_and_hold_nothing(self, monkeypatch):
-        from natstats.distill import ring_comparison
+        from natstats.distill.losses import ring_comparison
 
         calls = []
 

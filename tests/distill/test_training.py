@@ -18,21 +18,21 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from natstats.distill import ring_comparison
-from natstats.distill.data import open_labelled
-from natstats.distill.distillation import WEIGHTS, check_out, check_seeds_out, distill
-from natstats.distill.evaluation import evaluate
-from natstats.distill.frozen import frozen
-from natstats.distill.gradients import gradient_rows
-from natstats.distill.loading import TrainBatches, eval_batches, normalise
-from natstats.distill.objective import Objective
-from natstats.distill.processes import Processes
-from natstats.distill.recipes import Recipe, learning_rate
+from natstats.distill.losses import ring_comparison
 from natstats.distill.results import STATE, DistillationRun
-from natstats.distill.setup import Distillation, classifier
-from natstats.distill.stages import plan_training
-from natstats.distill.state import TrainingState
-from natstats.distill.trainer import Trainer
+from natstats.distill.training.data import open_labelled
+from natstats.distill.training.distillation import WEIGHTS, check_out, check_seeds_out, distill
+from natstats.distill.training.evaluation import evaluate
+from natstats.distill.training.frozen import frozen
+from natstats.distill.training.gradients import gradient_rows
+from natstats.distill.training.loading import TrainBatches, eval_batches, normalise
+from natstats.distill.training.objective import Objective
+from natstats.distill.training.processes import Processes
+from natstats.distill.training.recipes import Recipe, learning_rate
+from natstats.distill.training.setup import Distillation, classifier
+from natstats.distill.training.stages import plan_training
+from natstats.distill.training.state import TrainingState
+from natstats.distill.training.trainer import Trainer
 from natstats.errors import NatstatsError, UsageError
 
 RECIPE = Recipe(epochs=2, batch_size=8, size=16, warmup_epochs=0.5, learning_rate=0.02, padding=2)
@@ -742,11 +742,11 @@ def test_losses_of_a_plan_do_not_depend_on_what_was_drawn_before(data, teacher):
 PROCESSES = """
 import sys, torch
 from torch import nn
-from natstats.distill.data import open_labelled
-from natstats.distill.distillation import distill
-from natstats.distill.processes import processes
-from natstats.distill.recipes import Recipe
-from natstats.distill.setup import Distillation
+from natstats.distill.training.data import open_labelled
+from natstats.distill.training.distillation import distill
+from natstats.distill.training.processes import processes
+from natstats.distill.training.recipes import Recipe
+from natstats.distill.training.setup import Distillation
 
 folder, out = sys.argv[1:]
 recipe = Recipe(epochs=2, batch_size=10, size=16, learning_rate=0.05)
@@ -793,12 +793,12 @@ def test_two_processes_train_the_same_student_as_one(tmp_path, folder):
 
 ONE_FAILS = """
 import sys
-from natstats.distill import trainer
-from natstats.distill.data import open_labelled
-from natstats.distill.distillation import distill
-from natstats.distill.processes import processes
-from natstats.distill.recipes import Recipe
-from natstats.distill.setup import Distillation, classifier
+from natstats.distill.training import trainer
+from natstats.distill.training.data import open_labelled
+from natstats.distill.training.distillation import distill
+from natstats.distill.training.processes import processes
+from natstats.distill.training.recipes import Recipe
+from natstats.distill.training.setup import Distillation, classifier
 from natstats.errors import NatstatsError
 
 recipe = Recipe(epochs=2, batch_size=6, size=16)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from natstats.checks import number, one_of
-from natstats.distill.connectors import projection
+from natstats.distill.losses.connectors import projection
 from natstats.distill.losses.kd import SoftTargets
-from natstats.distill.maps import (
+from natstats.distill.losses.maps import (
     halving_weights,
     paired_maps,
     paired_taps,

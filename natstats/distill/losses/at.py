@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from natstats.checks import one_of
-from natstats.distill.choices import variant_weight
-from natstats.distill.maps import paired_maps, paired_taps, pooled
+from natstats.distill.losses.choices import variant_weight
+from natstats.distill.losses.maps import paired_maps, paired_taps, pooled
 from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
 
 __all__ = ["METHOD", "AttentionTransfer", "attention_loss", "attention_map"]

@@ -8,8 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from natstats.distill.losses.ring_comparison import FLOOR, RingComparison
 from natstats.distill.method import DistillationLoss, Outputs, TapPoint, float_maps
-from natstats.distill.ring_comparison import FLOOR, RingComparison
 from natstats.errors import UsageError
 from natstats.spectra import power_spectrum
 from natstats.transforms import full_precision

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from natstats.distill.losses.ring_comparison import FLOOR
 from natstats.distill.method import DistillationLoss, Outputs, TapPoint, float_maps
-from natstats.distill.ring_comparison import FLOOR
 from natstats.errors import UsageError
 from natstats.transforms import full_precision
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from natstats.checks import number, one_of
-from natstats.distill.choices import variant_weight
-from natstats.distill.connectors import hint_regressor, resizing_regressor
+from natstats.distill.losses.choices import variant_weight
+from natstats.distill.losses.connectors import hint_regressor, resizing_regressor
 from natstats.distill.losses.kd import SoftTargets
-from natstats.distill.maps import paired_maps, paired_taps, refuse_other_shape
+from natstats.distill.losses.maps import paired_maps, paired_taps, refuse_other_shape
 from natstats.distill.method import (
     DistillationLoss,
     Method,

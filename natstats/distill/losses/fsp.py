@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from natstats.checks import number, one_of
-from natstats.distill.maps import paired_maps, paired_taps, pooled
+from natstats.distill.losses.maps import paired_maps, paired_taps, pooled
 from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Stage, Term
 from natstats.errors import UsageError
 

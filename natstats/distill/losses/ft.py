@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from natstats.checks import number, one_of
-from natstats.distill.choices import variant_weight
-from natstats.distill.connectors import Paraphraser, translator
 from natstats.distill.losses.at import attention_map
-from natstats.distill.maps import paired_maps, paired_taps, pooled, refuse_other_shape
+from natstats.distill.losses.choices import variant_weight
+from natstats.distill.losses.connectors import Paraphraser, translator
+from natstats.distill.losses.maps import paired_maps, paired_taps, pooled, refuse_other_shape
 from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Stage, Term
 
 __all__ = ["METHOD", "FactorTransfer", "Reconstruction", "factor_loss", "reconstruction_loss"]
@@ -124,7 +124,7 @@ class FactorTransfer(DistillationLoss):
         form: see :func:`factor_loss`.
 
     >>> import torch
-    >>> from natstats.distill.connectors import translator
+    >>> from natstats.distill.losses.connectors import translator
     >>> outputs = Outputs(torch.zeros(2, 10), (torch.rand(2, 4, 8, 8),))
     >>> loss = FactorTransfer(Paraphraser(4), translator(4, 2))
     >>> bool(loss(outputs, outputs, torch.tensor([0, 1])) > 0)

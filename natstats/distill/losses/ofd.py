@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from natstats.checks import number, one_of, positive_int
-from natstats.distill.connectors import projection
-from natstats.distill.maps import (
+from natstats.distill.losses.connectors import projection
+from natstats.distill.losses.maps import (
     halving_weights,
     paired_maps,
     paired_taps,

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from natstats import checks
 from natstats.distill.losses import controls
 from natstats.distill.losses.channels import ChannelSpectra
+from natstats.distill.losses.ring_comparison import RingComparison
+from natstats.distill.losses.teacher_run import Target, targets_of
 from natstats.distill.method import (
     DistillationLoss,
     Method,
@@ -34,8 +36,6 @@ from natstats.distill.method import (
     Term,
     float_maps,
 )
-from natstats.distill.ring_comparison import RingComparison
-from natstats.distill.teacher_run import Target, targets_of
 from natstats.edges import EDGES
 from natstats.errors import UsageError
 from natstats.transforms import full_precision
@@ -190,7 +190,7 @@ class ExponentDistance(_RingLoss):
     """The term *exponent*: squared distance of the fitted exponents of matched layers.
 
     Mean over images, and over the pairs of taps; see
-    :func:`natstats.distill.ring_comparison.exponent_of`.
+    :func:`natstats.distill.losses.ring_comparison.exponent_of`.
     """
 
     def distance(self, comparison: RingComparison, student: Tensor, teacher: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from natstats.distill.objective import Objective
+from natstats.distill.training.objective import Objective
 
 __all__ = ["gradient_rows"]
 

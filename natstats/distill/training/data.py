@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from natstats import checks, datasets
 from natstats.datasets import DataSetImages
-from natstats.distill.labelled import MEMORY_LIMIT, LabelledImages, load_labelled
-from natstats.distill.recipes import Recipe
+from natstats.distill.training.labelled import MEMORY_LIMIT, LabelledImages, load_labelled
+from natstats.distill.training.recipes import Recipe
 from natstats.errors import UsageError
 from natstats.framing import Framing
 from natstats.image_files import ImageFiles, image_paths

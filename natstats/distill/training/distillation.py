@@ -14,11 +14,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from natstats import checks, store
-from natstats.distill.costs import PeakMemory
-from natstats.distill.evaluation import Evaluated, evaluate
-from natstats.distill.gap import gap_pairs, gap_rows, mean_spectra
-from natstats.distill.loading import LabelledBatch, TrainBatches, eval_batches, normalise
-from natstats.distill.processes import Processes
 from natstats.distill.results import (
     GAP,
     GRADIENTS,
@@ -28,9 +23,14 @@ from natstats.distill.results import (
     DistillationRun,
     Outcomes,
 )
-from natstats.distill.setup import Distillation
-from natstats.distill.state import TrainingState
-from natstats.distill.trainer import DTYPES, Trained, Trainer
+from natstats.distill.training.costs import PeakMemory
+from natstats.distill.training.evaluation import Evaluated, evaluate
+from natstats.distill.training.gap import gap_pairs, gap_rows, mean_spectra
+from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, normalise
+from natstats.distill.training.processes import Processes
+from natstats.distill.training.setup import Distillation
+from natstats.distill.training.state import TrainingState
+from natstats.distill.training.trainer import DTYPES, Trained, Trainer
 from natstats.errors import UsageError
 from natstats.models import Network
 from natstats.provenance import circumstances

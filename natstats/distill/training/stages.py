@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from natstats.activations import undisturbed
+from natstats.distill.losses.teacher_run import points_of
 from natstats.distill.method import Method, Plan, Ramp, Setting, TapPoint
 from natstats.distill.methods import arguments_of, merged, parse_method
-from natstats.distill.objective import BoundTerm
 from natstats.distill.taps import Taps, pair_by_name, pair_taps, student_taps
-from natstats.distill.teacher_run import points_of
+from natstats.distill.training.objective import BoundTerm
 from natstats.errors import UsageError
 
 __all__ = ["MAIN", "Program", "TrainingStage", "plan_training"]

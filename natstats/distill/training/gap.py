@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from natstats.activations import undisturbed
+from natstats.distill.losses.ring_comparison import RingComparison, exponent_of
 from natstats.distill.method import TapPoint
-from natstats.distill.ring_comparison import RingComparison, exponent_of
 from natstats.distill.taps import Taps, pair_taps
 from natstats.errors import UsageError
 from natstats.spectra import power_spectrum

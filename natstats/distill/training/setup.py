@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from natstats import checks
 from natstats.activations import undisturbed, unwatched
-from natstats.distill.data import LabelledData
-from natstats.distill.loading import eval_batches, normalise, resolved
-from natstats.distill.objective import scores_of
-from natstats.distill.recipes import Recipe
-from natstats.distill.stages import Program, plan_training
+from natstats.distill.training.data import LabelledData
+from natstats.distill.training.loading import eval_batches, normalise, resolved
+from natstats.distill.training.objective import scores_of
+from natstats.distill.training.recipes import Recipe
+from natstats.distill.training.stages import Program, plan_training
 from natstats.errors import UsageError
 from natstats.models import Network, load_network
 
@@ -106,7 +106,7 @@ class Distillation:
 
         Args:
             student: trained in place.
-            data: see :func:`natstats.distill.data.open_labelled`.
+            data: see :func:`natstats.distill.training.data.open_labelled`.
             method: a name, or several with + between them.
             teacher: in its own weights, which stay as they are.
             method_args: METHOD.NAME and value, or NAME with a single method.

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from natstats.distill.loading import LabelledBatch, normalise
-from natstats.distill.objective import scores_of
-from natstats.distill.recipes import Recipe
+from natstats.distill.training.loading import LabelledBatch, normalise
+from natstats.distill.training.objective import scores_of
+from natstats.distill.training.recipes import Recipe
 
 __all__ = ["Evaluated", "evaluate"]
 

@@ -12,9 +12,9 @@ import pandas as pd
 from scipy import stats
 
 from natstats import checks, store
-from natstats.distill.association import Association, associate
-from natstats.distill.gains import gains_frame, gains_over, with_gains
-from natstats.distill.groups import ALONE, Group, Task, group_runs
+from natstats.distill.comparison.association import Association, associate
+from natstats.distill.comparison.gains import gains_frame, gains_over, with_gains
+from natstats.distill.comparison.groups import ALONE, Group, Task, group_runs
 from natstats.distill.results import DistillationRun
 
 __all__ = ["FORMAT", "KIND", "REFERENCES", "MethodComparison", "compare_runs"]
@@ -77,19 +77,19 @@ class MethodComparison:
 
     def sentences(self) -> list[str]:
         """What was found, a sentence or two for each task."""
-        from natstats.distill.method_tables import sentences
+        from natstats.distill.comparison.method_tables import sentences
 
         return sentences(self)
 
     def table(self) -> str:
         """The main columns as aligned text, a table for each task."""
-        from natstats.distill.method_tables import text_tables
+        from natstats.distill.comparison.method_tables import text_tables
 
         return text_tables(self)
 
     def markdown(self) -> str:
         """Accuracy, gains, costs and gaps as Markdown tables, with what the numbers are."""
-        from natstats.distill.method_tables import markdown_tables
+        from natstats.distill.comparison.method_tables import markdown_tables
 
         return markdown_tables(self)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from natstats import checks
-from natstats.distill.recipes import PAD_MODES, Recipe
+from natstats.distill.training.recipes import PAD_MODES, Recipe
 from natstats.errors import UsageError
 
 __all__ = ["Draws", "augmented", "crop_flip", "generator", "resized_crop_flip"]

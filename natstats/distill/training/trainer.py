@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from natstats.distill.frozen import frozen
-from natstats.distill.gradients import gradient_rows
-from natstats.distill.loading import LabelledBatch, TrainBatches, normalise
-from natstats.distill.objective import Objective, Values
-from natstats.distill.processes import Processes
-from natstats.distill.recipes import Recipe, learning_rate, make_optimizer
-from natstats.distill.stages import MAIN, Program, TrainingStage
-from natstats.distill.state import TrainingState
+from natstats.distill.training.frozen import frozen
+from natstats.distill.training.gradients import gradient_rows
+from natstats.distill.training.loading import LabelledBatch, TrainBatches, normalise
+from natstats.distill.training.objective import Objective, Values
+from natstats.distill.training.processes import Processes
+from natstats.distill.training.recipes import Recipe, learning_rate, make_optimizer
+from natstats.distill.training.stages import MAIN, Program, TrainingStage
+from natstats.distill.training.state import TrainingState
 from natstats.errors import NatstatsError
 
 __all__ = ["DTYPES", "Trained", "Trainer"]

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from natstats.differences import Estimate, holm
-from natstats.distill.crossed import crossed_difference, exact_difference
-from natstats.distill.groups import ALONE, Group, Task
+from natstats.distill.comparison.crossed import crossed_difference, exact_difference
+from natstats.distill.comparison.groups import ALONE, Group, Task
 
 __all__ = ["GAIN", "gains_frame", "gains_over", "with_gains"]
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from natstats import checks
-from natstats.distill.augmentation import Draws, augmented, generator
-from natstats.distill.labelled import LabelledImages
-from natstats.distill.recipes import Recipe
+from natstats.distill.training.augmentation import Draws, augmented, generator
+from natstats.distill.training.labelled import LabelledImages
+from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = ["LabelledBatch", "TrainBatches", "eval_batches", "normalise", "resolved"]

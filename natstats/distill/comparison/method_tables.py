@@ -13,7 +13,7 @@ from natstats.numbers import change, interval, number
 from natstats.tables import aligned
 
 if TYPE_CHECKING:
-    from natstats.distill.compare import MethodComparison
+    from natstats.distill.comparison.compare import MethodComparison
 
 __all__ = [
     "CAREFUL", "COST_HEADS", "accuracy_cells", "accuracy_heads", "cost_cells", "cost_explanation",

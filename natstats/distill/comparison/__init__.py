@@ -1,0 +1,3 @@
+"""Comparing the runs of several methods: accuracy, paired gains, costs, gaps."""
+
+__all__: list[str] = []
