@@ -127,8 +127,8 @@ def run_jobs(jobs: list[Job], processes: int, command: list[str]) -> list[float]
             if not was_done:
                 minutes = (time.monotonic() - started) / 60
                 print(
-                    f"{n_done} of {len(jobs)}, {minutes:.1f} min: {jobs[place].out.name} "
-                    f"{100 * found[place]:.2f} %",
+                    f"{n_done} of {len(jobs)}, {minutes:.1f} min: "
+                    f"{jobs[place].out.parent.name}/{jobs[place].out.name} {100 * found[place]:.2f} %",
                     flush=True,
                 )
     return found

@@ -61,6 +61,16 @@ STAGES = [
 ]
 STAGE = {name: number for number, names in enumerate(STAGES) for name in names}
 
+# The same order inside natstats.distill.
+DISTILL = [
+    {"method", "trunk"},
+    {"taps"},
+    {"losses"},
+    {"methods"},
+    {"results"},
+    {"comparison", "training"},
+]
+
 # What a stage may not know at all.
 FORBIDDEN = {
     "activations": {"natstats.transforms", "natstats.spectra", "numpy"},
@@ -113,6 +123,21 @@ def test_a_stage_imports_only_stages_before_it(name, path):
             assert STAGE[rest.split(".")[0]] <= STAGE[name], f"{path.name} imports {imported}"
         for forbidden in FORBIDDEN.get(name, ()):
             assert not imported.startswith(forbidden), f"{path.name} imports {imported}"
+
+
+def test_a_stage_of_distillation_imports_only_those_before_it():
+    stage = {name: number for number, names in enumerate(DISTILL) for name in names}
+    for path in sorted((PACKAGE / "distill").rglob("*.py")):
+        name = path.relative_to(PACKAGE / "distill").parts[0].removesuffix(".py")
+        if name == "__init__":
+            continue
+        assert name in stage, f"{name} has no place in the order of stages"
+        for imported in imports(path):
+            if imported.startswith("natstats.distill."):
+                other = imported.split(".")[2]
+                assert stage[other] <= stage[name], f"{path.name} imports {imported}"
+                apart = {other, name} == {"comparison", "training"}
+                assert not apart, f"{path.name} imports {imported}"
 
 
 def test_every_package_is_installed():

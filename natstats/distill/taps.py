@@ -31,6 +31,7 @@ class _Group:
     """The maps of one resolution on the trunk, from the first to the last, by their roles."""
 
     size: tuple[int, int]
+    stem: TrunkMap | None
     blocks: tuple[TrunkMap, ...]
     end: TrunkMap
     after: TrunkMap | None
@@ -54,8 +55,10 @@ def _groups(model: nn.Module, images: Tensor) -> list[_Group]:
         end = blocks[-1]
         behind = maps[maps.index(end) :]
         # One that a weight layer stands before belongs to what comes next.
+        ahead = [m for m in maps[: maps.index(blocks[0])] if m.is_activation]
+        stem = ahead[-1] if ahead and blocks[0].is_block else None
         after = next((m for m in behind if m.is_activation and m.depth == end.depth), None)
-        result.append(_Group(size, tuple(blocks), end, after))
+        result.append(_Group(size, stem, tuple(blocks), end, after))
     return result
 
 
@@ -184,11 +187,21 @@ def student_taps(
 def _firsts(
     pairs: Sequence[tuple[_Group, _Group]], place: int, activation: str
 ) -> tuple[TapPoint, TapPoint]:
-    """The first maps of two groups; where one is a single block, the ends of the groups before."""
+    """The first maps of two groups; where one is a single block, what the blocks start from.
+
+    That is the end of the group before, or the stem's map for the first group.
+    """
     pair = pairs[place]
-    if min(len(group.blocks) for group in pair) == 1 and place > 0:
-        ends = [_with_activation(g.end, g.after, activation) for g in pairs[place - 1]]
-        return ends[0], ends[1]
+    if min(len(group.blocks) for group in pair) == 1:
+        stems = [group.stem for group in pair]
+        if place > 0:
+            ends = [_with_activation(g.end, g.after, activation) for g in pairs[place - 1]]
+            return ends[0], ends[1]
+        if stems[0] is not None and stems[1] is not None:
+            return (
+                _with_activation(stems[0], stems[0], activation),
+                _with_activation(stems[1], stems[1], activation),
+            )
     firsts = [_along(group.blocks[:1], group, activation)[0] for group in pair]
     return firsts[0], firsts[1]
 

@@ -439,7 +439,7 @@ class TestTeacherRun:
 
     def test_a_layer_that_was_not_measured_is_replaced_with_a_note(self, run):
         plan = self.plan(run[0], (point(16, 32),))
-        assert plan.notes == ("the target of layer is layer stage1.0.relu2 of the run",)
+        assert plan.notes == ("the target of layer is layer stage1.0.relu2 of the run (act)",)
 
     def test_other_terms_need_the_teacher(self, run):
         setting = Setting((point(16, 32),), (point(16, 32),), 10,

@@ -71,10 +71,10 @@ def test_places(place, expected):
     assert mine == theirs == expected
 
 
-def test_a_group_of_one_block_starts_where_the_one_before_ends():
+def test_a_group_of_one_block_starts_at_the_stem_or_where_the_one_before_ends():
     mine, _ = names("cifar_resnet8", "cifar_resnet20", SMALL, "sections")
     ends = [f"stage{s}.0.relu2" for s in (1, 2, 3)]
-    assert mine == [ends[0], ends[0], ends[0], ends[1], ends[1], ends[2]]
+    assert mine == ["relu1", ends[0], ends[0], ends[1], ends[1], ends[2]]
 
 
 def test_blocks_are_matched_at_the_same_share_of_the_group():

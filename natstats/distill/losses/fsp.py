@@ -135,7 +135,7 @@ def _plan(setting: Setting) -> Plan:
     if unequal:
         raise UsageError(
             "fsp: expected equal numbers of channels in student and teacher, as the method has no "
-            f"connector; got {', '.join(unequal)}"
+            f"connector; got {', '.join(dict.fromkeys(unequal))}"
         )
     matrices = Stage(
         "fsp.matrices",

@@ -25,10 +25,12 @@ class Target:
     Attributes:
         layer: its name.
         log_power: natural logarithm of the ring power, (1, n_rings), float32.
+        channels: of its maps.
     """
 
     layer: str
     log_power: Tensor
+    channels: int
 
 
 def _target(measured: LayerSpectrum) -> Target:
@@ -38,7 +40,8 @@ def _target(measured: LayerSpectrum) -> Target:
         raise UsageError(
             f"teacher run: expected power in every ring; layer {measured.layer.name} has none"
         )
-    return Target(measured.layer.name, torch.tensor(np.log(mean)[None], dtype=torch.float32))
+    log_power = torch.tensor(np.log(mean)[None], dtype=torch.float32)
+    return Target(measured.layer.name, log_power, measured.layer.channels)
 
 
 def _maps_of(run: Run) -> list[LayerSpectrum]:
@@ -51,7 +54,7 @@ def targets_of(
     """The targets for taps of the teacher, and what is to be said of them.
 
     A tap's target is the layer of its name (or of another name of the same map); where that was
-    not measured, the last layer of the run with maps of its size.
+    not measured, the last layer of the run with maps of its size, an activation if there is one.
 
     Args:
         path: run directory.
@@ -88,9 +91,13 @@ def targets_of(
                 f"teacher run: expected a layer with maps of {tap.height} x {tap.width} pixels, as "
                 f"tap {tap.name} has; got {', '.join(sorted(sizes)) or 'no layers'}"
             )
-        chosen = named[0] if named else same_size[-1]
+        activations = [m for m in same_size if m.layer.kind == "act"]
+        chosen = named[0] if named else (activations or same_size)[-1]
         if not named:
-            notes.append(f"the target of {tap.name} is layer {chosen.layer.name} of the run")
+            kind = chosen.layer.kind
+            notes.append(
+                f"the target of {tap.name} is layer {chosen.layer.name} of the run ({kind})"
+            )
         targets.append(_target(chosen))
     return targets, notes
 
@@ -100,13 +107,14 @@ def points_of(
 ) -> tuple[TapPoint, ...]:
     """Taps of a teacher that is known by its run alone.
 
-    For each of the student's, the last layer with maps of that size.
+    For each of the student's, the last layer with maps of that size, an activation if there is one.
 
     Raises:
         UsageError: there is no run, or no layer of that size.
     """
-    points = []
-    for tap in student:
-        target = targets_of(path, [TapPoint("", tap.channels, tap.height, tap.width)], edges)[0][0]
-        points.append(TapPoint(target.layer, tap.channels, tap.height, tap.width))
-    return tuple(points)
+    places = [TapPoint("", tap.channels, tap.height, tap.width) for tap in student]
+    targets = targets_of(path, places, edges)[0]
+    return tuple(
+        TapPoint(target.layer, target.channels, tap.height, tap.width)
+        for target, tap in zip(targets, student, strict=True)
+    )

@@ -44,6 +44,12 @@ _GAP_IMAGES = 512
 """Evaluation images on which the spectral gap is measured, at most."""
 
 
+_SHARED_OUT = (
+    "several processes shared each batch: the gradients of the terms were not measured, and batch "
+    "norms saw a process's share"
+)
+
+
 def check_out(path: Path, overwrite: bool) -> None:
     """Raise unless a run may be written to `path`: nothing is there, or a training that was cut.
 
@@ -174,7 +180,7 @@ def distill(
     taught = None
     if setup.teacher is not None:
         taught = evaluate(setup.teacher.model, evaluation, recipe, device, dtype)
-    run = _run(setup, trained, final, taught, gap.rows(), command, device, peak)
+    run = _run(setup, trained, final, taught, gap.rows(), command, together, peak)
     with store.add_files(path, last=RECORD) as folder:
         weights = {name: t.detach().cpu().contiguous() for name, t in student.state_dict().items()}
         save_file(weights, folder / WEIGHTS, {"natstats": "student", "network": setup.student.name})
@@ -245,7 +251,7 @@ def _run(
     taught: Evaluated | None,
     gap: list[dict[str, Any]],
     command: str,
-    device: torch.device,
+    together: Processes,
     peak: tuple[float, str],
 ) -> DistillationRun:
     program = setup.program
@@ -260,7 +266,7 @@ def _run(
         }
     n_images = sum(epochs) * len(setup.data.train)
     info = {
-        **circumstances(device, max(trained.seconds, 1e-9), n_images),
+        **circumstances(together.device, max(trained.seconds, 1e-9), n_images),
         "command": command,
         "method": program.method,
         "terms": program.terms_table(),
@@ -291,6 +297,7 @@ def _run(
             *setup.data.notes,
             *_notes_of("student before training", setup.student),
             *_notes_of("teacher", setup.teacher),
+            *([_SHARED_OUT] if together.world > 1 else []),
         ],
     }
     outcomes = Outcomes(

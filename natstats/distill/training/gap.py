@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from natstats.activations import undisturbed
-from natstats.distill.losses.ring_comparison import RingComparison, exponent_of
+from natstats.distill.losses.ring_comparison import RingComparison, exponent_of, log_power
 from natstats.distill.method import TapPoint
 from natstats.distill.taps import Taps, pair_taps
 from natstats.errors import UsageError
@@ -65,7 +65,7 @@ def mean_spectra(
             for name in names:
                 power = power_spectrum(tapped[name].float()).double().sum(0, keepdim=True)
                 sums[name] = sums[name] + power if name in sums else power
-    return [(sums[name] / n_images).log().float().cpu() for name in names]
+    return [log_power(sums[name] / n_images).float().cpu() for name in names]
 
 
 def gap_rows(

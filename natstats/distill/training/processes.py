@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from torch import distributed as dist
 from natstats.models import usable_device
 
 __all__ = ["Processes", "processes"]
+
+_PATIENCE = timedelta(hours=4)
+"""For which the others wait while the first evaluates and writes."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def processes(device: torch.device | str | None = None) -> Iterator[Processes]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), world, chosen)
     finally:

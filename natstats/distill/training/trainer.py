@@ -279,14 +279,8 @@ class Trainer:
             sums.add(listed, values.n_right, len(labels), step)
             if looks_at_each or step % _CHECKED_EVERY == _CHECKED_EVERY - 1:
                 self._refuse_non_finite(stage, epoch, sums)
-            optimizer.zero_grad(set_to_none=True)
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call, unused-ignore]
-            if self.recipe.clip is not None:
-                self.scaler.unscale_(optimizer)
-                parameters = [p for group in optimizer.param_groups for p in group["params"]]
-                nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
-            self.scaler.step(optimizer)
-            self.scaler.update()
+            if loss.requires_grad:  # not where a ramp begins at 0 beside nothing else
+                self._follow(loss, optimizer)
             if self.progress is not None and self.together.is_first:
                 self.progress(done + at + 1, total)
             if time.perf_counter() - self._kept_at > self.keep_seconds and step + 1 < n_steps:
@@ -303,6 +297,17 @@ class Trainer:
         """Of the cross-entropy and of every term at a share of the stage, 0 to 1."""
         terms = {bound.term.name: bound.term.factor(progress) for bound in stage.terms}
         return {"ce": stage.ce_weight, **terms}
+
+    def _follow(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """One step of the optimiser."""
+        optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call, unused-ignore]
+        if self.recipe.clip is not None:
+            self.scaler.unscale_(optimizer)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+        self.scaler.step(optimizer)
+        self.scaler.update()
 
     def _total(
         self, stage: TrainingStage, values: Values, factors: Mapping[str, float]
