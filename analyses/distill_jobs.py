@@ -117,7 +117,7 @@ def run_jobs(jobs: list[Job], processes: int, command: list[str]) -> list[float]
         n_done = 0
         for future in as_completed(futures):
             place = futures[future]
-            was_done = future.exception() is None and todo == 0
+            was_done = todo == 0
             try:
                 found[place] = future.result()
             except Exception as error:
@@ -126,9 +126,10 @@ def run_jobs(jobs: list[Job], processes: int, command: list[str]) -> list[float]
             n_done += 1
             if not was_done:
                 minutes = (time.monotonic() - started) / 60
+                out = jobs[place].out
                 print(
-                    f"{n_done} of {len(jobs)}, {minutes:.1f} min: "
-                    f"{jobs[place].out.parent.name}/{jobs[place].out.name} {100 * found[place]:.2f} %",
+                    f"{n_done} of {len(jobs)}, {minutes:.1f} min: {out.parent.name}/{out.name} "
+                    f"{100 * found[place]:.2f} %",
                     flush=True,
                 )
     return found
