@@ -117,14 +117,13 @@ def run_jobs(jobs: list[Job], processes: int, command: list[str]) -> list[float]
         n_done = 0
         for future in as_completed(futures):
             place = futures[future]
-            was_done = todo == 0
             try:
                 found[place] = future.result()
             except Exception as error:
                 print(f"{jobs[place].out}: {type(error).__name__}: {error}", flush=True)
                 continue
             n_done += 1
-            if not was_done:
+            if todo:
                 minutes = (time.monotonic() - started) / 60
                 out = jobs[place].out
                 print(

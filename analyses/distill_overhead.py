@@ -53,7 +53,7 @@ def stepper(
     images = torch.randn(args.batch, 3, args.size, args.size, generator=draw).to(device)
     labels = torch.randint(N_CLASSES, (args.batch,), generator=draw).to(device)
     torch.manual_seed(0)
-    program = plan_training(method, {}, student, teacher, images[:2], 10, N_CLASSES)
+    program = plan_training(method, {}, student, teacher, images[:2], 10)
     stage = program.stages[-1]
     objective = Objective(student, teacher, stage.terms, images[:1]).to(device)
     parameters = [p for p in objective.parameters() if p.requires_grad]

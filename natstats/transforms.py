@@ -296,8 +296,8 @@ def _less(raw: Tensor, factor: Tensor, constant: Tensor) -> Tensor:
 class _SummedPower(torch.autograd.Function):
     """Squares of the coefficients, summed over channels: (N, C, H, W) -> (N, P).
 
-    The gradient in the maps is the adjoint transform of twice the weighted coefficients: a pass as
-    cheap as the transform itself, where following each step would cost three.
+    The gradient in the maps is the adjoint transform of twice the weighted coefficients, which is
+    less work, and less to keep, than following each step back.
     """
 
     @staticmethod

@@ -198,19 +198,15 @@ class Setting:
     Attributes:
         student: taps in the student.
         teacher: taps in the teacher, paired with them.
-        n_classes: K.
         arguments: the method's defaults with what the user asked for.
         teacher_run: the directory of a measured run of the teacher, for methods that can take
             their targets from there.
-        image_size: side of the images, pixels.
     """
 
     student: tuple[TapPoint, ...]
     teacher: tuple[TapPoint, ...]
-    n_classes: int
     arguments: Mapping[str, Any]
     teacher_run: Any = None
-    image_size: int = 32
 
 
 @dataclass(frozen=True, eq=False)

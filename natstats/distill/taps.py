@@ -54,9 +54,9 @@ def _groups(model: nn.Module, images: Tensor) -> list[_Group]:
             continue
         end = blocks[-1]
         behind = maps[maps.index(end) :]
-        # One that a weight layer stands before belongs to what comes next.
         ahead = [m for m in maps[: maps.index(blocks[0])] if m.is_activation]
         stem = ahead[-1] if ahead and blocks[0].is_block else None
+        # One that a weight layer stands before belongs to what comes next.
         after = next((m for m in behind if m.is_activation and m.depth == end.depth), None)
         result.append(_Group(size, stem, tuple(blocks), end, after))
     return result

@@ -110,7 +110,7 @@ class Case:
     @property
     def setting(self):
         taps = self.student.taps(self.method), self.teacher.taps(self.method)
-        return Setting(*taps, 5, self.arguments, image_size=8)
+        return Setting(*taps, self.arguments)
 
     def make_plan(self):
         return self.method.plan(self.setting)

@@ -51,7 +51,7 @@ def setting(method, student, teacher, **arguments):
         )
         for who, shapes in (("s", student), ("t", teacher))
     ]
-    return Setting(*taps, 4, method.arguments(arguments))
+    return Setting(*taps, method.arguments(arguments))
 
 
 # Soft targets

@@ -167,10 +167,10 @@ def test_images_without_a_gradient_are_refused():
 
 def test_soft_targets_are_part_of_the_method():
     arguments = jacobian.METHOD.arguments({})
-    plan = jacobian.METHOD.plan(Setting((), (), 3, arguments))
+    plan = jacobian.METHOD.plan(Setting((), (), arguments))
     assert [term.name for term in plan.terms] == ["jacobian", "jacobian.kd"]
     assert "no published one is known" in plan.notes[0]
-    alone = jacobian.METHOD.plan(Setting((), (), 3, {**arguments, "kd_weight": 0.0}))
+    alone = jacobian.METHOD.plan(Setting((), (), {**arguments, "kd_weight": 0.0}))
     assert [term.name for term in alone.terms] == ["jacobian"]
     assert alone.ce_weight == 0.1
     assert "keeps its weight of 0.1" in alone.notes[1]

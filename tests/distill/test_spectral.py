@@ -345,13 +345,13 @@ class TestChannels:
 
     def test_it_is_a_term_of_the_method(self):
         arguments = METHOD.arguments({"spectrum": 0, "exponent": 0, "channels": 0.5})
-        plan = METHOD.plan(Setting((point(),), (point(),), 2, arguments))
+        plan = METHOD.plan(Setting((point(),), (point(),), arguments))
         assert [(t.name, t.factor(0)) for t in plan.terms] == [("spectral.channels", 0.5)]
 
 
 class TestMethod:
     def plan(self, **changed):
-        setting = Setting((point(),), (point(),), 2, METHOD.arguments(changed))
+        setting = Setting((point(),), (point(),), METHOD.arguments(changed))
         return METHOD.plan(setting)
 
     def test_two_terms_by_default(self):
@@ -416,7 +416,7 @@ class TestTeacherRun:
         return path, images, model
 
     def plan(self, path, points):
-        return METHOD.plan(Setting(points, points, 10, METHOD.arguments({}), teacher_run=path))
+        return METHOD.plan(Setting(points, points, METHOD.arguments({}), teacher_run=path))
 
     def test_the_teacher_itself_is_at_distance_zero_from_its_own_run(self, run):
         from natstats.distill.taps import Taps, student_taps
@@ -442,7 +442,7 @@ class TestTeacherRun:
         assert plan.notes == ("the target of layer is layer stage1.0.relu2 of the run (act)",)
 
     def test_other_terms_need_the_teacher(self, run):
-        setting = Setting((point(16, 32),), (point(16, 32),), 10,
+        setting = Setting((point(16, 32),), (point(16, 32),),
                           METHOD.arguments({"phase": 1}), teacher_run=run[0])  # fmt: skip
         with pytest.raises(UsageError, match=r"spectral\.phase"):
             METHOD.plan(setting)

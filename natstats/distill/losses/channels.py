@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from natstats.distill.losses.ring_comparison import FLOOR, RingComparison
-from natstats.distill.method import DistillationLoss, Outputs, TapPoint, float_maps
-from natstats.errors import UsageError
+from natstats.distill.losses.maps import PairedLoss, channel_connectors
+from natstats.distill.losses.ring_comparison import RingComparison, log_power, ring_comparisons
+from natstats.distill.method import TapPoint
 from natstats.spectra import power_spectrum
-from natstats.transforms import full_precision
 
 __all__ = ["ChannelSpectra", "channel_log_power"]
-
-_TINY = 1e-30
 
 
 def channel_log_power(maps: Tensor, edges: str = "sine") -> Tensor:
@@ -34,12 +31,10 @@ def channel_log_power(maps: Tensor, edges: str = "sine") -> Tensor:
     """
     n_images, n_channels, height, width = maps.shape
     power = power_spectrum(maps.reshape(-1, 1, height, width), edges)
-    power = power.view(n_images, n_channels, -1)
-    floor = FLOOR * power.detach().mean(dim=(1, 2), keepdim=True) + _TINY
-    return (power + floor).log()
+    return log_power(power.view(n_images, n_channels, -1))
 
 
-class ChannelSpectra(DistillationLoss):
+class ChannelSpectra(PairedLoss):
     """Squared distance of the log ring spectra of matched channels.
 
     A 1 x 1 convolution takes the student's channels to the teacher's. For an image and d the
@@ -54,6 +49,7 @@ class ChannelSpectra(DistillationLoss):
     Example:
         >>> points = [TapPoint("layer", 4, 16, 16)]
         >>> loss = ChannelSpectra(points, points)
+        >>> from natstats.distill.method import Outputs
         >>> maps = Outputs(torch.zeros(2, 3), (torch.randn(2, 4, 16, 16),))
         >>> bool(loss(maps, maps, torch.zeros(2)) > 0)  # the connector is random
         True
@@ -62,33 +58,16 @@ class ChannelSpectra(DistillationLoss):
     reduction = "mean over channels, octaves, images and pairs"
 
     def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
-        super().__init__()
-        pairs = list(zip(student, teacher, strict=True))
-        self.connectors = nn.ModuleList(
-            nn.Conv2d(mine.channels, theirs.channels, 1, bias=False) for mine, theirs in pairs
-        )
-        self.comparisons = nn.ModuleList(
-            RingComparison((mine.height, mine.width), (theirs.height, theirs.width))
-            for mine, theirs in pairs
-        )
+        super().__init__(len(student))
+        self.connectors = channel_connectors(student, teacher)
+        self.comparisons = ring_comparisons(student, teacher)
 
-    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
-        """The loss, a scalar in float32."""
-        if not len(student.maps) == len(teacher.maps) == len(self.connectors):
-            raise UsageError(
-                f"maps: expected {len(self.connectors)} of student and teacher; got "
-                f"{len(student.maps)} and {len(teacher.maps)}"
-            )
-        with full_precision(student.maps[0].device):
-            pairs = zip(float_maps(student), float_maps(teacher), strict=True)
-            return torch.stack([self._of_pair(n, *pair) for n, pair in enumerate(pairs)]).mean()
-
-    def _of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
         comparison = cast("RingComparison", self.comparisons[place])
         mine = channel_log_power(self.connectors[place](student))
         with torch.no_grad():
-            theirs = channel_log_power(teacher.detach())
+            theirs = channel_log_power(teacher)
         difference = comparison.common(mine, "student") - comparison.common(theirs, "teacher")
         weighted = difference @ comparison.weights
         centred = difference - weighted.mean(dim=1)[:, None, None]

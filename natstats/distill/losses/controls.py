@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from natstats.distill.losses.maps import PairedLoss, channel_connectors, pooled
 from natstats.distill.losses.ring_comparison import FLOOR
-from natstats.distill.method import DistillationLoss, Outputs, TapPoint, float_maps
+from natstats.distill.method import DistillationLoss, TapPoint
 from natstats.errors import UsageError
-from natstats.transforms import full_precision
 
 __all__ = [
     "CONTROLS",
@@ -73,8 +73,8 @@ def _side(student: TapPoint, teacher: TapPoint) -> int:
     return side
 
 
-class _Control(DistillationLoss):
-    """Mean over the pairs of taps of a distance.
+class _Control(PairedLoss):
+    """Mean over the pairs of taps of a distance between Fourier coefficients.
 
     Args:
         student: taps in the student.
@@ -82,17 +82,13 @@ class _Control(DistillationLoss):
     """
 
     has_connectors = True
-    reduction = "mean over images and pairs"
 
     def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
-        super().__init__()
+        super().__init__(len(student))
         pairs = list(zip(student, teacher, strict=True))
         self.sides = [_side(*pair) for pair in pairs]
-        self.connectors = nn.ModuleList(
-            nn.Conv2d(mine.channels, theirs.channels, 1, bias=False)
-            for mine, theirs in pairs
-            if self.has_connectors
-        )
+        if self.has_connectors:
+            self.connectors = channel_connectors(student, teacher)
         for place, (mine, theirs) in enumerate(pairs):
             for name, point in (("student", mine), ("teacher", theirs)):
                 taper = _sine(point.height, point.width)
@@ -102,24 +98,13 @@ class _Control(DistillationLoss):
         """Of coefficients (N, C, 2 K - 1, K), complex -> (N,)."""
         raise NotImplementedError
 
-    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
-        """The loss, a scalar in float32."""
-        if not len(student.maps) == len(teacher.maps) == len(self.sides):
-            raise UsageError(
-                f"maps: expected {len(self.sides)} of student and teacher; got "
-                f"{len(student.maps)} and {len(teacher.maps)}"
-            )
-        with full_precision(student.maps[0].device):
-            pairs = zip(float_maps(student), float_maps(teacher), strict=True)
-            return torch.stack([self._of_pair(n, *pair) for n, pair in enumerate(pairs)]).mean()
-
-    def _of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
         if self.has_connectors:
             student = self.connectors[place](student)
         planes = [
             common_plane(maps, self.sides[place], getattr(self, f"_{name}_taper_{place}"))
-            for name, maps in (("student", student), ("teacher", teacher.detach()))
+            for name, maps in (("student", student), ("teacher", teacher))
         ]
         return self.distance(planes[0], planes[1]).mean()
 
@@ -146,7 +131,7 @@ class AmplitudeDistance(_Control):
         share = _share(student)
         logs = []
         for plane in (student, teacher):
-            power = torch.view_as_real(plane).square().sum(-1).mean(1)
+            power = _power(plane).mean(1)
             floor = FLOOR * (power.detach() * share).sum((1, 2), keepdim=True) + _TINY
             logs.append((power + floor).log())
         difference = logs[0] - logs[1]
@@ -205,7 +190,7 @@ class Coherence(_Control):
         return 1 - correlation @ (weights / weights.sum())
 
 
-class SpatialDistance(DistillationLoss):
+class SpatialDistance(PairedLoss):
     """Squared distance of the maps, each image's brought to unit power first.
 
     Half the squared distance of two vectors of length 1, which is 1 minus their correlation, over
@@ -216,29 +201,15 @@ class SpatialDistance(DistillationLoss):
         teacher: taps in the teacher.
     """
 
-    reduction = "mean over images and pairs"
-
     def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
-        super().__init__()
-        self.connectors = nn.ModuleList(
-            nn.Conv2d(mine.channels, theirs.channels, 1, bias=False)
-            for mine, theirs in zip(student, teacher, strict=True)
-        )
+        super().__init__(len(student))
+        self.connectors = channel_connectors(student, teacher)
 
-    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
-        """The loss, a scalar in float32."""
-        with full_precision(student.maps[0].device):
-            pairs = zip(self.connectors, float_maps(student), float_maps(teacher), strict=True)
-            return torch.stack([self._of_pair(*pair) for pair in pairs]).mean()
-
-    @staticmethod
-    def _of_pair(connector: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
+    def of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
-        size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
         units = []
-        for maps in (connector(student), teacher.detach()):
-            pooled = nn.functional.adaptive_avg_pool2d(maps, size)
-            centred = (pooled - pooled.mean(dim=(2, 3), keepdim=True)).flatten(1)
+        for maps in pooled(self.connectors[place](student), teacher):
+            centred = (maps - maps.mean(dim=(2, 3), keepdim=True)).flatten(1)
             units.append(nn.functional.normalize(centred, dim=1))
         return (units[0] - units[1]).square().sum(1).mean() / 2
 

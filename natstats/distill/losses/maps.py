@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from natstats.checks import one_of
-from natstats.distill.method import Outputs, Setting, TapPoint, float_maps
+from natstats.distill.method import DistillationLoss, Outputs, Setting, TapPoint, float_maps
 from natstats.errors import UsageError
+from natstats.transforms import full_precision
 
 __all__ = [
+    "PairedLoss",
+    "channel_connectors",
     "halving_weights",
     "paired_maps",
     "paired_taps",
@@ -54,6 +60,44 @@ def paired_maps(
                 f"{tuple(one.shape)} of the student and {tuple(other.shape)} of the teacher"
             )
     return [(one, other.detach()) for one, other in zip(ours, theirs, strict=True)]
+
+
+class PairedLoss(DistillationLoss):
+    """Mean over pairs of maps of a distance, in full float32 also under autocast.
+
+    Args:
+        n_pairs: how many maps each network must give.
+    """
+
+    reduction = "mean over images and pairs"
+
+    def __init__(self, n_pairs: int) -> None:
+        super().__init__()
+        self.n_pairs = n_pairs
+
+    def of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
+        """Mean distance over the images at a pair of taps, a scalar.
+
+        Args:
+            place: of the pair.
+            student: (N, C, H, W).
+            teacher: (N, C', H', W'), detached.
+        """
+        raise NotImplementedError
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
+        """The loss, a scalar in float32."""
+        maps = paired_maps("spectral", student, teacher, self.n_pairs)
+        with full_precision(maps[0][0].device):
+            return torch.stack([self.of_pair(n, *pair) for n, pair in enumerate(maps)]).mean()
+
+
+def channel_connectors(student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> nn.ModuleList:
+    """A 1 x 1 convolution for each pair of taps, from the student's channels to the teacher's."""
+    return nn.ModuleList(
+        nn.Conv2d(mine.channels, theirs.channels, 1, bias=False)
+        for mine, theirs in zip(student, teacher, strict=True)
+    )
 
 
 def pooled(one: Tensor, other: Tensor, how: str = "average") -> tuple[Tensor, Tensor]:

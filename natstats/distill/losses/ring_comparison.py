@@ -7,19 +7,21 @@ sizes are equal the rings are, too, and nothing is interpolated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from natstats.distill.method import TapPoint
 from natstats.edges import EDGES
 from natstats.errors import UsageError
 from natstats.estimators import band_of
 from natstats.radial import NYQUIST, rings
 from natstats.spectra import power_spectrum
 
-__all__ = ["FLOOR", "RingComparison", "exponent_of", "log_power"]
+__all__ = ["FLOOR", "RingComparison", "exponent_of", "log_power", "ring_comparisons"]
 
 FLOOR = 1e-6
 """What is added to the ring power before the logarithm, as a share of its mean over the rings."""
@@ -29,14 +31,14 @@ _TINY = 1e-30
 
 
 def log_power(power: Tensor) -> Tensor:
-    """Natural logarithm of ring power, (N, n_rings), with a floor relative to its own mean.
+    """Natural logarithm of ring power, (N, ..., n_rings), with a floor by image.
 
     A map that is constant has the same logarithm at all rings, without a gradient that explodes.
 
     >>> log_power(torch.zeros(1, 3)).isfinite().all().item()
     True
     """
-    floor = FLOOR * power.detach().mean(dim=1, keepdim=True) + _TINY
+    floor = FLOOR * power.detach().mean(dim=tuple(range(1, power.ndim)), keepdim=True) + _TINY
     return (power + floor).log()
 
 
@@ -167,3 +169,13 @@ class RingComparison(nn.Module):
         if level == "free":
             difference = difference - (difference @ self.weights)[:, None]
         return difference.square() @ self.weights
+
+
+def ring_comparisons(
+    student: Sequence[TapPoint], teacher: Sequence[TapPoint], edges: str = "sine"
+) -> nn.ModuleList:
+    """A comparison for each pair of taps."""
+    return nn.ModuleList(
+        RingComparison((mine.height, mine.width), (theirs.height, theirs.width), edges)
+        for mine, theirs in zip(student, teacher, strict=True)
+    )

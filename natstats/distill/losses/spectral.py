@@ -9,7 +9,8 @@ an independent reading, on the spectra that natstats measures:
 
 A power spectrum is averaged over channels, so that channels need no matching and no connector is
 trained, and it says nothing of where a structure is. Other terms, off by default, stand beside
-them to show what the power spectrum does by itself: see :mod:`natstats.distill.losses.controls`.
+them: :mod:`natstats.distill.losses.channels`, and what shows what the power spectrum does by
+itself, :mod:`natstats.distill.losses.controls`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from natstats import checks
 from natstats.distill.losses import controls
 from natstats.distill.losses.channels import ChannelSpectra
-from natstats.distill.losses.ring_comparison import RingComparison
+from natstats.distill.losses.ring_comparison import RingComparison, ring_comparisons
 from natstats.distill.losses.teacher_run import Target, targets_of
 from natstats.distill.method import (
     DistillationLoss,
@@ -47,15 +48,6 @@ LEVELS = ("free", "kept")
 
 OPTIONAL = {"channels": ChannelSpectra, **controls.CONTROLS}
 """Terms that are off by default."""
-
-
-def _comparisons(
-    student: Sequence[TapPoint], teacher: Sequence[TapPoint], edges: str
-) -> nn.ModuleList:
-    return nn.ModuleList(
-        RingComparison((mine.height, mine.width), (theirs.height, theirs.width), edges)
-        for mine, theirs in zip(student, teacher, strict=True)
-    )
 
 
 class _Spectra:
@@ -102,7 +94,7 @@ class _RingLoss(DistillationLoss):
         super().__init__()
         self.reduction = "mean over images and pairs"
         self._shared = shared
-        self.comparisons = _comparisons(student, teacher, edges)
+        self.comparisons = ring_comparisons(student, teacher, edges)
         self.from_run = targets is not None
         for place, target in enumerate(targets or ()):
             self.register_buffer(f"_target_{place}", target.log_power, persistent=False)
@@ -203,7 +195,7 @@ def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
     edges = checks.one_of("method argument spectral.edges", arguments["edges"], EDGES)
     level = checks.one_of("method argument spectral.level", arguments["level"], LEVELS)
-    for name in ("weight", "spectrum", "exponent", *controls.CONTROLS):
+    for name in ("weight", "spectrum", "exponent", *OPTIONAL):
         checks.number(f"spectral.{name}", arguments[name], least=0)
     factor = arguments["weight"]
     targets: list[Target] | None = None

@@ -26,7 +26,7 @@ from natstats.distill.results import (
 from natstats.distill.training.costs import PeakMemory
 from natstats.distill.training.evaluation import Evaluated, evaluate
 from natstats.distill.training.gap import gap_pairs, gap_rows, mean_spectra
-from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, normalise
+from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, prepared
 from natstats.distill.training.processes import Processes
 from natstats.distill.training.setup import Distillation
 from natstats.distill.training.state import TrainingState
@@ -141,9 +141,12 @@ def distill(
     state = TrainingState(path, setup.identity(together.world))
     gap = _Gap(setup, device, evaluation)
 
+    latest: Evaluated | None = None
+
     def look() -> tuple[float, float]:
-        found = evaluate(student, evaluation, recipe, device, dtype)
-        return found.loss, found.accuracy
+        nonlocal latest
+        latest = evaluate(student, evaluation, recipe, device, dtype)
+        return latest.loss, latest.accuracy
 
     def note(row: Mapping[str, Any]) -> None:
         # A finished run that is replaced is none from here on: this history is not its own.
@@ -176,7 +179,8 @@ def distill(
     if not together.is_first:
         together.wait()
         return DistillationRun.open(path)
-    final = evaluate(student, evaluation, recipe, device, dtype)
+    # The last look is after the last epoch, unless the training was cut behind it.
+    final = latest or evaluate(student, evaluation, recipe, device, dtype)
     taught = None
     if setup.teacher is not None:
         taught = evaluate(setup.teacher.model, evaluation, recipe, device, dtype)
@@ -207,12 +211,9 @@ class _Gap:
             self.before = mean_spectra(setup.student.model, self.pairs[0], self._images())
 
     def _images(self) -> Iterator[Tensor]:
-        recipe = self.setup.recipe
-        assert recipe.mean is not None
-        assert recipe.std is not None
         n_left = _GAP_IMAGES
         for batch in self.evaluation():
-            yield normalise(batch.images[:n_left].to(self.device), recipe.mean, recipe.std)
+            yield prepared(batch.images[:n_left], self.setup.recipe, self.device)
             n_left -= len(batch.images)
             if n_left <= 0:
                 return

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from natstats.distill.training.loading import LabelledBatch, normalise
+from natstats.activations import undisturbed
+from natstats.distill.training.loading import LabelledBatch, prepared
 from natstats.distill.training.objective import scores_of
 from natstats.distill.training.recipes import Recipe
 
@@ -62,17 +63,10 @@ def evaluate(
         device: of the model.
         dtype: in which it computes; None for float32.
     """
-    assert recipe.mean is not None
-    assert recipe.std is not None
-    modes = [(module, module.training) for module in model.modules()]
     labels, predicted, probability, n_top5, loss = [], [], [], 0, 0.0
-    try:
-        model.eval()
+    with undisturbed(model):
         for batch in batches():
-            images = batch.images.to(device)
-            if recipe.channels_last:
-                images = images.contiguous(memory_format=torch.channels_last)
-            images = normalise(images, recipe.mean, recipe.std)
+            images = prepared(batch.images, recipe, device)
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 scores = scores_of(model(images))
             scores = scores.float().cpu()
@@ -85,8 +79,5 @@ def evaluate(
             probability.append(own.exp())
             n_top5 += int((best == label[:, None]).any(dim=1).sum())
             loss -= float(own.double().sum())
-    finally:
-        for module, training in modes:
-            module.training = training
     label = torch.cat(labels)
     return Evaluated(label, torch.cat(predicted), torch.cat(probability), n_top5, loss / len(label))

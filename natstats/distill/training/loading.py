@@ -18,7 +18,7 @@ from natstats.distill.training.labelled import LabelledImages
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 
-__all__ = ["LabelledBatch", "TrainBatches", "eval_batches", "normalise", "resolved"]
+__all__ = ["LabelledBatch", "TrainBatches", "eval_batches", "normalise", "prepared", "resolved"]
 
 
 class LabelledBatch(NamedTuple):
@@ -52,6 +52,22 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     values = images.to(torch.float32).div_(255)
     shape = (1, -1, 1, 1)
     return values.sub_(values.new_tensor(mean).view(shape)).div_(values.new_tensor(std).view(shape))
+
+
+def prepared(images: Tensor, recipe: Recipe, device: torch.device) -> Tensor:
+    """Images of a batch as the networks take them: on `device`, normalised, in the memory format.
+
+    Args:
+        images: (N, 3, H, W), uint8.
+        recipe: without open fields, see :func:`resolved`.
+        device: of the networks.
+    """
+    assert recipe.mean is not None
+    assert recipe.std is not None
+    images = images.to(device, non_blocking=True)
+    if recipe.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return normalise(images, recipe.mean, recipe.std)
 
 
 def resolved(recipe: Recipe, images: LabelledImages) -> Recipe:

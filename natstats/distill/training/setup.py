@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from natstats import checks
 from natstats.activations import undisturbed, unwatched
 from natstats.distill.training.data import LabelledData
-from natstats.distill.training.loading import eval_batches, normalise, resolved
+from natstats.distill.training.loading import eval_batches, prepared, resolved
 from natstats.distill.training.objective import scores_of
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.stages import Program, plan_training
@@ -137,7 +137,6 @@ class Distillation:
                 None if theirs is None else theirs.model,
                 images,
                 recipe.epochs,
-                len(data.classes),
                 teacher_run=teacher_run,
                 taps=taps,
             )
@@ -194,10 +193,8 @@ def _network(given: Network | nn.Module) -> Network:
 
 def _some_images(data: LabelledData, recipe: Recipe, device: torch.device) -> Tensor:
     """A few evaluation images as the networks take them."""
-    assert recipe.mean is not None
-    assert recipe.std is not None
     batch = next(eval_batches(data.evaluation, replace(recipe, batch_size=_PLANNED_ON)))
-    return normalise(batch.images.to(device), recipe.mean, recipe.std)
+    return prepared(batch.images, recipe, device)
 
 
 def _check_classes(role: str, network: Network, images: Tensor, data: LabelledData) -> None:

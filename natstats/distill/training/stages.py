@@ -180,7 +180,6 @@ def plan_training(
     teacher: nn.Module | None,
     images: Tensor,
     epochs: int,
-    n_classes: int,
     *,
     teacher_run: str | Path | None = None,
     taps: Sequence[tuple[str, str]] = (),
@@ -194,7 +193,6 @@ def plan_training(
         teacher: the teacher; None for none.
         images: some training images as the networks take them, (N, 3, H, W).
         epochs: of the main stage.
-        n_classes: K.
         teacher_run: a measured run of the teacher, for the spectral terms.
         taps: names of layers in student and teacher that are to be compared, in place of those
             that are found.
@@ -219,10 +217,8 @@ def plan_training(
             Setting(
                 student=mine,
                 teacher=theirs,
-                n_classes=n_classes,
                 arguments=arguments[one.name],
                 teacher_run=from_run,
-                image_size=int(images.shape[-1]),
             )
         )
     if taps and (teacher is None or not any(paired.values())):

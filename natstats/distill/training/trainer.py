@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from natstats.distill.training.frozen import frozen
 from natstats.distill.training.gradients import gradient_rows
-from natstats.distill.training.loading import LabelledBatch, TrainBatches, normalise
+from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.objective import Objective, Values
 from natstats.distill.training.processes import Processes
 from natstats.distill.training.recipes import Recipe, learning_rate, make_optimizer
@@ -109,7 +109,7 @@ class Trainer:
         program: stages and losses.
         batches: of the training images.
         recipe: how to train.
-        evaluate: gives loss and accuracy of the student; called in eval mode.
+        evaluate: gives loss and accuracy of the student, in eval mode; gives its mode back.
         state: where to keep what a cut training goes on from; None to keep nothing.
         together: the processes that train.
         seed: of the training.
@@ -229,16 +229,6 @@ class Trainer:
             needs_student=stage.trains != "losses",
         ).to(self.together.device)
 
-    def _prepared(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
-        device = self.together.device
-        assert self.recipe.mean is not None
-        assert self.recipe.std is not None
-        images = batch.images.to(device, non_blocking=True)
-        if self.recipe.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        labels = batch.labels.to(device, non_blocking=True)
-        return normalise(images, self.recipe.mean, self.recipe.std), labels
-
     # -- an epoch -----------------------------------------------------------------------------
 
     def _train_epoch(
@@ -261,7 +251,8 @@ class Trainer:
         aside = 0.0
         for offset, batch in enumerate(self.batches.epoch(stage.name, epoch, start)):
             step = start + offset
-            images, labels = self._prepared(batch)
+            images = prepared(batch.images, self.recipe, self.together.device)
+            labels = batch.labels.to(self.together.device, non_blocking=True)
             if step == 0 and stage.trains != "losses" and self.together.world == 1:
                 before = time.perf_counter()
                 self._note_gradients(stage, epoch, objective, images, labels)
@@ -369,7 +360,6 @@ class Trainer:
         loss, accuracy = math.nan, math.nan
         is_due = (epoch + 1) % self.evaluate_every == 0 or epoch + 1 == stage.epochs
         if stage.name == MAIN and is_due and self.together.is_first:
-            self.student.eval()
             loss, accuracy = self.evaluate()
         self._count_seconds()
         row = {
