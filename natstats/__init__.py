@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from natstats._version import __version__
+from natstats.lazy import lazy_names
 
 if TYPE_CHECKING:
     from natstats.collector import Collector
@@ -83,17 +84,4 @@ _HOMES = {
     "ring_frequencies": "spectra",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # Imported on first use, so that `natstats --help` does not wait for torch.
-    if name not in _HOMES:
-        raise AttributeError(f"module 'natstats' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(f"natstats.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "natstats"
 
 # A module may import from the rows above its own, and from its own row.
 STAGES = [
-    {"_version", "errors"},
+    {"_version", "errors", "lazy"},
     {"checks", "measures", "numbers"},
     {"edges", "radial"},
     {"records", "options"},

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from natstats.lazy import lazy_names
 
 if TYPE_CHECKING:
     from natstats.distill.comparison.compare import MethodComparison, compare_runs
@@ -60,17 +62,4 @@ _HOMES = {
     "parse_method": "methods",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # Imported on first use, as in natstats itself.
-    if name not in _HOMES:
-        raise AttributeError(f"module 'natstats.distill' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(f"natstats.distill.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from natstats._version import __version__
 from natstats.law import format_p
@@ -21,9 +19,8 @@ from natstats.plots.distill import (
     plot_method_curves,
 )
 from natstats.plots.distill_run import plot_curves, plot_gaps, plot_gradients
-from natstats.plots.page import TEMPLATES
+from natstats.plots.pages import embedded, write_page
 from natstats.plots.style import save
-from natstats.plots.svg import inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +53,9 @@ def write_run_report(folder: Path, run: DistillationRun) -> Path:
         drawn.append(("gradients", "What pulls how hard", _GRADIENTS, plot_gradients(run)))
     if len(run.gap):
         drawn.append(("gap", "Spectral gap", _GAP, plot_gaps(run).axes[0]))
-    return _render("distill.html", folder, _run_contents(run), _figures(drawn, folder))
+    return write_page(
+        folder, "distill.html", {**_run_contents(run), "figures": _figures(drawn, folder)}
+    )
 
 
 def write_table_report(folder: Path, found: MethodComparison) -> Path:
@@ -92,8 +91,9 @@ def write_table_report(folder: Path, found: MethodComparison) -> Path:
         "tasks": tasks,
         "runs": list(dict.fromkeys(str(path) for path in found.seeds.path if path)),
         "n_runs": len(found.seeds),
+        "version": __version__,
     }
-    return _render("distill_table.html", folder, contents, [])
+    return write_page(folder, "distill_table.html", contents)
 
 
 _CURVES = (
@@ -127,28 +127,9 @@ def _figures(drawn: Sequence[tuple[str, str, str, Axes]], folder: Path) -> list[
     figures = []
     for key, title, caption, axes in drawn:
         vector, _ = save(axes, folder / "figures", key)
-        svg = inline_svg(vector.read_text(encoding="utf-8"), key, title)
-        # Safe: matplotlib escapes, and text is drawn as outlines.
-        figures.append({"key": key, "title": title, "caption": caption, "svg": Markup(svg)})
+        svg = embedded(vector, key, title)
+        figures.append({"key": key, "title": title, "caption": caption, "svg": svg})
     return figures
-
-
-def _render(
-    template: str, folder: Path, contents: Mapping[str, Any], figures: Sequence[dict[str, Any]]
-) -> Path:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = folder / "report.html"
-    text = environment.get_template(template).render(
-        contents, figures={figure["key"]: figure for figure in figures}, version=__version__
-    )
-    page.write_text(text, encoding="utf-8")
-    return page
 
 
 def _run_contents(run: DistillationRun) -> dict[str, Any]:
@@ -193,6 +174,7 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
         "gap_rows": _gap_rows(run),
         "facts": _facts(run),
         "command": str(info.get("command") or ""),
+        "version": __version__,
     }
 
 

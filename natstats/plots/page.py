@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from natstats._version import __version__
 from natstats.law import CLEAR_AICC
@@ -15,15 +13,13 @@ from natstats.measures import MEASURES
 from natstats.numbers import interval, number
 from natstats.plots import draw_run, facts, method
 from natstats.plots.law import headline
+from natstats.plots.pages import embedded, write_page
 from natstats.plots.points import flag_names
-from natstats.plots.svg import inline_svg
 
 if TYPE_CHECKING:
     from natstats.run import Run
 
 __all__ = ["write_report"]
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(folder: Path, run: Run) -> Path:
@@ -48,13 +44,6 @@ def write_report(folder: Path, run: Run) -> Path:
     figures = {
         path.stem: path for path in draw_run(run, folder / "figures") if path.suffix == ".svg"
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     descriptions = {
         "law": f"Exponent against depth for every layer. {run.law.sentence()}",
         "spectra": "Mean power spectra of all layers with the fitted power laws.",
@@ -63,14 +52,11 @@ def write_report(folder: Path, run: Run) -> Path:
     }
     if run.control is not None:
         descriptions["control"] = f"Exponents trained and untrained. {run.control.sentence()}"
-    drawn: dict[str, Markup | None] = dict.fromkeys(descriptions)
-    for name, path in figures.items():
-        svg = inline_svg(path.read_text(encoding="utf-8"), name, descriptions[name])
-        drawn[name] = Markup(svg)  # safe: matplotlib escapes, and text is drawn as outlines
-    page = folder / "report.html"
-    text = environment.get_template("report.html").render(_contents(run), figures=drawn)
-    page.write_text(text, encoding="utf-8")
-    return page
+    drawn = {
+        name: embedded(figures[name], name, text) if name in figures else None
+        for name, text in descriptions.items()
+    }
+    return write_page(folder, "report.html", {**_contents(run), "figures": drawn})
 
 
 def _contents(run: Run) -> dict[str, Any]:

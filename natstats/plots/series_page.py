@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from natstats._version import __version__
 from natstats.law import format_p
@@ -17,8 +15,7 @@ from natstats.measures import MEASURES
 from natstats.numbers import interval, number
 from natstats.options import FitOptions
 from natstats.plots import draw_series, method
-from natstats.plots.page import TEMPLATES
-from natstats.plots.svg import inline_svg
+from natstats.plots.pages import embedded, write_page
 
 if TYPE_CHECKING:
     from natstats.series import Series
@@ -68,22 +65,11 @@ def write_series_report(folder: Path, series: Series) -> Path:
             "key": key,
             "title": titles[key],
             "caption": captions[key],
-            # Safe: matplotlib escapes, and text is drawn as outlines.
-            "svg": Markup(inline_svg(path.read_text(encoding="utf-8"), key, titles[key])),
+            "svg": embedded(path, key, titles[key]),
         }
         for key, path in drawn.items()
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = folder / "report.html"
-    text = environment.get_template("series.html").render(_contents(series), figures=figures)
-    page.write_text(text, encoding="utf-8")
-    return page
+    return write_page(folder, "series.html", {**_contents(series), "figures": figures})
 
 
 def _contents(series: Series) -> dict[str, Any]:

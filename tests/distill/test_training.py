@@ -431,6 +431,12 @@ def test_epochs_between_evaluations_are_a_number_above_0(tmp_path, data, teacher
     assert not (tmp_path / "run").exists()
 
 
+def test_a_batch_norm_that_sees_one_value_is_said_in_words(tmp_path, data):
+    setup = setup_of(data, None, "ce", "resnet18", recipe=RECIPE.changed(batch_size=1))
+    with pytest.raises(UsageError, match=r"batch_size: expected two images or more .* got 1"):
+        distill(setup, tmp_path / "run", report=False)
+
+
 def test_the_run_is_complete_and_its_weights_are_those_evaluated(tmp_path, data, teacher):
     setup = setup_of(data, teacher, "kd+spectral")
     run = distill(setup, tmp_path / "run", command="natstats distill ...")

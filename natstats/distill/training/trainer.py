@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +23,8 @@ from natstats.distill.training.processes import Processes
 from natstats.distill.training.recipes import Recipe, learning_rate, make_optimizer
 from natstats.distill.training.stages import MAIN, Program, TrainingStage
 from natstats.distill.training.state import TrainingState
-from natstats.errors import NatstatsError
+from natstats.distill.training.sums import EpochSums
+from natstats.errors import NatstatsError, UsageError
 
 __all__ = ["DTYPES", "Trained", "Trainer"]
 
@@ -65,36 +67,18 @@ def _seed(*parts: Any) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
-class _Sums:
-    """Sums over the steps of an epoch, on the device, and where a value was first not finite."""
-
-    def __init__(self, names: list[str], device: torch.device) -> None:
-        self.names = names
-        self.sums = torch.zeros(len(names), dtype=torch.float64, device=device)
-        self.right = torch.zeros(2, dtype=torch.float64, device=device)
-        self.first_bad = torch.full((len(names),), -1, dtype=torch.int64, device=device)
-
-    def add(self, values: Tensor, n_right: Tensor | None, n_images: int, step: int) -> None:
-        self.sums += values.double()
-        bad = ~torch.isfinite(values) & (self.first_bad < 0)
-        self.first_bad = torch.where(bad, step, self.first_bad)
-        if n_right is not None:
-            self.right += torch.stack([n_right.double(), n_right.new_tensor(n_images).double()])
-
-    def culprits(self) -> tuple[int, list[str]]:
-        """The first step with a value that is not finite, and which were; -1 for none."""
-        first = self.first_bad.tolist()
-        steps = [step for step in first if step >= 0]
-        if not steps:
-            return -1, []
-        return min(steps), [n for n, s in zip(self.names, first, strict=True) if s == min(steps)]
-
-    def state(self) -> dict[str, Tensor]:
-        return {"sums": self.sums.clone(), "right": self.right.clone()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        self.sums.copy_(state["sums"])
-        self.right.copy_(state["right"])
+@contextlib.contextmanager
+def _enough_for_batch_norm() -> Iterator[None]:
+    """Say what torch means when a batch norm sees one value a channel, which has no variance."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            "batch_size: expected two images or more for every process, as a batch norm sees maps "
+            "of one pixel; got 1"
+        ) from None
 
 
 class Trainer:
@@ -210,10 +194,11 @@ class Trainer:
             )
         for epoch in range(place[0], stage.epochs):
             start = place[1] if epoch == place[0] else 0
-            sums = _Sums([b.term.name for b in stage.terms] + ["ce", "loss"], device)
+            sums = EpochSums([b.term.name for b in stage.terms] + ["ce", "loss"], device)
             if start and kept is not None:
                 sums.load(kept["sums"])
-            self._train_epoch(number, epoch, start, runner, objective, optimizer, sums)
+            with _enough_for_batch_norm():
+                self._train_epoch(number, epoch, start, runner, objective, optimizer, sums)
             self._finish_epoch(number, epoch, sums, optimizer)
 
     def _objective(self, stage: TrainingStage) -> Objective:
@@ -239,7 +224,7 @@ class Trainer:
         runner: nn.Module,
         objective: Objective,
         optimizer: torch.optim.Optimizer,
-        sums: _Sums,
+        sums: EpochSums,
     ) -> None:
         stage, n_steps = self.program.stages[number], self.batches.n_steps
         done = sum(s.epochs for s in self.program.stages[:number]) * n_steps
@@ -315,7 +300,7 @@ class Trainer:
         listed = [values.terms[bound.term.name].detach() for bound in stage.terms]
         return loss, torch.stack([*listed, ce, loss.detach()]).float()
 
-    def _refuse_non_finite(self, stage: TrainingStage, epoch: int, sums: _Sums) -> None:
+    def _refuse_non_finite(self, stage: TrainingStage, epoch: int, sums: EpochSums) -> None:
         step, names = sums.culprits()
         if not names:
             return
@@ -348,7 +333,7 @@ class Trainer:
         self.trained.gradients += [{"stage": stage.name, "epoch": epoch + 1, **r} for r in rows]
 
     def _finish_epoch(
-        self, number: int, epoch: int, sums: _Sums, optimizer: torch.optim.Optimizer
+        self, number: int, epoch: int, sums: EpochSums, optimizer: torch.optim.Optimizer
     ) -> None:
         stage = self.program.stages[number]
         n_steps = self.batches.n_steps
@@ -386,7 +371,7 @@ class Trainer:
         epoch: int,
         step: int,
         optimizer: torch.optim.Optimizer | None,
-        sums: _Sums | None,
+        sums: EpochSums | None,
     ) -> None:
         self._kept_at = time.perf_counter()
         if self.state is None or not self.together.is_first:
