@@ -6,8 +6,9 @@ opened.
 
     python analyses/distill_ablation.py --data imagefolder:DIR --work runs/ablation
 
-writes analyses/results/distill_ablation_NAME.csv, a row for each variant, NAME that of the data.
-What did best among many did so by luck, too: a second round tries a few again, with other seeds.
+writes analyses/results/distill_ablation_NAME.csv, NAME that of the data: a row for each variant,
+with the gain over the student alone and its 95 % interval for other seeds and images. What did best
+among many did so by luck, too: a second round tries a few again, with other seeds.
 
     python analyses/distill_ablation.py --data imagefolder:DIR --work runs/ablation \
         --round again --first-seed 10 --seeds 5 --variants ce kd spectral "level kept"
@@ -20,9 +21,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from distill_jobs import Job, common_options, recipe_of, run_jobs
+
+from natstats.distill.comparison.crossed import crossed_difference
+from natstats.distill.results import DistillationRun
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,6 +83,27 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def summary(own: pd.DataFrame, alone: pd.DataFrame) -> dict[str, Any]:
+    """The row of a variant: accuracy, and the gain over the student alone on seeds and images."""
+    gains = own.accuracy.to_numpy() - alone.accuracy.to_numpy()
+    row = {
+        "method": own.method.iloc[0],
+        "seeds": len(own),
+        "accuracy": own.accuracy.mean(),
+        "sd": own.accuracy.std(),
+        "gain": gains.mean(),
+        "gain_sd": gains.std(ddof=1) if len(own) > 1 else np.nan,
+    }
+    if len(own) > 1:
+        mine, theirs = (
+            np.stack([DistillationRun.open(path).outcomes.correct for path in runs.path])
+            for runs in (own, alone)
+        )
+        found = crossed_difference(mine.astype(np.int8) - theirs.astype(np.int8))
+        row |= {"gain_low": found.low, "gain_high": found.high, "gain_p": found.p}
+    return row
+
+
 def main() -> None:
     """Train the teacher and all variants, and write the table."""
     args = parse_arguments()
@@ -91,7 +118,7 @@ def main() -> None:
     (taught,) = run_jobs([teacher], 1, command)
     jobs, rows = [], []
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        for variant in args.variants:
+        for variant in dict.fromkeys(["ce", *args.variants]):
             method, arguments = VARIANTS[variant]
             folder = variant.replace(" ", "-").replace(",", "")
             jobs.append(
@@ -104,14 +131,10 @@ def main() -> None:
             )  # fmt: skip
             rows.append({"variant": variant, "method": method, "seed": seed})
     accuracy = run_jobs(jobs, args.processes, command)
-    frame = pd.DataFrame(rows).assign(accuracy=accuracy)
-    base = frame[frame.variant == "ce"].set_index("seed")["accuracy"]
-    frame["gain"] = frame["accuracy"] - frame["seed"].map(base)
-    table = frame.groupby(["variant", "method"], sort=False).agg(
-        accuracy=("accuracy", "mean"), sd=("accuracy", "std"), gain=("gain", "mean"),
-        gain_sd=("gain", "std"), seeds=("seed", "count"),
-    )  # fmt: skip
-    table = table.reset_index().round(4)
+    frame = pd.DataFrame(rows).assign(accuracy=accuracy, path=[job.out for job in jobs])
+    variants = dict(iter(frame.groupby("variant", sort=False)))
+    found = [{"variant": name, **summary(own, variants["ce"])} for name, own in variants.items()]
+    table = pd.DataFrame(found).round(4)
     table["teacher"] = round(taught, 4)
     results = ROOT / "analyses" / "results"
     ending = f"_{args.round}" if args.round else ""

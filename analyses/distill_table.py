@@ -3,10 +3,11 @@
     python analyses/distill_table.py --data imagefolder:DIR imagefolder:OTHER --work runs/table
 
 For every data set: two teachers, one trained on the part of the training images that is left when
-some are held out, one on all of them. The weight of every method is chosen on the held-out images,
-with the first teacher, from the same number of candidates (factors on the default weight), with the
-same seeds and shorter trainings. Then every method is trained on all training images with the
-second teacher, with other seeds, and evaluated on the test images once, after the last epoch.
+some are held out, one on all of them. The weights of every method are chosen on the held-out
+images, with the first teacher, among three candidates, with the same seeds and shorter trainings;
+kd+spectral takes the weights chosen for kd and chooses that of its spectral terms. Then every
+method is trained on all training images with the second teacher, with other seeds, and evaluated on
+the test images once, after the last epoch.
 
 Trainings that are finished are taken as they are, so that the script goes on where it was cut.
 Writes, below analyses/results, distill_table_NAME.json (choices, accuracies, costs),
@@ -35,22 +36,31 @@ from natstats.distill.results import DistillationRun
 ROOT = Path(__file__).parents[1]
 
 FACTORS = (0.1, 1.0, 10.0)
-"""On the default weight of a method: the candidates."""
+"""On the default weight of a method: its candidates."""
 
-WEIGHTS: dict[str, dict[str, float]] = {
-    "ce": {},
-    "kd": {"kd.weight": 0.9},
-    "fitnets": {"fitnets.weight": 4.0},
-    "at": {"at.weight": 1000.0},
-    "fsp": {"fsp.weight": 1.0},
-    "jacobian": {"jacobian.weight": 1.0},
-    "ft": {"ft.weight": 500.0},
-    "ab": {"ab.weight": 0.003},
-    "ofd": {"ofd.weight": 0.001},
-    "spectral": {"spectral.weight": 1.0},
-    "kd+spectral": {"spectral.weight": 1.0},
+DEFAULTS = {
+    "fitnets": 4.0, "at": 1000.0, "fsp": 1.0, "jacobian": 1.0, "ft": 500.0, "ab": 0.003,
+    "ofd": 0.001, "spectral": 1.0,
+}  # fmt: skip
+
+Arguments = dict[str, float]
+
+CANDIDATES: dict[str, list[Arguments]] = {
+    "ce": [{}],
+    # Its second weight is that of the labels, which is 1 in all other methods.
+    "kd": [
+        {"kd.weight": 0.9, "kd.ce_weight": 0.1},
+        {"kd.weight": 0.9, "kd.ce_weight": 1.0},
+        {"kd.weight": 9.0, "kd.ce_weight": 1.0},
+    ],
+    **{
+        method: [{f"{method}.weight": factor * weight} for factor in FACTORS]
+        for method, weight in DEFAULTS.items()
+    },
+    # Beside kd as it was chosen by itself.
+    "kd+spectral": [{"spectral.weight": factor} for factor in FACTORS],
 }
-"""What is chosen for each method, and its default."""
+"""Arguments among which those of a method are chosen, equally many for all."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -63,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--choosing-seeds", type=int, default=2)
     parser.add_argument("--limit", type=int, help="training images")
-    parser.add_argument("--methods", nargs="+", default=list(WEIGHTS), choices=list(WEIGHTS))
+    parser.add_argument("--methods", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES))
     common_options(parser)
     return parser.parse_args()
 
@@ -114,41 +124,70 @@ def study(args: argparse.Namespace, data: str, command: list[str]) -> dict[str, 
 
 def choose(
     args: argparse.Namespace, work: Path, teacher: Job, shared: dict[str, Any], command: list[str]
-) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
-    """The weight of every method with the highest mean accuracy on the held-out images."""
-    candidates = [
-        (method, {key: factor * value for key, value in weights.items()})
-        for method, weights in WEIGHTS.items()
-        if method in args.methods and weights
-        for factor in FACTORS
-    ]
+) -> tuple[dict[str, Arguments], list[dict[str, Any]]]:
+    """The arguments of every method with the highest mean accuracy on the held-out images."""
+    chosen: dict[str, Arguments] = {}
+    tried: list[dict[str, Any]] = []
+    combined = [method for method in args.methods if "+" in method]
+    for methods in ([m for m in args.methods if m not in combined], combined):
+        candidates = [
+            (method, _beside(method, chosen) | arguments)
+            for method in methods
+            for arguments in CANDIDATES[method]
+        ]
+        found = _held_out(args, work, teacher, shared, command, candidates)
+        for method in methods:
+            own = [one for one in found if one["method"] == method]
+            chosen[method] = max(own, key=lambda one: one["held_out"])["arguments"]
+        tried += [one for one in found if one["arguments"]]
+    return chosen, tried
+
+
+def _beside(method: str, chosen: dict[str, Arguments]) -> Arguments:
+    """What was chosen for the parts of a combination that it does not choose anew."""
+    kept: Arguments = {}
+    for part in method.split("+")[:-1]:
+        kept |= chosen.get(part, {})
+    return kept
+
+
+def _held_out(
+    args: argparse.Namespace,
+    work: Path,
+    teacher: Job,
+    shared: dict[str, Any],
+    command: list[str],
+    candidates: list[tuple[str, Arguments]],
+) -> list[dict[str, Any]]:
+    """Method, arguments and mean held-out accuracy of every candidate."""
     # Seeds that the final trainings do not use.
     seeds = range(100, 100 + args.choosing_seeds)
+    several = [(method, arguments) for method, arguments in candidates if arguments]
     jobs = [
         Job(
-            work / "choosing" / method.replace("+", "_") / _label(weights) / f"seed-{seed}",
-            method=method, student=args.student, seed=seed, arguments=weights,
+            work / "choosing" / method.replace("+", "_") / _label(arguments) / f"seed-{seed}",
+            method=method, student=args.student, seed=seed, arguments=arguments,
             recipe=recipe_of(args, args.choosing_epochs), holdout=args.holdout,
             teacher=args.teacher, teacher_weights=teacher.out / "student.safetensors", **shared,
         )
         for seed in seeds
-        for method, weights in candidates
+        for method, arguments in several
     ]  # fmt: skip
     accuracy = np.array(run_jobs(jobs, args.processes, command)).reshape(len(seeds), -1)
     # A candidate whose training broke down is none.
-    means = np.where(np.isfinite(accuracy).all(0), accuracy.mean(0), -np.inf)
-    chosen: dict[str, dict[str, float]] = {method: {} for method in args.methods}
-    tried = []
-    for place, (method, weights) in enumerate(candidates):
-        tried.append({"method": method, **weights, "held_out": float(means[place])})
-        others = [means[k] for k, (m, _) in enumerate(candidates) if m == method]
-        if means[place] == max(others) and not chosen[method]:
-            chosen[method] = weights
-    return chosen, tried
+    means = np.where(np.isfinite(accuracy).all(0), accuracy.mean(0), -np.inf).tolist()
+    return [
+        {
+            "method": method,
+            "arguments": arguments,
+            "held_out": means.pop(0) if arguments else 0.0,  # nothing to choose, nothing trained
+        }
+        for method, arguments in candidates
+    ]
 
 
-def _label(weights: dict[str, float]) -> str:
-    return "-".join(f"{value:g}" for value in weights.values())
+def _label(arguments: Arguments) -> str:
+    return "-".join(f"{value:g}" for value in arguments.values())
 
 
 def write(name: str, found: MethodComparison) -> None:

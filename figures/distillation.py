@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from natstats.distill.methods import METHODS
+from natstats.numbers import change
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "analyses" / "results"
@@ -132,20 +133,37 @@ def comparison(path: Path, record: dict[str, Any]) -> list[str]:
 
 
 def ablation(path: Path) -> list[str]:
-    """One data set: a row for every variant."""
+    """One round of variants: a row for each."""
     frame = pd.read_csv(path)
-    lines = ["| variant | method | accuracy | gain over the student alone |", "|---|---|---|---|"]
-    for row in frame.itertuples():
-        reach = f" ± {100 * row.gain_sd:.1f}" if row.variant != "ce" else ""
-        gain = "–" if row.variant == "ce" else f"{100 * row.gain:+.1f}{reach}"
-        lines.append(f"| {row.variant} | `{row.method}` | {100 * row.accuracy:.1f} | {gain} |")
-    name = path.stem.removeprefix("distill_ablation_")
+    with_intervals = "gain_low" in frame
+    beside = ", 95 % interval" if with_intervals else " ± sd over seeds"
+    lines = [
+        f"| variant | method | accuracy | gain over the student alone{beside} |",
+        "|---|---|---:|---:|",
+    ]
+    for row in frame.to_dict("records"):
+        gain = "–"
+        if row["variant"] != "ce" and with_intervals:
+            ends = [100 * row[name] for name in ("gain", "gain_low", "gain_high")]
+            gain = change(*ends, 1)
+        elif row["variant"] != "ce":
+            gain = f"{100 * row['gain']:+.1f} ± {100 * row['gain_sd']:.1f}"
+        accuracy = f"{100 * row['accuracy']:.1f}"
+        lines.append(f"| {row['variant']} | `{row['method']}` | {accuracy} | {gain} |")
+    name, again, _ = path.stem.removeprefix("distill_ablation_").partition("_again")
+    title = f"A second round, {name}" if again else f"Variants of the spectral terms, {name}"
+    n_seeds = int(frame.seeds.min())
+    meaning = (
+        "The intervals allow for other seeds and other images; they are not corrected for the "
+        "number of variants."
+        if with_intervals
+        else "With so few seeds, differences of a percent or two mean nothing."
+    )
     return [
-        f"### Variants of the spectral terms, {name}",
+        f"### {title}",
         "\n".join(lines),
-        f"Percent of held-out images; mean over {int(frame.seeds.min())} seeds, and the standard "
-        f"deviation of the gain over them; the teacher has {100 * frame.teacher.iloc[0]:.1f} %. "
-        "With so few seeds, differences of a percent or two mean nothing.",
+        f"Percent of held-out images; mean over {n_seeds} seeds{' of their own' if again else ''}; "
+        f"the teacher has {100 * frame.teacher.iloc[0]:.1f} %. {meaning}",
     ]
 
 
