@@ -264,6 +264,11 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[LayerSpectrum], list[Skip
         NatstatsError: the run is damaged, or was written by a newer natstats.
     """
     if not (path / "run.json").is_file():
+        if (path / "distill.json").is_file():
+            raise UsageError(
+                f"run: expected a run of natstats measure; {path} is one of natstats distill, which "
+                "natstats table reads"
+            )
         raise UsageError(f"run: expected a run directory; {path} holds no run.json")
     try:
         info = json.loads((path / "run.json").read_text(encoding="utf-8"))

@@ -184,3 +184,9 @@ def test_a_receptive_field_that_is_not_known_survives_the_disk(run, tmp_path):
 def test_no_run_is_a_mistake_of_usage(tmp_path):
     with pytest.raises(natstats.UsageError, match="holds no run.json"):
         natstats.Run.open(tmp_path)
+
+
+def test_a_run_of_distillation_is_none_and_is_told_so(tmp_path):
+    (tmp_path / "distill.json").write_text("{}")
+    with pytest.raises(natstats.UsageError, match="one of natstats distill, which natstats table"):
+        natstats.Run.open(tmp_path)
