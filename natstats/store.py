@@ -266,8 +266,8 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[LayerSpectrum], list[Skip
     if not (path / "run.json").is_file():
         if (path / "distill.json").is_file():
             raise UsageError(
-                f"run: expected a run of natstats measure; {path} is one of natstats distill, which "
-                "natstats table reads"
+                f"run: expected a run of natstats measure; {path} is one of natstats distill, "
+                "which natstats table reads"
             )
         raise UsageError(f"run: expected a run directory; {path} holds no run.json")
     try:
