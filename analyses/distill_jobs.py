@@ -28,7 +28,8 @@ class Job:
         data: as ``natstats distill --data`` takes it.
         method: a name, or several with +.
         student: name of the network.
-        teacher: name of the teacher's network; empty for none.
+        teacher: name of the teacher's network; empty for none. Beside the method ce it trains
+            nothing, and the run tells how far from its spectra the student ends by itself.
         teacher_weights: its weights.
         arguments: METHOD.NAME and value.
         recipe: fields of the recipe.
@@ -65,14 +66,11 @@ def _data(source: str, size: int, holdout: float, limit: int | None) -> Any:
 
 
 def train(job: Job) -> float:
-    """Train unless that was done; return the accuracy."""
-    from natstats.distill.results import DistillationRun
-    from natstats.distill.training.distillation import distill
+    """Train unless that was done, by this very training; return the accuracy."""
+    from natstats.distill.training.distillation import distill, finished
     from natstats.distill.training.recipes import Recipe
     from natstats.distill.training.setup import Distillation, classifier
 
-    if job.is_done:
-        return float(DistillationRun.open(job.out).accuracy)
     recipe = Recipe.from_preset("default", **job.recipe)
     data = _data(job.data, recipe.size, job.holdout, job.limit)
     n_classes = len(data.classes)
@@ -88,8 +86,15 @@ def train(job: Job) -> float:
         recipe=recipe,
         seed=job.seed,
     )
-    every = recipe.epochs  # the evaluation of every epoch would only cost time
-    run = distill(setup, job.out, report=False, evaluate_every=every, command=" ".join(_COMMAND))
+    run = finished(setup, job.out)
+    if run is None:
+        run = distill(
+            setup,
+            job.out,
+            report=False,
+            evaluate_every=recipe.epochs,  # every epoch's look would only cost time
+            command=" ".join(_COMMAND),
+        )
     return float(run.accuracy)
 
 

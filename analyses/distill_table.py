@@ -5,7 +5,8 @@
 For every data set: two teachers, one trained on the part of the training images that is left when
 some are held out, one on all of them. The weights of every method are chosen on the held-out
 images, with the first teacher, among three candidates, with the same seeds and shorter trainings;
-kd+spectral takes the weights chosen for kd and chooses that of its spectral terms. Then every
+kd+spectral takes the weights chosen for kd and chooses that of its spectral terms, so that six
+candidates stand behind it. Then every
 method is trained on all training images with the second teacher, with other seeds, and evaluated on
 the test images once, after the last epoch.
 
@@ -21,7 +22,6 @@ import argparse
 import json
 import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,21 @@ from distill_jobs import Job, common_options, recipe_of, run_jobs
 
 from natstats._version import __version__
 from natstats.distill.comparison.compare import MethodComparison, compare_runs
-from natstats.distill.results import DistillationRun
+from natstats.distill.methods import METHODS
+from natstats.distill.results import DistillationRun, find_runs
 
 ROOT = Path(__file__).parents[1]
 
 FACTORS = (0.1, 1.0, 10.0)
 """On the default weight of a method: its candidates."""
 
-DEFAULTS = {
-    "fitnets": 4.0, "at": 1000.0, "fsp": 1.0, "jacobian": 1.0, "ft": 500.0, "ab": 0.003,
-    "ofd": 0.001, "spectral": 1.0,
-}  # fmt: skip
-
 Arguments = dict[str, float]
+
+
+def weights_of(method: str) -> list[float]:
+    """Candidates for the weight of a method."""
+    return [float(f"{factor * METHODS[method].defaults['weight']:.6g}") for factor in FACTORS]
+
 
 CANDIDATES: dict[str, list[Arguments]] = {
     "ce": [{}],
@@ -54,11 +56,12 @@ CANDIDATES: dict[str, list[Arguments]] = {
         {"kd.weight": 9.0, "kd.ce_weight": 1.0},
     ],
     **{
-        method: [{f"{method}.weight": factor * weight} for factor in FACTORS]
-        for method, weight in DEFAULTS.items()
+        name: [{f"{name}.weight": weight} for weight in weights_of(name)]
+        for name in METHODS
+        if name not in ("ce", "kd")
     },
     # Beside kd as it was chosen by itself.
-    "kd+spectral": [{"spectral.weight": factor} for factor in FACTORS],
+    "kd+spectral": [{"spectral.weight": weight} for weight in weights_of("spectral")],
 }
 """Arguments among which those of a method are chosen, equally many for all."""
 
@@ -96,13 +99,16 @@ def study(args: argparse.Namespace, data: str, command: list[str]) -> dict[str, 
         Job(
             work / "final" / method.replace("+", "_") / f"seed-{seed}", method=method,
             student=args.student, seed=seed, arguments=chosen[method],
-            recipe=recipe_of(args, args.epochs), teacher="" if method == "ce" else args.teacher,
+            recipe=recipe_of(args, args.epochs), teacher=args.teacher,
             teacher_weights=teachers[1].out / "student.safetensors", **shared,
         )
         for seed in range(args.seeds)
         for method in args.methods
     ]  # fmt: skip
     run_jobs(jobs, args.processes, command)
+    failed = [str(job.out.relative_to(work)) for job in jobs if not job.is_done]
+    if failed:
+        print(f"broke down: {', '.join(failed)}", flush=True)
     runs = [DistillationRun.open(job.out) for job in jobs if job.is_done]
     found = compare_runs(runs)
     write(name, found)
@@ -112,7 +118,8 @@ def study(args: argparse.Namespace, data: str, command: list[str]) -> dict[str, 
         "student": args.student,
         "chosen": chosen,
         "tried": tried,
-        "failed": [str(job.out.relative_to(work)) for job in jobs if not job.is_done],
+        "failed": failed,
+        "minutes": minutes(work, args.processes),
         "sentences": found.sentences(),
         "settings": {
             key: getattr(args, key)
@@ -138,7 +145,10 @@ def choose(
         found = _held_out(args, work, teacher, shared, command, candidates)
         for method in methods:
             own = [one for one in found if one["method"] == method]
-            chosen[method] = max(own, key=lambda one: one["held_out"])["arguments"]
+            best = max(own, key=lambda one: one["held_out"])
+            if not np.isfinite(best["held_out"]):
+                raise SystemExit(f"{method}: expected one candidate that trains; all broke down")
+            chosen[method] = best["arguments"]
         tried += [one for one in found if one["arguments"]]
     return chosen, tried
 
@@ -190,6 +200,13 @@ def _label(arguments: Arguments) -> str:
     return "-".join(f"{value:g}" for value in arguments.values())
 
 
+def minutes(work: Path, processes: int) -> float:
+    """What all trainings took, in however many sittings."""
+    runs = (DistillationRun.open(path) for path in find_runs([work]))
+    seconds = sum(run.info["costs"]["seconds"] for run in runs)
+    return round(float(seconds) / 60 / processes, 1)
+
+
 def write(name: str, found: MethodComparison) -> None:
     """The tables of a comparison."""
     results = ROOT / "analyses" / "results"
@@ -202,9 +219,7 @@ def main() -> None:
     args = parse_arguments()
     command = ["python", *sys.argv]
     for data in args.data:
-        began = time.monotonic()
         record = study(args, data, command)
-        record["minutes"] = round((time.monotonic() - began) / 60, 1)
         record["command"] = " ".join(command)
         record["versions"] = {
             "natstats": __version__,

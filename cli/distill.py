@@ -159,7 +159,7 @@ def command(**settings: Any) -> None:
 def _distill(together: Processes, **settings: Any) -> None:
     from natstats import store
     from natstats.distill.training.data import open_labelled
-    from natstats.distill.training.distillation import check_out, check_seeds_out
+    from natstats.distill.training.distillation import check_out, check_seeds_out, finished
     from natstats.errors import UsageError
 
     seeds = settings.pop("seeds")
@@ -187,13 +187,22 @@ def _distill(together: Processes, **settings: Any) -> None:
         workers=settings["workers"],
     )
     taught = _teacher(settings, len(data.classes), together)
+
+    def setup_of(seed: int) -> Distillation:
+        return _setup(together, settings, data, recipe, taught, method, seed)
+
+    if settings["dry_run"]:
+        _say(together, setup_of(seeds[0]).text())
+        return
+    todo = []
     for seed, folder in zip(seeds, folders, strict=True):
-        if len(seeds) > 1 and not settings["dry_run"] and _is_finished(folder, overwrite):
-            _say(together, f"{folder} is there already and taken as it is.")
+        if len(seeds) == 1 or not _is_finished(folder, overwrite):
+            todo.append((seed, folder))
             continue
-        _one(together, settings, data, recipe, taught, method, seed, folder)
-        if settings["dry_run"]:
-            return
+        finished(setup_of(seed), folder, together.world)  # or it is another training's
+        _say(together, f"{folder} is there already and taken as it is.")
+    for seed, folder in todo:
+        _train(together, settings, setup_of(seed), folder)
     if len(seeds) > 1 and together.is_first:
         _compare(path)
 
@@ -204,7 +213,9 @@ def _say(together: Processes, text: str) -> None:
 
 
 def _is_finished(folder: Path, overwrite: bool) -> bool:
-    return not overwrite and (folder / "distill.json").is_file()
+    from natstats.distill.results import RECORD
+
+    return not overwrite and (folder / RECORD).is_file()
 
 
 def _recipe(settings: dict[str, Any]) -> Recipe:
@@ -246,7 +257,7 @@ def _teacher(settings: dict[str, Any], n_classes: int, together: Processes) -> A
     )
 
 
-def _one(
+def _setup(
     together: Processes,
     settings: Mapping[str, Any],
     data: LabelledData,
@@ -254,10 +265,8 @@ def _one(
     teacher: Any,
     method: str,
     seed: int,
-    folder: Path,
-) -> None:
-    """Train with one seed."""
-    from natstats.distill.training.distillation import distill
+) -> Distillation:
+    """The training with one seed."""
     from natstats.distill.training.setup import Distillation, classifier
 
     student = classifier(
@@ -269,7 +278,7 @@ def _one(
         seed=seed,
         device=together.device,
     )
-    setup = Distillation.of(
+    return Distillation.of(
         student,
         data,
         method,
@@ -280,9 +289,15 @@ def _one(
         teacher_run=settings["teacher_run"],
         taps=settings["taps"],
     )
+
+
+def _train(
+    together: Processes, settings: Mapping[str, Any], setup: Distillation, folder: Path
+) -> None:
+    """Train with one seed."""
+    from natstats.distill.training.distillation import distill
+
     _say(together, setup.text())
-    if settings["dry_run"]:
-        return
     with (
         _logs(together, settings["tensorboard"], folder) as log,
         _kept(folder),

@@ -117,6 +117,8 @@ def comparison(path: Path, record: dict[str, Any]) -> list[str]:
         f"{key} {value:g}" for values in record["chosen"].values() for key, value in values.items()
     )
     name = path.stem.removeprefix("distill_table_")
+    failed = record["failed"]
+    broken = [f"Broke down and are left out: {', '.join(failed)}."] if failed else []
     return [
         f"### {name}",
         f"`{record['command']}`: {record['student']} from {teacher['name']} "
@@ -125,10 +127,12 @@ def comparison(path: Path, record: dict[str, Any]) -> list[str]:
         f"{record['data']['classes']} classes, {settings['epochs']} epochs, {settings['seeds']} "
         f"seeds; {record['minutes']:g} minutes on two cores.",
         table,
-        " ".join(record["sentences"]),
+        " ".join([*record["sentences"], *broken]),
         f"Weights were chosen on {100 * settings['holdout']:.0f} % of the training images among "
         f"three for each method, with {settings['choosing_seeds']} seeds and "
-        f"{settings['choosing_epochs']} epochs ({len(tried)} candidates): {chosen}.",
+        f"{settings['choosing_epochs']} epochs ({len(tried)} candidates): {chosen}. `kd+spectral` "
+        "starts from what was chosen for `kd`, so that six candidates stand behind it. All "
+        "students have one teacher; the intervals know nothing of other teachers.",
     ]
 
 

@@ -92,6 +92,17 @@ def test_several_seeds_are_compared_and_taken_up_again(call, tmp_path):
     assert (tmp_path / "r" / "seed-2" / "distill.json").is_file()
 
 
+def test_seeds_of_another_training_are_not_taken(call, tmp_path):
+    call("--method", "kd", "--seed", "0", "1", "--out", "r")
+    for other in (["--method", "at"], ["--method", "kd", "--lr", "0.5"]):
+        message = " ".join(
+            call(*other, "--seed", "0", "1", "2", "--out", "r", code=2).stderr.split()
+        )
+        assert "expected the training that is in r/seed-0, which had other settings: " in message
+        assert not (tmp_path / "r" / "seed-2").exists()
+    assert "recipe.learning_rate was 0.05, is 0.5 (--overwrite begins again)" in message
+
+
 def test_the_student_alone_needs_no_teacher(call, tmp_path):
     out = call("--out", "r", taught=False).stdout
     assert "Method: ce, seed 0" in out

@@ -145,8 +145,8 @@ class DistillationRun:
 
     Attributes:
         info: what ``distill.json`` holds: method, terms, arguments, ce_weight, seed, recipe, data,
-            student, teacher, taps, accuracy, best_accuracy, top5, costs, notes, versions and
-            machine.
+            student, teacher, taps, identity (all that the result depended on), accuracy,
+            best_accuracy, top5, costs, notes, versions and machine.
         history: a row per epoch, :data:`HISTORY` and a column per term.
         gradients: a row per epoch and term, :data:`GRADIENTS`: norms of the gradients in the
             parameters of the student.

@@ -106,12 +106,15 @@ class TestInvariances:
         maps = noise(3, 4, 16, 16)
         assert self.value(loss_of, maps, maps.clone()) == 0
 
-    def test_gain_channels_sign(self, loss_of):
+    def test_channels_sign_and_the_gain_where_it_is_free(self, loss_of):
         maps, other = noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1)
         value = self.value(loss_of, maps, other)
         assert value > 0.001
-        changed = -3 * maps[:, [2, 0, 3, 1]]
+        changed = -maps[:, [2, 0, 3, 1]]
         assert self.value(loss_of, changed, other) == pytest.approx(value, rel=1e-3)
+        settings = {"level": "free"} if loss_of is SpectrumDistance else {}
+        value = self.value(loss_of, maps, other, **settings)
+        assert self.value(loss_of, 3 * changed, other, **settings) == pytest.approx(value, rel=1e-3)
 
     def test_circular_shift_without_taper(self, loss_of):
         maps, other = noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1)
@@ -186,7 +189,7 @@ class TestInvariances:
 
 def test_the_level_counts_where_it_is_kept():
     maps = noise(3, 4, 16, 16)
-    loss = SpectrumDistance([point()], [point()], level="kept")
+    loss = SpectrumDistance([point()], [point()])
     # A factor of e in amplitude is 2 in the logarithm of the power.
     value = loss(out(np.e * maps), out(maps), LABELS)
     assert float(value) == pytest.approx(4.0, rel=1e-4)
@@ -202,10 +205,25 @@ def test_other_sizes_are_compared_at_the_same_cycles_per_image():
     comparison = RingComparison((32, 32), (16, 16))
     assert len(comparison.frequency) == 8
     assert float(comparison.frequency[-1]) <= 8.5
-    loss = SpectrumDistance([point(16, 32)], [point(16, 16)])
+    loss = SpectrumDistance([point(16, 32)], [point(16, 16)], level="free")
     alike = float(loss(out(fields(32, 2.0, 0)), out(fields(16, 2.0, 1)), LABELS))
     apart = float(loss(out(fields(32, 0.5, 0)), out(fields(16, 2.0, 1)), LABELS))
     assert apart > 4 * alike
+
+
+def test_one_scene_on_two_grids_is_the_same_at_its_level():
+    """Below 8 cycles/image a grid of 16 pixels loses nothing of what one of 32 has."""
+    plane = torch.fft.fft2(noise(3, 4, 32, 32))
+    below = torch.fft.fftfreq(32, 1 / 32).abs() < 8
+    scene = torch.fft.ifft2(plane * below[:, None] * below).real
+    loss = SpectrumDistance([point(4, 32)], [point(4, 16)], edges="none")
+    comparison = loss.comparisons[0]
+    fine, coarse = scene, scene[:, :, ::2, ::2]
+    spectra = [
+        comparison.common(comparison.spectrum(maps, which), which)
+        for maps, which in ((fine, "student"), (coarse, "teacher"))
+    ]
+    np.testing.assert_allclose(spectra[0][:, :6], spectra[1][:, :6], atol=1e-4)
 
 
 def test_sizes_of_maps_that_are_too_small_are_refused():
@@ -346,7 +364,8 @@ class TestChannels:
     def test_it_is_a_term_of_the_method(self):
         arguments = METHOD.arguments({"spectrum": 0, "exponent": 0, "channels": 0.5})
         plan = METHOD.plan(Setting((point(),), (point(),), arguments))
-        assert [(t.name, t.factor(0)) for t in plan.terms] == [("spectral.channels", 0.5)]
+        (term,) = plan.terms
+        assert (term.name, term.factor(0)) == ("spectral.channels", 0.5 * arguments["weight"])
 
 
 class TestMethod:
@@ -386,7 +405,7 @@ class TestMethod:
         assert plan.terms[0].loss._shared._left is None
 
     def test_weight_multiplies_all_terms(self):
-        one, two = self.plan(), self.plan(weight=2)
+        one, two = self.plan(weight=1), self.plan(weight=2)
         assert [t.factor(0) * 2 for t in one.terms] == [t.factor(0) for t in two.terms]
 
     def test_terms_come_and_go_with_their_weights(self):
@@ -398,7 +417,7 @@ class TestMethod:
     @pytest.mark.parametrize(
         ("changed", "message"),
         [({"edges": "no"}, "spectral.edges"), ({"level": "no"}, "spectral.level"),
-         ({"nonsense": 1}, "expected one of weight"), ({"weight": "much"}, "a value like 1.0")],
+         ({"nonsense": 1}, "expected one of weight"), ({"weight": "much"}, "a value like 3.0")],
     )  # fmt: skip
     def test_wrong_arguments_are_named(self, changed, message):
         with pytest.raises(UsageError, match=message):

@@ -7,6 +7,7 @@ sizes are equal the rings are, too, and nothing is interpolated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -150,16 +151,22 @@ class RingComparison(nn.Module):
         return log_power(power_spectrum(maps, self.edges))
 
     def common(self, log_spectrum: Tensor, which: str) -> Tensor:
-        """A log ring spectrum (N, n_rings) at the common frequencies, (N, n)."""
+        """A log ring spectrum (N, n_rings) at the common frequencies, (N, n).
+
+        There it is the power per (cycle/image)^2, of which a finer grid on the same scene has as
+        much; per (cycle/pixel)^2 it has H W times that.
+        """
+        height, width = self.student_size if which == "student" else self.teacher_size
         matrix = cast("Tensor | None", getattr(self, f"_{which}_matrix"))
-        return log_spectrum if matrix is None else log_spectrum @ matrix
+        known = log_spectrum if matrix is None else log_spectrum @ matrix
+        return known - math.log(height * width)
 
     def exponent(self, log_spectrum: Tensor, which: str) -> Tensor:
         """Exponent of each row of a log ring spectrum (N, n_rings) of its own rings, (N,)."""
         size = self.student_size if which == "student" else self.teacher_size
         return exponent_of(log_spectrum, *size, self.edges)
 
-    def distance(self, student: Tensor, teacher: Tensor, level: str = "free") -> Tensor:
+    def distance(self, student: Tensor, teacher: Tensor, level: str = "kept") -> Tensor:
         """Squared distance of two log spectra at the common frequencies, (N, n) -> (N,).
 
         The mean over octaves of the squared difference; with ``level="free"`` of what is left

@@ -147,12 +147,12 @@ class SpectrumDistance(_RingLoss):
 
     For an image, with S and T the ring power of student and teacher at the common frequencies f,
     and d(f) = log S(f) - log T(f): sum_f w(f) (d(f) - m)^2, w proportional to 1 / f with sum 1. The
-    level m is the mean of d under w (``level="free"``), or 0 (``"kept"``). Mean over images, and
-    over the pairs of taps.
+    level m is 0 (``level="kept"``) or the mean of d under w (``"free"``), which leaves the gain of
+    the student's maps to it. Mean over images, and over the pairs of taps.
 
     Example:
         >>> point = TapPoint("layer", 4, 16, 16)
-        >>> loss = SpectrumDistance([point], [point])
+        >>> loss = SpectrumDistance([point], [point], level="free")
         >>> maps = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> same = Outputs(torch.zeros(2, 3), (3 * maps,))
         >>> bool(loss(same, Outputs(torch.zeros(2, 3), (maps,)), torch.zeros(2)) < 1e-9)
@@ -165,7 +165,7 @@ class SpectrumDistance(_RingLoss):
         teacher: Sequence[TapPoint],
         edges: str = "sine",
         targets: Sequence[Target] | None = None,
-        level: str = "free",
+        level: str = "kept",
         shared: _Spectra | None = None,
     ) -> None:
         super().__init__(student, teacher, edges, targets, shared)
@@ -233,13 +233,13 @@ METHOD = Method(
     paper="ours, after the abstract of Rotman and Wolf 2021, arXiv 2106.00368",
     reduction="mean over octaves (spectrum), images and pairs",
     defaults={
-        "weight": 1.0,
+        "weight": 3.0,
         "spectrum": 1.0,
         "exponent": 0.1,
         **dict.fromkeys(OPTIONAL, 0.0),
         "place": "groups",
         "activation": "post",
-        "level": "free",
+        "level": "kept",
         "edges": "sine",
     },
     plan=_plan,

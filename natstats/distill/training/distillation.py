@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,13 +30,13 @@ from natstats.distill.training.gap import gap_pairs, gap_rows, mean_spectra
 from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, prepared
 from natstats.distill.training.processes import Processes
 from natstats.distill.training.setup import Distillation
-from natstats.distill.training.state import TrainingState
+from natstats.distill.training.state import TrainingState, refuse_other_settings
 from natstats.distill.training.trainer import DTYPES, Trained, Trainer
 from natstats.errors import UsageError
 from natstats.models import Network
 from natstats.provenance import circumstances
 
-__all__ = ["WEIGHTS", "check_out", "check_seeds_out", "distill"]
+__all__ = ["WEIGHTS", "check_out", "check_seeds_out", "distill", "finished"]
 
 WEIGHTS = "student.safetensors"
 """File of the student's weights in the directory of a run."""
@@ -78,6 +79,31 @@ def check_seeds_out(path: Path) -> None:
         raise UsageError(
             f"out: expected a folder for the runs of several seeds; {path} holds {what} and is kept"
         )
+
+
+def finished(setup: Distillation, out: str | Path, n_processes: int = 1) -> DistillationRun | None:
+    """The run that this very training left in `out`; None where it has not come to its end.
+
+    Args:
+        setup: as :func:`distill` takes it, before the training.
+        out: directory of the run.
+        n_processes: processes that train.
+
+    Raises:
+        UsageError: a run of a training with other settings is there; they are named.
+    """
+    path = Path(out).expanduser()
+    if not (path / RECORD).is_file():
+        return None
+    run = DistillationRun.open(path)
+    identity = _plain(setup.identity(n_processes))
+    refuse_other_settings(run.info.get("identity", {}), identity, f"is in {path}")
+    return run
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As a file of JSON gives them back."""
+    return dict(json.loads(store.to_json(dict(values))))
 
 
 def distill(
@@ -184,7 +210,7 @@ def distill(
     taught = None
     if setup.teacher is not None:
         taught = evaluate(setup.teacher.model, evaluation, recipe, device, dtype)
-    run = _run(setup, trained, final, taught, gap.rows(), command, together, peak)
+    run = _run(setup, state.identity, trained, final, taught, gap.rows(), command, together, peak)
     with store.add_files(path, last=RECORD) as folder:
         weights = {name: t.detach().cpu().contiguous() for name, t in student.state_dict().items()}
         save_file(weights, folder / WEIGHTS, {"natstats": "student", "network": setup.student.name})
@@ -247,6 +273,7 @@ def _facts(network: Network) -> dict[str, Any]:
 
 def _run(
     setup: Distillation,
+    identity: Mapping[str, Any],
     trained: Trained,
     final: Evaluated,
     taught: Evaluated | None,
@@ -279,6 +306,7 @@ def _run(
         "student": _facts(setup.student),
         "teacher": teacher,
         "taps": program.taps_table(),
+        "identity": identity,
         "accuracy": final.accuracy,
         "best_accuracy": max(curve, default=final.accuracy),
         "top5": final.top5 if len(setup.data.classes) > 5 else None,

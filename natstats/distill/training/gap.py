@@ -98,7 +98,8 @@ def gap_rows(
         for when, spectra in (("before", before), ("after", after)):
             row[f"exponent_{when}"] = float(exponent_of(spectra[place], *sizes[0]))
         for when, spectra in (("before", before), ("after", after)):
-            squared = comparison.distance(comparison.common(spectra[place], "student"), goal)
+            mine = comparison.common(spectra[place], "student")
+            squared = comparison.distance(mine, goal, "free")  # the shape: levels have no meaning
             row[f"distance_{when}"] = math.sqrt(float(squared)) / math.log(10)
         rows.append(row)
     return rows

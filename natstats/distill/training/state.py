@@ -13,7 +13,7 @@ import torch
 from natstats.distill.results import STATE
 from natstats.errors import NatstatsError, UsageError
 
-__all__ = ["TrainingState"]
+__all__ = ["TrainingState", "refuse_other_settings"]
 
 
 class TrainingState:
@@ -67,18 +67,37 @@ class TrainingState:
                 f"out: expected the whole state of a training in {self.path}; {reason} "
                 "(--overwrite begins again)"
             ) from None
-        differing = _differences(kept, self.identity)
-        if differing:
-            raise UsageError(
-                f"out: expected the training that was begun in {self.path.parent}, which had other "
-                f"settings: {'; '.join(differing[:4])} (--overwrite begins again)"
-            )
+        refuse_other_settings(kept, self.identity, f"was begun in {self.path.parent}")
         assert isinstance(values, dict)
         return values
 
     def remove(self) -> None:
         """Forget what was kept."""
         self.path.unlink(missing_ok=True)
+
+
+def refuse_other_settings(kept: Any, now: Mapping[str, Any], which: str) -> None:
+    """Raise unless two trainings are the same one.
+
+    Args:
+        kept: all that the result of a training depended on, as it was kept.
+        now: the same of the training that is asked for.
+        which: "was begun in FOLDER", in words.
+
+    Raises:
+        UsageError: they differ; the settings are named.
+
+    >>> refuse_other_settings({"seed": 0}, {"seed": 1}, "is in runs/kd")
+    Traceback (most recent call last):
+    natstats.errors.UsageError: out: expected the training that is in runs/kd, which had other \
+settings: seed was 0, is 1 (--overwrite begins again)
+    """
+    differing = _differences(kept, now)
+    if differing:
+        raise UsageError(
+            f"out: expected the training that {which}, which had other settings: "
+            f"{'; '.join(differing[:4])} (--overwrite begins again)"
+        )
 
 
 def _differences(kept: Any, now: Any, name: str = "") -> list[str]:
