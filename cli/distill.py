@@ -202,7 +202,7 @@ def _distill(together: Processes, **settings: Any) -> None:
         finished(setup_of(seed), folder, together.world)  # or it is another training's
         _say(together, f"{folder} is there already and taken as it is.")
     for seed, folder in todo:
-        _train(together, settings, setup_of(seed), folder)
+        _train(together, settings, setup_of(seed), folder, path)
     if len(seeds) > 1 and together.is_first:
         _compare(path)
 
@@ -229,7 +229,8 @@ def _recipe(settings: dict[str, Any]) -> Recipe:
         if value is None:
             continue
         if field in fields:
-            raise UsageError(f"recipe: expected {field} once; got it as --{option} too")
+            shown = option.replace("_", "-")
+            raise UsageError(f"recipe: expected {field} once; got it as --{shown} too")
         fields[field] = value
     return Recipe.from_preset(settings.pop("preset"), **fields)
 
@@ -292,15 +293,15 @@ def _setup(
 
 
 def _train(
-    together: Processes, settings: Mapping[str, Any], setup: Distillation, folder: Path
+    together: Processes, settings: Mapping[str, Any], setup: Distillation, folder: Path, out: Path
 ) -> None:
-    """Train with one seed."""
+    """Train with one seed, to a folder at or below `out`."""
     from natstats.distill.training.distillation import distill
 
     _say(together, setup.text())
     with (
         _logs(together, settings["tensorboard"], folder) as log,
-        _kept(folder),
+        _kept(folder, out),
         output.progress_bar("steps") as progress,
     ):
         run = distill(
@@ -331,16 +332,18 @@ def _summary(together: Processes, setup: Distillation, run: Any, folder: Path) -
 
 
 @contextlib.contextmanager
-def _kept(folder: Path) -> Iterator[None]:
+def _kept(folder: Path, out: Path) -> Iterator[None]:
     """Turn an interruption into a sentence that says how to go on."""
+    from natstats.distill.results import has_state
+
     try:
         yield
     except KeyboardInterrupt:
-        if not (folder / "state.pt").is_file():
+        if not has_state(folder):
             raise
         raise _InterruptedError(
-            f"interrupted; {folder} keeps where the training stands, and the same command, without "
-            "--overwrite, goes on from there"
+            f"interrupted; {folder} keeps where the training stands, and the same command, with "
+            f"--out {out} and without --overwrite, goes on from there"
         ) from None
 
 
@@ -383,12 +386,10 @@ def _compare(path: Path) -> None:
     """Print the comparison over the seeds, and write it beside the runs."""
     from natstats import store
     from natstats.distill.comparison.compare import compare_runs
-    from natstats.distill.results import DistillationRun, find_runs
+    from natstats.distill.results import TABLE, DistillationRun, find_runs
 
     found = compare_runs([DistillationRun.open(run) for run in find_runs([path])])
-    with store.add_files(path, "table.json") as folder:
+    with store.add_files(path, TABLE) as folder:
         found.write(folder)
-    click.echo(found.table())
-    for sentence in found.sentences():
-        click.echo(sentence)
+    output.comparison(found)
     click.echo(f"Runs: {path}   Report: {path / 'report.html'}")

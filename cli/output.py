@@ -15,10 +15,11 @@ import click
 from . import options
 
 if TYPE_CHECKING:
+    from natstats.distill.comparison.compare import MethodComparison
     from natstats.measurement import Progress
     from natstats.run import Run
 
-__all__ = ["command_line", "finish", "progress_bar", "take_fit_options", "target"]
+__all__ = ["command_line", "comparison", "finish", "progress_bar", "take_fit_options", "target"]
 
 SECONDS_BETWEEN_LINES = 10.0
 ROWS = 14
@@ -28,6 +29,16 @@ def command_line() -> str:
     """The command as it can be typed again; bytes that are not UTF-8 are written as escapes."""
     command = shlex.join(["natstats", *sys.argv[1:]])
     return command.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def comparison(found: MethodComparison) -> None:
+    """Print a comparison of distillation runs: table, sentences, notes."""
+    click.echo(found.table())
+    click.echo()
+    for sentence in found.sentences():
+        click.echo(sentence)
+    for note in found.notes:
+        click.echo(f"Note: {note}")
 
 
 def target(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> Path:

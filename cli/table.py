@@ -67,12 +67,7 @@ def command(
     elif as_markdown:
         click.echo(found.markdown(), nl=False)
     else:
-        click.echo(found.table())
-        click.echo()
-        for sentence in found.sentences():
-            click.echo(sentence)
-        for note in found.notes:
-            click.echo(f"Note: {note}")
+        output.comparison(found)
     if out is not None:
         path = found.save(out, overwrite=overwrite)
         click.echo(f"Table: {path}   Report: {path / 'report.html'}", err=as_csv or as_markdown)

@@ -31,7 +31,7 @@ def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
         return value
     near = difflib.get_close_matches(str(value), allowed, n=5, cutoff=0.5)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
-    listed = ", ".join(allowed) if len(allowed) <= 12 else f"{len(allowed)} names"
+    listed = ", ".join(allowed) if len(allowed) <= 24 else f"{len(allowed)} names"
     raise UsageError(f"{argument}: expected one of {listed}; got {value!r}{hint}")
 
 

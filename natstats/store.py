@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -288,9 +289,15 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[LayerSpectrum], list[Skip
                 for place, layer in enumerate(info.pop("layers"))
             ]
         skipped = [SkippedLayer(**layer) for layer in info.pop("skipped")]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise NatstatsError(f"run: expected a whole run in {path}; {error}") from error
     return info, spectra, skipped
+
+
+_DAMAGE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def _layer_spectrum(layer: dict[str, Any], place: int, arrays: Any) -> LayerSpectrum:

@@ -30,6 +30,16 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Runs and tables without pages and figures, which is most of the time of a small one."""
+    for name in ("write_run_report", "write_table_report"):
+        monkeypatch.setattr(
+            f"natstats.plots.distill_page.{name}",
+            lambda folder, _: (folder / "report.html").touch(),
+        )
+
+
 @pytest.fixture(scope="module")
 def teacher(folder, tmp_path_factory):
     """A trained one, as the command leaves it."""
@@ -80,7 +90,7 @@ def test_a_teacher_then_a_student(call, teacher, tmp_path):
         assert (tmp_path / "r" / name).is_file()
 
 
-def test_several_seeds_are_compared_and_taken_up_again(call, tmp_path):
+def test_several_seeds_are_compared_and_taken_up_again(call, quick, tmp_path):
     result = call("--method", "kd", "--seed", "0", "1", "--out", "r")
     assert {p.name for p in (tmp_path / "r").iterdir() if p.is_dir()} >= {"seed-0", "seed-1"}
     assert "seeds  accuracy" in result.stdout
@@ -92,7 +102,7 @@ def test_several_seeds_are_compared_and_taken_up_again(call, tmp_path):
     assert (tmp_path / "r" / "seed-2" / "distill.json").is_file()
 
 
-def test_seeds_of_another_training_are_not_taken(call, tmp_path):
+def test_seeds_of_another_training_are_not_taken(call, quick, tmp_path):
     call("--method", "kd", "--seed", "0", "1", "--out", "r")
     for other in (["--method", "at"], ["--method", "kd", "--lr", "0.5"]):
         message = " ".join(
@@ -103,19 +113,19 @@ def test_seeds_of_another_training_are_not_taken(call, tmp_path):
     assert "recipe.learning_rate was 0.05, is 0.5 (--overwrite begins again)" in message
 
 
-def test_the_student_alone_needs_no_teacher(call, tmp_path):
+def test_the_student_alone_needs_no_teacher(call, quick, tmp_path):
     out = call("--out", "r", taught=False).stdout
     assert "Method: ce, seed 0" in out
     assert json.loads((tmp_path / "r" / "distill.json").read_text())["teacher"] is None
 
 
-def test_a_dry_run_writes_nothing(call, tmp_path):
+def test_a_dry_run_writes_nothing(call, quick, tmp_path):
     out = call("--method", "ofd", "--dry-run").stdout
     assert "Taps of ofd" in out
     assert not list(tmp_path.iterdir())
 
 
-def test_the_default_place_is_free(call, tmp_path):
+def test_the_default_place_is_free(call, quick, tmp_path):
     call("--method", "kd")
     call("--method", "kd")
     assert {p.name for p in (tmp_path / "runs").iterdir()} == {
@@ -123,7 +133,7 @@ def test_the_default_place_is_free(call, tmp_path):
     }  # fmt: skip
 
 
-def test_what_is_there_is_kept(call, tmp_path):
+def test_what_is_there_is_kept(call, quick, tmp_path):
     call("--method", "kd", "--out", "r")
     message = call("--method", "kd", "--out", "r", code=2).stderr
     assert "r exists and is kept" in message
@@ -154,13 +164,13 @@ def test_bad_input_is_one_sentence(call, arguments, message):
     assert message in " ".join(call(*arguments, code=2).stderr.split())
 
 
-def test_classes_that_differ(call):
+def test_classes_that_differ(call, quick):
     text = call("--teacher-arg", "num_classes=7", code=2).stderr
     assert "teacher: expected scores for the 2 classes of" in text
     assert "cifar_resnet14 has 7 classes" in text
 
 
-def test_a_teacher_whose_classifier_is_missing_is_refused(call, teacher, tmp_path):
+def test_a_teacher_whose_classifier_is_missing_is_refused(call, quick, teacher, tmp_path):
     from safetensors.torch import load_file, save_file
 
     kept = {k: v for k, v in load_file(teacher).items() if not k.startswith("fc.")}
@@ -170,31 +180,32 @@ def test_a_teacher_whose_classifier_is_missing_is_refused(call, teacher, tmp_pat
     assert "teacher: expected trained weights in the whole network" in " ".join(text.split())
 
 
-def test_networks_that_cannot_be_paired(call):
+def test_networks_that_cannot_be_paired(call, quick):
     text = " ".join(call("--method", "fsp", student="wrn_10_2", code=2).stderr.split())
     assert "fsp: expected equal numbers of channels" in text
 
 
-def test_data_without_classes(call, tmp_path):
+def test_data_without_classes(call, quick, tmp_path):
     (tmp_path / "d" / "train").mkdir(parents=True)
     text = " ".join(call(data="imagefolder:d", taught=False, code=2).stderr.split())
     assert "class" in text
 
 
-def test_tensorboard_is_an_extra(call, monkeypatch, tmp_path):
+def test_tensorboard_is_an_extra(call, quick, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     text = " ".join(call("--tensorboard", "--out", "r", code=2).stderr.split())
     assert "pip install 'natstats[tensorboard]'" in text
     assert not (tmp_path / "r").exists()
 
 
-def test_a_run_of_the_teacher_gives_the_targets(call, tmp_path, teacher):
+def test_a_run_of_the_teacher_gives_the_targets(call, quick, tmp_path, teacher, monkeypatch):
     group = sys.modules[ENTRY.load().__module__].natstats
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((8, 3, 16, 16), dtype=np.float32))
+    monkeypatch.setattr("natstats.plots.page.write_report", lambda *_: None)
     measured = CliRunner().invoke(
         group,
         ["measure", "cifar_resnet14", "--checkpoint", str(teacher), "--images", "x.npy",
-         "--layers", "stage*.1.relu2", "--out", "measured"],
+         "--layers", "act", "--out", "measured"],
     )  # fmt: skip
     assert measured.exit_code == 0, measured.output
     out = call("--method", "spectral", "--teacher-run", "measured", "--out", "r", taught=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from natstats.distill.results import RECORD
+from natstats.distill.results import RECORD, STATE, TABLE_FILES
 
 (ENTRY,) = entry_points(group="console_scripts", name="natstats")
 
@@ -32,6 +32,15 @@ def call(tmp_path, monkeypatch):
         return result
 
     return run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A table without its page and figures, which is most of the time of a small one."""
+    monkeypatch.setattr(
+        "natstats.plots.distill_page.write_table_report",
+        lambda folder, _: (folder / "report.html").touch(),
+    )
 
 
 @pytest.fixture
@@ -80,13 +89,14 @@ def test_csv_and_markdown_print_nothing_else(call, runs):
 
 
 def test_out_has_tables_page_and_figures(call, runs):
-    result = call(runs, "--out", "table")
+    result = call(runs / "ce", runs / "kd", "--out", "table")
     assert "Table: table   Report: table/report.html" in result.stdout
-    names = {path.name for path in Path("table").iterdir()}
-    assert names == {
-        "table.csv", "table.md", "table.json", "gains.csv", "terms.csv", "seeds.csv",
-        "report.html", "figures",
-    }  # fmt: skip
+    assert {path.name for path in Path("table").iterdir()} == set(TABLE_FILES)
+    assert "<svg" in Path("table/report.html").read_text()
+
+
+def test_the_tables_are_those_that_are_printed(call, runs, quick):
+    call(runs, "--out", "table")
     assert Path("table/table.csv").read_text() == call(runs, "--csv").stdout
     assert Path("table/table.md").read_text() == call(runs, "--markdown").stdout
     record = json.loads(Path("table/table.json").read_text())
@@ -97,7 +107,7 @@ def test_out_has_tables_page_and_figures(call, runs):
     assert len(json.loads(Path("table/table.json").read_text())["runs"]) == 3
 
 
-def test_a_table_beside_its_seeds_never_takes_them_away(call, runs):
+def test_a_table_beside_its_seeds_never_takes_them_away(call, runs, quick):
     """That is how a training with several seeds is laid out."""
     assert "something else" in call(runs, "--out", runs / "kd", "--overwrite", code=2).stderr
     call(runs, "--out", "table")
@@ -108,7 +118,7 @@ def test_a_table_beside_its_seeds_never_takes_them_away(call, runs):
 
 
 def test_unfinished_trainings_are_told(call, runs):
-    (runs / "kd/seed-2" / RECORD).unlink()
+    (runs / "kd/seed-2" / RECORD).rename(runs / "kd/seed-2" / STATE)
     result = call(runs)
     assert "seed-2 is not finished and left out" in result.stderr
     assert "1 seed is in one of them only" in result.stdout

@@ -38,7 +38,8 @@ group, or what comes out of it."""
 
 TRAINS = ("student", "lower", "losses")
 """What a stage trains: the whole student, the student up to its last tap, or neither. The losses'
-own parameters are trained besides."""
+own parameters are trained besides. With ``lower``, too, the optimiser is given the whole student,
+and gradients reach it up to the last tap; batch norms behind it still count what passes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,9 @@ class DistillationLoss(nn.Module):
     reduction: str = ""
     """How it is reduced, in words: what its weight means hangs on that."""
 
+    needs_teacher: bool = True
+    """Whether it looks at what the teacher gave."""
+
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32.
 
@@ -86,8 +90,8 @@ class TapPoint:
         channels: C.
         height: H, pixels.
         width: W, pixels.
-        batch_norm: the module whose output the map is, or, for a residual sum, the last one on
-            the residual branch; None where there is none.
+        batch_norm: the module whose output the map is, or, for a residual sum, that of the first
+            of the summands that is one; None where there is none.
         activation: the module that follows (``pre``) or has just worked (``post``); None where
             there is none.
         aliases: other layers that return the same map, such as the block that an activation ends.
@@ -162,7 +166,6 @@ class Stage:
         trains: see :data:`TRAINS`.
         learning_rate: a factor on that of the main stage.
         schedule: of the learning rate, ``same`` as in the main stage or ``constant``.
-        weight_decay: in place of that of the main stage; None for the same.
     """
 
     name: str
@@ -171,7 +174,6 @@ class Stage:
     trains: str = "student"
     learning_rate: float = 1.0
     schedule: str = "same"
-    weight_decay: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,8 +201,8 @@ class Setting:
         student: taps in the student.
         teacher: taps in the teacher, paired with them.
         arguments: the method's defaults with what the user asked for.
-        teacher_run: the directory of a measured run of the teacher, for methods that can take
-            their targets from there.
+        teacher_run: a measured run of the teacher, a :class:`natstats.Run`, for methods that can
+            take their targets from there.
     """
 
     student: tuple[TapPoint, ...]

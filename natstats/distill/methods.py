@@ -105,6 +105,8 @@ def arguments_of(methods: Sequence[Method], given: Mapping[str, Any]) -> dict[st
                 f"method argument {key}: expected METHOD.NAME with one of the methods {listed}; "
                 f"got {name!r}"
             )
+        if argument in by_method[name]:
+            raise UsageError(f"method argument {name}.{argument}: expected once; got it twice")
         by_method[name][argument] = value
     return {method.name: method.arguments(by_method[method.name]) for method in methods}
 

@@ -19,6 +19,7 @@ import math
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +33,8 @@ from natstats import store
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = [
-    "FORMAT", "GAP", "GRADIENTS", "HISTORY", "RECORD", "STATE", "DistillationRun", "Outcomes",
-    "find_runs", "find_unfinished",
+    "FORMAT", "GAP", "GRADIENTS", "HISTORY", "RECORD", "STATE", "TABLE", "TABLE_FILES",
+    "DistillationRun", "Outcomes", "find_runs", "find_unfinished", "has_state", "is_unfinished",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -44,8 +45,14 @@ KIND = "distillation"
 RECORD = "distill.json"
 """What makes a directory a finished run; the last file to come in place."""
 
-STATE = "state.pt"
-"""What a training resumes from; gone when it is finished."""
+STATE = "natstats-state.pt"
+"""What a training resumes from; gone when it is finished. No file of anyone else has this name."""
+
+TABLE = "table.json"
+TABLE_FILES = (
+    TABLE, "table.csv", "table.md", "gains.csv", "terms.csv", "seeds.csv", "report.html", "figures",
+)  # fmt: skip
+"""What a comparison of runs writes into its folder, :data:`TABLE` last."""
 
 HISTORY = (
     "stage", "epoch", "learning_rate", "loss", "accuracy", "eval_loss", "eval_accuracy", "seconds",
@@ -145,8 +152,8 @@ class DistillationRun:
 
     Attributes:
         info: what ``distill.json`` holds: method, terms, arguments, ce_weight, seed, recipe, data,
-            student, teacher, taps, identity (all that the result depended on), accuracy,
-            best_accuracy, top5, costs, notes, versions and machine.
+            student, teacher, teacher_run, taps, identity (all that the result depends on),
+            accuracy, best_accuracy, top5, costs, notes, versions and machine.
         history: a row per epoch, :data:`HISTORY` and a column per term.
         gradients: a row per epoch and term, :data:`GRADIENTS`: norms of the gradients in the
             parameters of the student.
@@ -321,7 +328,8 @@ class DistillationRun:
 
 
 _DAMAGE = (
-    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile,
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
+    zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -351,12 +359,14 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(drop=True).astype(kinds)
 
 
+def has_state(path: Path) -> bool:
+    """Whether a directory holds what a training goes on from, or the beginning of it."""
+    return any((path / name).is_file() for name in (STATE, f"{STATE}.partial"))
+
+
 def is_unfinished(path: Path) -> bool:
     """Whether a directory holds a training that has not come to its end."""
-    if not path.is_dir() or (path / RECORD).exists():
-        return False
-    names = [entry.name for entry in path.iterdir()]
-    return any(name.startswith(STATE) or name == "history.csv" for name in names)
+    return has_state(path) and not (path / RECORD).exists()
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:

@@ -54,10 +54,10 @@ def test_a_run_without_a_teacher(made_runs, tmp_path):
 
 def test_the_state_of_the_trainer_and_other_files_stay(made_runs, tmp_path):
     path = tmp_path / "run"
-    (path / STATE).mkdir(parents=True)
-    (path / STATE / "last.safetensors").write_bytes(b"1")
+    path.mkdir()
+    (path / STATE).write_bytes(b"1")
     made_runs().save(path)
-    assert (path / STATE / "last.safetensors").read_bytes() == b"1"
+    assert (path / STATE).read_bytes() == b"1"
     assert DistillationRun.open(path).method == "kd"
 
 
@@ -121,8 +121,9 @@ def test_what_is_not_a_run(tmp_path):
 def test_an_unfinished_training_says_so(made_runs, tmp_path):
     made_runs().save(tmp_path / "cut")
     (tmp_path / "cut" / RECORD).unlink()
+    (tmp_path / "cut" / STATE).touch()
     (tmp_path / "new").mkdir()
-    (tmp_path / "new" / f"{STATE}.json").write_text("{}")
+    (tmp_path / "new" / f"{STATE}.partial").touch()
     for name in ("cut", "new"):
         with pytest.raises(UsageError, match="expected a finished training"):
             DistillationRun.open(tmp_path / name)

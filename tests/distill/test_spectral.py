@@ -435,7 +435,8 @@ class TestTeacherRun:
         return path, images, model
 
     def plan(self, path, points):
-        return METHOD.plan(Setting(points, points, METHOD.arguments({}), teacher_run=path))
+        run = natstats.Run.open(path)
+        return METHOD.plan(Setting(points, points, METHOD.arguments({}), teacher_run=run))
 
     def test_the_teacher_itself_is_at_distance_zero_from_its_own_run(self, run):
         from natstats.distill.taps import Taps, student_taps
@@ -451,17 +452,21 @@ class TestTeacherRun:
         for term in plan.terms:
             nothing = Outputs(torch.zeros(0))
             assert float(term.loss(mine, nothing, LABELS)) == pytest.approx(0, abs=1e-4)
+            assert not term.loss.needs_teacher
+            assert term.loss.reduction.endswith("pairs, of the batch's mean spectrum")
 
     def test_maps_of_another_size_are_refused(self, run):
-        with pytest.raises(UsageError, match="20 x 20 pixels"):
-            self.plan(run[0], (point(16, 20),))
+        with pytest.raises(UsageError, match="expected 20 x 20 pixels .* the run has 32 x 32"):
+            self.plan(run[0], (TapPoint("stage1.0.relu2", 16, 20, 20),))
 
-    def test_a_layer_that_was_not_measured_is_replaced_with_a_note(self, run):
-        plan = self.plan(run[0], (point(16, 32),))
-        assert plan.notes == ("the target of layer is layer stage1.0.relu2 of the run (act)",)
+    def test_a_layer_that_was_not_measured_is_no_target(self, run):
+        with pytest.raises(UsageError, match="teacher run: expected layer stage1.9; it was not"):
+            self.plan(run[0], (TapPoint("stage1.9", 16, 32, 32),))
 
     def test_other_terms_need_the_teacher(self, run):
-        setting = Setting((point(16, 32),), (point(16, 32),),
-                          METHOD.arguments({"phase": 1}), teacher_run=run[0])  # fmt: skip
+        points = (TapPoint("stage1.0.relu2", 16, 32, 32),)
+        setting = Setting(
+            points, points, METHOD.arguments({"phase": 1}), teacher_run=natstats.Run.open(run[0])
+        )
         with pytest.raises(UsageError, match=r"spectral\.phase"):
             METHOD.plan(setting)

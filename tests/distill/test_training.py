@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 
@@ -18,10 +19,17 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
+import natstats
 from natstats.distill.losses import ring_comparison
-from natstats.distill.results import STATE, DistillationRun
+from natstats.distill.results import STATE, DistillationRun, is_unfinished
 from natstats.distill.training.data import open_labelled
-from natstats.distill.training.distillation import WEIGHTS, check_out, check_seeds_out, distill
+from natstats.distill.training.distillation import (
+    WEIGHTS,
+    check_out,
+    check_seeds_out,
+    distill,
+    finished,
+)
 from natstats.distill.training.evaluation import evaluate
 from natstats.distill.training.frozen import frozen
 from natstats.distill.training.gradients import gradient_rows
@@ -95,7 +103,7 @@ class Cut(BaseException):
         ("fitnets", (1, 2, 7)),  # in the stage of hints, at its end, in the main stage
         ("ft", (2, 4)),  # in that of the paraphraser, and where it is used
         ("ab", (2, 5)),
-        ("fsp+at", (1, 4)),
+        ("fsp", (1, 4)),
         ("ofd", (2,)),
         ("jacobian", (3,)),
     ],
@@ -408,10 +416,13 @@ def test_a_run_that_is_replaced_can_be_cut_and_goes_on(tmp_path, data, teacher):
     assert resumed.history.loss.tolist() == whole.history.loss.tolist()
 
 
-@pytest.mark.parametrize("there", ["distill.json", "state.pt", "state.pt.partial", "table.csv"])
+@pytest.mark.parametrize(
+    "there", ["distill.json", STATE, f"{STATE}.partial", "table.csv", "table.json", "seed-0/notes"]
+)
 def test_several_seeds_leave_what_else_is_there_alone(tmp_path, there):
     check_seeds_out(tmp_path / "new")
     check_seeds_out(tmp_path)
+    (tmp_path / there).parent.mkdir(exist_ok=True)
     (tmp_path / there).write_text("mine")
     with pytest.raises(UsageError, match="out: expected a folder for the runs of several seeds"):
         check_seeds_out(tmp_path)
@@ -419,10 +430,53 @@ def test_several_seeds_leave_what_else_is_there_alone(tmp_path, there):
 
 def test_several_seeds_go_on_beside_those_that_are_there(tmp_path):
     (tmp_path / "seed-0").mkdir()
+    (tmp_path / "seed-0" / STATE).touch()
     check_seeds_out(tmp_path)
-    (tmp_path / "seed-0").rmdir()
-    (tmp_path / "table.json").write_text("{}")
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(UsageError, match="holds other things and is kept"):
+        check_seeds_out(tmp_path)
+    (tmp_path / "table.json").write_text("{}")  # then the page is that of the table
     check_seeds_out(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["state.pt", "state.pth", f"{STATE}.bak", "history.csv"])
+def test_files_of_nearly_the_name_of_a_state_are_the_users(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="is kept"):
+            check_out(tmp_path, overwrite)
+    assert not is_unfinished(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(UsageError, match="out: expected a place that can be written to"):
+        check_out(tmp_path, False)
+
+
+def test_a_finished_run_is_that_of_the_same_training_or_none(tmp_path, data, teacher):
+    alone = RECIPE.changed(epochs=1)
+    setup = setup_of(data, None, "ce", recipe=alone)
+    assert finished(setup, tmp_path / "run") is None
+    done = distill(setup, tmp_path / "run", report=False)
+    assert finished(setup_of(data, None, "ce", recipe=alone), tmp_path / "run").path == done.path
+    for other, named in (
+        (setup_of(data, None, "ce", seed=4, recipe=alone), "seed was 3, is 4"),
+        (setup_of(data, teacher, "at", recipe=alone), "method was ce, is at"),
+        (setup_of(data, None, "ce", recipe=RECIPE), "recipe.epochs was 1, is 2"),
+    ):
+        with pytest.raises(UsageError, match=named):
+            finished(other, tmp_path / "run")
+
+
+def test_the_student_comes_back_in_the_mode_in_which_it_came(tmp_path, data):
+    setup = setup_of(data, None, "ce", recipe=RECIPE.changed(epochs=1))
+    student = setup.student.model
+    student.eval()
+    student.stage1.train()
+    modes = [module.training for module in student.modules()]
+    distill(setup, tmp_path / "run", report=False)
+    assert [module.training for module in student.modules()] == modes
 
 
 def test_epochs_between_evaluations_are_a_number_above_0(tmp_path, data, teacher):
@@ -627,8 +681,6 @@ def test_bfloat16_trains_with_losses_in_float32(tmp_path, data, teacher):
 
 
 def test_terms_of_a_run_need_no_teacher(tmp_path, data, teacher):
-    import natstats
-
     pixels = np.random.default_rng(0).random((16, 3, 16, 16), dtype=np.float32)
     measured = natstats.measure(teacher.model, pixels, layers="stage*.1.relu2,stage*.0.relu2")
     measured.save(tmp_path / "teacher", report=False)
@@ -638,8 +690,68 @@ def test_terms_of_a_run_need_no_teacher(tmp_path, data, teacher):
     )  # fmt: skip
     run = distill(setup, tmp_path / "run", report=False)
     assert run.info["teacher"] is None
+    assert run.info["costs"]["teacher_passes"] == 0
+    assert run.info["teacher_run"]["digest"] == teacher.digest()
     assert run.history["spectral.spectrum"].iloc[0] > 0
     assert len(run.gap) == 0
+    assert {(row["student"], row["teacher"]) for row in run.info["taps"]} == {
+        ("stage1.0.relu2", "stage1.1.relu2"), ("stage2.0.relu2", "stage2.1.relu2"),
+    }  # fmt: skip
+
+
+class TestTargetsOfARun:
+    @staticmethod
+    def measured(path, network, layers="act", size=16):
+        pixels = np.random.default_rng(0).random((8, 3, size, size), dtype=np.float32)
+        natstats.measure(network, pixels, layers=layers).save(path, report=False)
+        return path
+
+    def test_another_run_is_another_training(self, tmp_path, data, teacher):
+        runs = [
+            self.measured(tmp_path / str(seed), classifier("cifar_resnet14", 3, seed=seed))
+            for seed in (0, 1)
+        ]
+        setups = [setup_of(data, None, "spectral", teacher_run=run) for run in runs]
+        identities = [setup.identity(1) for setup in setups]
+        assert identities[0] != identities[1]
+        assert {**identities[0], "teacher_run": None} == {**identities[1], "teacher_run": None}
+
+    def test_a_teacher_beside_its_run_is_not_asked(self, tmp_path, data, teacher):
+        run = self.measured(tmp_path / "run", teacher)
+        setup = setup_of(data, teacher, "spectral", teacher_run=run)
+        assert setup.program.teacher_passes == 0
+        objective = Objective(
+            setup.student.model, teacher.model, setup.program.stages[-1].terms,
+            torch.zeros(1, 3, 16, 16),
+        )  # fmt: skip
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(teacher.model, "forward", None)
+            values = objective(torch.randn(4, 3, 16, 16), torch.zeros(4, dtype=torch.long))
+        assert values.terms["spectral.spectrum"].isfinite()
+        assert setup_of(data, teacher, "kd+spectral", teacher_run=run).program.teacher_passes == 1
+
+    def test_weights_of_another_teacher_are_refused(self, tmp_path, data, teacher):
+        run = self.measured(tmp_path / "run", classifier("cifar_resnet14", 3, seed=8))
+        with pytest.raises(UsageError, match="teacher_run: expected a run of the teacher, whose"):
+            setup_of(data, teacher, "spectral", teacher_run=run)
+
+    def test_layers_that_are_no_activations_are_no_targets(self, tmp_path, data, teacher):
+        run = self.measured(tmp_path / "run", teacher, layers="conv")
+        with pytest.raises(UsageError, match="teacher run: expected layer stage1.1.relu2; it was"):
+            setup_of(data, teacher, "spectral", teacher_run=run)
+        with pytest.raises(UsageError, match="an activation of 16 x 16 pixels, .* got none"):
+            setup_of(data, None, "spectral", teacher_run=run)
+
+    def test_images_of_another_size_are_refused(self, tmp_path, data, teacher):
+        run = self.measured(tmp_path / "run", teacher, size=32)
+        for known in (teacher, None):
+            with pytest.raises(UsageError, match="teacher run: expected .*16 x 16 .* 32 x 32"):
+                setup_of(data, known, "spectral", teacher_run=run)
+
+    def test_what_goes_into_an_activation_needs_the_teacher(self, tmp_path, data, teacher):
+        run = self.measured(tmp_path / "run", teacher)
+        with pytest.raises(UsageError, match="teacher: expected one beside the teacher run"):
+            setup_of(data, None, "spectral", teacher_run=run, method_args={"activation": "pre"})
 
 
 class TestRefusals:
@@ -675,6 +787,28 @@ class TestRefusals:
     def test_a_run_beside_another_method(self, data, teacher):
         with pytest.raises(UsageError, match="teacher_run: expected only beside method spectral"):
             setup_of(data, teacher, "kd", teacher_run="nowhere")
+
+    def test_a_teacher_that_is_the_student(self, data, teacher):
+        with pytest.raises(UsageError, match="teacher: expected another network than the student"):
+            Distillation.of(teacher, data, "kd", teacher=teacher, recipe=RECIPE)
+
+    def test_a_student_that_cannot_be_trained(self, data):
+        student = classifier("cifar_resnet8", 3)
+        student.model.requires_grad_(False)
+        with pytest.raises(UsageError, match="student: expected parameters that can be trained"):
+            Distillation.of(student, data, "ce", recipe=RECIPE)
+
+    def test_taps_without_a_partner(self, data, teacher):
+        with pytest.raises(UsageError, match="taps: expected pairs, student and teacher"):
+            setup_of(data, teacher, "at", taps=[("stage1",)])
+
+    def test_a_place_that_is_none(self, data, teacher):
+        with pytest.raises(UsageError, match=r"spectral\.place: expected one of groups, middle"):
+            setup_of(data, teacher, "spectral", method_args={"place": "none"})
+
+    def test_an_argument_that_comes_twice(self, data, teacher):
+        with pytest.raises(UsageError, match=r"kd\.weight: expected once; got it twice"):
+            setup_of(data, teacher, "kd", method_args={"weight": 1, "kd.weight": 2})
 
     def test_an_argument_of_another_method(self, data, teacher):
         with pytest.raises(UsageError, match=r"at\.weight: expected METHOD\.NAME with one of"):
@@ -774,24 +908,30 @@ with processes("cpu") as together:
 """
 
 
-def test_two_processes_train_the_same_student_as_one(tmp_path, folder):
+def test_two_processes_train_the_same_student_as_one(tmp_path, folder, monkeypatch, capsys):
     """Without batch norm, whose statistics are those of a process's share of the batch.
 
     A stage of hints trains a part of the student, and must not wait for the rest.
     """
-    script = tmp_path / "train.py"
-    script.write_text(PROCESSES)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for number in (1, 2):
-        command = [sys.executable]
-        if number == 2:
-            command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        done = subprocess.run(
-            [*command, str(script), str(folder), str(tmp_path / str(number))],
-            capture_output=True, text=True, env=environment, timeout=240, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.count("accuracy") == number
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESSES, str(folder), str(tmp_path / "2")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"},
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["-c", str(folder), str(tmp_path / "1")])
+    exec(PROCESSES, {})
+    assert capsys.readouterr().out.count("accuracy") == 1
+    for process in started:
+        out, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors[-2000:]
+        assert out.count("accuracy") == 1
     one, two = (weights_of(tmp_path / str(number)) for number in (1, 2))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5, msg=key)

@@ -15,7 +15,7 @@ from natstats import checks, store
 from natstats.distill.comparison.association import Association, associate
 from natstats.distill.comparison.gains import gains_frame, gains_over, with_gains
 from natstats.distill.comparison.groups import ALONE, Group, Task, group_runs
-from natstats.distill.results import DistillationRun
+from natstats.distill.results import TABLE, DistillationRun
 
 __all__ = ["FORMAT", "KIND", "REFERENCES", "MethodComparison", "compare_runs"]
 
@@ -122,7 +122,7 @@ class MethodComparison:
             from natstats.plots.distill_page import write_table_report
 
             write_table_report(folder, self)
-        (folder / "table.json").write_text(store.to_json(self.to_dict()), encoding="utf-8")
+        (folder / TABLE).write_text(store.to_json(self.to_dict()), encoding="utf-8")
 
     def save(self, path: str | Path, *, overwrite: bool = False, report: bool = True) -> Path:
         """Write into the directory `path`; other things in it, such as runs, stay.
@@ -133,7 +133,7 @@ class MethodComparison:
         """
         path = Path(path).expanduser()
         store.check_target(path, overwrite, KIND)
-        with store.add_files(path, "table.json") as folder:
+        with store.add_files(path, TABLE) as folder:
             self.write(folder, report=report)
         return path
 

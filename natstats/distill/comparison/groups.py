@@ -149,6 +149,8 @@ def _method_facts(run: DistillationRun) -> dict[str, str]:
         facts["teacher.arguments"] = teacher.get("arguments")
         facts["teacher.digest"] = teacher.get("digest")
         taps = info.get("taps") or []
+        targets = info.get("teacher_run") or {}
+        facts["targets"] = targets.get("spectra")
         facts["taps"] = [[tap.get("student"), tap.get("teacher")] for tap in taps]
     return {name: _text(value) for name, value in facts.items() if value not in (None, "", [], {})}
 

@@ -177,7 +177,7 @@ def _plan(setting: Setting) -> Plan:
     transfer = FactorTransfer(paraphraser, translator(student.channels, paraphraser.factors), form)
     reduced = {"code": "absolute", "paper": "squared"}[reconstruction]
     notes = (
-        f"ft: form={form}, absolute difference, mean over everything, times ft.{name}",
+        f"ft: form={form}, {transfer.reduction}, times ft.{name}",
         f"ft: reconstruction={reconstruction}, {reduced} difference, mean over everything",
     )
     return Plan((Term("ft.factors", transfer, weight),), (before,), notes=notes)

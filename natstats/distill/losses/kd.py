@@ -65,7 +65,7 @@ class SoftTargets(DistillationLoss):
 
     def __init__(self, temperature: float = 4.0, t_squared: bool = True) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature = number("temperature", temperature, above=0)
         self.t_squared = t_squared
         factor = "times T^2" if t_squared else "no T^2"
         self.reduction = f"T = {temperature:g}: sum over classes, mean over images, {factor}"

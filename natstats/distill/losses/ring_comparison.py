@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -25,7 +26,7 @@ from natstats.spectra import power_spectrum
 __all__ = ["FLOOR", "RingComparison", "exponent_of", "log_power", "ring_comparisons"]
 
 FLOOR = 1e-6
-"""What is added to the ring power before the logarithm, as a share of its mean over the rings."""
+"""What is added to the ring power before the logarithm, as a share of an image's mean."""
 
 _TINY = 1e-30
 """Keeps the logarithm finite for a map that is constant."""
@@ -47,6 +48,15 @@ def _lines(where: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Matrix (len(known), len(where)) of the linear interpolation from `known` to `where`."""
     rows = np.eye(len(known))
     return np.stack([np.interp(where, known, row) for row in rows])
+
+
+@lru_cache(maxsize=256)
+def _calibration(
+    height: int, width: int, edges: str, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Where they are used, so that no step of a training waits for a copy."""
+    arrays = band_of(height, width, edges, 0.0, NYQUIST).octave_calibration()
+    return tuple(torch.as_tensor(array, dtype=dtype, device=device) for array in arrays)
 
 
 def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: str = "sine") -> Tensor:
@@ -71,9 +81,8 @@ def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: str = "sin
     >>> round(float(exponent_of(log_power(power), 32, 32).mean()), 1)
     2.0
     """
-    contrast, slopes, alphas = (
-        torch.as_tensor(array, dtype=log_spectrum.dtype, device=log_spectrum.device)
-        for array in band_of(height, width, edges, 0.0, NYQUIST).octave_calibration()
+    contrast, slopes, alphas = _calibration(
+        height, width, edges, log_spectrum.dtype, log_spectrum.device
     )
     slope = -(log_spectrum @ contrast).clamp(-slopes[-1], -slopes[0])
     place = torch.searchsorted(slopes, slope.detach().contiguous()).clamp(1, len(slopes) - 1)
@@ -181,7 +190,16 @@ class RingComparison(nn.Module):
 def ring_comparisons(
     student: Sequence[TapPoint], teacher: Sequence[TapPoint], edges: str = "sine"
 ) -> nn.ModuleList:
-    """A comparison for each pair of taps."""
+    """A comparison for each pair of taps.
+
+    Raises:
+        UsageError: no pair, or taps without a partner.
+    """
+    if not student or len(student) != len(teacher):
+        raise UsageError(
+            "taps: expected one pair or more; got "
+            f"{len(student)} in the student and {len(teacher)} in the teacher"
+        )
     return nn.ModuleList(
         RingComparison((mine.height, mine.width), (theirs.height, theirs.width), edges)
         for mine, theirs in zip(student, teacher, strict=True)

@@ -25,6 +25,7 @@ from torch import Tensor
 from natstats import checks
 from natstats.distill.losses import controls
 from natstats.distill.losses.channels import ChannelSpectra
+from natstats.distill.losses.maps import paired_taps
 from natstats.distill.losses.ring_comparison import RingComparison, ring_comparisons
 from natstats.distill.losses.teacher_run import Target, targets_of
 from natstats.distill.method import (
@@ -83,6 +84,8 @@ class _RingLoss(DistillationLoss):
         shared: of two terms on the same taps, which then transform their maps once.
     """
 
+    _means = ""
+
     def __init__(
         self,
         student: Sequence[TapPoint],
@@ -92,10 +95,12 @@ class _RingLoss(DistillationLoss):
         shared: _Spectra | None = None,
     ) -> None:
         super().__init__()
-        self.reduction = "mean over images and pairs"
+        self.needs_teacher = targets is None
+        self.reduction = f"mean over {self._means}images and pairs"
+        if targets is not None:
+            self.reduction = f"mean over {self._means}pairs, of the batch's mean spectrum"
         self._shared = shared
         self.comparisons = ring_comparisons(student, teacher, edges)
-        self.from_run = targets is not None
         for place, target in enumerate(targets or ()):
             self.register_buffer(f"_target_{place}", target.log_power, persistent=False)
 
@@ -106,7 +111,7 @@ class _RingLoss(DistillationLoss):
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32."""
         expected = len(self.comparisons)
-        if len(student.maps) != expected or not (self.from_run or len(teacher.maps) == expected):
+        if len(student.maps) != expected or (self.needs_teacher and len(teacher.maps) != expected):
             raise UsageError(
                 f"maps: expected {expected} of student and teacher; got {len(student.maps)} and "
                 f"{len(teacher.maps)}"
@@ -127,11 +132,11 @@ class _RingLoss(DistillationLoss):
     def _spectra(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
         """Log ring spectra of student and teacher at every pair of taps."""
         found = []
-        theirs_of = () if self.from_run else float_maps(teacher)
+        theirs_of = float_maps(teacher) if self.needs_teacher else ()
         for place, maps in enumerate(float_maps(student)):
             comparison = cast("RingComparison", self.comparisons[place])
             mine = comparison.spectrum(maps, "student")
-            if self.from_run:
+            if not self.needs_teacher:
                 # A run knows the mean over images, which a batch can be compared with.
                 mine = mine.logsumexp(dim=0, keepdim=True) - math.log(len(mine))
                 theirs = cast("Tensor", getattr(self, f"_target_{place}"))
@@ -159,6 +164,8 @@ class SpectrumDistance(_RingLoss):
         True
     """
 
+    _means = "octaves, "
+
     def __init__(
         self,
         student: Sequence[TapPoint],
@@ -170,7 +177,6 @@ class SpectrumDistance(_RingLoss):
     ) -> None:
         super().__init__(student, teacher, edges, targets, shared)
         self.level = checks.one_of("level", level, LEVELS)
-        self.reduction = "mean over octaves, images and pairs"
 
     def distance(self, comparison: RingComparison, student: Tensor, teacher: Tensor) -> Tensor:
         """Squared distance at the common frequencies, (N,)."""
@@ -193,15 +199,15 @@ class ExponentDistance(_RingLoss):
 
 def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
+    paired_taps("spectral", setting)
     edges = checks.one_of("method argument spectral.edges", arguments["edges"], EDGES)
     level = checks.one_of("method argument spectral.level", arguments["level"], LEVELS)
     for name in ("weight", "spectrum", "exponent", *OPTIONAL):
         checks.number(f"spectral.{name}", arguments[name], least=0)
     factor = arguments["weight"]
     targets: list[Target] | None = None
-    notes: list[str] = []
     if setting.teacher_run is not None:
-        targets, notes = targets_of(setting.teacher_run, setting.teacher, edges)
+        targets = targets_of(setting.teacher_run, setting.teacher, edges)
     pair = setting.student, setting.teacher
     shared = _Spectra() if arguments["spectrum"] and arguments["exponent"] else None
     losses: dict[str, DistillationLoss] = {
@@ -224,7 +230,7 @@ def _plan(setting: Setting) -> Plan:
     )
     if not terms:
         raise UsageError("method spectral: expected one term with a weight other than 0; got none")
-    return Plan(terms, ce_weight=1.0, notes=tuple(notes))
+    return Plan(terms, ce_weight=1.0)
 
 
 METHOD = Method(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from natstats.errors import UsageError
 from natstats.records import LayerSpectrum
 from natstats.run import Run
 
-__all__ = ["Target", "points_of", "targets_of"]
+__all__ = ["Target", "points_of", "run_facts", "targets_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,73 +49,103 @@ def _maps_of(run: Run) -> list[LayerSpectrum]:
     return [m for m in run.spectra if m.layer.kind != "input"]
 
 
-def targets_of(
-    path: str | Path, taps: Sequence[TapPoint], edges: str = "sine"
-) -> tuple[list[Target], list[str]]:
-    """The targets for taps of the teacher, and what is to be said of them.
+def _size(measured: LayerSpectrum) -> tuple[int, int]:
+    return measured.spectrum.height, measured.spectrum.width
 
-    A tap's target is the layer of its name (or of another name of the same map); where that was
-    not measured, the last layer of the run with maps of its size, an activation if there is one.
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """What tells one run from another: model, digest of its weights, and that of the spectra."""
+    model = run.info.get("model") or {}
+    sha = hashlib.sha256()
+    for measured in _maps_of(run):
+        sha.update(f"{measured.layer.name} {measured.spectrum.edges} {_size(measured)}".encode())
+        sha.update(measured.spectrum.power.tobytes())
+    return {
+        "model": model.get("name"),
+        "digest": model.get("digest"),
+        "spectra": sha.hexdigest()[:16],
+    }
+
+
+def targets_of(run: Run, taps: Sequence[TapPoint], edges: str = "sine") -> list[Target]:
+    """The targets for taps of the teacher.
 
     Args:
-        path: run directory.
-        taps: in the teacher.
+        run: of the teacher.
+        taps: in the teacher; a tap's target is the layer of its name, or of another name of the
+            same map.
         edges: edge treatment of the loss.
 
     Raises:
-        UsageError: there is no run, it was measured with other edges, or none of its layers has
-            the size of a tap.
+        UsageError: the run was measured with other edges, has no such layer, or maps of another
+            size there.
     """
-    layers = _maps_of(Run.open(path))
+    layers = _maps_of(run)
     others = {m.spectrum.edges for m in layers} - {edges}
     if others:
         raise UsageError(
             f"teacher run: expected spectra with edges {edges}; got {', '.join(sorted(others))}"
         )
     by_name = {measured.layer.name: measured for measured in layers}
-    targets, notes = [], []
+    targets = []
     for tap in taps:
         named = [by_name[name] for name in (tap.name, *tap.aliases) if name in by_name]
-        same_size = [
-            m for m in layers if (m.spectrum.height, m.spectrum.width) == (tap.height, tap.width)
-        ]
-        if named and named[0] not in same_size:
-            spectrum = named[0].spectrum
+        if not named:
+            raise UsageError(
+                f"teacher run: expected layer {tap.name}; it was not measured (natstats measure "
+                "--layers act measures what activations give)"
+            )
+        if _size(named[0]) != (tap.height, tap.width):
+            height, width = _size(named[0])
             raise UsageError(
                 f"teacher run: expected {tap.height} x {tap.width} pixels for layer {tap.name}; "
-                f"the run has {spectrum.height} x {spectrum.width} (measure the teacher at the "
-                "size of the training images, --size)"
+                f"the run has {height} x {width} (measure the teacher at the size of the training "
+                "images, --size)"
             )
-        if not (named or same_size):
-            sizes = {f"{m.spectrum.height} x {m.spectrum.width}" for m in layers}
-            raise UsageError(
-                f"teacher run: expected a layer with maps of {tap.height} x {tap.width} pixels, as "
-                f"tap {tap.name} has; got {', '.join(sorted(sizes)) or 'no layers'}"
-            )
-        activations = [m for m in same_size if m.layer.kind == "act"]
-        chosen = named[0] if named else (activations or same_size)[-1]
-        if not named:
-            kind = chosen.layer.kind
-            notes.append(
-                f"the target of {tap.name} is layer {chosen.layer.name} of the run ({kind})"
-            )
-        targets.append(_target(chosen))
-    return targets, notes
+        targets.append(_target(named[0]))
+    return targets
 
 
 def points_of(
-    path: str | Path, student: Sequence[TapPoint], edges: str = "sine"
+    run: Run, student: Sequence[TapPoint], image_size: tuple[int, int], activation: str = "post"
 ) -> tuple[TapPoint, ...]:
     """Taps of a teacher that is known by its run alone.
 
-    For each of the student's, the last layer with maps of that size, an activation if there is one.
+    For each of the student's, the last activation with maps of that size.
+
+    Args:
+        run: of the teacher.
+        student: taps in the student.
+        image_size: (H, W) of the images that the student sees, pixels.
+        activation: which map of a place, see :data:`natstats.distill.method.ACTIVATIONS`.
 
     Raises:
-        UsageError: there is no run, or no layer of that size.
+        UsageError: the run is of images of another size, has no activation of a tap's size, or
+            maps from before an activation are wanted, which it does not name as such.
     """
-    places = [TapPoint("", tap.channels, tap.height, tap.width) for tap in student]
-    targets = targets_of(path, places, edges)[0]
-    return tuple(
-        TapPoint(target.layer, target.channels, tap.height, tap.width)
-        for target, tap in zip(targets, student, strict=True)
-    )
+    if activation == "pre":
+        raise UsageError(
+            "teacher: expected one beside the teacher run for activation=pre, as a run does not "
+            "say which layer goes into an activation; got none"
+        )
+    images = {_size(m) for m in run.spectra if m.layer.kind == "input"}
+    if images and image_size not in images:
+        height, width = next(iter(images))
+        raise UsageError(
+            f"teacher run: expected images of {image_size[0]} x {image_size[1]} pixels, as the "
+            f"student sees; the run has {height} x {width} (natstats measure --size)"
+        )
+    activations = [m for m in _maps_of(run) if m.layer.kind == "act"]
+    found = []
+    for tap in student:
+        same_size = [m for m in activations if _size(m) == (tap.height, tap.width)]
+        if not same_size:
+            sizes = {f"{m.spectrum.height} x {m.spectrum.width}" for m in activations}
+            raise UsageError(
+                f"teacher run: expected an activation of {tap.height} x {tap.width} pixels, as "
+                f"{tap.name} has; got {', '.join(sorted(sizes)) or 'none'} (natstats measure "
+                "--layers act)"
+            )
+        layer = same_size[-1].layer
+        found.append(TapPoint(layer.name, layer.channels, tap.height, tap.width))
+    return tuple(found)

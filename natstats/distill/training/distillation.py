@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
+from safetensors import torch as safetensors
 from torch import Tensor
 
 from natstats import checks, store
@@ -21,8 +22,11 @@ from natstats.distill.results import (
     HISTORY,
     RECORD,
     STATE,
+    TABLE,
+    TABLE_FILES,
     DistillationRun,
     Outcomes,
+    has_state,
 )
 from natstats.distill.training.costs import PeakMemory
 from natstats.distill.training.evaluation import Evaluated, evaluate
@@ -57,9 +61,10 @@ def check_out(path: Path, overwrite: bool) -> None:
     Raises:
         UsageError: something else is there, or a finished run and `overwrite` is not set.
     """
-    names = [entry.name for entry in path.iterdir()] if path.is_dir() else None
-    if names is None or (names and not any(name.startswith(STATE) for name in names)):
+    if not path.is_dir() or (any(path.iterdir()) and not has_state(path)):
         store.check_target(path, overwrite, "distill")
+    if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"out: expected a place that can be written to; {path} is not")
 
 
 def check_seeds_out(path: Path) -> None:
@@ -71,10 +76,16 @@ def check_seeds_out(path: Path) -> None:
     if not path.exists():
         store.check_target(path, False, "table")
         return
-    names = [entry.name for entry in path.iterdir()] if path.is_dir() else [path.name]
-    is_single = RECORD in names or any(name.startswith(STATE) for name in names)
-    is_known = "table.json" in names or any(re.fullmatch(r"seed-\d+", name) for name in names)
-    if is_single or (names and not is_known):
+    entries = list(path.iterdir()) if path.is_dir() else [path]
+    is_single = (path / RECORD).is_file() or has_state(path)
+    has_runs = any(
+        re.fullmatch(r"seed-\d+", entry.name) and ((entry / RECORD).is_file() or has_state(entry))
+        for entry in entries
+    )
+    has_other_table = TABLE not in (e.name for e in entries) and any(
+        entry.name in TABLE_FILES for entry in entries
+    )
+    if is_single or (entries and (not has_runs or has_other_table)):
         what = "one training" if is_single else "other things"
         raise UsageError(
             f"out: expected a folder for the runs of several seeds; {path} holds {what} and is kept"
@@ -213,7 +224,9 @@ def distill(
     run = _run(setup, state.identity, trained, final, taught, gap.rows(), command, together, peak)
     with store.add_files(path, last=RECORD) as folder:
         weights = {name: t.detach().cpu().contiguous() for name, t in student.state_dict().items()}
-        save_file(weights, folder / WEIGHTS, {"natstats": "student", "network": setup.student.name})
+        facts = {"natstats": "student", "network": setup.student.name}
+        # Its own way to a file would be readable by none but its owner.
+        (folder / WEIGHTS).write_bytes(safetensors.save(weights, facts))
         run.write(folder, report=report)
     state.remove()
     together.wait()
@@ -306,6 +319,7 @@ def _run(
         "student": _facts(setup.student),
         "teacher": teacher,
         "taps": program.taps_table(),
+        "teacher_run": program.teacher_run,
         "identity": identity,
         "accuracy": final.accuracy,
         "best_accuracy": max(curve, default=final.accuracy),

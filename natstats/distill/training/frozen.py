@@ -1,4 +1,4 @@
-"""A teacher that stays as it is while a student is trained."""
+"""What is left as it was: all of the teacher, and the modes of the student."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["frozen"]
+__all__ = ["frozen", "same_modes"]
+
+
+@contextmanager
+def same_modes(model: nn.Module) -> Iterator[None]:
+    """Give every module of a network its mode back, train or eval."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager
@@ -22,27 +33,26 @@ def frozen(model: nn.Module | None, batch_statistics: bool = False) -> Iterator[
     """
     modules = [] if model is None else list(model.modules())
     parameters = [] if model is None else list(model.parameters())
-    modes = [module.training for module in modules]
     needed = [parameter.requires_grad for parameter in parameters]
     norms: list[Any] = []
     if batch_statistics:
         norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    modes = same_modes(nn.ModuleList() if model is None else model)
     try:
-        if model is not None:
-            model.eval()
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        for norm in norms:
-            norm.train()
-            norm.momentum = 0.0
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked = norm.num_batches_tracked.clone()
-        yield
+        with modes:
+            for module in modules:
+                module.training = False
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+            for norm in norms:
+                norm.train()
+                norm.momentum = 0.0
+                if norm.num_batches_tracked is not None:
+                    norm.num_batches_tracked = norm.num_batches_tracked.clone()
+            yield
     finally:
         for norm, (momentum, n_batches) in zip(norms, before, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, n_batches
-        for module, training in zip(modules, modes, strict=True):
-            module.training = training
         for parameter, is_needed in zip(parameters, needed, strict=True):
             parameter.requires_grad_(is_needed)

@@ -98,8 +98,8 @@ def gap_rows(
         for when, spectra in (("before", before), ("after", after)):
             row[f"exponent_{when}"] = float(exponent_of(spectra[place], *sizes[0]))
         for when, spectra in (("before", before), ("after", after)):
-            mine = comparison.common(spectra[place], "student")
-            squared = comparison.distance(mine, goal, "free")  # the shape: levels have no meaning
+            own = comparison.common(spectra[place], "student")
+            squared = comparison.distance(own, goal, "free")  # the shape, whatever the gain
             row[f"distance_{when}"] = math.sqrt(float(squared)) / math.log(10)
         rows.append(row)
     return rows

@@ -34,6 +34,11 @@ class BoundTerm:
     teacher: tuple[str, ...] = ()
     uses_images: bool = False
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the loss looks at what the teacher gave."""
+        return bool(self.term.loss.needs_teacher)
+
 
 @dataclass(frozen=True, eq=False)
 class Values:
@@ -88,7 +93,7 @@ class Objective(nn.Module):
         self.needs_student = needs_student
         self._teacher = (teacher,)  # a tuple hides it from the parameters of this module
         self._uses_images = any(bound.uses_images for bound in terms)
-        self._needs_teacher = teacher is not None and bool(terms)
+        self._needs_teacher = teacher is not None and any(b.needs_teacher for b in terms)
         self._student_taps = Taps(student, [n for b in terms for n in b.student], image)
         self._teacher_taps: Taps | None = None
         if teacher is not None:

@@ -23,7 +23,7 @@ from natstats.models import Network, load_network
 __all__ = ["Distillation", "classifier"]
 
 _PLANNED_ON = 16
-"""Training images that the taps are checked with."""
+"""Evaluation images that the taps are checked with; their labels are not looked at."""
 
 
 def classifier(
@@ -121,6 +121,15 @@ class Distillation:
         checks.positive_int("seed", seed, 0)
         recipe = resolved(recipe or Recipe(), data.train)
         mine, theirs = _network(student), None if teacher is None else _network(teacher)
+        if theirs is not None and theirs.model is mine.model:
+            raise UsageError("teacher: expected another network than the student; got the same")
+        if not any(p.requires_grad for p in mine.model.parameters()):
+            raise UsageError(
+                f"student: expected parameters that can be trained; {mine.name} has none"
+            )
+        for pair in taps:
+            if len(pair) != 2:
+                raise UsageError(f"taps: expected pairs, student and teacher; got {pair!r}")
         device = next((p.device for p in mine.model.parameters()), torch.device("cpu"))
         images = _some_images(data, recipe, device)
         for role, network in (("student", mine), ("teacher", theirs)):
@@ -140,6 +149,8 @@ class Distillation:
                 teacher_run=teacher_run,
                 taps=taps,
             )
+        if theirs is not None and program.teacher_run is not None:
+            _refuse_other_weights(theirs, program.teacher_run)
         return cls(mine, theirs, data, recipe, program, seed)
 
     def text(self) -> str:
@@ -167,6 +178,7 @@ class Distillation:
             "method": self.program.method,
             "arguments": {name: dict(values) for name, values in self.program.arguments.items()},
             "taps": self.program.taps_table(),
+            "teacher_run": self.program.teacher_run,
             "stages": [[stage.name, stage.epochs] for stage in self.program.stages],
             "recipe": self.recipe.to_dict(),
             "data": self.data.digest,
@@ -183,6 +195,15 @@ def _refuse_random_classifier(teacher: Network) -> None:
     for note in teacher.notes:
         if "classifier" in note and "left at random" in note:
             raise UsageError(f"teacher: expected trained weights in the whole network; {note}")
+
+
+def _refuse_other_weights(teacher: Network, run: Mapping[str, Any]) -> None:
+    own = teacher.digest()
+    if run["digest"] not in (None, own):
+        raise UsageError(
+            f"teacher_run: expected a run of the teacher, whose weights have the digest {own}; got "
+            f"one of {run['model']} with {run['digest']}"
+        )
 
 
 def _network(given: Network | nn.Module) -> Network:

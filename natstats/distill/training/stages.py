@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from natstats import checks
 from natstats.activations import undisturbed
-from natstats.distill.losses.teacher_run import points_of
-from natstats.distill.method import Method, Plan, Ramp, Setting, TapPoint
+from natstats.distill.losses.teacher_run import points_of, run_facts
+from natstats.distill.method import PLACES, Method, Plan, Ramp, Setting, TapPoint
 from natstats.distill.methods import arguments_of, merged, parse_method
 from natstats.distill.taps import Taps, pair_by_name, pair_taps, student_taps
 from natstats.distill.training.objective import BoundTerm
 from natstats.errors import UsageError
+from natstats.run import Run
 
 __all__ = ["MAIN", "Program", "TrainingStage", "plan_training"]
 
@@ -40,7 +42,6 @@ class TrainingStage:
         trains: see :data:`natstats.distill.method.TRAINS`.
         learning_rate: factor on the recipe's.
         schedule: in place of the recipe's; None for the recipe's.
-        weight_decay: in place of the recipe's; None for the recipe's.
     """
 
     name: str
@@ -50,7 +51,6 @@ class TrainingStage:
     trains: str = "student"
     learning_rate: float = 1.0
     schedule: str | None = None
-    weight_decay: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,7 @@ class Program:
         stages: in their order, the main one last.
         taps: of each part, in the student and in the teacher.
         notes: which variants run, and what a reader must know.
+        teacher_run: what tells the run apart from which targets come; None for none.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Program:
     stages: tuple[TrainingStage, ...]
     taps: Mapping[str, tuple[tuple[TapPoint, TapPoint], ...]]
     notes: tuple[str, ...] = field(default=())
+    teacher_run: Mapping[str, Any] | None = None
 
     @property
     def needs_teacher(self) -> bool:
@@ -87,6 +89,8 @@ class Program:
     @property
     def teacher_passes(self) -> float:
         """Passes of the teacher in a step of the main stage: one serves all methods."""
+        if not any(bound.needs_teacher for bound in self.stages[-1].terms):
+            return 0.0
         return max((m.teacher_passes for m in self.methods), default=0.0)
 
     def losses(self) -> nn.ModuleList:
@@ -191,7 +195,7 @@ def plan_training(
         given: arguments, METHOD.NAME or, with a single method, NAME.
         student: the student.
         teacher: the teacher; None for none.
-        images: some training images as the networks take them, (N, 3, H, W).
+        images: some images as the networks take them, (N, 3, H, W).
         epochs: of the main stage.
         teacher_run: a measured run of the teacher, for the spectral terms.
         taps: names of layers in student and teacher that are to be compared, in place of those
@@ -202,11 +206,14 @@ def plan_training(
     """
     methods = parse_method(method)
     arguments = arguments_of(methods, given)
+    if teacher_run is not None and not any(one.name == "spectral" for one in methods):
+        raise UsageError(f"teacher_run: expected only beside method spectral; got {method!r}")
     plans: dict[str, Plan] = {}
     paired: dict[str, tuple[tuple[TapPoint, TapPoint], ...]] = {}
     image = images[:1]
+    opened = None if teacher_run is None else Run.open(teacher_run)
     for one in methods:
-        from_run = teacher_run if one.name == "spectral" else None
+        from_run = opened if one.name == "spectral" else None
         if one.needs_teacher and teacher is None and from_run is None:
             raise UsageError(f"teacher: expected one for method {one.name}; got none")
         mine, theirs = _taps_of(one, arguments[one.name], student, teacher, image, from_run, taps)
@@ -226,8 +233,6 @@ def plan_training(
         raise UsageError(
             f"tap: expected only beside a teacher and a method that compares layers; got {why}"
         )
-    if teacher_run is not None and "spectral" not in plans:
-        raise UsageError(f"teacher_run: expected only beside method spectral; got {method!r}")
     by_name = {one.name: one for one in methods}
 
     def bound(plan_terms: Sequence[Any]) -> tuple[BoundTerm, ...]:
@@ -239,8 +244,8 @@ def plan_training(
                 BoundTerm(
                     term,
                     tuple(mine.name for mine, _ in pairs),
-                    # A teacher that is known by its run alone has no layers to look at.
-                    tuple(theirs.name for _, theirs in pairs) if teacher is not None else (),
+                    # Of a teacher that is known by its run no layers are looked at.
+                    tuple(theirs.name for _, theirs in pairs) if term.loss.needs_teacher else (),
                     owner.uses_images,
                 )
             )
@@ -256,7 +261,6 @@ def plan_training(
             stage.trains,
             stage.learning_rate,
             None if stage.schedule == "same" else stage.schedule,
-            stage.weight_decay,
         )
         for stage in whole.before
         if stage.epochs > 0
@@ -268,7 +272,8 @@ def plan_training(
             raise UsageError(
                 f"method arguments: expected a weight above 0 in stage {stage.name}; all are 0"
             )
-    return Program(method, methods, arguments, tuple(stages), paired, whole.notes)
+    facts = None if opened is None else run_facts(opened)
+    return Program(method, methods, arguments, tuple(stages), paired, whole.notes, facts)
 
 
 def _taps_of(
@@ -277,11 +282,14 @@ def _taps_of(
     student: nn.Module,
     teacher: nn.Module | None,
     image: Tensor,
-    teacher_run: str | Path | None,
+    teacher_run: Run | None,
     named: Sequence[tuple[str, str]],
 ) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
     """Taps of a method in student and teacher."""
-    place = str(arguments.get("place", method.place))
+    place = method.place
+    if "place" in arguments:
+        argument = f"method argument {method.name}.place"
+        place = checks.one_of(argument, str(arguments["place"]), PLACES[1:])
     which = str(arguments.get("activation", method.activation))
     if place == "none":
         return (), ()
@@ -291,7 +299,7 @@ def _taps_of(
     if teacher is None:
         assert teacher_run is not None
         mine = student_taps(student, image, place, which, method.smallest)
-        return mine, points_of(teacher_run, mine, str(arguments.get("edges", "sine")))
+        return mine, points_of(teacher_run, mine, (image.shape[2], image.shape[3]), which)
     return pair_taps(student, teacher, image, place, which, method.smallest)
 
 

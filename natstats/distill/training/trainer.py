@@ -8,14 +8,14 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from natstats.distill.training.frozen import frozen
+from natstats.distill.training.frozen import frozen, same_modes
 from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.objective import Objective, Values
@@ -147,7 +147,7 @@ class Trainer:
         if kept is not None:
             place = self._resume(kept)
         self._since = self._kept_at = time.perf_counter()
-        with frozen(self.teacher, self.program.teacher_bn == "batch"):
+        with same_modes(self.student), frozen(self.teacher, self.program.teacher_bn == "batch"):
             for number in range(place[0], len(self.program.stages)):
                 resumed = kept if kept is not None and number == place[0] else None
                 self._train_stage(number, place[1:] if resumed is not None else (0, 0), resumed)
@@ -174,15 +174,12 @@ class Trainer:
     ) -> None:
         stage = self.program.stages[number]
         device = self.together.device
-        recipe = self.recipe
-        if stage.weight_decay is not None:
-            recipe = replace(recipe, weight_decay=stage.weight_decay)
         objective = self._objective(stage)
         trained: list[nn.Parameter] = []
         if stage.trains != "losses":
             trained += [p for p in self.student.parameters() if p.requires_grad]
         losses = [p for p in objective.losses.parameters() if p.requires_grad]
-        optimizer = make_optimizer(recipe, [{"params": g} for g in (trained, losses) if g])
+        optimizer = make_optimizer(self.recipe, [{"params": g} for g in (trained, losses) if g])
         if kept is not None and kept["optimizer"] is not None:
             optimizer.load_state_dict(kept["optimizer"])
         runner: nn.Module = objective
