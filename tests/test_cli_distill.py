@@ -90,6 +90,30 @@ def test_a_teacher_then_a_student(call, teacher, tmp_path):
         assert (tmp_path / "r" / name).is_file()
 
 
+def test_what_others_may_read_of_a_run_they_may_read_all_of(call, quick, tmp_path):
+    call("--out", "r", taught=False)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "r").iterdir() if path.is_file()}
+    assert len(modes) == 1
+
+
+def test_an_interruption_says_how_to_go_on(call, quick, tmp_path, monkeypatch):
+    from natstats.distill.training.trainer import Trainer
+
+    class Interrupted(Trainer):
+        def _finish_epoch(self, *given):
+            super()._finish_epoch(*given)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("natstats.distill.training.distillation.Trainer", Interrupted)
+        text = " ".join(call("--epochs", "2", code=130, taught=False).stderr.split())
+    out = "runs/cifar_resnet8-ce"
+    assert f"same command, with --out {out} and without --overwrite, goes on" in text
+    assert not (tmp_path / out / "distill.json").exists()
+    call("--epochs", "2", "--out", out, taught=False)
+    assert json.loads((tmp_path / out / "distill.json").read_text())["costs"]["sittings"] == 2
+
+
 def test_several_seeds_are_compared_and_taken_up_again(call, quick, tmp_path):
     result = call("--method", "kd", "--seed", "0", "1", "--out", "r")
     assert {p.name for p in (tmp_path / "r").iterdir() if p.is_dir()} >= {"seed-0", "seed-1"}

@@ -262,6 +262,62 @@ class TestControls:
         assert value > 0.05
         assert scaled == pytest.approx(value, rel=1e-3)
 
+    @staticmethod
+    def by_hand(name, mine, theirs):
+        """The distance of one image, from the whole plane of numpy's transform."""
+        half = min(*mine.shape[1:], *theirs.shape[1:]) // 2
+        planes = []
+        for maps in (mine, theirs):
+            height, width = maps.shape[1:]
+            taper = np.outer(*(np.sin(np.pi * (np.arange(n) + 0.5) / n) for n in (height, width)))
+            mean = (maps * taper).sum((1, 2), keepdims=True) / taper.sum()
+            planes.append(np.fft.fft2((maps - mean) * taper, norm="ortho"))
+        k = [
+            (y, x) for y in range(1 - half, half) for x in range(1 - half, half) if (y, x) != (0, 0)
+        ]
+        ours, other = (np.stack([plane[:, y, x] for y, x in k]) for plane in planes)  # (n, C)
+        radius = np.hypot(*np.array(k).T)
+        weights = radius**-2 / np.sum(radius**-2)
+        if name == "amplitude":
+            d = np.log((abs(ours) ** 2).mean(1)) - np.log((abs(other) ** 2).mean(1))
+            return np.sum(weights * (d - np.sum(weights * d)) ** 2)
+        if name == "phase":
+            return 1 - np.sum(weights * np.cos(np.angle(ours) - np.angle(other)).mean(1))
+        rings = []
+        for ring in range(1, half):
+            a, b = (side[np.floor(radius + 0.5) == ring] for side in (ours, other))
+            cross = np.sum(a * b.conj()).real
+            rings.append(cross / np.sqrt(np.sum(abs(a) ** 2) * np.sum(abs(b) ** 2)))
+        octaves = 1 / np.arange(1, half)
+        return 1 - np.sum(octaves * rings) / np.sum(octaves)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("side", [16, 32])
+    @pytest.mark.parametrize("name", ["amplitude", "phase", "coherence"])
+    def test_it_is_its_formula_on_the_whole_plane(self, name, side):
+        mine = 3 + noise(3, 4, 16, 16)
+        theirs = noise(3, 4, side, side, seed=1).cumsum(-1) - 2
+        loss = controls.CONTROLS[name]([point(4, 16)], [point(4, side)])
+        for connector in getattr(loss, "connectors", []):
+            connector.weight.copy_(torch.eye(4)[:, :, None, None])
+        expected = [
+            self.by_hand(name, *pair)
+            for pair in zip(mine.double().numpy(), theirs.double().numpy(), strict=True)
+        ]
+        assert float(loss(out(mine), out(theirs), LABELS)) == pytest.approx(
+            np.mean(expected), rel=1e-4
+        )
+
+    @torch.no_grad()
+    def test_spatial_is_half_the_squared_distance_of_unit_vectors(self):
+        mine, theirs = 3 + noise(3, 4, 16, 16), noise(3, 4, 16, 16, seed=1).cumsum(-1)
+        expected = []
+        for pair in zip(mine.double().numpy(), theirs.double().numpy(), strict=True):
+            a, b = ((m - m.mean((1, 2), keepdims=True)).ravel() for m in pair)
+            expected.append(1 - np.corrcoef(a, b)[0, 1])
+        value = self.with_identity("spatial")(out(mine), out(theirs), LABELS)
+        assert float(value) == pytest.approx(np.mean(expected), rel=1e-4)
+
     @torch.no_grad()
     def test_phase_sees_no_amplitude_and_amplitude_no_phase(self):
         maps = noise(3, 4, 16, 16)
@@ -416,7 +472,9 @@ class TestMethod:
 
     @pytest.mark.parametrize(
         ("changed", "message"),
-        [({"edges": "no"}, "spectral.edges"), ({"level": "no"}, "spectral.level"),
+        [({"edges": "no"}, "spectral.edges"),
+         ({"edges": "hann", "phase": 1}, "expected sine beside spectral.phase; got hann"),
+         ({"level": "no"}, "spectral.level"),
          ({"nonsense": 1}, "expected one of weight"), ({"weight": "much"}, "a value like 3.0")],
     )  # fmt: skip
     def test_wrong_arguments_are_named(self, changed, message):

@@ -62,10 +62,10 @@ class ChannelSpectra(PairedLoss):
         self.connectors = channel_connectors(student, teacher)
         self.comparisons = ring_comparisons(student, teacher)
 
-    def of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def of_pair(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
-        comparison = cast("RingComparison", self.comparisons[place])
-        mine = channel_log_power(self.connectors[place](student))
+        comparison = cast("RingComparison", self.comparisons[index])
+        mine = channel_log_power(self.connectors[index](student))
         with torch.no_grad():
             theirs = channel_log_power(teacher)
         difference = comparison.common(mine, "student") - comparison.common(theirs, "teacher")

@@ -6,7 +6,8 @@ both, ring by ring; ``spatial`` is the plain squared distance of the maps, which
 theorem is that of amplitudes and phases together. The last three need channel against channel, so
 a 1 x 1 convolution takes the student's channels to the teacher's. All are matched in scale: each
 is free of the gain of the maps and lies in [0, 2] or, for ``amplitude``, is in squared natural
-logarithms as the ring spectrum is.
+logarithms as the ring spectrum is. But for ``spatial``, which weights frequencies by their power,
+every octave counts the same in all, as in the ring spectrum, under the same sine taper.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from natstats.distill.losses.maps import PairedLoss, channel_connectors, pooled
@@ -41,16 +43,20 @@ def common_plane(maps: Tensor, side: int, taper: Tensor | None = None) -> Tensor
     Args:
         maps: (N, C, H, W), float32.
         side: 2 K; frequencies -K < ky < K and 0 <= kx < K are kept.
-        taper: (H, W), by which the maps without their mean are multiplied.
+        taper: (H, W), by which the maps without their mean, itself taken under the taper, are
+            multiplied; so nothing of the mean leaks into the lowest frequencies.
 
     Returns:
-        (N, C, 2 K - 1, K), complex, without DC (which is 0), orthonormal.
+        (N, C, 2 K - 1, K), complex, orthonormal; DC is 0.
 
     >>> common_plane(torch.randn(1, 2, 16, 16), 8).shape
     torch.Size([1, 2, 7, 4])
     """
-    maps = maps - maps.mean(dim=(2, 3), keepdim=True)
-    plane = torch.fft.rfft2(maps if taper is None else maps * taper, norm="ortho")
+    if taper is None:
+        tapered = maps - maps.mean(dim=(2, 3), keepdim=True)
+    else:
+        tapered = (maps - (maps * taper).sum((2, 3), keepdim=True) / taper.sum()) * taper
+    plane = torch.fft.rfft2(tapered, norm="ortho")
     half = side // 2
     rows = torch.cat([plane[..., :half, :half], plane[..., 1 - half :, :half]], dim=2)
     mask = torch.ones(rows.shape[2:], device=maps.device)
@@ -73,6 +79,20 @@ def _side(student: TapPoint, teacher: TapPoint) -> int:
     return side
 
 
+def _radius(half: int) -> NDArray[np.float64]:
+    """Frequency of every coefficient of :func:`common_plane`, cycles/image, (2 K - 1, K)."""
+    rows = np.concatenate([np.arange(half), np.arange(1 - half, 0)])
+    return np.asarray(np.hypot(rows[:, None], np.arange(half)[None]))
+
+
+def _counts(half: int) -> NDArray[np.float64]:
+    """How often a coefficient of the half plane stands in the full one; DC does not count."""
+    counts = np.full((2 * half - 1, half), 2.0)
+    counts[:, 0] = 1.0
+    counts[0, 0] = 0.0
+    return counts
+
+
 class _Control(PairedLoss):
     """Mean over the pairs of taps of a distance between Fourier coefficients.
 
@@ -89,54 +109,64 @@ class _Control(PairedLoss):
         self.sides = [_side(*pair) for pair in pairs]
         if self.has_connectors:
             self.connectors = channel_connectors(student, teacher)
-        for place, (mine, theirs) in enumerate(pairs):
+        for index, (mine, theirs) in enumerate(pairs):
             for name, point in (("student", mine), ("teacher", theirs)):
                 taper = _sine(point.height, point.width)
-                self.register_buffer(f"_{name}_taper_{place}", taper, persistent=False)
+                self.register_buffer(f"_{name}_taper_{index}", taper, persistent=False)
+            weights = torch.tensor(self.weights(self.sides[index] // 2), dtype=torch.float32)
+            self.register_buffer(f"_weights_{index}", weights, persistent=False)
 
-    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Of coefficients (N, C, 2 K - 1, K), complex -> (N,)."""
+    def weights(self, half: int) -> NDArray[np.float64]:
+        """Of the coefficients (2 K - 1, K), of sum 1: every octave counts the same.
+
+        The coefficients at a frequency f are in proportion to f, so each counts as 1 / f^2 where a
+        ring counts as 1 / f.
+        """
+        weights = _counts(half) / np.maximum(_radius(half), 1.0) ** 2
+        return np.asarray(weights / weights.sum())
+
+    def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
+        """Of coefficients (N, C, 2 K - 1, K), complex -> (N,).
+
+        Args:
+            student: of the student, after its connector.
+            teacher: of the teacher.
+            weights: what :meth:`weights` gave.
+        """
         raise NotImplementedError
 
-    def of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def of_pair(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
         if self.has_connectors:
-            student = self.connectors[place](student)
+            student = self.connectors[index](student)
         planes = [
-            common_plane(maps, self.sides[place], getattr(self, f"_{name}_taper_{place}"))
+            common_plane(maps, self.sides[index], getattr(self, f"_{name}_taper_{index}"))
             for name, maps in (("student", student), ("teacher", teacher))
         ]
-        return self.distance(planes[0], planes[1]).mean()
-
-
-def _share(plane: Tensor) -> Tensor:
-    """Share of every coefficient of a half plane in the full one, (2 K - 1, K); none for DC."""
-    share = torch.full(plane.shape[-2:], 2.0, device=plane.device)
-    share[:, 0] = 1.0
-    share[0, 0] = 0.0
-    return share / share.sum()
+        return self.distance(planes[0], planes[1], getattr(self, f"_weights_{index}")).mean()
 
 
 class AmplitudeDistance(_Control):
     """Squared distance of the logarithms of the two-dimensional power spectra.
 
-    The power is averaged over channels, as for the rings, and the overall level taken off; every
-    coefficient counts the same.
+    The power is averaged over channels, as for the rings. For an image and d(k) the difference of
+    the logarithms at the frequency k of the plane: sum_k w(k) (d(k) - m)^2, w proportional to
+    1 / |k|^2 with sum 1, m the mean of d under w.
     """
 
     has_connectors = False
 
-    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         """Distance of each image, (N,)."""
-        share = _share(student)
         logs = []
         for plane in (student, teacher):
             power = _power(plane).mean(1)
-            floor = FLOOR * (power.detach() * share).sum((1, 2), keepdim=True) + _TINY
-            logs.append((power + floor).log())
+            counted = weights > 0
+            mean = (power.detach() * counted).sum((1, 2), keepdim=True) / counted.sum()
+            logs.append((power + FLOOR * mean + _TINY).log())
         difference = logs[0] - logs[1]
-        level = (difference * share).sum((1, 2), keepdim=True)
-        return ((difference - level).square() * share).sum((1, 2))
+        level = (difference * weights).sum((1, 2), keepdim=True)
+        return ((difference - level).square() * weights).sum((1, 2))
 
 
 def _cross(student: Tensor, teacher: Tensor) -> Tensor:
@@ -150,13 +180,16 @@ def _power(plane: Tensor) -> Tensor:
 
 
 class PhaseDistance(_Control):
-    """One minus the mean cosine of the differences of phase: amplitudes do not enter."""
+    """One minus the mean cosine of the differences of phase: amplitudes do not enter.
 
-    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+    The mean is over channels, and over the frequencies k of the plane with 1 / |k|^2.
+    """
+
+    def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         """Distance of each image, (N,)."""
         size = (_power(student) * _power(teacher) + _TINY).sqrt()
         cosine = (_cross(student, teacher) / size).mean(1)
-        return 1 - (cosine * _share(student)).sum((1, 2))
+        return 1 - (cosine * weights).sum((1, 2))
 
 
 class Coherence(_Control):
@@ -170,24 +203,22 @@ class Coherence(_Control):
         bacterial cell envelope protein", Journal of Microscopy 127 (1982), 127-138.
     """
 
-    def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def weights(self, half: int) -> NDArray[np.float64]:
+        """How often each coefficient counts in each ring, ((2 K - 1) K, K - 1)."""
+        ring = np.floor(_radius(half) + 0.5)
+        inside = ring[..., None] == np.arange(1, half)
+        return np.asarray(inside * _counts(half)[..., None]).reshape(-1, half - 1)
+
+    def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         """Distance of each image, (N,)."""
-        n_rows, half = student.shape[-2:]
-        rows = np.concatenate([np.arange(half), np.arange(1 - half, 0)])
-        radius = np.hypot(rows[:, None], np.arange(half)[None])
-        ring = np.floor(radius + 0.5).astype(int)
-        ring[(ring == 0) | (ring >= half)] = 0
-        members = torch.zeros(n_rows * half, half, device=student.device)
-        members[torch.arange(n_rows * half), torch.as_tensor(ring.ravel())] = 1.0
-        members = (members * _share(student).reshape(-1, 1))[:, 1:]
 
         def over_rings(values: Tensor) -> Tensor:
-            return values.sum(1).flatten(1) @ members
+            return values.sum(1).flatten(1) @ weights
 
         size = over_rings(_power(student)) * over_rings(_power(teacher))
         correlation = over_rings(_cross(student, teacher)) / (size + _TINY**2).sqrt()
-        weights = 1 / torch.arange(1, half, device=student.device, dtype=torch.float32)
-        return 1 - correlation @ (weights / weights.sum())
+        octaves = 1 / torch.arange(1, weights.shape[1] + 1, device=weights.device)
+        return 1 - correlation @ (octaves / octaves.sum())
 
 
 class SpatialDistance(PairedLoss):
@@ -205,10 +236,10 @@ class SpatialDistance(PairedLoss):
         super().__init__(len(student))
         self.connectors = channel_connectors(student, teacher)
 
-    def of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def of_pair(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
         units = []
-        for maps in pooled(self.connectors[place](student), teacher):
+        for maps in pooled(self.connectors[index](student), teacher):
             centred = (maps - maps.mean(dim=(2, 3), keepdim=True)).flatten(1)
             units.append(nn.functional.normalize(centred, dim=1))
         return (units[0] - units[1]).square().sum(1).mean() / 2

@@ -70,16 +70,18 @@ class PairedLoss(DistillationLoss):
     """
 
     reduction = "mean over images and pairs"
+    method = "spectral"
+    """Named in errors."""
 
     def __init__(self, n_pairs: int) -> None:
         super().__init__()
         self.n_pairs = n_pairs
 
-    def of_pair(self, place: int, student: Tensor, teacher: Tensor) -> Tensor:
+    def of_pair(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps, a scalar.
 
         Args:
-            place: of the pair.
+            index: of the pair.
             student: (N, C, H, W).
             teacher: (N, C', H', W'), detached.
         """
@@ -87,7 +89,7 @@ class PairedLoss(DistillationLoss):
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32."""
-        maps = paired_maps("spectral", student, teacher, self.n_pairs)
+        maps = paired_maps(self.method, student, teacher, self.n_pairs)
         with full_precision(maps[0][0].device):
             return torch.stack([self.of_pair(n, *pair) for n, pair in enumerate(maps)]).mean()
 

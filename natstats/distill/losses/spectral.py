@@ -217,6 +217,10 @@ def _plan(setting: Setting) -> Plan:
     for name, make in OPTIONAL.items():
         if arguments[name] == 0:
             continue
+        if edges != "sine":
+            raise UsageError(
+                f"method argument spectral.edges: expected sine beside spectral.{name}; got {edges}"
+            )
         if targets is not None:
             raise UsageError(
                 f"method argument spectral.{name}: expected 0 beside a teacher run, which has ring "
