@@ -15,6 +15,7 @@ Writes analyses/results/distill_overhead_STUDENT.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import random
@@ -28,11 +29,11 @@ import numpy as np
 import torch
 
 from natstats._version import __version__
+from natstats.distill.training.frozen import frozen
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.recipes import Recipe, make_optimizer
 from natstats.distill.training.setup import classifier
 from natstats.distill.training.stages import Program, plan_training
-from natstats.distill.training.trainer import frozen
 from natstats.errors import UsageError
 from natstats.models import usable_device
 
@@ -44,9 +45,12 @@ METHODS = (
 
 
 def stepper(
-    method: str, args: argparse.Namespace, device: torch.device
+    method: str, args: argparse.Namespace, device: torch.device, held: contextlib.ExitStack
 ) -> tuple[Callable[[], float], Program]:
-    """A function that makes a step of the main stage and returns its seconds."""
+    """A function that makes a step of the main stage and returns its seconds.
+
+    `held` keeps the teacher frozen, as a training does from its beginning to its end.
+    """
     student = classifier(args.student, N_CLASSES, device=device).model.train()
     teacher = classifier(args.teacher, N_CLASSES, seed=1, device=device).model.eval()
     draw = torch.Generator().manual_seed(0)
@@ -56,6 +60,7 @@ def stepper(
     program = plan_training(method, {}, student, teacher, images[:2], 10)
     stage = program.stages[-1]
     objective = Objective(student, teacher, stage.terms, images[:1]).to(device)
+    held.enter_context(frozen(teacher, program.teacher_bn == "batch"))
     parameters = [p for p in objective.parameters() if p.requires_grad]
     optimizer = make_optimizer(Recipe(learning_rate=1e-4), parameters)
 
@@ -63,16 +68,15 @@ def stepper(
         if device.type == "cuda":
             torch.cuda.synchronize()
         began = time.perf_counter()
-        with frozen(teacher, program.teacher_bn == "batch"):
-            values = objective(images, labels)
-            loss = torch.zeros((), device=device)
-            if stage.ce_weight:
-                loss = loss + stage.ce_weight * values.objective_ce
-            for bound in stage.terms:
-                loss = loss + bound.term.factor(0.5) * values.terms[bound.term.name]
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+        values = objective(images, labels)
+        loss = torch.zeros((), device=device)
+        if stage.ce_weight:
+            loss = loss + stage.ce_weight * values.objective_ce
+        for bound in stage.terms:
+            loss = loss + bound.term.factor(0.5) * values.terms[bound.term.name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - began
@@ -95,13 +99,18 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Time all methods and write the table."""
-    args = parse_arguments()
+    with contextlib.ExitStack() as held:
+        measure(parse_arguments(), held)
+
+
+def measure(args: argparse.Namespace, held: contextlib.ExitStack) -> None:
+    """Time all methods in turns, and write the table."""
     device = usable_device(args.device)
     steps: dict[str, Callable[[], float]] = {}
     rows: dict[str, dict[str, Any]] = {}
     for method in args.methods:
         try:
-            steps[method], program = stepper(method, args, device)
+            steps[method], program = stepper(method, args, device, held)
         except UsageError as error:
             rows[method] = {"not_possible": str(error)}
             print(f"{method}: {error}")

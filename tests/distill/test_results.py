@@ -14,7 +14,6 @@ import pytest
 from natstats import store
 from natstats.distill.results import (
     GAP,
-    HISTORY,
     RECORD,
     STATE,
     DistillationRun,
@@ -219,6 +218,7 @@ def test_where_nothing_is_found_the_path_is_named(tmp_path):
             find_runs([tmp_path / name])
 
 
-def test_columns_are_those_of_the_format():
-    assert HISTORY[0] == "stage"
-    assert {"eval_accuracy", "learning_rate"} <= set(HISTORY)
+def test_outcomes_keep_their_kinds():
+    found = Outcomes([0.0, 1.0], [1, 1], [0.5, 0.25], ["a", "b"])
+    assert found.label.dtype == np.int64
+    assert found.probability.dtype == np.float32

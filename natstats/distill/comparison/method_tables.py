@@ -219,8 +219,9 @@ def explanations(found: MethodComparison) -> list[str]:
         texts.append(
             "Gains over a method are in percentage points and paired on the same seeds and "
             f"images; their {level} intervals and tests "
-            "allow for other seeds and other images at once (two-way clustered), and p is "
-            "corrected for the number of methods by Holm's rule."
+            "allow for other seeds and other images at once (two-way clustered). p is corrected "
+            "for the number of methods by Holm's rule; the intervals are not, and that of the "
+            "best method is of one that was picked for its mean."
         )
     return texts
 

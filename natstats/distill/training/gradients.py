@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,16 +15,25 @@ from natstats.distill.training.objective import Objective
 __all__ = ["gradient_rows"]
 
 
-def _flat(value: Tensor, parameters: list[Tensor]) -> Tensor:
+_SCALE = 2.0**12
+"""On losses whose gradients pass through float16, in which small ones would be zeros."""
+
+
+def _flat(value: Tensor, parameters: list[Tensor], scale: float) -> Tensor:
     """Gradient in all parameters as one vector; zeros where there is none."""
     if not value.requires_grad:
         return torch.zeros(sum(p.numel() for p in parameters), device=value.device)
-    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(value * scale, parameters, retain_graph=True, allow_unused=True)
     pieces = [
         torch.zeros(p.numel(), device=p.device) if g is None else g.detach().reshape(-1).float()
         for g, p in zip(found, parameters, strict=True)
     ]
-    return torch.cat(pieces)
+    return torch.cat(pieces) / scale
+
+
+def _norm(gradient: Tensor) -> float:
+    size = float(gradient.norm())
+    return size if math.isfinite(size) else math.nan
 
 
 def gradient_rows(
@@ -42,8 +52,10 @@ def gradient_rows(
 
     Returns:
         A record for each term: its name, weight, the norm of the weighted gradient, that of the
-        cross-entropy (with weight 1), and the cosine between the two; NaN where one is zero.
+        cross-entropy (with weight 1), and the cosine between the two; NaN where one is zero, or
+        where a gradient does not fit into float16.
     """
+    scale = _SCALE if objective.autocast is torch.float16 else 1.0
     buffers = [(buffer, buffer.clone()) for buffer in objective.student.buffers()]
     losses = copy.deepcopy(objective.losses.state_dict())
     parameters: list[Tensor] = [p for p in objective.student.parameters() if p.requires_grad]
@@ -52,11 +64,11 @@ def gradient_rows(
             values = objective(images, labels)
             if values.objective_ce is None:
                 return []
-            ce = _flat(values.objective_ce, parameters)
+            ce = _flat(values.objective_ce, parameters, scale)
             rows = []
             for name, weight in weights.items():
-                own = _flat(values.terms[name], parameters) * weight
-                norms = float(own.norm()), float(ce.norm())
+                own = _flat(values.terms[name], parameters, scale) * weight
+                norms = _norm(own), _norm(ce)
                 size = norms[0] * norms[1]
                 rows.append(
                     {
