@@ -138,7 +138,8 @@ def pair_taps(
     checks.one_of("activation", activation, ACTIVATIONS)
     if place == "none":
         return (), ()
-    mine, theirs = _groups(student, images), _groups(teacher, images)
+    mine = _groups(student, images)
+    theirs = mine if teacher is student else _groups(teacher, images)
     mine, theirs = ([g for g in side if min(g.size) >= smallest] for side in (mine, theirs))
     by_size = {group.size: group for group in theirs}
     pairs = [(group, by_size[group.size]) for group in mine if group.size in by_size]
