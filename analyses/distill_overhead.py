@@ -31,7 +31,8 @@ import torch
 from natstats._version import __version__
 from natstats.distill.training.frozen import frozen
 from natstats.distill.training.objective import Objective
-from natstats.distill.training.recipes import Recipe, make_optimizer
+from natstats.distill.training.optimization import make_optimizer
+from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import classifier
 from natstats.distill.training.stages import Program, plan_training
 from natstats.errors import UsageError

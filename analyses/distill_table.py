@@ -32,7 +32,8 @@ from distill_jobs import Job, common_options, recipe_of, run_jobs
 from natstats._version import __version__
 from natstats.distill.comparison.compare import MethodComparison, compare_runs
 from natstats.distill.methods import METHODS
-from natstats.distill.results import DistillationRun, find_runs
+from natstats.distill.results import DistillationRun
+from natstats.distill.run_folders import find_runs
 
 ROOT = Path(__file__).parents[1]
 

@@ -213,7 +213,7 @@ def _say(together: Processes, text: str) -> None:
 
 
 def _is_finished(folder: Path, overwrite: bool) -> bool:
-    from natstats.distill.results import RECORD
+    from natstats.distill.run_folders import RECORD
 
     return not overwrite and (folder / RECORD).is_file()
 
@@ -334,7 +334,7 @@ def _summary(together: Processes, setup: Distillation, run: Any, folder: Path) -
 @contextlib.contextmanager
 def _kept(folder: Path, out: Path) -> Iterator[None]:
     """Turn an interruption into a sentence that says how to go on."""
-    from natstats.distill.results import has_state
+    from natstats.distill.run_folders import has_state
 
     try:
         yield
@@ -386,7 +386,8 @@ def _compare(path: Path) -> None:
     """Print the comparison over the seeds, and write it beside the runs."""
     from natstats import store
     from natstats.distill.comparison.compare import compare_runs
-    from natstats.distill.results import TABLE, DistillationRun, find_runs
+    from natstats.distill.results import DistillationRun
+    from natstats.distill.run_folders import TABLE, find_runs
 
     found = compare_runs([DistillationRun.open(run) for run in find_runs([path])])
     with store.add_files(path, TABLE) as folder:

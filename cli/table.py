@@ -56,7 +56,8 @@ def command(
         out = output.target(out, "", overwrite, "table")
 
     from natstats.distill.comparison.compare import compare_runs
-    from natstats.distill.results import DistillationRun, find_runs, find_unfinished
+    from natstats.distill.results import DistillationRun
+    from natstats.distill.run_folders import find_runs, find_unfinished
 
     opened = [DistillationRun.open(path) for path in find_runs(runs)]
     found = compare_runs(opened, references or None, level)

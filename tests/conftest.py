@@ -11,7 +11,8 @@ import pytest
 from scipy.stats import norm
 
 from natstats import store
-from natstats.distill.results import GAP, RECORD, DistillationRun, Outcomes
+from natstats.distill.results import GAP, DistillationRun, Outcomes
+from natstats.distill.run_folders import RECORD
 
 
 class MadeRuns:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from natstats.distill.results import RECORD, STATE, TABLE_FILES
+from natstats.distill.run_folders import RECORD, STATE, TABLE_FILES
 
 (ENTRY,) = entry_points(group="console_scripts", name="natstats")
 

@@ -63,8 +63,9 @@ STAGE = {name: number for number, names in enumerate(STAGES) for name in names}
 
 # The same order inside natstats.distill.
 DISTILL = [
-    {"method", "trunk"},
+    {"method", "run_folders", "trunk"},
     {"taps"},
+    {"pairing"},
     {"losses"},
     {"methods"},
     {"results"},

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from natstats.distill.comparison.compare import MethodComparison, compare_runs
     from natstats.distill.method import DistillationLoss, Method, Outputs
     from natstats.distill.methods import METHODS, get_method, parse_method
+    from natstats.distill.pairing import pair_taps
     from natstats.distill.results import DistillationRun
-    from natstats.distill.taps import Taps, pair_taps
+    from natstats.distill.taps import Taps
     from natstats.distill.training.data import LabelledData, open_labelled
     from natstats.distill.training.distillation import distill
     from natstats.distill.training.recipes import Recipe
@@ -58,7 +59,7 @@ _HOMES = {
     "distill": "training.distillation",
     "get_method": "methods",
     "open_labelled": "training.data",
-    "pair_taps": "taps",
+    "pair_taps": "pairing",
     "parse_method": "methods",
 }
 

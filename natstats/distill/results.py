@@ -7,8 +7,7 @@ The trainer writes it when it is done::
         save_file(weights, folder / "student.safetensors")
         run.write(folder)
 
-What it resumes from stands in the same directory from the first epoch on, as :data:`STATE`;
-without ``distill.json`` beside it the training is not finished.
+What the directory holds before that: :mod:`natstats.distill.run_folders`.
 """
 
 from __future__ import annotations
@@ -16,11 +15,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
-import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,29 +26,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from natstats import store
+from natstats.distill.run_folders import RECORD, is_unfinished
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = [
-    "FORMAT", "GAP", "GRADIENTS", "HISTORY", "RECORD", "STATE", "TABLE", "TABLE_FILES",
-    "DistillationRun", "Outcomes", "find_runs", "find_unfinished", "has_state", "is_unfinished",
+    "FORMAT", "GAP", "GRADIENTS", "HISTORY", "DistillationRun", "Outcomes",
 ]  # fmt: skip
 
 FORMAT = 1
 """Number of the format; a run with a larger one was written by a newer natstats."""
 
 KIND = "distillation"
-
-RECORD = "distill.json"
-"""What makes a directory a finished run; the last file to come in place."""
-
-STATE = "natstats-state.pt"
-"""What a training resumes from; gone when it is finished. No file of anyone else has this name."""
-
-TABLE = "table.json"
-TABLE_FILES = (
-    TABLE, "table.csv", "table.md", "gains.csv", "terms.csv", "seeds.csv", "report.html", "figures",
-)  # fmt: skip
-"""What a comparison of runs writes into its folder, :data:`TABLE` last."""
 
 HISTORY = (
     "stage", "epoch", "learning_rate", "loss", "accuracy", "eval_loss", "eval_accuracy", "seconds",
@@ -357,80 +341,3 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
         for name in frame.columns
     }
     return frame.reset_index(drop=True).astype(kinds)
-
-
-def has_state(path: Path) -> bool:
-    """Whether a directory holds what a training goes on from, or the beginning of it."""
-    return any((path / name).is_file() for name in (STATE, f"{STATE}.partial"))
-
-
-def is_unfinished(path: Path) -> bool:
-    """Whether a directory holds a training that has not come to its end."""
-    return has_state(path) and not (path / RECORD).exists()
-
-
-def find_runs(paths: Iterable[str | Path]) -> list[Path]:
-    """Runs at or below each path, sorted, each once; hidden entries are not looked into.
-
-    Args:
-        paths: each a run, the folder of a method's seeds, or a folder that holds any of these.
-
-    Raises:
-        UsageError: no finished run is found at or below a path.
-
-    >>> find_runs(["missing"])
-    Traceback (most recent call last):
-    natstats.errors.UsageError: runs: expected a training or a folder of them; missing is not there
-    """
-    found: dict[Path, Path] = {}
-    for given in paths:
-        path = Path(given).expanduser()
-        own = [folder for folder in _walk(path) if (folder / RECORD).is_file()]
-        if not own:
-            raise UsageError(_nothing(path))
-        for folder in own:
-            found.setdefault(folder.resolve(), folder)
-    return sorted(found.values(), key=_natural)
-
-
-def find_unfinished(paths: Iterable[str | Path]) -> list[Path]:
-    """Directories at or below the paths with a training that has not come to its end, sorted."""
-    found = {
-        folder.resolve(): folder
-        for path in paths
-        for folder in _walk(Path(path).expanduser())
-        if is_unfinished(folder)
-    }
-    return sorted(found.values(), key=_natural)
-
-
-def _nothing(path: Path) -> str:
-    expected = "runs: expected a training or a folder of them"
-    if not path.exists():
-        return f"{expected}; {path} is not there"
-    if not path.is_dir():
-        return f"{expected}; {path} is a file"
-    unfinished = find_unfinished([path])
-    if unfinished:
-        return f"{expected}; the training in {unfinished[0]} is not finished"
-    return f"{expected}; {path} holds no {RECORD}, nor does any folder in it"
-
-
-def _walk(path: Path) -> Iterator[Path]:
-    """A folder and the folders below it; links are followed once, runs are not looked into."""
-    seen = set()
-    for name, folders, _ in os.walk(path, followlinks=True):
-        here = Path(name)
-        if here.resolve() in seen:
-            folders.clear()
-            continue
-        seen.add(here.resolve())
-        is_run = (here / RECORD).is_file()
-        folders[:] = [] if is_run else [one for one in folders if not one.startswith(".")]
-        yield here
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Key that puts seed-2 before seed-10."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from natstats.distill.training.recipes import PRESETS, Recipe, learning_rate, make_optimizer
+from natstats.distill.training.optimization import learning_rate, make_optimizer
+from natstats.distill.training.recipes import PRESETS, Recipe
 from natstats.errors import UsageError
 
 # The columns of HobbitLong/RepDistiller b84f547, clovaai/overhaul-distillation 76344a8,

@@ -12,15 +12,8 @@ import pandas as pd
 import pytest
 
 from natstats import store
-from natstats.distill.results import (
-    GAP,
-    RECORD,
-    STATE,
-    DistillationRun,
-    Outcomes,
-    find_runs,
-    find_unfinished,
-)
+from natstats.distill.results import GAP, DistillationRun, Outcomes
+from natstats.distill.run_folders import RECORD, STATE, find_runs, find_unfinished
 from natstats.errors import NatstatsError, UsageError
 
 

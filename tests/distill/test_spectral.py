@@ -497,7 +497,8 @@ class TestTeacherRun:
         return METHOD.plan(Setting(points, points, METHOD.arguments({}), teacher_run=run))
 
     def test_the_teacher_itself_is_at_distance_zero_from_its_own_run(self, run):
-        from natstats.distill.taps import Taps, student_taps
+        from natstats.distill.pairing import student_taps
+        from natstats.distill.taps import Taps
 
         path, images, network = run
         pixels = torch.tensor(images)  # an array is measured as it is

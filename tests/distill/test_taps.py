@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from natstats.distill.taps import Taps, pair_by_name, pair_taps, student_taps
+from natstats.distill.pairing import pair_by_name, pair_taps, student_taps
+from natstats.distill.taps import Taps
 from natstats.distill.trunk import trunk_of
 from natstats.errors import UsageError
 from natstats.models import build_network

@@ -21,7 +21,8 @@ from torch.nn import functional
 
 import natstats
 from natstats.distill.losses import ring_comparison
-from natstats.distill.results import STATE, DistillationRun, is_unfinished
+from natstats.distill.results import DistillationRun
+from natstats.distill.run_folders import STATE, is_unfinished
 from natstats.distill.training.data import open_labelled
 from natstats.distill.training.distillation import (
     WEIGHTS,
@@ -35,8 +36,9 @@ from natstats.distill.training.frozen import frozen
 from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, eval_batches, normalise
 from natstats.distill.training.objective import Objective
+from natstats.distill.training.optimization import learning_rate
 from natstats.distill.training.processes import Processes
-from natstats.distill.training.recipes import Recipe, learning_rate
+from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation, classifier
 from natstats.distill.training.stages import plan_training
 from natstats.distill.training.state import TrainingState

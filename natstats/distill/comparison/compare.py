@@ -14,8 +14,9 @@ from scipy import stats
 from natstats import checks, store
 from natstats.distill.comparison.association import Association, associate
 from natstats.distill.comparison.gains import gains_frame, gains_over, with_gains
-from natstats.distill.comparison.groups import ALONE, Group, Task, group_runs
-from natstats.distill.results import TABLE, DistillationRun
+from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task, group_runs
+from natstats.distill.results import DistillationRun
+from natstats.distill.run_folders import TABLE
 
 __all__ = ["FORMAT", "KIND", "REFERENCES", "MethodComparison", "compare_runs"]
 
@@ -177,23 +178,23 @@ def compare_runs(
     methods: list[dict[str, Any]] = []
     gains: list[dict[str, Any]] = []
     for number, task in enumerate(tasks):
-        own = [_method_row(number, task, group, level) for group in task.groups]
+        own = [_method_row(number, task, method, level) for method in task.methods]
         order = np.argsort([-row["accuracy"] for row in own], kind="stable")
         methods += [own[place] for place in order]
-        ordered = [task.groups[place] for place in order]
+        ordered = [task.methods[place] for place in order]
         for name in references:
             gains += gains_over(number, task, ordered, name, level)
     frame, gained = pd.DataFrame(methods), gains_frame(gains)
     if reference is None:  # one that stands alone has nothing to be the reference of
         references = tuple(name for name in references if (gained.reference == name).any())
-    per_run = [(number, group) for number, task in enumerate(tasks) for group in task.groups]
+    per_run = [(number, method) for number, task in enumerate(tasks) for method in task.methods]
     return MethodComparison(
         tasks=tuple(tasks),
         methods=with_gains(frame, gained, references),
         gains=gained,
-        terms=pd.concat([_terms(number, group) for number, group in per_run], ignore_index=True),
+        terms=pd.concat([_terms(number, method) for number, method in per_run], ignore_index=True),
         seeds=pd.DataFrame([row for one in per_run for row in _seed_rows(*one)]),
-        curves=pd.concat([_curve(number, group) for number, group in per_run], ignore_index=True),
+        curves=pd.concat([_curve(number, method) for number, method in per_run], ignore_index=True),
         associations=tuple(
             one for number, task in enumerate(tasks) for one in _associations(number, task)
         ),
@@ -205,7 +206,7 @@ def compare_runs(
 
 def _references(tasks: Sequence[Task], given: str | Sequence[str] | None) -> tuple[str, ...]:
     names = [
-        name for task in tasks for group in task.groups for name in (group.method, group.label)
+        name for task in tasks for method in task.methods for name in (method.name, method.label)
     ]
     if given is None:
         return tuple(name for name in REFERENCES if name in names)
@@ -213,8 +214,8 @@ def _references(tasks: Sequence[Task], given: str | Sequence[str] | None) -> tup
     return tuple(checks.one_of("reference", name, list(dict.fromkeys(names))) for name in asked)
 
 
-def _method_row(number: int, task: Task, group: Group, level: float) -> dict[str, Any]:
-    accuracy, first = group.accuracies, group.runs[0]
+def _method_row(number: int, task: Task, method: MethodRuns, level: float) -> dict[str, Any]:
+    accuracy, first = method.accuracies, method.runs[0]
     n = len(accuracy)
     mean, sd = float(accuracy.mean()), float(accuracy.std(ddof=1)) if n > 1 else np.nan
     low = high = np.nan
@@ -224,33 +225,33 @@ def _method_row(number: int, task: Task, group: Group, level: float) -> dict[str
     elif sd > 1e-12:  # equal accuracies differ from their mean by rounding
         reach = float(stats.t.ppf(0.5 + level / 2, n - 1)) * sd / np.sqrt(n)
         low, high = max(mean - reach, 0.0), min(mean + reach, 1.0)
-    costs = pd.DataFrame([run.info.get("costs") or {} for run in group.runs])
+    costs = pd.DataFrame([run.info.get("costs") or {} for run in method.runs])
     median = {
         name: float(pd.to_numeric(costs[name]).median()) if name in costs else np.nan
         for name in COSTS
     }
     of = set(costs["memory_of"].dropna()) if "memory_of" in costs else set()
-    gaps = pd.DataFrame([run.gap_means() for run in group.runs]).mean()
-    top5 = [run.info.get("top5") for run in group.runs]
+    gaps = pd.DataFrame([run.gap_means() for run in method.runs]).mean()
+    top5 = [run.info.get("top5") for run in method.runs]
     return {
         "task": number,
         "student": task.student,
         "teacher": first.teacher or "",
         "data": task.data,
         "split": task.split,
-        "label": group.label,
-        "method": group.method,
+        "label": method.label,
+        "method": method.name,
         "n_seeds": n,
-        "seeds": " ".join(map(str, group.seeds)),
+        "seeds": " ".join(map(str, method.seeds)),
         "n_images": len(first.outcomes.label),
         "accuracy": mean,
         "sd": sd,
         "low": low,
         "high": high,
         "interval_of": interval_of,
-        "teacher_accuracy": float(np.mean([run.teacher_accuracy for run in group.runs])),
+        "teacher_accuracy": float(np.mean([run.teacher_accuracy for run in method.runs])),
         "top5": float(np.mean([np.nan if one is None else one for one in top5])),
-        "agreement": float(np.mean([run.outcomes.agreement for run in group.runs])),
+        "agreement": float(np.mean([run.outcomes.agreement for run in method.runs])),
         **median,
         "memory_of": "/".join(sorted(map(str, of))),
         "epochs_total": median["epochs"] + np.nan_to_num(median["epochs_before"]),
@@ -267,25 +268,25 @@ def _closed(gaps: Any) -> dict[str, float]:
     }
 
 
-def _terms(number: int, group: Group) -> pd.DataFrame:
+def _terms(number: int, method: MethodRuns) -> pd.DataFrame:
     found = []
-    for run in group.runs:
+    for run in method.runs:
         rows = run.gradient_ratios().assign(weight=run.gradients.weight)
         rows = rows[rows.stage == MAIN]
         found.append(rows.groupby("term", sort=False)[["weight", "ratio", "cosine"]].median())
     joined = pd.concat(found).groupby(level=0, sort=False).median().reset_index()
-    return pd.DataFrame(joined.assign(task=number, label=group.label))
+    return pd.DataFrame(joined.assign(task=number, label=method.label))
 
 
-def _seed_rows(number: int, group: Group) -> list[dict[str, Any]]:
+def _seed_rows(number: int, method: MethodRuns) -> list[dict[str, Any]]:
     rows = []
-    for run in group.runs:
+    for run in method.runs:
         gaps = run.gap_means()
         rows.append(
             {
                 "task": number,
-                "label": group.label,
-                "method": group.method,
+                "label": method.label,
+                "method": method.name,
                 "seed": run.seed,
                 "accuracy": run.accuracy,
                 **gaps,
@@ -296,31 +297,31 @@ def _seed_rows(number: int, group: Group) -> list[dict[str, Any]]:
     return rows
 
 
-def _curve(number: int, group: Group) -> pd.DataFrame:
-    rows = pd.concat([run.history[run.history.stage == MAIN] for run in group.runs])
+def _curve(number: int, method: MethodRuns) -> pd.DataFrame:
+    rows = pd.concat([run.history[run.history.stage == MAIN] for run in method.runs])
     rows = rows[np.isfinite(rows.eval_accuracy)]
     by_epoch = rows.groupby("epoch").eval_accuracy.agg(["mean", "min", "max"]).reset_index()
     by_epoch.columns = pd.Index(["epoch", "accuracy", "low", "high"])
-    return pd.DataFrame(by_epoch.assign(task=number, label=group.label))
+    return pd.DataFrame(by_epoch.assign(task=number, label=method.label))
 
 
 def _associations(number: int, task: Task) -> list[tuple[int, str, Association]]:
     """By teacher, as a gap is one from a teacher."""
-    by_teacher: dict[tuple[str, str], list[Group]] = {}
-    for group in task.groups:
-        first = group.runs[0]
+    by_teacher: dict[tuple[str, str], list[MethodRuns]] = {}
+    for method in task.methods:
+        first = method.runs[0]
         if len(first.gap) and first.teacher:
             digest = str((first.info.get("teacher") or {}).get("digest") or "")
-            by_teacher.setdefault((first.teacher, digest), []).append(group)
+            by_teacher.setdefault((first.teacher, digest), []).append(method)
     found = []
-    for (teacher, _), groups in by_teacher.items():
+    for (teacher, _), methods in by_teacher.items():
         for measure, name in (("exponent", "gap"), ("distance", "distance")):
-            gaps = [[run.gap_means() for run in group.runs] for group in groups]
+            gaps = [[run.gap_means() for run in method.runs] for method in methods]
             closed = [
                 np.array([one[f"{name}_before"] - one[f"{name}_after"] for one in own])
                 for own in gaps
             ]
-            accuracy = [group.accuracies for group in groups]
+            accuracy = [method.accuracies for method in methods]
             found.append((number, teacher, associate(measure, closed, accuracy)))
     return found
 

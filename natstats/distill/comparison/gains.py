@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from natstats.differences import Estimate, holm
 from natstats.distill.comparison.crossed import crossed_difference, exact_difference
-from natstats.distill.comparison.groups import ALONE, Group, Task
+from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task
 
 __all__ = ["GAIN", "gains_frame", "gains_over", "with_gains"]
 
@@ -23,14 +23,14 @@ GAIN = (
 
 
 def gains_over(
-    number: int, task: Task, groups: Sequence[Group], name: str, level: float
+    number: int, task: Task, methods: Sequence[MethodRuns], name: str, level: float
 ) -> list[dict[str, Any]]:
     """Gains of all other methods of a task over one, corrected for their number by Holm's rule.
 
     Args:
         number: of the task.
         task: the task.
-        groups: its methods, in the order of the rows.
+        methods: its methods, in the order of the rows.
         name: method or label of the reference.
         level: of the intervals.
 
@@ -38,25 +38,25 @@ def gains_over(
         Rows of :func:`gains_frame`.
     """
     rows = []
-    named = [group for group in groups if group.label == name]
-    named = named or [group for group in groups if group.method == name]
-    for group in groups:
-        if group in named:
+    named = [method for method in methods if method.label == name]
+    named = named or [method for method in methods if method.name == name]
+    for method in methods:
+        if method in named:
             continue
-        close = [other for other in named if _comparable(group, other)]
+        close = [other for other in named if _comparable(method, other)]
         row: dict[str, Any] = {
             **dict.fromkeys(GAIN, np.nan),
             **dict.fromkeys(("reference_label", "test", "reason"), ""),
             **dict.fromkeys(("n_seeds", "n_left_out"), 0),
             "task": number,
-            "label": group.label,
-            "method": group.method,
+            "label": method.label,
+            "method": method.name,
             "reference": name,
             "n_images": task.n_images,
         }
         if len(close) == 1:
             row["reference_label"] = close[0].label
-            row.update(_paired(group, close[0], level))
+            row.update(_paired(method, close[0], level))
         elif close:
             row["reason"] = f"several rows are {name}, and only the label of one chooses it"
         else:
@@ -79,14 +79,14 @@ def gains_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return frame.astype(kinds)
 
 
-def _comparable(group: Group, reference: Group) -> bool:
-    alone = ALONE in (group.method, reference.method)
-    return group.shares(reference, "recipe.") and (alone or group.shares(reference, "teacher."))
+def _comparable(method: MethodRuns, reference: MethodRuns) -> bool:
+    alone = ALONE in (method.name, reference.name)
+    return method.shares(reference, "recipe.") and (alone or method.shares(reference, "teacher."))
 
 
-def _paired(group: Group, reference: Group, level: float) -> dict[str, Any]:
+def _paired(method: MethodRuns, reference: MethodRuns, level: float) -> dict[str, Any]:
     """The gain over a reference on the seeds and images that both have."""
-    ours, theirs = ({run.seed: run for run in one.runs} for one in (group, reference))
+    ours, theirs = ({run.seed: run for run in one.runs} for one in (method, reference))
     shared = sorted(ours.keys() & theirs.keys())
     left_out = len(ours.keys() ^ theirs.keys())
     if not shared:

@@ -16,18 +16,8 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from natstats import checks, store
-from natstats.distill.results import (
-    GAP,
-    GRADIENTS,
-    HISTORY,
-    RECORD,
-    STATE,
-    TABLE,
-    TABLE_FILES,
-    DistillationRun,
-    Outcomes,
-    has_state,
-)
+from natstats.distill.results import GAP, GRADIENTS, HISTORY, DistillationRun, Outcomes
+from natstats.distill.run_folders import RECORD, STATE, TABLE, TABLE_FILES, has_state
 from natstats.distill.training.costs import PeakMemory
 from natstats.distill.training.evaluation import Evaluated, evaluate
 from natstats.distill.training.gap import gap_pairs, gap_rows, mean_spectra

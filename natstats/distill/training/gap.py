@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from natstats.activations import undisturbed
 from natstats.distill.losses.ring_comparison import RingComparison, exponent_of, log_power
 from natstats.distill.method import TapPoint
-from natstats.distill.taps import Taps, pair_taps
+from natstats.distill.pairing import pair_taps
+from natstats.distill.taps import Taps
 from natstats.errors import UsageError
 from natstats.spectra import power_spectrum
 

@@ -16,7 +16,8 @@ from natstats.activations import undisturbed
 from natstats.distill.losses.teacher_run import points_of, run_facts
 from natstats.distill.method import PLACES, Method, Plan, Ramp, Setting, TapPoint
 from natstats.distill.methods import arguments_of, merged, parse_method
-from natstats.distill.taps import Taps, pair_by_name, pair_taps, student_taps
+from natstats.distill.pairing import pair_by_name, pair_taps, student_taps
+from natstats.distill.taps import Taps
 from natstats.distill.training.objective import BoundTerm
 from natstats.errors import UsageError
 from natstats.run import Run

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from natstats.distill.results import STATE
+from natstats.distill.run_folders import STATE
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = ["TrainingState", "refuse_other_settings"]

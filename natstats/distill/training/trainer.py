@@ -19,8 +19,9 @@ from natstats.distill.training.frozen import frozen, same_modes
 from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.objective import Objective, Values
+from natstats.distill.training.optimization import learning_rate, make_optimizer
 from natstats.distill.training.processes import Processes
-from natstats.distill.training.recipes import Recipe, learning_rate, make_optimizer
+from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.stages import MAIN, Program, TrainingStage
 from natstats.distill.training.state import TrainingState
 from natstats.distill.training.sums import EpochSums

@@ -13,7 +13,7 @@ import numpy as np
 from natstats.distill.results import DistillationRun
 from natstats.errors import UsageError
 
-__all__ = ["Group", "Task", "group_runs"]
+__all__ = ["MethodRuns", "Task", "group_runs"]
 
 ALONE = "ce"
 """The method that trains a student without a teacher."""
@@ -32,7 +32,7 @@ class Task:
         data: name of the images.
         split: ``test`` or ``held-out``.
         n_images: of the evaluation.
-        groups: the methods, in the order in which they came.
+        methods: the methods, in the order in which they came.
     """
 
     student: str
@@ -40,7 +40,7 @@ class Task:
     data: str
     split: str
     n_images: int
-    groups: tuple[Group, ...]
+    methods: tuple[MethodRuns, ...]
 
     @property
     def title(self) -> str:
@@ -50,17 +50,17 @@ class Task:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class MethodRuns:
     """Trainings of one method that differ in their seed alone.
 
     Attributes:
-        method: its name.
+        name: of the method.
         label: the name, with what tells it from others of this name in brackets.
-        facts: all that makes the group, one JSON text for each.
+        facts: all that makes the method, one JSON text for each.
         runs: sorted by seed, each seed once.
     """
 
-    method: str
+    name: str
     label: str
     facts: dict[str, str]
     runs: tuple[DistillationRun, ...]
@@ -75,7 +75,7 @@ class Group:
         """Share of images classified correctly, one for each seed."""
         return np.array([run.accuracy for run in self.runs])
 
-    def shares(self, other: Group, prefix: str) -> bool:
+    def shares(self, other: MethodRuns, prefix: str) -> bool:
         """Whether both have the same facts of this prefix."""
         names = {name for name in (*self.facts, *other.facts) if name.startswith(prefix)}
         return all(self.facts.get(name) == other.facts.get(name) for name in names)
@@ -98,14 +98,14 @@ def group_runs(runs: Sequence[DistillationRun]) -> tuple[list[Task], list[str]]:
     notes: list[str] = []
     tasks: dict[str, dict[str, list[DistillationRun]]] = {}
     for run in runs:
-        methods = tasks.setdefault(_text(_task_facts(run)), {})
-        methods.setdefault(_text([run.method, _method_facts(run)]), []).append(run)
+        of_task = tasks.setdefault(_text(_task_facts(run)), {})
+        of_task.setdefault(_text([run.method, _method_facts(run)]), []).append(run)
     found = []
     for members in tasks.values():
         gathered = [_once(own, notes) for own in members.values()]
         first = gathered[0][0]
-        groups = _labelled(gathered)
-        teachers = {run.teacher for group in groups for run in group.runs if run.teacher}
+        methods = _labelled(gathered)
+        teachers = {run.teacher for method in methods for run in method.runs if run.teacher}
         found.append(
             Task(
                 student=first.student,
@@ -113,7 +113,7 @@ def group_runs(runs: Sequence[DistillationRun]) -> tuple[list[Task], list[str]]:
                 data=str(first.data.get("name") or "images"),
                 split=str(first.data.get("split") or "test"),
                 n_images=len(first.outcomes.label),
-                groups=groups,
+                methods=methods,
             )
         )
     return found, notes
@@ -188,10 +188,10 @@ def _place(run: DistillationRun) -> str:
     return str(run.path) if run.path is not None else f"a run of {run.method}"
 
 
-def _labelled(gathered: Sequence[Sequence[DistillationRun]]) -> tuple[Group, ...]:
+def _labelled(gathered: Sequence[Sequence[DistillationRun]]) -> tuple[MethodRuns, ...]:
     facts = [_method_facts(runs[0]) for runs in gathered]
     names = [runs[0].method for runs in gathered]
-    groups = []
+    methods = []
     for runs, own, name in zip(gathered, facts, names, strict=True):
         alike = [other for other, method in zip(facts, names, strict=True) if method == name]
         differ = [
@@ -201,8 +201,8 @@ def _labelled(gathered: Sequence[Sequence[DistillationRun]]) -> tuple[Group, ...
         ]
         shown = ", ".join(_shown(key, own.get(key), name) for key in _short(differ))
         label = f"{name} ({shown})" if shown else name
-        groups.append(Group(name, label, own, tuple(runs)))
-    return tuple(groups)
+        methods.append(MethodRuns(name, label, own, tuple(runs)))
+    return tuple(methods)
 
 
 def _short(differ: list[str]) -> list[str]:

@@ -1,0 +1,230 @@
+"""Which layers of teacher and student a method compares: pairs of taps, found or named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from natstats import checks
+from natstats.distill.method import ACTIVATIONS, PLACES, TapPoint
+from natstats.distill.taps import Taps, parsed
+from natstats.distill.trunk import TrunkMap, trunk_of
+from natstats.errors import UsageError
+
+__all__ = ["pair_by_name", "pair_taps", "student_taps"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The maps of one resolution on the trunk, from the first to the last, by their roles."""
+
+    size: tuple[int, int]
+    stem: TrunkMap | None
+    blocks: tuple[TrunkMap, ...]
+    end: TrunkMap
+    after: TrunkMap | None
+
+
+def _groups(model: nn.Module, images: Tensor) -> list[_Group]:
+    """Groups of one resolution; where there are blocks, those that have some."""
+    trunk = [m for m in trunk_of(model, images) if min(m.height, m.width) > 1]
+    has_blocks = any(m.is_block for m in trunk)
+    groups: dict[tuple[int, int], list[TrunkMap]] = {}
+    for found in trunk:
+        groups.setdefault((found.height, found.width), []).append(found)
+    result: list[_Group] = []
+    for size, maps in groups.items():
+        blocks = [m for m in maps if m.is_block]
+        if not blocks and not has_blocks:
+            blocks = [m for m in maps if m.is_activation] or maps[-1:]
+        # Pooling alone makes no group.
+        if not blocks or (result and blocks[-1].depth <= result[-1].end.depth):
+            continue
+        end = blocks[-1]
+        behind = maps[maps.index(end) :]
+        ahead = [m for m in maps[: maps.index(blocks[0])] if m.is_activation]
+        stem = ahead[-1] if ahead and blocks[0].is_block else None
+        # One that a weight layer stands before belongs to what comes next.
+        after = next((m for m in behind if m.is_activation and m.depth == end.depth), None)
+        result.append(_Group(size, stem, tuple(blocks), end, after))
+    return result
+
+
+def _point(found: TrunkMap, name: str, activation: nn.Module | None) -> TapPoint:
+    return TapPoint(
+        name=name,
+        channels=found.channels,
+        height=found.height,
+        width=found.width,
+        batch_norm=found.batch_norm,
+        activation=activation,
+        aliases=found.aliases if name == found.name else (),
+    )
+
+
+def _with_activation(block: TrunkMap, after: TrunkMap | None, which: str) -> TapPoint:
+    """The tap of a block: what it returns, or what goes into or comes out of its activation."""
+    if which == "block" or after is None:
+        return _point(block, block.name, block.module if block.is_activation else None)
+    name = after.source if which == "pre" else after.name
+    return _point(after, name, after.module)
+
+
+def _along(blocks: Sequence[TrunkMap], group: _Group, which: str) -> list[TapPoint]:
+    return [
+        _with_activation(
+            b, group.after if b is group.end else b if b.is_activation else None, which
+        )
+        for b in blocks
+    ]
+
+
+def _matched(student: Sequence[Any], teacher: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Two sequences, matched at the same share of their lengths; the last goes with the last."""
+    n = min(len(student), len(teacher))
+    return [
+        (student[(i * len(student)) // n - 1], teacher[(i * len(teacher)) // n - 1])
+        for i in range(1, n + 1)
+    ]
+
+
+def pair_taps(
+    student: nn.Module,
+    teacher: nn.Module,
+    images: Tensor,
+    place: str = "groups",
+    activation: str = "post",
+    smallest: int = 1,
+) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+    """Taps of student and teacher at corresponding places.
+
+    Groups of blocks of one resolution correspond where both networks have that resolution; where
+    they have none in common, they do at the same share of all groups. Blocks in corresponding
+    groups do at the same share of the group.
+
+    Args:
+        student: a classifier.
+        teacher: a classifier.
+        images: (1, 3, H, W), as both will be given.
+        place: see :data:`natstats.distill.method.PLACES`.
+        activation: see :data:`natstats.distill.method.ACTIVATIONS`.
+        smallest: maps with a side below this, pixels, are left out.
+
+    Returns:
+        Taps in the student and in the teacher, as many.
+
+    Raises:
+        UsageError: an argument is out of range, or nothing corresponds.
+
+    >>> import torch
+    >>> from natstats.networks import cifar_resnet
+    >>> images = torch.zeros(1, 3, 32, 32)
+    >>> mine, theirs = pair_taps(cifar_resnet(8), cifar_resnet(20), images, activation="pre")
+    >>> [(s.name, t.name) for s, t in zip(mine, theirs)][-1]
+    ('stage3.0.relu2@input', 'stage3.2.relu2@input')
+    """
+    checks.one_of("place", place, PLACES)
+    checks.one_of("activation", activation, ACTIVATIONS)
+    if place == "none":
+        return (), ()
+    mine = _groups(student, images)
+    theirs = mine if teacher is student else _groups(teacher, images)
+    mine, theirs = ([g for g in side if min(g.size) >= smallest] for side in (mine, theirs))
+    by_size = {group.size: group for group in theirs}
+    pairs = [(group, by_size[group.size]) for group in mine if group.size in by_size]
+    if not pairs and mine and theirs:
+        pairs = _matched(mine, theirs)
+    if not pairs:
+        shapes = [" ".join(f"{h}x{w}" for h, w in [g.size for g in s]) for s in (mine, theirs)]
+        none = f"none of {max(smallest, 2)} pixels or more"
+        raise UsageError(
+            "teacher: expected a network whose maps correspond to the student's; the student has "
+            f"maps of {shapes[0] or none}, the teacher of {shapes[1] or none} "
+            "(--tap STUDENT=TEACHER says which belong together)"
+        )
+    if place == "middle":
+        pairs = [pairs[(len(pairs) - 1) // 2]]
+    elif place == "last":
+        pairs = pairs[-1:]
+    found: list[tuple[TapPoint, TapPoint]] = []
+    for place_of, pair in enumerate(pairs):
+        ends = [_with_activation(g.end, g.after, activation) for g in pair]
+        if place == "blocks":
+            ours, other = (_along(g.blocks, g, activation) for g in pair)
+            found += _matched(ours, other)
+            continue
+        if place == "sections":
+            found.append(_firsts(pairs, place_of, activation))
+        found.append((ends[0], ends[1]))
+    return tuple(one for one, _ in found), tuple(other for _, other in found)
+
+
+def student_taps(
+    student: nn.Module,
+    images: Tensor,
+    place: str = "groups",
+    activation: str = "post",
+    smallest: int = 1,
+) -> tuple[TapPoint, ...]:
+    """Taps of a student whose teacher is not at hand: the places that it would have with itself.
+
+    Raises:
+        UsageError: an argument is out of range, or there is no such place.
+    """
+    return pair_taps(student, student, images, place, activation, smallest)[0]
+
+
+def _firsts(
+    pairs: Sequence[tuple[_Group, _Group]], place: int, activation: str
+) -> tuple[TapPoint, TapPoint]:
+    """The first maps of two groups; where one is a single block, what the blocks start from.
+
+    That is the end of the group before, or the stem's map for the first group.
+    """
+    pair = pairs[place]
+    if min(len(group.blocks) for group in pair) == 1:
+        stems = [group.stem for group in pair]
+        if place > 0:
+            ends = [_with_activation(g.end, g.after, activation) for g in pairs[place - 1]]
+            return ends[0], ends[1]
+        if stems[0] is not None and stems[1] is not None:
+            return (
+                _with_activation(stems[0], stems[0], activation),
+                _with_activation(stems[1], stems[1], activation),
+            )
+    firsts = [_along(group.blocks[:1], group, activation)[0] for group in pair]
+    return firsts[0], firsts[1]
+
+
+def pair_by_name(
+    student: nn.Module, teacher: nn.Module, images: Tensor, names: Sequence[tuple[str, str]]
+) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+    """Taps with the names that were asked for, with what the traced pass tells of them.
+
+    Args:
+        student: a classifier.
+        teacher: a classifier.
+        images: (1, 3, H, W).
+        names: layers of the student and of the teacher, such as ``("layer2", "layer2.1.bn2")``;
+            ``@input`` behind one stands for what goes into it.
+
+    Raises:
+        UsageError: there is no such layer, or it has no maps.
+    """
+    sides = []
+    for which, model in enumerate((student, teacher)):
+        trunk = {m.name: m for m in trunk_of(model, images)}
+        taps = Taps(model, [pair[which] for pair in names], images)
+        points = []
+        for name in taps.names:
+            module = model.get_submodule(parsed(name)[0])
+            found = trunk.get(name)
+            is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+            norm = found.batch_norm if found else (module if is_norm else None)
+            channels, height, width = taps.shapes[name]
+            points.append(TapPoint(name, channels, height, width, norm))
+        sides.append(tuple(points))
+    return sides[0], sides[1]

@@ -1,0 +1,108 @@
+"""Folders of distillation runs: what makes one finished or cut, and which there are below a path.
+
+What a training resumes from stands in its directory from the first epoch on, as :data:`STATE`;
+without :data:`RECORD` beside it the training is not finished.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from natstats.errors import UsageError
+
+__all__ = [
+    "RECORD", "STATE", "TABLE", "TABLE_FILES", "find_runs", "find_unfinished", "has_state",
+    "is_unfinished",
+]  # fmt: skip
+
+RECORD = "distill.json"
+"""What makes a directory a finished run; the last file to come in place."""
+
+STATE = "natstats-state.pt"
+"""What a training resumes from; gone when it is finished. No file of anyone else has this name."""
+
+TABLE = "table.json"
+TABLE_FILES = (
+    TABLE, "table.csv", "table.md", "gains.csv", "terms.csv", "seeds.csv", "report.html", "figures",
+)  # fmt: skip
+"""What a comparison of runs writes into its folder, :data:`TABLE` last."""
+
+
+def has_state(path: Path) -> bool:
+    """Whether a directory holds what a training goes on from, or the beginning of it."""
+    return any((path / name).is_file() for name in (STATE, f"{STATE}.partial"))
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a directory holds a training that has not come to its end."""
+    return has_state(path) and not (path / RECORD).exists()
+
+
+def find_runs(paths: Iterable[str | Path]) -> list[Path]:
+    """Runs at or below each path, sorted, each once; hidden entries are not looked into.
+
+    Args:
+        paths: each a run, the folder of a method's seeds, or a folder that holds any of these.
+
+    Raises:
+        UsageError: no finished run is found at or below a path.
+
+    >>> find_runs(["missing"])
+    Traceback (most recent call last):
+    natstats.errors.UsageError: runs: expected a training or a folder of them; missing is not there
+    """
+    found: dict[Path, Path] = {}
+    for given in paths:
+        path = Path(given).expanduser()
+        own = [folder for folder in _walk(path) if (folder / RECORD).is_file()]
+        if not own:
+            raise UsageError(_nothing(path))
+        for folder in own:
+            found.setdefault(folder.resolve(), folder)
+    return sorted(found.values(), key=_natural)
+
+
+def find_unfinished(paths: Iterable[str | Path]) -> list[Path]:
+    """Directories at or below the paths with a training that has not come to its end, sorted."""
+    found = {
+        folder.resolve(): folder
+        for path in paths
+        for folder in _walk(Path(path).expanduser())
+        if is_unfinished(folder)
+    }
+    return sorted(found.values(), key=_natural)
+
+
+def _nothing(path: Path) -> str:
+    expected = "runs: expected a training or a folder of them"
+    if not path.exists():
+        return f"{expected}; {path} is not there"
+    if not path.is_dir():
+        return f"{expected}; {path} is a file"
+    unfinished = find_unfinished([path])
+    if unfinished:
+        return f"{expected}; the training in {unfinished[0]} is not finished"
+    return f"{expected}; {path} holds no {RECORD}, nor does any folder in it"
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    """A folder and the folders below it; links are followed once, runs are not looked into."""
+    seen = set()
+    for name, folders, _ in os.walk(path, followlinks=True):
+        here = Path(name)
+        if here.resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        is_run = (here / RECORD).is_file()
+        folders[:] = [] if is_run else [one for one in folders if not one.startswith(".")]
+        yield here
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Key that puts seed-2 before seed-10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
