@@ -7,7 +7,7 @@ import pickle
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,13 @@ class Checkpoint:
         source: the file.
         state: tensors by key, as they are in the file; of a quantised layer, its packed parameters.
         notes: what a reader of the results must know of how they were found.
+        metadata: what a ``.safetensors`` file says beside them, by name.
     """
 
     source: str
     state: dict[str, Any]
     notes: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Unread:
@@ -95,7 +97,16 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
         notes.append(
             f"objects in the checkpoint that are no weights were not read ({_few(unread, 3)})"
         )
-    return Checkpoint(str(path), state, tuple(notes))
+    return Checkpoint(str(path), state, tuple(notes), _metadata(path))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    if path.suffix != ".safetensors":
+        return {}
+    import safetensors
+
+    with safetensors.safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
 
 
 def _content(path: Path) -> tuple[Any, list[str]]:

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from natstats.images import Framing
-from natstats.models import Network, Preprocessing, load_network
+from natstats.models import Network, load_network
 
 __all__ = ["network", "photographs"]
 
@@ -35,19 +35,6 @@ def network() -> Network:
     return replace(
         loaded,
         weights=f"trained on textures ({weights.name} in the package)",
-        preprocessing=Preprocessing(FRAMING, *_normalisation(weights)),
+        preprocessing=replace(loaded.preprocessing, framing=FRAMING),
         notes=(),
     )
-
-
-def _normalisation(weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that the network was trained with, from the file's metadata."""
-    import safetensors
-
-    with safetensors.safe_open(weights, framework="pt") as file:
-        metadata = file.metadata()
-    mean, std = (
-        tuple(float(part) for part in metadata[key].replace("[", "").replace("]", "").split(","))
-        for key in ("mean", "std")
-    )
-    return mean, std

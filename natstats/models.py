@@ -20,7 +20,13 @@ from natstats.factories import factory_builder, timm_builder, timm_weights
 from natstats.framing import Framing
 from natstats.input_forms import FORMS, arguments
 from natstats.matching import load_state, mismatch, with_keys_of
-from natstats.preprocessing import NORMALISED, Preprocessing, configured, of_published
+from natstats.preprocessing import (
+    NORMALISED,
+    Preprocessing,
+    configured,
+    of_published,
+    recorded,
+)
 from natstats.wrappers import unwrapped
 
 __all__ = [
@@ -280,9 +286,15 @@ def _with_checkpoint(
     if not builder.is_random:
         # What was said of the factory's own weights does not hold of these.
         notes += [note for note in network.notes if "trained" not in note]
+    preprocessing = network.preprocessing
+    normalisation = recorded(saved.metadata)
+    if normalisation is not None:
+        preprocessing = replace(preprocessing, mean=normalisation[0], std=normalisation[1])
+        notes = [note for note in notes if note != NORMALISED]
     return replace(
         network,
         model=model,
+        preprocessing=preprocessing,
         name=name,
         weights=f"checkpoint {saved.source}",
         trained=True,

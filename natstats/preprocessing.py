@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from natstats.framing import Framing, reframed
 
-__all__ = ["NORMALISED", "Preprocessing", "configured", "of_published"]
+__all__ = ["NORMALISED", "Preprocessing", "configured", "of_published", "recorded"]
 
 NORMALISED = "photographs are normalised as for ImageNet, for want of a word on it"
 """The note on a network that does not say what it expects; arrays are taken as they are."""
@@ -50,6 +51,24 @@ class Preprocessing:
         framing = reframed(self.framing, size, None)
         assert framing is not None
         return replace(self, framing=framing)
+
+
+def recorded(metadata: Mapping[str, str]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std that a file of weights says it was trained with, three numbers each.
+
+    >>> recorded({"mean": "0.5,0.4,0.3", "std": "0.25, 0.25, 0.25"})
+    ((0.5, 0.4, 0.3), (0.25, 0.25, 0.25))
+    >>> recorded({"mean": "grey"}) is None
+    True
+    """
+    try:
+        mean, std = (
+            tuple(float(part) for part in metadata[key].split(",")) for key in ("mean", "std")
+        )
+    except (KeyError, ValueError):
+        return None
+    fits = len(mean) == len(std) == 3 and min(std) > 0 and all(map(math.isfinite, (*mean, *std)))
+    return (mean, std) if fits else None
 
 
 def of_published(entry: Any) -> Preprocessing:

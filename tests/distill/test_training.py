@@ -702,6 +702,14 @@ def test_terms_of_a_run_need_no_teacher(tmp_path, data, teacher):
     }  # fmt: skip
 
 
+def test_a_student_is_measured_with_the_normalisation_of_its_training(tmp_path, data):
+    recipe = RECIPE.changed(epochs=1, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    distill(setup_of(data, None, "ce", recipe=recipe), tmp_path / "run", report=False)
+    network = natstats.load_network("cifar_resnet8", checkpoint=tmp_path / "run" / WEIGHTS)
+    assert network.preprocessing.mean == (0.1, 0.2, 0.3)
+    assert network.preprocessing.std == (0.5, 0.6, 0.7)
+
+
 class TestTargetsOfARun:
     @staticmethod
     def measured(path, network, layers="act", size=16):
@@ -732,6 +740,14 @@ class TestTargetsOfARun:
             values = objective(torch.randn(4, 3, 16, 16), torch.zeros(4, dtype=torch.long))
         assert values.terms["spectral.spectrum"].isfinite()
         assert setup_of(data, teacher, "kd+spectral", teacher_run=run).program.teacher_passes == 1
+
+    def test_another_normalisation_is_told(self, tmp_path, data, folder, teacher):
+        path = tmp_path / "run"
+        natstats.measure(teacher, folder / "train", layers="act", size=16).save(path, report=False)
+        assert not setup_of(data, None, "spectral", teacher_run=path).program.notes
+        recipe = RECIPE.changed(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+        (note,) = setup_of(data, None, "spectral", teacher_run=path, recipe=recipe).program.notes
+        assert "normalised with the mean 0.485 0.456 0.406, the student's are with 0.100" in note
 
     def test_weights_of_another_teacher_are_refused(self, tmp_path, data, teacher):
         run = self.measured(tmp_path / "run", classifier("cifar_resnet14", 3, seed=8))

@@ -54,7 +54,7 @@ def _size(measured: LayerSpectrum) -> tuple[int, int]:
 
 
 def run_facts(run: Run) -> dict[str, Any]:
-    """What tells one run from another: model, digest of its weights, and that of the spectra."""
+    """What tells one run from another: model, digests of weights and spectra, normalisation."""
     model = run.info.get("model") or {}
     sha = hashlib.sha256()
     for measured in _maps_of(run):
@@ -63,6 +63,7 @@ def run_facts(run: Run) -> dict[str, Any]:
     return {
         "model": model.get("name"),
         "digest": model.get("digest"),
+        "normalisation": (run.info.get("images") or {}).get("normalisation"),
         "spectra": sha.hexdigest()[:16],
     }
 

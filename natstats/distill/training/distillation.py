@@ -23,6 +23,7 @@ from natstats.distill.training.evaluation import Evaluated, evaluate
 from natstats.distill.training.gap import gap_pairs, gap_rows, mean_spectra
 from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, prepared
 from natstats.distill.training.processes import Processes
+from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation
 from natstats.distill.training.state import TrainingState, refuse_other_settings
 from natstats.distill.training.trainer import DTYPES, Trained, Trainer
@@ -214,7 +215,7 @@ def distill(
     run = _run(setup, state.identity, trained, final, taught, gap.rows(), command, together, peak)
     with store.add_files(path, last=RECORD) as folder:
         weights = {name: t.detach().cpu().contiguous() for name, t in student.state_dict().items()}
-        facts = {"natstats": "student", "network": setup.student.name}
+        facts = {"natstats": "student", "network": setup.student.name, **_normalisation(recipe)}
         # Its own way to a file would be readable by none but its owner.
         (folder / WEIGHTS).write_bytes(safetensors.save(weights, facts))
         run.write(folder, report=report)
@@ -259,6 +260,12 @@ def _history(trained: Trained) -> pd.DataFrame:
     frame = pd.DataFrame(trained.history)
     terms = [name for name in frame.columns if name not in HISTORY]
     return frame[[*HISTORY[:5], *sorted(terms), *HISTORY[5:]]]
+
+
+def _normalisation(recipe: Recipe) -> dict[str, str]:
+    """What the images were normalised with, as :func:`natstats.preprocessing.recorded` reads it."""
+    named = {"mean": recipe.mean, "std": recipe.std}
+    return {name: ",".join(f"{v:.6f}" for v in values) for name, values in named.items() if values}
 
 
 def _notes_of(role: str, network: Network | None) -> list[str]:

@@ -149,8 +149,11 @@ class Distillation:
                 teacher_run=teacher_run,
                 taps=taps,
             )
-        if theirs is not None and program.teacher_run is not None:
-            _refuse_other_weights(theirs, program.teacher_run)
+        if program.teacher_run is not None:
+            if theirs is not None:
+                _refuse_other_weights(theirs, program.teacher_run)
+            notes = _other_normalisation(recipe, program.teacher_run)
+            program = replace(program, notes=(*program.notes, *notes))
         return cls(mine, theirs, data, recipe, program, seed)
 
     def text(self) -> str:
@@ -204,6 +207,21 @@ def _refuse_other_weights(teacher: Network, run: Mapping[str, Any]) -> None:
             f"teacher_run: expected a run of the teacher, whose weights have the digest {own}; got "
             f"one of {run['model']} with {run['digest']}"
         )
+
+
+def _other_normalisation(recipe: Recipe, run: Mapping[str, Any]) -> list[str]:
+    """A note where the images of a teacher run were normalised as the student's are not."""
+    theirs = run["normalisation"]
+    if not theirs or not recipe.mean or not recipe.std:
+        return []
+    pairs = zip((*theirs["mean"], *theirs["std"]), (*recipe.mean, *recipe.std), strict=True)
+    if all(abs(one - other) < 1e-3 for one, other in pairs):
+        return []
+    shown = [" ".join(f"{v:.3f}" for v in side) for side in (theirs["mean"], recipe.mean)]
+    return [
+        f"the teacher run's images were normalised with the mean {shown[0]}, the student's are "
+        f"with {shown[1]}"
+    ]
 
 
 def _network(given: Network | nn.Module) -> Network:
