@@ -1,19 +1,28 @@
-"""The tables of docs/distillation.md, from the methods themselves and from what analyses/ wrote.
+"""The tables and figures of docs/distillation.md, from the methods and from what analyses/ wrote.
 
-Run analyses/distill_overhead.py, analyses/distill_ablation.py and analyses/distill_table.py first,
-then `python figures/distillation.py`. A study that was not run leaves its part empty.
+Run analyses/distill_overhead.py, analyses/distill_ablation.py and analyses/distill_table.py --work
+WORK first, then
+
+    python figures/distillation.py --runs WORK
+
+A study that was not run leaves its part empty. Without --runs the figures stay as they are.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from natstats.distill import DistillationRun, compare_runs
 from natstats.distill.methods import METHODS
+from natstats.distill.run_folders import find_runs
 from natstats.numbers import change
+from natstats.plots.distill import plot_accuracy
+from natstats.plots.style import save
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "analyses" / "results"
@@ -98,14 +107,18 @@ def overhead() -> str:
 
 
 def results() -> str:
-    """The ablation and the comparison on every data set that was run."""
+    """The comparison on every data set that was run."""
     parts = []
     for path in sorted(RESULTS.glob("distill_table_*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         parts += comparison(path, record)
-    for path in sorted(RESULTS.glob("distill_ablation_*.csv")):
-        parts += ablation(path)
     return "\n\n".join(parts)
+
+
+def variants() -> str:
+    """The ablation on every data set that was run."""
+    paths = sorted(RESULTS.glob("distill_ablation_*.csv"))
+    return "\n\n".join(part for path in paths for part in ablation(path))
 
 
 def comparison(path: Path, record: dict[str, Any]) -> list[str]:
@@ -117,6 +130,7 @@ def comparison(path: Path, record: dict[str, Any]) -> list[str]:
         f"{key} {value:g}" for values in record["chosen"].values() for key, value in values.items()
     )
     name = path.stem.removeprefix("distill_table_")
+    drawn = (ROOT / "docs" / "distillation" / f"{name}.png").is_file()
     failed = record["failed"]
     broken = [f"Broke down and are left out: {', '.join(failed)}."] if failed else []
     return [
@@ -126,6 +140,7 @@ def comparison(path: Path, record: dict[str, Any]) -> list[str]:
         f"and {record['data']['n_eval']} test images of {settings['size']} pixels in "
         f"{record['data']['classes']} classes, {settings['epochs']} epochs, {settings['seeds']} "
         f"seeds; {record['minutes']:g} minutes on two cores.",
+        *([f"![Accuracy of every method on {name}](distillation/{name}.png)"] if drawn else []),
         table,
         " ".join([*record["sentences"], *broken]),
         f"Weights were chosen on {100 * settings['holdout']:.0f} % of the training images among "
@@ -137,45 +152,48 @@ def comparison(path: Path, record: dict[str, Any]) -> list[str]:
 
 
 def ablation(path: Path) -> list[str]:
-    """One round of variants: a row for each."""
+    """One data set: a row for each variant."""
     frame = pd.read_csv(path)
-    with_intervals = "gain_low" in frame
-    beside = ", 95 % interval" if with_intervals else " ± sd over seeds"
     lines = [
-        f"| variant | method | accuracy | gain over the student alone{beside} |",
+        "| variant | method | accuracy | gain over the student alone, 95 % interval |",
         "|---|---|---:|---:|",
     ]
     for row in frame.to_dict("records"):
-        gain = "–"
-        if row["variant"] != "ce" and with_intervals:
-            ends = [100 * row[name] for name in ("gain", "gain_low", "gain_high")]
-            gain = change(*ends, 1)
-        elif row["variant"] != "ce":
-            gain = f"{100 * row['gain']:+.1f} ± {100 * row['gain_sd']:.1f}"
+        ends = [100 * row[name] for name in ("gain", "gain_low", "gain_high")]
+        gain = "–" if row["variant"] == "ce" else change(*ends, 1)
         accuracy = f"{100 * row['accuracy']:.1f}"
         lines.append(f"| {row['variant']} | `{row['method']}` | {accuracy} | {gain} |")
-    name, again, _ = path.stem.removeprefix("distill_ablation_").partition("_again")
-    title = f"A second round, {name}" if again else f"Variants of the spectral terms, {name}"
+    name = path.stem.removeprefix("distill_ablation_")
     n_seeds = int(frame.seeds.min())
-    meaning = (
-        "The intervals allow for other seeds and other images; they are not corrected for the "
-        "number of variants."
-        if with_intervals
-        else "With so few seeds, differences of a percent or two mean nothing."
-    )
     return [
-        f"### {title}",
         "\n".join(lines),
-        f"Percent of held-out images; mean over {n_seeds} seeds{' of their own' if again else ''}; "
-        f"the teacher has {100 * frame.teacher.iloc[0]:.1f} %. {meaning}",
+        f"Percent of the held-out images of {name}, mean over {n_seeds} seeds; the teacher has "
+        f"{100 * frame.teacher.iloc[0]:.1f} %. The intervals allow for other seeds and other "
+        "images; they are not corrected for the number of variants.",
     ]
 
 
+MARKED = {"methods": methods, "overhead": overhead, "results": results, "variants": variants}
+"""What stands between the markers of the page."""
+
+
+def draw(work: Path) -> None:
+    """The figure of every data set whose runs are below a folder."""
+    for final in sorted(work.glob("*/final")):
+        found = compare_runs([DistillationRun.open(path) for path in find_runs([final])])
+        save(plot_accuracy(found), ROOT / "docs" / "distillation", final.parent.name)
+
+
 def main() -> None:
-    """Write every table between its markers."""
+    """Draw the figures, and write every table between its markers."""
+    parser = argparse.ArgumentParser(description="Tables and figures of docs/distillation.md.")
+    parser.add_argument("--runs", type=Path, help="the --work of analyses/distill_table.py")
+    args = parser.parse_args()
+    if args.runs is not None:
+        draw(args.runs)
     page = ROOT / "docs" / "distillation.md"
     text = page.read_text(encoding="utf-8")
-    for name, make in (("methods", methods), ("overhead", overhead), ("results", results)):
+    for name, make in MARKED.items():
         begin = f"<!-- {name}: begin (figures/distillation.py) -->"
         end = f"<!-- {name}: end -->"
         before, rest = text.split(begin)
