@@ -226,6 +226,14 @@ def test_splits_images_and_students_are_never_pooled(made):
     assert found.markdown().count("| method |") == 8
 
 
+def test_the_weight_of_the_labels_is_in_a_label_once(made):
+    runs = [
+        made.run("kd", arguments={"kd": {"ce_weight": weight}}, ce_weight=weight)
+        for weight in (0.1, 1.0)
+    ]
+    assert set(compare_runs(runs).methods.label) == {"kd (ce_weight=0.1)", "kd (ce_weight=1.0)"}
+
+
 def test_arguments_that_differ_are_in_the_label_and_apart(made):
     hot = several(made, "kd", 0.7, arguments={"kd": {"temperature": 4.0, "weight": 0.9}})
     cold = several(made, "kd", 0.6, arguments={"kd": {"temperature": 1.0, "weight": 0.9}})

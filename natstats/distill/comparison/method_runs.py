@@ -206,9 +206,11 @@ def _labelled(gathered: Sequence[Sequence[DistillationRun]]) -> tuple[MethodRuns
 
 
 def _short(differ: list[str]) -> list[str]:
-    """Without the digest and the arguments of teachers whose names tell them apart already."""
+    """Without what others tell already: digests of named teachers, what follows from arguments."""
     if "teacher.name" in differ:
-        return [key for key in differ if not key.startswith("teacher.") or key == "teacher.name"]
+        differ = [key for key in differ if not key.startswith("teacher.") or key == "teacher.name"]
+    if any(key.endswith(".ce_weight") or key == "argument.ce.weight" for key in differ):
+        differ = [key for key in differ if key != "ce_weight"]
     return differ
 
 
