@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 FACTORS = (0.1, 1.0, 10.0)
 """On the default weight of a method: its candidates."""
 
-Arguments = dict[str, float]
+Arguments = dict[str, Any]
 
 
 def weights_of(method: str) -> list[float]:
@@ -59,8 +59,14 @@ CANDIDATES: dict[str, list[Arguments]] = {
     **{
         name: [{f"{name}.weight": weight} for weight in weights_of(name)]
         for name in METHODS
-        if name not in ("ce", "kd")
+        if name not in ("ce", "kd", "ab")
     },
+    # As its authors train it there are no labels in its main stage; the other form has them.
+    "ab": [
+        {"ab.weight": 0.0003},
+        {"ab.weight": 0.003},
+        {"ab.weight": 0.003, "ab.form": "crd"},
+    ],
     # Beside kd as it was chosen by itself.
     "kd+spectral": [{"spectral.weight": weight} for weight in weights_of("spectral")],
 }
@@ -198,7 +204,7 @@ def _held_out(
 
 
 def _label(arguments: Arguments) -> str:
-    return "-".join(f"{value:g}" for value in arguments.values())
+    return "-".join(v if isinstance(v, str) else f"{v:g}" for v in arguments.values())
 
 
 def minutes(work: Path, processes: int) -> float:

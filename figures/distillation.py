@@ -127,7 +127,7 @@ def comparison(path: Path, record: dict[str, Any]) -> list[str]:
     table = path.with_suffix(".md").read_text(encoding="utf-8").strip()
     tried = pd.DataFrame(record["tried"])
     chosen = ", ".join(
-        f"{key} {value:g}" for values in record["chosen"].values() for key, value in values.items()
+        f"{key} {value}" for values in record["chosen"].values() for key, value in values.items()
     )
     name = path.stem.removeprefix("distill_table_")
     drawn = (ROOT / "docs" / "distillation" / f"{name}.png").is_file()
