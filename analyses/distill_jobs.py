@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -101,11 +102,19 @@ def train(job: Job) -> float:
 _COMMAND: list[str] = []
 
 
-def _begin(command: list[str]) -> None:
+def _begin(command: list[str], parent: int) -> None:
     import torch
 
     torch.set_num_threads(1)
     _COMMAND[:] = command
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when that of its parent ends, which may be killed without a word."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def run_jobs(jobs: list[Job], processes: int, command: list[str]) -> list[float]:
@@ -117,7 +126,8 @@ def run_jobs(jobs: list[Job], processes: int, command: list[str]) -> list[float]
     started = time.monotonic()
     todo = sum(not job.is_done for job in jobs)
     os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (command,)) as pool:
+    begin = command, os.getpid()
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, begin) as pool:
         futures = {pool.submit(train, job): place for place, job in enumerate(jobs)}
         n_done = 0
         for future in as_completed(futures):
