@@ -30,13 +30,16 @@ from natstats.distill.run_folders import RECORD, is_unfinished
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = [
-    "FORMAT", "GAP", "GRADIENTS", "HISTORY", "DistillationRun", "Outcomes",
+    "FORMAT", "GAP", "GRADIENTS", "HISTORY", "MAIN", "DistillationRun", "Outcomes",
 ]  # fmt: skip
 
 FORMAT = 1
 """Number of the format; a run with a larger one was written by a newer natstats."""
 
 KIND = "distillation"
+
+MAIN = "main"
+"""Name of the last stage, which every method has."""
 
 HISTORY = (
     "stage", "epoch", "learning_rate", "loss", "accuracy", "eval_loss", "eval_accuracy", "seconds",

@@ -15,7 +15,7 @@ from natstats import checks, store
 from natstats.distill.comparison.association import Association, associate
 from natstats.distill.comparison.gains import gains_frame, gains_over, with_gains
 from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task, group_runs
-from natstats.distill.results import DistillationRun
+from natstats.distill.results import MAIN, DistillationRun
 from natstats.distill.run_folders import TABLE
 
 __all__ = ["FORMAT", "KIND", "REFERENCES", "MethodComparison", "compare_runs"]
@@ -27,9 +27,6 @@ KIND = "table"
 
 REFERENCES = (ALONE, "kd")
 """Methods over which gains are taken where they are there: the student alone and soft targets."""
-
-MAIN = "main"
-"""The stage that every method ends in."""
 
 COSTS = (
     "ms_per_step", "peak_memory_mib", "teacher_passes", "extra_parameters", "epochs",

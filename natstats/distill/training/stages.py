@@ -17,15 +17,13 @@ from natstats.distill.losses.teacher_run import points_of, run_facts
 from natstats.distill.method import PLACES, Method, Plan, Ramp, Setting, TapPoint
 from natstats.distill.methods import arguments_of, merged, parse_method
 from natstats.distill.pairing import pair_by_name, pair_taps, student_taps
+from natstats.distill.results import MAIN
 from natstats.distill.taps import Taps
 from natstats.distill.training.objective import BoundTerm
 from natstats.errors import UsageError
 from natstats.run import Run
 
-__all__ = ["MAIN", "Program", "TrainingStage", "plan_training"]
-
-MAIN = "main"
-"""Name of the last stage, which every method has."""
+__all__ = ["Program", "TrainingStage", "plan_training"]
 
 _PROBED = 16
 """Images in the pass that shows whether a map is signed."""
@@ -36,7 +34,7 @@ class TrainingStage:
     """A stage as it is trained.
 
     Attributes:
-        name: METHOD.NAME, or :data:`MAIN`.
+        name: METHOD.NAME, or :data:`natstats.distill.results.MAIN`.
         terms: what is minimised beside the cross-entropy.
         ce_weight: of the cross-entropy.
         epochs: whole epochs.
