@@ -13,7 +13,10 @@ the test images once, after the last epoch.
 Trainings that are finished are taken as they are, so that the script goes on where it was cut.
 Writes, below analyses/results, distill_table_NAME.json (choices, accuracies, costs),
 distill_table_NAME.csv and .md (the comparison, as ``natstats table`` gives it). The runs stay in
---work.
+--work. More seeds of a few methods:
+
+    python analyses/distill_table.py --data imagefolder:DIR --work runs/more --ending _more \
+        --methods ce kd spectral --seeds 15
 """
 
 from __future__ import annotations
@@ -83,6 +86,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--choosing-seeds", type=int, default=2)
     parser.add_argument("--limit", type=int, help="training images")
+    parser.add_argument("--ending", default="", help="of the names of the results, such as _more")
     parser.add_argument("--methods", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES))
     common_options(parser)
     return parser.parse_args()
@@ -118,7 +122,7 @@ def study(args: argparse.Namespace, data: str, command: list[str]) -> dict[str, 
         print(f"broke down: {', '.join(failed)}", flush=True)
     runs = [DistillationRun.open(job.out) for job in jobs if job.is_done]
     found = compare_runs(runs)
-    write(name, found)
+    write(name + args.ending, found)
     return {
         "data": runs[0].info["data"] | {"classes": len(runs[0].info["data"]["classes"])},
         "teacher": {"name": args.teacher, "held_out": taught[0], "test": taught[1]},
@@ -234,7 +238,7 @@ def main() -> None:
             "python": platform.python_version(),
         }
         name = Path(data.partition(":")[2]).name
-        path = ROOT / "analyses" / "results" / f"distill_table_{name}.json"
+        path = ROOT / "analyses" / "results" / f"distill_table_{name}{args.ending}.json"
         path.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
         print("\n".join(record["sentences"]))
 

@@ -134,7 +134,7 @@ def comparison(path: Path, record: dict[str, Any]) -> list[str]:
     failed = record["failed"]
     broken = [f"Broke down and are left out: {', '.join(failed)}."] if failed else []
     return [
-        f"### {name}",
+        f"### {name.replace('_more', ', more seeds')}",
         f"`{record['command']}`: {record['student']} from {teacher['name']} "
         f"({100 * teacher['test']:.1f} % on the test images), {record['data']['n_train']} training "
         f"and {record['data']['n_eval']} test images of {settings['size']} pixels in "
