@@ -324,14 +324,16 @@ def _task_contents(
     from natstats.distill.comparison import method_tables
 
     rows = found.methods[found.methods.task == place].to_dict("records")
+    heads, cells, texts = method_tables.accuracy_table(rows, found.references, found.level)
     own = (found.gains.task == place) & (found.gains["reason"] == "")
     gains = found.gains[own].to_dict("records")
     return {
         "title": title,
         "end": end,
         "figures": figures,
-        "heads": method_tables.accuracy_heads(found.references, found.level),
-        "rows": [method_tables.accuracy_cells(row, found.references) for row in rows],
+        "heads": heads,
+        "rows": cells,
+        "texts": texts,
         "cost_heads": method_tables.COST_HEADS,
         "costs": [method_tables.cost_cells(row, found.terms) for row in rows],
         "tests": [_test_row(row) for row in gains],

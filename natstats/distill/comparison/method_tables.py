@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from natstats.distill.comparison.compare import MethodComparison
 
 __all__ = [
-    "CAREFUL", "COST_HEADS", "accuracy_cells", "accuracy_heads", "cost_cells", "cost_explanation",
+    "CAREFUL", "COST_HEADS", "accuracy_table", "cost_cells", "cost_explanation",
     "explanations", "gap_sentences", "headlines", "markdown_tables", "percent", "reference_name",
     "sentences", "text_tables",
 ]  # fmt: skip
@@ -131,7 +131,25 @@ def _p(value: float, missing: str) -> str:
     return format_p(value).removeprefix("= ") if np.isfinite(value) else missing
 
 
-def accuracy_cells(row: Row, references: Sequence[str], missing: str = "–") -> list[str]:
+def accuracy_table(
+    rows: Sequence[Row], references: Sequence[str], level: float, missing: str = "–"
+) -> tuple[list[str], list[list[str]], list[int]]:
+    """Heads, cells of every row, and the places of the columns of text.
+
+    What the intervals are over has a column of its own only where it differs between rows.
+    """
+    heads = ["method", "seeds", "accuracy, %", f"{100 * level:g} % interval", "over"]
+    for name in references:
+        heads += [f"over {reference_name(name)}", "p (Holm)"]
+    cells = [_accuracy_cells(row, references, missing) for row in rows]
+    over = {row[4] for row in cells} - {missing}
+    if len(over) > 1:
+        return heads, cells, [0, 4]
+    heads[3] = " over ".join([heads[3], *over])
+    return [*heads[:4], *heads[5:]], [[*row[:4], *row[5:]] for row in cells], [0]
+
+
+def _accuracy_cells(row: Row, references: Sequence[str], missing: str) -> list[str]:
     """Method, seeds, accuracy, interval, what it is over, and gain with p for each reference."""
     cells = [
         str(row["label"]),
@@ -144,14 +162,6 @@ def accuracy_cells(row: Row, references: Sequence[str], missing: str = "–") ->
         known = np.isfinite(row[f"gain_{name}"])
         cells += [_gain(row, name) if known else missing, _p(row[f"gain_{name}_p_holm"], missing)]
     return cells
-
-
-def accuracy_heads(references: Sequence[str], level: float) -> list[str]:
-    """Heads of the columns of :func:`accuracy_cells`."""
-    heads = ["method", "seeds", "accuracy, %", f"{100 * level:g} % interval", "over"]
-    for name in references:
-        heads += [f"over {reference_name(name)}", "p (Holm)"]
-    return heads
 
 
 def cost_cells(row: Row, terms: pd.DataFrame, missing: str = "–") -> list[str]:
@@ -191,7 +201,7 @@ def text_tables(found: MethodComparison) -> str:
         heads += [f"over {name}", "p"]
     for place, task in enumerate(found.tasks):
         rows = found.methods[found.methods.task == place].to_dict("records")
-        cells = [[*accuracy_cells(row, found.references, "-"), _ms(row)] for row in rows]
+        cells = [[*_accuracy_cells(row, found.references, "-"), _ms(row)] for row in rows]
         teacher = _teacher_line(rows)
         table = aligned([*heads, "ms/step"], cells, {0, 4}, len(cells))
         blocks.append(f"{task.title}{teacher}\n{table}")
@@ -243,18 +253,16 @@ def markdown_tables(found: MethodComparison) -> str:
     for place, task in enumerate(found.tasks):
         rows = found.methods[found.methods.task == place].to_dict("records")
         parts.append(f"**{_escaped(task.title)}**{_escaped(_teacher_line(rows))}")
-        heads = accuracy_heads(found.references, found.level)
-        cells = [accuracy_cells(row, found.references) for row in rows]
-        parts.append(_markdown(heads, cells, {0, 4}))
+        parts.append(_markdown(*accuracy_table(rows, found.references, found.level)))
         costs = [cost_cells(row, found.terms) for row in rows]
-        parts.append(_markdown(COST_HEADS, costs, {0, 6}))
+        parts.append(_markdown(COST_HEADS, costs, [0, 6]))
     parts.append(" ".join([*explanations(found), cost_explanation()]))
     if found.notes:
         parts.append("\n".join(f"- {_escaped(note)}" for note in found.notes))
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(heads: Sequence[str], cells: Sequence[Sequence[str]], left: set[int]) -> str:
+def _markdown(heads: Sequence[str], cells: Sequence[Sequence[str]], left: Sequence[int]) -> str:
     rule = ["---" if place in left else "---:" for place in range(len(heads))]
     lines = [heads, rule]
     lines += [[_escaped(row[0]), *(cell.replace("|", "\\|") for cell in row[1:])] for row in cells]
