@@ -109,9 +109,9 @@ def overhead() -> str:
 def results() -> str:
     """The comparison on every data set that was run."""
     parts = []
-    for path in sorted(RESULTS.glob("distill_table_*.json")):
+    for number, path in enumerate(sorted(RESULTS.glob("distill_table_*.json"))):
         record = json.loads(path.read_text(encoding="utf-8"))
-        parts += comparison(path, record)
+        parts += comparison(path, record, is_first=number == 0)
     return "\n\n".join(parts)
 
 
@@ -121,14 +121,17 @@ def variants() -> str:
     return "\n\n".join(part for path in paths for part in ablation(path))
 
 
-def comparison(path: Path, record: dict[str, Any]) -> list[str]:
-    """One data set: the table, what it says, how weights were chosen."""
+def comparison(path: Path, record: dict[str, Any], is_first: bool) -> list[str]:
+    """One data set: the table, what it says, how weights were chosen; costs with the first."""
     settings, teacher = record["settings"], record["teacher"]
-    table = path.with_suffix(".md").read_text(encoding="utf-8").strip()
-    tried = pd.DataFrame(record["tried"])
-    chosen = ", ".join(
-        f"{key} {value}" for values in record["chosen"].values() for key, value in values.items()
+    _, table, costs, *rest = path.with_suffix(".md").read_text(encoding="utf-8").split("\n\n")
+    chosen = "; ".join(
+        f"{method}: {', '.join(f'{key} {value}' for key, value in values.items())}"
+        for method, values in record["chosen"].items()
+        if values
     )
+    file = f"../analyses/results/{path.stem}.md"
+    others = "" if is_first else f" Costs and gaps are in [{path.stem}.md]({file})."
     name = path.stem.removeprefix("distill_table_")
     drawn = (ROOT / "docs" / "distillation" / f"{name}.png").is_file()
     failed = record["failed"]
@@ -142,12 +145,10 @@ def comparison(path: Path, record: dict[str, Any]) -> list[str]:
         f"seeds; {record['minutes']:g} minutes on two cores.",
         *([f"![Accuracy of every method on {name}](distillation/{name}.png)"] if drawn else []),
         table,
-        " ".join([*record["sentences"], *broken]),
-        f"Weights were chosen on {100 * settings['holdout']:.0f} % of the training images among "
-        f"three for each method, with {settings['choosing_seeds']} seeds and "
-        f"{settings['choosing_epochs']} epochs ({len(tried)} candidates): {chosen}. `kd+spectral` "
-        "starts from what was chosen for `kd`, so that six candidates stand behind it. All "
-        "students have one teacher; the intervals know nothing of other teachers.",
+        *([costs, *(part.strip() for part in rest)] if is_first else []),
+        " ".join([*record["sentences"], *broken]) + others,
+        f"Chosen on {100 * settings['holdout']:.0f} % of the training images, with "
+        f"{settings['choosing_seeds']} seeds and {settings['choosing_epochs']} epochs: {chosen}.",
     ]
 
 

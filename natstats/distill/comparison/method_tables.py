@@ -145,7 +145,7 @@ def accuracy_table(
     over = {row[4] for row in cells} - {missing}
     if len(over) > 1:
         return heads, cells, [0, 4]
-    heads[3] = " over ".join([heads[3], *over])
+    heads[3] += " over images" if over == {"images"} else ""
     return [*heads[:4], *heads[5:]], [[*row[:4], *row[5:]] for row in cells], [0]
 
 
