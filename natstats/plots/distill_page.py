@@ -267,6 +267,7 @@ def _facts(run: DistillationRun) -> list[tuple[str, str]]:
         ("parameters of the teacher", _count(teacher.get("n_parameters"))),
         ("weights of the teacher", teacher.get("weights")),
         ("digest of the teacher", teacher.get("digest")),
+        ("teacher run, for targets", _pairs(info.get("teacher_run"))),
         ("images", data.get("name")),
         ("digest of the images", data.get("digest")),
         ("classes", len(classes) if isinstance(classes, list) else None),
