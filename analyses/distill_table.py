@@ -13,10 +13,10 @@ the test images once, after the last epoch.
 Trainings that are finished are taken as they are, so that the script goes on where it was cut.
 Writes, below analyses/results, distill_table_NAME.json (choices, accuracies, costs),
 distill_table_NAME.csv and .md (the comparison, as ``natstats table`` gives it). The runs stay in
---work. More seeds of a few methods:
+--work. A few methods again, with seeds of their own:
 
-    python analyses/distill_table.py --data imagefolder:DIR --work runs/more --ending _more \
-        --methods ce kd spectral --seeds 15
+    python analyses/distill_table.py --data imagefolder:DIR --work runs/again --ending _again \
+        --methods ce kd ab spectral kd+spectral --first-seed 5 --seeds 6
 """
 
 from __future__ import annotations
@@ -84,9 +84,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--choosing-epochs", type=int, default=5)
     parser.add_argument("--teacher-epochs", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--choosing-seeds", type=int, default=2)
     parser.add_argument("--limit", type=int, help="training images")
-    parser.add_argument("--ending", default="", help="of the names of the results, such as _more")
+    parser.add_argument("--ending", default="", help="of the names of the results, such as _again")
     parser.add_argument("--methods", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES))
     common_options(parser)
     return parser.parse_args()
@@ -105,6 +106,8 @@ def study(args: argparse.Namespace, data: str, command: list[str]) -> dict[str, 
         for part, holdout in (("part", args.holdout), ("whole", 0.0))
     ]  # fmt: skip
     taught = run_jobs(teachers, args.processes, command)
+    if not np.isfinite(taught).all():
+        raise SystemExit("teachers: expected both to be trained; the lines above say what failed")
     chosen, tried = choose(args, work, teachers[0], shared, command)
     jobs = [
         Job(
@@ -113,14 +116,15 @@ def study(args: argparse.Namespace, data: str, command: list[str]) -> dict[str, 
             recipe=recipe_of(args, args.epochs), teacher=args.teacher,
             teacher_weights=teachers[1].out / "student.safetensors", **shared,
         )
-        for seed in range(args.seeds)
+        for seed in range(args.first_seed, args.first_seed + args.seeds)
         for method in args.methods
     ]  # fmt: skip
-    run_jobs(jobs, args.processes, command)
-    failed = [str(job.out.relative_to(work)) for job in jobs if not job.is_done]
+    is_done = np.isfinite(run_jobs(jobs, args.processes, command))
+    done = [job for job, is_one in zip(jobs, is_done, strict=True) if is_one]
+    failed = [str(job.out.relative_to(work)) for job in jobs if job not in done]
     if failed:
         print(f"broke down: {', '.join(failed)}", flush=True)
-    runs = [DistillationRun.open(job.out) for job in jobs if job.is_done]
+    runs = [DistillationRun.open(job.out) for job in done]
     found = compare_runs(runs)
     write(name + args.ending, found)
     return {
@@ -135,7 +139,7 @@ def study(args: argparse.Namespace, data: str, command: list[str]) -> dict[str, 
         "settings": {
             key: getattr(args, key)
             for key in ("epochs", "choosing_epochs", "teacher_epochs", "seeds", "choosing_seeds",
-                        "holdout", "limit", "size")
+                        "holdout", "limit", "size", "processes", "first_seed")
         },
     }  # fmt: skip
 

@@ -137,12 +137,12 @@ def comparison(path: Path, record: dict[str, Any], is_first: bool) -> list[str]:
     failed = record["failed"]
     broken = [f"Broke down and are left out: {', '.join(failed)}."] if failed else []
     return [
-        f"### {name.replace('_more', ', more seeds')}",
+        f"### {name.replace('_again', ', other seeds')}",
         f"`{record['command']}`: {record['student']} from {teacher['name']} "
         f"({100 * teacher['test']:.1f} % on the test images), {record['data']['n_train']} training "
         f"and {record['data']['n_eval']} test images of {settings['size']} pixels in "
         f"{record['data']['classes']} classes, {settings['epochs']} epochs, {settings['seeds']} "
-        f"seeds; {record['minutes']:g} minutes on two cores.",
+        f"seeds; {record['minutes']:g} minutes of training by two processes on two cores.",
         *([f"![Accuracy of every method on {name}](distillation/{name}.png)"] if drawn else []),
         table,
         *([costs, *(part.strip() for part in rest)] if is_first else []),
@@ -178,20 +178,21 @@ MARKED = {"methods": methods, "overhead": overhead, "results": results, "variant
 """What stands between the markers of the page."""
 
 
-def draw(work: Path) -> None:
+def draw(work: Path, ending: str) -> None:
     """The figure of every data set whose runs are below a folder."""
     for final in sorted(work.glob("*/final")):
         found = compare_runs([DistillationRun.open(path) for path in find_runs([final])])
-        save(plot_accuracy(found), ROOT / "docs" / "distillation", final.parent.name)
+        save(plot_accuracy(found), ROOT / "docs" / "distillation", final.parent.name + ending)
 
 
 def main() -> None:
     """Draw the figures, and write every table between its markers."""
     parser = argparse.ArgumentParser(description="Tables and figures of docs/distillation.md.")
     parser.add_argument("--runs", type=Path, help="the --work of analyses/distill_table.py")
+    parser.add_argument("--ending", default="", help="of the names of the results, such as _again")
     args = parser.parse_args()
     if args.runs is not None:
-        draw(args.runs)
+        draw(args.runs, args.ending)
     page = ROOT / "docs" / "distillation.md"
     text = page.read_text(encoding="utf-8")
     for name, make in MARKED.items():
