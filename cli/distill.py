@@ -86,8 +86,8 @@ Methods: ce (the labels alone), kd, fitnets, at, fsp, jacobian, ft, ab, ofd, and
 brings the power spectra of the student's layers to the teacher's; kd+spectral is both. The spectral
 terms are ours, after the abstract of Rotman and Wolf (2021), whose own formulas are not open to us.
 
-A training that was cut goes on when the same command is given again, without --overwrite. Under
-torchrun every process takes its share of each batch.
+A training that was cut goes on when the same command is given again, with its --out and without
+--overwrite. Under torchrun every process takes its share of each batch.
 
 \b
 natstats distill --student wrn_16_2 --data imagefolder:DIR --out runs/teacher

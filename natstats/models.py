@@ -286,21 +286,24 @@ def _with_checkpoint(
     if not builder.is_random:
         # What was said of the factory's own weights does not hold of these.
         notes += [note for note in network.notes if "trained" not in note]
-    preprocessing = network.preprocessing
-    normalisation = recorded(saved.metadata)
-    if normalisation is not None:
-        preprocessing = replace(preprocessing, mean=normalisation[0], std=normalisation[1])
+    if recorded(saved.metadata) is not None:
         notes = [note for note in notes if note != NORMALISED]
     return replace(
         network,
         model=model,
-        preprocessing=preprocessing,
+        preprocessing=_as_recorded(network.preprocessing, saved),
         name=name,
         weights=f"checkpoint {saved.source}",
         trained=True,
         notes=tuple(notes),
         builder=builder if builder.is_random else None,
     )
+
+
+def _as_recorded(preprocessing: Preprocessing, saved: Checkpoint) -> Preprocessing:
+    """With the normalisation that the file of the weights names, if it names one."""
+    found = recorded(saved.metadata)
+    return preprocessing if found is None else replace(preprocessing, mean=found[0], std=found[1])
 
 
 def with_checkpoint(network: Network, path: Path) -> Network:
@@ -312,7 +315,12 @@ def with_checkpoint(network: Network, path: Path) -> Network:
         NatstatsError: the weights cannot be had, or do not fit.
     """
     saved = read_checkpoint(path)
-    copied = replace(network, model=copy.deepcopy(network.model), notes=())
+    copied = replace(
+        network,
+        model=copy.deepcopy(network.model),
+        notes=(),
+        preprocessing=_as_recorded(network.preprocessing, saved),
+    )
     if network.builder is not None:
         loaded = _with_checkpoint(copied, network.builder, saved, True, 0)
         return replace(loaded, model=loaded.model.eval())

@@ -139,7 +139,7 @@ class DistillationRun:
 
     Attributes:
         info: what ``distill.json`` holds: method, terms, arguments, ce_weight, seed, recipe, data,
-            student, teacher, teacher_run, taps, identity (all that the result depends on),
+            student, teacher, teacher_run, taps, identity (all that was asked for),
             accuracy, best_accuracy, top5, costs, notes, versions and machine.
         history: a row per epoch, :data:`HISTORY` and a column per term.
         gradients: a row per epoch and term, :data:`GRADIENTS`: norms of the gradients in the

@@ -91,6 +91,16 @@ def test_a_known_exponent_comes_back_differentiably(size, alpha):
     np.testing.assert_allclose(gradient.numpy(), expected, rtol=0.05, atol=5e-3)
 
 
+def test_a_loss_in_inference_mode_leaves_nothing_that_training_cannot_use():
+    maps = noise(2, 4, 18, 22)  # a size that no other test has
+    with torch.inference_mode():
+        ExponentDistance([point(4, 18, 22)], [point(4, 18, 22)])(out(maps), out(maps), LABELS)
+    maps.requires_grad_(True)
+    loss = ExponentDistance([point(4, 18, 22)], [point(4, 18, 22)])
+    loss(out(maps), out(noise(2, 4, 18, 22, seed=1)), LABELS).backward()
+    assert maps.grad is not None
+
+
 @pytest.mark.parametrize("loss_of", [SpectrumDistance, ExponentDistance])
 class TestInvariances:
     """What a power spectrum is blind to: gain, order and sign of channels, circular place."""

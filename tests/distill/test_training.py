@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ from natstats.distill.training.stages import plan_training
 from natstats.distill.training.state import TrainingState
 from natstats.distill.training.trainer import Trainer
 from natstats.errors import NatstatsError, UsageError
+from natstats.models import with_checkpoint
 
 RECIPE = Recipe(epochs=2, batch_size=8, size=16, warmup_epochs=0.5, learning_rate=0.02, padding=2)
 CLASSES = ("dark", "light", "mid")
@@ -708,6 +710,8 @@ def test_a_student_is_measured_with_the_normalisation_of_its_training(tmp_path, 
     network = natstats.load_network("cifar_resnet8", checkpoint=tmp_path / "run" / WEIGHTS)
     assert network.preprocessing.mean == (0.1, 0.2, 0.3)
     assert network.preprocessing.std == (0.5, 0.6, 0.7)
+    own = replace(classifier("cifar_resnet8", 3), builder=None)
+    assert with_checkpoint(own, tmp_path / "run" / WEIGHTS).preprocessing.mean == (0.1, 0.2, 0.3)
 
 
 class TestTargetsOfARun:
@@ -767,10 +771,14 @@ class TestTargetsOfARun:
             with pytest.raises(UsageError, match="teacher run: expected .*16 x 16 .* 32 x 32"):
                 setup_of(data, known, "spectral", teacher_run=run)
 
-    def test_what_goes_into_an_activation_needs_the_teacher(self, tmp_path, data, teacher):
+    @pytest.mark.parametrize(
+        "asked", [{"activation": "pre"}, {"activation": "block"}, {"place": "blocks"}]
+    )
+    def test_layers_that_a_run_does_not_name_need_the_teacher(self, tmp_path, data, teacher, asked):
         run = self.measured(tmp_path / "run", teacher)
-        with pytest.raises(UsageError, match="teacher: expected one beside the teacher run"):
-            setup_of(data, None, "spectral", teacher_run=run, method_args={"activation": "pre"})
+        (named,) = asked.items()
+        with pytest.raises(UsageError, match=f"beside the teacher run for {'='.join(named)}"):
+            setup_of(data, None, "spectral", teacher_run=run, method_args=asked)
 
 
 class TestRefusals:

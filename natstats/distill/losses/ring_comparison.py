@@ -56,7 +56,8 @@ def _calibration(
 ) -> tuple[Tensor, ...]:
     """Where they are used, so that no step of a training waits for a copy."""
     arrays = band_of(height, width, edges, 0.0, NYQUIST).octave_calibration()
-    return tuple(torch.as_tensor(array, dtype=dtype, device=device) for array in arrays)
+    with torch.inference_mode(False):  # it serves training, too, whoever asks first
+        return tuple(torch.tensor(array, dtype=dtype, device=device) for array in arrays)
 
 
 def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: str = "sine") -> Tensor:

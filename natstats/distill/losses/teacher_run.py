@@ -122,12 +122,12 @@ def points_of(
 
     Raises:
         UsageError: the run is of images of another size, has no activation of a tap's size, or
-            maps from before an activation are wanted, which it does not name as such.
+            other maps than what an activation gives are wanted, which it does not name as such.
     """
-    if activation == "pre":
+    if activation != "post":
         raise UsageError(
-            "teacher: expected one beside the teacher run for activation=pre, as a run does not "
-            "say which layer goes into an activation; got none"
+            f"teacher: expected one beside the teacher run for activation={activation}, as a run "
+            "does not say which layer that is; got none"
         )
     images = {_size(m) for m in run.spectra if m.layer.kind == "input"}
     if images and image_size not in images:

@@ -176,7 +176,7 @@ class Distillation:
         return "\n".join([*lines, self.program.text()])
 
     def identity(self, world: int) -> dict[str, Any]:
-        """Everything that the result depends on, as plain values."""
+        """Everything that was asked for, as plain values; the version of natstats is not in it."""
         return {
             "method": self.program.method,
             "arguments": {name: dict(values) for name, values in self.program.arguments.items()},

@@ -297,6 +297,11 @@ def _taps_of(
         return _expected_number(method, place, pairs)
     if teacher is None:
         assert teacher_run is not None
+        if place in ("blocks", "sections"):
+            raise UsageError(
+                f"teacher: expected one beside the teacher run for place={place}, as a run does "
+                "not say what its blocks are; got none"
+            )
         mine = student_taps(student, image, place, which, method.smallest)
         return mine, points_of(teacher_run, mine, (image.shape[2], image.shape[3]), which)
     return pair_taps(student, teacher, image, place, which, method.smallest)
