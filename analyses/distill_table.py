@@ -22,7 +22,6 @@ distill_table_NAME.csv and .md (the comparison, as ``natstats table`` gives it).
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from pathlib import Path
@@ -37,6 +36,7 @@ from natstats.distill.comparison.compare import MethodComparison, compare_runs
 from natstats.distill.methods import METHODS
 from natstats.distill.results import DistillationRun
 from natstats.distill.run_folders import find_runs
+from natstats.store import to_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -243,7 +243,7 @@ def main() -> None:
         }
         name = Path(data.partition(":")[2]).name
         path = ROOT / "analyses" / "results" / f"distill_table_{name}{args.ending}.json"
-        path.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
+        path.write_text(to_json(record), encoding="utf-8")
         print("\n".join(record["sentences"]))
 
 
