@@ -12,8 +12,8 @@ the test images once, after the last epoch.
 
 Trainings that are finished are taken as they are, so that the script goes on where it was cut.
 Writes, below analyses/results, distill_table_NAME.json (choices, accuracies, costs),
-distill_table_NAME.csv and .md (the comparison, as ``natstats table`` gives it). The runs stay in
---work. A few methods again, with seeds of their own:
+distill_table_NAME.csv, _terms.csv and .md (the comparison, as ``natstats table`` gives it). The runs
+stay in --work. A few methods again, with seeds of their own:
 
     python analyses/distill_table.py --data imagefolder:DIR --work runs/again --ending _again \
         --methods ce kd ab spectral kd+spectral --first-seed 5 --seeds 6
@@ -226,6 +226,7 @@ def write(name: str, found: MethodComparison) -> None:
     """The tables of a comparison."""
     results = ROOT / "analyses" / "results"
     found.methods.to_csv(results / f"distill_table_{name}.csv", index=False)
+    found.terms.to_csv(results / f"distill_table_{name}_terms.csv", index=False)
     (results / f"distill_table_{name}.md").write_text(found.markdown() + "\n", encoding="utf-8")
 
 

@@ -134,6 +134,15 @@ def comparison(path: Path, record: dict[str, Any], is_first: bool) -> list[str]:
     others = "" if is_first else f" Costs and gaps are in [{path.stem}.md]({file})."
     name = path.stem.removeprefix("distill_table_")
     drawn = (ROOT / "docs" / "distillation" / f"{name}.png").is_file()
+    # The teachers and choices of a second round are those of the first.
+    took = (
+        ""
+        if name.endswith("_again")
+        else (
+            f"; {record['minutes']:g} minutes of training by two processes on two cores, at times "
+            "beside other work"
+        )
+    )
     failed = record["failed"]
     broken = [f"Broke down and are left out: {', '.join(failed)}."] if failed else []
     return [
@@ -142,7 +151,7 @@ def comparison(path: Path, record: dict[str, Any], is_first: bool) -> list[str]:
         f"({100 * teacher['test']:.1f} % on the test images), {record['data']['n_train']} training "
         f"and {record['data']['n_eval']} test images of {settings['size']} pixels in "
         f"{record['data']['classes']} classes, {settings['epochs']} epochs, {settings['seeds']} "
-        f"seeds; {record['minutes']:g} minutes of training by two processes on two cores.",
+        f"seeds{took}.",
         *([f"![Accuracy of every method on {name}](distillation/{name}.png)"] if drawn else []),
         table,
         *([costs, *(part.strip() for part in rest)] if is_first else []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.stats import norm
 from natstats import store
 from natstats.distill.results import GAP, DistillationRun, Outcomes
 from natstats.distill.run_folders import RECORD
+from natstats.errors import NatstatsError
 
 
 class MadeRuns:
@@ -159,6 +161,29 @@ class MadeRuns:
             self.run(**settings).write(folder, report=report)
             (folder / "student.safetensors").write_bytes(b"weights")
         return path
+
+
+@pytest.fixture
+def n_damaged() -> Callable[[Path, Callable[[], Any]], int]:
+    """Change single bytes of a file; count the times that opening says that it is damaged.
+
+    Any other error than a NatstatsError is one of the test.
+    """
+
+    def count(file: Path, opened: Callable[[], Any]) -> int:
+        content = file.read_bytes()
+        rng, found = np.random.default_rng(0), 0
+        for place in rng.integers(len(content), size=60):
+            changed = bytearray(content)
+            changed[place] ^= int(rng.integers(1, 256))
+            file.write_bytes(changed)
+            try:
+                opened()
+            except NatstatsError:
+                found += 1
+        return found
+
+    return count
 
 
 @pytest.fixture

@@ -164,20 +164,10 @@ def test_a_damaged_record_says_so(made_runs, tmp_path, text):
         DistillationRun.open(path)
 
 
-def test_any_changed_byte_is_damage_or_does_no_harm(made_runs, tmp_path):
+def test_any_changed_byte_is_damage_or_does_no_harm(made_runs, tmp_path, n_damaged):
     """A packed file fails in many ways, each of which has to end in the same words."""
     path = made_runs().save(tmp_path / "run")
-    content = (path / "outcomes.npz").read_bytes()
-    rng, n_damaged = np.random.default_rng(0), 0
-    for place in rng.integers(len(content), size=60):
-        changed = bytearray(content)
-        changed[place] ^= int(rng.integers(1, 256))
-        (path / "outcomes.npz").write_bytes(changed)
-        try:
-            DistillationRun.open(path)
-        except NatstatsError:
-            n_damaged += 1
-    assert n_damaged > 10
+    assert n_damaged(path / "outcomes.npz", lambda: DistillationRun.open(path)) > 10
 
 
 def test_outcomes_are_never_unpickled(made_runs, tmp_path):
