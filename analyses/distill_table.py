@@ -12,8 +12,8 @@ the test images once, after the last epoch.
 
 Trainings that are finished are taken as they are, so that the script goes on where it was cut.
 Writes, below analyses/results, distill_table_NAME.json (choices, accuracies, costs),
-distill_table_NAME.csv, _terms.csv and .md (the comparison, as ``natstats table`` gives it). The runs
-stay in --work. A few methods again, with seeds of their own:
+distill_table_NAME.csv, _terms.csv and .md (the comparison, as ``natstats table`` gives it). The
+runs stay in --work. A few methods again, with seeds of their own:
 
     python analyses/distill_table.py --data imagefolder:DIR --work runs/again --ending _again \
         --methods ce kd ab spectral kd+spectral --first-seed 5 --seeds 6
