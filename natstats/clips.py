@@ -16,7 +16,8 @@ from natstats import checks
 from natstats.errors import NatstatsError
 from natstats.framing import Framing
 from natstats.image_files import ImageFiles, image_paths
-from natstats.image_sets import Photographs, Sample, printable
+from natstats.image_sets import Photographs, Sample
+from natstats.text import printable
 
 __all__ = ["ClipFolders"]
 

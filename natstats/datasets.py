@@ -20,7 +20,8 @@ from natstats import checks
 from natstats.errors import UsageError
 from natstats.framing import Framing
 from natstats.image_files import ImageFiles, ImageFolder
-from natstats.image_sets import Photographs, printable, reason_of
+from natstats.image_sets import Photographs, reason_of
+from natstats.text import printable
 
 __all__ = ["DATASETS", "DataSet", "DataSetImages", "load", "open_dataset"]
 

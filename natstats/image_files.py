@@ -14,7 +14,8 @@ from PIL import Image
 
 from natstats.errors import NatstatsError, UsageError
 from natstats.framing import Framing
-from natstats.image_sets import Photographs, printable, reason_of
+from natstats.image_sets import Photographs, reason_of
+from natstats.text import printable
 
 __all__ = [
     "ImageFiles",

@@ -11,7 +11,6 @@ import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -24,6 +23,7 @@ from natstats import checks
 from natstats.errors import UsageError
 from natstats.framing import Framing
 from natstats.pixels import fingerprint, read_rgb
+from natstats.text import printable
 
 __all__ = [
     "SMALLEST_PHOTOGRAPH",
@@ -33,7 +33,6 @@ __all__ = [
     "Photographs",
     "Sample",
     "batches",
-    "printable",
     "reason_of",
 ]
 
@@ -111,15 +110,6 @@ def ordered(n: int, limit: int | None, seed: int) -> list[int]:
     checks.positive_int("seed", seed, 0)
     order = np.random.default_rng(seed).permutation(n)[: n if limit is None else limit]
     return [int(place) for place in order]
-
-
-def printable(name: str | Path) -> str:
-    r"""A path as text that can be written down, also where its bytes are not UTF-8.
-
-    >>> printable("caf\udce9.jpg")
-    'caf\\xe9.jpg'
-    """
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def reason_of(error: Exception) -> str:

@@ -21,7 +21,8 @@ from typing import BinaryIO
 from natstats.errors import NatstatsError, UsageError
 from natstats.framing import Framing
 from natstats.image_files import has_image_name
-from natstats.image_sets import Photographs, printable, reason_of
+from natstats.image_sets import Photographs, reason_of
+from natstats.text import printable
 
 __all__ = ["Shards", "shard_paths"]
 

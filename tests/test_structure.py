@@ -18,8 +18,8 @@ PACKAGE = ROOT / "natstats"
 
 # A module may import from the rows above its own, and from its own row.
 STAGES = [
-    {"_version", "errors", "lazy"},
-    {"checks", "measures", "numbers"},
+    {"_version", "errors", "lazy", "text"},
+    {"checks", "files", "measures", "numbers"},
     {"edges", "radial"},
     {"records", "options"},
     {"checkpoint_files", "framing", "input_forms", "networks", "pixels", "wrappers"},

@@ -17,7 +17,8 @@ from natstats.distill.training.recipes import Recipe
 from natstats.errors import UsageError
 from natstats.framing import Framing
 from natstats.image_files import ImageFiles, image_paths
-from natstats.image_sets import Photographs, printable
+from natstats.image_sets import Photographs
+from natstats.text import printable
 
 __all__ = ["LABELLED_SETS", "LabelledData", "held_out", "limited", "open_labelled"]
 

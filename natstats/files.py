@@ -1,0 +1,95 @@
+"""Files that others may have made: opened only when they are files, and named only below a folder.
+
+Opening a named pipe waits for a writer that never comes, and a path out of a file may point
+anywhere. Everything in natstats that opens what a user names, or follows a name that a file holds,
+comes through here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from natstats.errors import NatstatsError
+from natstats.text import printable
+
+__all__ = ["is_plain_name", "open_regular", "plain_name", "read_regular"]
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading bytes; never wait for what is no file.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, a pipe, a device or a socket; ``strerror``
+            says which.
+
+    >>> with open_regular(Path(__file__)) as file:
+    ...     file.read(3)
+    b'\"\"\"'
+    >>> open_regular("/dev/null")
+    Traceback (most recent call last):
+    OSError: [Errno 22] a character device, not a file: '/dev/null'
+    """
+    # Without O_NONBLOCK opening a pipe would hang before it could be looked at.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something special")
+    raise OSError(errno.EINVAL, f"{kind}, not a file", str(path))
+
+
+def read_regular(path: str | Path) -> bytes:
+    """The contents of a file.
+
+    Raises:
+        OSError: see :func:`open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
+def is_plain_name(value: Any) -> bool:
+    """Whether a value names something in a folder and nowhere else.
+
+    >>> [is_plain_name(v) for v in ("epoch_2", "../a", "/a", "", "..", 3)]
+    [True, False, False, False, False, False]
+    """
+    return (
+        isinstance(value, str)
+        and value not in ("", ".", "..")
+        and not {"/", "\\", "\0"} & {*value}
+        and not (os.name == "nt" and ":" in value)
+    )
+
+
+def plain_name(value: Any, where: str) -> str:
+    """Return a name that was read from a file, when it names something in its own folder.
+
+    Args:
+        value: what was read.
+        where: file and field, for the error.
+
+    Raises:
+        NatstatsError: it is a path, or no text.
+
+    >>> plain_name("../a", "series.json, checkpoint")
+    Traceback (most recent call last):
+    natstats.errors.NatstatsError: series.json, checkpoint: expected a plain name; got '../a'
+    """
+    if not is_plain_name(value):
+        raise NatstatsError(f"{where}: expected a plain name; got {printable(repr(value)[:80])}")
+    return str(value)
