@@ -30,11 +30,11 @@ from natstats.image_sets import (
     Photographs,
     Sample,
     batches,
-    printable,
     reason_of,
 )
 from natstats.input_forms import CLIP_FRAMES
 from natstats.shards import Shards, shard_paths
+from natstats.text import printable
 
 __all__ = [
     "SOURCES",
