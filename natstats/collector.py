@@ -20,6 +20,7 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.layout_rules import LayoutRules
 from natstats.layouts import Layout, as_frames, as_time_series
 from natstats.map_sets import rows_by_image, watched_regions
+from natstats.probe import Probed, probe_layouts
 from natstats.radial import MINIMUM_SIDE
 from natstats.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.selection import call_name, module_kind, owned_weights, select_modules
@@ -90,8 +91,11 @@ class Collector:
         n_groups: groups of images, the unit of resampling.
         trace: a traced pass of the model; by default the first image that comes is traced.
         layouts: layouts of modules that the rules do not find, by name or pattern: ``NCHW``,
-            ``NHWC``, ``NLC`` (tokens; ``NLC+1`` with a class token), ``LNC``, ``NCTHW``, ``NTHWC``.
+            ``NHWC``, ``NLC`` (tokens), ``LNC``, ``NCTHW``, ``NTHWC``. Of tokens, ``NLC+1`` leaves
+            one out before the map, ``NLC+0-2`` two behind it, ``NLC:0-29,36-65`` takes those.
         temporal: for clips, measure the spectrum along time in place of those of the frames.
+        probe: prove the layouts by changing a patch of the first image, see
+            :mod:`natstats.probe`; it costs five passes of one image, once.
 
     Raises:
         UsageError: an argument is out of range, or no layer matched.
@@ -114,6 +118,7 @@ class Collector:
         trace: Trace | None = None,
         layouts: Mapping[str, str] | None = None,
         temporal: bool = False,
+        probe: bool = True,
     ) -> None:
         self.edges = checks.one_of("edges", edges, EDGES)
         self.n_groups = checks.positive_int("n_groups", n_groups)
@@ -131,6 +136,9 @@ class Collector:
         )
         self._contexts = contextlib.ExitStack()
         self._is_watching = False
+        self._is_probed = not probe
+        self.probed = Probed()
+        """What the probe of the layouts found; nothing before the first image, or without it."""
         self._pending: list[tuple[SpectrumAccumulator, Tensor, Tensor]] = []
         self._measured: dict[_Key, _Measured] = {}
         self._next_index = 0
@@ -171,6 +179,13 @@ class Collector:
             self._contexts.enter_context(watched_regions(self._model, self._trace.rules))
             self._is_watching = True
 
+    def _probe(self) -> None:
+        """Prove the layouts of the traced pass, once."""
+        assert self._trace is not None
+        if not self._is_probed:
+            self._is_probed = True
+            self.probed = probe_layouts(self._model, self._trace, self._names)
+
     def number_images(self, index: Tensor) -> None:
         """Give the images of the next batch their numbers in the data, (N,) whole numbers."""
         self._numbers = index
@@ -200,6 +215,7 @@ class Collector:
         if self._trace is None:
             self._trace = trace_calls(self._model, *example, self._layouts)
             self._watch()
+        self._probe()
         self._example = example
         self._trace.rules.start((inputs, named), n_images)
 
@@ -361,10 +377,15 @@ class Collector:
                 order=traced.order,
                 # A receptive field is one along the height.
                 receptive_field=math.nan if self.temporal else traced.receptive_field,
-                layout=str(measured.layout),
+                layout=self._described(traced.name, measured),
             )
             found.append(LayerSpectrum(layer, spectrum))
         return sorted(found, key=lambda m: order[m.layer.name])
+
+    def _described(self, name: str, measured: _Measured) -> str:
+        """The layout in words, and whether only a rule speaks for it."""
+        is_guess = name in self.trace.rules.by_rule
+        return f"{measured.layout}{' by rule' if is_guess else ''}"
 
 
 def _n_images(accumulator: SpectrumAccumulator) -> int:

@@ -12,19 +12,20 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from natstats.activations import ActivationHooks, batch_size, parts_of, undisturbed, unwatched
+from natstats.activations import ActivationHooks, batch_size, parts_of, unwatched
 from natstats.layout_rules import LayoutRules
 from natstats.layouts import Layout
 from natstats.map_sets import frame_major, watched_regions
+from natstats.passes import repeatable, unchanged
 from natstats.receptive import ReceptiveFields
 from natstats.selection import block_names, call_name, is_weight_layer, module_kind, owned_weights
 
@@ -73,11 +74,15 @@ class Trace:
         followed: False when the data could not be followed: depth is then the order, and no
             receptive field is known.
         rules: what was learned of the layouts.
+        arguments: of the pass, as they were before it.
+        output: what the model returned.
     """
 
     calls: tuple[LayerCall, ...]
     followed: bool
     rules: LayoutRules
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] = field(default=((), {}), repr=False)
+    output: Any = field(default=None, repr=False)
 
     @cached_property
     def by_name(self) -> dict[str, LayerCall]:
@@ -185,7 +190,7 @@ def _run(
     named: dict[str, Any],
     rules: LayoutRules,
     mode: _DepthMode | None,
-) -> list[LayerCall]:
+) -> tuple[list[LayerCall], Any]:
     calls: list[LayerCall] = []
     modules = dict(model.named_modules())
     owned = owned_weights(model)
@@ -226,13 +231,13 @@ def _run(
         torch.backends.mha.set_fastpath_enabled(False)
         following = mode or contextlib.nullcontext()
         watching = watched_regions(model, rules)
-        with undisturbed(model), torch.no_grad(), hooks, watching, following:
-            model(*inputs, **named)
+        with unchanged(model), repeatable(), torch.no_grad(), hooks, watching, following:
+            output = model(*inputs, **named)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
         # What autocast has cast in here without gradient, older versions of torch would use again.
         torch.clear_autocast_cache()
-    return calls
+    return calls, output
 
 
 def trace_calls(
@@ -266,18 +271,28 @@ def _traced(
     named: dict[str, Any],
     layouts: Mapping[str, str] | None,
 ) -> Trace:
+    arguments = inputs, named
+
+    def own() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Copies, as a network may write into what it is given."""
+        copied: tuple[tuple[Any, ...], dict[str, Any]] = tree_map_only(
+            Tensor, lambda tensor: tensor.detach().clone(), arguments
+        )
+        return copied
+
     followed = True
     rules = LayoutRules(model, layouts)
+    given = own()
     try:
-        calls = _run(model, inputs, named, rules, _DepthMode(model, (inputs, named)))
+        calls, output = _run(model, *given, rules, _DepthMode(model, given))
     except (RuntimeError, NotImplementedError, AttributeError):
         # Something that cannot be dispatched through Python; if the model itself is at fault the
         # plain pass fails in the same way, and says so.
         followed = False
         rules = LayoutRules(model, layouts)
-        calls = _run(model, inputs, named, rules, None)
+        calls, output = _run(model, *own(), rules, None)
     several = {c.name for c in calls if isinstance(c.layout, Layout) and c.layout.sets > 1}
     if several:
-        for name in frame_major(model, inputs, named, several):
+        for name in frame_major(model, *own(), several):
             rules.put_frames_first(name)
-    return Trace(tuple(calls), followed, rules)
+    return Trace(tuple(calls), followed, rules, own(), output)

@@ -30,6 +30,9 @@ MOST_PREFIX_TOKENS = 16
 _CHANNELS_LAST = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _CHANNELS_FIRST = ("pooling", "batchnorm", "instancenorm", "upsampling", "padding", "pixelshuffle")
 
+_OPEN = ("fits no known layout", "whose places are not known", "--layout can say which")
+"""Parts of the reasons of outputs that may be maps all the same."""
+
 _Key = tuple[str, tuple[int, ...], float]
 
 
@@ -87,6 +90,10 @@ class LayoutRules:
         self._found: dict[_Key, Layout | str] = {}
         self._frame_major: set[str] = set()
         self._refused: dict[str, str] = {}
+        self._settled: dict[str, tuple[tuple[int, ...], Layout]] = {}
+        self.by_rule: set[str] = set()
+        """Layers whose layout could not be proved, see :mod:`natstats.probe`."""
+        self._sets_of: dict[tuple[str, tuple[int, ...]], int] = {}  # as one image showed them
         self.input_shape: tuple[int, ...] | None = None
         """Shape of the first argument that is an image or several."""
         self._n_images = 1
@@ -115,6 +122,40 @@ class LayoutRules:
         """From now on, do not measure a layer, for this reason."""
         self._refused[layer] = reason
 
+    def settle(self, layer: str, shape: tuple[int, ...], layout: Layout) -> None:
+        """From now on, read the outputs of a layer in this layout.
+
+        Args:
+            layer: its name.
+            shape: of its output for one image, for which the layout was proved.
+            layout: what was proved.
+        """
+        self._settled[layer] = shape, layout
+        self._found.clear()
+
+    def is_declared(self, name: str) -> bool:
+        """Whether the user has declared the layout of a module."""
+        return self._declared_for(name) is not None
+
+    def _declared_for(self, name: str) -> Layout | None:
+        matching = (v for key, v in self._declared.items() if fnmatch.fnmatchcase(name, key))
+        return next(matching, None)
+
+    def is_certain(self, name: str, layout: Layout) -> bool:
+        """Whether the type of a module leaves no other way to read its output."""
+        is_first = channels_are_last(self._modules[name]) is False
+        return is_first and layout.sets == 1 and layout.name in ("NCHW", "NCTHW")
+
+    @staticmethod
+    def is_open(reason: str) -> bool:
+        """Whether an output was left out only because there was no telling where its maps are."""
+        return any(part in reason for part in _OPEN)
+
+    @property
+    def grids(self) -> tuple[tuple[int, ...], ...]:
+        """Map sizes that layers have shown, the latest first."""
+        return tuple(reversed(self._grids))
+
     def find(
         self,
         name: str,
@@ -135,13 +176,16 @@ class LayoutRules:
         layer = call_name(name, call, part)
         if layer in self._refused:
             return self._refused[layer]
+        module = module or self._modules[name]
+        if isinstance(module, nn.MultiheadAttention) and part == "[1]":
+            return "attention weights, which are no maps"
         is_of_regions = self.regions is not None and len(output) == sum(self.regions)
         # In how many sets of maps the images come; regions differ from batch to batch.
         ratio = -1.0 if is_of_regions else len(output) / self._n_images if output.ndim else 0.0
         key = layer, tuple(output.shape[1:]), ratio
         found = self._found.get(key)
         if found is None:
-            found = self._resolve(layer, name, module or self._modules[name], output)
+            found = self._resolve(layer, name, module, output)
             found = self._sets(layer, output, found)
             if len({*output.shape[1:]}) > 1:  # what is still to come decides on cubes
                 self._found[key] = found
@@ -154,12 +198,13 @@ class LayoutRules:
         shape = tuple(output.shape)
         if not (output.is_floating_point() or output.is_quantized):
             return f"the output is {output.dtype}, not floating"
-        declared = next(
-            (found for key, found in self._declared.items() if fnmatch.fnmatchcase(name, key)), None
-        )
+        if _is_attention(output):
+            return "attention weights, which are no maps"
         layout: Layout | str | None
-        if declared is not None:
+        if (declared := self._declared_for(name)) is not None:
             layout = self._as_declared(declared, shape)
+        elif layer in self._settled:
+            layout = self._as_settled(*self._settled[layer], shape)
         elif len(shape) == 3:
             layout = self._shifted_windows(name, shape) or self._tokens(layer, module, shape)
         elif len(shape) in (4, 5):
@@ -185,7 +230,18 @@ class LayoutRules:
         if n_sets % n_images:
             return f"{n_sets} sets of maps for {n_images} images"
         pieces, area = n_sets // n_images, math.prod(found.grid)
-        if pieces > 1 and found.name in ("NLC", "LNC", "NHWC") and not found.n_prefix:
+        if n_images == 1:
+            self._sets_of[layer, found.grid] = pieces
+        alone = self._sets_of.get((layer, found.grid), pieces)
+        if alone != pieces:  # a batch that the network fills up, for one
+            return f"{n_sets} sets of maps for {n_images} images, where one image had {alone}"
+        is_sure = layer in self._settled
+        if (
+            pieces > 1
+            and not is_sure
+            and found.name in ("NLC", "LNC", "NHWC")
+            and not found.n_prefix
+        ):
             # Heads and frames are whole maps; the windows of networks that are not known are not.
             whole = next((g for g in self._grids if math.prod(g) == pieces * area), None)
             if whole is not None:
@@ -193,17 +249,38 @@ class LayoutRules:
                 return f"{pieces} pieces of {sides} of a map of {of}, whose places are not known"
         return replace(found, sets=n_sets // n_images, image_major=layer not in self._frame_major)
 
-    def _as_declared(self, declared: Layout, shape: tuple[int, ...]) -> Layout | None:
+    def _as_declared(self, declared: Layout, shape: tuple[int, ...]) -> Layout | str:
+        """A layout of which the grid is still to be found, or why it cannot be."""
         n_axes = {"NLC": 3, "LNC": 3, "NCTHW": 5, "NTHWC": 5}.get(declared.name, 4)
+        text = " x ".join(["N", *map(str, shape[1:])])
+        misfit = f"the output ({text}) is not {declared.name}, as declared: it fits no known layout"
         if len(shape) != n_axes:
-            return None
+            return misfit
         if n_axes > 3:
             grid = shape[2:] if declared.name.startswith("NC") else shape[1:-1]
             return replace(declared, grid=grid, n_prefix=0)
         n_tokens = shape[1 if declared.name == "NLC" else 0]
-        prefixes = [declared.n_prefix] if declared.n_prefix >= 0 else None
-        grid, n_prefix = self._grid_of(n_tokens, prefixes) or ((), 0)
-        return replace(declared, grid=grid, n_prefix=n_prefix) if grid else None
+        if declared.tokens is not None:
+            if max(declared.tokens) >= n_tokens:
+                return f"{misfit} with token {max(declared.tokens)} of {n_tokens}"
+            found = self._grid_of(len(declared.tokens), [0])
+        else:
+            prefixes = [declared.n_prefix] if declared.n_prefix >= 0 else None
+            found = self._grid_of(n_tokens - declared.n_suffix, prefixes)
+        if found is None:
+            return f"{misfit}, as its tokens make no map of the images' proportions"
+        return replace(declared, grid=found[0], n_prefix=found[1])
+
+    def _as_settled(
+        self, proved: tuple[int, ...], layout: Layout, shape: tuple[int, ...]
+    ) -> Layout | str:
+        """A layout that was proved for outputs of one shape, for those of another."""
+        images = 1 if layout.name == "LNC" else 0
+        if shape[:images] + shape[images + 1 :] == proved[:images] + proved[images + 1 :]:
+            return layout
+        if layout.name == "windows":
+            return f"windows of maps of {'x'.join(map(str, layout.grid))} only are known"
+        return self._as_declared(layout, shape)
 
     def _dense(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | str | None:
         """Maps with all their axes."""
@@ -346,3 +423,12 @@ class LayoutRules:
             return None
         cut = Windows((side, side), (0, 0), is_grid=is_grid, apart=True)
         return Layout("windows", grid, windows=cut)
+
+
+def _is_attention(output: Tensor) -> bool:
+    """Whether an output holds attention weights: square matrices whose rows are shares of one."""
+    shape = output.shape
+    if output.ndim < 3 or output.is_quantized or shape[-1] != shape[-2] or shape[-1] < 5:
+        return False
+    sums = output.detach().float().sum(-1)
+    return bool((output >= 0).all() and ((sums - 1).abs() < 0.01).all())

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from natstats.activations import ActivationHooks, level, parts_of, undisturbed
+from natstats.activations import ActivationHooks, level, parts_of
 from natstats.layout_rules import LayoutRules
 from natstats.layouts import Layout
+from natstats.passes import repeatable, unchanged
 from natstats.selection import call_name
 
 __all__ = ["frame_major", "rows_by_image", "watched_regions"]
@@ -74,7 +75,8 @@ def frame_major(
 
         doubled = [pair(value) for value in inputs], {k: pair(v) for k, v in named.items()}
         names = [name for name, _ in model.named_modules() if name]
-        with undisturbed(model), torch.no_grad(), ActivationHooks(model, names, keep):
+        hooks = ActivationHooks(model, names, keep)
+        with unchanged(model), repeatable(), torch.no_grad(), hooks:
             model(*doubled[0], **doubled[1])
         return found
 

@@ -62,7 +62,8 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
 
 def _layout_flags(layer: Layer) -> list[str]:
     """What the layout of a layer says about its maps that a reader must know."""
-    return [word for word in ("quantized", "regions") if word in layer.layout.split()]
+    flags: list[str] = [word for word in ("quantized", "regions") if word in layer.layout.split()]
+    return [*flags, "layout by rule"] if layer.layout.endswith(" by rule") else flags
 
 
 def skipped_frame(skipped: Sequence[SkippedLayer]) -> pd.DataFrame:

@@ -359,25 +359,22 @@ class Cube(nn.Module):
 
 
 def test_a_cube_that_may_be_either_layout_is_refused_not_guessed_at():
+    """Without the probe, that is; with it, the answers tell."""
     images = torch.rand(2, 3, 48, 48)
-    with natstats.Collector(Cube(12).eval(), "*") as collector, torch.no_grad():
-        collector._model(images)
-    assert {m.layer.name: m.layer.layout for m in collector.compute()} == {
-        "stem": "NCHW",
-        "mlp": "NHWC",
-    }
-    assert {s.name: s.reason for s in collector.skipped} == dict.fromkeys(
-        ("before", "after"), "N x 12 x 12 x 12 is NCHW or NHWC; --layout can say which"
-    )
-    said = natstats.Collector(Cube(12).eval(), "*", layouts={"after": "NCHW", "before": "NCHW"})
-    with said, torch.no_grad():
-        said._model(images)
-    assert not said.skipped
-    # A network with its channels in one place only is no riddle.
-    only = nn.Sequential(nn.Conv2d(3, 12, 4, 4), nn.ReLU()).eval()
-    with natstats.Collector(only, "act") as collector, torch.no_grad():
-        only(images)
-    assert [m.layer.layout for m in collector.compute()] == ["NCHW"]
+
+    def collected(**settings):
+        collector = natstats.Collector(Cube(12).eval(), "*", **settings)
+        with collector, torch.no_grad():
+            collector._model(images)
+        layouts = {m.layer.name: m.layer.layout for m in collector.compute()}
+        return layouts, {s.name: s.reason for s in collector.skipped}
+
+    sure = {"stem": "NCHW", "mlp": "NHWC"}
+    reason = "N x 12 x 12 x 12 is NCHW or NHWC; --layout can say which"
+    assert collected(probe=False) == (sure, dict.fromkeys(("before", "after"), reason))
+    said = {"after": "NCHW", "before": "NCHW"}
+    assert collected(probe=False, layouts=said) == (sure | said, {})
+    assert collected() == (sure | said, {})
 
 
 class TimmAttention(nn.Module):
