@@ -56,7 +56,13 @@ is kept as soon as it is finished, and the same command goes on where it stopped
     multiple=True,
     type=options.Pair(),
     help="NAME=LAYOUT: where the maps are in the output of a module (name or pattern) of your "
-    "own: NCHW, NHWC, NLC (tokens), NLC+1 (with a class token), LNC, NCTHW or NTHWC.",
+    "own: NCHW, NHWC, NLC (tokens), LNC, NCTHW or NTHWC. Of tokens, NLC+1 leaves out one before "
+    "the map, NLC+0-2 two behind it, and NLC:0-29,36-65 takes those that are listed.",
+)
+@click.option(
+    "--no-probe",
+    is_flag=True,
+    help="Do not prove where the maps of each layer are; saves five passes of one image.",
 )
 @click.option(
     "--temporal", is_flag=True, help="Of clips, measure the spectrum along time, not of frames."
@@ -84,6 +90,7 @@ def command(
     model: str,
     images: str,
     no_normalize: bool,
+    no_probe: bool,
     checkpoint: tuple[Path, ...],
     layers: tuple[str, ...],
     layouts: tuple[tuple[str, str], ...],
@@ -110,6 +117,7 @@ def command(
         "n_groups": groups,
         "fit": FitOptions(**chosen),
         "normalize": not no_normalize,
+        "probe": not no_probe,
     }
     if path is None:
         series.measure(model, found, images, out, overwrite, name, **settings)

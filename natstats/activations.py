@@ -7,10 +7,11 @@ in-place activation may rewrite it as soon as the hook returns.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -145,6 +146,18 @@ class _FunctionalCalls(TorchFunctionMode):
         return output
 
 
+def _call_frame() -> FrameType:
+    """The frame of the call of a module whose hook asks: the nearest in torch's own code."""
+    frame = sys._getframe(1)
+    home = nn.Module.__call__.__code__.co_filename
+    while frame.f_code.co_filename != home and frame.f_back is not None:
+        frame = frame.f_back
+    # What runs a module's forward with its hooks is a function inside its call.
+    if frame.f_code.co_name == "inner" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
 class ActivationHooks:
     """Hands the outputs of chosen modules to a sink, for as long as the context is open.
 
@@ -187,6 +200,7 @@ class ActivationHooks:
         self._calls: Counter[str] = Counter()
         self._level = 0
         self._inside = False
+        self._frame: FrameType | None = None
         self._running: set[str] = set()
         self.returning: str | None = None
         """The module that is returning while the sink is called; None for a functional call."""
@@ -197,14 +211,56 @@ class ActivationHooks:
         if self._handles:
             raise NatstatsError("hooks: expected to be entered once; they are on already")
         self._level = level.get()
-        self._handles.append(self._model.register_forward_pre_hook(self._start, with_kwargs=True))
-        self._handles.append(self._model.register_forward_hook(self._stop, always_call=True))
-        self._handles.append(self._model.register_forward_hook(self._succeed))
+        start, stop, succeed = self._of_the_model()
+        self._handles.append(self._model.register_forward_pre_hook(start, with_kwargs=True))
+        self._handles.append(self._model.register_forward_hook(stop, always_call=True))
+        self._handles.append(self._model.register_forward_hook(succeed))
         for name, module in self._modules.items():
+            if isinstance(module, torch.jit.ScriptModule):  # torch takes no hooks there
+                continue
             if name in self.functional:
                 self._handles.append(module.register_forward_pre_hook(self._note_call(name)))
             self._handles.append(module.register_forward_hook(self._hook(name)))
         return self
+
+    def _of_the_model(self) -> tuple[Callable[..., None], ...]:
+        """The hooks of the model: functions, which a copy of the model shares and does not copy.
+
+        They do nothing for a copy, and nothing when the model calls itself.
+        """
+
+        def start(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            if module is self._model and level.get() == self._level and not self._is_nested():
+                self._frame = _call_frame()
+                self._start(inputs, named)
+
+        def stop(module: nn.Module, inputs: Any, output: Any) -> None:
+            if module is self._model and level.get() == self._level and self._is_outermost():
+                self._inside, self._frame = False, None
+                self._unwatch()
+
+        def succeed(module: nn.Module, inputs: Any, output: Any) -> None:
+            is_own = module is self._model and level.get() == self._level
+            if is_own and self._is_outermost() and self._on_success is not None:
+                self._on_success()
+
+        return start, stop, succeed
+
+    def _is_nested(self) -> bool:
+        """Whether the call that began last is still running, and this one is made from within.
+
+        A pass that was broken off by force told nobody; its frame is no longer on the stack.
+        """
+        if not self._inside or self._frame is None:
+            return False
+        frame = _call_frame().f_back
+        while frame is not None and frame is not self._frame:
+            frame = frame.f_back
+        return frame is not None
+
+    def _is_outermost(self) -> bool:
+        """Whether the hook that asks is called for the pass that was counted."""
+        return self._frame is None or _call_frame() is self._frame
 
     def __exit__(
         self,
@@ -215,10 +271,9 @@ class ActivationHooks:
         while self._handles:
             self._handles.pop().remove()
         self._unwatch()
+        self._frame = None
 
-    def _start(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        if level.get() != self._level:
-            return
+    def _start(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._unwatch()  # after a pass that was broken off
         self._calls.clear()
         self._running.clear()
@@ -235,18 +290,10 @@ class ActivationHooks:
             watch, self._watch = self._watch, None
             watch.__exit__(None, None, None)  # type: ignore[no-untyped-call, unused-ignore]
 
-    def _stop(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if level.get() == self._level:
-            self._inside = False
-            self._unwatch()
-
-    def _succeed(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self._on_success is not None and level.get() == self._level:
-            self._on_success()
-
     def _note_call(self, name: str) -> Callable[[nn.Module, Any], None]:
         def hook(module: nn.Module, inputs: Any) -> None:
-            self._running.add(name)
+            if module is self._modules[name]:
+                self._running.add(name)
 
         return hook
 
@@ -256,6 +303,8 @@ class ActivationHooks:
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if module is not self._modules[name]:  # of a copy of the model
+                return
             self._running.discard(name)
             self.returning = name
             self._hand_over(name, output)

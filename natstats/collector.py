@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from natstats import checks
 from natstats.activations import ActivationHooks, batch_size, parts_of
+from natstats.batch_arguments import first_image
 from natstats.depth import LayerCall, Trace, trace_calls
 from natstats.edges import EDGES
 from natstats.errors import NatstatsError, UsageError
@@ -52,22 +54,6 @@ class _Measured:
     by_size: dict[tuple[int, int], SpectrumAccumulator] = field(default_factory=dict)
     strides: dict[tuple[int, int], float] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
-
-
-def _first(value: Any, n_images: int) -> Any:
-    """The first image of an argument that holds `n_images`, as a copy."""
-    if isinstance(value, Tensor):
-        is_batch = value.ndim > 0 and len(value) == n_images
-        return (value[:1] if is_batch else value).detach().clone()
-    if isinstance(value, Mapping):
-        return {key: _first(inner, n_images) for key, inner in value.items()}
-    if type(value) in (list, tuple) and value:
-        if isinstance(value[0], Tensor) and value[0].ndim > 3:  # batches
-            return type(value)(_first(inner, n_images) for inner in value)
-        if isinstance(value[0], Tensor | Mapping):
-            # Of one image no axis is that of the images.
-            return type(value)(_first(inner, -1) for inner in value[:1])
-    return value
 
 
 class Collector:
@@ -129,6 +115,7 @@ class Collector:
         self._layouts = dict(layouts or {})
         LayoutRules(model, self._layouts)  # says now what is wrong with them
         stages = trace.stages(model) if trace is not None else ()
+        self._asked = layers.split(",") if isinstance(layers, str) else list(layers)
         self._names = select_modules(model, layers, stages)
         self._kinds = {name: module_kind(model.get_submodule(name)) for name in self._names}
         self._hooks = ActivationHooks(
@@ -193,6 +180,12 @@ class Collector:
     def _start_pass(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._pending.clear()
         values = [*inputs, *named.values()]
+        tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+        if any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors)):
+            raise UsageError(
+                "inputs: expected tensors with their values; got those of torch.vmap or another "
+                "transform of torch.func, which have none yet; call the model on the batch itself"
+            )
         n_images = batch_size(values)
         if n_images is None:
             kinds = ", ".join(type(value).__name__ for value in values) or "nothing"
@@ -206,8 +199,8 @@ class Collector:
         else:
             self._index, self._numbers = self._numbers, None
         example = (
-            tuple(_first(value, n_images) for value in inputs),
-            {name: _first(value, n_images) for name, value in named.items()},
+            tuple(first_image(value, n_images) for value in inputs),
+            {name: first_image(value, n_images) for name, value in named.items()},
         )
         if not n_images:  # nothing to measure
             self._index = None
@@ -299,7 +292,11 @@ class Collector:
             NatstatsError: no image has come yet.
         """
         if self._trace is None:
-            raise NatstatsError("trace: expected a forward pass inside the context; there was none")
+            raise NatstatsError(
+                "trace: expected a forward pass inside the context; there was none. What counts is "
+                "calling the model itself, model(images): not its forward or forward_features, and "
+                "not a function that was compiled around it before"
+            )
         return self._trace
 
     def _call_of(self, key: _Key) -> LayerCall | None:
@@ -337,14 +334,26 @@ class Collector:
                 SkippedLayer(name, kind, f"in {n} batches: {reason}")
                 for reason, n in measured.reasons.items()
             ]
+        found += [SkippedLayer(name, kind, reason) for name, kind, reason in self._unknown()]
         called = {key[0] for key in self._measured}
         for name in self._names:
             if name not in called:
                 found.append(SkippedLayer(name, self._kinds[name], self._why_never(name)))
         return found
 
+    def _unknown(self) -> Iterator[tuple[str, str, str]]:
+        """Modules beside the layers with weights that multiply maps with weights of their own."""
+        if "weight" not in self._asked or self._trace is None:
+            return
+        with_maps = {call.module for call in self._trace.calls if isinstance(call.layout, Layout)}
+        for name in sorted((self._trace.multiplying & with_maps) - {*self._names}):
+            reason = "has weights of its own and is no layer that is known; name it to measure it"
+            yield name, module_kind(self._model.get_submodule(name)), reason
+
     def _why_never(self, name: str) -> str:
         parent = name.rpartition(".")[0]
+        if isinstance(self._model.get_submodule(name), torch.jit.ScriptModule):
+            return "in TorchScript, where no layer can be watched"
         if name in owned_weights(self._model):
             return f"never called itself: the output of {parent} is its output"
         return "never called"

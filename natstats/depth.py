@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,7 +32,19 @@ from natstats.selection import block_names, call_name, is_weight_layer, module_k
 
 __all__ = ["LayerCall", "Trace", "trace_calls"]
 
-_PRODUCTS = ("conv", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "addmv", "mv")
+_PRODUCTS = ("addmm", "mm", "bmm", "baddbmm", "matmul", "addmv", "mv", "addbmm")
+_NAMED_PRODUCTS = re.compile(r"conv(?!ert)|^linear")
+_KNOWN = ("aten", "prims", "prim", "torchvision", "quantized")
+"""Libraries whose operations are known; of any other, one that is given weights multiplies."""
+
+
+def _is_product(func: Any) -> bool:
+    """Whether an operation multiplies data with what may be weights."""
+    name = func.overloadpacket.__name__.lstrip("_")
+    is_known = func.namespace in _KNOWN
+    return not is_known or name in _PRODUCTS or _NAMED_PRODUCTS.search(name) is not None
+
+
 _QUANTIZED = "quantized::"
 
 
@@ -74,6 +87,7 @@ class Trace:
         followed: False when the data could not be followed: depth is then the order, and no
             receptive field is known.
         rules: what was learned of the layouts.
+        multiplying: modules with weights of their own that data were multiplied with.
         arguments: of the pass, as they were before it.
         output: what the model returned.
     """
@@ -81,6 +95,7 @@ class Trace:
     calls: tuple[LayerCall, ...]
     followed: bool
     rules: LayoutRules
+    multiplying: frozenset[str] = frozenset()
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = field(default=((), {}), repr=False)
     output: Any = field(default=None, repr=False)
 
@@ -124,6 +139,8 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.fields = ReceptiveFields(inputs)
         self._depth: dict[int, int] = {}
+        self.multiplied: set[int] = set()
+        """Storages of weights that data were multiplied with."""
         self._weights = {self._key(p) for p in [*model.parameters(), *model.buffers()]}
         for leaf in tree_leaves(inputs):
             if isinstance(leaf, Tensor):
@@ -133,6 +150,9 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
     def _key(tensor: Tensor) -> int:
         # A storage, not a tensor: views and in-place writes share it.
         return int(tensor.untyped_storage()._cdata)
+
+    def has_multiplied(self, weight: Tensor) -> bool:
+        return self._key(weight) in self.multiplied
 
     def depends_on_input(self, output: Tensor) -> bool:
         return self._key(output) in self._depth
@@ -157,12 +177,14 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         keys = [self._key(tensor) for tensor in tensors]
         depths = [self._depth[key] for key in keys if key in self._depth]
-        name = func.overloadpacket.__name__.lstrip("_")
-        by_weights = any(
-            key in self._weights and tensor.ndim >= 2
+        weights = {
+            key
             for key, tensor in zip(keys, tensors, strict=True)
-        )
-        is_product = name.startswith(_PRODUCTS[:2]) or name in _PRODUCTS
+            if key in self._weights and tensor.ndim >= 2
+        }
+        by_weights, is_product = bool(weights), _is_product(func)
+        if is_product and depths:
+            self.multiplied |= weights
         # The weights of a quantised product are packed, and no tensor.
         by_weights = by_weights or func.name().startswith(_QUANTIZED)
         for leaf in tree_leaves(output):
@@ -283,8 +305,9 @@ def _traced(
     followed = True
     rules = LayoutRules(model, layouts)
     given = own()
+    mode = _DepthMode(model, given)
     try:
-        calls, output = _run(model, *given, rules, _DepthMode(model, given))
+        calls, output = _run(model, *given, rules, mode)
     except (RuntimeError, NotImplementedError, AttributeError):
         # Something that cannot be dispatched through Python; if the model itself is at fault the
         # plain pass fails in the same way, and says so.
@@ -295,4 +318,9 @@ def _traced(
     if several:
         for name in frame_major(model, *own(), several):
             rules.put_frames_first(name)
-    return Trace(tuple(calls), followed, rules, own(), output)
+    multiplying = frozenset(
+        name
+        for name, module in model.named_modules()
+        if any(mode.has_multiplied(p) for p in module.parameters(recurse=False))
+    )
+    return Trace(tuple(calls), followed, rules, multiplying, own(), output)

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from natstats.errors import UsageError
 from natstats.layouts import Layout, Windows, parse_layouts
-from natstats.selection import call_name, is_weight_layer, module_kind
+from natstats.selection import call_name, is_like_a_convolution, module_kind
 
 __all__ = ["LayoutRules", "channels_are_last"]
 
@@ -46,7 +46,8 @@ def channels_are_last(module: nn.Module) -> bool | None:
     # Subclasses of LayerNorm that permute to channels first are common.
     if type(module) is nn.LayerNorm or isinstance(module, _CHANNELS_LAST) or kind == "linear":
         return True
-    if is_weight_layer(module) or isinstance(module, nn.GroupNorm):
+    conv = isinstance(module, nn.modules.conv._ConvNd) or is_like_a_convolution(module)
+    if conv or kind in ("conv", "depthwise", "pointwise") or isinstance(module, nn.GroupNorm):
         return False
     home = type(module).__module__.rpartition(".")[2]
     return False if home in _CHANNELS_FIRST else None

@@ -206,8 +206,8 @@ def parse_layouts(declared: Mapping[str, str]) -> dict[str, Layout]:
         checks.one_of(f"layout of {name}", letters, DECLARABLE)
         if parts is None or (letters not in ("NLC", "LNC") and letters != text):
             raise UsageError(
-                f"layout of {name}: expected a number of tokens after NLC+ or LNC+ (NLC+0-2 has none "
-                f"before and two behind), or their numbers (NLC:0-29,36-65); got {text!r}"
+                f"layout of {name}: expected a number of tokens after NLC+ or LNC+ (NLC+0-2 has "
+                f"none before and two behind), or their numbers (NLC:0-29,36-65); got {text!r}"
             )
         if parts["listed"] is not None:
             found[name] = Layout(letters, (), tokens=_listed(name, parts["listed"]))

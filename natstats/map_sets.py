@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from natstats.activations import ActivationHooks, level, parts_of
+from natstats.batch_arguments import doubled
 from natstats.layout_rules import LayoutRules
 from natstats.layouts import Layout
 from natstats.passes import repeatable, unchanged
@@ -56,13 +57,6 @@ def frame_major(
     """
 
     def outputs(other: Any) -> dict[str, Tensor]:
-        def pair(value: Any) -> Any:
-            if isinstance(value, list):
-                return [*value, *(other(one) for one in value)]
-            if isinstance(value, Tensor) and value.ndim >= 3:
-                return torch.cat([value, other(value)])
-            return value
-
         found: dict[str, Tensor] = {}
 
         def keep(name: str, call: int, output: Any) -> None:
@@ -73,11 +67,12 @@ def frame_major(
                     flat = flat.flatten(1).float()
                     found[layer] = flat @ torch.linspace(1, 2, flat.shape[1], device=flat.device)
 
-        doubled = [pair(value) for value in inputs], {k: pair(v) for k, v in named.items()}
+        given = [doubled(value, other) for value in inputs]
+        by_name = {name: doubled(value, other) for name, value in named.items()}
         names = [name for name, _ in model.named_modules() if name]
         hooks = ActivationHooks(model, names, keep)
         with unchanged(model), repeatable(), torch.no_grad(), hooks:
-            model(*doubled[0], **doubled[1])
+            model(*given, **by_name)
         return found
 
     try:

@@ -76,6 +76,7 @@ def measure(
     strict: bool | None = None,
     control: str | None = None,
     control_seeds: int = 3,
+    probe: bool = True,
     progress: Progress | None = None,
 ) -> Run:
     """Measure the exponents of a network's layers on images, and fit the law.
@@ -120,6 +121,8 @@ def measure(
         control: ``random-weights`` to measure the same architecture untrained as well, see
             :mod:`natstats.control`.
         control_seeds: how many times, with the random weights of `seed`, `seed` + 1 and so on.
+        probe: prove where the maps of each layer are, see :mod:`natstats.probe`; five passes of
+            the first image.
         progress: called after each batch.
 
     Returns:
@@ -164,6 +167,8 @@ def measure(
             if is_photographs:
                 prepared = network.preprocessing.normalize(prepared)
             prepared = prepared.to(dtype)
+            if prepared.data_ptr() == batch.images.data_ptr():
+                prepared = prepared.clone()  # what the network writes into is not the data
             if collector is None:
                 with _forward_errors(prepared), _autocast(place, amp):
                     trace = trace_calls(
@@ -177,11 +182,12 @@ def measure(
                     trace=trace,
                     layouts=layouts,
                     temporal=temporal,
+                    probe=probe,
                 )
+            inputs.update(batch.images, batch.index)
             collector.number_images(batch.index)
             with _forward_errors(prepared), collector, _autocast(place, amp):
                 network.model(*network.arguments(prepared))
-            inputs.update(batch.images, batch.index)
     assert collector is not None  # _read raises when there is no batch
     seconds = time.perf_counter() - started
     notes = [note for note in network.notes if note != NORMALISED or (is_photographs and normalize)]
@@ -191,6 +197,7 @@ def measure(
             "depth counts weight layers in the order of execution, and receptive fields are not "
             "known: no path was traced"
         )
+    warnings += collector.probed.warnings()
     is_guess = isinstance(model, nn.Module) and configured(network.model) is None
     if is_photographs and normalize and is_guess:
         warnings.append(NORMALISED)
@@ -211,6 +218,7 @@ def measure(
             "layers": layers if isinstance(layers, str) else list(layers),
             "layouts": dict(layouts or {}),
             "temporal": temporal,
+            "probe": probe,
             "edges": edges,
             "n_groups": n_groups,
             "batch_size": batch_size,
@@ -241,6 +249,7 @@ def measure(
             workers=workers,
             amp=amp,
             strict=strict,
+            probe=probe,
             progress=_share(progress, number, n_passes),
         )
         run.random_weights.append(RandomWeights.of(seed + number - 1, again))

@@ -66,6 +66,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     kept = [
         (vars_of, dict(vars_of))
         for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # which keeps all of it elsewhere
         for vars_of in (vars(module), module._buffers, module._parameters)
     ]
     try:

@@ -10,7 +10,7 @@ everywhere alike (the outputs of attention, say) proves nothing and keeps the la
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class Probed:
         settled: layers that are read in another layout than the rules', and which.
         refused: layers that no layout puts right, with the reason.
         by_rule: layers whose answers prove nothing, so that the layout is that of the rules.
+        doubted: layers whose layout was declared, and which answer elsewhere.
         problem: why the probe could not be made; empty when it was.
     """
 
@@ -52,7 +53,21 @@ class Probed:
     settled: dict[str, Layout] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     by_rule: set[str] = field(default_factory=set)
+    doubted: list[str] = field(default_factory=list)
     problem: str = ""
+
+    def warnings(self) -> list[str]:
+        """What a reader of the results must know."""
+        said = []
+        if self.problem:
+            said.append(f"the layouts of the layers were not proved: {self.problem}")
+        if self.doubted:
+            n = len(self.doubted)
+            said.append(
+                f"{n} {'layer answers' if n == 1 else 'layers answer'} in another place than the "
+                f"layout says that was declared: {', '.join(self.doubted[:3])}"
+            )
+        return said
 
 
 def _is_image(value: Any) -> bool:
@@ -204,10 +219,12 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
             if read is None and len(base) > 1:  # pieces of a map, of which each alone is none
                 ways = [way for way in ways if way.name == "windows"]
             outcome = verdict(answers, read, ways)
-        if outcome.layout is None:
-            rest[layer] = outcome
-        elif outcome.layout == call.layout:
+        if outcome.layout == call.layout:
             found.proved.add(layer)
+        elif trace.rules.is_declared(call.module):
+            rest[layer] = replace(outcome, is_elsewhere=True)
+        elif outcome.layout is None:
+            rest[layer] = outcome
         else:
             found.settled[layer] = outcome.layout
     _decide_on_rest({layer: calls[layer] for layer in rest}, rest, calls, trace.rules, found)
@@ -246,6 +263,8 @@ def _decide_on_rest(
     for layer, call in rest.items():
         outcome, read = outcomes[layer], call.layout
         if rules.is_declared(call.module):
+            if outcome.is_elsewhere:
+                found.doubted.append(layer)
             continue
         alike = [other for n, other in calls.items() if n != layer and _form(other) == _form(call)]
         # Windows are shifted in every other block: only the layers of one attention are alike.

@@ -13,6 +13,7 @@ from natstats.errors import UsageError
 __all__ = [
     "block_names",
     "call_name",
+    "is_like_a_convolution",
     "is_weight_layer",
     "module_kind",
     "owned_weights",
@@ -49,19 +50,56 @@ def _quantized_name(module: nn.Module) -> str:
     return type(module).__name__ if is_quantized and "qat" not in home else ""
 
 
+def _own(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a module itself, without those of the modules inside it."""
+    return dict(module.named_parameters(recurse=False))
+
+
+def is_like_a_convolution(module: nn.Module) -> bool:
+    """True for what is built like a convolution of maps without being one of torch's.
+
+    Deformable convolutions of torchvision, those of timm that mix several kernels, and such.
+    """
+    names = ("in_channels", "out_channels", "kernel_size")
+    weight = _own(module).get("weight")
+    return weight is not None and weight.ndim >= 2 and all(hasattr(module, n) for n in names)
+
+
+def _owns_kernels(module: nn.Module) -> bool:
+    """True for modules with kernels of their own, (out, in, h, w): weights that act on maps.
+
+    A first axis of 1 is that of the images in embeddings of positions. What computes a weight for
+    another module (parametrisations) gives no maps.
+    """
+    if type(module).__module__.startswith("torch.nn.utils."):
+        return False
+    return any(p.ndim >= 4 and p.shape[0] > 1 for p in _own(module).values())
+
+
 def _is_convolution(module: nn.Module) -> bool:
-    return isinstance(module, _CONVOLUTIONS) or _quantized_name(module) in _QUANTIZED_CONVOLUTIONS
+    if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+        return False
+    return (
+        isinstance(module, _CONVOLUTIONS)
+        or _quantized_name(module) in _QUANTIZED_CONVOLUTIONS
+        or is_like_a_convolution(module)
+    )
 
 
 def is_weight_layer(module: nn.Module) -> bool:
-    """True for convolutions, linear layers and attention with weights of its own.
+    """True for convolutions, linear layers, attention, and others that have kernels of their own.
 
     >>> is_weight_layer(nn.Linear(2, 2)), is_weight_layer(nn.BatchNorm2d(2))
     (True, False)
     """
     known = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
     quantized = _QUANTIZED_CONVOLUTIONS + _QUANTIZED_PRODUCTS
-    return isinstance(module, known) or _quantized_name(module) in quantized
+    return (
+        isinstance(module, known)
+        or _quantized_name(module) in quantized
+        or is_like_a_convolution(module)
+        or _owns_kernels(module)
+    )
 
 
 def owned_weights(model: nn.Module) -> set[str]:
@@ -111,7 +149,9 @@ def block_names(model: nn.Module) -> list[str]:
             return False
         inside = (nn.Linear, nn.modules.conv._ConvNd)
         n_layers = sum(
-            isinstance(inner, inside) or bool(_quantized_name(inner) and is_weight_layer(inner))
+            isinstance(inner, inside)
+            or is_like_a_convolution(inner)
+            or bool(_quantized_name(inner) and is_weight_layer(inner))
             for inner in module.modules()
         )
         return n_layers >= 2

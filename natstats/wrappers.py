@@ -70,6 +70,12 @@ def unwrapped(model: Any, argument: str = "model") -> nn.Module:
         if inside is None:
             break
         model = getattr(model, inside)
+    lazy = [name for name, tensor in model.named_parameters() if nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise UsageError(
+            f"{argument}: expected weights that have their shapes; got lazy modules that have seen "
+            f"no data yet ({', '.join(lazy[:3])}); run one batch through the model before"
+        )
     sharded = [n for n, part in model.named_modules() if _REFUSED_PARTS & {*_torch_classes(part)}]
     if sharded:
         raise UsageError(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from natstats import Collector, fit_spectrum, power_law_fields
+from natstats import Collector, power_law_fields
 from natstats.depth import trace_calls
 from natstats.layouts import parse_layouts
 from natstats.probe import PLACES, probe_layouts

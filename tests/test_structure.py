@@ -35,7 +35,7 @@ STAGES = [
     {"layouts"},
     {"layout_rules"},
     {"layout_candidates", "answers"},
-    {"activations", "depth", "map_sets", "passes", "receptive", "windows"},
+    {"activations", "batch_arguments", "depth", "map_sets", "passes", "receptive", "windows"},
     {"probe"},
     {"transforms"},
     {"spectra"},
