@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from natstats import store
+from natstats.csv_files import write_csv
 from natstats.differences import (
     Differences,
     Estimate,
@@ -153,7 +154,7 @@ class Comparison:
         with store.write_directory(path, overwrite, "comparison") as folder:
             text = store.to_json(self.to_dict())
             (folder / "comparison.json").write_text(text, encoding="utf-8")
-            self.layers.to_csv(folder / "comparison.csv", index=False)
+            write_csv(self.layers, folder / "comparison.csv")
             if np.isfinite(self.layers.difference).any():
                 save(self.plot()[0], folder, "difference")
         return path
