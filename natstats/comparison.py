@@ -32,6 +32,7 @@ from natstats.law import FEWEST_LAYERS, SIGNIFICANCE, format_p
 from natstats.measures import MEASURES
 from natstats.numbers import number
 from natstats.tables import aligned, evenly
+from natstats.text import lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +126,7 @@ class Comparison:
             )
             for row in evenly(self.layers, rows).to_dict("records")
         ]
-        legend = f"A: {self.names[0]}\nB: {self.names[1]}\n"
+        legend = lines((f"A: {self.names[0]}", f"B: {self.names[1]}")) + "\n"
         return legend + aligned(header, cells, {0, 1, 9}, len(self.layers))
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "natstats"
 STAGES = [
     {"_version", "errors", "lazy", "text"},
     {"checks", "files", "measures", "numbers"},
-    {"csv_files"},
+    {"csv_files", "workers"},
     {"edges", "radial"},
     {"records", "options"},
     {"checkpoint_files", "framing", "input_forms", "networks", "pixels", "wrappers"},

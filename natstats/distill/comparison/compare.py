@@ -116,7 +116,9 @@ class MethodComparison:
             ("seeds", self.seeds),
         ):  # fmt: skip
             write_csv(frame, folder / f"{name}.csv")
-        (folder / "table.md").write_text(self.markdown(), encoding="utf-8")
+        (folder / "table.md").write_text(
+            self.markdown(), encoding="utf-8", errors="backslashreplace"
+        )
         if report:
             from natstats.plots.distill_page import write_table_report
 
