@@ -213,18 +213,15 @@ def stopped(monkeypatch, where, name, when=lambda *_: True):
     for part in where[1:]:
         owner = getattr(owner, part)
     original = getattr(owner, name)
-    patch = pytest.MonkeyPatch()
 
     def interrupted(*given, **named):
         found = original(*given, **named)
         if when(*given):
-            patch.undo()
+            monkeypatch.setattr(owner, name, original)
             raise KeyboardInterrupt
         return found
 
-    patch.setattr(owner, name, interrupted)
-    monkeypatch.setattr(owner, "__doc__", owner.__doc__)  # both are undone at the end
-    return patch
+    monkeypatch.setattr(owner, name, interrupted)
 
 
 TRAINER = ("natstats.distill.training.trainer", "Trainer")
