@@ -34,10 +34,10 @@ def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool) -> None
     if names[0] == names[1]:
         names = (f"{first} (A)", f"{first} (B)")
     found = compare(Run.open(run_a), Run.open(run_b), names)
-    click.echo(found.table(output.ROWS))
-    click.echo()
-    click.echo(found.sentence())
+    output.say_lines(found.table(output.ROWS))
+    output.say()
+    output.say(found.sentence())
     for note in found.notes:
-        click.echo(f"Note: {note}")
+        output.say(f"Note: {note}")
     if out is not None:
-        click.echo(f"Comparison: {found.save(out, overwrite=overwrite)}")
+        output.say(f"Comparison: {found.save(out, overwrite=overwrite)}")

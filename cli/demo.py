@@ -25,5 +25,5 @@ def command(out: Path | None, overwrite: bool) -> None:
     with output.progress_bar() as progress:
         run = measure(demo.network(), demo.photographs(), progress=progress)
     run.info["command"] = "natstats demo"
-    click.echo(f"Photographs and their licences: {demo.photographs()}")
+    output.say(f"Photographs and their licences: {demo.photographs()}")
     output.finish(run, path, overwrite=overwrite)

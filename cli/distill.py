@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from natstats.errors import NatstatsError
-
 from . import options, output
+from .interruptions import interruptions
 from .model_options import KeyValue, once
 
 if TYPE_CHECKING:
+    from natstats.distill.results import DistillationRun
     from natstats.distill.training.data import LabelledData
     from natstats.distill.training.processes import Processes
     from natstats.distill.training.recipes import Recipe
@@ -25,12 +25,6 @@ __all__ = ["command"]
 DECIDED = {"learning_rate": "lr", "batch_size": "batch_size", "epochs": "epochs", "size": "size",
            "amp": "amp"}  # fmt: skip
 """Fields of a recipe with an option of their own."""
-
-
-class _InterruptedError(NatstatsError):
-    """Ctrl-C in a training: the code of an interruption, and word of what was kept."""
-
-    exit_code = 130
 
 
 class _Seeds(click.Command):
@@ -158,6 +152,7 @@ def command(**settings: Any) -> None:
 
 def _distill(together: Processes, **settings: Any) -> None:
     from natstats import store
+    from natstats.distill.run_folders import user_path
     from natstats.distill.training.data import open_labelled
     from natstats.distill.training.distillation import check_out, check_seeds_out, finished
     from natstats.errors import UsageError
@@ -169,13 +164,13 @@ def _distill(together: Processes, **settings: Any) -> None:
     method = settings.pop("method") or ("ce" if teacher is None else "kd")
     given, overwrite = settings.pop("out"), settings["overwrite"]
     name = f"{settings['student']}-{method}".replace(":", "-").replace("/", "-")
-    path = store.free_path(Path("runs") / name) if given is None else given.expanduser()
+    path = store.free_path(Path("runs") / name) if given is None else user_path(given, "out")
     folders = [path if len(seeds) == 1 else path / f"seed-{seed}" for seed in seeds]
     if not settings["dry_run"]:
         if len(seeds) > 1:
             check_seeds_out(path)
         for folder in folders:
-            if not _is_finished(folder, overwrite or len(seeds) == 1):
+            if not _is_finished(folder, overwrite):
                 check_out(folder, overwrite)
     recipe = _recipe(settings)
     data = open_labelled(
@@ -192,24 +187,28 @@ def _distill(together: Processes, **settings: Any) -> None:
         return _setup(together, settings, data, recipe, taught, method, seed)
 
     if settings["dry_run"]:
-        _say(together, setup_of(seeds[0]).text())
+        _say(together, *setup_of(seeds[0]).text().split("\n"))
         return
     todo = []
     for seed, folder in zip(seeds, folders, strict=True):
-        if len(seeds) == 1 or not _is_finished(folder, overwrite):
+        run = None if overwrite else finished(setup_of(seed), folder, together.world)
+        if run is None:
             todo.append((seed, folder))
             continue
-        finished(setup_of(seed), folder, together.world)  # or it is another training's
         _say(together, f"{folder} is there already and taken as it is.")
-    for seed, folder in todo:
-        _train(together, settings, setup_of(seed), folder, path)
-    if len(seeds) > 1 and together.is_first:
-        _compare(path)
+        if len(seeds) == 1:
+            _summary(together, run, folder)
+    with interruptions(path, folders, overwrite):
+        for seed, folder in todo:
+            _train(together, settings, setup_of(seed), folder)
+        if len(seeds) > 1 and together.is_first:
+            _compare(path)
 
 
-def _say(together: Processes, text: str) -> None:
+def _say(together: Processes, *lines: str) -> None:
     if together.is_first:
-        click.echo(text)
+        for line in lines:
+            output.say(line)
 
 
 def _is_finished(folder: Path, overwrite: bool) -> bool:
@@ -293,15 +292,14 @@ def _setup(
 
 
 def _train(
-    together: Processes, settings: Mapping[str, Any], setup: Distillation, folder: Path, out: Path
+    together: Processes, settings: Mapping[str, Any], setup: Distillation, folder: Path
 ) -> None:
-    """Train with one seed, to a folder at or below `out`."""
+    """Train with one seed, to a folder."""
     from natstats.distill.training.distillation import distill
 
-    _say(together, setup.text())
+    _say(together, *setup.text().split("\n"))
     with (
         _logs(together, settings["tensorboard"], folder) as log,
-        _kept(folder, out),
         output.progress_bar("steps") as progress,
     ):
         run = distill(
@@ -315,36 +313,20 @@ def _train(
             progress=progress,
             log=log,
         )
-    _summary(together, setup, run, folder)
+    _summary(together, run, folder)
 
 
-def _summary(together: Processes, setup: Distillation, run: Any, folder: Path) -> None:
+def _summary(together: Processes, run: DistillationRun, folder: Path) -> None:
     from natstats.numbers import interval
 
     low, high = run.interval()
-    split = setup.data.split
+    split = run.data.get("split", "evaluation")
     found = f"{100 * run.accuracy:.2f} {interval(100 * low, 100 * high, 2)} %"
     text = f"Accuracy on the {split} images after the last epoch: {found}"
-    if run.info["teacher"] is not None:
+    if run.teacher is not None:
         text += f" (teacher {100 * run.teacher_accuracy:.2f} %)"
     _say(together, text)
     _say(together, f"Run: {folder}   Report: {folder / 'report.html'}")
-
-
-@contextlib.contextmanager
-def _kept(folder: Path, out: Path) -> Iterator[None]:
-    """Turn an interruption into a sentence that says how to go on."""
-    from natstats.distill.run_folders import has_state
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not has_state(folder):
-            raise
-        raise _InterruptedError(
-            f"interrupted; {folder} keeps where the training stands, and the same command, with "
-            f"--out {out} and without --overwrite, goes on from there"
-        ) from None
 
 
 @contextlib.contextmanager
@@ -367,7 +349,7 @@ def _logs(together: Processes, tensorboard: bool, folder: Path) -> Iterator[Any]
         parts = [f"{row['stage']} {row['epoch']}", f"loss {row['loss']:.3f}"]
         if row["eval_accuracy"] == row["eval_accuracy"]:  # not NaN
             parts.append(f"accuracy {100 * row['eval_accuracy']:.2f} %")
-        click.echo("  ".join(parts), err=True)
+        output.say("  ".join(parts), err=True)
         if tensorboard:
             # Not before there is a state, without which the folder would be that of something else.
             writer = writer or SummaryWriter(str(folder / "tensorboard"))
@@ -393,4 +375,4 @@ def _compare(path: Path) -> None:
     with store.add_files(path, TABLE) as folder:
         found.write(folder)
     output.comparison(found)
-    click.echo(f"Runs: {path}   Report: {path / 'report.html'}")
+    output.say(f"Runs: {path}   Report: {path / 'report.html'}")

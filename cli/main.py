@@ -10,6 +10,7 @@ import click
 
 from natstats._version import __version__
 from natstats.errors import NatstatsError
+from natstats.text import lines, printable
 
 __all__ = ["main", "natstats"]
 
@@ -19,8 +20,8 @@ COMMANDS = ("measure", "fit", "compare", "plot", "images", "distill", "table", "
 class _Failure(click.ClickException):
     """An error that is shown as one sentence, with the exit code that it carries."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+    def __init__(self, exit_code: int, *message: object) -> None:
+        super().__init__(lines(map(str, message)))
         self.exit_code = exit_code
 
 
@@ -58,21 +59,24 @@ class LazyGroup(click.Group):
         except NatstatsError as error:
             if _debug(ctx):
                 raise
-            raise _Failure(str(error), error.exit_code) from error
+            raise _Failure(error.exit_code, *error.args) from error
         except KeyboardInterrupt:
             if _debug(ctx):
                 raise
-            raise _Failure("interrupted; nothing was written", 130) from None
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise _Failure(130, "interrupted; nothing was written") from None
+        except click.ClickException as error:
+            error.message = printable(error.message)  # names of files come from patterns, too
+            raise
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
             if _debug(ctx):
                 raise
             reason = " ".join(str(error).split())[:300]
             raise _Failure(
+                1,
                 f"unexpected {type(error).__name__}: {reason} (this is a defect of natstats; "
                 "--debug shows where)",
-                1,
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)

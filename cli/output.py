@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from natstats.text import printable
+
 from . import options
 
 if TYPE_CHECKING:
@@ -19,10 +21,26 @@ if TYPE_CHECKING:
     from natstats.measurement import Progress
     from natstats.run import Run
 
-__all__ = ["command_line", "comparison", "finish", "progress_bar", "take_fit_options", "target"]
+__all__ = [
+    "command_line", "comparison", "finish", "progress_bar", "say", "say_lines", "take_fit_options",
+    "target",
+]  # fmt: skip
 
 SECONDS_BETWEEN_LINES = 10.0
 ROWS = 14
+
+
+def say(text: object = "", *, err: bool = False) -> None:
+    """Print one line; whatever names are in it, it stays one and moves no cursor.
+
+    All that the subcommands print goes through here or through :func:`say_lines`.
+    """
+    click.echo(printable(str(text)), err=err)
+
+
+def say_lines(text: str, *, err: bool = False) -> None:
+    """Print lines that natstats made; names in them were made printable where it made the lines."""
+    click.echo("\n".join(map(printable, text.removesuffix("\n").split("\n"))), err=err)
 
 
 def command_line() -> str:
@@ -33,12 +51,12 @@ def command_line() -> str:
 
 def comparison(found: MethodComparison) -> None:
     """Print a comparison of distillation runs: table, sentences, notes."""
-    click.echo(found.table())
-    click.echo()
+    say_lines(found.table())
+    say()
     for sentence in found.sentences():
-        click.echo(sentence)
+        say(sentence)
     for note in found.notes:
-        click.echo(f"Note: {note}")
+        say(f"Note: {note}")
 
 
 def target(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> Path:
@@ -82,7 +100,7 @@ def progress_bar(unit: str = "images") -> Iterator[Progress]:
         last = now
         rate = done / max(now - started, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if done < total else ""
-        click.echo(f"{done} of {total} {unit}, {rate:.1f} {unit}/s{left}", err=True)
+        say(f"{done} of {total} {unit}, {rate:.1f} {unit}/s{left}", err=True)
 
     yield line
 
@@ -92,21 +110,21 @@ def finish(run: Run, path: Path, *, overwrite: bool) -> None:
     from natstats.tables import text_table
 
     run.save(path, overwrite=overwrite)
-    click.echo(text_table(run.layers, ROWS))
-    click.echo()
+    say_lines(text_table(run.layers, ROWS))
+    say()
     if run.info.get("model"):
-        click.echo(run.law.sentence())
-        click.echo(run.forms_sentence())
+        say(run.law.sentence())
+        say(run.forms_sentence())
     if run.control is not None:
-        click.echo(run.control.sentence())
+        say(run.control.sentence())
     for note in run.info.get("warnings", []):
-        click.echo(f"Note: {note}.")
+        say(f"Note: {note}.")
     unreadable = run.info.get("images", {}).get("n_unreadable", 0)
     if unreadable:
         images = "1 image" if unreadable == 1 else f"{unreadable} images"
-        click.echo(f"Note: {images} could not be read; run.json lists them.")
+        say(f"Note: {images} could not be read; run.json lists them.")
     if run.skipped_layers:
         n = len(run.skipped_layers)
         were = "layer was" if n == 1 else "layers were"
-        click.echo(f"Note: {n} {were} not measured; skipped.csv says why.")
-    click.echo(f"Run: {path}   Report: {path / 'report.html'}")
+        say(f"Note: {n} {were} not measured; skipped.csv says why.")
+    say(f"Run: {path}   Report: {path / 'report.html'}")

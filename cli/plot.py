@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from . import options, series
+from . import options, output, series
 
 
 @click.command("plot")
@@ -40,6 +40,6 @@ def command(runs: tuple[Path, ...], out: Path) -> None:
         draw = plots.draw_run if isinstance(one, Run) else plots.draw_series
         written += draw(one, folder)
     for path in written:
-        click.echo(path)
+        output.say(path)
     if not written:
-        click.echo("There is nothing to draw: no layer has an exponent.", err=True)
+        output.say("There is nothing to draw: no layer has an exponent.", err=True)

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from natstats.errors import NatstatsError
 
 from . import output
@@ -70,7 +68,7 @@ def measure(
     taken = before & set(series.frame.checkpoint)
     if taken and not overwrite:
         runs = "1 run was" if len(taken) == 1 else f"{len(taken)} runs were"
-        click.echo(f"{runs} there already and taken as they are.", err=True)
+        output.say(f"{runs} there already and taken as they are.", err=True)
     finish(series, path)
 
 
@@ -80,7 +78,7 @@ def _runs(path: Path) -> set[str]:
 
 def finish(series: Series, path: Path) -> None:
     """Print the short table, what it shows, and where the series is."""
-    click.echo(series.table(output.ROWS))
-    click.echo()
-    click.echo(series.sentence())
-    click.echo(f"Series: {path}   Report: {path / 'report.html'}")
+    output.say_lines(series.table(output.ROWS))
+    output.say()
+    output.say(series.sentence())
+    output.say(f"Series: {path}   Report: {path / 'report.html'}")

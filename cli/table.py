@@ -55,6 +55,7 @@ def command(
     if out is not None:
         out = output.target(out, "", overwrite, "table")
 
+    from natstats.csv_files import csv_text
     from natstats.distill.comparison.compare import compare_runs
     from natstats.distill.results import DistillationRun
     from natstats.distill.run_folders import find_runs, find_unfinished
@@ -62,13 +63,13 @@ def command(
     opened = [DistillationRun.open(path) for path in find_runs(runs)]
     found = compare_runs(opened, references or None, level)
     for path in find_unfinished(runs):
-        click.echo(f"Note: the training in {path} is not finished and left out.", err=True)
+        output.say(f"Note: the training in {path} is not finished and left out.", err=True)
     if as_csv:
-        click.echo(found.methods.to_csv(index=False), nl=False)
+        output.say_lines(csv_text(found.methods))
     elif as_markdown:
-        click.echo(found.markdown(), nl=False)
+        output.say_lines(found.markdown())
     else:
         output.comparison(found)
     if out is not None:
         path = found.save(out, overwrite=overwrite)
-        click.echo(f"Table: {path}   Report: {path / 'report.html'}", err=as_csv or as_markdown)
+        output.say(f"Table: {path}   Report: {path / 'report.html'}", err=as_csv or as_markdown)

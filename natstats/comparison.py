@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from natstats import store
+from natstats.csv_files import write_csv
 from natstats.differences import (
     Differences,
     Estimate,
@@ -31,6 +32,7 @@ from natstats.law import FEWEST_LAYERS, SIGNIFICANCE, format_p
 from natstats.measures import MEASURES
 from natstats.numbers import number
 from natstats.tables import aligned, evenly
+from natstats.text import lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +126,7 @@ class Comparison:
             )
             for row in evenly(self.layers, rows).to_dict("records")
         ]
-        legend = f"A: {self.names[0]}\nB: {self.names[1]}\n"
+        legend = lines((f"A: {self.names[0]}", f"B: {self.names[1]}")) + "\n"
         return legend + aligned(header, cells, {0, 1, 9}, len(self.layers))
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,7 +155,7 @@ class Comparison:
         with store.write_directory(path, overwrite, "comparison") as folder:
             text = store.to_json(self.to_dict())
             (folder / "comparison.json").write_text(text, encoding="utf-8")
-            self.layers.to_csv(folder / "comparison.csv", index=False)
+            write_csv(self.layers, folder / "comparison.csv")
             if np.isfinite(self.layers.difference).any():
                 save(self.plot()[0], folder, "difference")
         return path

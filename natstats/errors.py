@@ -10,9 +10,20 @@ __all__ = ["NatstatsError", "UsageError"]
 
 
 class NatstatsError(Exception):
-    """The work could not be done: an unreadable file, weights that do not fit, a broken run."""
+    """The work could not be done: an unreadable file, weights that do not fit, a broken run.
+
+    Args:
+        sentence: what was expected and what came.
+        lines: a list below it, line by line: the names in a text may hold line breaks of their own.
+    """
 
     exit_code = 1
+
+    def __init__(self, sentence: object = "", *lines: str) -> None:
+        super().__init__(sentence, *lines)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class UsageError(NatstatsError, ValueError):

@@ -24,6 +24,7 @@ from natstats.errors import UsageError
 from natstats.framing import Framing
 from natstats.pixels import fingerprint, read_rgb
 from natstats.text import printable
+from natstats.workers import from_workers
 
 __all__ = [
     "SMALLEST_PHOTOGRAPH",
@@ -323,7 +324,7 @@ def batches(
         pin_memory=device.type == "cuda",
     )
     scale = 255.0 if isinstance(images, Photographs) else 1.0
-    for batch in loader:
+    for batch in from_workers(loader):
         batch.images = batch.images.to(device, non_blocking=True).float()
         if scale != 1.0:
             batch.images = batch.images / scale

@@ -193,7 +193,7 @@ def load_state(
             else f"{n_fit} of the {n_all} numbers before the classifier fit"
         )
         hints = [hint() if hint is not None else "", way_out]
-        raise NatstatsError(_report(bad, own, state, source, [h for h in hints if h]))
+        raise NatstatsError(*_report(bad, own, state, source, [h for h in hints if h]))
     if not all(isinstance(value, Tensor) for value in own.values()):
         usable = OrderedDict({**own, **usable})  # a quantised layer loads all of its own or raises
     # The versions of the layers' formats, without which quantised layers do not load.
@@ -251,7 +251,7 @@ def _report(
     state: Mapping[str, Any],
     source: str,
     hints: list[str],
-) -> str:
+) -> list[str]:
     """One sentence, then the keys of each kind on lines of their own."""
     counts = [
         f"{len(keys)} {what}"
@@ -275,7 +275,7 @@ def _report(
             for k in bad.shapes
         ],
     )
-    return "\n".join(lines)
+    return lines
 
 
 def _listed(title: str, entries: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from natstats.control import (
     read_random_weights,
     write_random_weights,
 )
+from natstats.csv_files import write_csv
 from natstats.errors import NatstatsError, UsageError
 from natstats.fits import Fits, fit_layers
 from natstats.forms import forms_frame, forms_sentence
@@ -168,15 +169,15 @@ class Run:
         with store.write_directory(path, overwrite) as folder:
             info = {**self.info, "fit": self.options.to_dict()}
             store.write_run(folder, info, self.spectra, self.skipped_layers)
-            self.layers.to_csv(folder / "layers.csv", index=False)
-            self.forms.to_csv(folder / "forms.csv", index=False)
-            self.sensitivity.to_csv(folder / "sensitivity.csv", index=False)
-            self.image_exponents.to_csv(folder / "image_exponents.csv", index=False)
-            self.skipped.to_csv(folder / "skipped.csv", index=False)
+            write_csv(self.layers, folder / "layers.csv")
+            write_csv(self.forms, folder / "forms.csv")
+            write_csv(self.sensitivity, folder / "sensitivity.csv")
+            write_csv(self.image_exponents, folder / "image_exponents.csv")
+            write_csv(self.skipped, folder / "skipped.csv")
             (folder / "law.json").write_text(store.to_json(self.law.to_dict()), encoding="utf-8")
             if self.control is not None:
                 write_random_weights(folder, self.random_weights)
-                self.control.layers.to_csv(folder / "control.csv", index=False)
+                write_csv(self.control.layers, folder / "control.csv")
                 text = store.to_json(self.control.to_dict())
                 (folder / "control.json").write_text(text, encoding="utf-8")
             if report:

@@ -19,6 +19,7 @@ import pandas as pd
 from natstats import store
 from natstats.checkpoint_files import Checkpoint, step_name
 from natstats.comparison import Comparison, compare
+from natstats.csv_files import read_csv, write_csv
 from natstats.differences import Differences, Estimate, Source
 from natstats.errors import NatstatsError, UsageError
 from natstats.law import VERDICTS
@@ -277,9 +278,9 @@ class Series:
 
     def write_tables(self, folder: Path, *, report: bool = True) -> None:
         """Write into `folder` all but the runs: tables, figures, the page that links the runs."""
-        self.frame.to_csv(folder / "series.csv", index=False)
-        self.exponents.to_csv(folder / "exponents.csv", index=False)
-        self.change.layers.to_csv(folder / "change.csv", index=False)
+        write_csv(self.frame, folder / "series.csv")
+        write_csv(self.exponents, folder / "exponents.csv")
+        write_csv(self.change.layers, folder / "change.csv")
         if report:
             from natstats.plots.series_page import write_series_report
 
@@ -359,7 +360,7 @@ def _read(path: Path, record: dict[str, Any]) -> Series:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """A table with its numbers exactly as they were; pandas' own reader may miss the last digit."""
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame = read_csv(path)
     for name in frame.columns.difference(["checkpoint", "layer", "kind", "flags"]):
         exact = [float(text) if text else np.nan for text in frame[name]]
         frame[name] = np.array(exact, dtype=np.int64 if name == "step" else np.float64)

@@ -110,7 +110,8 @@ def measure_series(
             except NatstatsError as error:
                 # What is wrong with one checkpoint need not be wrong with the next; all else is.
                 if home is None or not str(error).startswith("checkpoint:"):
-                    raise type(error)(f"{error}{_kept(home, {*taken, *summaries})}") from error
+                    kept = _kept(home, {*taken, *summaries})
+                    raise type(error)(f"{error.args[0]}{kept}", *error.args[1:]) from error
                 failed[one.name] = error
                 continue
             run.info |= {"series": request.record(one, digests[one.name])}
@@ -122,7 +123,8 @@ def measure_series(
         if home is None or one in (members[0], members[-1]):
             runs[one.name] = run
     if failed:
-        raise NatstatsError(_failure(failed, len(members)) + _kept(home, {*taken, *summaries}))
+        sentence, *below = _failure(failed, len(members))
+        raise NatstatsError(sentence + _kept(home, {*taken, *summaries}), *below)
     first, last = runs[members[0].name], runs[members[-1].name]
     all_runs = (
         list(runs.values()) if home is None else StoredRuns([home / one.name for one in members])
@@ -275,10 +277,12 @@ def _kept(home: Path | None, finished: Collection[str]) -> str:
     return f"; {runs} kept in {home}, and measuring into it again goes on from there"
 
 
-def _failure(failed: Mapping[str, NatstatsError], n_members: int) -> str:
+def _failure(failed: Mapping[str, NatstatsError], n_members: int) -> list[str]:
     names = list(failed)
     others = f" (and {', '.join(names[1:])})" if len(names) > 1 else ""
-    return (
+    first, *below = failed[names[0]].args
+    return [
         f"checkpoint: expected {n_members} that can be measured; {len(names)} of them cannot be: "
-        f"{names[0]}{others}: {str(failed[names[0]]).removeprefix('checkpoint: ')}"
-    )
+        f"{names[0]}{others}: {first.removeprefix('checkpoint: ')}",
+        *below,
+    ]

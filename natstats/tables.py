@@ -10,6 +10,7 @@ import pandas as pd
 from natstats.fits import Fits
 from natstats.numbers import map_size, number, share
 from natstats.records import Layer, LayerSpectrum, SkippedLayer
+from natstats.text import printable
 
 __all__ = ["aligned", "evenly", "layers_frame", "skipped_frame", "text_table"]
 
@@ -113,6 +114,7 @@ def aligned(
     header: Sequence[str], cells: Sequence[Sequence[str]], left: Collection[int], n_layers: int
 ) -> str:
     """Lines of text in columns; those in `left` start at one place, the others end at one."""
+    cells = [[printable(text) for text in line] for line in cells]
     widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
     lines = [
         "  ".join(

@@ -6,15 +6,24 @@ that reverse the reading order, or what a spreadsheet takes for a formula.
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["cell", "printable"]
+__all__ = ["cell", "from_cell", "lines", "printable"]
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Categories of Unicode that are not seen, or that change how the rest is seen."""
 
-_FORMULA = ("=", "+", "-", "@")
+_FORMULA = re.compile(r"['\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a text begins that a spreadsheet may take for a formula, or that looks guarded already."""
+
+_ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
+
+
+def _is_hidden(char: str) -> bool:
+    return unicodedata.category(char) in _HIDDEN
 
 
 def printable(name: str | Path) -> str:
@@ -26,24 +35,65 @@ def printable(name: str | Path) -> str:
     >>> printable("caf\udce9.jpg"), printable("a\x1b[31m\nError: b")
     ('caf\\xe9.jpg', 'a\\x1b[31m\\nError: b')
     """
-    text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a pair that stands for no byte, as JSON can have
+        text = str(name)
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        char.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(char) in _HIDDEN
-        else char
-        for char in text
+        char.encode("unicode_escape").decode("ascii") if _is_hidden(char) else char for char in text
     )
 
 
-def cell(text: str) -> str:
-    """Text for a cell of a table that a spreadsheet may open: never taken for a formula.
+def lines(texts: Iterable[str]) -> str:
+    r"""Texts as lines, one line each whatever is in them.
 
-    What starts like one is given an apostrophe in front, which spreadsheets read as "this is text".
-
-    >>> cell("layer1.0.conv1"), cell("=1+1")
-    ('layer1.0.conv1', "'=1+1")
+    >>> lines(["Layers:", "  conv\n1"])
+    'Layers:\n  conv\\n1'
     """
-    shown = printable(text)
-    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+    return "\n".join(map(printable, texts))
+
+
+def cell(text: str) -> str:
+    r"""Text for a cell of a table that a spreadsheet may open: shown, and never a formula.
+
+    What is not seen becomes an escape, and what starts like a formula is given an apostrophe in
+    front, which spreadsheets read as "this is text". :func:`from_cell` gives the text back.
+
+    >>> cell("layer1.0.conv1"), cell("=1+1"), cell("a\nb")
+    ('layer1.0.conv1', "'=1+1", 'a\\x0ab')
+    """
+    parts, place = [], 0
+    while place < len(text):
+        char = text[place]
+        # A backslash that would read as an escape is written as one.
+        if _is_hidden(char) or (char == "\\" and _ESCAPE.match(text, place)):
+            char = _escape(char)
+        parts.append(char)
+        place += 1
+    shown = "".join(parts)
+    return f"'{shown}" if _FORMULA.match(shown) else shown
+
+
+def _escape(char: str) -> str:
+    number = ord(char)
+    return rf"\x{number:02x}" if number < 1 << 8 else (
+        rf"\u{number:04x}" if number < 1 << 16 else rf"\U{number:08x}"
+    )  # fmt: skip
+
+
+def from_cell(shown: str) -> str:
+    r"""The text that :func:`cell` was given.
+
+    >>> [from_cell(cell(text)) for text in ("=1", "'=1", "a\x1b", r"a\x1b")]
+    ['=1', "'=1", 'a\x1b', 'a\\x1b']
+    """
+    if shown.startswith("'") and _FORMULA.match(shown, 1):
+        shown = shown[1:]
+    return _ESCAPE.sub(_character, shown)
+
+
+def _character(found: re.Match[str]) -> str:
+    number = int(found[0][2:], 16)
+    return chr(number) if number < 0x110000 else found[0]

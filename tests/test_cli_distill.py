@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import html
 import json
+import platform
 import sys
 from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
+import natstats
 from natstats.distill.methods import METHODS
+from natstats.distill.run_folders import STATE
 
 (ENTRY,) = entry_points(group="console_scripts", name="natstats")
 QUICK = ("--epochs", "1", "--size", "16", "--batch-size", "8")
@@ -88,6 +93,15 @@ def test_a_teacher_then_a_student(call, teacher, tmp_path):
     assert info["command"].startswith("natstats")
     for name in ("student.safetensors", "history.csv", "report.html"):
         assert (tmp_path / "r" / name).is_file()
+    # What the trainer wrote is what the page shows.
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    assert info["versions"]["torch"] == torch.__version__
+    for shown in (
+        f"type cpu, name {platform.machine()}, threads {torch.get_num_threads()}",
+        f"natstats {natstats.__version__}, torch {torch.__version__}, torchvision ",
+        info["created"],
+    ):
+        assert html.escape(shown) in page
 
 
 def test_what_others_may_read_of_a_run_they_may_read_all_of(call, quick, tmp_path):
@@ -157,11 +171,137 @@ def test_the_default_place_is_free(call, quick, tmp_path):
     }  # fmt: skip
 
 
-def test_what_is_there_is_kept(call, quick, tmp_path):
-    call("--method", "kd", "--out", "r")
-    message = call("--method", "kd", "--out", "r", code=2).stderr
-    assert "r exists and is kept" in message
+def files_of(path):
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+
+
+def test_a_finished_training_is_taken_as_it_is(call, quick, tmp_path):
+    """With one seed as with several; one with other settings is refused, and named."""
+    first = call("--method", "kd", "--out", "r").stdout
+    before = files_of(tmp_path / "r")
+    again = call("--method", "kd", "--out", "r").stdout
+    assert again.startswith("r is there already and taken as it is.\nAccuracy on the test images")
+    assert again.splitlines()[1:] == first.splitlines()[-2:]
+    assert files_of(tmp_path / "r") == before
+    for other, said in (
+        (["--lr", "0.5"], "recipe.learning_rate was 0.05, is 0.5"),
+        (["--seed", "3"], "seed was 0, is 3"),
+    ):
+        message = " ".join(call("--method", "kd", *other, "--out", "r", code=2).stderr.split())
+        assert "expected the training that is in r, which had other settings: " in message
+        assert said in message
+        assert "(--overwrite begins again)" in message
+    assert files_of(tmp_path / "r") == before
     call("--method", "kd", "--out", "r", "--overwrite")
+    # Trained again, the weights are the same to the last bit, and so are the bytes of their file.
+    assert files_of(tmp_path / "r")["student.safetensors"] == before["student.safetensors"]
+    assert files_of(tmp_path / "r")["distill.json"] != before["distill.json"]
+
+
+def test_a_finished_training_that_is_damaged_is_no_training(call, quick, tmp_path):
+    call("--out", "r", taught=False)
+    (tmp_path / "r" / "distill.json").write_text("{}")
+    text = call("--out", "r", taught=False, code=1).stderr
+    assert "distill.json: expected kind and format; kind is missing" in text
+
+
+def stopped(monkeypatch, where, name, when=lambda *_: True):
+    """A patch that interrupts behind a function, once."""
+    import importlib
+
+    owner = importlib.import_module(where[0])
+    for part in where[1:]:
+        owner = getattr(owner, part)
+    original = getattr(owner, name)
+
+    def interrupted(*given, **named):
+        found = original(*given, **named)
+        if when(*given):
+            monkeypatch.setattr(owner, name, original)
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+TRAINER = ("natstats.distill.training.trainer", "Trainer")
+
+
+def test_an_interruption_behind_the_last_file_says_that_the_run_is_there(
+    call, quick, tmp_path, monkeypatch
+):
+    stopped(monkeypatch, ("natstats.distill.training.state", "TrainingState"), "remove")
+    text = call("--out", "r", taught=False, code=130).stderr
+    assert "interrupted; the training is finished, and r holds its run" in text
+    assert "taken as it is" in call("--out", "r", taught=False).stdout
+
+
+def test_an_interruption_between_seeds_says_which_are_finished(call, quick, tmp_path, monkeypatch):
+    stopped(monkeypatch, TRAINER, "__init__", lambda trainer, *_: trainer.seed == 4)
+    text = call("--seed", "3", "4", "5", "--out", "r", taught=False, code=130).stderr
+    assert (
+        "interrupted; r keeps what is finished (seed-3), and the same command, with --out r "
+        in text
+    )
+    assert not (tmp_path / "r" / "seed-4" / "distill.json").exists()
+    again = call("--seed", "3", "4", "5", "--out", "r", taught=False).stdout
+    assert again.count("taken as it is") == 1
+
+
+def test_an_interruption_of_the_table_says_that_all_are_finished(
+    call, quick, tmp_path, monkeypatch
+):
+    import natstats.distill.comparison.compare as module
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "compare_runs", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        text = call("--seed", "0", "1", "--out", "r", taught=False, code=130).stderr
+    assert "r keeps what is finished (seed-0, seed-1), and the same command" in text
+    again = call("--seed", "0", "1", "--out", "r", taught=False).stdout
+    assert again.count("taken as it is") == 2
+    assert (tmp_path / "r" / "table.json").is_file()
+
+
+def test_an_interruption_before_anything_is_replaced_leaves_it(call, quick, tmp_path, monkeypatch):
+    call("--out", "r", taught=False)
+    before = files_of(tmp_path / "r")
+    stopped(monkeypatch, TRAINER, "__init__")
+    text = call("--out", "r", "--overwrite", "--lr", "0.5", taught=False, code=130).stderr
+    assert "interrupted; nothing new was kept, and r holds what it held before" in text
+    assert files_of(tmp_path / "r") == before
+    # A training that was cut is as safe: its state stays until there is another.
+    (tmp_path / "r" / "distill.json").unlink()
+    (tmp_path / "r" / STATE).write_bytes(b"kept")
+    stopped(monkeypatch, TRAINER, "__init__")
+    text = call("--out", "r", "--overwrite", taught=False, code=130).stderr
+    assert "nothing new was kept, and r holds what it held before" in text
+    assert (tmp_path / "r" / STATE).read_bytes() == b"kept"
+
+
+def test_an_interruption_of_an_overwrite_of_several_seeds(call, quick, tmp_path, monkeypatch):
+    call("--seed", "0", "1", "2", "--out", "r", taught=False)
+    old = (tmp_path / "r" / "seed-2" / "distill.json").read_bytes()
+    stopped(monkeypatch, TRAINER, "_finish_epoch", lambda trainer, *_: trainer.seed == 1)
+    text = call("--seed", "0", "1", "2", "--out", "r", "--overwrite", "--lr", "0.5", taught=False,
+                code=130).stderr  # fmt: skip
+    assert (
+        "r keeps what is finished (seed-0) and r/seed-1 keeps where the training stands, and the "
+        "same command, with --out r and without --overwrite, goes on from there when r/seed-2, "
+        "which holds what it held before, is moved away"
+    ) in text
+    assert (tmp_path / "r" / "seed-2" / "distill.json").read_bytes() == old
+    (tmp_path / "r" / "seed-2").rename(tmp_path / "old")
+    again = call("--seed", "0", "1", "2", "--out", "r", "--lr", "0.5", taught=False).stdout
+    assert again.count("taken as it is") == 1
+    info = json.loads((tmp_path / "r" / "seed-1" / "distill.json").read_text())
+    assert info["costs"]["sittings"] == 2
+
+
+def test_an_interruption_before_anything_says_so(call, quick, tmp_path, monkeypatch):
+    stopped(monkeypatch, TRAINER, "__init__")
+    text = call("--out", "r", taught=False, code=130).stderr
+    assert "nothing was written" in text
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(

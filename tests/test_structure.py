@@ -20,6 +20,7 @@ PACKAGE = ROOT / "natstats"
 STAGES = [
     {"_version", "errors", "lazy", "text"},
     {"checks", "files", "measures", "numbers"},
+    {"csv_files", "workers"},
     {"edges", "radial"},
     {"records", "options"},
     {"checkpoint_files", "framing", "input_forms", "networks", "pixels", "wrappers"},
@@ -65,7 +66,8 @@ STAGE = {name: number for number, names in enumerate(STAGES) for name in names}
 
 # The same order inside natstats.distill.
 DISTILL = [
-    {"method", "run_folders", "trunk"},
+    {"method", "record", "run_folders", "trunk"},
+    {"run_files"},
     {"taps"},
     {"pairing"},
     {"losses"},

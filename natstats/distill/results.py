@@ -13,10 +13,7 @@ What the directory holds before that: :mod:`natstats.distill.run_folders`.
 from __future__ import annotations
 
 import io
-import json
 import math
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,38 +23,31 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from natstats import store
-from natstats.distill.run_folders import RECORD, is_unfinished
+from natstats.csv_files import write_csv
+from natstats.distill.record import DataFacts, RunInfo, checked
+from natstats.distill.run_files import (
+    FORMAT,
+    GAP,
+    GRADIENTS,
+    HISTORY,
+    KIND,
+    OUTCOMES,
+    read_arrays,
+    read_record,
+    read_table,
+    typed,
+)
+from natstats.distill.run_folders import RECORD, is_unfinished, user_path
 from natstats.errors import NatstatsError, UsageError
+from natstats.text import printable
 
 __all__ = [
     "FORMAT", "GAP", "GRADIENTS", "HISTORY", "MAIN", "DistillationRun", "Outcomes",
 ]  # fmt: skip
 
-FORMAT = 1
-"""Number of the format; a run with a larger one was written by a newer natstats."""
-
-KIND = "distillation"
-
 MAIN = "main"
 """Name of the last stage, which every method has."""
 
-HISTORY = (
-    "stage", "epoch", "learning_rate", "loss", "accuracy", "eval_loss", "eval_accuracy", "seconds",
-)  # fmt: skip
-"""Columns of ``history.csv``; every other one is the mean unweighted value of a term."""
-
-GRADIENTS = ("stage", "epoch", "term", "weight", "norm", "ce_norm", "cosine")
-"""Columns of ``gradients.csv``."""
-
-GAP = (
-    "student_layer", "teacher_layer", "height", "width", "exponent_teacher", "exponent_before",
-    "exponent_after", "distance_before", "distance_after",
-)  # fmt: skip
-"""Columns of ``gap.csv``."""
-
-_TEXTS = {"stage", "term", "student_layer", "teacher_layer"}
-_COUNTS = {"epoch", "height", "width"}
-_NEEDED = ("method", "seed", "data", "student", "accuracy")
 Array = NDArray[Any]
 
 
@@ -138,9 +128,7 @@ class DistillationRun:
     """One training of a student with one seed.
 
     Attributes:
-        info: what ``distill.json`` holds: method, terms, arguments, ce_weight, seed, recipe, data,
-            student, teacher, teacher_run, taps, identity (all that was asked for),
-            accuracy, best_accuracy, top5, costs, notes, versions and machine.
+        info: what ``distill.json`` holds, see :class:`natstats.distill.record.RunInfo`.
         history: a row per epoch, :data:`HISTORY` and a column per term.
         gradients: a row per epoch and term, :data:`GRADIENTS`: norms of the gradients in the
             parameters of the student.
@@ -149,7 +137,8 @@ class DistillationRun:
         path: where it was read from.
 
     Raises:
-        UsageError: a fact or a column is missing, or the accuracy is not that of the outcomes.
+        UsageError: a fact or a column is missing or not what it can be, or the accuracy is not
+            that of the outcomes.
 
     >>> info = {"method": "ce", "seed": 0, "data": {}, "student": {"name": "net"}, "accuracy": 0.5}
     >>> outcomes = Outcomes([0, 1], [0, 0], [0.9, 0.4], ["a.png", "b.png"])
@@ -159,7 +148,7 @@ class DistillationRun:
     ('ce', 0, 0)
     """
 
-    info: dict[str, Any]
+    info: RunInfo
     history: pd.DataFrame
     gradients: pd.DataFrame
     outcomes: Outcomes
@@ -167,15 +156,9 @@ class DistillationRun:
     path: Path | None = None
 
     def __post_init__(self) -> None:
-        missing = [name for name in _NEEDED if self.info.get(name) is None]
-        if missing:
-            raise UsageError(f"info: expected {', '.join(_NEEDED)}; {missing[0]} is missing")
+        object.__setattr__(self, "info", checked(self.info))
         for name, columns in (("history", HISTORY), ("gradients", GRADIENTS), ("gap", GAP)):
-            frame = getattr(self, name)
-            lacking = [column for column in columns if column not in frame.columns]
-            if lacking:
-                raise UsageError(f"{name}: expected the column {lacking[0]}; it is missing")
-            object.__setattr__(self, name, _typed(frame))
+            object.__setattr__(self, name, typed(getattr(self, name), columns, name))
         if not isinstance(self.outcomes, Outcomes):
             raise UsageError(f"outcomes: expected Outcomes; got {type(self.outcomes).__name__}")
         if not math.isclose(self.info["accuracy"], self.outcomes.accuracy, abs_tol=1e-6):
@@ -187,7 +170,7 @@ class DistillationRun:
     @property
     def method(self) -> str:
         """Name of the method, such as ``kd+spectral``."""
-        return str(self.info["method"])
+        return self.info["method"]
 
     @property
     def seed(self) -> int:
@@ -202,18 +185,18 @@ class DistillationRun:
     @property
     def student(self) -> str:
         """Name of the student."""
-        return str((self.info.get("student") or {}).get("name", "student"))
+        return self.info["student"]["name"]
 
     @property
     def teacher(self) -> str | None:
         """Name of the teacher; None without one."""
         teacher = self.info.get("teacher")
-        return str(teacher.get("name", "teacher")) if teacher else None
+        return teacher["name"] if teacher else None
 
     @property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> DataFacts:
         """Facts about the images: name, digest, classes, n_train, n_eval, split, size."""
-        return dict(self.info.get("data") or {})
+        return self.info["data"]
 
     @property
     def terms(self) -> list[str]:
@@ -223,7 +206,8 @@ class DistillationRun:
     @property
     def teacher_accuracy(self) -> float:
         """That of the teacher on the same images; NaN without one."""
-        known = (self.info.get("teacher") or {}).get("accuracy")
+        teacher = self.info.get("teacher")
+        known = teacher.get("accuracy") if teacher else None
         return self.outcomes.teacher_accuracy if known is None else float(known)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
@@ -271,12 +255,12 @@ class DistillationRun:
                 :func:`natstats.store.write_directory` gave.
             report: with ``report.html`` and ``figures/``.
         """
-        self.history.to_csv(folder / "history.csv", index=False)
-        self.gradients.to_csv(folder / "gradients.csv", index=False)
-        self.gap.to_csv(folder / "gap.csv", index=False)
+        write_csv(self.history, folder / "history.csv")
+        write_csv(self.gradients, folder / "gradients.csv")
+        write_csv(self.gap, folder / "gap.csv")
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **self.outcomes.arrays())  # type: ignore[arg-type]
-        (folder / "outcomes.npz").write_bytes(buffer.getvalue())
+        (folder / OUTCOMES).write_bytes(buffer.getvalue())
         if report:
             from natstats.plots.distill_page import write_run_report
 
@@ -293,54 +277,33 @@ class DistillationRun:
             UsageError: `path` is not a distillation run, or its training is not finished.
             NatstatsError: the run is damaged, or was written by a newer natstats.
         """
-        path = Path(path).expanduser()
+        path = user_path(path, "run")
         if is_unfinished(path):
             raise UsageError(
-                f"run: expected a finished training; {path} holds the state of one that is not "
-                f"(no {RECORD}): the command that began it goes on where it stopped"
+                f"run: expected a finished training; {printable(path)} holds the state of one that "
+                f"is not (no {RECORD}): the command that began it goes on where it stopped"
             )
         if not (path / RECORD).is_file():
-            raise UsageError(f"run: expected a distillation run; {path} holds no {RECORD}")
-        try:
-            info = _read_record(path)
-            history, gradients, gap = (
-                _read_csv(path / f"{name}.csv") for name in ("history", "gradients", "gap")
+            raise UsageError(
+                f"run: expected a distillation run; {printable(path)} holds no {RECORD}"
             )
-            with (path / "outcomes.npz").open("rb") as file, np.load(file) as arrays:
-                outcomes = Outcomes(**{name: arrays[name] for name in arrays.files})
-            run = cls(info, history, gradients, outcomes, gap)
-        except _DAMAGE as error:
-            raise NatstatsError(f"run: expected a whole run in {path}; {error}") from error
+        try:
+            run = cls(
+                read_record(path),
+                read_table(path / "history.csv", HISTORY),
+                read_table(path / "gradients.csv", GRADIENTS),
+                outcomes=Outcomes(**read_arrays(path / OUTCOMES)),
+                gap=read_table(path / "gap.csv", GAP),
+            )
+        except (OSError, ValueError) as error:
+            reason = _reason(error)
+            raise NatstatsError(
+                f"run: expected a whole run in {printable(path)}; {reason}"
+            ) from error
         return replace(run, path=path)
 
 
-_DAMAGE = (
-    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    info = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    if info["kind"] != KIND:
-        raise NatstatsError(f"run: expected the kind {KIND!r}; {path} is a {info['kind']!r}")
-    if info["format"] > FORMAT:
-        raise NatstatsError(
-            f"run: expected format {FORMAT} or older; {path} has format {info['format']} and was "
-            "written by a newer natstats"
-        )
-    return dict(info)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    # As texts, which :func:`_typed` turns into the very floats that were written.
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str)
-
-
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """With texts, counts and floats as such, whatever an empty column was read as."""
-    kinds: dict[str, Any] = {
-        str(name): str if name in _TEXTS else np.int64 if name in _COUNTS else np.float64
-        for name in frame.columns
-    }
-    return frame.reset_index(drop=True).astype(kinds)
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{printable(Path(error.filename).name)}: {error.strerror}"
+    return str(error)

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from natstats.errors import UsageError
+from natstats.text import printable
 
 __all__ = [
     "RECORD", "STATE", "TABLE", "TABLE_FILES", "find_runs", "find_unfinished", "has_state",
-    "is_unfinished",
+    "is_unfinished", "user_path",
 ]  # fmt: skip
 
 RECORD = "distill.json"
@@ -29,6 +30,24 @@ TABLE_FILES = (
     TABLE, "table.csv", "table.md", "gains.csv", "terms.csv", "seeds.csv", "report.html", "figures",
 )  # fmt: skip
 """What a comparison of runs writes into its folder, :data:`TABLE` last."""
+
+
+def user_path(path: str | Path, argument: str) -> Path:
+    """A path as a user gave it, with ``~`` filled in.
+
+    Args:
+        path: what was given.
+        argument: its name, for the error.
+
+    Raises:
+        UsageError: it begins with the name of a user who is not there.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{argument}: expected the folder of a user after ~; {printable(path)} names none"
+        ) from None
 
 
 def has_state(path: Path) -> bool:
@@ -56,7 +75,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for given in paths:
-        path = Path(given).expanduser()
+        path = user_path(given, "runs")
         own = [folder for folder in _walk(path) if (folder / RECORD).is_file()]
         if not own:
             raise UsageError(_nothing(path))
@@ -70,7 +89,7 @@ def find_unfinished(paths: Iterable[str | Path]) -> list[Path]:
     found = {
         folder.resolve(): folder
         for path in paths
-        for folder in _walk(Path(path).expanduser())
+        for folder in _walk(user_path(path, "runs"))
         if is_unfinished(folder)
     }
     return sorted(found.values(), key=_natural)
@@ -78,14 +97,15 @@ def find_unfinished(paths: Iterable[str | Path]) -> list[Path]:
 
 def _nothing(path: Path) -> str:
     expected = "runs: expected a training or a folder of them"
+    shown = printable(path)
     if not path.exists():
-        return f"{expected}; {path} is not there"
+        return f"{expected}; {shown} is not there"
     if not path.is_dir():
-        return f"{expected}; {path} is a file"
+        return f"{expected}; {shown} is a file"
     unfinished = find_unfinished([path])
     if unfinished:
-        return f"{expected}; the training in {unfinished[0]} is not finished"
-    return f"{expected}; {path} holds no {RECORD}, nor does any folder in it"
+        return f"{expected}; the training in {printable(unfinished[0])} is not finished"
+    return f"{expected}; {shown} holds no {RECORD}, nor does any folder in it"
 
 
 def _walk(path: Path) -> Iterator[Path]:

@@ -26,6 +26,7 @@ from natstats.plots.style import (
     look,
     new_axes,
 )
+from natstats.text import printable
 
 __all__ = ["plot_compare", "short_name"]
 
@@ -135,6 +136,7 @@ def _summary(law: Law, gap: str) -> str:
 
 def short_name(name: str) -> str:
     """A name as a legend shows it: of a long one the middle is left out."""
+    name = printable(name)
     if len(name) <= LONGEST_NAME:
         return name
     half = (LONGEST_NAME - 1) // 2

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from natstats.distill.comparison.compare import MethodComparison
+    from natstats.distill.record import TeacherFacts
     from natstats.distill.results import DistillationRun
 
 __all__ = ["write_run_report", "write_table_report"]
@@ -174,7 +175,7 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
         "gap_rows": _gap_rows(run),
         "facts": _facts(run),
         "command": str(info.get("command") or ""),
-        "version": __version__,
+        "version": info.get("versions", {}).get("natstats", __version__),
     }
 
 
@@ -255,7 +256,7 @@ def _gap_rows(run: DistillationRun) -> list[tuple[str, ...]]:
 def _facts(run: DistillationRun) -> list[tuple[str, str]]:
     """How it was trained: label and value, without what is not known."""
     info, data, costs = run.info, run.data, run.info.get("costs") or {}
-    student, teacher = info.get("student") or {}, info.get("teacher") or {}
+    student, teacher = info["student"], info.get("teacher")
     classes = data.get("classes")
     arguments = info.get("arguments") or {}
     memory = costs.get("peak_memory_mib")
@@ -263,10 +264,7 @@ def _facts(run: DistillationRun) -> list[tuple[str, str]]:
         ("student", student.get("name")),
         ("its parameters", _count(student.get("n_parameters"))),
         ("it started from", student.get("weights")),
-        ("teacher", teacher.get("name")),
-        ("parameters of the teacher", _count(teacher.get("n_parameters"))),
-        ("weights of the teacher", teacher.get("weights")),
-        ("digest of the teacher", teacher.get("digest")),
+        *(_teacher_facts(teacher) if teacher else []),
         ("teacher run, for targets", _pairs(info.get("teacher_run"))),
         ("images", data.get("name")),
         ("digest of the images", data.get("digest")),
@@ -285,11 +283,20 @@ def _facts(run: DistillationRun) -> list[tuple[str, str]]:
         ("passes of the teacher, a step", costs.get("teacher_passes")),
         ("extra parameters", _count(costs.get("extra_parameters"))),
         ("time", _unit(costs.get("seconds"), "s")),
-        ("machine", _pairs(info.get("machine"))),
-        ("versions", _pairs({n: info.get(n) for n in ("natstats", "torch", "torchvision",
-                                                      "python")})),
+        ("ended", info.get("created")),
+        ("machine", _pairs(info.get("device"))),
+        ("versions", _pairs(info.get("versions"))),
     ]  # fmt: skip
     return [(label, str(value)) for label, value in rows if value not in (None, "")]
+
+
+def _teacher_facts(teacher: TeacherFacts) -> list[tuple[str, str | None]]:
+    return [
+        ("teacher", teacher["name"]),
+        ("parameters of the teacher", _count(teacher.get("n_parameters"))),
+        ("weights of the teacher", teacher.get("weights")),
+        ("digest of the teacher", teacher.get("digest")),
+    ]
 
 
 def _count(value: Any) -> str | None:

@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from natstats.plots.svg import inline_svg
+from natstats.text import lines
 
 __all__ = ["PAGE", "embedded", "write_page"]
 
@@ -31,6 +32,12 @@ def embedded(path: Path, key: str, description: str) -> Markup:
     return Markup(inline_svg(path.read_text(encoding="utf-8"), key, description))
 
 
+def _shown(value: Any) -> Any:
+    """A text whose names show what is in them; markup is ours and stays as it is."""
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return lines(value.split("\n")) if is_text else value
+
+
 def write_page(folder: Path, template: str, contents: Mapping[str, Any]) -> Path:
     """Fill in a template and write it into `folder`.
 
@@ -48,7 +55,10 @@ def write_page(folder: Path, template: str, contents: Mapping[str, Any]) -> Path
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     page = folder / PAGE
-    page.write_text(environment.get_template(template).render(contents), encoding="utf-8")
+    text = environment.get_template(template).render(contents)
+    # Half a pair of characters, as JSON and names of files can have, is in no text of UTF-8.
+    page.write_text(text, encoding="utf-8", errors="backslashreplace")
     return page

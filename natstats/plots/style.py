@@ -16,11 +16,13 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from natstats.errors import UsageError
 from natstats.measures import MEASURES, Measure
+from natstats.text import lines
 
 __all__ = ["DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "kind_marks", "look", "save"]
 
@@ -171,7 +173,7 @@ def legend(ax: Axes, handles: Sequence[Artist], labels: Sequence[str], **options
     drawn: Legend = ax.legend(handles, ["x"] * len(labels), **options)
     for text, label in zip(drawn.get_texts(), labels, strict=True):
         text.set_parse_math(False)
-        text.set_text(label)
+        text.set_text(lines(label.split("\n")))
     return drawn
 
 
@@ -191,6 +193,11 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        shown = lines(text.get_text().split("\n"))
+        if shown != text.get_text():  # what is not seen is no part of an SVG either
+            text.set_text(shown)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

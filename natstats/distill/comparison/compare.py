@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from natstats import checks, store
+from natstats.csv_files import write_csv
 from natstats.distill.comparison.association import Association, associate
 from natstats.distill.comparison.gains import gains_frame, gains_over, with_gains
 from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task, group_runs
@@ -114,8 +115,10 @@ class MethodComparison:
             ("table", self.methods), ("gains", self.gains), ("terms", self.terms),
             ("seeds", self.seeds),
         ):  # fmt: skip
-            frame.to_csv(folder / f"{name}.csv", index=False)
-        (folder / "table.md").write_text(self.markdown(), encoding="utf-8")
+            write_csv(frame, folder / f"{name}.csv")
+        (folder / "table.md").write_text(
+            self.markdown(), encoding="utf-8", errors="backslashreplace"
+        )
         if report:
             from natstats.plots.distill_page import write_table_report
 
@@ -308,7 +311,8 @@ def _associations(number: int, task: Task) -> list[tuple[int, str, Association]]
     for method in task.methods:
         first = method.runs[0]
         if len(first.gap) and first.teacher:
-            digest = str((first.info.get("teacher") or {}).get("digest") or "")
+            taught = first.info.get("teacher")
+            digest = (taught.get("digest") if taught else None) or ""
             by_teacher.setdefault((first.teacher, digest), []).append(method)
     found = []
     for (teacher, _), methods in by_teacher.items():

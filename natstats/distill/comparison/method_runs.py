@@ -124,7 +124,7 @@ def _text(value: Any) -> str:
 
 
 def _task_facts(run: DistillationRun) -> dict[str, Any]:
-    student, data = run.info.get("student") or {}, run.data
+    student, data = run.info["student"], run.data
     images = {name: data.get(name) for name in ("digest", "split", "n_train", "n_eval", "size")}
     if images["digest"] is None:
         images["name"] = data.get("name")
@@ -134,7 +134,7 @@ def _task_facts(run: DistillationRun) -> dict[str, Any]:
 def _method_facts(run: DistillationRun) -> dict[str, str]:
     """All that tells one method from another but its name, by a name that a label can show."""
     info = run.info
-    teacher, student = info.get("teacher") or {}, info.get("student") or {}
+    teacher, student = info.get("teacher"), info["student"]
     facts: dict[str, Any] = {}
     for method, arguments in (info.get("arguments") or {}).items():
         for name, value in (arguments or {}).items():
@@ -145,12 +145,13 @@ def _method_facts(run: DistillationRun) -> dict[str, str]:
     facts["ce_weight"] = info.get("ce_weight")
     facts["start"] = re.sub(r"[,(]?\s*seed\s*=?\s*\d+\)?", "", str(student.get("weights") or ""))
     if info.get("method") != ALONE:  # a teacher that is there changes nothing for it
-        facts["teacher.name"] = teacher.get("name")
-        facts["teacher.arguments"] = teacher.get("arguments")
-        facts["teacher.digest"] = teacher.get("digest")
+        if teacher:
+            facts["teacher.name"] = teacher["name"]
+            facts["teacher.arguments"] = teacher.get("arguments")
+            facts["teacher.digest"] = teacher.get("digest")
         taps = info.get("taps") or []
-        targets = info.get("teacher_run") or {}
-        facts["targets"] = targets.get("spectra")
+        targets = info.get("teacher_run")
+        facts["targets"] = targets.get("spectra") if targets else None
         facts["taps"] = [[tap.get("student"), tap.get("teacher")] for tap in taps]
     return {name: _text(value) for name, value in facts.items() if value not in (None, "", [], {})}
 

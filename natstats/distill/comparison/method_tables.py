@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from natstats.law import SIGNIFICANCE, format_p
 from natstats.numbers import change, interval, number
 from natstats.tables import aligned
+from natstats.text import printable
 
 if TYPE_CHECKING:
     from natstats.distill.comparison.compare import MethodComparison
@@ -204,7 +206,7 @@ def text_tables(found: MethodComparison) -> str:
         cells = [[*_accuracy_cells(row, found.references, "-"), _ms(row)] for row in rows]
         teacher = _teacher_line(rows)
         table = aligned([*heads, "ms/step"], cells, {0, 4}, len(cells))
-        blocks.append(f"{task.title}{teacher}\n{table}")
+        blocks.append(f"{printable(task.title + teacher)}\n{table}")
     return "\n\n".join(blocks)
 
 
@@ -264,13 +266,24 @@ def markdown_tables(found: MethodComparison) -> str:
 
 def _markdown(heads: Sequence[str], cells: Sequence[Sequence[str]], left: Sequence[int]) -> str:
     rule = ["---" if place in left else "---:" for place in range(len(heads))]
-    lines = [heads, rule]
-    lines += [[_escaped(row[0]), *(cell.replace("|", "\\|") for cell in row[1:])] for row in cells]
+    lines = [list(map(_in_cell, heads)), rule]
+    lines += [[_escaped(row[0]), *map(_in_cell, row[1:])] for row in cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+_SIGNS = "\\|*_`[]<>&~#!$"
 
 
 def _escaped(text: str) -> str:
     """A name, with nothing that Markdown would read as anything but text."""
-    for sign in "\\|*_`[]<>":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
+    text = printable(" ".join(text.split()))
+    return "".join(f"\\{sign}" if sign in _SIGNS else sign for sign in text)
+
+
+_READ = re.compile(r"[\\|`&]|<(?=[A-Za-z/!?])|\](?=\()")
+"""What Markdown reads as more than text wherever it stands in a cell."""
+
+
+def _in_cell(text: str) -> str:
+    """Numbers as they are, and in names nothing that ends a cell or begins anything else."""
+    return _READ.sub(lambda sign: f"\\{sign[0]}", printable(text))

@@ -7,17 +7,26 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import torch as safetensors
 from torch import Tensor
 
 from natstats import checks, store
+from natstats.csv_files import write_csv
+from natstats.distill.record import (
+    DataFacts,
+    NetworkFacts,
+    RunInfo,
+    Tap,
+    TeacherFacts,
+    TeacherRun,
+    Term,
+)
 from natstats.distill.results import GAP, GRADIENTS, HISTORY, DistillationRun, Outcomes
-from natstats.distill.run_folders import RECORD, STATE, TABLE, TABLE_FILES, has_state
+from natstats.distill.run_folders import RECORD, STATE, TABLE, TABLE_FILES, has_state, user_path
 from natstats.distill.training.costs import PeakMemory
 from natstats.distill.training.evaluation import Evaluated, evaluate
 from natstats.distill.training.gap import gap_pairs, gap_rows, mean_spectra
@@ -27,6 +36,7 @@ from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation
 from natstats.distill.training.state import TrainingState, refuse_other_settings
 from natstats.distill.training.trainer import DTYPES, Trained, Trainer
+from natstats.distill.training.weights import weights_file
 from natstats.errors import UsageError
 from natstats.models import Network
 from natstats.provenance import circumstances
@@ -94,7 +104,7 @@ def finished(setup: Distillation, out: str | Path, n_processes: int = 1) -> Dist
     Raises:
         UsageError: a run of a training with other settings is there; they are named.
     """
-    path = Path(out).expanduser()
+    path = user_path(out, "out")
     if not (path / RECORD).is_file():
         return None
     run = DistillationRun.open(path)
@@ -145,14 +155,12 @@ def distill(
         NatstatsError: a loss or a weight is not finite, or a file cannot be read or written.
     """
     checks.positive_int("evaluate_every", evaluate_every)
-    path = Path(out).expanduser()
+    path = user_path(out, "out")
     if together is None:
         device = next((p.device for p in setup.student.model.parameters()), torch.device("cpu"))
         together = Processes(0, 1, device)
     if together.is_first:
         check_out(path, overwrite)
-        if overwrite:
-            (path / STATE).unlink(missing_ok=True)
     together.wait()
     student = setup.student.model
     recipe, device = setup.recipe, together.device
@@ -166,7 +174,7 @@ def distill(
         return eval_batches(setup.data.evaluation, recipe, workers)
 
     memory = PeakMemory(device)
-    state = TrainingState(path, setup.identity(together.world))
+    state = TrainingState(path, setup.identity(together.world), begins_again=overwrite)
     gap = _Gap(setup, device, evaluation)
 
     latest: Evaluated | None = None
@@ -179,7 +187,11 @@ def distill(
     def note(row: Mapping[str, Any]) -> None:
         # A finished run that is replaced is none from here on: this history is not its own.
         (path / RECORD).unlink(missing_ok=True)
-        _history(trainer.trained).to_csv(path / "history.csv", index=False)
+        # Into a new file: what is at this name may be a link, or no file at all.
+        partial = path / f"{STATE}.history"
+        partial.unlink(missing_ok=True)
+        write_csv(_history(trainer.trained), partial)
+        partial.replace(path / "history.csv")
         if log is not None:
             log(row)
 
@@ -214,10 +226,9 @@ def distill(
         taught = evaluate(setup.teacher.model, evaluation, recipe, device, dtype)
     run = _run(setup, state.identity, trained, final, taught, gap.rows(), command, together, peak)
     with store.add_files(path, last=RECORD) as folder:
-        weights = {name: t.detach().cpu().contiguous() for name, t in student.state_dict().items()}
         facts = {"natstats": "student", "network": setup.student.name, **_normalisation(recipe)}
         # Its own way to a file would be readable by none but its owner.
-        (folder / WEIGHTS).write_bytes(safetensors.save(weights, facts))
+        (folder / WEIGHTS).write_bytes(weights_file(student.state_dict(), facts))
         run.write(folder, report=report)
     state.remove()
     together.wait()
@@ -272,10 +283,19 @@ def _notes_of(role: str, network: Network | None) -> list[str]:
     return [] if network is None else [f"{role}: {note}" for note in network.notes]
 
 
-def _facts(network: Network) -> dict[str, Any]:
+def _as_json(value: Any) -> Any:
+    """An argument of a builder as a file of JSON gives it back; what it cannot hold as text."""
+    try:
+        return json.loads(store.to_json(value))
+    except (TypeError, ValueError):
+        return repr(value)
+
+
+def _facts(network: Network) -> NetworkFacts:
+    arguments = {} if network.builder is None else dict(network.builder.arguments)
     return {
         "name": network.name,
-        "arguments": {} if network.builder is None else dict(network.builder.arguments),
+        "arguments": {name: _as_json(value) for name, value in arguments.items()},
         "n_parameters": sum(p.numel() for p in network.model.parameters()),
         "weights": network.weights,
     }
@@ -295,7 +315,7 @@ def _run(
     program = setup.program
     curve = [r["eval_accuracy"] for r in trained.history if np.isfinite(r["eval_accuracy"])]
     epochs = [stage.epochs for stage in program.stages]
-    teacher = None
+    teacher: TeacherFacts | None = None
     if setup.teacher is not None and taught is not None:
         teacher = {
             **_facts(setup.teacher),
@@ -303,21 +323,26 @@ def _run(
             "accuracy": taught.accuracy,
         }
     n_images = sum(epochs) * len(setup.data.train)
-    info = {
-        **circumstances(together.device, max(trained.seconds, 1e-9), n_images),
+    came = circumstances(together.device, max(trained.seconds, 1e-9), n_images)
+    info: RunInfo = {
+        # Field by field, so that what is not in the record is found before it is written.
+        "created": came["created"],
+        "versions": came["versions"],
+        "timing": came["timing"],
+        "device": came["device"],
         "command": command,
         "method": program.method,
-        "terms": program.terms_table(),
+        "terms": cast(list[Term], program.terms_table()),
         "arguments": {name: dict(values) for name, values in program.arguments.items()},
         "ce_weight": program.stages[-1].ce_weight,
         "seed": setup.seed,
         "recipe": setup.recipe.to_dict(),
-        "data": setup.data.facts(),
+        "data": cast(DataFacts, setup.data.facts()),
         "student": _facts(setup.student),
         "teacher": teacher,
-        "taps": program.taps_table(),
-        "teacher_run": program.teacher_run,
-        "identity": identity,
+        "taps": cast(list[Tap], program.taps_table()),
+        "teacher_run": cast(TeacherRun | None, program.teacher_run),
+        "identity": dict(identity),
         "accuracy": final.accuracy,
         "best_accuracy": max(curve, default=final.accuracy),
         "top5": final.top5 if len(setup.data.classes) > 5 else None,

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from natstats.errors import NatstatsError
 from natstats.image_sets import Photographs, Sample, reason_of
 from natstats.pixels import fingerprint, read_rgb
+from natstats.workers import from_workers
 
 __all__ = ["MEMORY_LIMIT", "LabelledImages", "load_labelled"]
 
@@ -175,7 +176,7 @@ def load_labelled(
     contents: list[bytes] = []
     failures: list[str] = []
     n_enlarged = 0
-    for sample in (sample for batch in loader for sample in batch):
+    for sample in (sample for batch in from_workers(loader) for sample in batch):
         if sample.image is None:
             failures.append(f"{photographs.label(sample.number)}: {sample.reason}")
             continue

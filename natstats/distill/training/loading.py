@@ -17,6 +17,7 @@ from natstats.distill.training.augmentation import Draws, augmented, generator
 from natstats.distill.training.labelled import LabelledImages
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
+from natstats.workers import from_workers
 
 __all__ = ["LabelledBatch", "TrainBatches", "eval_batches", "normalise", "prepared", "resolved"]
 
@@ -275,7 +276,7 @@ def _read(
             pin_memory=pin_memory,
             generator=torch.Generator(),  # else the loader draws from torch's own
         )
-        found = iter(loader)
+        found = from_workers(loader)
     for batch in found:
         if isinstance(batch, str):
             raise NatstatsError(batch)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from natstats.errors import NatstatsError
 from natstats.models import usable_device
 
 __all__ = ["Processes", "processes"]
@@ -79,6 +80,37 @@ def processes(device: torch.device | str | None = None) -> Iterator[Processes]:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        yield Processes(dist.get_rank(), world, chosen)
+        with _lost_processes():
+            yield Processes(dist.get_rank(), world, chosen)
     finally:
         dist.destroy_process_group()
+
+
+_LOST = (
+    "connection closed by peer", "connection reset by peer", "broken pipe", "connection was likely",
+    "remote process exited", "nccl communicator was aborted", "socket timeout", "timed out",
+)  # fmt: skip
+"""What gloo, NCCL and their store say where another process is gone."""
+
+
+@contextlib.contextmanager
+def _lost_processes() -> Iterator[None]:
+    """Turn what is said where another process is gone into what happened and what to do.
+
+    Raises:
+        NatstatsError: in place of an error of the connection to other processes.
+    """
+    try:
+        yield
+    except NatstatsError:
+        raise
+    except (RuntimeError, OSError) as error:
+        text = str(error).lower()
+        if not isinstance(error, dist.DistError) and not any(words in text for words in _LOST):
+            raise
+        raise NatstatsError(
+            "processes: expected every process of the training to go on; another one ended or was "
+            "killed, perhaps for lack of memory (start fewer processes, or take a smaller "
+            "--batch-size, or --workers 0; the same command goes on from the last state that was "
+            "kept)"
+        ) from error

@@ -19,6 +19,7 @@ from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.stages import Program, plan_training
 from natstats.errors import UsageError
 from natstats.models import Network, load_network
+from natstats.text import lines
 
 __all__ = ["Distillation", "classifier"]
 
@@ -159,21 +160,21 @@ class Distillation:
     def text(self) -> str:
         """What will be trained, in lines for people."""
         n = sum(p.numel() for p in self.student.model.parameters())
-        lines = [f"Student: {self.student.name}, {n / 1e6:.2f} million parameters"]
+        shown = [f"Student: {self.student.name}, {n / 1e6:.2f} million parameters"]
         if self.teacher is not None:
             n = sum(p.numel() for p in self.teacher.model.parameters())
-            lines.append(
+            shown.append(
                 f"Teacher: {self.teacher.name}, {n / 1e6:.2f} million parameters, "
                 f"{self.teacher.weights}"
             )
         data = self.data
-        lines.append(
+        shown.append(
             f"Data: {data.name}, {len(data.classes)} classes, {len(data.train)} training and "
             f"{len(data.evaluation)} {data.split} images of {self.recipe.size} x "
             f"{self.recipe.size} pixels"
         )
-        lines.append(f"Method: {self.program.method}, seed {self.seed}")
-        return "\n".join([*lines, self.program.text()])
+        shown.append(f"Method: {self.program.method}, seed {self.seed}")
+        return f"{lines(shown)}\n{self.program.text()}"
 
     def identity(self, world: int) -> dict[str, Any]:
         """Everything that was asked for, as plain values; the version of natstats is not in it."""

@@ -22,6 +22,7 @@ from natstats.distill.taps import Taps
 from natstats.distill.training.objective import BoundTerm
 from natstats.errors import UsageError
 from natstats.run import Run
+from natstats.text import lines
 
 __all__ = ["Program", "TrainingStage", "plan_training"]
 
@@ -146,10 +147,10 @@ class Program:
 
     def text(self) -> str:
         """What will be trained, in lines for people: stages, terms, taps and notes."""
-        lines = []
+        shown_lines = []
         for stage in self.stages:
             epochs = "1 epoch" if stage.epochs == 1 else f"{stage.epochs} epochs"
-            lines.append(f"Stage {stage.name}: {epochs}, trains the {_TRAINED[stage.trains]}")
+            shown_lines.append(f"Stage {stage.name}: {epochs}, trains the {_TRAINED[stage.trains]}")
             for row in self.terms_table():
                 if row["stage"] == stage.name:
                     weight = row["weight"]
@@ -158,15 +159,15 @@ class Program:
                         if isinstance(weight, list)
                         else f"{weight:g}"
                     )
-                    lines.append(f"  {shown} x {row['name']} ({row['reduction']})")
+                    shown_lines.append(f"  {shown} x {row['name']} ({row['reduction']})")
         for name, pairs in self.taps.items():
             if pairs:
-                lines.append(f"Taps of {name} (student <- teacher):")
+                shown_lines.append(f"Taps of {name} (student <- teacher):")
             for mine, theirs in pairs:
                 shapes = [f"{p.channels} x {p.height} x {p.width}" for p in (mine, theirs)]
-                lines.append(f"  {mine.name} ({shapes[0]}) <- {theirs.name} ({shapes[1]})")
-        lines += [f"Note: {note}." for note in self.notes]
-        return "\n".join(lines)
+                shown_lines.append(f"  {mine.name} ({shapes[0]}) <- {theirs.name} ({shapes[1]})")
+        shown_lines += [f"Note: {note}." for note in self.notes]
+        return lines(shown_lines)
 
 
 _TRAINED = {

@@ -12,6 +12,8 @@ import torch
 
 from natstats.distill.run_folders import STATE
 from natstats.errors import NatstatsError, UsageError
+from natstats.files import open_regular
+from natstats.text import printable
 
 __all__ = ["TrainingState", "refuse_other_settings"]
 
@@ -23,11 +25,20 @@ class TrainingState:
         folder: of the run.
         identity: everything that the result depends on, as plain values; a state of another
             training is refused.
+        begins_again: what is there already is not read; it stays until the first is written.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], *, begins_again: bool = False
+    ) -> None:
         self.path = folder / STATE
         self.identity = dict(identity)
+        self.begins_again = begins_again
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is something of this training to go on from."""
+        return self.path.exists() and not self.begins_again
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Put `values` in place of what was kept.
@@ -38,11 +49,14 @@ class TrainingState:
         partial = self.path.with_name(f"{STATE}.partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            # What is there may be a link, or a pipe that would be waited for.
+            partial.unlink(missing_ok=True)
+            with partial.open("xb") as file:
                 torch.save({"identity": self.identity, **values}, file)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.path)
+            self.begins_again = False
         except (OSError, RuntimeError) as error:
             raise NatstatsError(f"out: expected a place for {self.path}; {error}") from error
         finally:  # an interruption leaves nothing behind either
@@ -56,13 +70,14 @@ class TrainingState:
             UsageError: it was kept by a training with other settings; they are named.
             NatstatsError: the file is damaged.
         """
-        if not self.path.exists():
+        if not self.is_kept:
             return None
         try:
-            values = torch.load(self.path, map_location=device, weights_only=True)
+            with open_regular(self.path) as file:
+                values = torch.load(file, map_location=device, weights_only=True)
             kept = values.pop("identity")
         except Exception as error:  # a damaged file raises nearly anything
-            reason = " ".join(str(error).split())[:160]
+            reason = printable(" ".join(str(error).split()))[:160]
             raise NatstatsError(
                 f"out: expected the whole state of a training in {self.path}; {reason} "
                 "(--overwrite begins again)"

@@ -320,7 +320,7 @@ class Trainer:
             )
 
     def _what_is_kept(self) -> str:
-        is_there = self.state is not None and self.state.path.exists()
+        is_there = self.state is not None and self.state.is_kept
         return "; the last good state is kept" if is_there else ""
 
     def _note_gradients(
