@@ -6,6 +6,8 @@ that was met before by another way; and files whose endings are not those of ima
 
 from __future__ import annotations
 
+import fnmatch
+import functools
 import glob
 import os
 from collections.abc import Iterable, Iterator
@@ -121,13 +123,13 @@ def images_matching(pattern: str, base: Path) -> Found:
         UsageError: no image matches.
     """
     found, reached = Found(), _Reached()
-    ours: dict[Path, bool] = {}
-    names = [Path(name) for name in glob.glob(pattern, recursive=True)]
+    is_ours = functools.cache(_is_ours)
+    names = _expanded(pattern)
     # Sorted, and links behind what they lead to, so that the same path counts every time.
     for path in sorted(names, key=lambda one: (_is_link(one, base), one)):
         if os.path.isdir(path):
             continue
-        written = next((up for up in _between(path, base) if _is_ours(up, ours)), None)
+        written = next((up for up in _between(path, base) if is_ours(up)), None)
         if written is not None:
             if written not in found.written:
                 found.written.append(written)
@@ -165,46 +167,86 @@ class _Reached:
 
 
 def _walk(top: Path, found: Found) -> None:
-    """Real folders first, then what links lead to: so no link decides by what way a file counts."""
+    reached = _Reached()
+    linked = []
+    for place, real, entries in _folders(top, found.again, into_runs=False):
+        if entries is None:
+            found.paths.append(place)
+            continue
+        if _is_ours(place):
+            found.written.append(place)
+            continue
+        for path in entries:
+            if not has_image_name(path.name):
+                if not is_companion(path.name):
+                    found.other.append(path)
+            elif _is_figure(path):
+                found.written.append(path)
+            elif os.path.islink(path):
+                linked.append(path)
+            else:
+                reached.before(path, os.path.join(real, path.name))
+                found.paths.append(path)
+    for path in linked:
+        (found.again if reached.before(path) else found.paths).append(path)
+
+
+def _folders(
+    top: Path, again: list[Path], into_runs: bool
+) -> Iterator[tuple[Path, str, list[Path] | None]]:
+    """A folder and those below it: where they are, really are, and their files; None if unknown.
+
+    Each once, those that can be reached without a link by that way: so no link decides what a file
+    is called. Links to what was met are added to `again`.
+    """
     folders: list[Path] = [top]
     links: list[Path] = []
-    linked_files: list[Path] = []
     seen: set[str] = set()
-    reached = _Reached()
     while folders or links:
         is_link = not folders
         place = folders.pop() if folders else links.pop(0)
         real = os.path.realpath(place)
         if real in seen:
             if is_link:
-                found.again.append(place)
+                again.append(place)
             continue
         seen.add(real)
         try:
-            entries = sorted(place.iterdir())
+            entries = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]
         except OSError:
-            found.paths.append(place)
+            yield place, real, None
             continue
-        if any((place / name).is_file() for name in RECORDS):
-            found.written.append(place)
-            continue
-        for path in entries:
-            if path.name.startswith("."):
-                continue
-            if os.path.isdir(path):
+        below = [path for path in entries if os.path.isdir(path)]
+        others = set(below)
+        yield place, real, [path for path in entries if path not in others]
+        if into_runs or not _is_ours(place):
+            for path in below:
                 (links if os.path.islink(path) else folders).append(path)
-            elif not has_image_name(path.name):
-                if not is_companion(path.name):
-                    found.other.append(path)
-            elif _is_figure(path):
-                found.written.append(path)
-            elif os.path.islink(path):
-                linked_files.append(path)
-            else:
-                reached.before(path, os.path.join(real, path.name))
-                found.paths.append(path)
-    for path in linked_files:
-        (found.again if reached.before(path) else found.paths).append(path)
+
+
+def _expanded(pattern: str) -> Iterator[Path]:
+    """What a pattern matches. Python's glob would not come to an end where links go round."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from (Path(name) for name in glob.glob(pattern))
+        return
+    place = parts.index("**")
+    tops = glob.glob(str(Path(*parts[:place]))) if place else ["."]
+    for top in map(Path, tops):
+        for _, _, entries in _folders(top, [], into_runs=True) if os.path.isdir(top) else ():
+            for path in entries or ():
+                if _matches(path.relative_to(top).parts, parts[place:]):
+                    yield path
+
+
+def _matches(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return _matches(path, pattern[1:]) or (bool(path) and _matches(path[1:], pattern))
+    if not path or not fnmatch.fnmatchcase(path[0], pattern[0]):
+        return False
+    return _matches(path[1:], pattern[1:])
 
 
 def _is_figure(path: Path) -> bool:
@@ -218,10 +260,8 @@ def _is_figure(path: Path) -> bool:
         return False
 
 
-def _is_ours(folder: Path, known: dict[Path, bool]) -> bool:
-    if folder not in known:
-        known[folder] = any((folder / name).is_file() for name in RECORDS)
-    return known[folder]
+def _is_ours(folder: Path) -> bool:
+    return any(os.path.isfile(folder / name) for name in RECORDS)
 
 
 def _between(path: Path, base: Path) -> Iterator[Path]:

@@ -21,7 +21,7 @@ __all__ = ["ImageArray", "read_npy", "read_tensor"]
 
 
 def _is_real(dtype: np.dtype[Any]) -> bool:
-    return np.issubdtype(dtype, np.number) and not np.issubdtype(dtype, np.complexfloating)
+    return dtype.kind in "iuf"
 
 
 def _held(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -146,7 +146,7 @@ def _open_path(path: Path, framing: Framing | None, limit: int | None, seed: int
         found, base = matching(str(path))
         return ImageFiles(found.paths, base, framing, limit, seed, text, found.notes())
     why = "whose ending is not that of an image" if is_there else "which does not exist"
-    raise UsageError(f"images: expected {SOURCES}; got {text!r}, {why}")
+    raise UsageError(f"images: expected {SOURCES}; got {text[:200]!r}, {why}")
 
 
 def _parsed(source: str) -> tuple[str | None, str, str | None]:

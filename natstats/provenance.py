@@ -14,13 +14,11 @@ from natstats._version import __version__
 from natstats.clips import ClipFolders
 from natstats.errors import NatstatsError, UsageError
 from natstats.images import Batch, ImageSet, Photographs
+from natstats.intervals import FEWEST_GROUPS
 from natstats.preprocessing import Preprocessing
 from natstats.records import LayerSpectrum
 
 __all__ = ["Reading", "circumstances", "image_facts"]
-
-FEW_IMAGES = 16
-"""Images up to which intervals are not to be trusted; as many as the flag of a fit says."""
 
 _BYTES = 20.0
 """Largest value of images from which they are taken to be in 0 to 255 and not normalised."""
@@ -134,11 +132,13 @@ class Reading:
                 f"{self.n_enlarged} of {n} images {were} smaller than what {they} scaled to; an "
                 "enlarged image has little power at its highest frequencies"
             )
-        if self.n_read == 1:
+        if 0 < self.n_read < FEWEST_GROUPS:
+            images = "1 image was" if self.n_read == 1 else f"{self.n_read} images were"
             said.append(
-                "one image shows its own exponent and nothing of how images differ: there are no "
-                "intervals and no tests with fewer than 2 images, and none to rely on with "
-                f"{FEW_IMAGES} or fewer"
+                f"{images} measured, and how images differ takes {FEWEST_GROUPS} at least, for "
+                "intervals and for the exponents that come with them; what can be told is the "
+                "exponent of each image by itself: exponent_image_mean in layers.csv, without an "
+                "interval"
             )
         return said
 
