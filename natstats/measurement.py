@@ -228,6 +228,7 @@ def measure(
         "warnings": warnings,
     }
     run = Run(spectra, collector.skipped, info, options)
+    warnings += reading.few_warnings(run)
     for number in range(1, n_passes):
         other = with_random_weights(network, seed + number - 1)
         again = measure(
@@ -332,7 +333,9 @@ def measure_images(
         },
         "warnings": reading.warnings(),
     }
-    return Run(spectra, (), info, fit or FitOptions())
+    run = Run(spectra, (), info, fit or FitOptions())
+    run.info["warnings"] += reading.few_warnings(run)
+    return run
 
 
 def _read(

@@ -17,6 +17,7 @@ from natstats.images import Batch, ImageSet, Photographs
 from natstats.intervals import FEWEST_GROUPS
 from natstats.preprocessing import Preprocessing
 from natstats.records import LayerSpectrum
+from natstats.run import Run
 
 __all__ = ["Reading", "circumstances", "image_facts"]
 
@@ -132,15 +133,22 @@ class Reading:
                 f"{self.n_enlarged} of {n} images {were} smaller than what {they} scaled to; an "
                 "enlarged image has little power at its highest frequencies"
             )
-        if 0 < self.n_read < FEWEST_GROUPS:
-            images = "1 image was" if self.n_read == 1 else f"{self.n_read} images were"
-            said.append(
-                f"{images} measured, and how images differ takes {FEWEST_GROUPS} at least, for "
-                "intervals and for the exponents that come with them; what can be told is the "
-                "exponent of each image by itself: exponent_image_mean in layers.csv, without an "
-                "interval"
-            )
         return said
+
+    def few_warnings(self, run: Run) -> list[str]:
+        """What can still be told of fewer images than an interval takes: their own exponents."""
+        if not 0 < self.n_read < FEWEST_GROUPS:
+            return []
+        images = "1 image was" if self.n_read == 1 else f"{self.n_read} images were"
+        own = " and ".join(f"{alpha:.2f}" for alpha in run.fits.layers[0].image_exponents)
+        by_itself = (
+            "by itself it has the exponent" if self.n_read == 1 else "by themselves they have"
+        )
+        return [
+            f"{images} measured; how images differ takes {FEWEST_GROUPS} at least, and so do "
+            "intervals and the exponents that come with them"
+            + (f" ({by_itself} {own}, {run.spectra[0].layer.name})" if own else "")
+        ]
 
     def range_warnings(self, expected: Preprocessing | None) -> list[str]:
         """A hint where the values of an array do not look like what a network expects.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import entry_points
 
@@ -104,13 +105,14 @@ def test_a_single_image_is_measured_and_says_what_it_can_tell(tmp_path, call):
     path = put(tmp_path, holiday=(64, 70)) / "holiday.png"
     result = call("images", path)
     assert result.exit_code == 0, result.output
-    assert "1 image was measured, and how images differ takes 3 at least" in result.output
+    (note,) = re.findall(r"Note: (1 image was measured; .*)\.\n", result.output)
+    assert "how images differ takes 3 at least, and so do intervals" in note
     run = natstats.Run.open(tmp_path / "runs" / "holiday")
-    row = run.layers.iloc[0]
-    assert row["flags"] == "too few images"
-    # White noise: its own exponent is near 0, and there is no interval.
-    assert row.exponent_image_mean == pytest.approx(0, abs=0.2)
-    assert np.isnan(row.exponent)
+    assert run.layers["flags"][0] == "too few images"
+    # The same photograph three times over has the exponent of the one, and more groups.
+    pixels = np.asarray(Image.open(path))[:, 3:67].transpose(2, 0, 1)[None].repeat(3, 0) / 255
+    own = natstats.measure_images(pixels.astype(np.float32)).layers.exponent[0]
+    assert note.endswith(f"(by itself it has the exponent {own:.2f}, input.grey)")
     result = call("measure", "cifar_resnet20", "--weights", "none", "--images", path, "--layers",
                   "conv1", "--size", 32)  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -121,7 +123,7 @@ def test_a_single_image_is_measured_and_says_what_it_can_tell(tmp_path, call):
 def test_two_images_have_the_note_and_three_an_interval(tmp_path, n):
     run = natstats.measure_images(put(tmp_path, **{f"p{i}": (64, 64) for i in range(n)}))
     assert bool(np.isfinite(run.layers.exponent[0])) == (n == 3)
-    assert [w.split(",")[0] for w in run.info["warnings"]] == (
+    assert [w.split(";")[0] for w in run.info["warnings"]] == (
         ["2 images were measured"] if n == 2 else []
     )
 
