@@ -112,7 +112,7 @@ def test_a_single_image_is_measured_and_says_what_it_can_tell(tmp_path, call):
     # The same photograph three times over has the exponent of the one, and more groups.
     pixels = np.asarray(Image.open(path))[:, 3:67].transpose(2, 0, 1)[None].repeat(3, 0) / 255
     own = natstats.measure_images(pixels.astype(np.float32)).layers.exponent[0]
-    assert note.endswith(f"(by itself it has the exponent {own:.2f}, input.grey)")
+    assert note.endswith(f"(by itself it has {own:.2f}, input.grey)")
     result = call("measure", "cifar_resnet20", "--weights", "none", "--images", path, "--layers",
                   "conv1", "--size", 32)  # fmt: skip
     assert result.exit_code == 0, result.output

@@ -115,8 +115,8 @@ def open_labelled(
     Labels are places in the sorted names of the training classes. A set that fits into memory is
     read here once; of a larger one an image that cannot be read stops the training at its step.
     Without `size`, and without one in the recipe, all are scaled to the shorter side of the
-    smallest training image (icons below 32 pixels among larger ones and sides above 512 do not
-    decide).
+    smallest training image (icons below 32 pixels among larger ones, a few images below half of
+    the median, and sides above 512 do not decide).
 
     Args:
         source: see above.
