@@ -141,9 +141,7 @@ class Reading:
             return []
         images = "1 image was" if self.n_read == 1 else f"{self.n_read} images were"
         own = " and ".join(f"{alpha:.2f}" for alpha in run.fits.layers[0].image_exponents)
-        by_itself = (
-            "by itself it has the exponent" if self.n_read == 1 else "by themselves they have"
-        )
+        by_itself = "by itself it has" if self.n_read == 1 else "by themselves they have"
         return [
             f"{images} measured; how images differ takes {FEWEST_GROUPS} at least, and so do "
             "intervals and the exponents that come with them"
