@@ -27,13 +27,13 @@ def command(
 ) -> None:
     """Measure the exponent of images.
 
-    SOURCE is photographs: a folder, a pattern in quotes, a .txt list of paths, .tar shards
-    ('shards/{000..012}.tar'), a data set of torchvision on disk (cifar10:ROOT, imagenet:ROOT,
-    stl10:ROOT:train and others), or clips:ROOT with a folder of frames for every clip. Or an
-    array (N, C, H, W) in a .npy or .pt file, which is taken as it is.
+    SOURCE is photographs: an image, a folder, a pattern in quotes, a .txt list of paths, .tar
+    shards ('shards/{000..012}.tar'), a data set of torchvision on disk (cifar10:ROOT,
+    imagenet:ROOT, stl10:ROOT:train and others), or clips:ROOT with a folder of frames for every
+    clip. Or an array (N, C, H, W) in a .npy or .pt file, which is taken as it is.
 
     Photographs are cut to their central square, the largest up to 512 pixels that fits all of
-    them, and not scaled unless --size is given.
+    them but a few far smaller ones, and not scaled unless --size is given.
     """
     from natstats.images import source_name
 

@@ -119,10 +119,12 @@ def finish(run: Run, path: Path, *, overwrite: bool) -> None:
         say(run.control.sentence())
     for note in run.info.get("warnings", []):
         say(f"Note: {note}.")
-    unreadable = run.info.get("images", {}).get("n_unreadable", 0)
+    images = run.info.get("images", {})
+    # Images that are too small are spoken of in the warnings.
+    unreadable = images.get("n_unreadable", 0) - images.get("n_too_small", 0)
     if unreadable:
-        images = "1 image" if unreadable == 1 else f"{unreadable} images"
-        say(f"Note: {images} could not be read; run.json lists them.")
+        which = "1 image" if unreadable == 1 else f"{unreadable} images"
+        say(f"Note: {which} could not be read; run.json lists them.")
     if run.skipped_layers:
         n = len(run.skipped_layers)
         were = "layer was" if n == 1 else "layers were"

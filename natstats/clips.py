@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,9 +15,10 @@ import numpy as np
 import torch
 
 from natstats import checks
-from natstats.errors import NatstatsError
+from natstats.files import open_regular
+from natstats.folder_walk import images_below
 from natstats.framing import Framing
-from natstats.image_files import ImageFiles, image_paths
+from natstats.image_files import ImageFiles
 from natstats.image_sets import Photographs, Sample
 from natstats.text import printable
 
@@ -51,38 +54,41 @@ class ClipFolders(Photographs):
         self.frames = checks.positive_int("frames", frames)
         self.folder = folder
         found: dict[Path, list[Path]] = defaultdict(list)
-        for path in image_paths(folder):
+        below = images_below(folder)
+        for path in below.paths:
             found[path.parent].append(path)
         self._clips = [sorted(found[place], key=_natural) for place in sorted(found)]
-        super().__init__(len(self._clips), framing, limit, seed, f"clips:{printable(folder)}")
+        description = f"clips:{printable(folder)}"
+        super().__init__(len(self._clips), framing, limit, seed, description, below.notes())
 
     def _chosen(self, number: int) -> list[Path]:
+        """Frames of a clip, evenly spaced; none where there are too few."""
         paths = self._clips[self.places[number]]
         if len(paths) < self.frames:
-            raise NatstatsError(f"{len(paths)} frames are fewer than {self.frames}")
+            return []
         places = np.linspace(0, len(paths) - 1, self.frames).round().astype(int)
         return [paths[place] for place in places]
 
     def __getitem__(self, number: int) -> Sample:
         """Number and clip, uint8 (3, T, H, W), or the reason why it could not be read."""
-        try:
-            files = _InOrder(self._chosen(number), self.folder, self.framing)
-        except NatstatsError as error:
-            return Sample(number, None, str(error))
+        chosen = self._chosen(number)
+        if not chosen:
+            n_frames = len(self._clips[self.places[number]])
+            return Sample(number, None, f"{n_frames} frames are fewer than {self.frames}")
+        files = _InOrder(chosen, self.folder, self.framing)
         samples = [files[place] for place in range(len(files))]
-        content = hashlib.sha256(b"".join(sample.content for sample in samples)).digest()
+        content = _together(sample.content for sample in samples)
+        seen = tuple(pair for sample in samples for pair in sample.seen)
         for place, sample in enumerate(samples):
             if sample.image is None:
                 reason = f"{Path(files.label(place)).name}: {sample.reason}"
-                return Sample(number, None, reason, content)
+                return Sample(number, None, reason, content, is_small=sample.is_small, seen=seen)
         clip = torch.stack([sample.image for sample in samples if sample.image is not None], dim=1)
-        return Sample(
-            number, clip, content=content, is_enlarged=any(s.is_enlarged for s in samples)
-        )
+        return Sample(number, clip, "", content, any(s.is_enlarged for s in samples), seen=seen)
 
     def open(self, number: int) -> BinaryIO:
         """The first frame of a clip."""
-        return self._clips[self.places[number]][0].open("rb")
+        return open_regular(self._clips[self.places[number]][0])
 
     def n_bytes(self, number: int) -> int:
         """Size of all frames of a clip together, also of those that are not chosen."""
@@ -90,9 +96,19 @@ class ClipFolders(Photographs):
             path.stat().st_size for path in self._clips[self.places[number]] if path.is_file()
         )
 
-    def digest(self) -> str:
+    def listing(self) -> str:
         """SHA-256 of the frames, the framing and the clips' names and sizes, 16 digits."""
-        return hashlib.sha256(f"{self.frames} {super().digest()}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.frames} {super().listing()}".encode()).hexdigest()[:16]
+
+    def contents(self) -> list[bytes]:
+        """SHA-256 over those of the chosen frames, of every clip; zeros where there are too few."""
+        chosen = [self._chosen(number) for number in range(len(self))]
+        files = _InOrder([path for paths in chosen for path in paths], self.folder, self.framing)
+        each = iter(files.contents())
+        return [
+            _together(itertools.islice(each, len(paths))) if paths else bytes(32)
+            for paths in chosen
+        ]
 
     def label(self, number: int) -> str:
         """Path of a clip's folder."""
@@ -106,6 +122,10 @@ class _InOrder(ImageFiles):
     def __init__(self, paths: list[Path], base: Path, framing: Framing) -> None:
         super().__init__(paths, base, framing)
         self.places = list(range(len(paths)))
+
+
+def _together(contents: Iterable[bytes]) -> bytes:
+    return hashlib.sha256(b"".join(contents)).digest()
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -260,9 +260,9 @@ def _why_not_paired(
 ) -> str | None:
     """Why the images of two runs cannot be paired; None when they can."""
     images = [run.info.get("images") or {} for run in (run_a, run_b)]
-    # Runs before version 0.3.0 know names and sizes, not contents.
-    key = "contents" if all(one.get("contents") for one in images) else "digest"
-    digests = [one.get(key) for one in images]
+    # Runs before version 0.3.0 know names and sizes, not contents, and called that the digest.
+    know = all(one.get("contents") for one in images)
+    digests = [one["contents"] if know else one.get("listing", one.get("digest")) for one in images]
     if None in digests:
         return "a run does not record which images it saw"
     if digests[0] != digests[1]:

@@ -7,6 +7,7 @@ not to download anything, and refuses what differs. No other data set here is un
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from natstats import checks
-from natstats.errors import UsageError
+from natstats.errors import NatstatsError, UsageError
 from natstats.framing import Framing
 from natstats.image_files import ImageFiles, ImageFolder
 from natstats.image_sets import Photographs, reason_of
@@ -35,7 +36,8 @@ class DataSet:
         below: what there must be below the root.
         splits: arguments of the class by the name of the split; the first is the default.
         files: attribute of the class that lists the files, alone or first in a tuple; empty where
-            the images are in memory or the files are not listed.
+            the images are in memory, or where :func:`_files` knows them. No class of torchvision is
+            let open a file of an image: it would take any format.
     """
 
     loader: str
@@ -171,7 +173,7 @@ def open_dataset(
             f"images: expected a path or one of {', '.join(names())} or clips before the colon; "
             f"got {name!r}"
         )
-    place = Path(root).expanduser()
+    place = Path(os.path.expanduser(root))
     folders = _FOLDERS.get(name)
     splits = tuple(DATASETS[name].splits) if folders is None else folders
     if split is not None:
@@ -190,11 +192,26 @@ def open_dataset(
     assert chosen is not None
     entry = DATASETS[name]
     dataset = load(name, place, chosen)
-    files = getattr(dataset, entry.files, None) if entry.files else None
-    if files is None:
+    paths = _files(name, entry, dataset)
+    if paths is None:
         return DataSetImages(dataset, framing, limit, seed, description)
-    paths = sorted(Path(one[0] if isinstance(one, tuple) else one) for one in files)
-    return ImageFiles(paths, place, framing, limit, seed, description)
+    return ImageFiles(sorted(paths), place, framing, limit, seed, description)
+
+
+def _files(name: str, entry: DataSet, dataset: Any) -> list[Path] | None:
+    """Files of a data set's images; None where they are in memory."""
+    if name == "caltech101":  # which makes up the names as it opens them
+        places = zip(dataset.y, dataset.index, strict=True)
+        top = Path(dataset.root, "101_ObjectCategories")
+        return [top / dataset.categories[y] / f"image_{number:04d}.jpg" for y, number in places]
+    if not entry.files:
+        return None
+    files = getattr(dataset, entry.files, None)
+    if files is None:
+        raise NatstatsError(
+            f"images: expected torchvision to list the files of {name}; this version does not"
+        )
+    return [Path(one[0] if isinstance(one, tuple) else one) for one in files]
 
 
 def load(name: str, root: Path, split: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -9,7 +11,12 @@ from PIL import Image
 from natstats import checks
 from natstats.errors import NatstatsError, UsageError
 
-__all__ = ["LARGEST_SCALED", "Framing", "reframed"]
+__all__ = [
+    "LARGEST_SCALED", "SMALLEST_PHOTOGRAPH", "Framing", "TooSmallError", "common_side", "reframed",
+]  # fmt: skip
+
+SMALLEST_PHOTOGRAPH = 32
+"""Shorter side, pixels, below which an image does not decide the size of all the others."""
 
 LARGEST_SCALED = 1 << 27
 """Pixels of a scaled photograph above which it is refused: a strip 1 pixel high would need more
@@ -22,6 +29,10 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+
+class TooSmallError(NatstatsError):
+    """The image is smaller than what is cut out of it, and may not be scaled."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,8 @@ class Framing:
         """Return the framed image.
 
         Raises:
-            NatstatsError: the image is smaller than the frame and may not be scaled, or so long
-                and narrow that scaling it takes too much memory.
+            TooSmallError: the image is smaller than the frame and may not be scaled.
+            NatstatsError: it is so long and narrow that scaling it takes too much memory.
         """
         if self.resize is not None:
             # Down to the pixel, torchvision's Resize and CenterCrop: what published weights expect.
@@ -71,7 +82,7 @@ class Framing:
             image = image.resize((width, height), _RESAMPLING[self.interpolation])
         width, height = image.size
         if min(width, height) < self.size:
-            raise NatstatsError(
+            raise TooSmallError(
                 f"{width} x {height} pixels are fewer than {self.size} x {self.size}"
             )
         if self.resize is None:
@@ -87,6 +98,30 @@ class Framing:
         True
         """
         return self.resize is not None and self.resize > min(image.size)
+
+
+def common_side(sides: Sequence[int], largest: int) -> tuple[int, int | None]:
+    """Side of the square to cut out of images of these shorter sides, unscaled.
+
+    It is the largest that fits them, at most `largest`, but for those that would shrink it for all:
+    icons of less than :data:`SMALLEST_PHOTOGRAPH` pixels among larger images, and images below half
+    of the median where they are few, one in ten or a single one among three or more.
+
+    Returns:
+        The side, and the place of the image that it comes from where that one is below half of the
+        median and still decides, as there are more like it; else None.
+
+    >>> common_side([600, 400, 480, 33], 512), common_side([600, 33], 512)
+    ((400, None), (33, 1))
+    """
+    counted = [side for side in sides if side >= SMALLEST_PHOTOGRAPH] or list(sides)
+    half = statistics.median(min(side, largest) for side in counted) / 2
+    kept = [side for side in counted if side >= half]
+    n_below = len(counted) - len(kept)
+    if len(counted) >= 3 and n_below <= max(1, len(counted) // 10):
+        return min(largest, *kept), None
+    smallest = min(counted)
+    return min(largest, smallest), sides.index(smallest) if smallest < half else None
 
 
 def reframed(framing: Framing | None, size: int | None, crop: int | None) -> Framing | None:

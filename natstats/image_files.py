@@ -5,26 +5,19 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
-
+from natstats.contents import Identity, identify
 from natstats.errors import NatstatsError, UsageError
+from natstats.files import open_regular, read_regular
+from natstats.folder_walk import Found, images_below, images_matching
 from natstats.framing import Framing
 from natstats.image_sets import Photographs, reason_of
 from natstats.text import printable
 
-__all__ = [
-    "ImageFiles",
-    "ImageFolder",
-    "has_image_name",
-    "image_paths",
-    "listed_paths",
-    "matching_paths",
-]
+__all__ = ["ImageFiles", "ImageFolder", "image_paths", "listed_paths", "matching"]
 
 
 class ImageFiles(Photographs):
@@ -38,6 +31,7 @@ class ImageFiles(Photographs):
         limit: at most this many, a random sample.
         seed: of the sample and of the numbering.
         description: where they come from, for people.
+        notes: what a reader of the results must know of how they were found.
     """
 
     def __init__(
@@ -48,10 +42,11 @@ class ImageFiles(Photographs):
         limit: int | None = None,
         seed: int = 0,
         description: str = "files",
+        notes: Sequence[str] = (),
     ) -> None:
         self._all = list(paths)
         self.base = base
-        super().__init__(len(self._all), framing, limit, seed, description)
+        super().__init__(len(self._all), framing, limit, seed, description, notes)
 
     @property
     def paths(self) -> list[Path]:
@@ -61,12 +56,13 @@ class ImageFiles(Photographs):
     def open(self, number: int) -> BinaryIO:
         """The file of an image."""
         path = self._all[self.places[number]]
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # to open a pipe would be to wait for ever
-            raise NatstatsError(
-                "the folder cannot be listed" if stat.S_ISDIR(mode) else "not a regular file"
-            )
-        return path.open("rb")
+        if os.path.isdir(path):  # it is in the list because it could not be looked into
+            raise NatstatsError("the folder cannot be listed")
+        return open_regular(path)
+
+    def identities(self, number: int) -> tuple[Identity, ...]:
+        """What the file is known by."""
+        return identify(self._all[self.places[number]])
 
     def n_bytes(self, number: int) -> int:
         """Size of the file; 0 where it cannot be told."""
@@ -103,83 +99,34 @@ class ImageFolder(ImageFiles):
         limit: int | None = None,
         seed: int = 0,
     ) -> None:
-        paths = image_paths(folder)
-        super().__init__(paths, folder, framing, limit, seed, printable(folder))
-
-
-def has_image_name(name: str) -> bool:
-    """True for the name of an image format that Pillow reads.
-
-    >>> has_image_name("a/photo.JPEG"), has_image_name("notes.txt")
-    (True, False)
-    """
-    suffix = os.path.splitext(name)[1].lower()
-    return Image.registered_extensions().get(suffix) in Image.OPEN
+        found = images_below(folder)
+        super().__init__(
+            found.paths, folder, framing, limit, seed, printable(folder), found.notes()
+        )
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """Every file below `folder` with the name of an image format that Pillow reads, sorted.
-
-    Links to folders are followed, but not round in a circle. Names that begin with a dot are
-    passed over. A link that leads nowhere and a folder that cannot be listed are in the result:
-    they will turn out to be unreadable, and be counted.
+    """Every image below `folder`, sorted, see :func:`natstats.folder_walk.images_below`.
 
     Raises:
         UsageError: the folder is not there, or holds no image.
     """
-    if not folder.is_dir():
-        raise UsageError(f"images: expected a folder of images; got {printable(folder)!r}")
-    paths = sorted(_found_below(folder))
-    if not paths:
-        raise UsageError(
-            f"images: expected at least one image; got none below {printable(folder)!r}"
-        )
-    return paths
+    return images_below(folder).paths
 
 
-def _found_below(folder: Path) -> Iterator[Path]:
-    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
-    while waiting:
-        place, above = waiting.pop()
-        try:
-            identity = (place.stat().st_dev, place.stat().st_ino)
-            entries = list(place.iterdir())
-        except OSError:
-            yield place
-            continue
-        if identity in above:
-            continue
-        for path in entries:
-            if path.name.startswith("."):
-                continue
-            if os.path.isdir(path):
-                waiting.append((path, above | {identity}))
-            elif has_image_name(path.name):
-                yield path
-
-
-def matching_paths(pattern: str) -> tuple[list[Path], Path]:
-    """The images that a pattern such as ``photos/*.jpg`` or ``photos/**/*.png`` matches, sorted.
+def matching(pattern: str) -> tuple[Found, Path]:
+    """The images that a pattern such as ``photos/*.jpg`` or ``photos/**/*.png`` matches.
 
     Returns:
-        Their paths, and the folder that the pattern starts from. Folders that match are left out.
+        What was found, and the folder that the pattern starts from. Folders that match are left
+        out.
 
     Raises:
         UsageError: no image matches.
     """
-    paths = sorted(
-        Path(name)
-        for name in glob.glob(pattern, recursive=True)
-        if has_image_name(name) and not os.path.isdir(name)
-    )
-    if not paths:
-        raise UsageError(
-            f"images: expected at least one image; nothing matches {printable(pattern)!r}"
-        )
     parts = Path(pattern).parts[:-1]
-    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), parts)
-    base = Path(*fixed)
-    return paths, base
+    base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts))
+    return images_matching(pattern, base), base
 
 
 def listed_paths(file: Path) -> list[Path]:
@@ -192,7 +139,7 @@ def listed_paths(file: Path) -> list[Path]:
         UsageError: the list cannot be read, or is empty.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        text = read_regular(file).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise UsageError(
             f"images: expected a list of paths; {printable(file)}: {reason_of(error)}"

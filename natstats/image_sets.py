@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -19,9 +21,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from natstats import checks
+from natstats import checks, contents
+from natstats.contents import Identity
 from natstats.errors import UsageError
-from natstats.framing import Framing
+from natstats.formats import opened
+from natstats.framing import SMALLEST_PHOTOGRAPH, Framing, TooSmallError, common_side
 from natstats.pixels import fingerprint, read_rgb
 from natstats.text import printable
 from natstats.workers import from_workers
@@ -29,7 +33,6 @@ from natstats.workers import from_workers
 __all__ = [
     "SMALLEST_PHOTOGRAPH",
     "Batch",
-    "ImageArray",
     "ImageSet",
     "Photographs",
     "Sample",
@@ -37,11 +40,11 @@ __all__ = [
     "reason_of",
 ]
 
-SMALLEST_PHOTOGRAPH = 32
-"""Shorter side, pixels, below which an image does not decide the size of all the others."""
-
 _UNREAD = bytes(32)
 """Stands for the content of an image whose file could not be opened."""
+
+_AT_ONCE = 4096
+"""Files whose digests are kept together."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Sample:
         reason: why it could not be read.
         content: SHA-256 of what was read, 32 bytes.
         is_enlarged: it was smaller than what it was scaled to.
+        is_small: it could be read, and is smaller than what is cut out.
+        seen: SHA-256 of each file that was read, to be kept (:mod:`natstats.contents`).
     """
 
     number: int
@@ -61,6 +66,8 @@ class Sample:
     reason: str = ""
     content: bytes = _UNREAD
     is_enlarged: bool = False
+    is_small: bool = False
+    seen: tuple[tuple[Identity, bytes], ...] = ()
 
 
 @dataclass
@@ -68,12 +75,14 @@ class Batch:
     """Some images of a set, and those that could not be read.
 
     Attributes:
-        images: (N, C, H, W) or (N, C, T, H, W), float32; photographs are RGB in [0, 1], not
-            linearised.
+        images: (N, C, H, W) or (N, C, T, H, W); photographs are RGB in [0, 1], not linearised,
+            float32; arrays are float32, or float64 where that would round their values.
         index: (N,), the images' numbers.
         unreadable: number and reason of each image that was left out.
         n_enlarged: images that were smaller than what they were scaled to.
         contents: 32 bytes for every image, also for those that were left out.
+        small: numbers of those that were left out because they are smaller than what is cut out.
+        seen: SHA-256 of the files that were read.
     """
 
     images: Tensor
@@ -81,6 +90,8 @@ class Batch:
     unreadable: list[tuple[int, str]] = field(default_factory=list)
     n_enlarged: int = 0
     contents: bytes = b""
+    small: tuple[int, ...] = ()
+    seen: tuple[tuple[Identity, bytes], ...] = ()
 
 
 class ImageSet(Dataset[Sample]):
@@ -88,6 +99,9 @@ class ImageSet(Dataset[Sample]):
 
     description: str
     """Where the images come from, for people."""
+
+    notes: tuple[str, ...] = ()
+    """What a reader of the results must know of how the images were found."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -102,8 +116,12 @@ class ImageSet(Dataset[Sample]):
         raise NotImplementedError
 
     def digest(self) -> str:
-        """Hexadecimal digits that tell this set of images from others, without reading files."""
+        """Hexadecimal digits that tell this set of images from others, by their contents, too."""
         raise NotImplementedError
+
+    def listing(self) -> str:
+        """The same without contents where these are in files: what a digest was before 0.5.0."""
+        return self.digest()
 
 
 def ordered(n: int, limit: int | None, seed: int) -> list[int]:
@@ -123,8 +141,8 @@ def reason_of(error: Exception) -> str:
 class Photographs(ImageSet):
     """Photographs that are framed as they are read.
 
-    A class below says what there is: :meth:`open`, :meth:`label` and :meth:`n_bytes`, and calls
-    the constructor when these can be used.
+    A class below says what there is: :meth:`open`, :meth:`label`, :meth:`n_bytes` and, for files,
+    :meth:`identities`; it calls the constructor when these can be used.
 
     Args:
         n: how many there are.
@@ -133,19 +151,37 @@ class Photographs(ImageSet):
         limit: at most this many, a random sample.
         seed: of the sample and of the numbering.
         description: where they come from, for people.
+        notes: what a reader of the results must know of how they were found.
     """
 
     def __init__(
-        self, n: int, framing: Framing | None, limit: int | None, seed: int, description: str
+        self,
+        n: int,
+        framing: Framing | None,
+        limit: int | None,
+        seed: int,
+        description: str,
+        notes: Sequence[str] = (),
     ) -> None:
         self.places = ordered(n, limit, seed)
         self.description = description
-        self.framing = framing or Framing(self.native_size())
+        self._found = tuple(notes)
+        self._of_size: tuple[str, ...] = ()
+        if framing is None:
+            side, self._of_size = self._usual_side(512)
+            framing = Framing(side)
+        self.framing = framing
+
+    @property
+    def notes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What a reader of the results must know of how the images were found and cut."""
+        return (*self._found, *self._of_size)
 
     def framed(self, framing: Framing) -> Photographs:
         """The same images brought to another size."""
         again = copy.copy(self)
         again.framing = framing
+        again._of_size = ()
         return again
 
     def chosen(self, numbers: Sequence[int]) -> Photographs:
@@ -162,134 +198,131 @@ class Photographs(ImageSet):
         """Size of the file; 0 where there is none."""
         raise NotImplementedError
 
+    def identities(self, number: int) -> tuple[Identity, ...]:
+        """What the file is known by, one; nothing where there is no file."""
+        return ()
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self.places)
 
     def __getitem__(self, number: int) -> Sample:
         """Number and image, uint8 (3, H, W), or the reason why it could not be read."""
-        content = _UNREAD
+        content, before = _UNREAD, self.identities(number)
+        seen: tuple[tuple[Identity, bytes], ...] = ()
         try:
             with self.open(number) as source:
                 content = fingerprint(source)
+                seen = self._seen(number, before, content)
                 image = read_rgb(source)
             framed = self.framing(image)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
-            return Sample(number, None, reason_of(error), content)
-        return Sample(
-            number, _as_tensor(framed), content=content, is_enlarged=self.framing.enlarges(image)
-        )
+            is_small = isinstance(error, TooSmallError)
+            return Sample(number, None, reason_of(error), content, is_small=is_small, seen=seen)
+        enlarged = self.framing.enlarges(image)
+        return Sample(number, _as_tensor(framed), "", content, enlarged, seen=seen)
+
+    def _seen(
+        self, number: int, before: tuple[Identity, ...], content: bytes
+    ) -> tuple[tuple[Identity, bytes], ...]:
+        """What is now known of a file, unless it was changed while it was read."""
+        return tuple((one, content) for one in before) if self.identities(number) == before else ()
 
     def digest(self) -> str:
+        """SHA-256 of the framing and the files' names, sizes and contents, 16 digits.
+
+        A file that was read for it, here or when it was measured, is not read again as long as it
+        is as it was then (:mod:`natstats.contents`).
+        """
+        sha = hashlib.sha256(self.listing().encode())
+        for content in self.contents():
+            sha.update(content)
+        return sha.hexdigest()[:16]
+
+    def listing(self) -> str:
         """SHA-256 of the framing and the files' names and sizes (not contents), 16 digits."""
         listing = "\n".join(
             f"{self.label(number)} {self.n_bytes(number)}" for number in range(len(self))
         )
         return hashlib.sha256(f"{self.framing}\n{listing}".encode()).hexdigest()[:16]
 
-    def native_size(self, largest: int = 512) -> int:
-        """Side of the square that fits every photograph unscaled, at most `largest` pixels.
+    def contents(self) -> list[bytes]:
+        """SHA-256 of every image's file, or of its pixels where there is none, 32 bytes each.
 
-        Only the headers of files are read. Files without a readable one, and icons of less than
-        :data:`SMALLEST_PHOTOGRAPH` pixels among larger images, are passed over.
+        Zeros stand for a file that cannot be opened.
+        """
+        identities = [self.identities(number) for number in range(len(self))]
+        kept = contents.known(one for own in identities for one in own)
+        found = [kept.get(own[0]) if own else None for own in identities]
+        missing = [number for number, content in enumerate(found) if content is None]
+        in_files = all(identities[number] for number in missing)
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if in_files else 1) as pool:
+            for start in range(0, len(missing), _AT_ONCE):
+                part, read_at = missing[start : start + _AT_ONCE], contents.now()
+                seen: dict[Identity, bytes] = {}
+                for number, (content, own) in zip(part, pool.map(self._read, part), strict=True):
+                    found[number] = content
+                    seen.update(own)
+                contents.keep(seen, read_at)
+        return [_UNREAD if content is None else content for content in found]
+
+    def _read(self, number: int) -> tuple[bytes, tuple[tuple[Identity, bytes], ...]]:
+        before = self.identities(number)
+        try:
+            with self.open(number) as source:
+                content = fingerprint(source)
+        except Exception:  # as in __getitem__, which will say why
+            return _UNREAD, ()
+        return content, self._seen(number, before, content)
+
+    def native_size(self, largest: int = 512) -> int:
+        """Side of the square to cut out of the photographs unscaled, at most `largest` pixels.
+
+        It fits all of them, but for a few that are far smaller, see
+        :func:`natstats.framing.common_side`. Only the headers of files are read; files without a
+        readable one are passed over.
 
         Raises:
             UsageError: no photograph could be opened.
         """
-        found = map(self._shorter_side, range(len(self)))
-        sides = [side for side in found if side is not None]
-        if not sides:
-            raise UsageError(
-                f"images: expected readable images; got none in {printable(self.description)!r}"
-            )
-        photographs = [side for side in sides if side >= SMALLEST_PHOTOGRAPH]
-        return min(largest, *(photographs or sides))
+        return self._usual_side(largest)[0]
 
-    def _shorter_side(self, number: int) -> int | None:
+    def _usual_side(self, largest: int) -> tuple[int, tuple[str, ...]]:
+        """The native size, and a note where one image decides it though others are far larger."""
+        found = [self._size(number) for number in range(len(self))]
+        sizes = {number: one for number, one in enumerate(found) if not isinstance(one, str)}
+        if not sizes:
+            raise UsageError(
+                f"images: expected readable images; got none in {printable(self.description)!r}, "
+                f"the first: {self.label(0)}: {found[0]}"
+            )
+        numbers, sides = list(sizes), [min(size) for size in sizes.values()]
+        side, place = common_side(sides, largest)
+        if place is None:
+            return side, ()
+        width, height = sizes[numbers[place]]
+        note = (
+            f"all images are cut to {side} x {side} pixels because {self.label(numbers[place])} "
+            f"has only {width} x {height}; half of them have {int(np.median(sides))} or more on "
+            "their shorter side"
+        )
+        return side, (note,)
+
+    def _size(self, number: int) -> tuple[int, int] | str:
+        """Width and height, of a file from its header; or why they cannot be told."""
         try:
             with self.open(number) as source:
                 if isinstance(source, Image.Image):
-                    return min(source.size)
-                with Image.open(source) as image:
-                    return min(image.size)
-        except Exception:  # as in __getitem__, which will say why
-            return None
+                    return source.size
+                with opened(source) as image:
+                    return image.size
+        except Exception as error:  # as in __getitem__, which will say so
+            return reason_of(error)
 
 
 def _as_tensor(image: Image.Image) -> Tensor:
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
     return pixels.permute(2, 0, 1).contiguous()
-
-
-def _is_real(dtype: np.dtype[Any]) -> bool:
-    return np.issubdtype(dtype, np.number) and not np.issubdtype(dtype, np.complexfloating)
-
-
-class ImageArray(ImageSet):
-    """Images or clips that are in memory already, taken as they are.
-
-    Args:
-        images: (N, C, H, W) or clips (N, C, T, H, W), numbers.
-        limit: at most this many, a random sample.
-        seed: of the sample and of the numbering.
-        description: where they come from.
-
-    Raises:
-        UsageError: neither four nor five axes, no images, or maps below 5 x 5 pixels.
-    """
-
-    def __init__(
-        self,
-        images: np.ndarray[Any, Any] | Tensor,
-        limit: int | None = None,
-        seed: int = 0,
-        description: str = "array",
-    ) -> None:
-        array = _as_array(images) if isinstance(images, Tensor) else np.asarray(images)
-        if array.ndim not in (4, 5) or not _is_real(array.dtype) or 0 in array.shape[:-2]:
-            raise UsageError(
-                "images: expected real numbers of shape (N, C, H, W), or (N, C, T, H, W) for "
-                f"clips; got {array.dtype} of shape {array.shape}"
-            )
-        checks.spatial_shape("images", array.shape[-2], array.shape[-1], 5)
-        self.images = array
-        self.places = ordered(len(array), limit, seed)
-        self.description = description
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.places)
-
-    def __getitem__(self, number: int) -> Sample:
-        """Number and image; the pixel type is the array's."""
-        image = np.array(self.images[self.places[number]])
-        sha = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
-        sha.update(image.tobytes())
-        # Torch has the byte order of the machine only.
-        native = image.astype(image.dtype.newbyteorder("="), copy=False)
-        return Sample(number, torch.from_numpy(native), content=sha.digest())
-
-    def label(self, number: int) -> str:
-        """Place of an image in the array."""
-        return f"[{self.places[number]}]"
-
-    def digest(self) -> str:
-        """SHA-256 of the array's bytes and the order, 16 digits."""
-        sha = hashlib.sha256(repr((self.images.shape, self.images.dtype, self.places)).encode())
-        for image in self.images:
-            sha.update(np.ascontiguousarray(image).tobytes())
-        return sha.hexdigest()[:16]
-
-
-def _as_array(images: Tensor) -> np.ndarray[Any, Any]:
-    try:
-        plain = images.detach().cpu()
-        if plain.dtype == torch.bfloat16:  # numpy has no such type
-            plain = plain.float()
-        array: np.ndarray[Any, Any] = plain.numpy()
-    except (TypeError, RuntimeError) as error:
-        raise UsageError(f"images: expected a dense tensor of numbers; {error}") from None
-    return array
 
 
 def _collate(samples: list[Sample]) -> Batch:
@@ -300,6 +333,8 @@ def _collate(samples: list[Sample]) -> Batch:
         [(one.number, one.reason) for one in samples if one.image is None],
         sum(one.is_enlarged for one in samples),
         b"".join(one.content for one in samples),
+        tuple(one.number for one in samples if one.is_small),
+        tuple(pair for one in samples for pair in one.seen),
     )
 
 
@@ -308,7 +343,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield all images of a set in batches on `device`, in the order of their numbers.
 
-    Photographs become float32 in [0, 1] (uint8 divided by 255); arrays become float32 unscaled.
+    Photographs become float32 in [0, 1] (uint8 divided by 255); arrays go on unscaled, in float32,
+    or in float64 where that would round their values and the device has it.
 
     Raises:
         UsageError: `batch_size` or `workers` is out of range.
@@ -324,8 +360,21 @@ def batches(
         pin_memory=device.type == "cuda",
     )
     scale = 255.0 if isinstance(images, Photographs) else 1.0
-    for batch in from_workers(loader):
-        batch.images = batch.images.to(device, non_blocking=True).float()
-        if scale != 1.0:
-            batch.images = batch.images / scale
-        yield batch
+    has_float64 = device.type != "mps"
+    seen: dict[Identity, bytes] = {}
+    read_at = contents.now()
+    try:
+        for batch in from_workers(loader):
+            seen.update(batch.seen)
+            if len(seen) >= _AT_ONCE:
+                contents.keep(seen, read_at)
+                seen.clear()
+            is_wide = batch.images.dtype == torch.float64
+            pixels = batch.images if has_float64 or not is_wide else batch.images.float()
+            pixels = pixels.to(device, non_blocking=True)
+            batch.images = pixels if pixels.dtype == torch.float64 else pixels.float()
+            if scale != 1.0:
+                batch.images = batch.images / scale
+            yield batch
+    finally:  # also of what was read before an error
+        contents.keep(seen, read_at)

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from natstats import checks
 from natstats.clips import ClipFolders
 from natstats.datasets import names, open_dataset
 from natstats.errors import UsageError
+from natstats.formats import has_image_name
 from natstats.framing import Framing, reframed
+from natstats.image_arrays import ImageArray, read_npy, read_tensor
 from natstats.image_files import (
     ImageFiles,
     ImageFolder,
     image_paths,
     listed_paths,
-    matching_paths,
+    matching,
 )
-from natstats.image_sets import (
-    Batch,
-    ImageArray,
-    ImageSet,
-    Photographs,
-    Sample,
-    batches,
-    reason_of,
-)
+from natstats.image_sets import Batch, ImageSet, Photographs, Sample, batches
 from natstats.input_forms import CLIP_FRAMES
 from natstats.shards import Shards, shard_paths
 from natstats.text import printable
@@ -55,7 +49,7 @@ __all__ = [
 
 SOURCES = (
     "a folder, a pattern such as 'photos/*.jpg', a .txt list, .tar shards, a .npy or .pt file, "
-    "NAME:ROOT of a data set, or clips:ROOT"
+    "an image, NAME:ROOT of a data set, or clips:ROOT"
 )
 """What can be given as images, for errors."""
 
@@ -77,7 +71,8 @@ def open_images(
     Args:
         source: photographs, which are framed:
 
-            * a folder, with the folders below it, of images in any format that Pillow reads;
+            * an image, or a folder, with the folders below it, of images in the formats of
+              :data:`natstats.formats.FORMATS`;
             * a pattern such as ``photos/**/*.jpg``;
             * a ``.txt`` file with a path a line, relative to its folder;
             * ``.tar`` files: one, ``shards/*.tar`` or ``shards/{00000..00012}.tar``;
@@ -108,16 +103,18 @@ def open_images(
         raise UsageError(
             f"images: expected {SOURCES}, an array or a tensor; got {printable(repr(source))[:80]}"
         )
+    if not str(source).strip() or "\0" in str(source):  # "" would be the current folder
+        raise UsageError(f"images: expected {SOURCES}; got {printable(repr(str(source)))[:80]}")
     name, rest, split = _parsed(str(source))
     if name == "clips":
         if split is not None:
             raise UsageError(f"images: expected no split of clips; got {split!r}")
         n_frames = CLIP_FRAMES if frames is None else frames
-        return ClipFolders(Path(rest).expanduser(), n_frames, framing, limit, seed)
+        return ClipFolders(Path(os.path.expanduser(rest)), n_frames, framing, limit, seed)
     _refuse_frames(frames)
     if name is not None:
         return open_dataset(name, rest, split, framing, limit, seed)
-    return _open_path(Path(source).expanduser(), framing, limit, seed)
+    return _open_path(Path(os.path.expanduser(source)), framing, limit, seed)
 
 
 def _refuse_frames(frames: int | None) -> None:
@@ -127,12 +124,12 @@ def _refuse_frames(frames: int | None) -> None:
 
 def _open_path(path: Path, framing: Framing | None, limit: int | None, seed: int) -> ImageSet:
     text = printable(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return ImageFolder(path, framing, limit, seed)
     if path.suffix == ".npy":
-        return ImageArray(_read_npy(path), limit, seed, text)
+        return ImageArray(read_npy(path), limit, seed, text)
     if path.suffix in (".pt", ".pth"):
-        return ImageArray(_read_tensor(path), limit, seed, text)
+        return ImageArray(read_tensor(path), limit, seed, text)
     if path.suffix == ".txt":
         paths = listed_paths(path)
         return ImageFiles(paths, path.parent, framing, limit, seed, text)
@@ -142,20 +139,24 @@ def _open_path(path: Path, framing: Framing | None, limit: int | None, seed: int
         )
     if path.suffix == ".tar":
         return Shards(shard_paths(str(path)), framing, limit, seed, text)
-    if glob.has_magic(str(path)):
-        paths, base = matching_paths(str(path))
-        return ImageFiles(paths, base, framing, limit, seed, text)
-    raise UsageError(f"images: expected {SOURCES}; got {text!r}")
+    is_there = os.path.lexists(path)
+    if is_there and has_image_name(path.name):
+        return ImageFiles([path], path.parent, framing, limit, seed, text)
+    if not is_there and glob.has_magic(str(path)):
+        found, base = matching(str(path))
+        return ImageFiles(found.paths, base, framing, limit, seed, text, found.notes())
+    why = "whose ending is not that of an image" if is_there else "which does not exist"
+    raise UsageError(f"images: expected {SOURCES}; got {text[:200]!r}, {why}")
 
 
 def _parsed(source: str) -> tuple[str | None, str, str | None]:
     """Name, root and split of a source; no name where it is a path."""
     named = _NAMED.fullmatch(source)
-    if named is None or Path(source).exists():
+    if named is None or os.path.exists(source):
         return None, source, None
     name, root = named.groups()
     head, _, tail = root.rpartition(":")
-    if head and _SPLIT.fullmatch(tail) and not Path(root).expanduser().exists():
+    if head and _SPLIT.fullmatch(tail) and not os.path.exists(os.path.expanduser(root)):
         return name, head, tail
     return name, root, None
 
@@ -170,41 +171,13 @@ def source_name(source: str | Path) -> str:
     name, rest, split = _parsed(text)
     if name in names() and name != "imagefolder":
         return name if split is None else f"{name}-{split}"
-    path = Path(rest).expanduser()
+    path = Path(os.path.expanduser(rest))
     plain = [part for part in path.parts if not glob.has_magic(part) and "{" not in part]
     last = plain[-1] if plain else ""
     if last in ("", ".", "..", path.anchor):
         last = path.resolve().name
     for suffix in _FILES:
         last = last.removesuffix(suffix)
+    if has_image_name(last) and os.path.isfile(path):
+        last = os.path.splitext(last)[0]
     return printable(last) or "images"
-
-
-def _read_npy(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"images: expected a readable .npy file; {printable(path)}: {reason_of(error)}"
-        ) from None
-    return array
-
-
-def _read_tensor(path: Path) -> Tensor:
-    """The one tensor of images in a file, which may stand bare or in a dict; runs no code of it."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises nearly anything
-        reason = reason_of(error).split(". ")[0][:160]
-        raise UsageError(
-            f"images: expected a {path.suffix} file with one tensor and nothing that must be "
-            f"unpickled; {printable(path)}: {reason}"
-        ) from None
-    values = list(content.values()) if isinstance(content, dict) else [content]
-    found = [value for value in values if isinstance(value, Tensor) and value.ndim in (4, 5)]
-    if len(found) != 1:
-        raise UsageError(
-            f"images: expected one tensor (N, C, H, W) or (N, C, T, H, W) in {printable(path)}; "
-            f"got {len(found)}"
-        )
-    return found[0]

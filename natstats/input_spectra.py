@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from natstats.errors import UsageError
@@ -13,6 +14,10 @@ __all__ = ["InputSpectra"]
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601), applied to the pixel values as stored."""
+
+
+_FAR = 30.0
+"""Standard deviations of a map between its mean and zero from which the mean is removed first."""
 
 
 class InputSpectra:
@@ -52,7 +57,7 @@ class InputSpectra:
                     maps.shape[2], maps.shape[3], self._edges, self._n_groups, maps.device
                 )
                 self._channels[name] = channels.shape[1]
-            self._accumulators[name].update(maps, index)
+            self._accumulators[name].update(_centred(maps), index)
 
     def compute(self) -> list[LayerSpectrum]:
         """Return what was measured so far."""
@@ -75,3 +80,21 @@ class InputSpectra:
             )
             for name, accumulator in self._accumulators.items()
         ]
+
+
+def _centred(maps: Tensor) -> Tensor:
+    """Maps (N, C, H, W) in float32, without what rounding to it would cost them.
+
+    The transform removes the mean of a map, but in float32, where beside a large mean the smallest
+    waves are lost. So the mean goes first, in float64: from maps that come in float64, and from
+    those images in float32 whose mean is far from zero.
+    """
+    if maps.dtype == torch.float64:
+        return (maps - maps.mean((2, 3), keepdim=True)).float()
+    std, mean = torch.std_mean(maps, (2, 3), keepdim=True, correction=0)
+    # A map without any variation above its own rounding is one of a constant, and is left as it is.
+    is_far = ((mean.abs() > _FAR * std) & (std > 1e-6 * mean.abs())).any(1, keepdim=True)
+    if not bool(is_far.any()):
+        return maps
+    wide = maps if maps.device.type == "mps" else maps.double()  # which has no float64
+    return torch.where(is_far, (wide - wide.mean((2, 3), keepdim=True)).float(), maps)

@@ -199,6 +199,7 @@ def measure(
         )
     warnings += collector.probed.warnings()
     is_guess = isinstance(model, nn.Module) and configured(network.model) is None
+    warnings += reading.range_warnings(None if is_guess else network.preprocessing)
     if is_photographs and normalize and is_guess:
         warnings.append(NORMALISED)
     spectra = [*inputs.compute(), *collector.compute()]
@@ -235,6 +236,7 @@ def measure(
         "warnings": warnings,
     }
     run = Run(spectra, collector.skipped, info, options)
+    warnings += reading.few_warnings(run)
     for number in range(1, n_passes):
         other = with_random_weights(network, seed + number - 1)
         again = measure(
@@ -340,7 +342,9 @@ def measure_images(
         },
         "warnings": reading.warnings(),
     }
-    return Run(spectra, (), info, fit or FitOptions())
+    run = Run(spectra, (), info, fit or FitOptions())
+    run.info["warnings"] += reading.few_warnings(run)
+    return run
 
 
 def _read(
@@ -356,21 +360,17 @@ def _read(
     Raises:
         NatstatsError: an image cannot be read and `strict` is set, or none can be read.
     """
-    done, source, unreadable = 0, reading.source, reading.unreadable
+    done, source = 0, reading.source
     for batch in batches(source, batch_size, workers, device):
         reading.add(batch)
-        if strict and unreadable:
-            raise NatstatsError(f"images: expected readable images only; {unreadable[0]}")
+        if strict:
+            reading.refuse(strict)
         done += len(batch.index) + len(batch.unreadable)
         if len(batch.index):
             yield batch
         if progress is not None:
             progress(done, len(source))
-    if len(unreadable) == len(source):
-        raise NatstatsError(
-            f"images: expected a readable image; all {len(source)} are unreadable, the first: "
-            f"{unreadable[0]}"
-        )
+    reading.refuse(strict)
 
 
 def _autocast(device: torch.device, enabled: bool) -> contextlib.AbstractContextManager[Any]:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from natstats.errors import NatstatsError
+from natstats.formats import opened
 
 __all__ = ["fingerprint", "read_rgb", "to_rgb"]
 
 _WHITE_16_BIT = 65535
+_WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+"""Modes of Pillow with more than 8 bits; which it does not bring to 8 as they are meant."""
+
+# Tags of TIFF 6.0, and two of their values.
+_BITS, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 _PIECE = 1 << 20
 
 
@@ -40,14 +47,58 @@ def read_rgb(source: BinaryIO | Image.Image) -> Image.Image:
 
     Of an animation or a file of several pages, the first frame. Whatever the decoder raises is
     passed on: what that can be depends on the format.
+
+    Raises:
+        NatstatsError: it is of no format that is read, or of a kind that Pillow decodes wrongly.
     """
-    with warnings.catch_warnings():
-        # What Pillow warns of (size, odd metadata) is no matter for the pixels that it gives.
-        warnings.simplefilter("ignore")
-        if isinstance(source, Image.Image):
-            return to_rgb(source)
-        with Image.open(source) as image:
-            return to_rgb(ImageOps.exif_transpose(image))
+    if isinstance(source, Image.Image):
+        return to_rgb(source)
+    with opened(source) as image:
+        white, is_inverted = _of_tiff(image) if image.format == "TIFF" else (None, False)
+        if image.format == "PNG":
+            _mend_transparency(image)
+        turned = ImageOps.exif_transpose(image)
+        if turned.mode in _WIDE:
+            turned = _eight_bits(turned, white, is_inverted)
+        return to_rgb(turned)
+
+
+def _of_tiff(image: Image.Image) -> tuple[float | None, bool]:
+    """The white of wide grey values where the mode does not tell it, and whether 0 is white.
+
+    Raises:
+        NatstatsError: Pillow decodes such a file wrongly.
+    """
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    bits, kinds = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (1,))
+    if tags.get(_PLANAR) == 2 and len(bits) > 1 and max(bits) > 8:
+        raise NatstatsError(
+            f"a TIFF of {max(bits)} bits a channel with its channels apart (planar), which is not "
+            "decoded rightly; it can be read when it is saved with its channels interleaved"
+        )
+    if _SIGNED in kinds and max(bits) == 8:
+        raise NatstatsError("a TIFF of signed bytes, which have no known white")
+    white = float((1 << bits[0]) - 1) if image.mode.startswith("I;16") else None
+    # Of narrower values Pillow turns them over itself.
+    return white, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.mode in _WIDE
+
+
+def _mend_transparency(image: Image.Image) -> None:
+    """Bring the transparent grey of a PNG to the values that Pillow makes of the stored ones.
+
+    Raises:
+        NatstatsError: the colour has more bits than are kept of the image's.
+    """
+    transparent, tiles = image.info.get("transparency"), getattr(image, "tile", [])
+    raw = str(tiles[0][3]) if tiles else ""
+    if transparent is None:
+        return
+    if image.mode == "RGB" and "16" in raw:
+        raise NatstatsError("a PNG of 16 bits a channel with a transparent colour is not read")
+    if image.mode == "1":
+        image.info["transparency"] = 255 * bool(transparent)
+    elif raw in ("L;2", "L;4"):
+        image.info["transparency"] = transparent * 255 // (2 ** int(raw[2:]) - 1)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -64,7 +115,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     >>> to_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
     (255, 255, 255)
     """
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if image.mode in _WIDE:
         image = _eight_bits(image)
     if image.mode == "La":
         image = image.convert("LA")
@@ -74,12 +125,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(
+    image: Image.Image, white: float | None = None, is_inverted: bool = False
+) -> Image.Image:
+    """Grey of 8 bits from wider values; a grey that stands for what is transparent becomes white.
+
+    Raises:
+        NatstatsError: the values have no known white.
+    """
     values = np.asarray(image, dtype=np.float64)
-    white = 1.0 if image.mode == "F" else float(_WHITE_16_BIT)
+    if white is None:
+        white = 1.0 if image.mode == "F" else float(_WHITE_16_BIT)
     if not (values.min() >= 0 and values.max() <= white):  # also when there is a NaN
         raise NatstatsError(
             f"values from {values.min():g} to {values.max():g} have no known white: expected "
             f"0 to {white:g}"
         )
-    return Image.fromarray((values / white * 255).round().astype(np.uint8))
+    shown: NDArray[np.float64] = white - values if is_inverted else values
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        shown = np.where(values == transparent, white, shown)
+    return Image.fromarray((shown / white * 255).round().astype(np.uint8))

@@ -183,19 +183,24 @@ class _Request:
         for name in dict.fromkeys([*now, *before]):
             if before.get(name) != now.get(name):
                 return f"made with {name} {before.get(name)!r} in place of {now.get(name)!r}"
-        if (run.info.get("images") or {}).get("digest") != self._digest_of_images(run):
-            return "made from other images"
-        return None
+        return self._difference_of_images(run)
 
-    def _digest_of_images(self, run: Run) -> str:
-        """Of the images that are there now, brought to size as the run did."""
+    def _difference_of_images(self, run: Run) -> str | None:
+        """Whether the images that are there now, brought to size as the run did, are the run's."""
         facts = run.info.get("images") or {}
         framing = None
         if facts.get("size") is not None:
             ways = {} if facts.get("resize") is None else {"interpolation": facts["interpolation"]}
             framing = Framing(facts["size"], facts.get("resize"), **ways)
         limit, seed = self.options.get("limit"), self.options.get("seed", 0)
-        return open_images(self.images, framing, limit, seed).digest()
+        images = open_images(self.images, framing, limit, seed)
+        if facts.get("digest") == images.digest():
+            return None
+        if images.listing() not in (facts.get("listing"), facts.get("digest")):
+            return "made from other images"
+        if "listing" in facts:
+            return "made from images of the same names and sizes with other contents"
+        return "made by a natstats that did not tell images of equal size apart by their contents"
 
 
 def _asked(model: nn.Module | Network | str, options: Mapping[str, Any]) -> dict[str, Any]:

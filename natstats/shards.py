@@ -18,9 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from natstats.contents import Identity, identify
 from natstats.errors import NatstatsError, UsageError
+from natstats.files import open_regular
+from natstats.folder_walk import left_out_note
+from natstats.formats import has_image_name, is_other_picture
 from natstats.framing import Framing
-from natstats.image_files import has_image_name
 from natstats.image_sets import Photographs, reason_of
 from natstats.text import printable
 
@@ -45,7 +48,8 @@ class _Member:
 class Shards(Photographs):
     """The photographs in tar files.
 
-    Members with the name of an image format are images; others, such as labels, are passed over.
+    Members with the name of an image format are images; others, such as labels, are passed over,
+    and pictures of formats that are not read are counted.
 
     Args:
         paths: of the tar files, uncompressed.
@@ -68,24 +72,34 @@ class Shards(Photographs):
         description: str = "shards",
     ) -> None:
         self.paths = paths
-        self._members = [m for shard, path in enumerate(paths) for m in _index(shard, path)]
+        left_out: list[str] = []
+        self._members = [
+            member for shard, path in enumerate(paths) for member in _index(shard, path, left_out)
+        ]
+        notes = [left_out_note(left_out)] if left_out else []
         if not self._members:
             raise UsageError(
                 f"images: expected at least one image; got none in {printable(description)!r}"
+                + "".join(f" ({note})" for note in notes)
             )
-        super().__init__(len(self._members), framing, limit, seed, description)
+        super().__init__(len(self._members), framing, limit, seed, description, notes)
 
     def open(self, number: int) -> BinaryIO:
         """The bytes of an image."""
         member = self._members[self.places[number]]
         if member.reason:
             raise NatstatsError(member.reason)
-        with self.paths[member.shard].open("rb") as file:
+        with open_regular(self.paths[member.shard]) as file:
             length = os.fstat(file.fileno()).st_size
             if member.start + member.size > length:
                 raise NatstatsError("the tar file ends before the image does")
             file.seek(member.start)
             return io.BytesIO(file.read(member.size))
+
+    def identities(self, number: int) -> tuple[Identity, ...]:
+        """What the member is known by: the tar file, and where it lies in that."""
+        member = self._members[self.places[number]]
+        return identify(self.paths[member.shard], member.start, member.size)
 
     def n_bytes(self, number: int) -> int:
         """Size of the member."""
@@ -97,14 +111,20 @@ class Shards(Photographs):
         return printable(f"{self.paths[member.shard].name}/{member.name}")
 
 
-def _index(shard: int, path: Path) -> Iterator[_Member]:
-    """Every image of a tar file; also a place where the archive is damaged counts as one."""
+def _index(shard: int, path: Path, left_out: list[str]) -> Iterator[_Member]:
+    """Every image of a tar file; also a place where the archive is damaged counts as one.
+
+    Names of pictures that are not read are added to `left_out`.
+    """
     try:
-        with tarfile.open(path, "r:") as tar:
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in _headers(tar):
                 name = member.name
                 hidden = any(part.startswith(".") for part in Path(name).parts if part != ".")
-                if member.isdir() or hidden or not has_image_name(name):
+                if member.isdir() or hidden:
+                    continue
+                if not has_image_name(name):
+                    left_out += [name] if is_other_picture(name) else []
                     continue
                 reason = ""
                 if not member.isreg() or member.issparse():
@@ -133,7 +153,7 @@ def _headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 def _damage(path: Path, offset: int) -> str:
     """What is wrong where tarfile stopped, which it does without a word at a broken header."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(offset)
         block = file.read(_BLOCK)
     if any(block):
@@ -154,7 +174,7 @@ def shard_paths(pattern: str) -> list[Path]:
     for name in _expanded(pattern):
         if glob.has_magic(name) and not os.path.exists(name):
             paths += sorted(Path(found) for found in glob.glob(name, recursive=True))
-        elif os.path.isfile(name):
+        elif os.path.exists(name):
             paths.append(Path(name))
         else:
             raise UsageError(f"images: expected a tar file; there is none at {printable(name)}")

@@ -102,7 +102,8 @@ def test_a_crop_is_not_scaled_and_nothing_is_enlarged(folder):
     assert (images["size"], images["resize"], images["interpolation"]) == (48, None, None)
     assert images["n_enlarged"] == 0
     assert images["unreadable"] == ["small.png: 40 x 30 pixels are fewer than 48 x 48"]
-    assert not any("smaller than" in w for w in run.info["warnings"])
+    assert not any("scaled to" in w for w in run.info["warnings"])
+    assert any("smaller than the crop of 48 x 48" in w for w in run.info["warnings"])
     alone = natstats.measure_images(folder, crop=48)
     assert alone.layers.exponent.tolist() == run.layers.exponent[:2].tolist()
     assert natstats.measure_images(folder, size=64, crop=48).info["images"]["resize"] == 64

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import natstats
+from natstats import image_files
 from natstats.images import Framing, ImageFolder, batches, open_images
 
 
@@ -195,7 +196,7 @@ def test_what_cannot_be_read_is_named_with_its_reason(folder, monkeypatch):
     assert "cannot identify" in found["empty.png"]
     assert found["gone.jpg"] == "No such file or directory"
     assert "symbolic links" in found["round.jpg"]
-    assert found["pipe.png"] == "not a regular file"
+    assert found["pipe.png"] == "a named pipe, not a file"
     assert "truncated" in found["cut.jpg"]
     assert "decompression bomb" in found["bomb.png"]
     assert not any("\n" in reason for reason in found.values())
@@ -208,20 +209,20 @@ def test_a_large_image_below_the_limit_is_no_warning(folder, monkeypatch):
 
 def test_permission_denied_is_said_of_files_and_of_folders(folder, monkeypatch):
     """By a stand-in, as nothing is forbidden to a superuser."""
-    own = (Path.open, Path.iterdir)
+    own = (image_files.open_regular, Path.iterdir)
     secret = folder / "part0"
 
-    def open_(path, *arguments, **options):
+    def open_(path):
         if path.name == "1.png":
             raise PermissionError(13, "Permission denied", str(path))
-        return own[0](path, *arguments, **options)
+        return own[0](path)
 
     def iterdir(path):
         if path == secret:
             raise PermissionError(13, "Permission denied", str(path))
         return own[1](path)
 
-    monkeypatch.setattr(Path, "open", open_)
+    monkeypatch.setattr(image_files, "open_regular", open_)
     monkeypatch.setattr(Path, "iterdir", iterdir)
     found = unreadable(open_images(folder, Framing(32)))
     assert found == {

@@ -90,6 +90,7 @@ class DataFacts(TypedDict, total=False):
     name: str
     source: str
     digest: str | None
+    listing: str | None
     contents: str | None
     classes: list[str]
     n_train: Count

@@ -73,6 +73,7 @@ def test_facts_are_what_a_run_says_of_its_data(source):
         "name": "animals",
         "source": source,
         "digest": data.digest,
+        "listing": data.listing,
         "contents": data.contents,
         "classes": ["ant", "cow", "wolf"],
         "n_train": 60,

@@ -97,8 +97,9 @@ def group_runs(runs: Sequence[DistillationRun]) -> tuple[list[Task], list[str]]:
         raise UsageError("runs: expected one training or more; got none")
     notes: list[str] = []
     tasks: dict[str, dict[str, list[DistillationRun]]] = {}
+    changed = _changed(runs)
     for run in runs:
-        of_task = tasks.setdefault(_text(_task_facts(run)), {})
+        of_task = tasks.setdefault(_text(_task_facts(run, changed)), {})
         of_task.setdefault(_text([run.method, _method_facts(run)]), []).append(run)
     found = []
     for members in tasks.values():
@@ -123,9 +124,21 @@ def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def _task_facts(run: DistillationRun) -> dict[str, Any]:
+def _changed(runs: Sequence[DistillationRun]) -> set[str]:
+    """Listings of images whose contents are not the same in all runs that know them."""
+    known: dict[str, set[str]] = {}
+    for run in runs:
+        if run.data.get("listing"):
+            known.setdefault(run.data["listing"], set()).add(str(run.data.get("digest")))
+    return {listing for listing, digests in known.items() if len(digests) > 1}
+
+
+def _task_facts(run: DistillationRun, changed: set[str]) -> dict[str, Any]:
     student, data = run.info["student"], run.data
     images = {name: data.get(name) for name in ("digest", "split", "n_train", "n_eval", "size")}
+    # What runs before 0.5.0 call the digest is the listing of later ones.
+    if data.get("listing") and data["listing"] not in changed:
+        images["digest"] = data["listing"]
     if images["digest"] is None:
         images["name"] = data.get("name")
     return {"student": student.get("name"), "arguments": student.get("arguments"), "data": images}

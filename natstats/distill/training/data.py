@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from natstats.datasets import DataSetImages
 from natstats.distill.training.labelled import MEMORY_LIMIT, LabelledImages, load_labelled
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import UsageError
+from natstats.folder_walk import Found, images_below
 from natstats.framing import Framing
-from natstats.image_files import ImageFiles, image_paths
+from natstats.image_files import ImageFiles
 from natstats.image_sets import Photographs
 from natstats.text import printable
 
@@ -40,7 +42,8 @@ class LabelledData:
         split: ``test``, or ``held-out`` where `evaluation` was taken from the training images.
         name: of the data, short.
         source: as the user gave it.
-        digest: 16 digits for names, sizes of files, framing, labels and split.
+        digest: 16 digits for names, sizes and contents of files, framing, labels and split.
+        listing: the same without contents, which is what runs before 0.5.0 call the digest.
         contents: 16 digits for the bytes of all images; None where not all were read.
         size: side of the images that the network sees, pixels.
         holdout: share of the training images that were held out.
@@ -55,6 +58,7 @@ class LabelledData:
     name: str
     source: str
     digest: str
+    listing: str
     contents: str | None
     size: int
     holdout: float
@@ -72,6 +76,7 @@ class LabelledData:
             "name": self.name,
             "source": self.source,
             "digest": self.digest,
+            "listing": self.listing,
             "contents": self.contents,
             "classes": list(self.classes),
             "n_train": len(self.train),
@@ -110,8 +115,8 @@ def open_labelled(
     Labels are places in the sorted names of the training classes. A set that fits into memory is
     read here once; of a larger one an image that cannot be read stops the training at its step.
     Without `size`, and without one in the recipe, all are scaled to the shorter side of the
-    smallest training image (icons below 32 pixels among larger ones and sides above 512 do not
-    decide).
+    smallest training image (icons below 32 pixels among larger ones, a few images below half of
+    the median, and sides above 512 do not decide).
 
     Args:
         source: see above.
@@ -174,7 +179,7 @@ def open_labelled(
         n = np.bincount(part.labels.numpy(), minlength=len(classes))
         _refuse_empty(f"readable {what} images", [classes[i] for i in np.flatnonzero(n == 0)])
     split = "held-out" if holdout else "test"
-    identity = [*classes, split, train.digest(), evaluated.digest()]
+    both = (train, evaluated)
     return LabelledData(
         train=train,
         evaluation=evaluated,
@@ -182,12 +187,13 @@ def open_labelled(
         split=split,
         name=(printable(root.resolve().name) or name) if name == "imagefolder" else name,
         source=printable(source),
-        digest=hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16],
+        digest=_identity([*classes, split, *(part.digest() for part in both)]),
+        listing=_identity([*classes, split, *(part.listing() for part in both)]),
         contents=_contents(train, evaluated),
         size=chosen,
         holdout=float(holdout),
         seed=seed,
-        notes=_notes(train, evaluated),
+        notes=(*training.notes, *evaluation.notes, *_notes(train, evaluated)),
     )
 
 
@@ -279,7 +285,7 @@ def _training(
             f"data: expected NAME:FOLDER with one of {', '.join(known)}; "
             f"got {printable(str(source))!r}{hint}"
         )
-    root = Path(rest).expanduser()
+    root = Path(os.path.expanduser(rest))
     if name in LABELLED_SETS:
         return name, *_from_torchvision(name, root, "train"), root
     below = root / "train"
@@ -337,16 +343,21 @@ def _from_folders(
     paths: list[Path] = []
     labels: list[int] = []
     empty = []
+    passed_over = Found()
     for label, name in enumerate(classes):
         try:
-            found = image_paths(folders[name])
+            found = images_below(folders[name])
         except UsageError:
             empty.append(name)
             continue
-        paths += found
-        labels += [label] * len(found)
+        paths += found.paths
+        labels += [label] * len(found.paths)
+        passed_over.other += found.other
+        passed_over.written += [Path(folders[name].name, path) for path in found.written]
+        passed_over.again += [Path(folders[name].name, path) for path in found.again]
     _refuse_empty(f"images in {printable(below)}", empty)
-    images = ImageFiles(paths, below.parent, _UNFRAMED, description=printable(below))
+    notes = [f"{below.name}: {note}" for note in passed_over.notes()]
+    images = ImageFiles(paths, below.parent, _UNFRAMED, description=printable(below), notes=notes)
     return _in_order(images), np.array(labels, dtype=np.int64)
 
 
@@ -374,6 +385,10 @@ def _refuse_empty(what: str, classes: list[str]) -> None:
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
+
+
+def _identity(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _contents(*parts: LabelledImages) -> str | None:

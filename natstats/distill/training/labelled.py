@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from natstats.errors import NatstatsError
+from natstats.formats import opened
 from natstats.image_sets import Photographs, Sample, reason_of
 from natstats.pixels import fingerprint, read_rgb
 from natstats.workers import from_workers
@@ -86,8 +87,15 @@ class LabelledImages:
         return found if self.is_whole else torch.stack(found)
 
     def digest(self) -> str:
-        """16 digits for names, sizes of files, framing and labels; contents are not in it."""
-        sha = hashlib.sha256(self.photographs.digest().encode())
+        """16 digits for names, sizes and contents of files, framing and labels."""
+        return self._with_labels(self.photographs.digest())
+
+    def listing(self) -> str:
+        """The same without contents: what a digest was before 0.5.0."""
+        return self._with_labels(self.photographs.listing())
+
+    def _with_labels(self, digest: str) -> str:
+        sha = hashlib.sha256(digest.encode())
         sha.update(self.labels.numpy().tobytes())
         return sha.hexdigest()[:16]
 
@@ -214,7 +222,7 @@ def _fits(photographs: Photographs, is_whole: bool, limit: int) -> bool:
                 if isinstance(source, Image.Image):
                     width, height = source.size
                 else:
-                    with Image.open(source) as image:
+                    with opened(source) as image:
                         width, height = image.size
         except Exception:  # will be said when it is read
             continue

@@ -186,6 +186,7 @@ class Distillation:
             "stages": [[stage.name, stage.epochs] for stage in self.program.stages],
             "recipe": self.recipe.to_dict(),
             "data": self.data.digest,
+            "images": self.data.listing,
             "split": self.data.split,
             "student": self.student.digest(),
             "teacher": None if self.teacher is None else self.teacher.digest(),

@@ -107,6 +107,14 @@ def refuse_other_settings(kept: Any, now: Mapping[str, Any], which: str) -> None
     natstats.errors.UsageError: out: expected the training that is in runs/kd, which had other \
 settings: seed was 0, is 1 (--overwrite begins again)
     """
+    if isinstance(kept, Mapping) and "images" in now and "images" not in kept:
+        # Before 0.5.0 the digest of the data was without the contents of its files.
+        older = {**kept, "images": kept.get("data"), "data": now.get("data")}
+        if not _differences(older, now):
+            raise UsageError(
+                f"out: expected the training that {which}, which did not note the contents of its "
+                "images: whether these are still the same cannot be told (--overwrite begins again)"
+            )
     differing = _differences(kept, now)
     if differing:
         raise UsageError(
