@@ -119,7 +119,9 @@ def _tapered_waves(n: int, edges: str, waves: Array, times: Array) -> tuple[Arra
     return tuple(products)
 
 
-def _tapered_splines(n: int, edges: str, nodes: NDArray[np.int64], cell: float) -> tuple[Array, ...]:
+def _tapered_splines(
+    n: int, edges: str, nodes: NDArray[np.int64], cell: float
+) -> tuple[Array, ...]:
     """The same of the columns of a spline."""
     from scipy import signal
 
@@ -205,8 +207,8 @@ def _blocks(height: int, width: int, edges: str, lattice: tuple[int, int, int]) 
             (p, u, jump), (q, v, jump_across) = rows, columns
             blocks.append(_Waves(radius, (p, u, p, jump, p, u), (q, q, v, q, jump_across, v)))
         else:
-            (ff, fd, dd, de, ee), (gg, gd, hh, he, hhe) = rows, columns
-            blocks.append(_Waves(radius, (dd, 2 * de, ee), (gg, gd, hh)))
+            (_, _, dd, de, ee), (ff, fd, across, _, _) = rows, columns
+            blocks.append(_Waves(radius, (dd, 2 * de, ee), (ff, fd, across)))
     return blocks
 
 
@@ -270,9 +272,7 @@ def _times(n: int) -> Array:
 def _less_smooth(products: list[Array], height: int, width: int, some: slice) -> Array:
     """Power of the periodic component from the products of :func:`_blocks`, rows `some`."""
     power, cross_a, cross_b, square_a, square_b, both = products
-    row, column = (
-        2 - 2 * np.cos(2 * np.pi * np.arange(n // 2 + 1) / n) for n in (height, width)
-    )
+    row, column = (2 - 2 * np.cos(2 * np.pi * np.arange(n // 2 + 1) / n) for n in (height, width))
     laplacian = -(row[some, None] + column)
     if some.start == 0:
         laplacian[0, 0] = 1.0
