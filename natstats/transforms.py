@@ -183,8 +183,8 @@ class RingTransform:
             self._prepare_sums(index, members, dc_of_one)
         else:
             # Real and imaginary part stand side by side, each with its share of the ring.
-            index, members = (np.repeat(one.ravel(), 2) for one in (index, members))
-            self._ring = self._ring_matrix(index, members, dc_of_one)
+            both = np.repeat(index.ravel(), 2), np.repeat(members.ravel(), 2)
+            self._ring = self._ring_matrix(both[0], both[1], dc_of_one)
         constant /= constant[0, 0]
         constant[0, 0] = 0.0
         self._constant = self._tensor(np.ascontiguousarray(constant).view(np.float64).ravel())
