@@ -12,7 +12,7 @@ from . import options, output, series
 
 @click.command("fit")
 @click.argument("run", type=options.PATH)
-@options.fit_options
+@options.refit_options
 @click.option("--out", type=options.PATH, help="The new run.  [default: RUN-fit, beside RUN]")
 @click.option(
     "--overwrite", is_flag=True, help="Replace the run at --out, which may be RUN itself."

@@ -15,7 +15,7 @@ from . import options, output
 @click.option("--temporal", is_flag=True, help="Of clips, measure the spectrum along time.")
 @options.image_options
 @options.strict_images
-@options.fit_options
+@options.image_fit_options
 @options.output_options
 def command(
     source: str,

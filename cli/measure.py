@@ -81,7 +81,8 @@ is kept as soon as it is finished, and the same command goes on where it stopped
     type=int,
     default=3,
     show_default=True,
-    help="Seeds of the random weights of --control; each costs as much as the measurement.",
+    help="Seeds of the random weights of --control, at least 2 (10 for a finding); each costs as "
+    "much as the measurement.",
 )
 @options.image_options
 @options.fit_options

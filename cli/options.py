@@ -14,8 +14,10 @@ __all__ = [
     "Pair",
     "debug_option",
     "fit_options",
+    "image_fit_options",
     "image_options",
     "output_options",
+    "refit_options",
     "strict_images",
 ]
 
@@ -86,40 +88,56 @@ debug_option = click.option(
     help="Show the traceback of an error.",
 )
 
-fit_options = _chain(
-    click.option(
-        "--band",
-        type=Band(),
-        help="Frequencies that are fitted, cycles/pixel of the map.  [default: all rings]",
-    ),
-    click.option(
-        "--estimator",
-        type=click.Choice(ESTIMATORS),
-        help="The estimator that heads the table.  [default: octave]",
-    ),
-    click.option("--level", type=float, help="Level of the intervals.  [default: 0.95]"),
-    click.option(
-        "--min-rings", type=int, help="Layers with fewer rings in the band are not fitted."
-    ),
-    click.option(
-        "--equal-power/--no-equal-power",
-        "normalize",
-        default=None,
-        help="Give every image the same power before the mean is taken.  [default: no]",
-    ),
-    click.option(
-        "--interval",
-        type=click.Choice(INTERVALS),
-        help="Student's t with effective degrees of freedom, or the studentised bootstrap.  "
-        "[default: jackknife]",
-    ),
-    click.option("--resamples", type=int, help="Of the bootstrap.  [default: 1000]"),
-    click.option(
+
+def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[[F], F]:
+    """Options of a fit; a refit keeps what is not given, and images alone have no depth."""
+
+    def default(value: object) -> str:
+        return f"  [default: {'as in RUN' if is_refit else value}]"
+
+    depth = click.option(
         "--depth",
         type=click.Choice(DEPTHS),
-        help="What the law has on its axis.  [default: layers]",
-    ),
-)
+        help=f"What the law has on its axis.{default('layers')}",
+    )
+    return _chain(
+        click.option(
+            "--band",
+            type=Band(),
+            help=f"Frequencies that are fitted, cycles/pixel of the map.{default('all rings')}",
+        ),
+        click.option(
+            "--estimator",
+            type=click.Choice(ESTIMATORS),
+            help=f"The estimator that heads the table.{default('octave')}",
+        ),
+        click.option("--level", type=float, help=f"Level of the intervals.{default(0.95)}"),
+        click.option(
+            "--min-rings",
+            type=int,
+            help=f"Layers with fewer rings in the band are not fitted.{default(2)}",
+        ),
+        click.option(
+            "--equal-power/--no-equal-power",
+            "normalize",
+            default=None,
+            help="Give every image the same power before the mean is taken."
+            f"{default('no-equal-power')}",
+        ),
+        click.option(
+            "--interval",
+            type=click.Choice(INTERVALS),
+            help="Student's t with effective degrees of freedom, or the studentised bootstrap."
+            f"{default('jackknife')}",
+        ),
+        click.option("--resamples", type=int, help=f"Of the bootstrap.{default(1000)}"),
+        *([depth] if has_depth else []),
+    )
+
+
+fit_options = _fit_options()
+refit_options = _fit_options(is_refit=True)
+image_fit_options = _fit_options(has_depth=False)
 
 image_options = _chain(
     click.option(
@@ -144,7 +162,7 @@ image_options = _chain(
         type=int,
         default=0,
         show_default=True,
-        help="Of the sample, the numbering of images, and random weights.",
+        help="Of the sample, the numbering of images, and the random weights of a network.",
     ),
     click.option(
         "--size",

@@ -72,7 +72,7 @@ def target(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> P
 
 def take_fit_options(settings: dict[str, Any]) -> dict[str, Any]:
     """Take the fit options that were given out of `settings`, and return them."""
-    taken = {name: settings.pop(name) for name in options.FIT_OPTIONS}
+    taken = {name: settings.pop(name, None) for name in options.FIT_OPTIONS}
     return {name: value for name, value in taken.items() if value is not None}
 
 

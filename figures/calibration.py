@@ -1,7 +1,8 @@
 """The tables and figures of docs/calibration.md, from what the studies in analyses/ wrote.
 
-Run `python analyses/calibration.py`, `analyses/fit_speed.py`, `analyses/photographs.py FOLDER` and
-`analyses/other_tools.py` first, then `python figures/calibration.py`.
+Run `python analyses/calibration.py`, `analyses/control_calibration.py`, `analyses/fit_speed.py`,
+`analyses/photographs.py FOLDER` and `analyses/other_tools.py` first, then
+`python figures/calibration.py`.
 """
 
 from __future__ import annotations

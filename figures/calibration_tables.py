@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -353,6 +354,29 @@ def speed() -> list[str]:
     return [*table(["60 layers", "seconds"], lines), *made_by("fit_speed")]
 
 
+def control() -> list[str]:
+    """Error rates and power of the random-weights control, by estimate of the seeds' variance."""
+    with (RESULTS / "control_calibration.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = {"own": "own", "pooled": "pooled", "capped": "**pooled, capped**"}
+    cells: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        kind = row["networks"].replace("simulated, ", "simulated, correlation ")
+        shown = [percent(float(row[name])) for name in ("layer", "family", "mean", "slope")]
+        cells.setdefault((kind, row["n_seeds"], names[row["estimate"]]), []).extend(shown)
+    rates = ["layer", "family", "mean", "slope"]
+    head = ["networks", "seeds", "variance", *rates, *(f"{name}, effect" for name in rates)]
+    (repeats,) = {row["repeats"] for row in rows}
+    error = 100 * (0.05 * 0.95 / int(repeats)) ** 0.5
+    return [
+        *table(head, [[*key, *values] for key, values in cells.items()]),
+        "",
+        f"Per cent of {repeats} repeats; the standard error of a rate of 5 % is {error:.1f}.",
+        "",
+        "`python analyses/control_calibration.py`.",
+    ]
+
+
 PARTS: dict[str, Callable[[], list[str]]] = {
     "bias": bias,
     "coverage": coverage,
@@ -362,6 +386,7 @@ PARTS: dict[str, Callable[[], list[str]]] = {
     "forms": forms,
     "law": law,
     "power": power,
+    "control": control,
     "others": others,
     "photographs": photographs,
     "speed": speed,

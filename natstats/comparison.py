@@ -8,7 +8,7 @@ deviations of the difference are the differences of the deviations. Else the var
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from natstats.errors import UsageError
 from natstats.law import FEWEST_LAYERS, SIGNIFICANCE, format_p
 from natstats.measures import MEASURES
 from natstats.numbers import number
-from natstats.tables import aligned, evenly
+from natstats.tables import aligned, evenly, not_shown
 from natstats.text import lines
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from natstats.run import Run
 
 __all__ = ["Comparison", "compare"]
+
+_Missing = tuple[tuple[str, ...], tuple[str, ...]]
 
 FORMAT = 1
 """Number of the format of ``comparison.json``."""
@@ -58,10 +60,11 @@ class Comparison:
             low_a, high_a, exponent_b, low_b, high_b, difference, low, high, p, p_corrected (Holm),
             flags.
         only: names of the layers that only A has, and of those that only B has.
-        mean: difference in the mean over the layers that count.
+        mean: difference in the mean over the layers that count; of runs of images alone, over
+            the rows of their images.
         slope: difference of the slopes of the two laws.
-        n_layers: layers that count: those with an exponent in both that is not beyond range, but
-            for the input images.
+        n_layers: layers that count: those with an exponent in both that is not beyond range. The
+            images (``input``, ``input.grey``, ``input.colour``) have rows, and are no layers.
         n_differ: those of them that differ at 5 % after correction for their number.
         is_paired: both runs saw the same images in the same numbering.
         level: of the intervals.
@@ -84,28 +87,46 @@ class Comparison:
     def sentence(self) -> str:
         """The verdict in words, with the numbers that it rests on."""
         first, second = self.names
-        if self.n_layers and not self.layers.difference.fillna(0).any():
+        rows = self.layers if self._is_of_images else self.layers[self.layers.kind != "input"]
+        if np.isfinite(self.mean.value) and not rows.difference.fillna(0).any():
             return f"The exponents of {second} are exactly those of {first}."
         found = self.n_differ > 0 or min(self.mean.p, self.slope.p) < SIGNIFICANCE
+        evidence = f"({100 * self.level:g} % interval; p {format_p(self.mean.p)})"
         parts = []
         if self.n_layers:
             parts += [
                 f"exponent {self.mean.text()} in the mean over {layers_text(self.n_layers)} "
-                f"({100 * self.level:g} % interval; p {format_p(self.mean.p)})",
+                f"{evidence}",
                 f"{self.n_differ} of {layers_text(self.n_layers)} "
                 f"{'differs' if self.n_differ == 1 else 'differ'} after Holm's correction",
             ]
+        elif np.isfinite(self.mean.value):
+            parts.append(f"exponent of the images {self.mean.text()} {evidence}")
         if np.isfinite(self.slope.value):
             parts.append(
                 f"difference of the slopes {self.slope.text()} {MEASURES[self.depth].per} "
                 f"(p {format_p(self.slope.p)})"
             )
         if not parts:
-            return f"Nothing of {first} and {second} could be compared."
+            return f"Nothing of {first} and {second} could be compared: {self._hindrance(rows)}."
         opening = f"{second} differs from {first}" if found else f"{second} was not found to differ"
         if not found:
             opening += f" from {first}"
+        if not self.n_layers and not self._is_of_images:
+            parts.insert(0, self._hindrance(rows))
         return f"{opening}: {', '.join(parts)}."
+
+    @property
+    def _is_of_images(self) -> bool:
+        """True where neither run has a layer: both are of images alone."""
+        return bool((self.layers.kind == "input").all()) and not any(self.only)
+
+    def _hindrance(self, rows: pd.DataFrame) -> str:
+        """Why no layer was compared."""
+        kind = "row of the images" if self._is_of_images else "layer"
+        if rows.empty:
+            return f"no {kind} bears the same name in both"
+        return f"no {kind} of the same name has an exponent in both"
 
     def table(self, rows: int | None = None) -> str:
         """The layers as aligned text; from more than `rows` layers, evenly spaced ones."""
@@ -127,7 +148,7 @@ class Comparison:
             for row in evenly(self.layers, rows).to_dict("records")
         ]
         legend = lines((f"A: {self.names[0]}", f"B: {self.names[1]}")) + "\n"
-        return legend + aligned(header, cells, {0, 1, 9}, len(self.layers))
+        return legend + aligned(header, cells, {0, 1, 9}, not_shown(self.layers, rows))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the layers are a table of their own."""
@@ -193,10 +214,7 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
     places = [{m.layer.name: i for i, m in enumerate(run.spectra)} for run in (run_a, run_b)]
     common = [name for name in places[0] if name in places[1]]
     chosen = [np.array([place[name] for name in common], dtype=np.int64) for place in places]
-    only = (
-        tuple(name for name in places[0] if name not in places[1]),
-        tuple(name for name in places[1] if name not in places[0]),
-    )
+    only = _missing(run_a, places[1]), _missing(run_b, places[0])
     unpaired = _why_not_paired(run_a, run_b, common, chosen)
     deviations = [
         run.fits.deviations[:, own] if len(own) else np.zeros((0, 0))
@@ -210,7 +228,10 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
     )
     differences = Differences(exponents[1] - exponents[0], sources, level)
     frame = _frame(run_a, run_b, chosen, differences)
-    counted = _counted(frame)
+    good = np.isfinite(frame.p) & ~frame["flags"].str.contains("beyond range")
+    counted = [int(row) for row in np.flatnonzero(good & (frame.kind != "input"))]
+    is_of_images = not any(m.layer.kind != "input" for m in (*run_a.spectra, *run_b.spectra))
+    averaged = [int(row) for row in np.flatnonzero(good)] if is_of_images else counted
     frame.loc[counted, "p_corrected"] = holm(frame.p.to_numpy()[counted])
 
     depths = [
@@ -226,8 +247,8 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
     return Comparison(
         names=names or _names(run_a, run_b),
         layers=frame,
-        only=only,
-        mean=differences.mean(counted),
+        only=(only[0][0], only[1][0]),
+        mean=differences.mean(averaged),
         slope=slope,
         n_layers=len(counted),
         n_differ=int(np.sum(frame.p_corrected < SIGNIFICANCE)),
@@ -235,6 +256,15 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
         level=level,
         depth=run_a.options.depth,
         notes=tuple(_notes(frame, only, unpaired, slope, by_layer)),
+    )
+
+
+def _missing(run: Run, names: Collection[str]) -> _Missing:
+    """Names that are not among these: of layers, and of rows of the images."""
+    missing = [m.layer for m in run.spectra if m.layer.name not in names]
+    return (
+        tuple(layer.name for layer in missing if layer.kind != "input"),
+        tuple(layer.name for layer in missing if layer.kind == "input"),
     )
 
 
@@ -316,13 +346,6 @@ def _frame(
     return frame.astype(dict.fromkeys(numbers, np.float64) | {"flags": str})
 
 
-def _counted(frame: pd.DataFrame) -> list[int]:
-    """Rows that the joint answers rest on: layers, or the images where there is nothing else."""
-    good = np.isfinite(frame.p) & ~frame["flags"].str.contains("beyond range")
-    inner = good & (frame.kind != "input")
-    return [int(row) for row in np.flatnonzero(inner if inner.any() else good)]
-
-
 def _names(run_a: Run, run_b: Run) -> tuple[str, str]:
     if run_a.name != run_b.name:
         return run_a.name, run_b.name
@@ -331,27 +354,31 @@ def _names(run_a: Run, run_b: Run) -> tuple[str, str]:
 
 def _notes(
     frame: pd.DataFrame,
-    only: tuple[tuple[str, ...], tuple[str, ...]],
+    only: tuple[_Missing, _Missing],
     unpaired: str | None,
     slope: Estimate,
     by_layer: bool,
 ) -> list[str]:
+    n_common, n_apart = int((frame.kind != "input").sum()), sum(len(layers) for layers, _ in only)
+    cancels = ", so that what the images do to both cancels" if n_common else ""
     notes = [
-        "Paired: both runs saw the same images in the same numbering, so that what the images do "
-        "to both cancels."
+        f"Paired: both runs saw the same images in the same numbering{cancels}."
         if unpaired is None
         else f"Not paired, the errors are taken as independent: {unpaired}."
     ]
-    n_common, n_apart = int((frame.kind != "input").sum()), sum(map(len, only))
     if n_common < FEWEST_LAYERS and n_apart:
+        common = {0: "No layer bears", 1: "Only 1 layer bears"}
         notes.append(
-            f"Only {layers_text(n_common)} bear the same name in both runs: layers are compared by "
-            "name, networks of other architecture by the slopes of their laws."
+            f"{common.get(n_common, f'Only {n_common} layers bear')} the same name in both runs: "
+            "layers are compared by name, networks of other architecture by the slopes of their "
+            "laws."
         )
-    for name, missing in zip("AB", only, strict=True):
-        if missing:
-            listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-            notes.append(f"Only in {name}: {layers_text(len(missing))} ({listed}).")
+    for name, (layers, images) in zip("AB", only, strict=True):
+        if layers:
+            listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
+            notes.append(f"Only in {name}: {layers_text(len(layers))} ({listed}).")
+        if images:
+            notes.append(f"Of the images only in {name}: {', '.join(images)}.")
     if np.isfinite(slope.value) and not by_layer:
         notes.append(
             "The slopes are those of the two laws, over layers that differ; their errors are taken "

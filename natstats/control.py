@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from natstats import store
 from natstats.differences import Differences, Estimate, Source, depths_of, holm, layers_text
@@ -28,7 +29,9 @@ from natstats.fits import Fits, LayerFit, fit_layers
 from natstats.law import SIGNIFICANCE, format_p
 from natstats.measures import MEASURES
 from natstats.numbers import number
+from natstats.radial import extent
 from natstats.records import LayerSpectrum, SkippedLayer
+from natstats.seed_variance import pooled_seeds, seeds_as_source
 
 if TYPE_CHECKING:
     from natstats.run import Run
@@ -90,6 +93,8 @@ class Control:
         slope_random: mean over seeds of the slope of the same layers with random weights.
         n_layers: layers that count: those with a difference that are nowhere beyond range.
         n_differ: those of them that differ at 5 % after correction for their number.
+        undecided: which of ``mean``, ``slope`` and ``layers`` would differ at 5 % if the variance
+            of the seeds were known, and do not with so few seeds to tell it.
         level: of the intervals.
         depth: the measure of depth, see :data:`natstats.measures.MEASURES`.
     """
@@ -102,6 +107,7 @@ class Control:
     slope_random: float
     n_layers: int
     n_differ: int
+    undecided: tuple[str, ...]
     level: float
     depth: str
 
@@ -110,11 +116,7 @@ class Control:
         against = f"{len(self.seeds)} networks of the same architecture with random weights"
         if not self.n_layers:
             return f"Control: no layer has an exponent both trained and in {against}."
-        opening = "Training was not found to change the exponents"
-        if self.n_differ:
-            opening = "Training changed single layers, but was not found to change their mean"
-        if self.mean.p < SIGNIFICANCE:
-            opening = f"Training {'raised' if self.mean.value > 0 else 'lowered'} the exponents"
+        opening = self._opening()
         n_layers = layers_text(self.n_layers)
         text = (
             f"{opening}: {self.mean.text()} in the mean over {n_layers}, against {against} "
@@ -130,23 +132,28 @@ class Control:
             )
         return text + "."
 
+    def _opening(self) -> str:
+        """What training did, as far as the numbers tell; where more seeds might tell, that."""
+        too_few = f"{len(self.seeds)} seeds are too few to tell whether"
+        but_mean = "but was not found to change their mean"
+        if "mean" in self.undecided:
+            but_mean = f"but {too_few} it changed their mean"
+        if self.mean.p < SIGNIFICANCE:
+            return f"Training {'raised' if self.mean.value > 0 else 'lowered'} the exponents"
+        if self.slope.p < SIGNIFICANCE:
+            moved = "raised" if self.slope.value > 0 else "lowered"
+            return f"Training {moved} the slope of the exponents, {but_mean}"
+        if self.n_differ:
+            return f"Training changed single layers, {but_mean}"
+        if self.undecided:
+            return f"{too_few} training changed the exponents"
+        return "Training was not found to change the exponents"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the layers are a table of their own."""
         kept = asdict(self)
         del kept["layers"]
         return {"control": "random-weights", **kept, "sentence": self.sentence()}
-
-
-def seeds_as_source(exponents: Array) -> Source:
-    """The error of one more seed minus the mean of these, as deviations (n_seeds, L).
-
-    >>> found = seeds_as_source(np.array([[1.0], [3.0]])).deviations  # s^2 = 2, n = 2
-    >>> float(np.sum(found**2).round(9))
-    3.0
-    """
-    n = len(exponents)
-    scale = np.sqrt((1 + 1 / n) / (n - 1))
-    return Source(scale * (exponents.mean(0) - exponents), dof=n - 1)
 
 
 def compare_with_random(
@@ -181,9 +188,13 @@ def compare_with_random(
 
     value = np.array([fit.exponent for fit in trained]) - exponents.mean(0)
     from_trained = np.array([fit.deviations for fit in trained]).reshape(n_layers, n_groups).T
-    sources = [Source(from_trained - deviations.mean(0)), seeds_as_source(exponents)]
-    differences = Differences(value, sources, fits.options.level)
-    each = differences.each()
+    images = Source(from_trained - deviations.mean(0))
+    side = np.array([extent(layer.height, layer.width) for layer in layers], dtype=np.float64)
+    differences, one_by_one = (
+        Differences(value, [images, seeds], fits.options.level)
+        for seeds in (seeds_as_source(exponents), pooled_seeds(exponents, side))
+    )
+    each = one_by_one.each()
     counted = [
         place
         for place, layer in enumerate(layers)
@@ -224,18 +235,42 @@ def compare_with_random(
             **{f"seed_{one.seed}": row for one, row in zip(random, exponents, strict=True)},
         }
     )
+    mean, n_differ = differences.mean(counted), int(np.sum(corrected < SIGNIFICANCE))
     return Control(
         layers=frame,
         seeds=tuple(one.seed for one in random),
-        mean=differences.mean(counted),
+        mean=mean,
         slope=slope,
         slope_trained=slopes[0],
         slope_random=slopes[1],
         n_layers=len(counted),
-        n_differ=int(np.sum(corrected < SIGNIFICANCE)),
+        n_differ=n_differ,
+        undecided=_undecided(
+            mean, slope, [each[place] for place in counted], n_differ, fits.options.level
+        ),
         level=fits.options.level,
         depth=fits.options.depth,
     )
+
+
+def _undecided(
+    mean: Estimate, slope: Estimate, layers: Sequence[Estimate], n_differ: int, level: float
+) -> tuple[str, ...]:
+    """What would differ if its standard error were known, and does not as it is estimated."""
+
+    def known(one: Estimate) -> float:
+        """P of the test with a known error."""
+        error = (one.high - one.low) / 2 / stats.t.ppf(0.5 + level / 2, one.dof)
+        return float(2 * stats.norm.sf(abs(one.value) / error)) if error > 0 else np.nan
+
+    found = [
+        name
+        for name, one in (("mean", mean), ("slope", slope))
+        if one.p >= SIGNIFICANCE and known(one) < SIGNIFICANCE
+    ]
+    if layers and not n_differ and len(layers) * min(map(known, layers)) < SIGNIFICANCE:
+        found.append("layers")  # by Holm's rule for the smallest p
+    return tuple(found)
 
 
 def _reason(

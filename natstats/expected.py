@@ -17,6 +17,7 @@ For the periodic component of Moisan (2011) the jumps at the border take the pla
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -29,10 +30,12 @@ from numpy.typing import ArrayLike, NDArray
 from natstats import checks
 from natstats.edges import EDGES, axis_taper, boundary_laplacian
 from natstats.errors import UsageError
+from natstats.expected_large import large_ring_power
 from natstats.radial import rings
 
 __all__ = [
     "EXPONENT_RANGE",
+    "LARGEST_WHOLE_LATTICE",
     "ExpectedSpectrum",
     "expected_power",
     "expected_spectrum",
@@ -45,8 +48,14 @@ EXPONENT_RANGE = (-3.0, 6.0)
 N_NODES = 41
 """Chebyshev nodes of the table; its error in log T is below 2e-3 for square maps to 224 pixels."""
 
+N_NODES_LARGE = 61
+"""Nodes for maps above LARGEST_WHOLE_LATTICE, where leakage takes over more suddenly."""
+
 OUTER_SCALE = 12
 """Longest wavelength of the ideal field, in units of the longer side of the crop."""
+
+LARGEST_WHOLE_LATTICE = 512
+"""Longest side, pixels, of maps whose lattice is summed as it is; a series has only one axis."""
 
 _TORUS = 4
 """Side of the torus whose lattice carries the short waves, in units of the longer side."""
@@ -209,11 +218,23 @@ def expected_power(
             f"outer_scale: expected one of {scales[0]}, {scales[1]}, {scales[2]}, "
             f"...; got {outer_scale!r}"
         )
+    if width > 1 and max(height, width) > LARGEST_WHOLE_LATTICE:
+        return large_ring_power(float(alpha), height, width, edges, (_TORUS, _FINE, outer_scale))
     ring = rings(height, width)
     covariance = _covariance(height, width, float(alpha), outer_scale)
     power = ring.mean(_periodic(covariance) if edges == "periodic" else _tapered(covariance, edges))
     # On maps of several hundred pixels the steepest fields span more decades than a double.
     return np.asarray(np.maximum(power, np.finfo(np.float64).eps * power.max()))
+
+
+def _alike(square: Array) -> list[tuple[int, float]]:
+    """Steps along an axis to frequencies that are alike, and rho there; `square` is w^2."""
+    n = len(square)
+    rho = np.abs(scipy.fft.fft(square)) ** 2
+    rho /= rho[0]
+    return [
+        (int(k) if k <= n // 2 else int(k) - n, float(rho[k])) for k in np.flatnonzero(rho > 1e-20)
+    ]
 
 
 @lru_cache(maxsize=256)
@@ -238,14 +259,18 @@ def independent_modes(height: int, width: int, edges: str = "sine") -> Array:
     """
     checks.one_of("edges", edges, EDGES)
     ring = rings(height, width)
-    squares = [axis_taper(n, edges) ** 2 for n in (height, width)]
-    rho = np.abs(scipy.fft.fft2(np.outer(*squares))) ** 2
-    kernel = scipy.fft.rfft2(rho / rho[0, 0])
-    modes = np.empty(ring.n_rings)
-    for k in range(ring.n_rings):
-        members = (ring.index == k).astype(np.float64)
-        alike = scipy.fft.irfft2(scipy.fft.rfft2(members) * kernel, s=members.shape)
-        modes[k] = members.sum() ** 2 / np.sum(members * alike)
+    # w^2 is a sum of a few cosines, so that only near neighbours are alike.
+    near = [_alike(axis_taper(n, edges) ** 2) for n in (height, width)]
+    pairs = np.zeros(ring.n_rings)
+    for (down, one), (across, other) in itertools.product(*near):
+        if (down, across) < (0, 0):
+            continue  # as often as its opposite
+        same = ring.index == np.roll(ring.index, (-down, -across), axis=(0, 1))
+        same &= ring.index >= 0
+        twice = 1 if (down, across) == (0, 0) else 2
+        counts = np.bincount(ring.index[same], minlength=ring.n_rings)
+        pairs += twice * one * other * counts
+    modes = ring.n_members**2 / pairs
     modes.setflags(write=False)
     return np.asarray(modes)
 
@@ -256,7 +281,7 @@ class ExpectedSpectrum:
 
     Attributes:
         frequency: of the rings, cycles/pixel, (n_rings,).
-        coefficients: Chebyshev series in alpha of log T_b over EXPONENT_RANGE, (N_NODES, n_rings).
+        coefficients: Chebyshev series in alpha of log T_b over EXPONENT_RANGE, (n_nodes, n_rings).
     """
 
     frequency: Array
@@ -294,10 +319,11 @@ def expected_spectrum(height: int, width: int, edges: str = "sine") -> ExpectedS
     True
     """
     low, high = EXPONENT_RANGE
-    nodes = chebyshev.chebpts1(N_NODES)
+    is_large = width > 1 and max(height, width) > LARGEST_WHOLE_LATTICE
+    nodes = chebyshev.chebpts1(N_NODES_LARGE if is_large else N_NODES)
     alphas = 0.5 * (low + high + (high - low) * nodes)
 
     powers = [expected_power(alpha, height, width, edges) for alpha in alphas]
-    coefficients = np.asarray(chebyshev.chebfit(nodes, np.log(powers), N_NODES - 1), np.float64)
+    coefficients = np.asarray(chebyshev.chebfit(nodes, np.log(powers), len(nodes) - 1), np.float64)
     coefficients.setflags(write=False)
     return ExpectedSpectrum(rings(height, width).frequency, coefficients)

@@ -225,7 +225,7 @@ class Series:
             )
             for row in shown.to_dict("records")
         ]
-        text = aligned(header, cells, {0, 4}, len(cells))
+        text = aligned(header, cells, {0, 4})
         if left_out:
             text += f"\n({left_out} of {len(self.frame)} checkpoints not shown)"
         return text

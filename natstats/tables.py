@@ -12,7 +12,9 @@ from natstats.numbers import map_size, number, share
 from natstats.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.text import printable
 
-__all__ = ["aligned", "evenly", "layers_frame", "skipped_frame", "text_table"]
+__all__ = [
+    "aligned", "evenly", "layers_frame", "not_shown", "skipped_frame", "text_table",
+]  # fmt: skip
 
 
 def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +102,7 @@ def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
         for row in shown.to_dict("records")
     ]
     header = ("layer", "kind", "depth", "map", "exponent", "interval", "R2", "flags")
-    return aligned(header, cells, {0, 1, 7}, len(layers))
+    return aligned(header, cells, {0, 1, 7}, not_shown(layers, rows))
 
 
 def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:
@@ -110,8 +112,18 @@ def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:
     return layers.iloc[np.unique(np.linspace(0, len(layers) - 1, rows).round().astype(int))]
 
 
+def not_shown(layers: pd.DataFrame, rows: int | None) -> str:
+    """What :func:`evenly` leaves out, as the last line of a table; images are no layers.
+
+    >>> not_shown(pd.DataFrame({"kind": ["input", "conv", "conv", "linear"]}), 2)
+    '(2 of 3 layers not shown)'
+    """
+    total, shown = (int((part.kind != "input").sum()) for part in (layers, evenly(layers, rows)))
+    return f"({total - shown} of {total} layers not shown)" if shown < total else ""
+
+
 def aligned(
-    header: Sequence[str], cells: Sequence[Sequence[str]], left: Collection[int], n_layers: int
+    header: Sequence[str], cells: Sequence[Sequence[str]], left: Collection[int], below: str = ""
 ) -> str:
     """Lines of text in columns; those in `left` start at one place, the others end at one."""
     cells = [[printable(text) for text in line] for line in cells]
@@ -123,6 +135,4 @@ def aligned(
         ).rstrip()
         for line in [header, *cells]
     ]
-    if len(cells) < n_layers:
-        lines.append(f"({n_layers - len(cells)} of {n_layers} layers not shown)")
-    return "\n".join(lines)
+    return "\n".join([*lines, below] if below else lines)

@@ -43,6 +43,10 @@ LARGEST_WHOLE = 100
 LARGEST_AXIS = 40
 """Longest side up to which two products with the matrices of the axes are faster than an FFT."""
 
+LARGEST_RING_MATRIX = 68_000_000
+"""Most entries of the matrix of frequencies by rings: that of 512 x 512 maps. It grows with the
+third power of the side; larger maps add the power of every frequency to the sum of its ring."""
+
 PIECE_BYTES = {"cpu": 1 << 21, "cuda": 1 << 26}
 """Size of the pieces that a large batch is cut into: a CPU's cache, or what a GPU likes to have."""
 
@@ -99,6 +103,7 @@ class RingTransform:
         self.edges = checks.one_of("edges", edges, EDGES)
         self.shape = (height, width)
         self.device = device
+        self._ring: Tensor | None = None  # none where rings are summed frequency by frequency
         # Prepared in float64, used in float32: constants carry no rounding of their own.
         if edges == "periodic" or max(height, width) > LARGEST_AXIS:
             self._coefficients, self._adjoint = self._by_fft, self._back_from_fft
@@ -123,12 +128,23 @@ class RingTransform:
         The last column turns the power at DC into the squared mean of the map, where `dc_of_one`
         is the power at DC of a map of ones.
         """
-        matrix = np.zeros((index.size, self.rings.n_rings + 1))
+        matrix = np.zeros((index.size, self.rings.n_rings + 1), dtype=np.float32)
         inside = np.flatnonzero(index >= 0)
-        matrix[inside, index.ravel()[inside]] = members.ravel()[inside]
-        matrix[:, :-1] /= self.rings.n_members
+        ring = index.ravel()[inside]
+        matrix[inside, ring] = members.ravel()[inside] / self.rings.n_members[ring]
         matrix[0, -1] = 1.0 / dc_of_one
         return self._tensor(matrix)
+
+    def _prepare_sums(
+        self, index: NDArray[np.int64], members: NDArray[np.floating], dc_of_one: float
+    ) -> None:
+        """The same weights without the matrix: ring and weight of each frequency, (P / 2,)."""
+        n_rings = self.rings.n_rings
+        place = np.where(index < 0, n_rings + 1, index).ravel()
+        weight = members.ravel() / np.append(self.rings.n_members, [1, 1])[place]
+        place[0], weight[0] = n_rings, 1.0 / dc_of_one
+        self._place = torch.from_numpy(place).to(self.device)
+        self._weight = self._tensor(weight)
 
     def _prepare_matrices(self, whole: bool) -> None:
         height, width = self.shape
@@ -161,10 +177,14 @@ class RingTransform:
         members[:, 0] = 1.0
         if width % 2 == 0:
             members[:, -1] = 1.0
-        # Real and imaginary part stand side by side, each with its share of the ring.
-        index = np.repeat(self.rings.index[:, :half].ravel(), 2)
+        index = self.rings.index[:, :half]
         dc_of_one = float(constant[0, 0].real) ** 2
-        self._ring = self._ring_matrix(index, np.repeat(members.ravel(), 2), dc_of_one)
+        if 2 * index.size * (self.rings.n_rings + 1) > LARGEST_RING_MATRIX:
+            self._prepare_sums(index, members, dc_of_one)
+        else:
+            # Real and imaginary part stand side by side, each with its share of the ring.
+            both = np.repeat(index.ravel(), 2), np.repeat(members.ravel(), 2)
+            self._ring = self._ring_matrix(both[0], both[1], dc_of_one)
         constant /= constant[0, 0]
         constant[0, 0] = 0.0
         self._constant = self._tensor(np.ascontiguousarray(constant).view(np.float64).ravel())
@@ -259,12 +279,25 @@ class RingTransform:
             return maps.new_zeros(0, self.rings.n_rings + 1, dtype=torch.float32)
         with full_precision(maps.device):
             if not (torch.is_grad_enabled() and maps.requires_grad):
+                if self._ring is None:  # images are so large that each is worked off by itself
+                    rows = [self._mean_rings(self._in_pieces(one[None])) for one in maps.detach()]
+                    return torch.cat(rows) / maps.shape[1]
                 squares = self._in_pieces(maps.detach())
             elif self.edges == "periodic":
                 squares = self._squares(self._coefficients(maps.float()))
             else:
                 squares = _SummedPower.apply(maps.float(), self)
-            return (squares @ self._ring) / maps.shape[1]
+            return self._mean_rings(squares) / maps.shape[1]
+
+    def _mean_rings(self, squares: Tensor) -> Tensor:
+        """Mean over rings and squared mean of the map, (N, P) -> (N, n_rings + 1)."""
+        if self._ring is not None:
+            return squares @ self._ring
+        # In float64 where there is one: thousands of summands, in an order that may vary.
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        power = squares.view(len(squares), -1, 2).sum(2) * self._weight
+        sums = torch.zeros(len(squares), self.rings.n_rings + 2, dtype=dtype, device=self.device)
+        return sums.index_add(1, self._place, power.to(dtype))[:, :-1].float()
 
     def _power(self, maps: Tensor) -> Tensor:
         """Squares summed over channels of maps that need no gradient, (N, P)."""
@@ -278,7 +311,8 @@ class RingTransform:
         if maps_per_piece >= n_channels:
             pieces = torch.split(maps, maps_per_piece // n_channels)
             return torch.cat([self._power(piece) for piece in pieces])
-        squares = torch.zeros(len(maps), len(self._ring), device=maps.device)
+        n_squares = 2 * len(self._place) if self._ring is None else len(self._ring)
+        squares = torch.zeros(len(maps), n_squares, device=maps.device)
         for image, target in zip(maps, squares, strict=True):
             for piece in torch.split(image[None], maps_per_piece, dim=1):
                 target += self._power(piece)[0]

@@ -242,14 +242,101 @@ def test_a_layer_without_an_exponent_has_no_difference(run):
 
 
 def test_images_alone_are_compared():
+    """They have rows and a mean, and are no layers."""
     fields = [
         natstats.power_law_fields(40, 16, 16, alpha, seed=i)[:, None]
         for i, alpha in enumerate((2.0, 1.0))
     ]
-    found = compare(*map(natstats.measure_images, fields))
-    assert found.n_layers == found.n_differ == 1
+    runs = list(map(natstats.measure_images, fields))
+    found = compare(*runs)
+    assert found.n_layers == found.n_differ == 0
+    assert list(found.layers.layer) == ["input"]
     assert found.mean.value == pytest.approx(-1.0, abs=0.15)
+    assert found.mean.value == pytest.approx(found.layers.difference[0])
     assert not found.is_paired
+    text = found.sentence()
+    assert text.startswith("array (B) differs from array (A): exponent of the images ")
+    assert " layer" not in text
+    same = compare(runs[0], runs[0]).sentence()
+    assert same == "The exponents of array (B) are exactly those of array (A)."
+
+
+def with_images(run, names=("input.grey", "input.colour"), alpha=2.0, seed=0):
+    """The run with rows of its images before its layers."""
+    images = run_of([alpha] * len(names), np.random.default_rng(seed)).spectra
+    rows = [
+        LayerSpectrum(replace(m.layer, name=name, kind="input", depth=0), m.spectrum)
+        for name, m in zip(names, images, strict=True)
+    ]
+    return Run([*rows, *run.spectra], (), run.info, run.options)
+
+
+def renamed(run, n_layers=None):
+    """The same layers under other names, as those of another architecture."""
+    spectra = [
+        LayerSpectrum(replace(m.layer, name=f"other.{i}"), m.spectrum)
+        for i, m in enumerate(run.spectra[:n_layers])
+    ]
+    return Run(spectra, (), run.info, run.options)
+
+
+@pytest.mark.parametrize("names", [("input",), ("input.grey", "input.colour")])
+def test_images_are_no_layers(run, names):
+    """Not in the numbers, the sentence, the table or the notes; they keep their rows."""
+    other = run_of(np.linspace(1.5, 2.0, 8), np.random.default_rng(1))
+    found, plain = (
+        compare(with_images(run, names, seed=5), with_images(other, names, 1.0, seed=6)),
+        compare(run, other),
+    )
+    assert list(found.layers.layer[: len(names)]) == list(names)
+    assert found.layers.p[: len(names)].max() < 0.05  # the images do differ
+    assert found.layers.p_corrected[: len(names)].isna().all()
+    assert (found.mean, found.slope) == (plain.mean, plain.slope)
+    assert (found.n_layers, found.n_differ) == (plain.n_layers, plain.n_differ)
+    assert found.sentence() == plain.sentence()
+    for rows in range(2, 9):
+        shown = [line for line in found.table(rows).splitlines() if " conv " in line]
+        assert f"({8 - len(shown)} of 8 layers not shown)" in found.table(rows)
+
+
+def test_networks_that_share_only_their_images_say_so_and_compare_their_laws(run):
+    """Two architectures on the same photographs: input.grey and input.colour are in both."""
+    for other, n_only in ((renamed(run), 8), (renamed(run, 6), 6)):
+        found = compare(with_images(run), with_images(other))
+        assert (found.n_layers, found.n_differ) == (0, 0)
+        assert np.isnan(found.mean.value)
+        assert found.slope.value == pytest.approx(other.law.slope - run.law.slope)
+        assert [len(names) for names in found.only] == [8, n_only]
+        text = found.sentence()
+        assert "no layer bears the same name in both, difference of the slopes" in text
+        assert "exactly" not in text
+        assert "of 2 layers" not in json.dumps(found.to_dict())
+        assert any(note.startswith("No layer bears the same name") for note in found.notes)
+        assert not any("cancels" in note for note in found.notes)
+
+
+def test_a_network_and_its_images_alone_share_no_layer(run):
+    images = Run(with_images(run).spectra[:2], (), run.info, run.options)
+    found = compare(with_images(run), images)
+    assert found.n_layers == 0
+    assert np.isnan(found.mean.value)
+    assert found.sentence().endswith("could be compared: no layer bears the same name in both.")
+
+
+def test_layers_without_an_exponent_in_both_are_told_from_layers_that_are_not_there(run):
+    first = run.spectra[0]
+    empty = LayerSpectrum(first.layer, replace(first.spectrum, power=0 * first.spectrum.power))
+    one, other = (Run(spectra, (), run.info, run.options) for spectra in ([empty], [first]))
+    text = compare(with_images(one), with_images(other)).sentence()
+    assert text.endswith("no layer of the same name has an exponent in both.")
+
+
+def test_images_of_one_run_only_are_named_apart_from_layers(run):
+    found = compare(with_images(run), with_images(run, ("input",)))
+    assert found.only == ((), ())
+    assert "Of the images only in A: input.grey, input.colour." in found.notes
+    assert "Of the images only in B: input." in found.notes
+    assert found.n_layers == 8
 
 
 @pytest.mark.parametrize(

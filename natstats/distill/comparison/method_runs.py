@@ -128,8 +128,8 @@ def _changed(runs: Sequence[DistillationRun]) -> set[str]:
     """Listings of images whose contents are not the same in all runs that know them."""
     known: dict[str, set[str]] = {}
     for run in runs:
-        if run.data.get("listing"):
-            known.setdefault(run.data["listing"], set()).add(str(run.data.get("digest")))
+        if listing := run.data.get("listing"):
+            known.setdefault(listing, set()).add(str(run.data.get("digest")))
     return {listing for listing, digests in known.items() if len(digests) > 1}
 
 

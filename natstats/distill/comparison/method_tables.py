@@ -205,7 +205,7 @@ def text_tables(found: MethodComparison) -> str:
         rows = found.methods[found.methods.task == place].to_dict("records")
         cells = [[*_accuracy_cells(row, found.references, "-"), _ms(row)] for row in rows]
         teacher = _teacher_line(rows)
-        table = aligned([*heads, "ms/step"], cells, {0, 4}, len(cells))
+        table = aligned([*heads, "ms/step"], cells, {0, 4})
         blocks.append(f"{printable(task.title + teacher)}\n{table}")
     return "\n\n".join(blocks)
 
