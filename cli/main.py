@@ -13,7 +13,7 @@ from natstats.errors import NatstatsError
 
 __all__ = ["main", "natstats"]
 
-COMMANDS = ("measure", "fit", "compare", "plot", "images", "distill", "table", "demo")
+COMMANDS = ("measure", "models", "fit", "compare", "plot", "images", "distill", "table", "demo")
 
 
 class _Failure(click.ClickException):

@@ -17,7 +17,7 @@ from natstats import checks
 from natstats.builders import Builder
 from natstats.errors import NatstatsError, UsageError
 
-__all__ = ["factory_builder", "timm_builder", "timm_weights"]
+__all__ = ["factory_builder", "timm_builder", "timm_library", "timm_weights"]
 
 
 def factory_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
@@ -129,7 +129,7 @@ def timm_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
     Raises:
         UsageError: timm is not installed or does not know the name.
     """
-    timm = _timm()
+    timm = timm_library()
     if not timm.is_model(name):
         checks.one_of("model", f"timm:{name}", [f"timm:{known}" for known in timm.list_models()])
     for key in {"pretrained", "checkpoint_path"} & {*arguments}:
@@ -138,7 +138,15 @@ def timm_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
             "say which weights"
         )
     call = functools.partial(timm.create_model, name)
-    return Builder(f"timm:{name}", call, arguments, {"pretrained": False})
+    return Builder(
+        f"timm:{name}", call, arguments, {"pretrained": False}, convert=_converted_by_timm
+    )
+
+
+def _converted_by_timm(state: Mapping[str, Any], model: nn.Module) -> Any:
+    """What timm makes of a file as its network was first published in."""
+    home = sys.modules[type(model).__module__]
+    return home.checkpoint_filter_fn(state, model)
 
 
 def timm_weights(builder: Builder, weights: str, seed: int) -> tuple[nn.Module, str]:
@@ -153,7 +161,7 @@ def timm_weights(builder: Builder, weights: str, seed: int) -> tuple[nn.Module, 
         UsageError: no such weights.
         NatstatsError: they cannot be had.
     """
-    timm = _timm()
+    timm = timm_library()
     name = builder.name.removeprefix("timm:")
     if weights != "default":
         base = name.partition(".")[0]
@@ -176,7 +184,12 @@ def timm_weights(builder: Builder, weights: str, seed: int) -> tuple[nn.Module, 
     return model, f"timm {name}" if "." in name or not tag else f"timm {name}.{tag}"
 
 
-def _timm() -> Any:
+def timm_library() -> Any:
+    """Timm itself.
+
+    Raises:
+        UsageError: it is not installed.
+    """
     try:
         return importlib.import_module("timm")
     except ImportError as error:
