@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from natstats import checks, networks
 from natstats.errors import UsageError
+from natstats.text import printable
 from natstats.wrappers import unwrapped
 
 __all__ = [
@@ -159,7 +160,7 @@ class Builder:
     def _refusal(self, error: Exception) -> UsageError:
         known = self.accepted()
         given = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
-        reason = " ".join(str(error).split())[:200]
+        reason = printable(" ".join(str(error).split())[:200])
         unknown = [key for key in self.arguments if key not in known]
         if unknown and known:
             reason = f"it takes {', '.join(known)}"

@@ -16,6 +16,7 @@ from torch import nn
 from natstats import checks
 from natstats.builders import Builder
 from natstats.errors import NatstatsError, UsageError
+from natstats.text import printable
 
 __all__ = ["factory_builder", "timm_builder", "timm_library", "timm_weights"]
 
@@ -57,8 +58,8 @@ def _attribute(name: str) -> Any:
             found: Any = importlib.import_module(home)
     except (Exception, SystemExit) as error:
         raise NatstatsError(
-            f"model: expected a module that can be imported, {home}; "
-            f"{type(error).__name__}: {_reason(error)}"
+            f"model: expected a module that can be imported, {printable(home)}; "
+            f"{printable(type(error).__name__)}: {_reason(error)}"
         ) from error
     for part in path.split("."):
         if not hasattr(found, part):
@@ -96,7 +97,7 @@ def _called(name: str, factory: Callable[..., Any]) -> Callable[..., Any]:
             given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
             raise NatstatsError(
                 f"model: expected {name}({given}) to return a network; it raised "
-                f"{type(error).__name__}: {_reason(error)}"
+                f"{printable(type(error).__name__)}: {_reason(error)}"
             ) from error
 
     return call
@@ -116,7 +117,7 @@ def _importable_here() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or "it gives no reason"
+    return printable(" ".join(str(error).split())[:200]) or "it gives no reason"
 
 
 def timm_builder(name: str, arguments: Mapping[str, Any]) -> Builder:

@@ -182,7 +182,7 @@ def load_network(
         saved = read_checkpoint(checkpoint, checkpoint_key)
         network = _with_checkpoint(network, builder, saved, strict, seed)
         if checkpoint_key is not None:
-            network = replace(network, weights=f"{network.weights} ({checkpoint_key})")
+            network = replace(network, weights=f"{network.weights} ({printable(checkpoint_key)})")
     takes = takes or network.takes
     preprocessing = network.preprocessing
     if size is not None:
@@ -346,7 +346,7 @@ def _with_checkpoint(
         model=model,
         preprocessing=_as_recorded(preprocessing, saved),
         name=name,
-        weights=f"checkpoint {saved.source}",
+        weights=f"checkpoint {printable(saved.source)}",
         trained=True,
         notes=tuple(notes),
         builder=builder if builder.is_random else None,
@@ -386,7 +386,9 @@ def with_checkpoint(network: Network, path: Path) -> Network:
         return replace(loaded, model=loaded.model.eval())
     state, notes = with_keys_of(copied.model.state_dict(), saved.state, saved.source)
     notes = [*saved.notes, *notes, *load_state(copied.model, state, saved.source)]
-    return replace(copied, weights=f"checkpoint {saved.source}", trained=True, notes=tuple(notes))
+    return replace(
+        copied, weights=f"checkpoint {printable(saved.source)}", trained=True, notes=tuple(notes)
+    )
 
 
 def _for_detector(model: nn.Module, preprocessing: Preprocessing) -> Preprocessing:

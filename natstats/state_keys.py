@@ -261,7 +261,10 @@ def with_classifier(
         for name, names in _layers(unknown).items()
         if names == parts[layer] and not is_auxiliary(f"{name}.")
     ]
-    pairs = [(name, {f"{name}.{p}": f"{layer}.{p}" for p in parts[layer]}) for name in fitting]
+    pairs = [
+        (name, {f"{name}.{p}" if name else p: f"{layer}.{p}" for p in parts[layer]})
+        for name in fitting
+    ]
     exact = [
         (name, keys)
         for name, keys in pairs
