@@ -153,7 +153,7 @@ def test_real_files_can_teach(depth):
         pytest.skip("the real weights are not here")
     network = load_network(f"cifar_resnet{depth}", checkpoint=path)
     _refuse_random_classifier(network)
-    saved = torch.load(path, weights_only=True)["state_dict"]
+    saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     assert torch.equal(network.model.fc.weight, saved["module.linear.weight"])
 
 
