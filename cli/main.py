@@ -14,7 +14,7 @@ from natstats.text import lines, printable
 
 __all__ = ["main", "natstats"]
 
-COMMANDS = ("measure", "fit", "compare", "plot", "images", "distill", "table", "demo")
+COMMANDS = ("measure", "models", "fit", "compare", "plot", "images", "distill", "table", "demo")
 
 
 class _Failure(click.ClickException):

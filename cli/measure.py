@@ -15,7 +15,7 @@ HELP = """Measure the exponent of every layer of MODEL on images, and test the d
 MODEL is one of
 
 \b
-resnet50                 a network of torchvision
+resnet50                 a network of torchvision, or of natstats: `natstats models` lists them
 timm:convnext_tiny       one of timm (pip install 'natstats[timm]')
 package.module:factory   what a function or class of yours returns, found from
                          the current directory; --model-arg gives it arguments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,9 +16,11 @@ from torch.overrides import TorchFunctionMode
 
 from natstats import checks, networks
 from natstats.errors import UsageError
+from natstats.text import printable
 from natstats.wrappers import unwrapped
 
 __all__ = [
+    "EPS",
     "Builder",
     "Classifier",
     "form_of",
@@ -40,6 +43,16 @@ _WRONG_ARGUMENTS = (
 
 ALIKE = 0.95
 """Share of keys and shapes from which on a state dict is taken for that of a network."""
+
+
+EPS = {
+    "fasterrcnn_resnet50_fpn": "COCO_V1",
+    "maskrcnn_resnet50_fpn": "COCO_V1",
+    "keypointrcnn_resnet50_fpn": "COCO_V1",
+    "retinanet_resnet50_fpn": "COCO_V1",
+}
+"""Builders that set ``eps`` of the backbone's frozen batch normalisation to 0 where they are given
+these weights, which were trained before torchvision added it to the variance."""
 
 
 def network_names() -> list[str]:
@@ -112,6 +125,7 @@ class Builder:
         arguments: as they were asked for.
         fixed: arguments besides, which are not for the user.
         is_random: False where the constructor may return trained weights.
+        convert: brings the weights of other code for the same network to this one's keys.
     """
 
     name: str
@@ -119,6 +133,7 @@ class Builder:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     is_random: bool = True
+    convert: Callable[[Mapping[str, Any], nn.Module], Any] | None = None
 
     def build(self, seed: int, **others: Any) -> nn.Module:
         """Make the network, with the same random weights for the same seed.
@@ -145,7 +160,7 @@ class Builder:
     def _refusal(self, error: Exception) -> UsageError:
         known = self.accepted()
         given = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
-        reason = " ".join(str(error).split())[:200]
+        reason = printable(" ".join(str(error).split())[:200])
         unknown = [key for key in self.arguments if key not in known]
         if unknown and known:
             reason = f"it takes {', '.join(known)}"
@@ -261,7 +276,33 @@ def named_builder(name: str, arguments: Mapping[str, Any] | None = None) -> Buil
     # Nothing else may be downloaded, and a quantised network is one.
     fixed = {"weights": None, "weights_backbone": None, "quantize": True}
     fixed = {key: value for key, value in fixed.items() if key in known}
-    return Builder(name, call, arguments, fixed)
+    return Builder(name, _with_eps(call) if name in EPS else call, arguments, fixed)
+
+
+def _with_eps(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A builder of a detector that also takes ``eps``, of the batch normalisation of its backbone.
+
+    >>> detector = named_builder("retinanet_resnet50_fpn", {"eps": 0.5}).build(0)
+    >>> detector.backbone.body.bn1.eps
+    0.5
+    """
+
+    @functools.wraps(call)
+    def build(*args: Any, eps: float | None = None, **options: Any) -> Any:
+        model = call(*args, **options)
+        if eps is not None:
+            checks.number("eps", eps, least=0)
+            for part in model.get_submodule("backbone.body").modules():
+                if hasattr(part, "running_var") and hasattr(part, "eps"):
+                    part.eps = eps
+        return model
+
+    signature = inspect.signature(call)
+    eps = inspect.Parameter("eps", inspect.Parameter.KEYWORD_ONLY, default=None)
+    *others, last = signature.parameters.values()
+    places = [*others, eps, last] if last.kind is last.VAR_KEYWORD else [*others, last, eps]
+    build.__signature__ = signature.replace(parameters=places)  # type: ignore[attr-defined]
+    return build
 
 
 def recognised(state: Mapping[str, Any], near: str) -> list[str]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from natstats.errors import NatstatsError, UsageError
+from natstats.files import open_regular
+from natstats.text import printable
 
 __all__ = ["SUFFIXES", "Checkpoint", "find_checkpoints", "number_checkpoints", "step_name"]
 
@@ -48,11 +50,14 @@ class Checkpoint:
         """
         sha = hashlib.sha256()
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 while piece := file.read(1 << 20):
                     sha.update(piece)
         except OSError as error:
-            raise NatstatsError(f"checkpoint: expected a readable file; {error}") from error
+            raise NatstatsError(
+                f"checkpoint: expected a readable file; {printable(self.path)}: "
+                f"{error.strerror or error}"
+            ) from error
         return sha.hexdigest()[:16]
 
 
@@ -97,7 +102,7 @@ def _files(path: Path) -> list[Path]:
         files = [file for file in matched if file.is_file()]
         wanted = "a pattern that some file matches"
     if not files:
-        raise UsageError(f"checkpoint: expected {wanted}; got {str(path)!r}")
+        raise UsageError(f"checkpoint: expected {wanted}; got {printable(path)!r}")
     return sorted(files, key=lambda file: _natural(str(file)))
 
 
@@ -134,7 +139,7 @@ def number_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
     if len({one.name for one in found}) < len(found):
         raise UsageError(
             "checkpoint: expected files that their names or folders tell apart; got "
-            f"{', '.join(map(str, paths[:4]))}{', ...' if len(paths) > 4 else ''}"
+            f"{', '.join(map(printable, paths[:4]))}{', ...' if len(paths) > 4 else ''}"
         )
     return sorted(found, key=lambda one: one.step)
 
@@ -182,7 +187,9 @@ def _differing_number(names: Sequence[str]) -> list[int] | None:
     if len(differing) != 1 or differing[0] % 2 == 0:
         return None
     numbers = [int(parts[differing[0]]) for parts in split]
-    return numbers if len(set(numbers)) == len(numbers) else None
+    # Larger ones count nothing, and fit no table.
+    is_step = len(set(numbers)) == len(numbers) and max(numbers) < 1 << 63
+    return numbers if is_step else None
 
 
 def _safe(name: str) -> str:

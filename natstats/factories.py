@@ -16,8 +16,9 @@ from torch import nn
 from natstats import checks
 from natstats.builders import Builder
 from natstats.errors import NatstatsError, UsageError
+from natstats.text import printable
 
-__all__ = ["factory_builder", "timm_builder", "timm_weights"]
+__all__ = ["factory_builder", "timm_builder", "timm_library", "timm_weights"]
 
 
 def factory_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
@@ -57,8 +58,8 @@ def _attribute(name: str) -> Any:
             found: Any = importlib.import_module(home)
     except (Exception, SystemExit) as error:
         raise NatstatsError(
-            f"model: expected a module that can be imported, {home}; "
-            f"{type(error).__name__}: {_reason(error)}"
+            f"model: expected a module that can be imported, {printable(home)}; "
+            f"{printable(type(error).__name__)}: {_reason(error)}"
         ) from error
     for part in path.split("."):
         if not hasattr(found, part):
@@ -96,7 +97,7 @@ def _called(name: str, factory: Callable[..., Any]) -> Callable[..., Any]:
             given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
             raise NatstatsError(
                 f"model: expected {name}({given}) to return a network; it raised "
-                f"{type(error).__name__}: {_reason(error)}"
+                f"{printable(type(error).__name__)}: {_reason(error)}"
             ) from error
 
     return call
@@ -116,7 +117,7 @@ def _importable_here() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or "it gives no reason"
+    return printable(" ".join(str(error).split())[:200]) or "it gives no reason"
 
 
 def timm_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
@@ -129,7 +130,7 @@ def timm_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
     Raises:
         UsageError: timm is not installed or does not know the name.
     """
-    timm = _timm()
+    timm = timm_library()
     if not timm.is_model(name):
         checks.one_of("model", f"timm:{name}", [f"timm:{known}" for known in timm.list_models()])
     for key in {"pretrained", "checkpoint_path"} & {*arguments}:
@@ -138,7 +139,15 @@ def timm_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
             "say which weights"
         )
     call = functools.partial(timm.create_model, name)
-    return Builder(f"timm:{name}", call, arguments, {"pretrained": False})
+    return Builder(
+        f"timm:{name}", call, arguments, {"pretrained": False}, convert=_converted_by_timm
+    )
+
+
+def _converted_by_timm(state: Mapping[str, Any], model: nn.Module) -> Any:
+    """What timm makes of a file as its network was first published in."""
+    home = sys.modules[type(model).__module__]
+    return home.checkpoint_filter_fn(state, model)
 
 
 def timm_weights(builder: Builder, weights: str, seed: int) -> tuple[nn.Module, str]:
@@ -153,7 +162,7 @@ def timm_weights(builder: Builder, weights: str, seed: int) -> tuple[nn.Module, 
         UsageError: no such weights.
         NatstatsError: they cannot be had.
     """
-    timm = _timm()
+    timm = timm_library()
     name = builder.name.removeprefix("timm:")
     if weights != "default":
         base = name.partition(".")[0]
@@ -176,7 +185,12 @@ def timm_weights(builder: Builder, weights: str, seed: int) -> tuple[nn.Module, 
     return model, f"timm {name}" if "." in name or not tag else f"timm {name}.{tag}"
 
 
-def _timm() -> Any:
+def timm_library() -> Any:
+    """Timm itself.
+
+    Raises:
+        UsageError: it is not installed.
+    """
     try:
         return importlib.import_module("timm")
     except ImportError as error:

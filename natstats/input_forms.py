@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from natstats import checks
 from natstats.errors import UsageError
 
-__all__ = ["CLIP_FRAMES", "FORMS", "SHIFT", "arguments", "stills_note"]
+__all__ = ["CLIP_FRAMES", "FORMS", "SHIFT", "arguments", "channels_hint", "stills_note"]
 
 FORMS = ("images", "list", "clips", "pairs")
 """A batch (N, C, H, W); a list of N images (detection); a batch of clips (N, C, T, H, W) (video);
@@ -38,6 +39,24 @@ def stills_note(form: str, images: Tensor) -> list[str]:
             f"{SHIFT} pixels on both axes"
         ],
     }.get(form, [])
+
+
+def channels_hint(reason: str) -> str:
+    """What to do where a forward pass failed as a network does not take three channels.
+
+    >>> channels_hint("expected input[1, 3, 8, 8] to have 4 channels, but got 3 channels instead")
+    '; photographs have three channels: give an array (N, 4, H, W), a .npy or .pt file'
+    """
+    found = re.search(r"to have (\d+) channels, but got 3 channels", reason)
+    if found is None:
+        return ""
+    grey = (
+        ", or for grey photographs a natstats.Network whose preprocessing has a mean of one number"
+    )
+    return (
+        f"; photographs have three channels: give an array (N, {found[1]}, H, W), a .npy or .pt "
+        f"file{grey if found[1] == '1' else ''}"
+    )
 
 
 def arguments(form: str, images: Tensor) -> tuple[Any, ...]:

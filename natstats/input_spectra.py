@@ -7,13 +7,11 @@ from torch import Tensor
 
 from natstats.errors import UsageError
 from natstats.layouts import as_frames, as_time_series
+from natstats.preprocessing import LUMA
 from natstats.records import Layer, LayerSpectrum
 from natstats.spectra import SpectrumAccumulator
 
 __all__ = ["InputSpectra"]
-
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601), applied to the pixel values as stored."""
 
 
 _FAR = 30.0

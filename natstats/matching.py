@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from natstats.errors import NatstatsError
+from natstats.state_dicts import few
+from natstats.state_keys import BOOKKEEPING, is_auxiliary, is_beside, locate, shape_of
+from natstats.text import printable
 
 __all__ = ["Mismatch", "load_state", "mismatch", "with_keys_of"]
-
-_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""Parts of keys that wrappers around a network, or around parts of it, leave."""
-
-_BOOKKEEPING = ("num_batches_tracked", "n_averaged")
-"""Counters of the training: old files lack the one, and averaging adds the other."""
 
 MOST_LISTED = 10
 """Keys of each kind that an error lists."""
@@ -45,13 +42,6 @@ class Mismatch:
         return bool(self.missing or self.unknown or self.shapes)
 
 
-def _shape(value: Any) -> Any:
-    """Of a tensor, or of the tensors that a quantised layer packs."""
-    if isinstance(value, tuple):
-        return tuple(_shape(part) for part in value)
-    return tuple(value.shape) if isinstance(value, Tensor) else None
-
-
 def _words(shape: Any) -> str:
     if isinstance(shape, tuple) and all(isinstance(side, int) for side in shape):
         return " x ".join(map(str, shape)) or "a single number"
@@ -66,9 +56,9 @@ def mismatch(state: Mapping[str, Any], own: Mapping[str, Any]) -> Mismatch:
     Mismatch(missing=('bias',), unknown=('b',), shapes=('weight',))
     """
     return Mismatch(
-        tuple(k for k in own if k not in state and not k.endswith(_BOOKKEEPING)),
-        tuple(k for k in state if k not in own and not k.endswith(_BOOKKEEPING)),
-        tuple(k for k in state if k in own and _shape(state[k]) != _shape(own[k])),
+        tuple(k for k in own if k not in state and not k.endswith(BOOKKEEPING)),
+        tuple(k for k in state if k not in own and not k.endswith(BOOKKEEPING)),
+        tuple(k for k in state if k in own and shape_of(state[k]) != shape_of(own[k])),
     )
 
 
@@ -77,13 +67,9 @@ def with_keys_of(
 ) -> tuple[dict[str, Any], list[str]]:
     """Bring the keys of a state dict to those of a network.
 
-    What data parallelism, compilation and sharding add to keys is taken off wherever it stands.
-    Then the start that all keys of the network have in the file (``model.``, ``student.backbone.``)
-    is found by matching: the one under which most keys have their shape.
-
     Args:
         own: state dict of the network.
-        state: of the checkpoint.
+        state: of the checkpoint, see :func:`natstats.state_keys.locate`.
         source: the file, for an error.
 
     Returns:
@@ -97,42 +83,8 @@ def with_keys_of(
     >>> list(found), notes
     (['weight'], ['net. was taken off the keys of the checkpoint'])
     """
-    bare = _without_wrappers(own, state)
-    hits: Counter[str] = Counter()
-    for key, value in bare.items():
-        parts = key.split(".")
-        for place in range(len(parts)):
-            end = ".".join(parts[place:])
-            if end in own:
-                # A shape counts for more than a name: `weight` is the end of many keys.
-                fits = _shape(value) == _shape(own[end])
-                hits[key[: len(key) - len(end)]] += len(own) + 1 if fits else 1
-    best = [start for start, score in hits.items() if score == max(hits.values())]
-    if not best or "" in best:
-        return bare, []
-    if len(best) > 1:
-        raise NatstatsError(
-            f"checkpoint: expected one network; {source} has several that fit alike, "
-            f"{', '.join(start.rstrip('.') for start in sorted(best))}; name one with "
-            "--checkpoint-key"
-        )
-    start = best[0]
-    inside = {k[len(start) :]: value for k, value in bare.items() if k.startswith(start)}
-    outside = [key for key in bare if not key.startswith(start) and not key.endswith(_BOOKKEEPING)]
-    note = f"{start} was taken off the keys of the checkpoint"
-    if outside:
-        note += f"; {len(outside)} keys without it were left out ({_few(outside)})"
-    return inside, [note]
-
-
-def _without_wrappers(own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
-    leave = {part for key in own for part in key.split(".")}
-    drop = _WRAPPERS - leave
-    bare = {
-        ".".join(part for part in key.split(".") if part not in drop): value
-        for key, value in state.items()
-    }
-    return bare if len(bare) == len(state) else dict(state)
+    found = locate(own, state, source)
+    return found.state, found.all_notes()
 
 
 def load_state(
@@ -175,7 +127,7 @@ def load_state(
     head = _head(model, wrong, own, state, classifier)
     bad = Mismatch(
         *(
-            tuple(key for key in keys if key not in head and not _is_auxiliary(key))
+            tuple(key for key in keys if key not in head and not is_auxiliary(key))
             for keys in (wrong.missing, wrong.unknown, wrong.shapes)
         )
     )
@@ -186,6 +138,8 @@ def load_state(
         if isinstance(v, Tensor) and k not in head and k not in classifier
     }
     n_fit, n_all = sum(n for k, n in sizes.items() if k in usable), sum(sizes.values())
+    if not bad.missing and not bad.shapes and all(is_beside(key, own) for key in bad.unknown):
+        bad = Mismatch()
     if bad and (strict or n_fit < LEAST_SHARE * n_all):
         way_out = (
             "with --no-strict what fits is loaded"
@@ -203,9 +157,10 @@ def load_state(
     except (RuntimeError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise NatstatsError(
-            f"checkpoint: expected weights that the model takes; {source} has others: {reason}"
+            f"checkpoint: expected weights that the model takes; {printable(source)} has others: "
+            f"{printable(reason)}"
         ) from error
-    return _notes(model, wrong, bad, head, n_fit, n_all)
+    return _notes(model, wrong, bad, head, (n_fit, n_all))
 
 
 def _head(
@@ -233,12 +188,7 @@ def _head(
         other = [key for key in wrong.unknown if key.split(".")[0] not in known]
         if all(isinstance(state[key], Tensor) and state[key].ndim <= 2 for key in other):
             found |= {*other}
-    return {key for key in found if not _is_auxiliary(key)}
-
-
-def _is_auxiliary(key: str) -> bool:
-    """Whether a key is of a classifier that helps in training only, as torchvision names it."""
-    return key.lower().startswith(("aux1.", "aux2.", "auxlogits.", "aux_classifier."))
+    return {key for key in found if not is_auxiliary(key)}
 
 
 def _is_convolution(part: nn.Module) -> bool:
@@ -263,15 +213,16 @@ def _report(
         if keys
     ]
     lines = [
-        f"checkpoint: expected the {len(own)} keys of the model in {source}; {', '.join(counts)}"
+        f"checkpoint: expected the {len(own)} keys of the model in {printable(source)}; "
+        + ", ".join(counts)
         + "".join(f"; {hint}" for hint in hints)
     ]
-    lines += _listed("missing", [f"{k} ({_words(_shape(own[k]))})" for k in bad.missing])
-    lines += _listed("unknown", [k + _near(k, bad.missing) for k in bad.unknown])
+    lines += _listed("missing", [f"{k} ({_words(shape_of(own[k]))})" for k in bad.missing])
+    lines += _listed("unknown", [printable(k) + _near(k, bad.missing) for k in bad.unknown])
     lines += _listed(
         "of another shape",
         [
-            f"{k}: expected {_words(_shape(own[k]))}, in the file {_words(_shape(state[k]))}"
+            f"{k}: expected {_words(shape_of(own[k]))}, in the file {_words(shape_of(state[k]))}"
             for k in bad.shapes
         ],
     )
@@ -293,7 +244,7 @@ def _near(key: str, names: tuple[str, ...]) -> str:
 
 
 def _notes(
-    model: nn.Module, wrong: Mismatch, bad: Mismatch, head: set[str], n_fit: int, n_all: int
+    model: nn.Module, wrong: Mismatch, bad: Mismatch, head: set[str], fit: tuple[int, int]
 ) -> list[str]:
     notes = []
     unfilled = [key for key in (*wrong.missing, *wrong.shapes) if key in head]
@@ -303,25 +254,29 @@ def _notes(
             name for name, part in model.named_modules() if name in layers and _is_convolution(part)
         ]
         notes.append(
-            f"the checkpoint lacks a fitting classifier ({_few(unfilled)}); it is left at random "
+            f"the checkpoint lacks a fitting classifier ({few(unfilled)}); it is left at random "
             + (
-                f"weights, and so are the maps of {_few(drawn)}"
+                f"weights, and so are the maps of {few(drawn)}"
                 if drawn
                 else "weights, and no measured map depends on it"
             )
         )
-    auxiliary = [k for k in (*wrong.missing, *wrong.unknown, *wrong.shapes) if _is_auxiliary(k)]
+    auxiliary = [k for k in (*wrong.missing, *wrong.unknown, *wrong.shapes) if is_auxiliary(k)]
     if auxiliary:
         notes.append(
             "the auxiliary classifiers, which run only in training, differ from those of the "
-            f"checkpoint ({_few(auxiliary)})"
+            f"checkpoint ({few(auxiliary)})"
         )
-    unused = [key for key in wrong.unknown if key in head]
+    unused = [
+        key
+        for key in wrong.unknown
+        if key in head or (key not in bad.unknown and not is_auxiliary(key))
+    ]
     if unused:
-        notes.append(f"{len(unused)} keys of the checkpoint are not in the model ({_few(unused)})")
+        notes.append(f"{len(unused)} keys of the checkpoint are not in the model ({few(unused)})")
     if bad:
         parts = [
-            f"{len(keys)} {what} ({_few(keys)})"
+            f"{len(keys)} {what} ({few(keys)})"
             for keys, what in (
                 (bad.missing, "are missing"),
                 (bad.unknown, "are unknown"),
@@ -329,12 +284,12 @@ def _notes(
             )
             if keys
         ]
-        notes.append(
-            f"the checkpoint does not fit: of its keys {', '.join(parts)}; what fits was loaded, "
-            f"{n_fit} of {n_all} numbers before the classifier, and the rest is random"
+        is_whole = not bad.missing and not bad.shapes
+        loaded = (
+            f"everything before the classifier was loaded, {fit[1]} numbers"
+            if is_whole
+            else f"what fits was loaded, {fit[0]} of {fit[1]} numbers before the classifier, and "
+            "the rest is random"
         )
+        notes.append(f"the checkpoint does not fit: of its keys {', '.join(parts)}; {loaded}")
     return notes
-
-
-def _few(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -25,7 +25,7 @@ from natstats.images import (
     reframed,
     source_name,
 )
-from natstats.input_forms import stills_note
+from natstats.input_forms import channels_hint, stills_note
 from natstats.input_spectra import InputSpectra
 from natstats.models import Network
 from natstats.options import FitOptions
@@ -36,7 +36,7 @@ from natstats.preparation import (
     prepared_as,
     refuse_unused,
 )
-from natstats.preprocessing import NORMALISED, Preprocessing, configured
+from natstats.preprocessing import NORMALISED, Preprocessing, configured, spoken
 from natstats.provenance import Reading, circumstances, image_facts
 from natstats.random_weights import check_control, with_random_weights
 from natstats.run import Run
@@ -190,7 +190,7 @@ def measure(
                 network.model(*network.arguments(prepared))
     assert collector is not None  # _read raises when there is no batch
     seconds = time.perf_counter() - started
-    notes = [note for note in network.notes if note != NORMALISED or (is_photographs and normalize)]
+    notes = spoken(network.notes, is_photographs, normalize)
     warnings = [*notes, *reading.warnings(), *stills_note(network.takes, batch.images)]
     if not collector.trace.followed:
         warnings.append(
@@ -398,4 +398,5 @@ def _forward_errors(images: Tensor) -> Iterator[None]:
             reason = f"{type(error).__name__}: {reason}"
         raise NatstatsError(
             f"model: expected to take images of shape {shape}; the forward pass failed: {reason}"
+            + channels_hint(str(error))
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,20 +14,27 @@ import torch
 from torch import Tensor, nn
 
 from natstats import checks, networks
-from natstats.builders import Builder, form_of, named_builder, network_names, recognised
+from natstats.builders import Builder, Classifier, form_of, named_builder, network_names
+from natstats.checkpoint_files import SUFFIXES
 from natstats.checkpoints import Checkpoint, read_checkpoint
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import UsageError
 from natstats.factories import factory_builder, timm_builder, timm_weights
+from natstats.fitting import converted, looks_like, side_of, with_classes, with_side
 from natstats.framing import Framing
 from natstats.input_forms import FORMS, arguments
 from natstats.matching import load_state, mismatch, with_keys_of
 from natstats.preprocessing import (
+    GREY,
     NORMALISED,
     Preprocessing,
     configured,
-    of_published,
+    is_known,
     recorded,
+    takes_grey,
 )
+from natstats.published import as_published, download, published
+from natstats.state_keys import locate, with_classifier
+from natstats.text import printable
 from natstats.wrappers import unwrapped
 
 __all__ = [
@@ -38,6 +46,13 @@ __all__ = [
     "usable_device",
     "with_checkpoint",
 ]
+
+
+LARGEST_SEED = 2**63 - 1
+"""More than that torch does not take; control seeds count on from it."""
+
+_WEIGHTS = {*SUFFIXES, ".th", ".tar", ".pkl", ".h5", ".onnx"}
+"""Endings of files that may be given where the name of a network is expected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +164,8 @@ def load_network(
     if takes is not None:
         checks.one_of("takes", takes, FORMS)
     device = usable_device(device)
-    checks.positive_int("seed", seed, 0)
+    if checks.positive_int("seed", seed, 0) > LARGEST_SEED:
+        raise UsageError(f"seed: expected a whole number from 0 to {LARGEST_SEED}; got {seed}")
     if size is not None:
         checks.positive_int("size", size, 5)
     if checkpoint is not None and weights not in ("default", "none"):
@@ -166,7 +182,7 @@ def load_network(
         saved = read_checkpoint(checkpoint, checkpoint_key)
         network = _with_checkpoint(network, builder, saved, strict, seed)
         if checkpoint_key is not None:
-            network = replace(network, weights=f"{network.weights} ({checkpoint_key})")
+            network = replace(network, weights=f"{network.weights} ({printable(checkpoint_key)})")
     takes = takes or network.takes
     preprocessing = network.preprocessing
     if size is not None:
@@ -178,6 +194,14 @@ def load_network(
 
 
 def _builder(name: str, model_args: Mapping[str, Any]) -> Builder:
+    if not isinstance(name, str):
+        raise UsageError(f"model: expected a name; got {printable(repr(name)[:80])}")
+    if Path(name).suffix.lower() in _WEIGHTS or (os.sep in name and Path(name).is_file()):
+        raise UsageError(
+            f"model: expected the name of a network, which `natstats models` lists; got "
+            f"{printable(name)!r}, a file of weights: give it as --checkpoint, beside the name of "
+            "its network"
+        )
     if name.startswith("timm:"):
         return timm_builder(name.removeprefix("timm:"), model_args)
     if ":" in name:
@@ -194,7 +218,7 @@ def build_network(name: str, seed: int, like: Mapping[str, Any] | None = None) -
     builder = named_builder(name)
     model = builder.build(seed)
     if like is not None and mismatch(like, model.state_dict()):
-        builder, model, _ = _with_classes(builder, model, like, seed)
+        _, model = with_classes(builder, model, like, builder.classifier(model), seed)
     return model
 
 
@@ -209,16 +233,21 @@ def _from_builder(builder: Builder, weights: str | None, seed: int) -> Network:
             model, label = timm_weights(builder, weights or "default", seed)
         preprocessing = configured(model) or Preprocessing()
     else:
-        preprocessing, published = _published(builder.name, weights or "none")
+        preprocessing, entry = published(builder.name, weights or "none")
         if weights in (None, "none"):
             model, label = builder.build(seed), untrained
-        elif published is None:
+        elif entry is None:
             raise UsageError(
                 f"weights: expected none or a checkpoint file for {builder.name}, which has no "
                 f"published weights; got {weights!r}"
             )
         else:
-            model, label = _download(builder, published, seed), str(published)
+            model, label = download(builder, entry, seed), str(entry)
+    if takes_grey(model):
+        preprocessing = preprocessing.in_grey()
+    side = side_of(builder.arguments)
+    if side is not None:
+        preprocessing = preprocessing.at_size(side)
     trained = label != untrained
     return Network(
         model,
@@ -226,7 +255,7 @@ def _from_builder(builder: Builder, weights: str | None, seed: int) -> Network:
         label,
         trained,
         preprocessing,
-        () if trained else notes,
+        preprocessing.notes(is_known=True) + (() if trained else notes),
         form_of(builder.name),
         builder,
     )
@@ -253,47 +282,71 @@ def _from_factory(builder: Builder, weights: str, seed: int) -> Network:
     preprocessing = configured(model)
     if preprocessing is None:
         notes.append(NORMALISED)
-    return Network(
-        model, builder.name, label, trained, preprocessing or Preprocessing(), tuple(notes)
-    )
+        preprocessing = Preprocessing()
+    notes += preprocessing.notes(is_known(model))
+    side = side_of(builder.arguments)
+    if side is not None:
+        preprocessing = preprocessing.at_size(side)
+    return Network(model, builder.name, label, trained, preprocessing, tuple(notes))
 
 
 def _with_checkpoint(
     network: Network, builder: Builder, saved: Checkpoint, strict: bool, seed: int
 ) -> Network:
     """Load a checkpoint, into a network with its number of classes where the builder takes one."""
-    model, name = network.model, network.name
+    model, name, preprocessing = network.model, network.name, network.preprocessing
     ours, renamed = networks.with_our_keys(model, saved.state)
-    state, taken_off = with_keys_of(model.state_dict(), ours, saved.source)
-    notes = [*saved.notes, *renamed, *taken_off]
-    classifier: tuple[str, ...] = ()
-    if mismatch(state, model.state_dict()):
-        rebuilt, model, classifier = _with_classes(builder, model, state, seed)
+    own = model.state_dict()
+    found = locate(own, ours, saved.source)
+    fitted = []
+    classifier = Classifier()
+    if mismatch(found.state, own):
+        classifier = builder.classifier(model)
+        found = with_classifier(found, own, classifier, builder.takes_classes())
+        rebuilt, model = with_classes(builder, model, found.state, classifier, seed)
         if rebuilt is not builder:
             builder = rebuilt
-            notes.append(
+            fitted.append(
                 f"the checkpoint has {builder.arguments['num_classes']} classes, and the network "
                 "was built with as many"
             )
+        rebuilt, model = with_side(builder, model, found.state, seed)
+        side = side_of(rebuilt.arguments)
+        if rebuilt is not builder and side is not None:
+            builder, preprocessing = rebuilt, preprocessing.at_size(side)
+            fitted.append(
+                f"the checkpoint is for images of {side} pixels, and the network was built for "
+                "as many"
+            )
+        found = converted(builder, model, found)
+    notes = [*saved.notes, *renamed, *found.all_notes(), *fitted]
+
+    def n_classes() -> int | None:
+        return (classifier if classifier.keys else builder.classifier(model)).n_classes(found.state)
+
+    rebuilt, settings = as_published(builder, model, saved, n_classes)
+    if rebuilt is not builder:
+        builder, model = rebuilt, rebuilt.build(seed)
     notes += load_state(
         model,
-        state,
+        found.state,
         saved.source,
         strict=strict,
-        classifier=classifier,
-        hint=lambda: _looks_like(builder, state),
+        classifier=classifier.keys,
+        hint=lambda: looks_like(builder, found.state),
     )
-    if not builder.is_random:
-        # What was said of the factory's own weights does not hold of these.
-        notes += [note for note in network.notes if "trained" not in note]
+    notes += settings
+    # What was said of the weights that the network had does not hold of these.
+    is_said = "trained" if not builder.is_random else GREY
+    notes += [n for n in network.notes if (is_said in n) == builder.is_random]
     if recorded(saved.metadata) is not None:
         notes = [note for note in notes if note != NORMALISED]
     return replace(
         network,
         model=model,
-        preprocessing=_as_recorded(network.preprocessing, saved),
+        preprocessing=_as_recorded(preprocessing, saved),
         name=name,
-        weights=f"checkpoint {saved.source}",
+        weights=f"checkpoint {printable(saved.source)}",
         trained=True,
         notes=tuple(notes),
         builder=builder if builder.is_random else None,
@@ -303,7 +356,14 @@ def _with_checkpoint(
 def _as_recorded(preprocessing: Preprocessing, saved: Checkpoint) -> Preprocessing:
     """With the normalisation that the file of the weights names, if it names one."""
     found = recorded(saved.metadata)
-    return preprocessing if found is None else replace(preprocessing, mean=found[0], std=found[1])
+    if found is None:
+        return preprocessing
+    mean, std = found
+    n_channels = len(preprocessing.mean)
+    if len(mean) == 1 and n_channels == 3:
+        mean, std = mean * 3, std * 3
+    saved_one = replace(preprocessing, mean=mean, std=std)
+    return saved_one.in_grey() if n_channels == 1 else saved_one
 
 
 def with_checkpoint(network: Network, path: Path) -> Network:
@@ -326,39 +386,9 @@ def with_checkpoint(network: Network, path: Path) -> Network:
         return replace(loaded, model=loaded.model.eval())
     state, notes = with_keys_of(copied.model.state_dict(), saved.state, saved.source)
     notes = [*saved.notes, *notes, *load_state(copied.model, state, saved.source)]
-    return replace(copied, weights=f"checkpoint {saved.source}", trained=True, notes=tuple(notes))
-
-
-def _with_classes(
-    builder: Builder, model: nn.Module, state: Mapping[str, Any], seed: int
-) -> tuple[Builder, nn.Module, tuple[str, ...]]:
-    """Builder and network with the classes of a state dict, and the keys of the classifier."""
-    classifier = builder.classifier(model)
-    n_classes = classifier.n_classes(state)
-    own = model.state_dict()
-    if n_classes in (None, classifier.n_classes(own)) or not builder.takes_classes():
-        return builder, model, classifier.keys
-    other = builder.with_arguments(num_classes=n_classes)
-    fitting = other.build(seed)
-    # Some other thing than classes would be counted if this did not help.
-    if len(mismatch(state, fitting.state_dict()).shapes) >= len(mismatch(state, own).shapes):
-        return builder, model, classifier.keys
-    return other, fitting, classifier.keys
-
-
-def _looks_like(builder: Builder, state: Mapping[str, Any]) -> str:
-    """Which network a state dict is of, as far as that can be told."""
-    if builder.fixed.get("quantize") and not any("scale" in key for key in state):
-        return (
-            "the file has weights that are not quantised, which "
-            f"{builder.name.removeprefix('quantized_')} takes"
-        )
-    if any(key.endswith("shortcut.conv.weight") for key in state) and (
-        builder.arguments.get("shortcut") != "conv" and "shortcut" in builder.accepted()
-    ):
-        return "the file has convolutions on the shortcuts, so try --model-arg shortcut=conv"
-    names = [name for name in recognised(state, builder.name) if name != builder.name]
-    return f"this looks like {' or '.join(names[:3])}" if names else ""
+    return replace(
+        copied, weights=f"checkpoint {printable(saved.source)}", trained=True, notes=tuple(notes)
+    )
 
 
 def _for_detector(model: nn.Module, preprocessing: Preprocessing) -> Preprocessing:
@@ -368,32 +398,3 @@ def _for_detector(model: nn.Module, preprocessing: Preprocessing) -> Preprocessi
     if not sides:
         return preprocessing
     return replace(preprocessing, framing=Framing(int(min(sides)), int(min(sides))))
-
-
-def _published(name: str, weights: str) -> tuple[Preprocessing, Any]:
-    """Preprocessing and entry of published weights; the default's when none are to be loaded."""
-    own = networks.named_network(name)
-    if own is not None:
-        return Preprocessing(own.framing), None
-    import torchvision.models
-
-    entries = torchvision.models.get_model_weights(name)
-    if len(entries) == 0:
-        return Preprocessing(), None
-    if weights in ("default", "none"):
-        entry = entries["DEFAULT"]
-    else:
-        entry = entries[checks.one_of("weights", weights, [member.name for member in entries])]
-    return of_published(entry), entry
-
-
-def _download(builder: Builder, entry: Any, seed: int) -> nn.Module:
-    try:
-        return builder.build(seed, weights=entry)
-    except UsageError:
-        raise
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad hash a RuntimeError
-        raise NatstatsError(
-            f"weights: expected to download {entry} from {entry.url}; got {error}. Give a file "
-            "with --checkpoint, or take the untrained network with --weights none"
-        ) from error

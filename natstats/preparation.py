@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from natstats.errors import UsageError
 from natstats.images import ImageSet, Photographs, reframed
 from natstats.models import Network, load_network, usable_device
-from natstats.preprocessing import Preprocessing, configured
+from natstats.preprocessing import Preprocessing, configured, is_known
 from natstats.wrappers import unwrapped
 
 __all__ = ["Source", "as_network", "home_of", "prepared_as", "refuse_unused"]
@@ -53,7 +53,13 @@ def as_network(
     if not list(model.children()):  # a single layer has no name of its own
         model = nn.Sequential(model)
     preprocessing = configured(model) or Preprocessing()
-    return Network(model, type(model).__name__, "as given", preprocessing=preprocessing)
+    return Network(
+        model,
+        type(model).__name__,
+        "as given",
+        preprocessing=preprocessing,
+        notes=preprocessing.notes(is_known(model)),
+    )
 
 
 def prepared_as(network: Network, size: int | None, crop: int | None, normalize: bool) -> Network:

@@ -123,5 +123,5 @@ def test_other_bad_arguments_are_named() -> None:
         CifarResNet(blocks_per_stage=0)
     with pytest.raises(UsageError, match=r"out_channels: .* in_channels \(32\); got 16"):
         BasicBlock(32, 16)
-    with pytest.raises(UsageError, match="shortcut: expected one of pad, conv; got 'B'"):
+    with pytest.raises(UsageError, match="shortcut: expected one of pad, conv, pad-both; got 'B'"):
         cifar_resnet20(shortcut="B")

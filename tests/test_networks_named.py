@@ -104,7 +104,11 @@ def test_a_name_that_there_is_not_says_what_is(name, words):
         ("wrn_16_2", {"widen": 4}, "got widen=4: it takes num_classes, dropout$"),
         ("wrn_16_2", {"dropout": 2.0}, "dropout: expected a probability"),
         ("wrn_16_2", {"pretrained": True}, "other than pretrained"),
-        ("cifar_resnet56", {"shortcut": "A"}, "shortcut: expected one of pad, conv; got 'A'"),
+        (
+            "cifar_resnet56",
+            {"shortcut": "A"},
+            "shortcut: .* pad, conv, pad-both; got 'A'",
+        ),
         ("cifar_resnet8x4", {"depth": 20}, "it takes num_classes, shortcut$"),
         ("pyramidnet_110_84", {"alpha": 48}, "got alpha=48: it takes num_classes$"),
         ("mobilenet_v1", {"width": -1}, "width: expected a number above 0; got -1"),

@@ -5,10 +5,12 @@ A network of this family has ``6 n + 2`` weighted layers: one 3 x 3 convolution,
 start by halving the map. The first convolution and the stages have 16, 16, 32 and 64 channels; in
 the wider networks whose names end in ``x4``, 32, 64, 128 and 256.
 
-Where a block changes the shape, its shortcut is one of two:
+Where a block changes the shape, its shortcut is one of three:
 
 - ``pad`` (option A of He et al.) has no parameters: it keeps every second pixel and appends
   channels of zeros. This is the network of the paper.
+- ``pad-both`` is the same with half of the zeros in front and half behind, as in the code for
+  PyTorch whose weights are most in use. The weights of one do not do for the other.
 - ``conv`` (option B) is a 1 x 1 convolution with batch normalisation. RepDistiller and Overhaul
   have this one, so accuracies in the literature on distillation mostly are of it.
 
@@ -46,8 +48,9 @@ __all__ = [
     "cifar_resnet_x4",
 ]
 
-SHORTCUTS = ("pad", "conv")
-"""Kinds of shortcut where a block changes the shape: options A and B of He et al."""
+SHORTCUTS = ("pad", "conv", "pad-both")
+"""Kinds of shortcut where a block changes the shape: options A and B of He et al., and A with the
+zeros on both sides."""
 
 CHANNELS = (16, 16, 32, 64)
 CHANNELS_X4 = (32, 64, 128, 256)
@@ -89,11 +92,12 @@ class BasicBlock(nn.Module):
         self.conv2 = conv3x3(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or out_channels != in_channels:
+        extra = out_channels - in_channels
+        if stride != 1 or extra:
             self.shortcut = (
                 conv_shortcut(in_channels, out_channels, stride)
                 if shortcut == "conv"
-                else PadShortcut(out_channels - in_channels, stride)
+                else PadShortcut(extra, stride, extra // 2 if shortcut == "pad-both" else 0)
             )
         self.relu2 = nn.ReLU()
 
@@ -185,7 +189,8 @@ def cifar_resnet(depth: int, num_classes: int = 10, shortcut: str = "pad") -> Ci
     Args:
         depth: Number of weighted layers: ``6 n + 2`` with ``n`` at least 1.
         num_classes: Number of classes, at least 1.
-        shortcut: ``pad`` (option A) or ``conv`` (option B), where a block changes the shape.
+        shortcut: ``pad`` or ``pad-both`` (option A) or ``conv`` (option B), where a block changes
+            the shape.
 
     Returns:
         The network with freshly initialised weights, in training mode. It maps images of shape
@@ -216,7 +221,8 @@ def cifar_resnet_x4(depth: int, num_classes: int = 10, shortcut: str = "conv") -
     Args:
         depth: Number of weighted layers: ``6 n + 2`` with ``n`` at least 1.
         num_classes: Number of classes, at least 1.
-        shortcut: ``pad`` (option A) or ``conv`` (option B), where a block changes the shape.
+        shortcut: ``pad`` or ``pad-both`` (option A) or ``conv`` (option B), where a block changes
+            the shape.
 
     Raises:
         UsageError: One of the arguments is out of range.
@@ -233,7 +239,8 @@ def cifar_resnet20(num_classes: int = 10, shortcut: str = "pad") -> CifarResNet:
 
     Args:
         num_classes: Number of classes, at least 1.
-        shortcut: ``pad`` (option A) or ``conv`` (option B), where a block changes the shape.
+        shortcut: ``pad`` or ``pad-both`` (option A) or ``conv`` (option B), where a block changes
+            the shape.
 
     Returns:
         The network with freshly initialised weights, in training mode. It maps images of shape

@@ -20,7 +20,7 @@ from natstats.networks.wide_resnet import wide_resnet
 __all__ = ["NETWORKS", "NamedNetwork", "named_network"]
 
 _SMALL = Framing(32, 32)
-_NUMBER = "([1-9][0-9]*)"
+_NUMBER = "([1-9][0-9]{0,3})"
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ __all__ = ["PadShortcut", "blocks_of", "conv3x3", "conv_shortcut", "draw_weights
 
 
 class PadShortcut(nn.Module):
-    """Shortcut without parameters: subsample the map and append channels of zeros.
+    """Shortcut without parameters: subsample the map and add channels of zeros.
 
     Args:
-        extra_channels: How many channels of zeros to append, 0 or more.
+        extra_channels: How many channels of zeros to add, 0 or more.
         stride: Keep every ``stride``-th row and column.
+        in_front: How many of them come before the others; the rest comes behind.
 
     Example:
         >>> import torch
@@ -27,10 +28,11 @@ class PadShortcut(nn.Module):
         torch.Size([1, 32, 4, 4])
     """
 
-    def __init__(self, extra_channels: int, stride: int) -> None:
+    def __init__(self, extra_channels: int, stride: int, in_front: int = 0) -> None:
         super().__init__()
         self.extra_channels = extra_channels
         self.stride = stride
+        self.in_front = in_front
 
     def forward(self, x: Tensor) -> Tensor:
         """Subsample and pad.
@@ -42,11 +44,13 @@ class PadShortcut(nn.Module):
             Maps of shape ``(N, C + extra_channels, ceil(H / stride), ceil(W / stride))``.
         """
         kept = x[:, :, :: self.stride, :: self.stride]
-        return functional.pad(kept, (0, 0, 0, 0, 0, self.extra_channels))
+        behind = self.extra_channels - self.in_front
+        return functional.pad(kept, (0, 0, 0, 0, self.in_front, behind))
 
     def extra_repr(self) -> str:
-        """Show the two settings when the module is printed."""
-        return f"extra_channels={self.extra_channels}, stride={self.stride}"
+        """Show the settings when the module is printed."""
+        front = f", in_front={self.in_front}" if self.in_front else ""
+        return f"extra_channels={self.extra_channels}, stride={self.stride}{front}"
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:

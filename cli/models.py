@@ -1,0 +1,44 @@
+"""``natstats models``: which networks go by a name."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import click
+
+HELP = """List the networks that MODEL can name, by family, with their published weights.
+
+PATTERN is part of a name or of a family, such as resnet, or a pattern of whole names in quotes,
+such as 'vit_*'. Without it all are listed.
+
+\b
+natstats models resnet           what has resnet in its name
+natstats models 'convnext*' --timm
+"""
+
+OTHERS = (
+    "any cifar_resnetD and cifar_resnetDx4 with D = 6 n + 2, and any wrn_D_K with D = 6 n + 4, go "
+    "by name, too; timm's are listed with --timm; networks of your own are named "
+    "package.module:factory"
+)
+
+
+@click.command("models", help=HELP)
+@click.argument("pattern", required=False)
+@click.option("--timm", is_flag=True, help="List timm's, too (pip install 'natstats[timm]').")
+def command(pattern: str | None, timm: bool) -> None:
+    """List networks by name."""
+    from natstats.catalogue import catalogue
+
+    entries = catalogue(pattern, timm)
+    for library, of_library in groupby(entries, key=lambda entry: entry.library):
+        click.echo(library)
+        for family, of_family in groupby(of_library, key=lambda entry: entry.family):
+            click.echo(f"  {family}")
+            listed = list(of_family)
+            width = max(len(entry.name) for entry in listed)
+            for entry in listed:
+                weights = ", ".join(entry.weights) or "no published weights"
+                click.echo(f"    {entry.name:{width}}  {weights}")
+    click.echo(f"{len(entries)} networks{'' if pattern is None else ' that fit'}", err=True)
+    click.echo(OTHERS, err=True)
