@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import re
 import signal
 from typing import Any
 
 import click
 
+from natstats import placed
 from natstats._version import __version__
 from natstats.errors import NatstatsError
 
 __all__ = ["main", "natstats"]
+
+_NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
 
 COMMANDS = ("measure", "fit", "compare", "plot", "images", "distill", "table", "demo")
 
@@ -53,6 +57,7 @@ class LazyGroup(click.Group):
         """Run the subcommand; an error becomes a sentence and an exit code unless --debug is on."""
         # A run is written whole or not at all: a polite kill cleans up as Ctrl-C does.
         before = signal.signal(signal.SIGTERM, _interrupt)
+        placed.forget()
         try:
             return super().invoke(ctx)
         except NatstatsError as error:
@@ -62,12 +67,18 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             if _debug(ctx):
                 raise
-            raise _Failure("interrupted; nothing was written", 130) from None
+            raise _Failure(_interruption(), 130) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
             if _debug(ctx):
                 raise
+            if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+                raise _Failure(
+                    "memory: expected work that fits into it; there is not enough (fewer groups, "
+                    "smaller batches or smaller images need less)",
+                    1,
+                ) from error
             reason = " ".join(str(error).split())[:300]
             raise _Failure(
                 f"unexpected {type(error).__name__}: {reason} (this is a defect of natstats; "
@@ -76,6 +87,17 @@ class LazyGroup(click.Group):
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _interruption() -> str:
+    """What an interruption left, in words."""
+    paths = placed.in_place()
+    if not paths:
+        return "interrupted; nothing was written"
+    listed = ", ".join(str(path) for path in paths[:3])
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    are = "is" if len(paths) == 1 else "are"
+    return f"interrupted; {listed}{more} {are} written and whole"
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -18,8 +18,11 @@ PACKAGE = ROOT / "natstats"
 
 # A module may import from the rows above its own, and from its own row.
 STAGES = [
-    {"_version", "errors", "lazy", "text"},
+    {"_version", "errors", "lazy", "placed", "text"},
     {"checks", "files", "measures", "numbers"},
+    {"json_files", "schema"},
+    {"own_files"},
+    {"folders"},
     {"edges", "radial"},
     {"records", "options"},
     {"checkpoint_files", "framing", "input_forms", "networks", "pixels", "wrappers"},
@@ -47,13 +50,14 @@ STAGES = [
     {"forms", "sensitivity", "spread"},
     {"regression"},
     {"law"},
+    {"run_schema"},
     {"store"},
     {"tables"},
     {"differences"},
     {"comparison", "control"},
     {"plots"},
     {"run"},
-    {"series"},
+    {"series", "series_record"},
     {"preparation", "provenance"},
     {"measurement"},
     {"series_measurement"},
