@@ -29,7 +29,7 @@ LARGEST = {
     "frames": 10_000,
     "control_seeds": 1_000,
 }
-"""The most that arguments may be: beyond, memory does not suffice, or a number is none for torch."""
+"""The most that arguments may be: beyond, memory does not suffice, or torch takes no such number."""
 
 
 def one_of(argument: str, value: str, allowed: Collection[str]) -> str:

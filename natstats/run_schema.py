@@ -42,7 +42,6 @@ _MOST_BYTES = 16 * 2**30
 
 _COUNT = whole(0, 2**40)
 _SIZE = or_null(whole(1, _LONGEST_SIDE))
-_NUMBER = or_null(number())
 _NAME = or_null(TEXT)
 
 
@@ -87,7 +86,7 @@ FACTS: Mapping[str, Schema] = {
     "refit": Field("true, false or a text", lambda v: isinstance(v, bool | str)),
     "warnings": ListOf(TEXT),
     "versions": MappingOf(_NAME),
-    "timing": _optional(seconds=_NUMBER, images_per_second=_NUMBER),
+    "timing": _optional(seconds=number(), images_per_second=number()),
     "device": _optional(type=_NAME, name=_NAME),
     "model": or_null(_optional(name=_NAME, weights=_NAME, digest=_NAME, trained=or_null(FLAG))),
     "images": _optional(
