@@ -29,7 +29,7 @@ LARGEST = {
     "frames": 10_000,
     "control_seeds": 1_000,
 }
-"""The most that arguments may be: beyond, memory does not suffice, or torch takes no such number."""
+"""The most that arguments may be: beyond, memory does not suffice, or torch takes no such seed."""
 
 
 def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
@@ -81,7 +81,7 @@ def positive_int(
 
 def _short(number: int) -> str:
     """A whole number as text; of one with very many digits only how many, as Python does."""
-    return str(number) if number.bit_length() < 200 else f"one of {number.bit_length()} bits"
+    return str(number) if number.bit_length() < 400 else f"one of {number.bit_length()} bits"
 
 
 def not_huge(**values: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def read_series(path: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame,
             f"series: expected a finished series; {path} holds runs and no {store.SERIES} (the "
             "command that began it goes on where it stopped)"
         )
-    if not (path / store.SERIES).exists():
+    if not os.path.lexists(path / store.SERIES):
         raise UsageError(f"series: expected a series; {path} holds no {store.SERIES}")
     file = store.SERIES
     try:

@@ -54,7 +54,7 @@ _RUN, _SPECTRA = KINDS["run"].record, "spectra.npz"
 def is_series(path: Path) -> bool:
     """Whether a path is a series, finished or not, and so not a run."""
     restore(path)
-    return (path / SERIES).is_file() or is_unfinished_series(path)
+    return os.path.lexists(path / SERIES) or is_unfinished_series(path)
 
 
 def write_run(

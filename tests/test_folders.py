@@ -131,10 +131,12 @@ def test_links_are_neither_followed_nor_removed(tmp_path):
     with pytest.raises(UsageError, match="holds figures, which natstats did not write"):
         write(path)
     assert (other / "law.svg").read_text() == "mine"
-    with pytest.raises(NatstatsError, match="expected a folder or nothing at .*figures"):
-        with store.add_files(path, "table.json") as folder:
-            (folder / "figures").mkdir()
-            (folder / "figures" / "law.svg").write_text("theirs")
+    with (
+        pytest.raises(NatstatsError, match="expected a folder or nothing at .*figures"),
+        store.add_files(path, "table.json") as folder,
+    ):
+        (folder / "figures").mkdir()
+        (folder / "figures" / "law.svg").write_text("theirs")
     assert (other / "law.svg").read_text() == "mine"
 
 
@@ -146,9 +148,7 @@ def test_a_link_to_a_run_stays_one(tmp_path, way):
     assert contents(real)["report.html"] == "new"
 
 
-def test_a_file_that_comes_while_the_new_folder_is_written_is_kept(
-    tmp_path, way, monkeypatch, caplog
-):
+def test_a_file_that_comes_while_a_folder_is_written_is_kept(tmp_path, way, monkeypatch, caplog):
     path = write(tmp_path / "run", "old")
     real = folders.check_target
     calls = []
@@ -361,10 +361,12 @@ def test_an_interruption_waits_until_all_files_are_in_place(tmp_path, monkeypatc
 def test_a_folder_where_a_file_goes_costs_nothing(tmp_path):
     (tmp_path / "table.json").write_text("{}")
     (tmp_path / "table.csv").mkdir()
-    with pytest.raises(NatstatsError, match="expected a file or nothing at .*table.csv"):
-        with store.add_files(tmp_path, "table.json") as folder:
-            for name in ("a.csv", "table.csv", "table.json"):
-                (folder / name).write_text("new")
+    with (
+        pytest.raises(NatstatsError, match="expected a file or nothing at .*table.csv"),
+        store.add_files(tmp_path, "table.json") as folder,
+    ):
+        for name in ("a.csv", "table.csv", "table.json"):
+            (folder / name).write_text("new")
     assert contents(tmp_path) == {"table.json": "{}"}
 
 

@@ -1,4 +1,4 @@
-"""A run that was changed opens and fits, or says in one sentence which field of which file is odd."""
+"""A run that was changed opens and fits, or says in one sentence which field of a file is odd."""
 
 from __future__ import annotations
 
@@ -291,7 +291,8 @@ def test_any_changed_array_is_named_or_does_no_harm(copied, key):
             except natstats.NatstatsError as error:
                 # Of other groups in the first layer the next one is told.
                 named = name if (key, layer) != ("count", "0000") else r"000[0-2]/\w+"
-                assert re.search(f"spectra.npz, {named}: expected ", str(error)), (how, error)
+                said = str(error)
+                assert re.search(f"spectra.npz, {named}: expected ", said), how
                 refused.add(how)
     assert refused >= {"missing", "text", "half", "long", "complex", "axis", "scalar", "negative"}
 
@@ -312,9 +313,7 @@ def test_groups_are_the_same_in_all_layers_and_in_the_control(run, tmp_path):
     ):
         natstats.Run.open(path)
     store.write_run(part, {"seed": 7}, layer_spectra([12, 10])[1:], [])
-    with pytest.raises(
-        natstats.NatstatsError, match="control/seed-1/run.json, seed: expected that"
-    ):
+    with pytest.raises(natstats.NatstatsError, match="seed-1/run.json, seed: expected that of"):
         natstats.Run.open(path)
 
 
@@ -421,9 +420,7 @@ def test_members_are_plain_names_that_stay_in_their_folder(tmp_path):
     for name in ("inner", "near", "new"):
         assert member(tmp_path / "a", name, "x") == tmp_path / "a" / name
     for name in ("../a", "/etc", "..", "", 3, None, "a\\b", "far", "itself"):
-        with pytest.raises(
-            natstats.NatstatsError, match="^x: expected (a plain name|something in)"
-        ):
+        with pytest.raises(natstats.NatstatsError, match="^x: expected (a plain n|something in)"):
             member(tmp_path / "a", name, "x")
 
 
