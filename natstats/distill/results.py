@@ -329,7 +329,7 @@ def _read_record(path: Path) -> dict[str, Any]:
             f"run: expected format {FORMAT} or older; {path} has format {info['format']} and was "
             "written by a newer natstats"
         )
-    return dict(info)
+    return {name: value for name, value in info.items() if name != "files"}
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
