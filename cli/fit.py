@@ -30,13 +30,14 @@ def command(
     fitted again, into a new series.
     """
     from natstats import store
+    from natstats.files import expanded
     from natstats.run import Run
     from natstats.series import Series
 
     many = series.is_series(run)
 
     if out is None:
-        folder = run.resolve()
+        folder = expanded(run, "run").resolve()
         path = store.free_path(folder.with_name(f"{folder.name}-fit"))
     else:
         path = output.target(out, "", overwrite, "series" if many else "run")

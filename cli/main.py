@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import re
 import signal
 from typing import Any
 
 import click
 
+from natstats import placed
 from natstats._version import __version__
 from natstats.errors import NatstatsError
 from natstats.text import lines, printable
 
 __all__ = ["main", "natstats"]
+
+_NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
 
 COMMANDS = ("measure", "models", "fit", "compare", "plot", "images", "distill", "table", "demo")
 
@@ -54,6 +58,7 @@ class LazyGroup(click.Group):
         """Run the subcommand; an error becomes a sentence and an exit code unless --debug is on."""
         # A run is written whole or not at all: a polite kill cleans up as Ctrl-C does.
         before = signal.signal(signal.SIGTERM, _interrupt)
+        placed.forget()
         try:
             return super().invoke(ctx)
         except NatstatsError as error:
@@ -63,7 +68,7 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt:
             if _debug(ctx):
                 raise
-            raise _Failure(130, "interrupted; nothing was written") from None
+            raise _Failure(130, _interruption()) from None
         except click.ClickException as error:
             error.message = printable(error.message)  # names of files come from patterns, too
             raise
@@ -72,6 +77,12 @@ class LazyGroup(click.Group):
         except Exception as error:
             if _debug(ctx):
                 raise
+            if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+                raise _Failure(
+                    1,
+                    "memory: expected work that fits into it; there is not enough (fewer groups, "
+                    "smaller batches or smaller images need less)",
+                ) from error
             reason = " ".join(str(error).split())[:300]
             raise _Failure(
                 1,
@@ -80,6 +91,17 @@ class LazyGroup(click.Group):
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _interruption() -> str:
+    """What an interruption left, in words."""
+    paths = placed.in_place()
+    if not paths:
+        return "interrupted; nothing was written"
+    listed = ", ".join(str(path) for path in paths[:3])
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    are = "is" if len(paths) == 1 else "are"
+    return f"interrupted; {listed}{more} {are} written and whole"
 
 
 def _interrupt(number: int, frame: object) -> None:

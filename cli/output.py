@@ -62,10 +62,11 @@ def comparison(found: MethodComparison) -> None:
 def target(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> Path:
     """Where the run will go; raises now, not after the work, when it may not go there."""
     from natstats import store
+    from natstats.files import expanded
 
     if out is None:
         return store.free_path(Path("runs") / name)
-    out = out.expanduser()
+    out = expanded(out, "out")
     store.check_target(out, overwrite, kind)
     return out
 

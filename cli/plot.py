@@ -14,14 +14,17 @@ from . import options, output, series
 @click.option(
     "--out", type=options.PATH, default=Path("figs"), show_default=True, help="Where they go."
 )
+@click.option("--overwrite", is_flag=True, help="Replace figures of the same names at --out.")
 @options.debug_option
-def command(runs: tuple[Path, ...], out: Path) -> None:
+def command(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """Draw exponent against depth, spectra, and the spread between images, as SVG and PNG.
 
     With several RUNS, also all of them over each other. Of a series: exponents and slope over
     training.
     """
     from natstats import plots
+    from natstats.files import expanded
+    from natstats.plots.placing import add_figures
     from natstats.run import Run
     from natstats.series import Series
 
@@ -31,14 +34,15 @@ def command(runs: tuple[Path, ...], out: Path) -> None:
         while name in opened:
             name, number = f"{path.resolve().name}-{number}", number + 1
         opened[name] = Series.open(path) if series.is_series(path) else Run.open(path)
-    written = []
+    out = expanded(out, "out")
     single = [(name, one) for name, one in opened.items() if isinstance(one, Run)]
-    if len(single) > 1:
-        written += plots.draw_comparison(single, out)
-    for name, one in opened.items():
-        folder = out if len(opened) == 1 else out / name
-        draw = plots.draw_run if isinstance(one, Run) else plots.draw_series
-        written += draw(one, folder)
+    with add_figures(out, overwrite) as drawn:
+        figures = plots.draw_comparison(single, drawn) if len(single) > 1 else []
+        for name, one in opened.items():
+            folder = drawn if len(opened) == 1 else drawn / name
+            draw = plots.draw_run if isinstance(one, Run) else plots.draw_series
+            figures += draw(one, folder)
+        written = [out / path.relative_to(drawn) for path in figures]
     for path in written:
         output.say(path)
     if not written:

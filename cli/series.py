@@ -25,9 +25,9 @@ class _InterruptedError(NatstatsError):
 def is_series(path: Path) -> bool:
     """Whether a path is a series, finished or not, and so not a run."""
     from natstats import store
+    from natstats.files import expanded
 
-    path = path.expanduser()
-    return (path / store.SERIES).is_file() or store.is_unfinished_series(path)
+    return store.is_series(expanded(path, "run"))
 
 
 def measure(
@@ -40,10 +40,11 @@ def measure(
     **settings: Any,
 ) -> None:
     """Measure a series into a directory, print what it shows, and say what an interruption left."""
-    from natstats import store
+    from natstats import placed, store
+    from natstats.files import expanded
     from natstats.series_measurement import measure_series
 
-    path = store.free_path(Path("runs") / f"{name}-series") if out is None else out.expanduser()
+    path = store.free_path(Path("runs") / f"{name}-series") if out is None else expanded(out, "out")
     before = _runs(path)
     try:
         with output.progress_bar() as progress:
@@ -59,7 +60,7 @@ def measure(
             )
     except KeyboardInterrupt:
         finished = _runs(path)
-        if not finished:
+        if not finished or path in placed.in_place():  # its tables are there, too
             raise
         runs = "1 finished run is" if len(finished) == 1 else f"{len(finished)} finished runs are"
         raise _InterruptedError(

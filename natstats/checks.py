@@ -12,7 +12,24 @@ from typing import Any, SupportsFloat, SupportsIndex
 
 from natstats.errors import UsageError
 
-__all__ = ["number", "one_of", "pair_in_order", "positive_int", "probability", "spatial_shape"]
+__all__ = [
+    "LARGEST", "flag", "not_huge", "number", "one_of", "pair_in_order", "positive_int",
+    "probability", "spatial_shape",
+]  # fmt: skip
+
+LARGEST = {
+    "n_groups": 10_000,
+    "resamples": 100_000,
+    "batch_size": 16_384,
+    "workers": 256,
+    "limit": 10**9,
+    "seed": 2**32 - 1,
+    "size": 32_768,
+    "crop": 32_768,
+    "frames": 10_000,
+    "control_seeds": 1_000,
+}
+"""The most that arguments may be: beyond, memory does not suffice, or torch takes no such seed."""
 
 
 def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
@@ -27,7 +44,7 @@ def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
     Traceback (most recent call last):
     natstats.errors.UsageError: edges: expected one of sine, hann; got 'han' (did you mean hann?)
     """
-    if value in allowed:
+    if isinstance(value, str) and value in allowed:
         return value
     near = difflib.get_close_matches(str(value), allowed, n=5, cutoff=0.5)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
@@ -35,11 +52,13 @@ def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
     raise UsageError(f"{argument}: expected one of {listed}; got {value!r}{hint}")
 
 
-def positive_int(argument: str, value: SupportsIndex, minimum: int = 1) -> int:
-    """Return `value` as an int of at least `minimum`.
+def positive_int(
+    argument: str, value: SupportsIndex, minimum: int = 1, maximum: int | None = None
+) -> int:
+    """Return `value` as an int of at least `minimum` and at most `maximum`.
 
     Raises:
-        UsageError: not a whole number, or below `minimum`.
+        UsageError: not a whole number, below `minimum` or above `maximum`.
 
     >>> positive_int("groups", 0)
     Traceback (most recent call last):
@@ -47,13 +66,54 @@ def positive_int(argument: str, value: SupportsIndex, minimum: int = 1) -> int:
     """
     try:
         number = value.__index__()
-    except AttributeError:
+    except (AttributeError, TypeError):  # an array has the method, and none for several numbers
         number = minimum - 1
     if number < minimum or isinstance(value, bool):
         raise UsageError(
             f"{argument}: expected a whole number of at least {minimum}; got {value!r}"
         )
+    if maximum is not None and number > maximum:
+        raise UsageError(
+            f"{argument}: expected a whole number of at most {maximum}; got {_short(number)}"
+        )
     return number
+
+
+def _short(number: int) -> str:
+    """A whole number as text; of one with very many digits only how many, as Python does."""
+    return str(number) if number.bit_length() < 400 else f"one of {number.bit_length()} bits"
+
+
+def not_huge(**values: Any) -> None:
+    """Raise when an argument is a whole number beyond what :data:`LARGEST` says.
+
+    All else is left to those that take the argument.
+
+    Raises:
+        UsageError: it is.
+
+    >>> not_huge(seed=2**32)
+    Traceback (most recent call last):
+    natstats.errors.UsageError: seed: expected a whole number of at most 4294967295; got 4294967296
+    """
+    for name, value in values.items():
+        if isinstance(value, int) and value > LARGEST[name]:
+            positive_int(name, value, 0, LARGEST[name])
+
+
+def flag(argument: str, value: Any) -> bool:
+    """Return `value` when it is true or false.
+
+    Raises:
+        UsageError: it is something else.
+
+    >>> flag("normalize", "no")
+    Traceback (most recent call last):
+    natstats.errors.UsageError: normalize: expected True or False; got 'no'
+    """
+    if not isinstance(value, bool):
+        raise UsageError(f"{argument}: expected True or False; got {value!r}")
+    return value
 
 
 def number(
@@ -96,13 +156,16 @@ def probability(argument: str, value: SupportsFloat) -> float:
     """Return `value` as a float strictly between 0 and 1.
 
     Raises:
-        UsageError: outside (0, 1).
+        UsageError: no number, or outside (0, 1).
 
     >>> probability("level", 95)
     Traceback (most recent call last):
     natstats.errors.UsageError: level: expected a number between 0 and 1; got 95
     """
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
     if not 0.0 < number < 1.0:
         raise UsageError(f"{argument}: expected a number between 0 and 1; got {value!r}")
     return number
@@ -120,7 +183,7 @@ def pair_in_order(argument: str, value: Any, low: float, high: float) -> tuple[f
     try:
         first, second = (float(part) for part in value)
         good = low <= first < second <= high
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         good = False
     if not good:
         raise UsageError(

@@ -28,6 +28,7 @@ from natstats.differences import (
     slopes_apart,
 )
 from natstats.errors import UsageError
+from natstats.files import expanded
 from natstats.law import FEWEST_LAYERS, SIGNIFICANCE, format_p
 from natstats.measures import MEASURES
 from natstats.numbers import number
@@ -172,7 +173,7 @@ class Comparison:
         """
         from natstats.plots.style import save
 
-        path = Path(path).expanduser()
+        path = expanded(path, "out")
         with store.write_directory(path, overwrite, "comparison") as folder:
             text = store.to_json(self.to_dict())
             (folder / "comparison.json").write_text(text, encoding="utf-8")

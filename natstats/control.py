@@ -25,12 +25,14 @@ from scipy import stats
 from natstats import store
 from natstats.differences import Differences, Estimate, Source, depths_of, holm, layers_text
 from natstats.errors import NatstatsError
+from natstats.files import member
 from natstats.fits import Fits, LayerFit, fit_layers
 from natstats.law import SIGNIFICANCE, format_p
 from natstats.measures import MEASURES
 from natstats.numbers import number
 from natstats.radial import extent
 from natstats.records import LayerSpectrum, SkippedLayer
+from natstats.schema import shown
 from natstats.seed_variance import pooled_seeds, seeds_as_source
 
 if TYPE_CHECKING:
@@ -299,16 +301,34 @@ def write_random_weights(folder: Path, random: Sequence[RandomWeights]) -> None:
         store.write_run(own, {**one.info, "seed": one.seed}, one.spectra, one.skipped)
 
 
-def read_random_weights(folder: Path) -> list[RandomWeights]:
+def read_random_weights(folder: Path, n_groups: int) -> list[RandomWeights]:
     """Read what :func:`write_random_weights` wrote; empty for a run without a control.
+
+    Args:
+        folder: of the run.
+        n_groups: groups of images in the run.
 
     Raises:
         NatstatsError: a part is damaged or missing.
     """
     found = []
-    for own in (folder / FOLDER).glob("seed-*"):
-        info, spectra, skipped = store.read_run(own)
-        found.append(RandomWeights(int(info.pop("seed", 0)), info, spectra, skipped))
+    home = member(folder, FOLDER, FOLDER)
+    for entry in home.glob("seed-*"):
+        name = f"{FOLDER}/{entry.name}"
+        info, spectra, skipped = store.read_run(member(home, entry.name, name), name)
+        seed = info.pop("seed", None)
+        if entry.name != f"seed-{seed}":
+            raise NatstatsError(
+                f"run: expected a whole run in {folder}; {name}/run.json, seed: expected that of "
+                f"the folder; got {shown(seed)}"
+            )
+        for place, measured in enumerate(spectra):
+            if len(measured.spectrum.count) != n_groups:
+                raise NatstatsError(
+                    f"run: expected a whole run in {folder}; {name}/spectra.npz, {place:04d}/count:"
+                    f" expected {n_groups} groups as in the run; got {len(measured.spectrum.count)}"
+                )
+        found.append(RandomWeights(seed, info, spectra, skipped))
     if len(found) == 1:
-        raise NatstatsError(f"control: expected two seeds or more in {folder / FOLDER}; got one")
+        raise NatstatsError(f"control: expected two seeds or more in {home}; got one")
     return sorted(found, key=lambda one: one.seed)

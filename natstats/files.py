@@ -13,10 +13,12 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from natstats.errors import NatstatsError
+from natstats.errors import NatstatsError, UsageError
 from natstats.text import printable
 
-__all__ = ["is_plain_name", "open_regular", "plain_name", "read_regular"]
+__all__ = [
+    "expanded", "is_plain_name", "member", "open_regular", "plain_name", "read_regular",
+]  # fmt: skip
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -93,3 +95,47 @@ def plain_name(value: Any, where: str) -> str:
     if not is_plain_name(value):
         raise NatstatsError(f"{where}: expected a plain name; got {printable(repr(value)[:80])}")
     return str(value)
+
+
+def member(folder: Path, name: Any, where: str) -> Path:
+    """The path of something in a folder that a file, or the folder itself, names.
+
+    Args:
+        folder: in which it must be.
+        name: of a file or a folder in it, there or not.
+        where: file and field, for the error.
+
+    Raises:
+        NatstatsError: the name is a path, or a link that leads out of the folder.
+
+    >>> member(Path("series"), "epoch_1", "series.json, checkpoint").as_posix()
+    'series/epoch_1'
+    """
+    path = folder / plain_name(name, where)
+    try:
+        leads_out = path.is_symlink() and folder.resolve() not in path.resolve().parents
+    except (OSError, RuntimeError):  # a link to itself
+        leads_out = True
+    if leads_out:
+        raise NatstatsError(
+            f"{where}: expected something in {printable(folder)}; {printable(repr(name))} is a "
+            "link that leads out of it"
+        )
+    return path
+
+
+def expanded(path: str | Path, argument: str) -> Path:
+    """A path with the home of a user in place of ``~``.
+
+    Raises:
+        UsageError: there is no such user.
+
+    >>> expanded("runs/a", "out").as_posix()
+    'runs/a'
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{argument}: expected the home of a user behind ~; got {printable(path)}"
+        ) from None

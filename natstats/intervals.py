@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from natstats.errors import UsageError
+
 __all__ = [
     "FEWEST_GROUPS",
     "bootstrap_reach",
@@ -37,6 +39,9 @@ FEWEST_GROUPS = 3
 
 LEAST_SPREAD = 1e-3
 """A resample with a smaller standard error, as a share of that of all groups, has no spread."""
+
+_MOST_DRAWS = 2**26
+"""Groups times resamples; several arrays of this length are held at once, each of half a GiB."""
 
 Array = NDArray[np.float64]
 
@@ -128,8 +133,16 @@ def bootstrap_reach(
     Returns:
         Half the width; infinite where too many resamples have no spread or no power in a ring, as
         they have when there are few groups or few with power.
+
+    Raises:
+        UsageError: there are too many groups and resamples for the memory that they take.
     """
     n_groups = len(count)
+    if n_groups * resamples > _MOST_DRAWS:
+        raise UsageError(
+            f"resamples: expected at most {_MOST_DRAWS // n_groups} with {n_groups} groups of "
+            f"images; got {resamples}"
+        )
     draws = _draws(n_groups, resamples)
     mean = (draws @ power) / (draws @ count)[:, None]
     draws, mean = draws[np.all(mean > 0, axis=1)], mean[np.all(mean > 0, axis=1)]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from natstats import checks
 from natstats.activations import undisturbed
 from natstats.collector import Collector
 from natstats.control import RandomWeights
@@ -132,6 +133,10 @@ def measure(
         UsageError: an argument is out of range.
         NatstatsError: the weights do not fit, no image can be read, or the model fails.
     """
+    checks.not_huge(
+        n_groups=n_groups, batch_size=batch_size, workers=workers, limit=limit, seed=seed,
+        size=size, crop=crop, frames=frames,
+    )  # fmt: skip
     options = fit or FitOptions()
     loading = {
         "weights": weights,
@@ -313,6 +318,10 @@ def measure_images(
     >>> bool(abs(run.layers.exponent[0] - 2.0) < 0.1)
     True
     """
+    checks.not_huge(
+        n_groups=n_groups, batch_size=batch_size, workers=workers, limit=limit, seed=seed,
+        size=size, crop=crop, frames=frames,
+    )  # fmt: skip
     source = open_images(images, reframed(None, size, crop), limit, seed, frames)
     refuse_unused(source, images, size, crop)
     inputs = InputSpectra(edges, n_groups, temporal)

@@ -60,7 +60,8 @@ class FitOptions:
         checks.one_of("estimator", self.estimator, ESTIMATORS)
         checks.probability("level", self.level)
         checks.one_of("interval", self.interval, INTERVALS)
-        checks.positive_int("resamples", self.resamples, 100)
+        checks.flag("normalize", self.normalize)
+        checks.positive_int("resamples", self.resamples, 100, checks.LARGEST["resamples"])
         checks.one_of("depth", self.depth, DEPTHS)
 
     def to_dict(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def check_control(control: str, n_seeds: int, network: Network, seed: int) -> No
     """
     checks.one_of("control", control, CONTROLS)
     # One seed could not tell how much seeds differ, and so would have no interval.
-    checks.positive_int("control_seeds", n_seeds, 2)
+    checks.positive_int("control_seeds", n_seeds, 2, checks.LARGEST["control_seeds"])
     if network.trained is False:
         raise UsageError(f"control: expected a trained network; got weights {network.weights!r}")
     with_random_weights(network, seed)

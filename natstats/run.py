@@ -20,6 +20,7 @@ from natstats.control import (
 )
 from natstats.csv_files import write_csv
 from natstats.errors import NatstatsError, UsageError
+from natstats.files import expanded
 from natstats.fits import Fits, fit_layers
 from natstats.forms import forms_frame, forms_sentence
 from natstats.law import Law, fit_law
@@ -165,7 +166,7 @@ class Run:
             UsageError: something is at `path`, and it is not a run or `overwrite` is not set.
             NatstatsError: it cannot be written.
         """
-        path = Path(path).expanduser()
+        path = expanded(path, "out")
         with store.write_directory(path, overwrite) as folder:
             info = {**self.info, "fit": self.options.to_dict()}
             store.write_run(folder, info, self.spectra, self.skipped_layers)
@@ -194,13 +195,16 @@ class Run:
             UsageError: `path` is not a run.
             NatstatsError: the run is damaged or of a newer format.
         """
-        path = Path(path).expanduser()
+        path = expanded(path, "run")
         info, spectra, skipped = store.read_run(path)
         try:
             options = FitOptions.from_dict(info.pop("fit", {}))
-        except (AttributeError, TypeError, UsageError) as error:
-            raise NatstatsError(f"run: expected fit options in {path}; {error}") from error
-        return cls(spectra, skipped, info, options, read_random_weights(path))
+        except UsageError as error:
+            raise NatstatsError(
+                f"run: expected a whole run in {path}; run.json, fit.{error}"
+            ) from error
+        n_groups = len(spectra[0].spectrum.count)
+        return cls(spectra, skipped, info, options, read_random_weights(path, n_groups))
 
     def plot_law(self, ax: Axes | None = None) -> Axes:
         """Draw exponent against depth with the law, see :func:`natstats.plots.law.plot_law`."""

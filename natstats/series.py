@@ -7,7 +7,6 @@ what happened on the way is there to be seen, not tested.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,27 +18,21 @@ import pandas as pd
 from natstats import store
 from natstats.checkpoint_files import Checkpoint, step_name
 from natstats.comparison import Comparison, compare
-from natstats.csv_files import read_csv, write_csv
+from natstats.csv_files import write_csv
 from natstats.differences import Differences, Estimate, Source
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import UsageError
+from natstats.files import expanded, plain_name
 from natstats.law import VERDICTS
 from natstats.measures import MEASURES
 from natstats.numbers import change, interval, number
 from natstats.run import Run
+from natstats.series_record import FORMAT, NUMBERS, read_series
 from natstats.tables import aligned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["FORMAT", "Series", "Summary", "summarise"]
-
-FORMAT = 1
-"""Number of the format of ``series.json``."""
-
-_NUMBERS = (
-    "slope", "slope_low", "slope_high", "slope_p", "exponent_mean", "exponent_mean_low",
-    "exponent_mean_high",
-)  # fmt: skip
 
 _SHARED = ("name", "images", "options", "versions", "device", "command", "refit")
 """What a series says of all its runs, taken from the last."""
@@ -269,10 +262,10 @@ class Series:
             UsageError: something is at `path`, and it is not a series or `overwrite` is not set.
             NatstatsError: it cannot be written.
         """
-        path = Path(path).expanduser()
+        path = expanded(path, "out")
         with store.write_directory(path, overwrite, "series") as folder:
             for name, run in zip(self.frame.checkpoint, self.runs, strict=True):
-                run.save(folder / str(name), report=report)
+                run.save(folder / plain_name(str(name), "checkpoint"), report=report)
             self.write_tables(folder, report=report)
         return path
 
@@ -295,24 +288,7 @@ class Series:
             UsageError: `path` is not a series, or it is not finished.
             NatstatsError: the series is damaged or of a newer format.
         """
-        path = Path(path).expanduser()
-        if store.is_unfinished_series(path):
-            raise UsageError(
-                f"series: expected a finished series; {path} holds runs and no {store.SERIES} (the "
-                "command that began it goes on where it stopped)"
-            )
-        if not (path / store.SERIES).is_file():
-            raise UsageError(f"series: expected a series; {path} holds no {store.SERIES}")
-        try:
-            record = json.loads((path / store.SERIES).read_text(encoding="utf-8"))
-            if record["format"] > FORMAT:
-                raise NatstatsError(
-                    f"series: expected format {FORMAT} or older; {path} has format "
-                    f"{record['format']} and was written by a newer natstats"
-                )
-            return _read(path, record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NatstatsError(f"series: expected a whole series in {path}; {error}") from error
+        return _read(expanded(path, "series"))
 
 
 class StoredRuns(Sequence[Run]):
@@ -336,12 +312,12 @@ class StoredRuns(Sequence[Run]):
         return Run.open(self.paths[place])
 
 
-def _read(path: Path, record: dict[str, Any]) -> Series:
+def _read(path: Path) -> Series:
+    record, exponents, layers, homes = read_series(path)
     rows = [
-        row | {name: np.nan if row[name] is None else row[name] for name in _NUMBERS}
+        row | {name: np.nan if row[name] is None else row[name] for name in NUMBERS}
         for row in record["runs"]
     ]
-    exponents, layers = (_read_table(path / f"{name}.csv") for name in ("exponents", "change"))
     kept = record["change"]
     found = Comparison(
         names=tuple(kept["names"]),
@@ -355,16 +331,7 @@ def _read(path: Path, record: dict[str, Any]) -> Series:
     groups = dict(list(exponents.groupby("checkpoint", sort=False)))
     summaries = [Summary(row, groups[row["checkpoint"]]) for row in rows]
     info = {name: record[name] for name in (*_SHARED, "fit") if name in record}
-    return Series(summaries, found, StoredRuns([path / row["checkpoint"] for row in rows]), **info)
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """A table with its numbers exactly as they were; pandas' own reader may miss the last digit."""
-    frame = read_csv(path)
-    for name in frame.columns.difference(["checkpoint", "layer", "kind", "flags"]):
-        exact = [float(text) if text else np.nan for text in frame[name]]
-        frame[name] = np.array(exact, dtype=np.int64 if name == "step" else np.float64)
-    return frame
+    return Series(summaries, found, StoredRuns(homes), **info)
 
 
 def _estimate(values: dict[str, float | None]) -> Estimate:

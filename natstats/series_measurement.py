@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from natstats import checks, store
 from natstats._version import __version__
 from natstats.checkpoint_files import Checkpoint, find_checkpoints, number_checkpoints
 from natstats.errors import NatstatsError, UsageError
+from natstats.files import expanded, is_plain_name, member
 from natstats.images import Framing, open_images
 from natstats.measurement import Progress, measure
 from natstats.models import Network, with_checkpoint
@@ -93,9 +95,14 @@ def measure_series(
             f"checkpoints: expected two or more for a series; got {len(members)} "
             "(natstats.measure takes one)"
         )
+    for one in members:
+        if not is_plain_name(one.name):
+            raise UsageError(
+                f"checkpoints: expected files whose names can be those of folders; got {one.path}"
+            )
     digests = {one.name: one.digest() for one in members}
     request = _Request(model, images, fit, options, _asked(model, options))
-    home = None if out is None else Path(out).expanduser()
+    home = None if out is None else expanded(out, "out")
     taken = {} if home is None else _taken(home, members, digests, request, overwrite)
     todo = [one for one in members if one.name not in taken]
     summaries: dict[str, Summary] = {}
@@ -233,13 +240,14 @@ def _taken(
     Raises:
         UsageError: `home` is no place for a series, or holds runs made in another way.
     """
+    store.restore(home)
     if not home.exists():
         store.check_target(home, overwrite, "series")
         return {}
     # What is hidden was left by a run that was killed while it was written.
     if home.is_dir() and all(entry.name.startswith(".") for entry in home.iterdir()):
         return {}
-    store.check_target(home, overwrite=True, kind="series")
+    store.check_target(home, overwrite=True, kind="series", beside=True)
     if (home / store.SERIES).is_file() and not overwrite:
         before = {one.name for one in Series.open(home).checkpoints}
         missing = sorted(before - {one.name for one in members})
@@ -251,19 +259,23 @@ def _taken(
             )
     taken = {}
     for one in members:
-        if not (home / one.name).exists():
+        run = member(home, one.name, f"out: {home}")
+        store.restore(run)
+        if not os.path.lexists(run):
             continue
         try:
-            why = request.difference(Run.open(home / one.name), digests[one.name])
+            why = request.difference(Run.open(run), digests[one.name])
         except NatstatsError as error:
             why = f"not a whole run ({error})"
         if why is None:
-            taken[one.name] = home / one.name
+            taken[one.name] = run
         elif not overwrite:
             raise UsageError(
-                f"out: expected runs made in the same way; {home / one.name} was {why}, and is "
+                f"out: expected runs made in the same way; {run} was {why}, and is "
                 "kept (--overwrite replaces it)"
             )
+        else:  # now, not after it has been measured
+            store.check_target(run, overwrite)
     return taken
 
 

@@ -106,7 +106,7 @@ class SpectrumAccumulator:
     ) -> None:
         self.height, self.width = check_size("map size", height, width)
         self.edges = checks.one_of("edges", edges, EDGES)
-        self.n_groups = checks.positive_int("n_groups", n_groups)
+        self.n_groups = checks.positive_int("n_groups", n_groups, 1, checks.LARGEST["n_groups"])
         self.device = torch.device(device)
         members = torch.tensor(rings(self.height, self.width).n_members.tolist())
         self._member_share = (members / members.sum()).to(self.device)

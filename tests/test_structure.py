@@ -18,9 +18,11 @@ PACKAGE = ROOT / "natstats"
 
 # A module may import from the rows above its own, and from its own row.
 STAGES = [
-    {"_version", "errors", "lazy", "text"},
+    {"_version", "errors", "lazy", "placed", "text"},
     {"checks", "files", "measures", "numbers"},
-    {"csv_files", "workers"},
+    {"csv_files", "json_files", "schema", "workers"},
+    {"own_files"},
+    {"folders"},
     {"edges", "radial"},
     {"records", "options"},
     {"contents", "formats"},
@@ -52,6 +54,7 @@ STAGES = [
     {"forms", "sensitivity", "spread"},
     {"regression"},
     {"law"},
+    {"run_schema"},
     {"store"},
     {"tables"},
     {"differences"},
@@ -59,7 +62,7 @@ STAGES = [
     {"comparison", "control"},
     {"plots"},
     {"run"},
-    {"series"},
+    {"series", "series_record"},
     {"preparation", "provenance"},
     {"measurement"},
     {"series_measurement"},
