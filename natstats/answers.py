@@ -7,7 +7,7 @@ to which point of the map.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,13 +51,14 @@ class Answers:
 
     Attributes:
         spans: first and last end of each patch along height and width, as shares, (K, 2, 2).
-        first: with channels second, (K, *output without its second axis).
-        last: with channels last, (K, *output without its last axis).
+        first: with channels second, (K, *output without its second axis); None where channels
+            cannot be there.
+        last: with channels last, (K, *output without its last axis), or None.
     """
 
     spans: _Array
-    first: Tensor
-    last: Tensor
+    first: Tensor | None
+    last: Tensor | None
 
     def on(self, layout: Layout) -> _Array:
         """Energies (K, M, H, W) of M sets of maps in a layout; those of the frames of a clip add.
@@ -72,7 +73,9 @@ class Answers:
             windows is not None and windows.channels_first
         )
         plain = replace(layout, is_quantized=False)
-        energies = self.first.unsqueeze(2) if is_first else self.last.unsqueeze(-1)
+        energies = self.first if is_first else self.last
+        assert energies is not None  # no layout that a module cannot have is ever looked at
+        energies = energies.unsqueeze(2 if is_first else -1)
         maps = torch.stack([plain.maps(one)[:, 0] for one in energies])
         if maps.ndim == 5:
             maps = maps.sum(2)
@@ -121,17 +124,23 @@ class _Reading:
     words: str = ""
 
 
-def verdict(answers: Answers, read: Layout | None, ways: Sequence[Layout]) -> Outcome:
+def verdict(
+    answers: Answers, read: Layout | None, other_ways: Callable[[], Sequence[Layout]]
+) -> Outcome:
     """Whether the layout of the rules, or else another way to read the output, is right.
 
     Args:
         answers: of the layer.
         read: in which layout the rules read it; None when they do not.
-        ways: other layouts that fit the shape.
+        other_ways: tells other layouts that fit the shape, where they are needed.
     """
-    if not float(answers.last.sum()) > 0:
+    heard = answers.last if answers.first is None else answers.first
+    if heard is None or not float(heard.sum()) > 0:
         return Outcome(is_silent=True, words="no change of the image shows")
     own = _Reading() if read is None else _read(answers, read)
+    if read is not None and own.is_right and read.name not in ("NLC", "LNC"):
+        return Outcome(layout=read)
+    ways = other_ways()
     if read is not None and own.is_right:
         other = _better_tokens(answers, read, ways)
         if other is None:

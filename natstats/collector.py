@@ -166,12 +166,14 @@ class Collector:
             self._contexts.enter_context(watched_regions(self._model, self._trace.rules))
             self._is_watching = True
 
-    def _probe(self) -> None:
-        """Prove the layouts of the traced pass, once."""
-        assert self._trace is not None
+    def prove_layouts(self) -> None:
+        """Prove the layouts of the traced pass, if that is wanted and was not done yet.
+
+        It happens by itself with the first image.
+        """
         if not self._is_probed:
             self._is_probed = True
-            self.probed = probe_layouts(self._model, self._trace, self._names)
+            self.probed = probe_layouts(self._model, self.trace, self._names)
 
     def number_images(self, index: Tensor) -> None:
         """Give the images of the next batch their numbers in the data, (N,) whole numbers."""
@@ -208,7 +210,7 @@ class Collector:
         if self._trace is None:
             self._trace = trace_calls(self._model, *example, self._layouts)
             self._watch()
-        self._probe()
+        self.prove_layouts()
         self._example = example
         self._trace.rules.start((inputs, named), n_images)
 

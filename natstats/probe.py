@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,13 @@ from natstats.activations import ActivationHooks, parts_of, unwatched
 from natstats.answers import Answers, Outcome, verdict
 from natstats.depth import LayerCall, Trace
 from natstats.layout_candidates import candidates, patch_grids
-from natstats.layout_rules import LayoutRules
+from natstats.layout_rules import LayoutRules, channels_are_last
 from natstats.layouts import Layout
 from natstats.passes import repeatable, unchanged
 from natstats.radial import MINIMUM_SIDE
 from natstats.selection import call_name
 
-__all__ = ["PLACES", "Probed", "probe_layouts"]
+__all__ = ["PLACES", "Probed", "probe_layouts", "proved_layouts"]
 
 PLACES = ((0.10, 0.64), (0.36, 0.10), (0.64, 0.90), (0.90, 0.36))
 """Centres of the patches, as shares of height and width. None is where another one comes to lie
@@ -122,13 +123,14 @@ class _Energies:
     """Sums over channels of the squared changes of every layer, with channels first and last.
 
     Args:
-        layers: those that are watched.
+        layers: those that are watched, and whether their channels are on the last axis; None where
+            they may be on either.
     """
 
-    def __init__(self, layers: Collection[str]) -> None:
+    def __init__(self, layers: Mapping[str, bool | None]) -> None:
         self._layers = layers
         self.base: dict[str, Tensor] = {}
-        self.changes: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        self.changes: dict[str, list[tuple[Tensor | None, Tensor | None]]] = {}
         self.is_changed = False
 
     def receive(self, name: str, call: int, output: Any) -> None:
@@ -144,17 +146,25 @@ class _Energies:
             if not self.is_changed:
                 self.base[layer] = values.clone()
             elif layer in self.base and self.base[layer].shape == values.shape:
-                change = (values - self.base[layer]).float().square()
-                pair = change.sum(1).cpu().double(), change.sum(-1).cpu().double()
-                self.changes.setdefault(layer, []).append(pair)
+                change = (values - self.base[layer]).float().square_()
+                # Where the channels must be, the other sum is not needed.
+                is_last = self._layers[layer]
+                first = None if is_last is True else change.sum(1).cpu()
+                last = None if is_last is False else change.sum(-1).cpu()
+                self.changes.setdefault(layer, []).append((first, last))
 
     def answers(self, layer: str, spans: NDArray[np.float64]) -> Answers | None:
         """The answers of a layer to all patches; None when one is missing or not finite."""
         changes = self.changes.get(layer, [])
         if len(changes) != len(spans):
             return None
-        first, last = (torch.stack(one) for one in zip(*changes, strict=True))
-        return Answers(spans, first, last) if bool(last.isfinite().all()) else None
+        first, last = (
+            None if one[0] is None else torch.stack([x for x in one if x is not None]).double()
+            for one in zip(*changes, strict=True)
+        )
+        known = last if first is None else first
+        is_finite = known is not None and bool(known.isfinite().all())
+        return Answers(spans, first, last) if is_finite else None
 
 
 def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Probed:
@@ -178,7 +188,15 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
     found = Probed()
     wanted = {*names}
     calls = {call.name: call for call in trace.calls if call.module in wanted}
-    energies = _Energies({name for name, call in calls.items() if _may_be_maps(call)})
+    energies = _Energies(
+        {
+            name: None
+            if trace.rules.is_declared(call.module)
+            else channels_are_last(model.get_submodule(call.module))
+            for name, call in calls.items()
+            if _may_be_maps(call)
+        }
+    )
     images = [leaf for leaf in tree_leaves(trace.arguments) if _is_image(leaf)]
     if not images:
         found.problem = "no argument of the network is an image"
@@ -208,17 +226,13 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         found.problem = f"a pass of a changed image fails with a {type(error).__name__}"
     rest: dict[str, Outcome] = {}
-    for layer, base in energies.base.items():
+    for layer in energies.base:
         call = calls[layer]
         answers = None if found.problem else energies.answers(layer, _spans(images[0]))
         outcome = Outcome(is_silent=True)
         if answers is not None:
-            known = dict.fromkeys([*trace.rules.grids, *_patch_grids(call, images[0])])
-            ways = candidates(model.get_submodule(call.module), tuple(base.shape), tuple(known))
             read = call.layout if isinstance(call.layout, Layout) else None
-            if read is None and len(base) > 1:  # pieces of a map, of which each alone is none
-                ways = [way for way in ways if way.name == "windows"]
-            outcome = verdict(answers, read, ways)
+            outcome = verdict(answers, read, partial(_ways, model, trace, call, images[0]))
         if outcome.layout == call.layout:
             found.proved.add(layer)
         elif trace.rules.is_declared(call.module):
@@ -232,19 +246,43 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
     return found
 
 
+def proved_layouts(
+    model: nn.Module, trace: Trace, names: Collection[str]
+) -> dict[str, Layout | str]:
+    """The layouts of the layers of some modules, proved, or why there is none.
+
+    >>> from natstats.depth import trace_calls
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten())
+    >>> trace = trace_calls(model, (torch.rand(1, 3, 32, 32),))
+    >>> str(proved_layouts(model, trace, ["0"])["0"])
+    'NCHW'
+    """
+    found = probe_layouts(model, trace, names)
+    layouts: dict[str, Layout | str] = {
+        call.name: call.layout for call in trace.calls if call.module in {*names}
+    }
+    return layouts | found.settled | found.refused
+
+
+def _ways(model: nn.Module, trace: Trace, call: LayerCall, image: Tensor) -> list[Layout]:
+    """The layouts in which the output of a layer may be read."""
+    shape = call.shape or ()
+    grids: dict[tuple[int, ...], None] = dict.fromkeys(trace.rules.grids)
+    if len(shape) == 3:
+        height, width = image.shape[-2:]
+        for n_tokens in {shape[0], shape[1]}:
+            grids |= dict.fromkeys(patch_grids(n_tokens, (height, width)))
+    ways = candidates(model.get_submodule(call.module), shape, tuple(grids))
+    if isinstance(call.layout, str) and shape[0] > 1:  # pieces of a map, each of which is none
+        return [way for way in ways if way.name == "windows"]
+    return ways
+
+
 def _may_be_maps(call: LayerCall) -> bool:
     """Whether a layer is read, or may be once its layout is known."""
     if isinstance(call.layout, Layout):
         return call.layout.sets != 0 and min(call.layout.grid[-2:]) >= MINIMUM_SIDE
     return LayoutRules.is_open(call.layout)
-
-
-def _patch_grids(call: LayerCall, image: Tensor) -> list[tuple[int, int]]:
-    shape = call.shape or ()
-    if len(shape) != 3:
-        return []
-    height, width = image.shape[-2:]
-    return [grid for n in {shape[0], shape[1]} for grid in patch_grids(n, (height, width))]
 
 
 def _decide_on_rest(

@@ -196,7 +196,7 @@ def test_one_icon_does_not_decide_the_size_of_the_photographs(call, photographs,
     for path in photographs.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     Image.new("RGB", (3, 3)).save(folder / "icon.png")
-    assert "1 image could not be read" in call("images", folder, "--out", "run").stdout
+    assert "is smaller than the crop of 64 x 64" in call("images", folder, "--out", "run").stdout
     assert natstats.Run.open("run").layers.height[0] == 64
 
 

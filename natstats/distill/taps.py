@@ -15,6 +15,7 @@ from natstats.activations import undisturbed
 from natstats.depth import trace_calls
 from natstats.errors import NatstatsError, UsageError
 from natstats.layouts import Layout
+from natstats.probe import proved_layouts
 from natstats.selection import call_name
 
 __all__ = ["INPUT", "Tapped", "Taps", "parsed"]
@@ -89,10 +90,10 @@ class Taps:
                 near = [n for n in modules if n and n.split(".")[0] == module.split(".")[0]]
                 listed = ", ".join((near or [n for n in modules if n])[:12])
                 raise UsageError(f"tap: expected a layer, such as {listed}; got {name!r}")
-        calls = {call.name: call for call in trace_calls(self._model, (images,)).calls}
+        trace = trace_calls(self._model, (images,))
+        layouts = proved_layouts(self._model, trace, {tap[0] for tap in self._taps.values()})
         for name, (module, number, _) in self._taps.items():
-            call = calls.get(call_name(module, number))
-            layout = "it is not called" if call is None else call.layout
+            layout = layouts.get(call_name(module, number), "it is not called")
             if not isinstance(layout, Layout) or len(layout.grid) != 2:
                 reason = layout if isinstance(layout, str) else f"it has the layout {layout}"
                 raise UsageError(f"tap {name}: expected a layer with maps; {reason}")

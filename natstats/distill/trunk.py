@@ -19,6 +19,7 @@ from natstats.activations import ActivationHooks, undisturbed, unwatched
 from natstats.depth import LayerCall, trace_calls
 from natstats.errors import NatstatsError
 from natstats.layouts import Layout
+from natstats.probe import proved_layouts
 from natstats.selection import block_names, call_name
 
 __all__ = ["TrunkMap", "trunk_of"]
@@ -177,7 +178,9 @@ def trunk_of(model: nn.Module, images: Tensor) -> list[TrunkMap]:
     >>> [(found.name, found.source) for found in trunk_of(model, torch.zeros(1, 3, 9, 9))]
     [('0', ''), ('1', '0')]
     """
-    calls = {call.name: call for call in trace_calls(model, (images,)).calls}
+    trace = trace_calls(model, (images,))
+    calls, names = trace.by_name, {call.module for call in trace.calls}
+    layouts = proved_layouts(model, trace, names)
     seen, scores, leaf = _record(model, images)
     trunk = _on_trunk(scores, leaf)
     blocks = set(block_names(model))
@@ -190,7 +193,8 @@ def trunk_of(model: nn.Module, images: Tensor) -> list[TrunkMap]:
     found: list[TrunkMap] = []
     for node, ones in returned.items():
         call: LayerCall | None = calls.get(ones[0].name)
-        if call is None or not isinstance(call.layout, Layout) or len(call.layout.grid) != 2:
+        layout = layouts.get(ones[0].name)
+        if call is None or not isinstance(layout, Layout) or len(layout.grid) != 2:
             continue
         assert call.shape is not None
         activation = next((o for o in ones if calls[o.name].kind == "act"), None)
@@ -199,9 +203,11 @@ def trunk_of(model: nn.Module, images: Tensor) -> list[TrunkMap]:
         if activation is not None:
             known = first_name.get(before)
             source = f"{activation.name}@input" if known is None else known.name
-        height, width = call.layout.grid
-        n_values = torch.Size(call.shape).numel() if call.layout.n_prefix == 0 else None
-        channels = n_values // (height * width * call.shape[0]) if n_values else int(call.shape[-1])
+        height, width = layout.grid
+        is_first = layout.name == "NCHW" or (
+            layout.windows is not None and layout.windows.channels_first
+        )
+        channels = int(call.shape[1 if is_first else -1])
         found.append(
             TrunkMap(
                 name=ones[0].name,
