@@ -6,6 +6,8 @@ from itertools import groupby
 
 import click
 
+from . import output
+
 HELP = """List the networks that MODEL can name, by family, with their published weights.
 
 PATTERN is part of a name or of a family, such as resnet, or a pattern of whole names in quotes,
@@ -32,13 +34,13 @@ def command(pattern: str | None, timm: bool) -> None:
 
     entries = catalogue(pattern, timm)
     for library, of_library in groupby(entries, key=lambda entry: entry.library):
-        click.echo(library)
+        output.say(library)
         for family, of_family in groupby(of_library, key=lambda entry: entry.family):
-            click.echo(f"  {family}")
+            output.say(f"  {family}")
             listed = list(of_family)
             width = max(len(entry.name) for entry in listed)
             for entry in listed:
                 weights = ", ".join(entry.weights) or "no published weights"
-                click.echo(f"    {entry.name:{width}}  {weights}")
-    click.echo(f"{len(entries)} networks{'' if pattern is None else ' that fit'}", err=True)
-    click.echo(OTHERS, err=True)
+                output.say(f"    {entry.name:{width}}  {weights}")
+    output.say(f"{len(entries)} networks{'' if pattern is None else ' that fit'}", err=True)
+    output.say(OTHERS, err=True)

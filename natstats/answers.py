@@ -38,11 +38,15 @@ CLEAR = 2.0
 CONCENTRATED = 0.4
 """Share of the energy that the strongest points hold in a map that answers in one place."""
 
+OWN = 0.3
+"""Share of an answer's energy that must be its own, beyond what all answers have in common, before
+its place says anything: a gain that comes from the whole image always changes the same points."""
+
+FEWEST_FOR_BROAD = 4
+"""Answers that a broad map must give."""
+
 ALIKE = 0.85
 """Two layouts whose scores differ by less are not told apart."""
-
-EXCESS = 1.05
-"""Of a broad answer: energy near its own patch beside the largest of the others near that patch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +58,13 @@ class Answers:
         first: with channels second, (K, *output without its second axis); None where channels
             cannot be there.
         last: with channels last, (K, *output without its last axis), or None.
+        floor: energy of an answer that may be rounding.
     """
 
     spans: _Array
     first: Tensor | None
     last: Tensor | None
+    floor: float = 0.0
 
     def on(self, layout: Layout) -> _Array:
         """Energies (K, M, H, W) of M sets of maps in a layout; those of the frames of a clip add.
@@ -106,7 +112,7 @@ class _Reading:
 
     Attributes:
         is_clear: the strongest points are near the patches.
-        is_right: near its own patch each answer is stronger than all others are, at the least.
+        is_right: that, or each answer is broad and shows the most near its own patch.
         is_elsewhere: the strongest points are not near the patches.
         n_right: patches near which the strongest points are.
         n: patches that the layer answers to.
@@ -135,7 +141,7 @@ def verdict(
         other_ways: tells other layouts that fit the shape, where they are needed.
     """
     heard = answers.last if answers.first is None else answers.first
-    if heard is None or not float(heard.sum()) > 0:
+    if heard is None or not float(heard.flatten(1).sum(1).max()) > answers.floor:
         return Outcome(is_silent=True, words="no change of the image shows")
     own = _Reading() if read is None else _read(answers, read)
     if read is not None and own.is_right and read.name not in ("NLC", "LNC"):
@@ -174,16 +180,12 @@ def _read(answers: Answers, layout: Layout) -> _Reading:
         return _Reading(is_elsewhere=True, words=words)
     energies = energies.sum(1)
     totals = energies.sum((1, 2))
-    heard = np.flatnonzero(totals > 1e-9 * totals.max())
+    heard = np.flatnonzero(totals > max(1e-9 * totals.max(), answers.floor))
     if len(heard) < 2:
         return _Reading()
     shares = energies[heard] / totals[heard, None, None]
-    ordered = -np.sort(-shares.reshape(len(shares), -1))
     is_tokens = layout.name in ("NLC", "LNC")
-    turns = (
-        _in_place(turned, ordered.cumsum(1), answers.spans[heard], is_tokens)
-        for turned in _turns(shares)
-    )
+    turns = (_in_place(turned, answers.spans[heard], is_tokens) for turned in _turns(shares))
     as_it_is = next(turns)
     if as_it_is.is_right:
         return as_it_is
@@ -229,11 +231,28 @@ def _near(n: int, span: _Array, is_tokens: bool) -> NDArray[np.bool_]:
     return near
 
 
-def _in_place(shares: _Array, strongest_of: _Array, spans: _Array, is_tokens: bool) -> _Reading:
-    """Whether answers, as shares (K, H, W), are near the patches of these spans.
+def _leads(density: _Array) -> bool:
+    """Whether each change (columns) shows the most at its own place (rows), however broad it is.
 
-    `strongest_of` holds the share of the n + 1 strongest points at n, (K, H W).
+    In logarithms, and after what a place and a change have in common with all others is taken off,
+    every one of the own entries must exceed all others in size; by chance that comes once in
+    29,000 tables of 4 x 4, as they would have to be the largest four of sixteen, and positive.
     """
+    table = np.log(density + max(1e-3 * density.mean(), 1e-12))
+    table = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    own = np.eye(len(table), dtype=bool)
+    return bool(table[own].min() > np.abs(table[~own]).max())
+
+
+def _strongest(shares: _Array, sizes: NDArray[np.int_]) -> _Array:
+    """What as many points as `sizes` says hold at most, for each answer, (K,)."""
+    ordered = -np.sort(-shares.reshape(len(shares), -1))
+    most: _Array = ordered.cumsum(1)[np.arange(len(shares)), sizes - 1]
+    return most
+
+
+def _in_place(shares: _Array, spans: _Array, is_tokens: bool) -> _Reading:
+    """Whether answers, as shares (K, H, W), are near the patches of these spans."""
     n, height, width = shares.shape
     masks = np.stack(
         [
@@ -244,23 +263,29 @@ def _in_place(shares: _Array, strongest_of: _Array, spans: _Array, is_tokens: bo
     sizes = masks.sum((1, 2))
     density = np.stack([shares[:, mask].sum(1) for mask in masks])  # (near which patch, answer)
     near = np.diag(density)
-    strongest = strongest_of[np.arange(n), sizes - 1]
-    area = sizes / (height * width)
+    strongest, area = _strongest(shares, sizes), sizes / (height * width)
     is_clear = (near >= LEAST * strongest) & (strongest >= np.minimum(CLEAR * area, 0.75))
-    is_away = (near < LEAST / 2 * strongest) & (
-        strongest >= np.maximum(1.5 * CLEAR * area, CONCENTRATED)
-    )
-    # Near each patch, the answer to it against those to the others.
-    others = np.where(np.eye(n, dtype=bool), 0, density).max(1)
+    own, points = _apart(shares), _points(spans, height, width)
+    total = own.sum((1, 2))
+    near_own = np.array([one[mask].sum() for one, mask in zip(own, masks, strict=True)])
+    strongest_own = _strongest(own, sizes)
+    is_away = (near_own < LEAST / 2 * strongest_own) & (total >= OWN)
+    is_away &= strongest_own >= np.maximum(1.5 * CLEAR * area, CONCENTRATED) * total
+    # Attention in windows answers all over the window, and the patch's own point is one of them.
+    at_point = np.where(points > 0, own, 0).max((1, 2))
+    is_away &= at_point < LEAST / 2 * own.max((1, 2))
     clear = int(is_clear.sum()) >= max(3, n - 1)
-    right = clear or (n >= 4 and bool((near > EXCESS * others).all()))
+    right = clear or (
+        n >= FEWEST_FOR_BROAD
+        and (_leads(density) or _leads(np.einsum("khw,jhw->jk", shares, points)))
+    )
     return _Reading(
         is_clear=clear,
         is_right=right,
         is_elsewhere=not right and int(is_away.sum()) >= max(2, n - 1),
         n_right=int(is_clear.sum()),
         n=n,
-        score=float(np.einsum("khw,khw->k", _apart(shares), _points(spans, height, width)).mean()),
+        score=float((own * points).sum((1, 2)).mean()),
     )
 
 

@@ -429,7 +429,9 @@ class LayoutRules:
 def _is_attention(output: Tensor) -> bool:
     """Whether an output holds attention weights: square matrices whose rows are shares of one."""
     shape = output.shape
-    if output.ndim < 3 or output.is_quantized or shape[-1] != shape[-2] or shape[-1] < 5:
+    if output.ndim < 3 or output.is_quantized or not output.numel():
+        return False
+    if shape[-1] != shape[-2] or shape[-1] < 5:
         return False
     sums = output.detach().float().sum(-1)
     return bool((output >= 0).all() and ((sums - 1).abs() < 0.01).all())

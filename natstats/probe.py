@@ -164,7 +164,10 @@ class _Energies:
         )
         known = last if first is None else first
         is_finite = known is not None and bool(known.isfinite().all())
-        return Answers(spans, first, last) if is_finite else None
+        base = self.base[layer]
+        rounding = max(64 * torch.finfo(torch.float32).eps, 2 * torch.finfo(base.dtype).eps)
+        floor = rounding**2 * float(base.float().square().sum())
+        return Answers(spans, first, last, floor) if is_finite else None
 
 
 def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Probed:

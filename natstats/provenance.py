@@ -170,8 +170,8 @@ class Reading:
                 " ".join(f"{v:.3g}" for v in part) for part in (expected.mean, expected.std)
             )
             return [
-                f"{shown} and entered as they are; the network expects them normalised with the "
-                f"mean {mean} and the standard deviation {std}, as is done for photographs"
+                f"{shown} and entered as they are; the network expects them less the mean {mean} "
+                f"and divided by the standard deviation {std}, as is done for photographs"
             ]
         return []
 

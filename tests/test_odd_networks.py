@@ -324,7 +324,9 @@ def test_parts_in_torchscript_are_listed_and_the_rest_is_measured():
 @pytest.mark.filterwarnings("ignore:Lazy modules")
 def test_lazy_modules_have_to_see_data_first():
     model = nn.Sequential(nn.LazyConv2d(8, 3), nn.ReLU())
-    with pytest.raises(UsageError, match=r"^model: expected weights that have their shapes; got .*"):
+    with pytest.raises(
+        UsageError, match=r"^model: expected weights that have their shapes; got .*"
+    ):
         Collector(model)
     model(images())
     assert set(run(model, images())[0]) == {"0"}

@@ -220,7 +220,7 @@ class Queries(nn.Module):
         return queries + self.decode(queries)
 
 
-@pytest.mark.parametrize(("n_queries", "side"), [(100, 80), (64, 64), (49, 56), (144, 96)])
+@pytest.mark.parametrize(("n_queries", "side"), [(100, 160), (64, 128), (49, 112), (144, 96 * 2)])
 def test_a_set_of_queries_is_no_map(n_queries, side):
     measured, reasons, _ = collected(Queries(n_queries), images(side))
     assert {"backbone", "encode"} <= set(measured) <= {"backbone", "encode"}

@@ -66,9 +66,9 @@ def test_a_run_of_0_4_0_opens_with_machine_and_versions(old, tmp_path):
     # Written again, all is as it was: the record loses nothing.
     with store.add_files(tmp_path / "again", last=RECORD) as folder:
         run.write(folder, report=False)
-    assert json.loads((tmp_path / "again" / RECORD).read_text()) == json.loads(
-        (OLD / RECORD).read_text()
-    )
+    again = json.loads((tmp_path / "again" / RECORD).read_text())
+    assert RECORD in again.pop("files")  # new in 0.5.0
+    assert again == json.loads((OLD / RECORD).read_text())
 
 
 def fields(kind=RunInfo, start=()):
@@ -87,7 +87,7 @@ def test_the_trainer_fills_every_field_that_can_be_read():
     """So that no page reads what nothing writes; the fields of a teacher run need one."""
     written = json.loads((OLD / RECORD).read_text())
     for place in fields():
-        if "teacher_run" in place[:-1]:
+        if "teacher_run" in place[:-1] or place == ("data", "listing"):  # new in 0.5.0
             continue
         value = written
         for key in place[:-1]:
