@@ -192,7 +192,7 @@ def test_bytes_that_enter_a_network_are_hinted_at():
 def test_values_in_0_1_are_hinted_at_where_a_network_says_how_it_normalises():
     array = np.random.default_rng(0).random((3, 3, 16, 16))
     (note,) = [w for w in warnings_of(array) if "entered as they are" in w]
-    assert "expects them normalised with the mean" in note
+    assert "expects them less the mean" in note
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))  # which says nothing of it
     assert natstats.measure(model, array).info["warnings"] == []
 
