@@ -17,6 +17,7 @@ LEFT_OUT = {
     "never called": "never called",
     "not of the images": "not of the images",
     "too small": "below 5 × 5",
+    "wrong place": "answers in the wrong place",
     "other": "other",
 }
 
@@ -31,6 +32,37 @@ def input_of(row: pd.Series) -> str:
     """What was given to a network."""
     shape = f"{row.images:.0f} × {row.side:.0f} px"
     return shape if row.takes == "images" else f"{shape}, {row.takes}"
+
+
+def answers_of(row: pd.Series) -> str:
+    """What the probe of the layouts said of the layers."""
+    parts = {
+        "proved": row.proved,
+        "read otherwise": row["read otherwise"],
+        "refused": row.refused,
+        "by rule": row["by rule"],
+    }
+    return "; ".join(f"{n:.0f} {text}" for text, n in parts.items() if n) or "none"
+
+
+def probe_summary(good: pd.DataFrame) -> str:
+    """What the probe found, library by library, in a paragraph."""
+    sentences = []
+    for library, group in good.groupby(good.network.str.startswith("timm:"), sort=True):
+        sums = group[["proved", "read otherwise", "refused", "by rule", "spatial"]].sum()
+        sentences.append(
+            f"In {len(group)} networks of {'timm' if library else 'torchvision'}, "
+            f"{sums.proved:.0f} layers were proved, {sums['read otherwise']:.0f} are read in a "
+            f"layout other than that of the rules, {sums.refused:.0f} were refused, and "
+            f"{sums['by rule']:.0f} that were measured say that only a rule speaks for them."
+        )
+    passes = good.passes
+    sentences.append(
+        "The probe took as long as "
+        f"{passes.median():.1f} plain passes of one image in the median over networks (quartiles "
+        f"{passes.quantile(0.25):.1f} and {passes.quantile(0.75):.1f}, largest {passes.max():.1f})."
+    )
+    return " ".join(sentences)
 
 
 def main() -> None:
@@ -50,14 +82,17 @@ def main() -> None:
         + f". Weight layers that are in neither list: {good.untold.sum():.0f}. The paths of the "
         f"data were followed in {good.followed.sum():.0f} of them.",
         "",
+        probe_summary(good),
+        "",
     ]
     lines += [f"- {row.network}: {row.error}" for row in failed.itertuples()]
     lines += [
-        "| family | networks | calls | spatial | measured | left out | layouts |",
-        "|---|---|---|---|---|---|---|",
+        "| family | networks | calls | spatial | measured | left out | layouts | probe |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for family, group in good.groupby("family"):
-        sums = group[["calls", "spatial", "measured", *LEFT_OUT]].sum()
+        probed = ["proved", "read otherwise", "refused", "by rule"]
+        sums = group[["calls", "spatial", "measured", *LEFT_OUT, *probed]].sum()
         layouts: dict[str, int] = {}
         for text in group.layouts:
             for part in str(text).split("; "):
@@ -68,19 +103,20 @@ def main() -> None:
         )
         lines.append(
             f"| {family} | {len(group)} | {sums.calls:.0f} | {sums.spatial:.0f} "
-            f"| {sums.measured:.0f} | {reasons(sums)} | {listed} |"
+            f"| {sums.measured:.0f} | {reasons(sums)} | {listed} | {answers_of(sums)} |"
         )
     lines += [
         "",
         "<details><summary>All networks</summary>",
         "",
-        "| network | million parameters | input | spatial | measured | left out | depth "
-        "| s to build | s to measure | peak GB |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| network | million parameters | input | spatial | measured | left out | probe "
+        "| passes | depth | s to build | s to measure | peak GB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {row.network} | {row.million_parameters} | {input_of(row)} | {row.spatial:.0f} "
-        f"| {row.measured:.0f} | {reasons(row)} | {row.depth:.0f} | {row.seconds_build} "
+        f"| {row.measured:.0f} | {reasons(row)} | {answers_of(row)} | {row.passes} "
+        f"| {row.depth:.0f} | {row.seconds_build} "
         f"| {row.seconds_measure} | {row.peak_gb} |"
         for _, row in good.iterrows()
     ]

@@ -304,7 +304,7 @@ def _decide_on_rest(
     for layer, call in rest.items():
         outcome, read = outcomes[layer], call.layout
         if rules.is_declared(call.module):
-            if outcome.is_elsewhere:
+            if outcome.is_elsewhere and isinstance(read, Layout):
                 found.doubted.append(layer)
             continue
         alike = [other for n, other in calls.items() if n != layer and _form(other) == _form(call)]

@@ -233,9 +233,10 @@ def test_images_takes_patterns_lists_shards_and_clips(call, photographs):
 def test_how_images_enter_can_be_chosen_and_is_in_the_command(call, photographs):
     call(
         "measure", "cifar_resnet20", "--weights", "none", "--images", photographs, "--size", 56,
-        "--crop", 48, "--no-normalize", "--equal-power", "--out", "run",
+        "--crop", 48, "--no-normalize", "--equal-power", "--no-probe", "--out", "run",
     )  # fmt: skip
     run = natstats.Run.open("run")
+    assert run.info["options"]["probe"] is False
     images = run.info["images"]
     assert (images["size"], images["resize"]) == (48, 56)
     assert images["normalisation"]["std"] == [1.0, 1.0, 1.0]

@@ -441,3 +441,22 @@ def test_no_place_is_where_another_comes_to_lie_when_the_image_is_turned():
         assert not math.isclose(y, 1 - x)
         for other in {(x, y), (1 - y, x), (y, 1 - x)}:
             assert min(math.dist(other, place) for place in PLACES) > 0.2
+
+
+@pytest.mark.parametrize(("declared", "n_doubted"), [("NLC+4", 1), ("NLC+0-4", 0), ("NLC:0-9", 0)])
+def test_a_declared_layout_is_taken_as_it_is_and_doubted_where_the_answers_contradict_it(
+    declared, n_doubted
+):
+    model = Tokens(around(0, 4))
+    measured, reasons, collector = collected(
+        model, images(96), "first", layouts={"first": declared}
+    )
+    assert ("first" in reasons) is (declared == "NLC:0-9")
+    assert len(collector.probed.doubted) == n_doubted
+    assert len(collector.probed.warnings()) == n_doubted
+    if n_doubted:
+        assert measured["first"].layer.layout == "NLC (4 + 12x12)"
+        assert (
+            "in another place than the layout says that was declared: first"
+            in (collector.probed.warnings()[0])
+        )
