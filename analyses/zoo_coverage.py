@@ -1,26 +1,24 @@
 """Measure every network of torchvision and many of timm: what is found, measured, left out, why.
 
-    python analyses/zoo_coverage.py                          # all of them, about 45 minutes
+    python analyses/zoo_coverage.py                          # all of them, an hour on two cores
     python analyses/zoo_coverage.py --models 'swin*' vit_b_16 'timm:hiera*'
 
-Every network runs in a process of its own: random weights, one batch, at the smallest input at
-which its last maps are large enough where that can be had (torchvision) or its own (timm). The
-probe of the layouts runs by itself before, so that its time can be told beside that of a plain
-pass of one image. Writes analyses/results/zoo_coverage.csv; `python figures/zoo.py` makes the
-tables of docs/networks.md from it.
+Every network runs in a process of its own with one thread, two at a time: random weights, one batch,
+at the smallest input at which its last maps are large enough where that can be had (torchvision) or
+its own (timm). The probe of the layouts runs by itself before, so that its time can be told beside
+that of a plain pass of one image. Writes analyses/results/zoo_coverage.csv; `python figures/zoo.py`
+makes the tables of docs/networks.md from it.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
-import os
+import multiprocessing
 import re
 import resource
-import subprocess
-import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -153,10 +151,9 @@ SPATIAL = ("too small", "wrong place", "other")
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds of a call, the least of three after one to warm up."""
-    call()
-    found = []
-    for _ in range(3):
+    """Seconds of a call: the least of three, or of as many as five seconds hold."""
+    found: list[float] = []
+    while not found or (len(found) < 3 and sum(found) < 5):
         started = time.perf_counter()
         call()
         found.append(time.perf_counter() - started)
@@ -190,41 +187,50 @@ def family_of(name: str) -> str:
     return torchvision.models.get_model_builder(name).__module__.split("models.")[1]
 
 
+def row_of(name: str) -> dict[str, object]:
+    """The row of a network, or of the error that came in place of one."""
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    try:
+        return one(name)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        return {"network": name, "family": family_of(name), "error": text}
+
+
 def main() -> None:
-    """Measure the networks one after another, and write the table after each."""
+    """Measure the networks, and write the table after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["*"], help="names or patterns")
     parser.add_argument("--result", type=Path, default=RESULT)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--jobs", type=int, default=2, help="networks at a time, a thread each")
     arguments = parser.parse_args()
-    if arguments.one:
-        print("\n" + json.dumps(one(arguments.one)))
-        return
+    # Imported once, before the processes are forked; none of it has started a thread by then.
+    import timm  # noqa: F401
     import torchvision.models
+
+    import natstats  # noqa: F401
 
     names = [*torchvision.models.list_models(), *(f"timm:{name}" for name in TIMM)]
     chosen = [n for n in names if any(fnmatch.fnmatch(n, p) for p in arguments.models)]
     rows = {}
     if arguments.result.is_file() and chosen != names:
         rows = {row["network"]: row for row in pd.read_csv(arguments.result).to_dict("records")}
-    for name in chosen:
-        command = [sys.executable, "-W", "ignore", __file__, "--one", name]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
-        try:
-            rows[name] = json.loads(done.stdout.strip().splitlines()[-1])
-        except (IndexError, json.JSONDecodeError):
-            lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
-            rows[name] = {"network": name, "family": family_of(name), "error": lines[-1]}
-        row = rows[name]
-        print(
-            name,
-            row["error"]
-            or f"{row['measured']} of {row['spatial']} spatial, {row['share']:.0%}, "
-            f"{row['seconds_measure']} s, {row['peak_gb']} GB",
-            flush=True,
-        )
-        ordered = [rows[n] for n in names if n in rows]
-        pd.DataFrame(ordered).to_csv(arguments.result, index=False)
+    context = multiprocessing.get_context("fork")
+    with context.Pool(arguments.jobs, maxtasksperchild=1) as pool:
+        for row in pool.imap_unordered(row_of, chosen):
+            rows[row["network"]] = row
+            print(
+                row["network"],
+                row["error"]
+                or f"{row['measured']} of {row['spatial']} spatial, {row['share']:.0%}, "
+                f"{row['seconds_measure']} s, {row['peak_gb']} GB",
+                flush=True,
+            )
+            ordered = [rows[n] for n in names if n in rows]
+            pd.DataFrame(ordered).to_csv(arguments.result, index=False)
     frame = pd.DataFrame(list(rows.values()))
     good = frame[frame.error.fillna("") == ""]
     print(
