@@ -3,7 +3,7 @@
     python analyses/zoo_coverage.py                          # all of them, an hour on two cores
     python analyses/zoo_coverage.py --models 'swin*' vit_b_16 'timm:hiera*'
 
-Every network runs in a process of its own with one thread, two at a time: random weights, one batch,
+Every network runs in a process of its own with one thread, two at a time: random weights, a batch,
 at the smallest input at which its last maps are large enough where that can be had (torchvision) or
 its own (timm). The probe of the layouts runs by itself before, so that its time can be told beside
 that of a plain pass of one image. Writes analyses/results/zoo_coverage.csv; `python figures/zoo.py`
