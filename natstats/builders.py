@@ -20,6 +20,7 @@ from natstats.text import printable
 from natstats.wrappers import unwrapped
 
 __all__ = [
+    "COUNTER",
     "EPS",
     "Builder",
     "Classifier",
@@ -43,6 +44,9 @@ _WRONG_ARGUMENTS = (
 
 ALIKE = 0.95
 """Share of keys and shapes from which on a state dict is taken for that of a network."""
+
+COUNTER = "num_batches_tracked"
+"""End of the keys of what batch normalisation counts, which files of old lack."""
 
 
 EPS = {
@@ -323,10 +327,16 @@ def recognised(state: Mapping[str, Any], near: str) -> list[str]:
         families.setdefault(home, []).append(name)
     for name, own in networks.NETWORKS.items():
         families.setdefault(own.family, []).append(name)
-    for names in sorted(families.values(), key=lambda names: near not in names):
-        # The first of a family tells whether the keys are of its kind.
+    # What is quantised has scales; the other keys are those of the plain network.
+    is_quantized = any(key.endswith(".scale") for key in state)
+
+    def rank(names: list[str]) -> tuple[bool, bool]:
+        return near not in names, names[0].startswith("quantized_") != is_quantized
+
+    for names in sorted(families.values(), key=rank):
+        # The first of a family tells whether the keys are of its kind; it may be far larger.
         first = named_builder(names[0]).shapes()
-        if len(first.keys() & state.keys()) < 0.3 * len(first):
+        if len(first.keys() & state.keys()) < 0.3 * min(len(first), len(state)):
             continue
         shares = {name: _share(state, named_builder(name).shapes()) for name in names}
         if max(shares.values()) >= ALIKE:
@@ -335,9 +345,10 @@ def recognised(state: Mapping[str, Any], near: str) -> list[str]:
 
 
 def _share(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> float:
-    """Of all keys, those that are in both with the same shape."""
-    same = [k for k, shape in shapes.items() if getattr(state.get(k), "shape", None) == shape]
-    return len(same) / max(len(shapes), len(state), 1)
+    """Of all keys, those that are in both with the same shape; old files lack counters."""
+    known, held = ({k for k in keys if not k.endswith(COUNTER)} for keys in (shapes, state))
+    same = [k for k in known if getattr(state.get(k), "shape", None) == shapes[k]]
+    return len(same) / max(len(known), len(held), 1)
 
 
 def form_of(name: str) -> str:

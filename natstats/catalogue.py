@@ -69,8 +69,10 @@ def _by_family(entries: Iterable[Entry]) -> list[Entry]:
 
 def _is_meant(entry: Entry, pattern: str) -> bool:
     if any(char in pattern for char in "*?["):
+        name = entry.name.lower()
         return any(
-            fnmatch.fnmatchcase(text, pattern) for text in (entry.name.lower(), entry.family)
+            fnmatch.fnmatchcase(text, pattern)
+            for text in (name, name.removeprefix("timm:"), entry.family)
         )
     return pattern in entry.name.lower() or pattern in entry.family
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from natstats.builders import Classifier
+from natstats.builders import COUNTER, Classifier
 from natstats.errors import NatstatsError
 from natstats.state_dicts import WRAPPERS, few
 from natstats.text import printable
@@ -25,7 +25,7 @@ __all__ = [
     "with_classifier",
 ]
 
-BOOKKEEPING = ("num_batches_tracked", "n_averaged")
+BOOKKEEPING = (COUNTER, "n_averaged")
 """Counters of the training: old files lack the one, and averaging adds the other."""
 
 _BESIDE = re.compile(
@@ -94,7 +94,8 @@ def locate(own: Mapping[str, Any], state: Mapping[str, Any], source: str) -> Loc
 
     What data parallelism, compilation and sharding add to keys is taken off wherever it stands.
     Then the start that all keys of the network have in the file (``model.``, ``student.backbone.``)
-    is found by matching: the one under which most keys have their shape. Keys that differ in dots,
+    is found by matching: the one under which most keys have their shape. Another that lacks no more
+    than one layer of these, such as the classifier, fits as well. Keys that differ in dots,
     underscores, capitals or a level of numbering are brought to the network's (``norm.1`` to
     ``norm1``, ``blocks.0.3`` to ``blocks.3``), where the shape is the same and there is no choice.
 
@@ -108,6 +109,7 @@ def locate(own: Mapping[str, Any], state: Mapping[str, Any], source: str) -> Loc
     """
     bare = _without_wrappers(own, state)
     hits: Counter[str] = Counter()
+    fitting: dict[str, set[str]] = {}
     for key, value in bare.items():
         parts = key.split(".")
         for place in range(len(parts)):
@@ -115,20 +117,41 @@ def locate(own: Mapping[str, Any], state: Mapping[str, Any], source: str) -> Loc
             if end in own:
                 # A shape counts for more than a name: `weight` is the end of many keys.
                 fits = shape_of(value) == shape_of(own[end])
-                hits[key[: len(key) - len(end)]] += len(own) + 1 if fits else 1
+                start = key[: len(key) - len(end)]
+                hits[start] += len(own) + 1 if fits else 1
+                if fits and not end.endswith(BOOKKEEPING):
+                    fitting.setdefault(start, set()).add(end)
     best = [start for start, score in hits.items() if score == max(hits.values())]
     if not best or "" in best:
         return _renamed(own, Located(bare))
-    if len(best) > 1:
+    alike = _alike(fitting, best[0])
+    if len(alike) > 1 and 2 * len(fitting[best[0]]) > _n_weights(own):
         raise NatstatsError(
             f"checkpoint: expected one network; {printable(source)} has several that fit alike, "
-            f"{few([start.rstrip('.') for start in sorted(best)], 8)}; name one with "
+            f"{few([start.rstrip('.') for start in sorted(alike)], 8)}; name one with "
             "--checkpoint-key"
         )
+    if len(best) > 1:  # parts that are alike, of some other network
+        return _renamed(own, Located(bare))
     start = best[0]
     inside = {k[len(start) :]: value for k, value in bare.items() if k.startswith(start)}
     outside = {key: value for key, value in bare.items() if not key.startswith(start)}
     return _renamed(own, Located(inside, outside, start))
+
+
+def _alike(fitting: Mapping[str, set[str]], best: str) -> list[str]:
+    """The starts under which all keys fit that fit under the best, but for those of one layer."""
+    most = fitting.get(best, set())
+    found = []
+    for start, keys in fitting.items():
+        lacking = {key.rpartition(".")[0] for key in most - keys}
+        if len(lacking) <= 1 and 2 * len(keys & most) > len(most):
+            found.append(start)
+    return found
+
+
+def _n_weights(own: Collection[str]) -> int:
+    return sum(not key.endswith(BOOKKEEPING) for key in own)
 
 
 def _without_wrappers(own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,3 +75,10 @@ def test_it_is_named_where_it_is_needed():
     group = sys.modules[ENTRY.load().__module__].natstats
     for arguments in (["--help"], ["measure", "--help"]):
         assert "models" in CliRunner().invoke(group, arguments).output
+
+
+@pytest.mark.parametrize("pattern", ["vit_tiny*", "timm:vit_tiny*"])
+def test_a_pattern_of_whole_names_finds_those_of_timm(call, pattern):
+    timm = pytest.importorskip("timm")
+    found = {f"timm:{name}" for name in timm.list_models("vit_tiny*")}
+    assert {*names(call(pattern, "--timm"))} == found

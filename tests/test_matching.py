@@ -254,6 +254,62 @@ def test_a_relative_is_recognised(load):
         load(other)
 
 
+@pytest.mark.parametrize(
+    ("of", "into"), [("resnet18", "resnet34"), ("resnet18", "resnet101"), ("vgg11", "vgg19_bn")]
+)
+def test_a_small_relative_is_recognised_and_not_as_quantised(load, of, into):
+    """The first by name of a family, such as resnet101, has far more keys than resnet18."""
+    other = torchvision.models.get_model(of, weights=None).state_dict()
+    with pytest.raises(natstats.NatstatsError, match=f"this looks like {of};"):
+        load(other, into)
+
+
+def test_a_relative_is_recognised_by_a_file_without_counters(load):
+    other = cifar_resnet(44).state_dict()
+    with pytest.raises(natstats.NatstatsError, match="this looks like cifar_resnet44;"):
+        load({k: v for k, v in other.items() if "num_batches" not in k}, "cifar_resnet32")
+
+
+def test_a_file_of_the_same_network_is_not_said_to_look_like_a_quantised_one(load, state):
+    with pytest.raises(natstats.NatstatsError) as caught:
+        load(state | {"extra.weight": torch.zeros(3)})
+    assert "looks like" not in str(caught.value)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_networks_that_differ_in_the_classifier_alone_are_not_chosen_between(
+    load, state, order
+):
+    """A student of 10 classes beside its teacher of 1000, which has the shapes of the network."""
+    student = state | {"fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
+    both = [started("student.", student), started("teacher.", state)][::order]
+    with pytest.raises(natstats.NatstatsError, match="fit alike, student, teacher; name one with"):
+        load({"state_dict": both[0] | both[1]})
+    network = load({"state_dict": both[0] | both[1]}, checkpoint_key="student")
+    assert network.model.fc.out_features == 10
+
+
+def test_a_copy_without_classifier_or_counters_is_a_copy(load, state):
+    bare = {k: v for k, v in state.items() if not k.startswith("fc.") and "num_batch" not in k}
+    with pytest.raises(natstats.NatstatsError, match="fit alike, online, target; name one with"):
+        load(started("online.", bare) | started("target.", state))
+
+
+@pytest.mark.parametrize("n_blocks", [2, 7])
+def test_parts_of_another_network_are_not_several_networks(load, n_blocks):
+    """Blocks that are alike have keys and shapes of the stem of a ResNet."""
+    stem = {f"bn1.{name}": torch.ones(64) for name in nn.BatchNorm2d(64).state_dict()}
+    content = {k: v for n in range(n_blocks) for k, v in started(f"layer3.{n}.", stem).items()}
+    with pytest.raises(natstats.NatstatsError, match="expected the 122 keys of the model"):
+        load(content)
+
+
+def test_children_in_a_row_are_not_several_networks(load):
+    other = nn.Sequential(*torchvision.models.resnet18(weights=None).children())
+    with pytest.raises(natstats.NatstatsError, match="expected the 122 keys of the model"):
+        load(other.state_dict())
+
+
 @quantised_networks
 def test_weights_that_are_not_quantised_are_told(load, state):
     quantised = "quantized_resnet18"
