@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from natstats_cli import output
+from natstats_cli.main import natstats as natstats_command
 
 import natstats
-from cli import output
-from cli.main import natstats as natstats_command
 from natstats import folders, placed, store
 from natstats.errors import NatstatsError, UsageError
 from natstats.own_files import foreign, own_files
