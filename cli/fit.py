@@ -38,7 +38,7 @@ def command(
 
     if out is None:
         folder = expanded(run, "run").resolve()
-        path = store.free_path(folder.with_name(f"{folder.name}-fit"))
+        path = store.free_path(folder.parent / f"{folder.name}-fit")
     else:
         path = output.target(out, "", overwrite, "series" if many else "run")
     chosen = output.take_fit_options(settings)

@@ -106,11 +106,26 @@ def progress_bar(unit: str = "images") -> Iterator[Progress]:
     yield line
 
 
+def _save(run: Run, path: Path, overwrite: bool) -> Path:
+    """Write the run, beside `path` where something came in the meantime: no work is lost for it."""
+    from natstats import store
+    from natstats.errors import UsageError
+
+    try:
+        return run.save(path, overwrite=overwrite)
+    except UsageError as error:
+        spare = store.free_path(path)
+        if spare == path:
+            raise
+        say(f"Note: {error}; the new run goes to {spare}.", err=True)
+        return run.save(spare)
+
+
 def finish(run: Run, path: Path, *, overwrite: bool) -> None:
     """Write the run, then print the short table, the verdict, what to know, and where it is."""
     from natstats.tables import text_table
 
-    run.save(path, overwrite=overwrite)
+    path = _save(run, path, overwrite)
     say_lines(text_table(run.layers, ROWS))
     say()
     if run.info.get("model"):

@@ -184,7 +184,7 @@ def open_dataset(
     description = f"{name}:{printable(place)}" + (f":{chosen}" if chosen else "")
     if folders is not None:
         below = place if chosen is None else place / chosen
-        if not below.is_dir():
+        if not os.path.isdir(below):
             raise UsageError(f"images: expected a folder {printable(below)} for {name}")
         images = ImageFolder(below, framing, limit, seed)
         images.description = description
@@ -229,7 +229,7 @@ def load(name: str, root: Path, split: str) -> Any:
 
     entry = DATASETS[name]
     below = entry.below.format(split=split)
-    if not (root / below).exists():  # one class makes its folder before it looks into it
+    if not os.path.exists(root / below):  # one class makes its folder before it looks into it
         raise UsageError(
             f"images: expected {below} below {printable(root)} for {name}; there is none"
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import logging
 import os
@@ -41,6 +42,8 @@ __all__ = [
 ]  # fmt: skip
 
 _OLD = "natstats-old"
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 _log = logging.getLogger("natstats")
 
@@ -88,6 +91,8 @@ def _check_target(path: Path, overwrite: bool, kind: str) -> None:
             raise UsageError(f"out: expected a place that can be written to; {parent} is not")
         return
     own = KINDS[kind]
+    if overwrite and own.is_whole:
+        _check_can_be_replaced(path)
     if not overwrite:
         raise UsageError(
             f"out: expected a path where nothing is; {path} exists and is kept "
@@ -100,6 +105,21 @@ def _check_target(path: Path, overwrite: bool, kind: str) -> None:
             why = f" ({own.record} is there and cannot be read as one of natstats)"
         raise UsageError(
             f"out: expected a {own.called} to overwrite; {path} is something else and is kept{why}"
+        )
+
+
+def _check_can_be_replaced(path: Path) -> None:
+    """Raise when another folder could not be put where this one is, before there is any work."""
+    real = Path(os.path.realpath(path))
+    if os.path.ismount(real):
+        raise UsageError(
+            f"out: expected a folder that can be replaced; {path} is a mount point (a folder below "
+            "it can be)"
+        )
+    if not os.access(real.parent, os.W_OK):
+        raise UsageError(
+            f"out: expected a folder that can be replaced; {real.parent}, which it is in, cannot "
+            "be written to"
         )
 
 
@@ -235,7 +255,7 @@ def new_folder(parent: Path, name: str = "") -> Iterator[Path]:
         name: of what it will become.
 
     Raises:
-        NatstatsError: it cannot be made.
+        NatstatsError: it cannot be made, or there is no room for what is written into it.
     """
     try:
         made = [here for here in (parent, *parent.parents) if not here.exists()]
@@ -247,6 +267,13 @@ def new_folder(parent: Path, name: str = "") -> Iterator[Path]:
     own = placed.identity(partial)
     try:
         yield partial
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise NatstatsError(
+            f"out: expected room for what is written to {parent}; {error.strerror} (nothing of it "
+            "was kept)"
+        ) from error
     finally:
         # Once it is in place, its hidden name is that of what was there before.
         if placed.identity(partial) == own:

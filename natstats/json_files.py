@@ -39,19 +39,27 @@ def to_json(value: Any) -> str:
     return json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, finite: bool = False) -> Any:
     """What a JSON file holds.
+
+    Args:
+        path: of the file.
+        finite: NaN and infinities, which JSON does not have, are refused.
 
     Raises:
         OSError: it cannot be opened, or is no file.
         ValueError: it is not JSON, is nested too deeply, or is far too large.
     """
+
+    def refused(word: str) -> Any:
+        raise ValueError(f"a finite number was expected in place of {word}")
+
     with open_regular(path) as file:
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise ValueError(f"expected at most {_LARGEST >> 20} MiB of JSON; it is larger")
     try:
-        found = json.loads(content.decode("utf-8"))
+        found = json.loads(content.decode("utf-8"), parse_constant=refused if finite else None)
         # Half of a surrogate pair can be written as an escape, and then nowhere else.
         json.dumps(found, ensure_ascii=False).encode("utf-8")
     except RecursionError:

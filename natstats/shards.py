@@ -32,6 +32,7 @@ __all__ = ["Shards", "shard_paths"]
 _BLOCK = 512
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MOST_BRACES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Shards(Photographs):
             raise NatstatsError(member.reason)
         with open_regular(self.paths[member.shard]) as file:
             length = os.fstat(file.fileno()).st_size
-            if member.start + member.size > length:
+            if member.size < 0 or member.start + member.size > length:
                 raise NatstatsError("the tar file ends before the image does")
             file.seek(member.start)
             return io.BytesIO(file.read(member.size))
@@ -143,7 +144,8 @@ def _headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while True:
         try:
             member = tar.next()
-        except tarfile.ReadError:  # the last member is cut short, which reading it will tell
+        # The last member is cut short, which reading it will tell; or a header holds nonsense.
+        except (tarfile.ReadError, ValueError, OverflowError):
             return
         if member is None:
             return
@@ -154,6 +156,8 @@ def _headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 def _damage(path: Path, offset: int) -> str:
     """What is wrong where tarfile stopped, which it does without a word at a broken header."""
     with open_regular(path) as file:
+        if offset >= os.fstat(file.fileno()).st_size:
+            return ""
         file.seek(offset)
         block = file.read(_BLOCK)
     if any(block):
@@ -170,6 +174,8 @@ def shard_paths(pattern: str) -> list[Path]:
     Raises:
         UsageError: one is not there, or nothing matches.
     """
+    if len(_BRACES.findall(pattern)) > _MOST_BRACES:
+        raise UsageError(f"images: expected a path with at most {_MOST_BRACES} braces; got more")
     paths: list[Path] = []
     for name in _expanded(pattern):
         if glob.has_magic(name) and not os.path.exists(name):
@@ -183,6 +189,15 @@ def shard_paths(pattern: str) -> list[Path]:
     return paths
 
 
+def _whole(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python takes no more than some thousand digits
+        raise UsageError(
+            f"images: expected numbers of shards in braces; got one of {len(digits)} digits"
+        ) from None
+
+
 def _expanded(pattern: str) -> Iterator[str]:
     braces = _BRACES.search(pattern)
     if braces is None:
@@ -192,7 +207,7 @@ def _expanded(pattern: str) -> Iterator[str]:
     if numbers is None:
         parts: Iterator[str] = iter(braces[1].split(","))
     else:
-        first, last = (int(number) for number in numbers.groups())
+        first, last = (_whole(number) for number in numbers.groups())
         step = 1 if first <= last else -1
         width = len(numbers[1])
         parts = (f"{number:0{width}d}" for number in range(first, last + step, step))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,7 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
+from natstats_cli import output
+from natstats_cli.main import natstats as natstats_command
 
 import natstats
 from natstats import folders, placed, store
@@ -400,3 +405,42 @@ def test_the_real_thing_is_killed_too(tmp_path):
     assert subprocess.run(command, check=False).returncode in (0, -signal.SIGKILL)
     folders.restore(path)
     assert contents(path)["report.html"] in ("old", "new")
+
+
+def test_a_run_is_saved_beside_what_came_in_the_meantime(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = natstats.measure_images(np.random.default_rng(0).normal(size=(4, 1, 16, 16)))
+    place = output.target(None, "a", False)
+    run.save(place)  # by another process, after the place was chosen
+    output.finish(run, place, overwrite=False)
+    assert (tmp_path / "runs/a-2/run.json").is_file()
+    said = capsys.readouterr()
+    assert "Run: runs/a-2" in said.out
+    assert "the new run goes to runs/a-2" in said.err
+
+
+@pytest.mark.parametrize("what", ["mount", "parent"])
+def test_what_cannot_be_replaced_is_refused_before_the_work(tmp_path, monkeypatch, what):
+    path = write(tmp_path / "run")
+    if what == "mount":
+        monkeypatch.setattr(os.path, "ismount", lambda one: Path(one) == path)
+    else:
+        may = os.access
+        monkeypatch.setattr(os, "access", lambda one, mode: one != tmp_path and may(one, mode))
+    with pytest.raises(UsageError, match="out: expected a folder that can be replaced"):
+        folders.check_target(path, overwrite=True)
+
+
+def test_a_full_disk_is_a_sentence(tmp_path):
+    with (
+        pytest.raises(NatstatsError, match="out: expected room for what is written"),
+        store.write_directory(tmp_path / "run"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not [*tmp_path.iterdir()]
+
+
+def test_fit_of_the_root_is_a_sentence():
+    found = CliRunner().invoke(natstats_command, ["fit", "/"])
+    assert found.exit_code == 2
+    assert "holds no run.json" in found.output

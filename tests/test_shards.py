@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import natstats
+from natstats.errors import UsageError
 from natstats.images import Framing, ImageFolder, batches, open_images
 from natstats.shards import shard_paths
 
@@ -175,3 +176,44 @@ def test_errors_name_what_is_wrong(tmp_path, pattern, words):
         pass
     with pytest.raises(natstats.UsageError, match=f"images: {words}"):
         open_images(tmp_path / pattern)
+
+
+def _with_size(name, field):
+    """The header of a member with this field in the place of its size."""
+    block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = field
+    block[148:156] = b"%06o\0 " % (sum(block[:148]) + sum(block[156:512]) + 8 * 32)
+    return bytes(block)
+
+
+@pytest.mark.parametrize(
+    "field", [b"\x80" + (2**80).to_bytes(11, "big"), b"\xff" + (2**88 - 1024).to_bytes(11, "big")]
+)
+def test_a_member_of_an_impossible_size_is_unreadable(folder, tmp_path, field):
+    path = packed(tmp_path / "a.tar", sorted(folder.iterdir()))
+    with tarfile.open(path) as tar:
+        end = tar.getmembers()[-1].offset_data + 512
+    path.write_bytes(path.read_bytes()[:end] + _with_size("odd.png", field) + bytes(1024))
+    images = open_images(path)
+    found = [reason for batch in batches(images, 4) for _, reason in batch.unreadable]
+    assert len(images) >= 10
+    assert "the tar file ends before the image does" in found
+
+
+def test_nonsense_in_an_extended_header_is_damage(folder, tmp_path):
+    path = tmp_path / "a.tar"
+    files = sorted(folder.iterdir())
+    odd = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "b.png"}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.add(files[0], "0.png")
+        member = tar.gettarinfo(files[1], "1.png")
+        member.pax_headers = odd
+        with files[1].open("rb") as file:
+            tar.addfile(member, file)
+    assert len(open_images(path)) >= 1
+
+
+@pytest.mark.parametrize("pattern", ["{a,b}" * 3000, "{0.." + "9" * 5000 + "}"])
+def test_braces_without_end_are_refused(pattern):
+    with pytest.raises(UsageError, match="images: expected"):
+        shard_paths(f"{pattern}.tar")

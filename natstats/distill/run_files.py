@@ -5,10 +5,10 @@ What is wrong in a file is said with the names of file and field.
 
 from __future__ import annotations
 
-import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,8 @@ from natstats.csv_files import read_csv
 from natstats.distill.record import RunInfo, checked, known
 from natstats.distill.run_folders import RECORD
 from natstats.errors import NatstatsError, UsageError
-from natstats.files import open_regular, read_regular
+from natstats.files import open_regular
+from natstats.json_files import read_json
 from natstats.text import printable
 
 __all__ = [
@@ -53,6 +54,7 @@ _ARRAYS = {
     "label": "iu", "predicted": "iu", "probability": "f", "image": "U", "teacher_predicted": "iu",
 }  # fmt: skip
 """Arrays of the outcomes and the kinds of numbers that they may hold; the last may be missing."""
+_MOST_BYTES = 2 << 30
 
 
 def typed(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd.DataFrame:
@@ -110,21 +112,10 @@ def read_record(path: Path) -> RunInfo:
         ValueError: they are no JSON, or not those of a run; file and field are named.
         NatstatsError: they are those of something else, or of a newer natstats.
     """
-
-    def refused(word: str) -> Any:
-        raise UsageError(f"{RECORD}: expected finite numbers; got {word}")
-
-    content = read_regular(path / RECORD)
     try:
-        info = json.loads(content.decode("utf-8"), parse_constant=refused)
-    except RecursionError:
-        raise UsageError(
-            f"{RECORD}: expected a few levels of lists and objects; got too many"
-        ) from None
-    except UsageError:
-        raise
+        info = read_json(path / RECORD, finite=True)
     except ValueError as error:
-        raise UsageError(f"{RECORD}: expected JSON; {error}") from None
+        raise UsageError(f"{RECORD}: {error}") from None
     if not isinstance(info, dict):
         raise UsageError(f"{RECORD}: expected an object; got {printable(repr(info))[:60]}")
     for name in ("kind", "format"):
@@ -160,6 +151,15 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return typed(frame.astype(object), columns, path.name)
 
 
+def _refuse_large(file: BinaryIO) -> None:
+    """Raise when the arrays in a file would fill the memory: packed zeros take no room."""
+    with zipfile.ZipFile(file) as archive:
+        n_bytes = sum(archive.getinfo(name).file_size for name in archive.namelist())
+    if n_bytes > _MOST_BYTES:
+        raise ValueError(f"they have {n_bytes >> 20} MiB, and at most {_MOST_BYTES >> 20} are read")
+    file.seek(0)
+
+
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of ``outcomes.npz``; nothing in it is unpickled.
 
@@ -169,7 +169,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        with open_regular(path) as file, np.load(file, allow_pickle=False) as found:
+        with open_regular(path) as file:
+            _refuse_large(file)
+            found = np.load(file, allow_pickle=False)
             for name in _ARRAYS:
                 if name in found.files:
                     arrays[name] = np.asarray(found[name])

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from natstats import store
+from natstats.distill import run_files
 from natstats.distill.results import GAP, DistillationRun, Outcomes
 from natstats.distill.run_folders import RECORD, STATE, find_runs, find_unfinished
 from natstats.errors import NatstatsError, UsageError
@@ -205,3 +206,19 @@ def test_outcomes_keep_their_kinds():
     found = Outcomes([0.0, 1.0], [1, 1], [0.5, 0.25], ["a", "b"])
     assert found.label.dtype == np.int64
     assert found.probability.dtype == np.float32
+
+
+def test_packed_zeros_do_not_fill_the_memory(made_runs, tmp_path, monkeypatch):
+    path = made_runs().save(tmp_path / "run")
+    monkeypatch.setattr(run_files, "_MOST_BYTES", 1 << 20)
+    np.savez_compressed(path / "outcomes.npz", label=np.zeros(1 << 20, np.int64))
+    assert (path / "outcomes.npz").stat().st_size < 1 << 14
+    with pytest.raises(NatstatsError, match=r"outcomes\.npz: .* at most 1 are read"):
+        DistillationRun.open(path)
+
+
+def test_half_a_surrogate_pair_in_a_record_is_named(made_runs, tmp_path):
+    path = made_runs().save(tmp_path / "run")
+    _edit(path, command="\ud800")
+    with pytest.raises(NatstatsError, match=r"distill\.json: .* surrogate"):
+        DistillationRun.open(path)
