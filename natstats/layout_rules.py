@@ -239,16 +239,17 @@ class LayoutRules:
         if alone != pieces:  # a batch that the network fills up, for one
             return f"{n_sets} sets of maps for {n_images} images, where one image had {alone}"
         is_sure = layer in self._settled
-        if (
-            pieces > 1
-            and not is_sure
-            and found.name in ("NLC", "LNC", "NHWC")
-            and not found.n_prefix
-        ):
+        if pieces > 1 and not is_sure and found.name in ("NLC", "LNC", "NHWC"):
+            piece = found.grid
+            if found.n_prefix:
+                # A window that is filled up may look like a smaller map with tokens before it.
+                n_tokens = output.shape[1 if found.name == "NLC" else 0]
+                side = math.isqrt(n_tokens)
+                piece = (side, side) if side * side == n_tokens else ()
             # Heads and frames are whole maps; the windows of networks that are not known are not.
-            whole = next((g for g in self._grids if _is_cut(g, found.grid, pieces)), None)
+            whole = next((g for g in self._grids if piece and _is_cut(g, piece, pieces)), None)
             if whole is not None:
-                sides, of = ("x".join(map(str, grid)) for grid in (found.grid, whole))
+                sides, of = ("x".join(map(str, grid)) for grid in (piece, whole))
                 return f"{pieces} pieces of {sides} of a map of {of}, whose places are not known"
         return replace(found, sets=n_sets // n_images, image_major=layer not in self._frame_major)
 

@@ -407,6 +407,19 @@ def test_what_was_proved_for_one_size_is_not_taken_for_another(model, name, side
     assert "only are known" in reason
 
 
+def test_filled_up_windows_of_a_small_map_are_no_tokens_before_one():
+    """8 x 8 in 2 x 2 windows of 7 x 7, which read like 13 tokens and 6 x 6 for images of 240."""
+    from natstats.layout_rules import LayoutRules
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 30, 30), nn.Linear(8, 8))
+    rules = LayoutRules(model)
+    rules.start([torch.zeros(1, 3, 240, 240)], 1)
+    rules.find("0", torch.zeros(1, 8, 8, 8))
+    rules.find("0", torch.zeros(1, 8, 60, 60))
+    reason = rules.find("1", torch.zeros(4, 49, 8))
+    assert "pieces of 7x7 of a map of 8x8" in str(reason)
+
+
 class Noisy(nn.Module):
     """Its own generator, which no seed resets: every pass is another."""
 
