@@ -65,13 +65,7 @@ def doubled(value: Any, other: Callable[[Tensor], Tensor]) -> Any:
         if isinstance(value[0], Tensor):
             return _like(value, [*value, *(other(one) for one in value)])
         if isinstance(value[0], Mapping):
-            seconds = [
-                {
-                    k: other(v) if isinstance(v, Tensor) and v.ndim >= 3 else v
-                    for k, v in one.items()
-                }
-                for one in value
-            ]
+            seconds = [{k: _second(v, other) for k, v in one.items()} for one in value]
             return _like(value, [*value, *seconds])
     return value
 

@@ -33,7 +33,7 @@ _CHANNELS_FIRST = ("pooling", "batchnorm", "instancenorm", "upsampling", "paddin
 _OPEN = ("fits no known layout", "whose places are not known", "--layout can say which")
 """Parts of the reasons of outputs that may be maps all the same."""
 
-_Key = tuple[str, tuple[int, ...], float]
+_Key = tuple[str, tuple[int, ...], float, tuple[int, ...]]
 
 
 def channels_are_last(module: nn.Module) -> bool | None:
@@ -92,6 +92,7 @@ class LayoutRules:
         self._frame_major: set[str] = set()
         self._refused: dict[str, str] = {}
         self._settled: dict[str, tuple[tuple[int, ...], Layout]] = {}
+        self._proved_at: tuple[int, ...] | None = None  # shape of the image
         self.by_rule: set[str] = set()
         """Layers whose layout could not be proved, see :mod:`natstats.probe`."""
         self._sets_of: dict[tuple[str, tuple[int, ...]], int] = {}  # as one image showed them
@@ -132,6 +133,7 @@ class LayoutRules:
             layout: what was proved.
         """
         self._settled[layer] = shape, layout
+        self._proved_at = self.input_shape
         self._found.clear()
 
     def is_declared(self, name: str) -> bool:
@@ -183,7 +185,7 @@ class LayoutRules:
         is_of_regions = self.regions is not None and len(output) == sum(self.regions)
         # In how many sets of maps the images come; regions differ from batch to batch.
         ratio = -1.0 if is_of_regions else len(output) / self._n_images if output.ndim else 0.0
-        key = layer, tuple(output.shape[1:]), ratio
+        key = layer, tuple(output.shape[1:]), ratio, (self.input_shape or ())[-2:]
         found = self._found.get(key)
         if found is None:
             found = self._resolve(layer, name, module, output)
@@ -230,23 +232,24 @@ class LayoutRules:
             return replace(found, sets=0)
         if n_sets % n_images:
             return f"{n_sets} sets of maps for {n_images} images"
-        pieces, area = n_sets // n_images, math.prod(found.grid)
+        pieces = n_sets // n_images
         if n_images == 1:
             self._sets_of[layer, found.grid] = pieces
         alone = self._sets_of.get((layer, found.grid), pieces)
         if alone != pieces:  # a batch that the network fills up, for one
             return f"{n_sets} sets of maps for {n_images} images, where one image had {alone}"
         is_sure = layer in self._settled
-        if (
-            pieces > 1
-            and not is_sure
-            and found.name in ("NLC", "LNC", "NHWC")
-            and not found.n_prefix
-        ):
+        if pieces > 1 and not is_sure and found.name in ("NLC", "LNC", "NHWC"):
+            piece = found.grid
+            if found.n_prefix:
+                # A window that is filled up may look like a smaller map with tokens before it.
+                n_tokens = output.shape[1 if found.name == "NLC" else 0]
+                side = math.isqrt(n_tokens)
+                piece = (side, side) if side * side == n_tokens else ()
             # Heads and frames are whole maps; the windows of networks that are not known are not.
-            whole = next((g for g in self._grids if math.prod(g) == pieces * area), None)
+            whole = next((g for g in self._grids if piece and _is_cut(g, piece, pieces)), None)
             if whole is not None:
-                sides, of = ("x".join(map(str, grid)) for grid in (found.grid, whole))
+                sides, of = ("x".join(map(str, grid)) for grid in (piece, whole))
                 return f"{pieces} pieces of {sides} of a map of {of}, whose places are not known"
         return replace(found, sets=n_sets // n_images, image_major=layer not in self._frame_major)
 
@@ -277,10 +280,17 @@ class LayoutRules:
     ) -> Layout | str:
         """A layout that was proved for outputs of one shape, for those of another."""
         images = 1 if layout.name == "LNC" else 0
-        if shape[:images] + shape[images + 1 :] == proved[:images] + proved[images + 1 :]:
-            return layout
+        is_alike = shape[:images] + shape[images + 1 :] == proved[:images] + proved[images + 1 :]
         if layout.name == "windows":
-            return f"windows of maps of {'x'.join(map(str, layout.grid))} only are known"
+            # As many of one size, some of them filled up, may also be those of another map.
+            now, then = self.input_shape, self._proved_at
+            is_alike &= shape[0] == self._n_images * proved[0]
+            is_alike &= now is not None and then is not None and now[-2:] == then[-2:]
+        if is_alike:
+            return layout
+        if layout.name == "windows" or layout.tokens is not None:
+            of = "windows" if layout.name == "windows" else "places of the tokens"
+            return f"{of} of maps of {'x'.join(map(str, layout.grid))} only are known"
         return self._as_declared(layout, shape)
 
     def _dense(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | str | None:
@@ -424,6 +434,16 @@ class LayoutRules:
             return None
         cut = Windows((side, side), (0, 0), is_grid=is_grid, apart=True)
         return Layout("windows", grid, windows=cut)
+
+
+def _is_cut(whole: tuple[int, ...], piece: tuple[int, ...], n_pieces: int) -> bool:
+    """Whether pieces hold as many points as a map, or are windows of it that are filled up."""
+    if math.prod(whole) == n_pieces * math.prod(piece):
+        return True
+    if len(whole) != len(piece):
+        return False
+    along = (-(-length // side) for length, side in zip(whole, piece, strict=True))
+    return math.prod(along) == n_pieces
 
 
 def _is_attention(output: Tensor) -> bool:

@@ -153,6 +153,10 @@ class _Energies:
                 last = None if is_last is False else change.sum(-1).cpu()
                 self.changes.setdefault(layer, []).append((first, last))
 
+    @property
+    def layers(self) -> Collection[str]:
+        return self._layers.keys()
+
     def answers(self, layer: str, spans: NDArray[np.float64]) -> Answers | None:
         """The answers of a layer to all patches; None when one is missing or not finite."""
         changes = self.changes.get(layer, [])
@@ -201,10 +205,7 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
         }
     )
     images = [leaf for leaf in tree_leaves(trace.arguments) if _is_image(leaf)]
-    if not images:
-        found.problem = "no argument of the network is an image"
-        return found
-    n_axes = images[0].ndim
+    n_axes = images[0].ndim if images else 0
 
     def run(place: tuple[float, float] | None) -> Any:
         def prepared(value: Any) -> Any:
@@ -220,7 +221,9 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
 
     try:
         with unwatched(), unchanged(model), torch.no_grad():
-            if not _alike(trace.output, run(None)):
+            if not images:
+                found.problem = "no argument of the network is an image"
+            elif not _alike(trace.output, run(None)):
                 found.problem = "two passes of one image give different results"
             else:
                 energies.is_changed = True
@@ -229,7 +232,7 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         found.problem = f"a pass of a changed image fails with a {type(error).__name__}"
     rest: dict[str, Outcome] = {}
-    for layer in energies.base:
+    for layer in energies.layers:
         call = calls[layer]
         answers = None if found.problem else energies.answers(layer, _spans(images[0]))
         outcome = Outcome(is_silent=True)

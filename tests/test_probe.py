@@ -345,6 +345,81 @@ def test_cubes_are_settled_by_data(is_last):
     np.testing.assert_allclose(measured["act"].spectrum.power.sum(0), power_of(maps), rtol=1e-4)
 
 
+def by_turns(tokens, grid, model):
+    """Every other row backwards, as networks of scans have it."""
+    maps = tokens.reshape(len(tokens), *grid, -1).clone()
+    maps[:, 1::2] = maps[:, 1::2].flip(2)
+    return maps.flatten(1, 2)
+
+
+@pytest.mark.parametrize("size", [(160, 160), (200, 200), (128, 128)])
+def test_three_answers_in_place_are_no_proof_where_the_fourth_is_elsewhere(size):
+    measured, reasons, _ = collected(Tokens(by_turns), images(*size, n=2))
+    assert set(measured) == {"embed"}
+    assert "answers in" in reasons["first"]
+
+
+class Swapped(nn.Module):
+    """Columns where the channels are looked for, and channels where the columns are."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(6)
+        self.embed, self.act = nn.Conv2d(3, 24, 4, 4), nn.GELU()
+
+    def forward(self, x):
+        return self.act(self.embed(x).permute(0, 3, 2, 1))
+
+
+def test_rows_alone_prove_nothing():
+    measured, _, collector = collected(Swapped(), images(64, 96), "embed,act")
+    assert "act" not in collector.probed.proved
+    assert "act" not in measured or measured["act"].layer.layout.endswith("by rule")
+
+
+def test_layouts_are_by_rule_where_there_is_no_image_to_change():
+    class Last(Tokens):
+        def forward(self, x):
+            return super().forward(x.movedim(-1, 1))
+
+    measured, _, collector = collected(Last(around(1, 0)), images(64).movedim(1, -1))
+    assert "no argument" in collector.probed.problem
+    assert measured["first"].layer.layout == "NLC (1 + 8x8) by rule"
+    assert measured["embed"].layer.layout == "NCHW"
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "sides"),
+    [
+        (Tokens(nested(1)), "first", (64, 96)),
+        (Windowed(8), "mix", (64, 128)),  # 4 windows, then 16
+        (Windowed(7), "mix", (112, 128)),  # 16 windows, then 25
+        (Windowed(8, shift=4, flat=False), "mix", (112, 128)),  # 16 windows of either
+    ],
+)
+def test_what_was_proved_for_one_size_is_not_taken_for_another(model, name, sides):
+    with torch.no_grad(), Collector(model.eval()) as collector:
+        model(images(sides[0], n=4))
+        model(images(sides[1], n=2))
+    (found,) = (m for m in collector.compute() if m.layer.name == name)
+    assert found.spectrum.n_images == 4
+    (reason,) = (s.reason for s in collector.skipped if s.name == name)
+    assert "only are known" in reason
+
+
+def test_filled_up_windows_of_a_small_map_are_no_tokens_before_one():
+    """8 x 8 in 2 x 2 windows of 7 x 7, which read like 13 tokens and 6 x 6 for images of 240."""
+    from natstats.layout_rules import LayoutRules
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 30, 30), nn.Linear(8, 8))
+    rules = LayoutRules(model)
+    rules.start([torch.zeros(1, 3, 240, 240)], 1)
+    rules.find("0", torch.zeros(1, 8, 8, 8))
+    rules.find("0", torch.zeros(1, 8, 60, 60))
+    reason = rules.find("1", torch.zeros(4, 49, 8))
+    assert "pieces of 7x7 of a map of 8x8" in str(reason)
+
+
 class Noisy(nn.Module):
     """Its own generator, which no seed resets: every pass is another."""
 
