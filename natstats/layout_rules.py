@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from natstats.errors import UsageError
-from natstats.layouts import Layout, Windows, parse_layouts
+from natstats.layouts import Layout, parse_layouts
 from natstats.selection import call_name, is_like_a_convolution, module_kind
+from natstats.window_rules import is_cut, partition, shifted_windows
 
 __all__ = ["LayoutRules", "channels_are_last"]
 
@@ -209,9 +210,9 @@ class LayoutRules:
         elif layer in self._settled:
             layout = self._as_settled(*self._settled[layer], shape)
         elif len(shape) == 3:
-            layout = self._shifted_windows(name, shape) or self._tokens(layer, module, shape)
+            layout = self._windows(name, shape) or self._tokens(layer, module, shape)
         elif len(shape) in (4, 5):
-            layout = self._partition(name, shape) or self._dense(module, shape)
+            layout = partition(self._modules, name, shape) or self._dense(module, shape)
         else:
             layout = None
         if isinstance(layout, str):
@@ -247,17 +248,19 @@ class LayoutRules:
                 side = math.isqrt(n_tokens)
                 piece = (side, side) if side * side == n_tokens else ()
             # Heads and frames are whole maps; the windows of networks that are not known are not.
-            whole = next((g for g in self._grids if piece and _is_cut(g, piece, pieces)), None)
+            whole = next((g for g in self._grids if piece and is_cut(g, piece, pieces)), None)
             if whole is not None:
                 sides, of = ("x".join(map(str, grid)) for grid in (piece, whole))
                 return f"{pieces} pieces of {sides} of a map of {of}, whose places are not known"
         return replace(found, sets=n_sets // n_images, image_major=layer not in self._frame_major)
 
-    def _as_declared(self, declared: Layout, shape: tuple[int, ...]) -> Layout | str:
+    def _as_declared(
+        self, declared: Layout, shape: tuple[int, ...], said: str = "as declared"
+    ) -> Layout | str:
         """A layout of which the grid is still to be found, or why it cannot be."""
         n_axes = {"NLC": 3, "LNC": 3, "NCTHW": 5, "NTHWC": 5}.get(declared.name, 4)
         text = " x ".join(["N", *map(str, shape[1:])])
-        misfit = f"the output ({text}) is not {declared.name}, as declared: it fits no known layout"
+        misfit = f"the output ({text}) is not {declared.name}, {said}: it fits no known layout"
         if len(shape) != n_axes:
             return misfit
         if n_axes > 3:
@@ -291,7 +294,17 @@ class LayoutRules:
         if layout.name == "windows" or layout.tokens is not None:
             of = "windows" if layout.name == "windows" else "places of the tokens"
             return f"{of} of maps of {'x'.join(map(str, layout.grid))} only are known"
-        return self._as_declared(layout, shape)
+        return self._as_declared(layout, shape, "as was proved for another size")
+
+    def _windows(self, name: str, shape: tuple[int, ...]) -> Layout | None:
+        """Windows that the network tells of, cut from a map of the latest size."""
+        if not self._grids:
+            return None
+        latest = next(reversed(self._grids))
+        found = shifted_windows(self._modules, name, shape, latest, self._n_images)
+        if found is not None:
+            self._window_areas.add(shape[1])
+        return found
 
     def _dense(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | str | None:
         """Maps with all their axes."""
@@ -384,66 +397,6 @@ class LayoutRules:
                 ):
                     return (rows, columns), n_prefix
         return None
-
-    def _shifted_windows(self, name: str, shape: tuple[int, ...]) -> Layout | None:
-        """Linear layers in the windows of Swin transformers (M windows, pixels, C).
-
-        In torchvision the attention holds the shift, in timm the block around it. The maps have
-        the size of the latest, filled up to whole windows. A window as long as the map is not
-        shifted.
-        """
-        home = name.rpartition(".")[0]
-        parent, block = self._modules.get(home), self._modules.get(home.rpartition(".")[0])
-        window, shift = (getattr(parent, key, None) for key in ("window_size", "shift_size"))
-        shift = getattr(block, "shift_size", None) if shift is None else shift
-        if not (isinstance(window, Sequence) and isinstance(shift, Sequence) and self._grids):
-            return None
-        grid = next(reversed(self._grids))
-        if len(window) != len(grid) or len(shift) != len(grid):
-            return None
-        is_whole = all(side % size == 0 for size, side in zip(window, grid, strict=True))
-        if not (is_whole or hasattr(parent, "shift_size")):  # timm rolls before it fills up
-            return None
-        if len(grid) == 3:  # in time, a window is cut to what there is
-            window = [min(size, side) for size, side in zip(window, grid, strict=True)]
-        n_windows = math.prod(-(-side // size) for side, size in zip(grid, window, strict=True))
-        if shape[:2] != (self._n_images * n_windows, math.prod(window)):
-            return None
-        moved = [
-            0 if size >= -(-side // size) * size else by
-            for size, side, by in zip(window, grid, shift, strict=True)
-        ]
-        self._window_areas.add(math.prod(window))
-        return Layout("windows", grid, windows=Windows(tuple(window), tuple(moved)))
-
-    def _partition(self, name: str, shape: tuple[int, ...]) -> Layout | None:
-        """Layers in the windows or grids of torchvision's MaxViT (M, windows, pixels, C)."""
-        while name:
-            name = name.rpartition(".")[0]
-            parent: Any = self._modules.get(name)
-            if hasattr(parent, "departition_op") and hasattr(parent, "grid_size"):
-                break
-        else:
-            return None
-        side: int = parent.p
-        grid: tuple[int, ...] = tuple(parent.grid_size)
-        is_grid = parent.partition_type == "grid"
-        n_windows = math.prod(length // side for length in grid)
-        expected = (n_windows, side * side)
-        if len(shape) != 4 or shape[1:3] != (expected[::-1] if is_grid else expected):
-            return None
-        cut = Windows((side, side), (0, 0), is_grid=is_grid, apart=True)
-        return Layout("windows", grid, windows=cut)
-
-
-def _is_cut(whole: tuple[int, ...], piece: tuple[int, ...], n_pieces: int) -> bool:
-    """Whether pieces hold as many points as a map, or are windows of it that are filled up."""
-    if math.prod(whole) == n_pieces * math.prod(piece):
-        return True
-    if len(whole) != len(piece):
-        return False
-    along = (-(-length // side) for length, side in zip(whole, piece, strict=True))
-    return math.prod(along) == n_pieces
 
 
 def _is_attention(output: Tensor) -> bool:

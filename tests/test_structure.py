@@ -38,7 +38,7 @@ STAGES = [
     {"random_weights"},
     {"selection"},
     {"layouts"},
-    {"layout_rules"},
+    {"layout_rules", "window_rules"},
     {"layout_candidates", "answers"},
     {"activations", "batch_arguments", "depth", "map_sets", "passes", "receptive", "windows"},
     {"probe"},
