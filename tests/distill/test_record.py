@@ -154,7 +154,11 @@ def test_a_field_that_is_missing_is_named(old, name):
     [
         (RECORD, b"\xff{}", r"distill\.json: expected JSON"),
         (RECORD, b"[" * 100_000, r"distill\.json: expected"),
-        (RECORD, b'{"kind": NaN}', r"distill\.json: expected finite numbers; got NaN"),
+        (
+            RECORD,
+            b'{"kind": NaN}',
+            r"distill\.json: expected JSON; a finite number was expected in place of NaN",
+        ),
         ("history.csv", b"stage,epoch\nmain,1\n", r"history\.csv: expected the column learning_"),
         ("gap.csv", None, r"gap\.csv: No such file"),
         ("gradients.csv", b"\x00", r"gradients\.csv: expected"),
