@@ -37,6 +37,10 @@ PLACES = ((0.10, 0.64), (0.36, 0.10), (0.64, 0.90), (0.90, 0.36))
 when the image is transposed, so that a map read with rows and columns swapped answers elsewhere."""
 
 
+FEWEST_POINTS = 8
+"""Side of a map, points, from which on a convolution has to answer in place."""
+
+
 @dataclass
 class Probed:
     """What the probe found.
@@ -303,7 +307,16 @@ def _decide_on_rest(
     Tokens of one number stand in one order, as a rule, and the outputs of attention among them
     answer everywhere.
     """
-    refused = {n for n, outcome in outcomes.items() if outcome.is_elsewhere}
+    # On a map of a few points, each of which sees the whole image, a convolution may well answer
+    # somewhere else; and its output can be read in one way only.
+    small = {
+        n
+        for n, call in rest.items()
+        if isinstance(call.layout, Layout)
+        and min(call.layout.grid[-2:]) < FEWEST_POINTS
+        and rules.is_certain(call.module, call.layout)
+    }
+    refused = {n for n, outcome in outcomes.items() if outcome.is_elsewhere} - small
     for layer, call in rest.items():
         outcome, read = outcomes[layer], call.layout
         if rules.is_declared(call.module):
@@ -319,7 +332,7 @@ def _decide_on_rest(
             found.by_rule.add(layer)
         elif not isinstance(read, Layout):
             continue  # it was refused already
-        elif outcome.is_elsewhere:
+        elif layer in refused:
             found.refused[layer] = f"answers in the wrong place: {outcome.words} as {read}"
         elif any(other.name in found.proved for other in alike) or found.problem:
             if not rules.is_certain(call.module, read):

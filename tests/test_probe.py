@@ -535,3 +535,21 @@ def test_a_declared_layout_is_taken_as_it_is_and_doubted_where_the_answers_contr
             "in another place than the layout says that was declared: first"
             in (collector.probed.warnings()[0])
         )
+
+
+@pytest.mark.parametrize(("side", "is_refused"), [(40, False), (56, False), (128, True)])
+def test_a_convolution_on_a_map_of_a_few_points_may_answer_anywhere(side, is_refused):
+    """As in the coarsest maps of detectors, where every point sees the whole image."""
+
+    class Rolled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.last = nn.Conv2d(3, 8, 8, 8), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            maps = self.embed(x)
+            return self.last(torch.roll(maps, tuple(n // 2 for n in maps.shape[2:]), (2, 3)))
+
+    measured, reasons, _ = collected(Rolled(), images(side))
+    assert ("last" in reasons) is is_refused
+    assert ("last" in measured) is not is_refused
