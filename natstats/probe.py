@@ -317,6 +317,13 @@ def _decide_on_rest(
         and rules.is_certain(call.module, call.layout)
     }
     refused = {n for n, outcome in outcomes.items() if outcome.is_elsewhere} - small
+    # Nor do a few tokens that come from such a map prove anything.
+    proved = (calls[name] for name in found.proved)
+    dense = {
+        call.layout.grid
+        for call in proved
+        if isinstance(call.layout, Layout) and len(call.shape or ()) > 3
+    }
     for layer, call in rest.items():
         outcome, read = outcomes[layer], call.layout
         if rules.is_declared(call.module):
@@ -334,7 +341,16 @@ def _decide_on_rest(
             continue  # it was refused already
         elif layer in refused:
             found.refused[layer] = f"answers in the wrong place: {outcome.words} as {read}"
-        elif any(other.name in found.proved for other in alike) or found.problem:
+        elif (
+            any(other.name in found.proved for other in alike)
+            or found.problem
+            or (
+                min(read.grid[-2:]) < FEWEST_POINTS
+                and read.grid in dense
+                and read.n_prefix + read.n_suffix <= 1
+                and not any(other.name in refused for other in alike)
+            )
+        ):
             if not rules.is_certain(call.module, read):
                 found.by_rule.add(layer)
         elif len(call.shape or ()) == 3 or any(other.name in refused for other in alike):
