@@ -246,7 +246,9 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
         if outcome.layout == call.layout:
             found.proved.add(layer)
         elif trace.rules.is_declared(call.module):
-            rest[layer] = replace(outcome, is_elsewhere=True)
+            # Another layout that puts the answers right contradicts it, too; silence does not.
+            is_doubted = outcome.is_elsewhere or outcome.layout is not None
+            rest[layer] = replace(outcome, is_elsewhere=is_doubted)
         elif outcome.layout is None:
             rest[layer] = outcome
         else:
