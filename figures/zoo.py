@@ -60,7 +60,8 @@ def probe_summary(good: pd.DataFrame) -> str:
     sentences.append(
         "The probe took as long as "
         f"{passes.median():.1f} plain passes of one image in the median over networks, two at a "
-        f"time (quartiles {passes.quantile(0.25):.1f} and {passes.quantile(0.75):.1f}, largest {passes.max():.1f})."
+        f"time (quartiles {passes.quantile(0.25):.1f} and {passes.quantile(0.75):.1f}, "
+        f"largest {passes.max():.1f})."
     )
     return " ".join(sentences)
 
