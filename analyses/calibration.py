@@ -35,18 +35,18 @@ from scipy import stats
 from simulated import PER_FIELD, crop_power
 
 import natstats
-from natstats.edges import EDGES
-from natstats.estimators import band_of
-from natstats.expected import (
+from natstats.fits.estimators import band_of
+from natstats.fits.exponents import fit_spectrum
+from natstats.fits.options import ESTIMATORS, FitOptions
+from natstats.spectra.edges import EDGES
+from natstats.spectra.expected import (
     EXPONENT_RANGE,
     OUTER_SCALE,
     expected_power,
     expected_spectrum,
 )
-from natstats.fits import fit_spectrum
-from natstats.options import ESTIMATORS, FitOptions
-from natstats.radial import rings
-from natstats.simulate import spectrum_of
+from natstats.spectra.frequencies import rings
+from natstats.spectra.simulate import spectrum_of
 
 RESULTS = Path(__file__).parent / "results"
 N_BATCHES = 8

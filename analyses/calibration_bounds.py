@@ -11,12 +11,12 @@ import scipy.linalg
 import torch
 from simulated import PER_FIELD, crops
 
-from natstats.edges import EDGES, axis_taper, boundary_laplacian
-from natstats.estimators import band_of
-from natstats.expected import _covariance, _periodic, _tapered
-from natstats.options import ESTIMATORS
-from natstats.radial import radius_grid, rings
-from natstats.spectra import power_spectrum
+from natstats.fits.estimators import band_of
+from natstats.fits.options import ESTIMATORS
+from natstats.spectra.accumulator import power_spectrum
+from natstats.spectra.edges import EDGES, axis_taper, boundary_laplacian
+from natstats.spectra.expected import _covariance, _periodic, _tapered
+from natstats.spectra.frequencies import radius_grid, rings
 
 Rows = list[dict[str, Any]]
 

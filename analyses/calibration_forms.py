@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from simulated import crop_power
 
-from natstats.estimators import band_of
-from natstats.expected import expected_power, independent_modes
-from natstats.forms import compare_forms
-from natstats.options import ESTIMATORS
-from natstats.radial import rings
-from natstats.simulate import spectrum_of
+from natstats.fits.estimators import band_of
+from natstats.fits.forms import compare_forms
+from natstats.fits.options import ESTIMATORS
+from natstats.spectra.expected import expected_power, independent_modes
+from natstats.spectra.frequencies import rings
+from natstats.spectra.simulate import spectrum_of
 
 Rows = list[dict[str, Any]]
 

@@ -15,14 +15,14 @@ import numpy as np
 from scipy import stats
 from simulated import crop_power
 
-from natstats.estimators import band_of
-from natstats.expected import expected_spectrum
-from natstats.fits import fit_layers
-from natstats.law import fit_law
-from natstats.options import FitOptions
-from natstats.radial import rings
-from natstats.records import Layer, LayerSpectrum
-from natstats.simulate import spectrum_of
+from natstats.fits.estimators import band_of
+from natstats.fits.exponents import fit_layers
+from natstats.fits.options import FitOptions
+from natstats.law.law import fit_law
+from natstats.spectra.expected import expected_spectrum
+from natstats.spectra.frequencies import rings
+from natstats.spectra.records import Layer, LayerSpectrum
+from natstats.spectra.simulate import spectrum_of
 
 N_LAYERS = 20
 DEPTH = np.arange(1.0, N_LAYERS + 1)

@@ -32,7 +32,7 @@ import torchvision
 from torch import Tensor, nn
 
 import natstats
-from natstats.radial import rings
+from natstats.spectra.frequencies import rings
 
 Variant = Callable[[nn.Module, Tensor], None]
 

@@ -36,10 +36,11 @@ import pandas as pd
 from scipy import stats
 
 import natstats
-from natstats import demo, seed_variance
-from natstats.differences import Differences, Source
-from natstats.intervals import effective_dof
-from natstats.models import Network, build_network
+from natstats import demo
+from natstats.fits.intervals import effective_dof
+from natstats.law import seed_variance
+from natstats.law.differences import Differences, Source
+from natstats.networks.load import Network, build_network
 
 RESULTS = Path(__file__).parent / "results" / "control_calibration.csv"
 N_SEEDS = (3, 5, 10)
@@ -53,7 +54,7 @@ Draw = tuple[np.ndarray, np.ndarray]
 
 
 def uncapped(exponents: np.ndarray, side: np.ndarray) -> Source:
-    """As :func:`natstats.seed_variance.pooled_seeds`, as if no layer told what another tells."""
+    """As :func:`pooled_seeds`, as if no layer told what another tells."""
     with mock.patch.object(seed_variance, "effective_number", lambda found: found.shape[1]):
         return seed_variance.pooled_seeds(exponents, side)
 
@@ -103,7 +104,7 @@ def measured(n_networks: int) -> tuple[Draw, np.ndarray, np.ndarray]:
 
 
 def layer_p(value: np.ndarray, images: Source, seeds: Source) -> np.ndarray:
-    """P of every layer, (L,): :meth:`natstats.differences.Differences.each`, all at once."""
+    """P of every layer, (L,): :meth:`natstats.law.differences.Differences.each`, all at once."""
     parts = [np.sum(one.deviations**2, axis=0) for one in (images, seeds)]
     inverse = parts[0] ** 2 / effective_dof(images.deviations) + parts[1] ** 2 / seeds.dof
     dof = np.minimum((parts[0] + parts[1]) ** 2 / inverse, seeds.dof)

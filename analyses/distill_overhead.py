@@ -36,7 +36,7 @@ from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import classifier
 from natstats.distill.training.stages import Program, plan_training
 from natstats.errors import UsageError
-from natstats.models import usable_device
+from natstats.networks.load import usable_device
 
 ROOT = Path(__file__).parents[1]
 N_CLASSES = 100

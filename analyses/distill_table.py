@@ -36,7 +36,7 @@ from natstats.distill.comparison.compare import MethodComparison, compare_runs
 from natstats.distill.methods import METHODS
 from natstats.distill.results import DistillationRun
 from natstats.distill.run_folders import find_runs
-from natstats.store import to_json
+from natstats.runs.store import to_json
 
 ROOT = Path(__file__).parents[1]
 

@@ -46,10 +46,10 @@ from train_families import CROP, FAMILIES, vit
 
 import natstats
 from natstats import demo
-from natstats.builders import Builder
-from natstats.framing import Framing
-from natstats.models import Network, Preprocessing, load_network
-from natstats.store import to_json
+from natstats.images.framing import Framing
+from natstats.networks.builders import Builder
+from natstats.networks.load import Network, Preprocessing, load_network
+from natstats.runs.store import to_json
 
 RESULTS = Path(__file__).parent / "results"
 GROUPS = ("imagenet", "textures", "random")

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 import natstats
-from natstats.expected import expected_power, independent_modes
-from natstats.fits import Fits, fit_layers
-from natstats.law import fit_law
-from natstats.options import FitOptions
-from natstats.records import Layer, LayerSpectrum
-from natstats.simulate import spectrum_of
+from natstats.fits.exponents import Fits, fit_layers
+from natstats.fits.options import FitOptions
+from natstats.law.law import fit_law
+from natstats.spectra.expected import expected_power, independent_modes
+from natstats.spectra.records import Layer, LayerSpectrum
+from natstats.spectra.simulate import spectrum_of
 
 SIZES = [112] * 12 + [56] * 16 + [28] * 16 + [14] * 16
 RESULT = Path(__file__).parent / "results" / "fit_speed.json"

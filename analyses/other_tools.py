@@ -29,10 +29,10 @@ from scipy import optimize
 from simulated import crops
 
 import natstats
-from natstats.estimators import band_of
-from natstats.expected import _covariance, _tapered
-from natstats.radial import radius_grid, rings
-from natstats.spectra import power_spectrum
+from natstats.fits.estimators import band_of
+from natstats.spectra.accumulator import power_spectrum
+from natstats.spectra.expected import _covariance, _tapered
+from natstats.spectra.frequencies import radius_grid, rings
 
 RESULT = Path(__file__).parent / "results" / "other_tools.json"
 

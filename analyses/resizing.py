@@ -28,10 +28,10 @@ import torch
 from PIL import Image
 
 import natstats
-from natstats.differences import Differences, Source
-from natstats.image_files import image_paths
-from natstats.input_spectra import LUMA
-from natstats.pixels import read_rgb
+from natstats.images.files import image_paths
+from natstats.images.pixels import read_rgb
+from natstats.law.differences import Differences, Source
+from natstats.spectra.input_spectra import LUMA
 
 RESULT = Path(__file__).parent / "results" / "resizing.json"
 FACTORS = (1 / 4, 1 / 3, 1 / 2, 3 / 4, 1, 3 / 2, 2)

@@ -14,9 +14,9 @@ import scipy.fft
 import torch
 from numpy.typing import NDArray
 
-from natstats.expected import OUTER_SCALE
-from natstats.radial import radius_grid
-from natstats.spectra import power_spectrum
+from natstats.spectra.accumulator import power_spectrum
+from natstats.spectra.expected import OUTER_SCALE
+from natstats.spectra.frequencies import radius_grid
 
 PER_FIELD = 16
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.datasets import ImageFolder
 
-from natstats.networks.cifar_resnet import cifar_resnet20
+from natstats.networks.zoo.cifar_resnets import cifar_resnet20
 
 CROP = 48
 CROP_SIDES = (40, 48, 48, 56)  # one is drawn per batch; anything but CROP is resized to CROP

@@ -27,7 +27,7 @@ from torch.nn import functional
 from train_demo_network import accuracy, load_folder, normalise, random_crops
 
 import natstats
-from natstats.networks import cifar_resnet20
+from natstats.networks.zoo import cifar_resnet20
 
 ROOT = Path(__file__).parents[1]
 CROP = 32
@@ -132,7 +132,7 @@ def train(args: argparse.Namespace, folder: Path) -> dict[str, object]:
 
 def network(log: dict[str, object], size: int) -> natstats.Network:
     """The architecture with the preprocessing that it was trained with."""
-    from natstats.images import Framing
+    from natstats.images.sources import Framing
 
     model: nn.Module = cifar_resnet20(num_classes=log["classes"]).eval()
     mean, std = (tuple(log[name]) for name in ("mean", "std"))

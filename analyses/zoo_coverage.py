@@ -81,9 +81,9 @@ def one(name: str) -> dict[str, object]:
     import torch
 
     import natstats
-    from natstats.activations import undisturbed
-    from natstats.depth import trace_calls
-    from natstats.models import load_network
+    from natstats.activations.hooks import undisturbed
+    from natstats.activations.trace import trace_calls
+    from natstats.networks.load import load_network
 
     started = time.perf_counter()
     network = load_network(name, weights="none")
@@ -110,7 +110,7 @@ def one(name: str) -> dict[str, object]:
     measured, skipped, probed = collector.compute(), collector.skipped, collector.probed
     reasons = Counter(kind_of(layer.reason) for layer in skipped)
     # Every weight layer must be in one list or the other.
-    from natstats.selection import select_modules
+    from natstats.activations.selection import select_modules
 
     told = {m.layer.name for m in measured} | {layer.name for layer in skipped}
     untold = [n for n in select_modules(model, "weight") if n not in told]

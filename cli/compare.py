@@ -26,8 +26,8 @@ def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool) -> None
     if out is not None:
         out = output.target(out, "", overwrite, "comparison")
 
-    from natstats.comparison import compare
-    from natstats.run import Run
+    from natstats.runs.comparison import compare
+    from natstats.runs.run import Run
 
     first, second = (path.resolve().name for path in (run_a, run_b))
     names = (first, second) if first != second else (str(run_a), str(run_b))

@@ -151,11 +151,11 @@ def command(**settings: Any) -> None:
 
 
 def _distill(together: Processes, **settings: Any) -> None:
-    from natstats import store
     from natstats.distill.run_folders import user_path
     from natstats.distill.training.data import open_labelled
     from natstats.distill.training.distillation import check_out, check_seeds_out, finished
     from natstats.errors import UsageError
+    from natstats.runs import store
 
     seeds = settings.pop("seeds")
     if len(set(seeds)) < len(seeds):
@@ -366,10 +366,10 @@ def _logs(together: Processes, tensorboard: bool, folder: Path) -> Iterator[Any]
 
 def _compare(path: Path) -> None:
     """Print the comparison over the seeds, and write it beside the runs."""
-    from natstats import store
     from natstats.distill.comparison.compare import compare_runs
     from natstats.distill.results import DistillationRun
     from natstats.distill.run_folders import TABLE, find_runs
+    from natstats.runs import store
 
     found = compare_runs([DistillationRun.open(run) for run in find_runs([path])])
     with store.add_files(path, TABLE) as folder:

@@ -29,10 +29,10 @@ def command(
     What is not given stays as it was in RUN, which is left as it is. Of a series, every run is
     fitted again, into a new series.
     """
-    from natstats import store
-    from natstats.files import expanded
-    from natstats.run import Run
-    from natstats.series import Series
+    from natstats.files.paths import expanded
+    from natstats.runs import store
+    from natstats.runs.run import Run
+    from natstats.runs.series import Series
 
     many = series.is_series(run)
 

@@ -35,13 +35,13 @@ def command(
     Photographs are cut to their central square, the largest up to 512 pixels that fits all of
     them but a few far smaller ones, and not scaled unless --size is given.
     """
-    from natstats.images import source_name
+    from natstats.images.sources import source_name
 
     path = output.target(out, source_name(source), overwrite)
     chosen = output.take_fit_options(settings)
 
+    from natstats.fits.options import FitOptions
     from natstats.measurement import measure_images
-    from natstats.options import FitOptions
 
     fit = FitOptions(**chosen)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from natstats import placed
 from natstats._version import __version__
 from natstats.errors import NatstatsError
+from natstats.files import placed
 from natstats.text import lines, printable
 
 __all__ = ["main", "natstats"]

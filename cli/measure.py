@@ -101,16 +101,16 @@ def command(
     **settings: Any,
 ) -> None:
     """Measure a network on photographs."""
-    from natstats.checkpoint_files import find_checkpoints
-    from natstats.images import source_name
+    from natstats.images.sources import source_name
+    from natstats.networks.checkpoint_files import find_checkpoints
 
     found = find_checkpoints(checkpoint)
     name = f"{model.replace(':', '-').replace('/', '-')}-{source_name(images)}"
     path = None if len(found) > 1 else output.target(out, name, overwrite)
     chosen = output.take_fit_options(settings)
 
+    from natstats.fits.options import FitOptions
     from natstats.measurement import measure
-    from natstats.options import FitOptions
 
     settings |= {
         "layers": ",".join(layers),

@@ -12,7 +12,12 @@ from . import options
 
 __all__ = ["KeyValue", "model_options", "once"]
 
-FORMS = ("images", "list", "clips", "pairs")  # natstats.input_forms.FORMS, without importing torch
+FORMS = (
+    "images",
+    "list",
+    "clips",
+    "pairs",
+)  # natstats.networks.input_forms.FORMS, without importing torch
 
 _WORDS = {"true": True, "false": False, "none": None}
 

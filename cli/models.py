@@ -30,7 +30,7 @@ OTHERS = (
 @click.option("--timm", is_flag=True, help="List timm's, too (pip install 'natstats[timm]').")
 def command(pattern: str | None, timm: bool) -> None:
     """List networks by name."""
-    from natstats.catalogue import catalogue
+    from natstats.networks.listing import catalogue
 
     entries = catalogue(pattern, timm)
     for library, of_library in groupby(entries, key=lambda entry: entry.library):

@@ -25,7 +25,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATH: click.Path[Path] = click.Path(path_type=Path)
 
-EDGES = ("sine", "hann", "none", "periodic")  # natstats.edges.EDGES, without importing numpy
+EDGES = (
+    "sine",
+    "hann",
+    "none",
+    "periodic",
+)  # natstats.spectra.edges.EDGES, without importing numpy
 CONTROLS = ("random-weights",)
 ESTIMATORS = ("octave", "whittle", "ols")
 INTERVALS = ("jackknife", "bootstrap")

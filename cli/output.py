@@ -19,7 +19,7 @@ from . import options
 if TYPE_CHECKING:
     from natstats.distill.comparison.compare import MethodComparison
     from natstats.measurement import Progress
-    from natstats.run import Run
+    from natstats.runs.run import Run
 
 __all__ = [
     "command_line", "comparison", "finish", "progress_bar", "say", "say_lines", "take_fit_options",
@@ -61,8 +61,8 @@ def comparison(found: MethodComparison) -> None:
 
 def target(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> Path:
     """Where the run will go; raises now, not after the work, when it may not go there."""
-    from natstats import store
-    from natstats.files import expanded
+    from natstats.files.paths import expanded
+    from natstats.runs import store
 
     if out is None:
         return store.free_path(Path("runs") / name)
@@ -108,8 +108,8 @@ def progress_bar(unit: str = "images") -> Iterator[Progress]:
 
 def _save(run: Run, path: Path, overwrite: bool) -> Path:
     """Write the run, beside `path` where something came in the meantime: no work is lost for it."""
-    from natstats import store
     from natstats.errors import UsageError
+    from natstats.runs import store
 
     try:
         return run.save(path, overwrite=overwrite)
@@ -123,7 +123,7 @@ def _save(run: Run, path: Path, overwrite: bool) -> Path:
 
 def finish(run: Run, path: Path, *, overwrite: bool) -> None:
     """Write the run, then print the short table, the verdict, what to know, and where it is."""
-    from natstats.tables import text_table
+    from natstats.runs.tables import text_table
 
     path = _save(run, path, overwrite)
     say_lines(text_table(run.layers, ROWS))

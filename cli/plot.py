@@ -22,11 +22,11 @@ def command(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     With several RUNS, also all of them over each other. Of a series: exponents and slope over
     training.
     """
-    from natstats import plots
-    from natstats.files import expanded
-    from natstats.plots.placing import add_figures
-    from natstats.run import Run
-    from natstats.series import Series
+    from natstats import report
+    from natstats.files.paths import expanded
+    from natstats.report.figures.placing import add_figures
+    from natstats.runs.run import Run
+    from natstats.runs.series import Series
 
     opened: dict[str, Run | Series] = {}
     for path in runs:
@@ -37,11 +37,17 @@ def command(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     out = expanded(out, "out")
     single = [(name, one) for name, one in opened.items() if isinstance(one, Run)]
     with add_figures(out, overwrite) as drawn:
-        figures = plots.draw_comparison(single, drawn) if len(single) > 1 else []
+        figures = (
+            report.draw_comparison([(name, run.report()) for name, run in single], drawn)
+            if len(single) > 1
+            else []
+        )
         for name, one in opened.items():
             folder = drawn if len(opened) == 1 else drawn / name
-            draw = plots.draw_run if isinstance(one, Run) else plots.draw_series
-            figures += draw(one, folder)
+            if isinstance(one, Run):
+                figures += report.draw_run(one.report(), folder)
+            else:
+                figures += report.draw_series(one.report(), folder)
         written = [out / path.relative_to(drawn) for path in figures]
     for path in written:
         output.say(path)

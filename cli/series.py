@@ -11,7 +11,7 @@ from natstats.errors import NatstatsError
 from . import output
 
 if TYPE_CHECKING:
-    from natstats.series import Series
+    from natstats.runs.series import Series
 
 __all__ = ["finish", "is_series", "measure"]
 
@@ -24,8 +24,8 @@ class _InterruptedError(NatstatsError):
 
 def is_series(path: Path) -> bool:
     """Whether a path is a series, finished or not, and so not a run."""
-    from natstats import store
-    from natstats.files import expanded
+    from natstats.files.paths import expanded
+    from natstats.runs import store
 
     return store.is_series(expanded(path, "run"))
 
@@ -40,8 +40,9 @@ def measure(
     **settings: Any,
 ) -> None:
     """Measure a series into a directory, print what it shows, and say what an interruption left."""
-    from natstats import placed, store
-    from natstats.files import expanded
+    from natstats.files import placed
+    from natstats.files.paths import expanded
+    from natstats.runs import store
     from natstats.series_measurement import measure_series
 
     path = store.free_path(Path("runs") / f"{name}-series") if out is None else expanded(out, "out")

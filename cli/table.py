@@ -55,10 +55,10 @@ def command(
     if out is not None:
         out = output.target(out, "", overwrite, "table")
 
-    from natstats.csv_files import csv_text
     from natstats.distill.comparison.compare import compare_runs
     from natstats.distill.results import DistillationRun
     from natstats.distill.run_folders import find_runs, find_unfinished
+    from natstats.files.csv_files import csv_text
 
     opened = [DistillationRun.open(path) for path in find_runs(runs)]
     found = compare_runs(opened, references or None, level)

@@ -14,7 +14,7 @@ from calibration_tables import CONDITIONS, PARTS, rows_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from natstats.plots.style import GREY, INK, MARKERS, PALETTE, look, new_axes, save
+from natstats.report.figures.style import GREY, INK, MARKERS, PALETTE, look, new_axes, save
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "calibration.md"

@@ -19,10 +19,10 @@ import pandas as pd
 
 from natstats.distill import DistillationRun, compare_runs
 from natstats.distill.methods import METHODS
+from natstats.distill.report.method_figures import plot_accuracy
 from natstats.distill.run_folders import find_runs
 from natstats.numbers import change
-from natstats.plots.distill import plot_accuracy
-from natstats.plots.style import save
+from natstats.report.figures.style import save
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "analyses" / "results"

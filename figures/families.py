@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from natstats.law import format_p
+from natstats.law.law import format_p
 from natstats.numbers import change, interval, number
-from natstats.plots.style import GREY, INK, kind_marks, legend, look, new_axes, save
+from natstats.report.figures.style import GREY, INK, kind_marks, legend, look, new_axes, save
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "families.md"

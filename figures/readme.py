@@ -13,8 +13,8 @@ from pathlib import Path
 
 import natstats
 from natstats import demo
-from natstats.plots.style import save
-from natstats.tables import text_table
+from natstats.report.figures.style import save
+from natstats.runs.tables import text_table
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- demo: begin (figures/readme.py) -->", "<!-- demo: end -->"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from natstats.numbers import change, interval, number
-from natstats.plots.style import GREY, MARKERS, PALETTE, look, new_axes, save
+from natstats.report.figures.style import GREY, MARKERS, PALETTE, look, new_axes, save
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "resizing.md"

@@ -13,8 +13,8 @@ from typing import Any, SupportsFloat, SupportsIndex
 from natstats.errors import UsageError
 
 __all__ = [
-    "LARGEST", "flag", "not_huge", "number", "one_of", "pair_in_order", "positive_int",
-    "probability", "spatial_shape",
+    "LARGEST", "MINIMUM_SIDE", "flag", "not_huge", "number", "one_of", "pair_in_order",
+    "positive_int", "probability", "spatial_shape",
 ]  # fmt: skip
 
 LARGEST = {
@@ -30,6 +30,10 @@ LARGEST = {
     "control_seeds": 1_000,
 }
 """The most that arguments may be: beyond, memory does not suffice, or torch takes no such seed."""
+
+
+MINIMUM_SIDE = 5
+"""The shortest side, in pixels, of a map with two rings: a slope needs two points."""
 
 
 def one_of(argument: str, value: str, allowed: Collection[str]) -> str:

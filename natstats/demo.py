@@ -6,8 +6,8 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from natstats.images import Framing
-from natstats.models import Network, load_network
+from natstats.images.sources import Framing
+from natstats.networks.load import Network, load_network
 
 __all__ = ["network", "photographs"]
 

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from natstats import checks
-from natstats.activations import undisturbed
-from natstats.collector import Collector
-from natstats.control import RandomWeights
-from natstats.depth import trace_calls
+from natstats.activations.hooks import undisturbed
+from natstats.activations.trace import trace_calls
 from natstats.errors import NatstatsError
-from natstats.images import (
+from natstats.fits.options import FitOptions
+from natstats.images.sources import (
     Batch,
     Photographs,
     batches,
@@ -26,10 +25,11 @@ from natstats.images import (
     reframed,
     source_name,
 )
-from natstats.input_forms import channels_hint, stills_note
-from natstats.input_spectra import InputSpectra
-from natstats.models import Network
-from natstats.options import FitOptions
+from natstats.networks.input_forms import channels_hint, stills_note
+from natstats.networks.load import Network
+from natstats.networks.preprocessing import NORMALISED, Preprocessing, configured, spoken
+from natstats.networks.random_weights import check_control, with_random_weights
+from natstats.networks.wrappers import uncompiled
 from natstats.preparation import (
     Source,
     as_network,
@@ -37,11 +37,11 @@ from natstats.preparation import (
     prepared_as,
     refuse_unused,
 )
-from natstats.preprocessing import NORMALISED, Preprocessing, configured, spoken
-from natstats.provenance import Reading, circumstances, image_facts
-from natstats.random_weights import check_control, with_random_weights
-from natstats.run import Run
-from natstats.wrappers import uncompiled
+from natstats.runs.control import RandomWeights
+from natstats.runs.provenance import Reading, circumstances, image_facts
+from natstats.runs.run import Run
+from natstats.spectra.collector import Collector
+from natstats.spectra.input_spectra import InputSpectra
 
 __all__ = ["Progress", "measure", "measure_images"]
 
@@ -83,24 +83,24 @@ def measure(
     """Measure the exponents of a network's layers on images, and fit the law.
 
     Args:
-        model: a module, a :class:`natstats.models.Network`, or the name of one (see
-            :func:`natstats.models.load_network`, which also takes `weights`, `checkpoint`,
+        model: a module, a :class:`natstats.networks.load.Network`, or the name of one (see
+            :func:`natstats.networks.load.load_network`, which also takes `weights`, `checkpoint`,
             `checkpoint_key`, `model_args` and `takes`). A bare module is given photographs at 224
             pixels with the normalisation of ImageNet, or what its ``pretrained_cfg`` says; pass a
             ``Network`` for another one. What data parallelism and ``torch.compile`` put around a
             module is taken off.
         images: photographs, or an array (N, C, H, W) that is given to the model as it is; see
-            :func:`natstats.images.open_images` for all that can be named.
+            :func:`natstats.images.sources.open_images` for all that can be named.
         weights: for a named model.
         checkpoint: for a named model.
         checkpoint_key: for a named model.
         model_args: for a named model.
         takes: for a named model.
-        layers: which layers, see :func:`natstats.selection.select_modules`.
+        layers: which layers, see :func:`natstats.activations.selection.select_modules`.
         layouts: of modules whose maps are not found by themselves, see
-            :class:`natstats.collector.Collector`.
+            :class:`natstats.spectra.collector.Collector`.
         temporal: of clips (N, C, T, H, W), measure the spectrum along time.
-        edges: edge treatment, see :mod:`natstats.edges`.
+        edges: edge treatment, see :mod:`natstats.spectra.edges`.
         n_groups: groups of images, the unit of resampling.
         fit: how to fit.
         device: where to run, and for a module where it is moved to; by default where the module
@@ -120,10 +120,10 @@ def measure(
         strict: True to raise at the first image that cannot be read; False to load of a checkpoint
             what fits; by default such an image is left out, and a checkpoint must fit.
         control: ``random-weights`` to measure the same architecture untrained as well, see
-            :mod:`natstats.control`.
+            :mod:`natstats.runs.control`.
         control_seeds: how many times, with the random weights of `seed`, `seed` + 1 and so on.
-        probe: prove where the maps of each layer are, see :mod:`natstats.probe`; five passes of
-            the first image.
+        probe: prove where the maps of each layer are, see :mod:`natstats.activations.probe`; five
+            passes of the first image.
         progress: called after each batch.
 
     Returns:
@@ -259,7 +259,9 @@ def measure(
             probe=probe,
             progress=_share(progress, number, n_passes),
         )
-        run.random_weights.append(RandomWeights.of(seed + number - 1, again))
+        run.random_weights.append(
+            RandomWeights.of(seed + number - 1, again.info, again.spectra, again.skipped_layers)
+        )
     return run
 
 
@@ -293,7 +295,7 @@ def measure_images(
     up to 512 pixels; with `size` they are scaled to it first, which changes their spectrum.
 
     Args:
-        images: see :func:`natstats.images.open_images`.
+        images: see :func:`natstats.images.sources.open_images`.
         edges: see :func:`measure`, as for all that follow.
         temporal: of clips, measure the spectrum along time.
         n_groups: groups of images.

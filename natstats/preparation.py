@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from natstats.errors import UsageError
-from natstats.images import ImageSet, Photographs, reframed
-from natstats.models import Network, load_network, usable_device
-from natstats.preprocessing import Preprocessing, configured, is_known
-from natstats.wrappers import unwrapped
+from natstats.images.sources import ImageSet, Photographs, reframed
+from natstats.networks.load import Network, load_network, usable_device
+from natstats.networks.preprocessing import Preprocessing, configured, is_known
+from natstats.networks.wrappers import unwrapped
 
 __all__ = ["Source", "as_network", "home_of", "prepared_as", "refuse_unused"]
 
 Source = str | Path | np.ndarray[Any, Any] | Tensor | ImageSet
-"""What images may be given as, see :func:`natstats.images.open_images`."""
+"""What images may be given as, see :func:`natstats.images.sources.open_images`."""
 
 
 def as_network(

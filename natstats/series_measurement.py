@@ -18,18 +18,19 @@ from typing import Any
 
 from torch import nn
 
-from natstats import checks, store
+from natstats import checks
 from natstats._version import __version__
-from natstats.checkpoint_files import Checkpoint, find_checkpoints, number_checkpoints
 from natstats.errors import NatstatsError, UsageError
-from natstats.files import expanded, is_plain_name, member
-from natstats.images import Framing, open_images
+from natstats.files.paths import expanded, is_plain_name, member
+from natstats.fits.options import FitOptions
+from natstats.images.sources import Framing, open_images
 from natstats.measurement import Progress, measure
-from natstats.models import Network, with_checkpoint
-from natstats.options import FitOptions
+from natstats.networks.checkpoint_files import Checkpoint, find_checkpoints, number_checkpoints
+from natstats.networks.load import Network, with_checkpoint
 from natstats.preparation import Source
-from natstats.run import Run
-from natstats.series import Series, StoredRuns, Summary, summarise
+from natstats.runs import store
+from natstats.runs.run import Run
+from natstats.runs.series import Series, StoredRuns, Summary, summarise
 
 __all__ = ["measure_series"]
 
@@ -57,7 +58,7 @@ def measure_series(
         model: the name of a network, or a module or ``Network``, which is copied and given the
             weights of one checkpoint after the other.
         checkpoints: a pattern such as ``runs/epoch_*.pth``, a folder, or paths; see
-            :mod:`natstats.checkpoint_files` for their order and steps.
+            :mod:`natstats.networks.checkpoint_files` for their order and steps.
         images: as for :func:`natstats.measure`.
         out: directory for the series. Each run is written there as it is finished; runs that are
             there, made from the same files in the same way, are taken as they are. Without it

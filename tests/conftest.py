@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from natstats import store
 from natstats.distill.record import RunInfo
+from natstats.distill.report.pages import write_run_report
 from natstats.distill.results import GAP, DistillationRun, Outcomes
 from natstats.distill.run_folders import RECORD
 from natstats.errors import NatstatsError
+from natstats.runs import store
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -169,7 +170,10 @@ class MadeRuns:
     def save(self, path: Path, *, report: bool = False, **settings: Any) -> Path:
         """Write a run as the trainer does."""
         with store.add_files(path, last=RECORD) as folder:
-            self.run(**settings).write(folder, report=report)
+            run = self.run(**settings)
+            run.write(folder)
+            if report:
+                write_run_report(folder, run)
             (folder / "student.safetensors").write_bytes(b"weights")
         return path
 

@@ -246,6 +246,6 @@ def test_wrong_images_are_refused_before_weights_are_downloaded(monkeypatch, tmp
     def download(*args, **kwargs):
         raise AssertionError("the weights were asked for")
 
-    monkeypatch.setattr("natstats.models.download", download)
+    monkeypatch.setattr("natstats.networks.load.download", download)
     with pytest.raises(natstats.UsageError, match="images: expected"):
         natstats.measure("resnet18", tmp_path / "nowhere")

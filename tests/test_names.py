@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from natstats.csv_files import csv_text, read_csv, write_csv
+from natstats.files.csv_files import csv_text, read_csv, write_csv
 from natstats.text import cell, from_cell, lines, printable
 
 PIECES = [

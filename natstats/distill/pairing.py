@@ -120,7 +120,7 @@ def pair_taps(
         UsageError: an argument is out of range, or nothing corresponds.
 
     >>> import torch
-    >>> from natstats.networks import cifar_resnet
+    >>> from natstats.networks.zoo import cifar_resnet
     >>> images = torch.zeros(1, 3, 32, 32)
     >>> mine, theirs = pair_taps(cifar_resnet(8), cifar_resnet(20), images, activation="pre")
     >>> [(s.name, t.name) for s, t in zip(mine, theirs)][-1]

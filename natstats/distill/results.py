@@ -6,6 +6,7 @@ The trainer writes it when it is done::
     with store.add_files(path, last=RECORD) as folder:
         save_file(weights, folder / "student.safetensors")
         run.write(folder)
+        write_run_report(folder, run)
 
 What the directory holds before that: :mod:`natstats.distill.run_folders`.
 """
@@ -22,8 +23,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from natstats import store
-from natstats.csv_files import write_csv
 from natstats.distill.record import DataFacts, RunInfo, checked
 from natstats.distill.run_files import (
     FORMAT,
@@ -39,6 +38,8 @@ from natstats.distill.run_files import (
 )
 from natstats.distill.run_folders import RECORD, is_unfinished, user_path
 from natstats.errors import NatstatsError, UsageError
+from natstats.files.csv_files import write_csv
+from natstats.runs import store
 from natstats.text import printable
 
 __all__ = [
@@ -247,13 +248,12 @@ class DistillationRun:
             found[f"distance_{when}"] = float(rows[f"distance_{when}"].mean())
         return found
 
-    def write(self, folder: Path, *, report: bool = True) -> None:
-        """Write all but the weights of the student into `folder`.
+    def write(self, folder: Path) -> None:
+        """Write all but the weights of the student and the page into `folder`.
 
         Args:
-            folder: one that :func:`natstats.store.add_files` or
-                :func:`natstats.store.write_directory` gave.
-            report: with ``report.html`` and ``figures/``.
+            folder: one that :func:`natstats.runs.store.add_files` or
+                :func:`natstats.runs.store.write_directory` gave.
         """
         write_csv(self.history, folder / "history.csv")
         write_csv(self.gradients, folder / "gradients.csv")
@@ -261,10 +261,6 @@ class DistillationRun:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **self.outcomes.arrays())  # type: ignore[arg-type]
         (folder / OUTCOMES).write_bytes(buffer.getvalue())
-        if report:
-            from natstats.plots.distill_page import write_run_report
-
-            write_run_report(folder, self)
         own = {"kind": KIND, "format": FORMAT}
         record = {**own, **self.info, **own}
         (folder / RECORD).write_text(store.to_json(record), encoding="utf-8")

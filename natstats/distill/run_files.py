@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from natstats.csv_files import read_csv
 from natstats.distill.record import RunInfo, checked, known
 from natstats.distill.run_folders import RECORD
 from natstats.errors import NatstatsError, UsageError
-from natstats.files import open_regular
-from natstats.json_files import read_json
+from natstats.files.csv_files import read_csv
+from natstats.files.json_files import read_json
+from natstats.files.paths import open_regular
 from natstats.text import printable
 
 __all__ = [

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from natstats.activations import undisturbed
-from natstats.depth import trace_calls
+from natstats.activations.hooks import undisturbed
+from natstats.activations.layouts import Layout
+from natstats.activations.probe import proved_layouts
+from natstats.activations.selection import call_name
+from natstats.activations.trace import trace_calls
 from natstats.errors import NatstatsError, UsageError
-from natstats.layouts import Layout
-from natstats.probe import proved_layouts
-from natstats.selection import call_name
 
 __all__ = ["INPUT", "Tapped", "Taps", "parsed"]
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from natstats.activations import ActivationHooks, undisturbed, unwatched
-from natstats.depth import LayerCall, trace_calls
+from natstats.activations.hooks import ActivationHooks, undisturbed, unwatched
+from natstats.activations.layouts import Layout
+from natstats.activations.probe import proved_layouts
+from natstats.activations.selection import block_names, call_name
+from natstats.activations.trace import LayerCall, trace_calls
 from natstats.errors import NatstatsError
-from natstats.layouts import Layout
-from natstats.probe import proved_layouts
-from natstats.selection import block_names, call_name
 
 __all__ = ["TrunkMap", "trunk_of"]
 

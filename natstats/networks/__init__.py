@@ -1,51 +1,8 @@
-"""Networks that the literature on distillation uses and torchvision lacks.
+"""From a name or a checkpoint to a network with its weights and its preprocessing.
 
-They are for small images, but for MobileNet. In all of them every activation and every batch
-normalisation is a module of its own, none works in place, and none is used twice.
+The networks that torchvision lacks are in :mod:`natstats.networks.zoo`.
 """
 
-from natstats.networks.cifar_resnet import (
-    BasicBlock,
-    CifarResNet,
-    cifar_resnet,
-    cifar_resnet20,
-    cifar_resnet_x4,
-)
-from natstats.networks.keys import with_our_keys
-from natstats.networks.mobilenet_v1 import MobileNetV1, SeparableBlock, mobilenet_v1
-from natstats.networks.names import NETWORKS, NamedNetwork, named_network
-from natstats.networks.parts import PadShortcut
-from natstats.networks.pyramidnet import (
-    PyramidBasicBlock,
-    PyramidBottleneck,
-    PyramidNet,
-    pyramidnet,
-    pyramidnet_110_84,
-    pyramidnet_200_240,
-)
-from natstats.networks.wide_resnet import WideBlock, WideResNet, wide_resnet
+import lazy_loader as _lazy
 
-__all__ = [
-    "NETWORKS",
-    "BasicBlock",
-    "CifarResNet",
-    "MobileNetV1",
-    "NamedNetwork",
-    "PadShortcut",
-    "PyramidBasicBlock",
-    "PyramidBottleneck",
-    "PyramidNet",
-    "SeparableBlock",
-    "WideBlock",
-    "WideResNet",
-    "cifar_resnet",
-    "cifar_resnet20",
-    "cifar_resnet_x4",
-    "mobilenet_v1",
-    "named_network",
-    "pyramidnet",
-    "pyramidnet_110_84",
-    "pyramidnet_200_240",
-    "wide_resnet",
-    "with_our_keys",
-]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

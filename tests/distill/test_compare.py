@@ -11,12 +11,12 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from natstats.differences import holm
 from natstats.distill.comparison.association import associate
 from natstats.distill.comparison.compare import compare_runs
 from natstats.distill.comparison.crossed import crossed_difference, exact_difference
-from natstats.distill.comparison.method_tables import percent
+from natstats.distill.report.method_tables import percent
 from natstats.errors import UsageError
+from natstats.law.differences import holm
 
 
 def answers(made, run, right):

@@ -15,8 +15,8 @@ from natstats.distill.training.data import open_labelled
 from natstats.distill.training.loading import TrainBatches, eval_batches, normalise, resolved
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
-from natstats.framing import Framing
-from natstats.preprocessing import Preprocessing
+from natstats.images.framing import Framing
+from natstats.networks.preprocessing import Preprocessing
 
 RECIPES = {
     name: Recipe(augmentation=name, size=12, batch_size=8, padding=2)

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from natstats.distill.comparison.compare import compare_runs
-from natstats.plots.distill import plot_accuracy, plot_gap_accuracy, plot_method_curves
-from natstats.plots.distill_page import write_run_report, write_table_report
-from natstats.plots.distill_run import plot_curves, plot_gaps, plot_gradients
+from natstats.distill.report.method_figures import (
+    plot_accuracy,
+    plot_gap_accuracy,
+    plot_method_curves,
+)
+from natstats.distill.report.pages import write_run_report, write_table_report
+from natstats.distill.report.run_figures import plot_curves, plot_gaps, plot_gradients
 
 EVIL = "<script>alert('x')</script>$a_b$"
 

@@ -18,16 +18,16 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 
-from natstats import store
 from natstats.distill import record
 from natstats.distill.comparison.compare import compare_runs
 from natstats.distill.record import RunInfo, checked, known
+from natstats.distill.report.pages import _run_contents, write_run_report
 from natstats.distill.results import DistillationRun
 from natstats.distill.run_files import read_record
 from natstats.distill.run_folders import RECORD, STATE, find_runs
 from natstats.distill.training.state import TrainingState
 from natstats.errors import NatstatsError, UsageError
-from natstats.plots.distill_page import _run_contents, write_run_report
+from natstats.runs import store
 
 OLD = Path(__file__).parent / "run_0_4_0"
 FILES = (RECORD, "history.csv", "gradients.csv", "gap.csv", "outcomes.npz")
@@ -65,7 +65,7 @@ def test_a_run_of_0_4_0_opens_with_machine_and_versions(old, tmp_path):
     assert compare_runs([run]).methods.label.tolist() == ["kd+spectral"]
     # Written again, all is as it was: the record loses nothing.
     with store.add_files(tmp_path / "again", last=RECORD) as folder:
-        run.write(folder, report=False)
+        run.write(folder)
     again = json.loads((tmp_path / "again" / RECORD).read_text())
     assert RECORD in again.pop("files")  # new in 0.5.0
     assert again == json.loads((OLD / RECORD).read_text())
@@ -184,7 +184,7 @@ def test_a_file_that_is_wrong_is_named(old, name, content, message):
     ],
 )
 def test_a_cell_that_is_wrong_is_named(old, name, column, value, message):
-    from natstats.csv_files import read_csv, write_csv
+    from natstats.files.csv_files import read_csv, write_csv
 
     frame = read_csv(old / name)
     frame.loc[0, column] = value

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from natstats import store
 from natstats.distill import run_files
 from natstats.distill.results import GAP, DistillationRun, Outcomes
 from natstats.distill.run_folders import RECORD, STATE, find_runs, find_unfinished
 from natstats.errors import NatstatsError, UsageError
+from natstats.runs import store
 
 
 def test_what_is_written_is_read(made_runs, tmp_path):
     run = made_runs().run("kd+spectral", seed=3, epochs_before=2, notes=["a note"])
     with store.add_files(tmp_path / "run", last=RECORD) as folder:
-        run.write(folder, report=False)
+        run.write(folder)
     again = DistillationRun.open(tmp_path / "run")
     assert again.path == tmp_path / "run"
     assert again.info == {"kind": "distillation", "format": 1, **run.info}

@@ -13,9 +13,9 @@ from natstats.distill.losses.ring_comparison import RingComparison, exponent_of,
 from natstats.distill.losses.spectral import METHOD, ExponentDistance, SpectrumDistance
 from natstats.distill.method import Outputs, Setting, TapPoint
 from natstats.errors import UsageError
-from natstats.estimators import band_of
-from natstats.radial import radius_grid
-from natstats.spectra import power_spectrum
+from natstats.fits.estimators import band_of
+from natstats.spectra.accumulator import power_spectrum
+from natstats.spectra.frequencies import radius_grid
 
 LABELS = torch.zeros(3, dtype=torch.long)
 

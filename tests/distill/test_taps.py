@@ -13,7 +13,7 @@ from natstats.distill.pairing import pair_by_name, pair_taps, student_taps
 from natstats.distill.taps import Taps
 from natstats.distill.trunk import trunk_of
 from natstats.errors import UsageError
-from natstats.models import build_network
+from natstats.networks.load import build_network
 
 SMALL = torch.zeros(1, 3, 32, 32)
 LARGE = torch.zeros(1, 3, 64, 64)

@@ -45,7 +45,7 @@ from natstats.distill.training.stages import plan_training
 from natstats.distill.training.state import TrainingState
 from natstats.distill.training.trainer import Trainer
 from natstats.errors import NatstatsError, UsageError
-from natstats.models import with_checkpoint
+from natstats.networks.load import with_checkpoint
 
 RECIPE = Recipe(epochs=2, batch_size=8, size=16, warmup_epochs=0.5, learning_rate=0.02, padding=2)
 CLASSES = ("dark", "light", "mid")

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 
 from natstats.distill.training.weights import weights_file
-from natstats.models import load_network
+from natstats.networks.load import load_network
 
 FACTS = {"natstats": "student", "network": "net \u00e9", "mean": "0.1,0.2", "std": "1,1", "a": ""}
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from natstats.law import format_p
+from natstats.law.law import format_p
 from natstats.numbers import number
 
 __all__ = ["FEWEST_METHODS", "FEWEST_SEEDS", "Association", "associate"]

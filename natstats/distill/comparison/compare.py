@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from natstats import checks, store
-from natstats.csv_files import write_csv
+from natstats import checks
 from natstats.distill.comparison.association import Association, associate
 from natstats.distill.comparison.gains import gains_frame, gains_over, with_gains
 from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task, group_runs
+from natstats.distill.report.method_tables import markdown_tables, sentences, text_tables
+from natstats.distill.report.records import MethodTable
 from natstats.distill.results import MAIN, DistillationRun
 from natstats.distill.run_folders import TABLE
+from natstats.files.csv_files import write_csv
+from natstats.runs import store
 
 __all__ = ["FORMAT", "KIND", "REFERENCES", "MethodComparison", "compare_runs"]
 
@@ -37,59 +40,22 @@ GAPS = ("gap_before", "gap_after", "distance_before", "distance_after")
 
 
 @dataclass(frozen=True, eq=False)
-class MethodComparison:
-    """Methods of distillation side by side, by task.
-
-    Attributes:
-        tasks: student, images and split of each table; nothing is pooled across them.
-        methods: a row per task and method, the most accurate first: task (its number), student,
-            teacher, data, split, label, method, n_seeds, seeds, n_images, accuracy (mean), sd (over
-            seeds), low, high, interval_of (``seeds`` or ``images``), teacher_accuracy, top5,
-            agreement (with the teacher), for every reference gain_REF with _low, _high, _p and
-            _p_holm, costs, epochs_total, the gaps before and after, closed_exponent and
-            closed_distance.
-        gains: a row per method and reference: task, label, reference, difference, low, high, p,
-            p_corrected (Holm, over the methods of a task and reference), dof, n_seeds, n_left_out,
-            n_images, test, reason (why there is none).
-        terms: a row per method and term: task, label, term, weight, ratio (median over the main
-            stage and seeds of the norm of its gradient to that of cross-entropy), cosine.
-        seeds: a row per run: task, label, method, seed, accuracy, the gaps, closed_exponent,
-            closed_distance, path.
-        curves: a row per method and epoch of the main stage: task, label, epoch, accuracy (mean),
-            low and high (of the seeds).
-        associations: task, teacher, and whether closing a gap goes with accuracy.
-        references: methods over which gains were taken.
-        level: of all intervals.
-        notes: what to know, in sentences.
-    """
+class MethodComparison(MethodTable):
+    """Methods of distillation side by side, by task: see :class:`MethodTable` for its fields."""
 
     tasks: tuple[Task, ...]
-    methods: pd.DataFrame
-    gains: pd.DataFrame
-    terms: pd.DataFrame
-    seeds: pd.DataFrame
-    curves: pd.DataFrame
     associations: tuple[tuple[int, str, Association], ...]
-    references: tuple[str, ...]
-    level: float
-    notes: tuple[str, ...]
 
     def sentences(self) -> list[str]:
         """What was found, a sentence or two for each task."""
-        from natstats.distill.comparison.method_tables import sentences
-
         return sentences(self)
 
     def table(self) -> str:
         """The main columns as aligned text, a table for each task."""
-        from natstats.distill.comparison.method_tables import text_tables
-
         return text_tables(self)
 
     def markdown(self) -> str:
         """Accuracy, gains, costs and gaps as Markdown tables, with what the numbers are."""
-        from natstats.distill.comparison.method_tables import markdown_tables
-
         return markdown_tables(self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,7 +86,7 @@ class MethodComparison:
             self.markdown(), encoding="utf-8", errors="backslashreplace"
         )
         if report:
-            from natstats.plots.distill_page import write_table_report
+            from natstats.distill.report.pages import write_table_report
 
             write_table_report(folder, self)
         (folder / TABLE).write_text(store.to_json(self.to_dict()), encoding="utf-8")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from natstats import checks
-from natstats.differences import Estimate
 from natstats.errors import UsageError
+from natstats.law.differences import Estimate
 
 __all__ = ["crossed_difference", "exact_difference"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from natstats.differences import Estimate, holm
 from natstats.distill.comparison.crossed import crossed_difference, exact_difference
 from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task
+from natstats.law.differences import Estimate, holm
 
 __all__ = ["GAIN", "gains_frame", "gains_over", "with_gains"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from natstats.distill.losses.maps import PairedLoss, channel_connectors
 from natstats.distill.losses.ring_comparison import RingComparison, log_power, ring_comparisons
 from natstats.distill.method import TapPoint
-from natstats.spectra import power_spectrum
+from natstats.spectra.accumulator import power_spectrum
 
 __all__ = ["ChannelSpectra", "channel_log_power"]
 
@@ -24,7 +24,7 @@ def channel_log_power(maps: Tensor, edges: str = "sine") -> Tensor:
 
     Args:
         maps: (N, C, H, W), float32.
-        edges: edge treatment, see :mod:`natstats.edges`.
+        edges: edge treatment, see :mod:`natstats.spectra.edges`.
 
     >>> channel_log_power(torch.randn(2, 3, 16, 16)).shape
     torch.Size([2, 3, 8])

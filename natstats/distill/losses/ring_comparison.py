@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from natstats.distill.method import TapPoint
-from natstats.edges import EDGES
 from natstats.errors import UsageError
-from natstats.estimators import band_of
-from natstats.radial import NYQUIST, rings
-from natstats.spectra import power_spectrum
+from natstats.fits.estimators import band_of
+from natstats.spectra.accumulator import power_spectrum
+from natstats.spectra.edges import EDGES
+from natstats.spectra.frequencies import NYQUIST, rings
 
 __all__ = ["FLOOR", "RingComparison", "exponent_of", "log_power", "ring_comparisons"]
 
@@ -63,9 +63,9 @@ def _calibration(
 def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: str = "sine") -> Tensor:
     """Exponent of every row of a log ring spectrum: closed form, debiased, differentiable.
 
-    The estimator ``octave`` of :mod:`natstats.estimators`: the slope over log frequency with octave
-    weights, turned into alpha by the slope of the expected spectrum of a finite, tapered map.
-    Beyond the range of that calibration the exponent stays at its end, and has no gradient.
+    The estimator ``octave`` of :mod:`natstats.fits.estimators`: the slope over log frequency with
+    octave weights, turned into alpha by the slope of the expected spectrum of a finite, tapered
+    map. Beyond the range of that calibration the exponent stays at its end, and has no gradient.
 
     Args:
         log_spectrum: (N, n_rings), natural logarithm of ring power.
@@ -98,7 +98,7 @@ class RingComparison(nn.Module):
     Args:
         student: (H, W) of the student's maps, at least 5 pixels.
         teacher: (H, W) of the teacher's maps.
-        edges: edge treatment, see :mod:`natstats.edges`.
+        edges: edge treatment, see :mod:`natstats.spectra.edges`.
 
     Raises:
         UsageError: fewer than two frequencies in common, or maps that are too small.

@@ -38,9 +38,9 @@ from natstats.distill.method import (
     Term,
     float_maps,
 )
-from natstats.edges import EDGES
 from natstats.errors import UsageError
-from natstats.transforms import full_precision
+from natstats.spectra.edges import EDGES
+from natstats.spectra.transforms import full_precision
 
 __all__ = ["LEVELS", "METHOD", "ExponentDistance", "SpectrumDistance"]
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from natstats.distill.method import TapPoint
 from natstats.errors import UsageError
-from natstats.records import LayerSpectrum
-from natstats.run import Run
+from natstats.runs.run import Run
+from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["Target", "points_of", "run_facts", "targets_of"]
 

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from natstats import checks, datasets
-from natstats.datasets import DataSetImages
+from natstats import checks
 from natstats.distill.training.labelled import MEMORY_LIMIT, LabelledImages, load_labelled
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import UsageError
-from natstats.folder_walk import Found, images_below
-from natstats.framing import Framing
-from natstats.image_files import ImageFiles
-from natstats.image_sets import Photographs
+from natstats.images import datasets
+from natstats.images.datasets import DataSetImages
+from natstats.images.files import ImageFiles
+from natstats.images.folder_walk import Found, images_below
+from natstats.images.framing import Framing
+from natstats.images.image_sets import Photographs
 from natstats.text import printable
 
 __all__ = ["LABELLED_SETS", "LabelledData", "held_out", "limited", "open_labelled"]

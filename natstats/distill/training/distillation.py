@@ -14,8 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from natstats import checks, store
-from natstats.csv_files import write_csv
+from natstats import checks
 from natstats.distill.record import (
     DataFacts,
     NetworkFacts,
@@ -38,8 +37,10 @@ from natstats.distill.training.state import TrainingState, refuse_other_settings
 from natstats.distill.training.trainer import DTYPES, Trained, Trainer
 from natstats.distill.training.weights import weights_file
 from natstats.errors import UsageError
-from natstats.models import Network
-from natstats.provenance import circumstances
+from natstats.files.csv_files import write_csv
+from natstats.networks.load import Network
+from natstats.runs import store
+from natstats.runs.provenance import circumstances
 
 __all__ = ["WEIGHTS", "check_out", "check_seeds_out", "distill", "finished"]
 
@@ -229,7 +230,11 @@ def distill(
         facts = {"natstats": "student", "network": setup.student.name, **_normalisation(recipe)}
         # Its own way to a file would be readable by none but its owner.
         (folder / WEIGHTS).write_bytes(weights_file(student.state_dict(), facts))
-        run.write(folder, report=report)
+        run.write(folder)
+        if report:
+            from natstats.distill.report.pages import write_run_report
+
+            write_run_report(folder, run)
     state.remove()
     together.wait()
     return DistillationRun.open(path)
@@ -274,7 +279,7 @@ def _history(trained: Trained) -> pd.DataFrame:
 
 
 def _normalisation(recipe: Recipe) -> dict[str, str]:
-    """What the images were normalised with, as :func:`natstats.preprocessing.recorded` reads it."""
+    """The normalisation, as :func:`natstats.networks.preprocessing.recorded` reads it."""
     named = {"mean": recipe.mean, "std": recipe.std}
     return {name: ",".join(f"{v:.6f}" for v in values) for name, values in named.items() if values}
 

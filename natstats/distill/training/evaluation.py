@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from natstats.activations import undisturbed
+from natstats.activations.hooks import undisturbed
 from natstats.distill.training.loading import LabelledBatch, prepared
 from natstats.distill.training.objective import scores_of
 from natstats.distill.training.recipes import Recipe

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from natstats.activations import undisturbed
+from natstats.activations.hooks import undisturbed
 from natstats.distill.losses.ring_comparison import RingComparison, exponent_of, log_power
 from natstats.distill.method import TapPoint
 from natstats.distill.pairing import pair_taps
 from natstats.distill.taps import Taps
 from natstats.errors import UsageError
-from natstats.spectra import power_spectrum
+from natstats.spectra.accumulator import power_spectrum
 
 __all__ = ["SMALLEST", "gap_pairs", "gap_rows", "mean_spectra"]
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from natstats.errors import NatstatsError
-from natstats.formats import opened
-from natstats.image_sets import Photographs, Sample, reason_of
-from natstats.pixels import fingerprint, read_rgb
-from natstats.workers import from_workers
+from natstats.images.formats import opened
+from natstats.images.image_sets import Photographs, Sample, reason_of
+from natstats.images.pixels import fingerprint, read_rgb
+from natstats.images.workers import from_workers
 
 __all__ = ["MEMORY_LIMIT", "LabelledImages", "load_labelled"]
 

@@ -17,7 +17,7 @@ from natstats.distill.training.augmentation import Draws, augmented, generator
 from natstats.distill.training.labelled import LabelledImages
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
-from natstats.workers import from_workers
+from natstats.images.workers import from_workers
 
 __all__ = ["LabelledBatch", "TrainBatches", "eval_batches", "normalise", "prepared", "resolved"]
 
@@ -110,8 +110,8 @@ class TrainBatches:
     Raises:
         UsageError: the images were opened for another recipe, or a batch cannot be shared out.
 
-    >>> from natstats.framing import Framing
-    >>> from natstats.image_sets import Photographs
+    >>> from natstats.images.framing import Framing
+    >>> from natstats.images.image_sets import Photographs
     >>> images = LabelledImages(
     ...     Photographs(6, Framing(8), None, 0, "black"),
     ...     torch.tensor([0, 1] * 3),

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from natstats.errors import NatstatsError
-from natstats.models import usable_device
+from natstats.networks.load import usable_device
 
 __all__ = ["Processes", "processes"]
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from natstats import checks
-from natstats.activations import undisturbed, unwatched
+from natstats.activations.hooks import undisturbed, unwatched
 from natstats.distill.training.data import LabelledData
 from natstats.distill.training.loading import eval_batches, prepared, resolved
 from natstats.distill.training.objective import scores_of
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.stages import Program, plan_training
 from natstats.errors import UsageError
-from natstats.models import Network, load_network
+from natstats.networks.load import Network, load_network
 from natstats.text import lines
 
 __all__ = ["Distillation", "classifier"]
@@ -40,14 +40,14 @@ def classifier(
     """A network by name with as many classes as the data has.
 
     Args:
-        name: see :func:`natstats.models.load_network`.
+        name: see :func:`natstats.networks.load.load_network`.
         n_classes: K; a builder that takes ``num_classes`` is given it, unless `model_args` do, or
             published weights or a checkpoint bring their own number.
         checkpoint: file of weights.
         weights: ``none`` for random ones, or published weights.
         model_args: arguments of the builder.
         seed: of random weights.
-        loading: what else :func:`natstats.models.load_network` takes.
+        loading: what else :func:`natstats.networks.load.load_network` takes.
 
     Raises:
         UsageError: no such network.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from natstats import checks
-from natstats.activations import undisturbed
+from natstats.activations.hooks import undisturbed
 from natstats.distill.losses.teacher_run import points_of, run_facts
 from natstats.distill.method import PLACES, Method, Plan, Ramp, Setting, TapPoint
 from natstats.distill.methods import arguments_of, merged, parse_method
@@ -21,7 +21,7 @@ from natstats.distill.results import MAIN
 from natstats.distill.taps import Taps
 from natstats.distill.training.objective import BoundTerm
 from natstats.errors import UsageError
-from natstats.run import Run
+from natstats.runs.run import Run
 from natstats.text import lines
 
 __all__ = ["Program", "TrainingStage", "plan_training"]

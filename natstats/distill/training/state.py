@@ -12,7 +12,7 @@ import torch
 
 from natstats.distill.run_folders import STATE
 from natstats.errors import NatstatsError, UsageError
-from natstats.files import open_regular
+from natstats.files.paths import open_regular
 from natstats.text import printable
 
 __all__ = ["TrainingState", "refuse_other_settings"]

@@ -1,0 +1,17 @@
+from .comparison.compare import MethodComparison as MethodComparison
+from .comparison.compare import compare_runs as compare_runs
+from .method import DistillationLoss as DistillationLoss
+from .method import Method as Method
+from .method import Outputs as Outputs
+from .methods import METHODS as METHODS
+from .methods import get_method as get_method
+from .methods import parse_method as parse_method
+from .pairing import pair_taps as pair_taps
+from .results import DistillationRun as DistillationRun
+from .taps import Taps as Taps
+from .training.data import LabelledData as LabelledData
+from .training.data import open_labelled as open_labelled
+from .training.distillation import distill as distill
+from .training.recipes import Recipe as Recipe
+from .training.setup import Distillation as Distillation
+from .training.setup import classifier as classifier

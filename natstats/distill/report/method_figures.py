@@ -1,0 +1,252 @@
+"""Methods of distillation beside each other: accuracy, training curves, gap and accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from natstats.distill.report.records import MethodTable
+from natstats.report.figures.overlay import short_name
+from natstats.report.figures.style import (
+    GREY,
+    INK,
+    MARKERS,
+    PALETTE,
+    WIDTH,
+    is_narrow,
+    legend,
+    look,
+    new_axes,
+)  # fmt: skip
+
+__all__ = ["has_gaps", "plot_accuracy", "plot_gap_accuracy", "plot_method_curves"]
+
+LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)))
+"""Line styles; beyond eight methods the colours start again with the next."""
+
+
+def plot_accuracy(found: MethodTable, task: int = 0, ax: Axes | None = None) -> Axes:
+    """Draw the accuracy of every method: a dot for each seed, a diamond and a bar for the mean.
+
+    Lines stand at the means of the student alone and of the teacher, where they are known.
+
+    Args:
+        found: what to draw.
+        task: number of the task.
+        ax: where to draw; by default a new figure.
+
+    Returns:
+        The axes drawn into.
+    """
+    rows, seeds = _of(found.methods, task), _of(found.seeds, task)
+    with look():
+        ax = new_axes(ax, 1.5 + 0.32 * len(rows))
+        ax.grid(axis="x")
+        entries: list[tuple[Artist, str]] = []
+        low, high = _span(rows, seeds)
+        for name, value, style, colour in _lines(rows):
+            look_of: dict[str, Any] = {"color": colour, "linewidth": 1.0, "linestyle": style}
+            if low <= 100 * value <= high:
+                entries.append((ax.axvline(100 * value, zorder=1, **look_of), name))
+            else:
+                # A teacher far above would leave the methods a corner of the figure.
+                nothing = Line2D([], [], linestyle="none")
+                entries.append((nothing, f"{name}: {100 * value:.1f} %, beyond the axis"))
+        ax.set_xlim(low, high)
+        for place, row in enumerate(rows.to_dict("records")):
+            own = 100 * seeds.accuracy[seeds.label == row["label"]].to_numpy(dtype=float)
+            ax.plot(
+                own, place + 0.22 * np.linspace(-1, 1, len(own)) * (len(own) > 1),
+                linestyle="none", marker="o", markersize=3.2, color=GREY, markeredgewidth=0,
+                alpha=0.75, zorder=3,
+            )  # fmt: skip
+            ends = 100 * np.array([row["low"], row["high"]])
+            if np.isfinite(ends).all():
+                # An interval over images is not one over seeds, and must not look like one.
+                style = "-" if row["interval_of"] == "seeds" else (0, (2, 1.2))
+                ax.plot(ends, [place] * 2, color=PALETTE[0], linewidth=2, linestyle=style, zorder=4)
+            ax.plot(
+                100 * row["accuracy"], place, marker="D", markersize=4.6, color=PALETTE[0],
+                markeredgecolor="white", markeredgewidth=0.6, zorder=5,
+            )  # fmt: skip
+        ax.set_yticks(range(len(rows)))
+        ax.set_yticklabels([short_name(str(label)) for label in rows.label], parse_math=False)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.set_xlabel("accuracy after the last epoch, %")
+        seed = Line2D([], [], linestyle="none", marker="o", markersize=3.2, color=GREY)
+        level = f"{100 * found.level:g} % interval"
+        kinds = rows.interval_of[np.isfinite(rows.low)]
+        marks: list[tuple[Artist, str]] = [(seed, "one seed")]
+        dashes: dict[str, Any] = {"seeds": "-", "images": (0, (2, 1.2))}
+        for kind, style in dashes.items():
+            if (kinds == kind).any():
+                bar = Line2D([], [], color=PALETTE[0], linewidth=2, linestyle=style)
+                marks.append((bar, f"{level} over {kind}"))
+        _legend_above(ax, [*marks, *entries])
+    return ax
+
+
+def plot_method_curves(found: MethodTable, task: int = 0, ax: Axes | None = None) -> Axes:
+    """Draw the accuracy on the evaluation images over the main stage, in the mean over seeds.
+
+    The band spans the seeds.
+
+    Args:
+        found: what to draw.
+        task: number of the task.
+        ax: where to draw; by default a new figure.
+
+    Returns:
+        The axes drawn into.
+    """
+    curves = _of(found.curves, task)
+    looks = _looks(found, task)
+    with look():
+        ax = new_axes(ax, 4.4)
+        ax.grid(axis="y")
+        entries: list[tuple[Artist, str]] = []
+        for label, (colour, style, mark) in looks.items():
+            own = curves[curves.label == label]
+            if not len(own):
+                continue
+            ax.fill_between(
+                own.epoch, 100 * own.low, 100 * own.high, color=colour, alpha=0.12, linewidth=0
+            )
+            (line,) = ax.plot(
+                own.epoch, 100 * own.accuracy, color=colour, linestyle=style,
+                marker=mark if len(own) == 1 else "",  # a line of one point is not seen
+            )  # fmt: skip
+            entries.append((line, short_name(label)))
+        ax.xaxis.set_major_locator(
+            MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
+        )
+        ax.set_xlabel("epoch of the main stage")
+        ax.set_ylabel("accuracy on the evaluation images, %")
+        _legend_above(ax, entries, columns=4)
+    return ax
+
+
+def has_gaps(found: MethodTable, task: int = 0) -> bool:
+    """Whether the spectral gap of a method of this task is known."""
+    rows = _of(found.methods, task)
+    return bool(np.isfinite(rows[["closed_exponent", "closed_distance"]].to_numpy(float)).any())
+
+
+def plot_gap_accuracy(found: MethodTable, task: int = 0, figure: Figure | None = None) -> Figure:
+    """Draw accuracy against how much of the spectral gap was closed, for exponents and spectra.
+
+    A large mark is the mean of a method, a small one a seed.
+
+    Args:
+        found: what to draw.
+        task: number of the task.
+        figure: where to draw; by default a new one.
+
+    Returns:
+        The figure drawn into.
+    """
+    rows, seeds = _of(found.methods, task), _of(found.seeds, task)
+    looks = _looks(found, task)
+    panels = (
+        ("closed_exponent", "gap of the exponents closed by"),
+        ("closed_distance", "gap of the log spectra closed by"),
+    )
+    with look():
+        if figure is None:
+            figure = Figure(figsize=(WIDTH["double"], 4.4), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        entries: list[tuple[Artist, str]] = []
+        for ax, (column, title) in zip(axes, panels, strict=True):
+            ax = new_axes(ax, 0)
+            ax.grid()
+            ax.axvline(0.0, color=INK, linewidth=0.7, zorder=1)
+            for label, (colour, _, marker) in looks.items():
+                own, mean = seeds[seeds.label == label], rows[rows.label == label]
+                if not np.isfinite(mean[column]).any():
+                    continue
+                shape: dict[str, Any] = {"linestyle": "none", "marker": marker, "color": colour}
+                ax.plot(
+                    own[column], 100 * own.accuracy, markersize=2.8, alpha=0.5, markeredgewidth=0,
+                    zorder=2, **shape,
+                )  # fmt: skip
+                ax.plot(
+                    mean[column], 100 * mean.accuracy, markersize=6.5, markeredgecolor="white",
+                    markeredgewidth=0.6, zorder=3, **shape,
+                )  # fmt: skip
+                if column == panels[0][0] or label not in [name for _, name in entries]:
+                    entries.append((Line2D([], [], markersize=6, **shape), label))
+            ax.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))
+            ax.set_xlabel(title)
+        axes[0].set_ylabel("accuracy after the last epoch, %")
+        _legend_above(axes[0], [(mark, short_name(name)) for mark, name in entries], columns=5)
+    return figure
+
+
+def _of(frame: pd.DataFrame, task: int) -> pd.DataFrame:
+    return frame[frame.task == task]
+
+
+def _span(rows: pd.DataFrame, seeds: pd.DataFrame) -> tuple[float, float]:
+    """Ends of the axis: seeds, intervals, and the teacher where it is not far."""
+    values = 100 * np.concatenate([rows.low, rows.high, rows.accuracy, seeds.accuracy])
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    width = max(high - low, 1.0)
+    near = [
+        100 * value for _, value, _, _ in _lines(rows)
+        if low - 0.6 * width <= 100 * value <= high + 0.6 * width
+    ]  # fmt: skip
+    return min([low, *near]) - 0.04 * width, max([high, *near]) + 0.04 * width
+
+
+def _lines(rows: pd.DataFrame) -> list[tuple[str, float, Any, str]]:
+    """Name, place, style and colour of the lines of reference."""
+    found: list[tuple[str, float, Any, str]] = []
+    alone = rows[rows.method == "ce"]
+    if len(alone) == 1:
+        found.append(("student alone", float(alone.accuracy.iloc[0]), (0, (5, 3)), INK))
+    taught = rows[(rows.teacher != "") & np.isfinite(rows.teacher_accuracy)]
+    for name in dict.fromkeys(taught.teacher):
+        accuracies = taught.teacher_accuracy[taught.teacher == name]
+        found += [
+            (f"teacher {short_name(name)}", float(value), (0, (1, 1.5)), PALETTE[1])
+            for value in dict.fromkeys(accuracies.round(6))
+        ]
+    return found
+
+
+def _looks(found: MethodTable, task: int) -> dict[str, tuple[str, Any, str]]:
+    """Colour, line and marker of every method, in the order of the table."""
+    labels = [str(label) for label in _of(found.methods, task).label]
+    n = len(PALETTE)
+    return {
+        label: (
+            PALETTE[place % n], LINES[place // n % len(LINES)],
+            MARKERS[(place + place // n) % len(MARKERS)],
+        )
+        for place, label in enumerate(labels)
+    }  # fmt: skip
+
+
+def _legend_above(ax: Axes, entries: list[tuple[Artist, str]], columns: int = 5) -> None:
+    longest = max((len(label) for _, label in entries), default=1)
+    fitting = max(1, min(columns, 110 // (longest + 8)))
+    legend(
+        ax,
+        [handle for handle, _ in entries],
+        [label for _, label in entries],
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=2 if is_narrow(ax) and columns < 5 else fitting,
+        borderaxespad=0.2,
+        columnspacing=1.2,
+        handletextpad=0.5,
+    )

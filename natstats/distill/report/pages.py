@@ -1,0 +1,365 @@
+"""The reports of distillation: of one run, and of methods compared, each one HTML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from natstats._version import __version__
+from natstats.distill.report import method_tables
+from natstats.distill.report.method_figures import (
+    has_gaps,
+    plot_accuracy,
+    plot_gap_accuracy,
+    plot_method_curves,
+)
+from natstats.distill.report.records import MethodTable
+from natstats.distill.report.run_figures import plot_curves, plot_gaps, plot_gradients
+from natstats.law.law import format_p
+from natstats.numbers import interval, number
+from natstats.report.figures.style import save
+from natstats.report.pages.html import embedded, write_page
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from natstats.distill.record import TeacherFacts
+    from natstats.distill.results import DistillationRun
+
+__all__ = ["write_run_report", "write_table_report"]
+
+GAP_HEADS = (
+    "layer of the student", "layer of the teacher", "size", "teacher α", "before", "after",
+    "distance before", "after",
+)  # fmt: skip
+
+
+def write_run_report(folder: Path, run: DistillationRun) -> Path:
+    """Write ``figures/`` and ``report.html`` of one training into `folder`.
+
+    Args:
+        folder: it must exist.
+        run: what to report.
+
+    Returns:
+        The page.
+    """
+    drawn: list[tuple[str, str, str, Axes]] = []
+    if len(run.history):
+        drawn.append(("curves", "Training", _CURVES, plot_curves(run).axes[0]))
+    if len(run.gradients):
+        drawn.append(("gradients", "What pulls how hard", _GRADIENTS, plot_gradients(run)))
+    if len(run.gap):
+        drawn.append(("gap", "Spectral gap", _GAP, plot_gaps(run).axes[0]))
+    return write_page(
+        folder, "distill.html", {**_run_contents(run), "figures": _figures(drawn, folder)}
+    )
+
+
+def write_table_report(folder: Path, found: MethodTable) -> Path:
+    """Write ``figures/`` and ``report.html`` of a comparison of methods into `folder`.
+
+    Args:
+        folder: it must exist.
+        found: what to report.
+
+    Returns:
+        The page.
+    """
+    tasks = []
+    for place, task in enumerate(found.tasks):
+        end = f"-{place + 1}" if place else ""
+        drawn = [("accuracy", "Accuracy", _ACCURACY, plot_accuracy(found, place))]
+        # One point is no curve: trainings may be evaluated after their last epoch only.
+        if found.curves[found.curves.task == place].groupby("label").size().max() > 1:
+            axes = plot_method_curves(found, place)
+            drawn.append(("curves", "On the way", _METHOD_CURVES, axes))
+        if has_gaps(found, place):
+            axes = plot_gap_accuracy(found, place).axes[0]
+            drawn.append(("gap", "Spectral gap and accuracy", _GAP_ACCURACY, axes))
+        named = [(key + end, title, caption, ax) for key, title, caption, ax in drawn]
+        tasks.append(_task_contents(found, place, task.title, _figures(named, folder), end))
+    contents = {
+        "title": _table_title(found),
+        "over": "distillation methods compared",
+        "sentences": method_tables.headlines(found),
+        "notes": list(found.notes),
+        "tasks": tasks,
+        "runs": list(dict.fromkeys(str(path) for path in found.seeds.path if path)),
+        "n_runs": len(found.seeds),
+        "version": __version__,
+    }
+    return write_page(folder, "distill_table.html", contents)
+
+
+_CURVES = (
+    "Above: share of images classified correctly, epoch by epoch. The headline is the last epoch, "
+    "whatever came before. Below: mean of every term, before its weight."
+)
+_GRADIENTS = (
+    "Norm of the gradient of each weighted term in the parameters of the student, over that of the "
+    "unweighted cross-entropy. At 1 a term pulls as hard as the labels."
+)
+_GAP = (
+    "Above: exponents of the activation spectra, teacher and student. Below: root mean square "
+    "difference of their log spectra, octaves weighted equally, their levels removed; 0 means one "
+    "shape. Hollow: before training."
+)
+_ACCURACY = (
+    "A dot is one training, the diamond the mean over seeds with its interval. Intervals that "
+    "overlap do not say that methods are alike: the paired tests below see the same seeds and "
+    "images on both sides."
+)
+_METHOD_CURVES = (
+    "Mean over seeds of the accuracy on the evaluation images; the band spans the seeds."
+)
+_GAP_ACCURACY = (
+    "How much of the gap to the teacher training closed, against accuracy. Large marks: methods; "
+    "small ones: seeds. To the right of the line the gap got smaller."
+)
+
+
+def _figures(drawn: Sequence[tuple[str, str, str, Axes]], folder: Path) -> list[dict[str, Any]]:
+    figures = []
+    for key, title, caption, axes in drawn:
+        vector, _ = save(axes, folder / "figures", key)
+        svg = embedded(vector, key, title)
+        figures.append({"key": key, "title": title, "caption": caption, "svg": svg})
+    return figures
+
+
+def _run_contents(run: DistillationRun) -> dict[str, Any]:
+    from natstats.distill.report.method_tables import percent
+
+    info, data = run.info, run.data
+    split = data.get("split") or "evaluation"
+    low, high = run.interval()
+    teacher = f" from {run.teacher}" if run.teacher else ""
+    epochs = (info.get("costs") or {}).get("epochs")
+    last = f"the last of {epochs:g} epochs" if epochs and epochs > 1 else "the last epoch"
+    sentence = (
+        f"{run.student} trained by {run.method}{teacher} classifies {percent(run.accuracy)} % of "
+        f"{len(run.outcomes.label)} {split} images correctly right after {last} (seed {run.seed}; "
+        f"95 % interval over images {interval(100 * low, 100 * high, 1)}). Other seeds would give "
+        "other numbers: natstats table compares methods over seeds."
+    )
+    gaps = run.gap_means()
+    best = info.get("best_accuracy")
+    keys = [
+        ("accuracy", f"{percent(run.accuracy)} %", interval(100 * low, 100 * high, 1)),
+        ("teacher on the same images", _percent(run.teacher_accuracy), ""),
+        ("top 5", _percent(info.get("top5")), ""),
+        ("same class as the teacher", _percent(run.outcomes.agreement), "of the images"),
+        ("highest on the way", _percent(best), "for information only"),
+        ("gap of the exponents", _way(gaps["gap_before"], gaps["gap_after"]), "before → after"),
+        (
+            "distance of the spectra",
+            _way(gaps["distance_before"], gaps["distance_after"]),
+            "before → after",
+        ),
+    ]
+    return {
+        "title": f"{percent(run.accuracy)} % with {run.method}",
+        "over": f"{run.student}{teacher} · distillation",
+        "sentence": sentence,
+        "keys": [key for key in keys if key[1]],
+        "notes": [str(note) for note in info.get("notes") or []],
+        "terms": _term_rows(run),
+        "taps": _tap_rows(run),
+        "gap_heads": GAP_HEADS,
+        "gap_rows": _gap_rows(run),
+        "facts": _facts(run),
+        "command": str(info.get("command") or ""),
+        "version": info.get("versions", {}).get("natstats", __version__),
+    }
+
+
+def _percent(share: float | None) -> str:
+    from natstats.distill.report.method_tables import percent
+
+    return "" if share is None or not math.isfinite(share) else f"{percent(share)} %"
+
+
+def _way(before: float, after: float) -> str:
+    if not math.isfinite(after):
+        return ""
+    return f"{number(before)} → {number(after)}"
+
+
+def _term_rows(run: DistillationRun) -> list[tuple[str, ...]]:
+    """Name, weight, stage, reduction, and the range of its gradient ratio."""
+    ratios = run.gradient_ratios()
+    rows: list[tuple[str, ...]] = []
+    weight = run.info.get("ce_weight")
+    listed = list(run.info.get("terms") or [])
+    if weight is not None and not any(term.get("name") == "ce" for term in listed):
+        listed.insert(0, {"name": "ce", "weight": weight, "stage": "main"})
+        listed[0]["reduction"] = "cross-entropy with the labels, mean over images"
+    for term in listed:
+        stage = str(term.get("stage") or "main")
+        own = ratios.ratio[(ratios.term == term.get("name")) & (ratios.stage == stage)]
+        own = own[np.isfinite(own)]
+        ends = list(dict.fromkeys(f"{value:.2g}" for value in (own.min(), own.max())))
+        reach = " to ".join(ends) if len(own) else "–"
+        rows.append(
+            (str(term.get("name")), _weight(term.get("weight")), stage,
+             str(term.get("reduction") or "–"), reach)
+        )  # fmt: skip
+    return rows
+
+
+def _weight(weight: Any) -> str:
+    if isinstance(weight, list | tuple):
+        return " → ".join(f"{value:.3g}" for value in weight)
+    return f"{weight:g}" if isinstance(weight, int | float) else "–"
+
+
+def _tap_rows(run: DistillationRun) -> list[tuple[str, ...]]:
+    return [
+        (
+            str(tap.get("method") or run.method),
+            str(tap.get("student")),
+            _shape(tap.get("student_shape")),
+            str(tap.get("teacher")),
+            _shape(tap.get("teacher_shape")),
+        )
+        for tap in run.info.get("taps") or []
+    ]
+
+
+def _shape(shape: Any) -> str:
+    return " × ".join(map(str, shape)) if isinstance(shape, list | tuple) else "–"
+
+
+def _gap_rows(run: DistillationRun) -> list[tuple[str, ...]]:
+    return [
+        (
+            str(row["student_layer"]), str(row["teacher_layer"]),
+            f"{row['height']} × {row['width']}",
+            *(
+                number(row[name])
+                for name in (
+                    "exponent_teacher", "exponent_before", "exponent_after", "distance_before",
+                    "distance_after",
+                )
+            ),
+        )
+        for row in run.gap.to_dict("records")
+    ]  # fmt: skip
+
+
+def _facts(run: DistillationRun) -> list[tuple[str, str]]:
+    """How it was trained: label and value, without what is not known."""
+    info, data, costs = run.info, run.data, run.info.get("costs") or {}
+    student, teacher = info["student"], info.get("teacher")
+    classes = data.get("classes")
+    arguments = info.get("arguments") or {}
+    memory = costs.get("peak_memory_mib")
+    rows = [
+        ("student", student.get("name")),
+        ("its parameters", _count(student.get("n_parameters"))),
+        ("it started from", student.get("weights")),
+        *(_teacher_facts(teacher) if teacher else []),
+        ("teacher run, for targets", _pairs(info.get("teacher_run"))),
+        ("images", data.get("name")),
+        ("digest of the images", data.get("digest")),
+        ("classes", len(classes) if isinstance(classes, list) else None),
+        ("images for training", _count(data.get("n_train"))),
+        ("images for evaluation", _count(data.get("n_eval"))),
+        ("split", data.get("split")),
+        ("size", data.get("size")),
+        ("seed", info.get("seed")),
+        *((f"arguments of {name}", _pairs(own)) for name, own in arguments.items()),
+        ("recipe", _pairs(info.get("recipe"))),
+        ("epochs of the main stage", costs.get("epochs")),
+        ("epochs of stages before", costs.get("epochs_before")),
+        ("time of a step", _unit(costs.get("ms_per_step"), "ms")),
+        (f"peak memory ({costs.get('memory_of') or 'process'})", _unit(memory, "MiB")),
+        ("passes of the teacher, a step", costs.get("teacher_passes")),
+        ("extra parameters", _count(costs.get("extra_parameters"))),
+        ("time", _unit(costs.get("seconds"), "s")),
+        ("ended", info.get("created")),
+        ("machine", _pairs(info.get("device"))),
+        ("versions", _pairs(info.get("versions"))),
+    ]  # fmt: skip
+    return [(label, str(value)) for label, value in rows if value not in (None, "")]
+
+
+def _teacher_facts(teacher: TeacherFacts) -> list[tuple[str, str | None]]:
+    return [
+        ("teacher", teacher["name"]),
+        ("parameters of the teacher", _count(teacher.get("n_parameters"))),
+        ("weights of the teacher", teacher.get("weights")),
+        ("digest of the teacher", teacher.get("digest")),
+    ]
+
+
+def _count(value: Any) -> str | None:
+    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if value is not None else None
+
+
+def _unit(value: Any, unit: str) -> str | None:
+    return None if value is None else f"{value:.4g} {unit}"
+
+
+def _pairs(values: Any) -> str:
+    if not isinstance(values, Mapping):
+        return "" if values is None else str(values)
+    return ", ".join(f"{key} {_plain(value)}" for key, value in values.items() if value is not None)
+
+
+def _plain(value: Any) -> str:
+    """A value without the digits that nobody reads."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _table_title(found: MethodTable) -> str:
+    n = len(found.methods)
+    runs = "1 training" if len(found.seeds) == 1 else f"{len(found.seeds)} trainings"
+    return f"{n} {'method' if n == 1 else 'methods'}, {runs}"
+
+
+def _task_contents(
+    found: MethodTable, place: int, title: str, figures: list[dict[str, Any]], end: str
+) -> dict[str, Any]:
+    rows = found.methods[found.methods.task == place].to_dict("records")
+    heads, cells, texts = method_tables.accuracy_table(rows, found.references, found.level)
+    own = (found.gains.task == place) & (found.gains["reason"] == "")
+    gains = found.gains[own].to_dict("records")
+    return {
+        "title": title,
+        "end": end,
+        "figures": figures,
+        "heads": heads,
+        "rows": cells,
+        "texts": texts,
+        "cost_heads": method_tables.COST_HEADS,
+        "costs": [method_tables.cost_cells(row, found.terms) for row in rows],
+        "tests": [_test_row(row) for row in gains],
+        "explanation": " ".join(method_tables.explanations(found)),
+        "cost_explanation": method_tables.cost_explanation(),
+        "level": f"{100 * found.level:g} %",
+        "associations": [
+            *method_tables.gap_sentences(found, place, named=False),
+            method_tables.CAREFUL,
+        ],
+    }
+
+
+def _test_row(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    pair = f"{row['label']} over {row['reference_label']}"
+    low, high = 100 * row["low"], 100 * row["high"]
+    return (
+        pair,
+        number(100 * row["difference"], 1, sign=True),
+        interval(low, high, 1, sign=True),
+        *(format_p(row[name]).removeprefix("= ") for name in ("p", "p_corrected")),
+        str(row["n_seeds"]),
+        str(row["test"]) if row["test"] != "images" else "images (McNemar, exact)",
+    )

@@ -1,0 +1,68 @@
+"""What the tables, figures and pages of compared methods are drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import pandas as pd
+
+__all__ = ["AssociationResult", "MethodTable", "TitledTask"]
+
+
+class TitledTask(Protocol):
+    """What methods are compared on: student, images and split."""
+
+    @property
+    def title(self) -> str:
+        """The task in words."""
+
+
+class AssociationResult(Protocol):
+    """Whether closing a spectral gap goes with accuracy."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there were methods enough to say."""
+
+    def sentence(self) -> str:
+        """The result in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class MethodTable:
+    """Methods of distillation side by side, by task.
+
+    Attributes:
+        tasks: student, images and split of each table; nothing is pooled across them.
+        methods: a row per task and method, the most accurate first: task (its number), student,
+            teacher, data, split, label, method, n_seeds, seeds, n_images, accuracy (mean), sd (over
+            seeds), low, high, interval_of (``seeds`` or ``images``), teacher_accuracy, top5,
+            agreement (with the teacher), for every reference gain_REF with _low, _high, _p and
+            _p_holm, costs, epochs_total, the gaps before and after, closed_exponent and
+            closed_distance.
+        gains: a row per method and reference: task, label, reference, difference, low, high, p,
+            p_corrected (Holm, over the methods of a task and reference), dof, n_seeds, n_left_out,
+            n_images, test, reason (why there is none).
+        terms: a row per method and term: task, label, term, weight, ratio (median over the main
+            stage and seeds of the norm of its gradient to that of cross-entropy), cosine.
+        seeds: a row per run: task, label, method, seed, accuracy, the gaps, closed_exponent,
+            closed_distance, path.
+        curves: a row per method and epoch of the main stage: task, label, epoch, accuracy (mean),
+            low and high (of the seeds).
+        associations: task, teacher, and whether closing a gap goes with accuracy.
+        references: methods over which gains were taken.
+        level: of all intervals.
+        notes: what to know, in sentences.
+    """
+
+    tasks: tuple[TitledTask, ...]
+    methods: pd.DataFrame
+    gains: pd.DataFrame
+    terms: pd.DataFrame
+    seeds: pd.DataFrame
+    curves: pd.DataFrame
+    associations: tuple[tuple[int, str, AssociationResult], ...]
+    references: tuple[str, ...]
+    level: float
+    notes: tuple[str, ...]

@@ -1,0 +1,61 @@
+"""Tables in files of comma-separated values: the one place that writes them and reads them back.
+
+Names of layers, checkpoints and classes come from strangers, and a table is opened in a spreadsheet
+or shown on a terminal: every text is written as :func:`natstats.text.cell` has it.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from natstats.files.paths import read_regular
+from natstats.text import cell, from_cell
+
+__all__ = ["csv_text", "read_csv", "write_csv"]
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    r"""A table as text: a line of heads, then a line for every row; NaN and None are empty.
+
+    >>> csv_text(pd.DataFrame({"layer": ["conv", "=1+1"], "depth": [1, 2]}))
+    "layer,depth\nconv,1\n'=1+1,2\n"
+    """
+    guarded = frame.copy()
+    for place, dtype in enumerate(frame.dtypes):
+        if not pd.api.types.is_numeric_dtype(dtype):
+            column = frame.iloc[:, place].astype(object)
+            guarded.isetitem(place, column.map(_guarded).to_numpy())
+    guarded.columns = pd.Index([_guarded(name) for name in frame.columns])
+    return str(guarded.to_csv(index=False, lineterminator="\n"))
+
+
+def _guarded(value: object) -> object:
+    return cell(value) if isinstance(value, str) else value
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table to a file; see :func:`csv_text`."""
+    path.write_text(csv_text(frame), encoding="utf-8", newline="\n")
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read what :func:`write_csv` wrote, all cells as the texts that they were; "" where empty.
+
+    Numbers are left to the caller, who knows which they are: pandas' own reader may miss the last
+    digit of one.
+
+    Raises:
+        OSError: there is no such file, or it is none.
+        ValueError: it holds no table.
+    """
+    with io.BytesIO(read_regular(path)) as file:
+        frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError("a row has more cells than the line of heads")
+    for place in range(frame.shape[1]):
+        frame.isetitem(place, frame.iloc[:, place].fillna("").map(from_cell).to_numpy())
+    frame.columns = pd.Index([from_cell(str(name)) for name in frame.columns])
+    return frame

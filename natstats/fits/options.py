@@ -1,0 +1,79 @@
+"""How spectra are fitted and the law is tested: the choices, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from natstats import checks
+from natstats.fits.depth_axes import MEASURES
+from natstats.spectra.frequencies import NYQUIST
+
+__all__ = ["DEPTHS", "ESTIMATORS", "INTERVALS", "FitOptions"]
+
+ESTIMATORS = ("octave", "whittle", "ols")
+"""Names of the estimators, the default first."""
+
+INTERVALS = ("jackknife", "bootstrap")
+"""Ways to an interval, the default first."""
+
+DEPTHS = tuple(MEASURES)
+"""Measures of depth, the default first."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How spectra are fitted and against what depth the law is tested.
+
+    Attributes:
+        band: lowest and highest frequency used, cycles/pixel of the map.
+        min_rings: layers with fewer rings than this in the band are not fitted.
+        estimator: the one whose exponent heads the table, see :data:`ESTIMATORS`.
+        level: of the intervals.
+        normalize: give every image the same power before the mean is taken.
+        interval: ``jackknife`` (Student's t with effective degrees of freedom) or ``bootstrap``
+            (symmetric, studentised), see :mod:`natstats.fits.intervals`.
+        resamples: of the bootstrap.
+        depth: what the law has on its axis, see :data:`DEPTHS`.
+
+    Raises:
+        UsageError: an argument is out of range.
+
+    >>> FitOptions(level=95)
+    Traceback (most recent call last):
+    natstats.errors.UsageError: level: expected a number between 0 and 1; got 95
+    """
+
+    band: tuple[float, float] = (0.0, NYQUIST)
+    min_rings: int = 2
+    estimator: str = "octave"
+    level: float = 0.95
+    normalize: bool = False
+    interval: str = "jackknife"
+    resamples: int = 1000
+    depth: str = "layers"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "band", checks.pair_in_order("band", self.band, 0.0, NYQUIST))
+        checks.positive_int("min_rings", self.min_rings, 2)
+        checks.one_of("estimator", self.estimator, ESTIMATORS)
+        checks.probability("level", self.level)
+        checks.one_of("interval", self.interval, INTERVALS)
+        checks.flag("normalize", self.normalize)
+        checks.positive_int("resamples", self.resamples, 100, checks.LARGEST["resamples"])
+        checks.one_of("depth", self.depth, DEPTHS)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FitOptions:
+        """Inverse of :meth:`to_dict`; what an older run did not know has its default.
+
+        Raises:
+            UsageError: a value is out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})

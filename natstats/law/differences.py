@@ -1,0 +1,208 @@
+"""Differences of the exponents of many layers, with errors from several independent sources.
+
+A *source* of error is a block of deviations (g, L), the squares of whose columns sum to the
+variances that it adds (:mod:`natstats.fits.intervals`): the images that two measurements shared,
+the images of one of two that shared none, the seeds of random weights. A combination w of the
+differences has the variance sum_s |D_s w|^2, with degrees of freedom by Satterthwaite's rule over
+the sources; for one layer of two runs with images of their own that is the test of Welch (1947,
+Biometrika 34).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from natstats.fits.depth_axes import MEASURES
+from natstats.fits.intervals import effective_dof, t_reach
+from natstats.law.law import FEWEST_DEPTHS, FEWEST_LAYERS, Law
+from natstats.law.regression import LayerErrors
+from natstats.numbers import change
+from natstats.spectra.records import LayerSpectrum
+
+__all__ = [
+    "Differences", "Estimate", "Source", "depths_of", "holm", "layers_text", "slopes_apart",
+]  # fmt: skip
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval and the test that it is zero. NaN where it could not be had.
+
+    Attributes:
+        value: the estimate.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        p: of Student's t-test that it is zero; 1 when it is exactly zero without any error.
+        dof: degrees of freedom.
+    """
+
+    value: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    p: float = np.nan
+    dof: float = np.nan
+
+    @classmethod
+    def of(
+        cls,
+        value: float,
+        variances: Sequence[float],
+        dofs: Sequence[float],
+        level: float,
+        most: float | None = None,
+    ) -> Estimate:
+        """An estimate whose variance is a sum of independent parts, each with its own dof.
+
+        No more than `most` degrees of freedom come out of Satterthwaite's rule.
+
+        >>> Estimate.of(2.0, [1.0, 1.0], [10.0, 10.0], 0.95).dof
+        20.0
+        """
+        parts = np.asarray(variances, dtype=np.float64)
+        total = float(parts.sum())
+        if not np.isfinite(value + total):
+            return cls()
+        if total == 0:
+            return cls(value, value, value, 1.0 if value == 0 else np.nan, np.nan)
+        dof = float(total**2 / np.sum(parts**2 / np.asarray(dofs)))
+        dof = dof if most is None else min(dof, most)
+        error = float(np.sqrt(total))
+        reach = t_reach(error, dof, level)
+        p = float(2 * stats.t.sf(abs(value) / error, dof))
+        return cls(value, value - reach, value + reach, p, dof)
+
+    def text(self) -> str:
+        """The value with its interval."""
+        return change(self.value, self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One independent source of error.
+
+    Attributes:
+        deviations: (g, L), NaN for a layer without.
+        dof: of its variance; None for the effective ones of the deviations.
+    """
+
+    deviations: Array
+    dof: float | None = None
+
+    def __post_init__(self) -> None:
+        # A group without images moves nothing, and is no degree of freedom.
+        moved = np.any(np.nan_to_num(self.deviations) != 0, axis=1)
+        object.__setattr__(self, "deviations", self.deviations[moved])
+
+    def part(self, weights: Array, chosen: NDArray[np.int64]) -> tuple[float, float]:
+        """Variance that it adds to a combination of the chosen layers, and its dof."""
+        deviations = self.deviations[:, chosen] @ weights
+        dof = float(effective_dof(deviations)) if self.dof is None else self.dof
+        return float(deviations @ deviations), dof
+
+
+class Differences:
+    """Differences of the exponents of L layers.
+
+    Args:
+        value: of each layer, (L,); NaN where there is none.
+        sources: of error, independent of each other.
+        level: of the intervals.
+
+    >>> Differences(np.array([0.5]), [Source(np.array([[0.1], [-0.1], [0.1]]))], 0.95).each()[0].dof
+    2.0
+    """
+
+    def __init__(self, value: Array, sources: Sequence[Source], level: float) -> None:
+        self.value = value
+        self.sources = list(sources)
+        self.level = level
+
+    def _combine(self, weights: Array, chosen: NDArray[np.int64]) -> Estimate:
+        parts = [source.part(weights, chosen) for source in self.sources]
+        return self._estimate(float(weights @ self.value[chosen]), parts)
+
+    def _estimate(self, value: float, parts: Sequence[tuple[float, float]]) -> Estimate:
+        """From the variances that the sources add, and their degrees of freedom."""
+        variances, dofs = zip(*parts, strict=True)
+        # A variance from two or three seeds is small by chance in some of many layers, and
+        # Satterthwaite's rule would then hand these layers the many degrees of the images.
+        most = min((source.dof for source in self.sources if source.dof is not None), default=None)
+        return Estimate.of(value, variances, dofs, self.level, most)
+
+    def each(self) -> list[Estimate]:
+        """The difference of every layer."""
+        one = np.ones(1)
+        return [self._combine(one, np.array([place])) for place in range(len(self.value))]
+
+    def mean(self, chosen: Sequence[int]) -> Estimate:
+        """Mean over the chosen layers; it says nothing about layers that are not there."""
+        if not len(chosen):
+            return Estimate()
+        return self._combine(np.full(len(chosen), 1 / len(chosen)), np.array(chosen))
+
+    def slope(self, depth: Array, chosen: Sequence[int]) -> Estimate:
+        """Slope of the differences against depth (L,), over the chosen layers.
+
+        It is the difference of the slopes of the two laws, free of what both share: the errors of
+        common images, and the scatter about the line that a kind of layer has in both.
+        """
+        places = np.array(chosen, dtype=np.int64)
+        places = places[np.isfinite(depth[places])]
+        depth = depth[places]
+        if len(places) < FEWEST_LAYERS or len(set(depth)) < FEWEST_DEPTHS:
+            return Estimate()
+        value = self.value[places]
+        images = [s.deviations[:, places] for s in self.sources if s.dof is None]
+        deviations = np.concatenate(images)
+        line = np.stack([np.ones_like(depth), depth], axis=1)
+        if not value.any() and not deviations.any():
+            return Estimate.of(0.0, [0.0], [1.0], self.level)
+        regression = LayerErrors(value, deviations).regress(line)
+        weights = np.linalg.pinv(line)[1]
+        others = [s.part(weights, places) for s in self.sources if s.dof is not None]
+        own = float(regression.covariance[1, 1]), float(regression.dof[1])
+        return self._estimate(float(regression.coefficients[1]), [own, *others])
+
+
+def layers_text(n: int) -> str:
+    """A number of layers, in words.
+
+    >>> layers_text(1), layers_text(2)
+    ('1 layer', '2 layers')
+    """
+    return "1 layer" if n == 1 else f"{n} layers"
+
+
+def slopes_apart(first: Law, second: Law, level: float) -> Estimate:
+    """Slope of the second law minus that of the first, taken as independent."""
+    variances = [law.covariance[1][1] for law in (first, second)]
+    return Estimate.of(second.slope - first.slope, variances, [first.dof, second.dof], level)
+
+
+def holm(p: Array) -> Array:
+    """P-values corrected for their number by Holm's (1979) rule; NaN stays and does not count.
+
+    >>> holm(np.array([0.01, np.nan, 0.04])).round(3).tolist()
+    [0.02, nan, 0.04]
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    corrected = np.full(len(p), np.nan)
+    known = np.isfinite(p)
+    if known.any():
+        corrected[known] = multipletests(p[known], method="holm")[1]
+    return corrected
+
+
+def depths_of(spectra: Sequence[LayerSpectrum], measure: str) -> Array:
+    """What the law has on its axis, (L,); NaN for a layer whose depth is not known."""
+    layers = pd.DataFrame([asdict(measured.layer) for measured in spectra])
+    return MEASURES[measure].values(layers) if len(layers) else np.zeros(0)

@@ -1,0 +1,221 @@
+"""Exponent against depth, with the law."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.transforms import ScaledTranslation
+
+from natstats.fits.depth_axes import MEASURES
+from natstats.law.law import Law
+from natstats.numbers import change
+from natstats.report.figures.points import draw_points, flag_names, hollow_mark, missing_entry
+from natstats.report.figures.style import (
+    FAINT,
+    GREY,
+    INK,
+    depth_axis,
+    is_narrow,
+    kind_marks,
+    legend,
+    look,
+    new_axes,
+    side_by_side,
+)
+
+__all__ = ["EXPONENT_LABEL", "HEADLINES", "INPUT_NAMES", "headline", "plot_law"]
+
+EXPONENT_LABEL = r"exponent $\alpha$ of the power spectrum"
+
+HEADLINES = {
+    "linear": "Rises linearly",
+    "rises, not linearly": "Rises, not linearly",
+    "no trend": "No trend with {}",
+    "falls": "Falls with {}",
+    "undecided": "Undecided",
+}
+"""What each verdict of :data:`natstats.law.law.VERDICTS` is called; {} stands for the measure."""
+
+LONGEST_TITLE = 85
+"""Characters that a title has room for over two columns."""
+
+INPUT_NAMES = {"input": "input", "input.grey": "input, grey", "input.colour": "input, colour"}
+
+
+def headline(law: Law) -> str:
+    """What stands above a figure or a page.
+
+    >>> import natstats
+    >>> headline(natstats.fit_law([], [], np.zeros((0, 0)), []))
+    'Undecided'
+    """
+    return HEADLINES[law.verdict].format(MEASURES[law.depth].name)
+
+
+def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
+    """Draw the exponent of every layer against its depth, and the line that was fitted.
+
+    Depth is measured as in the law.
+
+    The line is solid only when the verdict is ``linear``; dashed, it describes and does not claim.
+    Layers with a flag are hollow. Along the top stands the side of the maps.
+
+    Args:
+        layers: one row per layer, see :func:`natstats.runs.tables.layers_frame`.
+        law: of these layers.
+        ax: where to draw; by default a new figure.
+
+    Returns:
+        The axes drawn into.
+
+    >>> import natstats
+    >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
+    >>> plot_law(run.layers, run.law).get_xlabel()
+    'depth (weight layers from the input)'
+    """
+    measure = MEASURES[law.depth]
+    layers = layers.assign(depth=measure.values(layers))
+    with look():
+        ax = new_axes(ax, 4.4)
+        inputs, inner = layers[layers.kind == "input"], layers[layers.kind != "input"]
+        inner = inner[np.isfinite(inner.depth)]
+        deepest = max([1.0, *inner.depth])
+        ax.set_xlim(-0.03 * deepest, 1.02 * deepest)
+        ax.grid(axis="y")
+        entries = _draw_inputs(ax, inputs, 0.006 * deepest)
+        apart = 1.0 if measure.is_count else 0.02 * deepest
+        entries += [*_draw_layers(ax, inner, deepest, apart), *_draw_line(ax, inner, law)]
+        entries += missing_entry(layers)
+        _mark_map_sizes(ax, inner)
+        depth_axis(ax, measure)
+        narrow = is_narrow(ax)
+        ax.set_ylabel(r"exponent $\alpha$" if narrow else EXPONENT_LABEL)
+        ax.set_title(_title(law, narrow), pad=18, loc="left")
+        _draw_legend(ax, entries, narrow)
+    return ax
+
+
+def _title(law: Law, narrow: bool) -> str:
+    verdict, measure = headline(law), MEASURES[law.depth]
+    if not np.isfinite(law.slope):
+        return f"{verdict}: too few layers for a law ({law.n_layers})"
+    slope = change(law.slope, law.slope_low, law.slope_high)
+    if narrow:
+        return f"{verdict}\n{slope} {measure.briefly}"
+    title = f"{verdict}: {slope} {measure.per}"
+    return title if len(title) <= LONGEST_TITLE else f"{verdict}: {slope} {measure.briefly}"
+
+
+def _draw_legend(ax: Axes, entries: Sequence[tuple[Artist, str]], narrow: bool) -> None:
+    """To the right of the axes; below narrow ones."""
+    if not entries:
+        return
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    handles, labels = zip(*entries, strict=True)
+    if narrow:
+        below = ax.transAxes + ScaledTranslation(0, -0.45, figure.dpi_scale_trans)
+        place = {"bbox_to_anchor": (0.0, 0.0), "bbox_transform": below, "ncols": 2, "fontsize": 7}
+    else:
+        place = {"bbox_to_anchor": (1.0, 1.0)}
+    legend(ax, handles, labels, loc="upper left", borderaxespad=0.0, **place)
+
+
+def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, str]]:
+    """The line over the depths that it was fitted to, with its band."""
+    depths = inner.depth[np.isfinite(inner.exponent)]
+    if not np.isfinite(law.slope) or depths.empty:
+        return []
+    depth = np.linspace(depths.min(), depths.max(), 60)
+    middle, low, high = law.predict(depth)
+    is_law = law.verdict == "linear"
+    ax.fill_between(depth, low, high, color=GREY, alpha=0.16, linewidth=0, zorder=1)
+    (line,) = ax.plot(
+        depth, middle, color=INK, linewidth=1.3, linestyle="-" if is_law else (0, (5, 3)), zorder=2
+    )
+    label = "fitted line" if is_law else "fitted line,\nonly a description"
+    band = Patch(color=GREY, alpha=0.16, linewidth=0)
+    return [(line, label), (band, f"its {100 * law.level:g} % interval")]
+
+
+def _draw_layers(
+    ax: Axes, inner: pd.DataFrame, deepest: float, apart: float
+) -> list[tuple[Artist, str]]:
+    entries: list[tuple[Artist, str]] = []
+    places = side_by_side(list(inner.depth), min(0.45 * apart, 0.016 * deepest), apart)
+    for kind, (colour, marker) in kind_marks(list(inner.kind)).items():
+        own = (inner.kind == kind).to_numpy()
+        rows = inner[own]
+        if not np.isfinite(rows.exponent).any():
+            continue
+        handle = draw_points(ax, rows, places[own], colour, marker)
+        entries.append((handle, kind))
+    flags = flag_names(inner[np.isfinite(inner.exponent)], doubts=True)
+    if flags:
+        entries.append((hollow_mark(), "hollow: " + ",\n".join(flags)))
+    return entries
+
+
+def _draw_inputs(ax: Axes, inputs: pd.DataFrame, step: float) -> list[tuple[Artist, str]]:
+    """The images, side by side where they are measured in more than one way."""
+    rows = inputs[np.isfinite(inputs.exponent) & np.isfinite(inputs.depth)]
+    entries: list[tuple[Artist, str]] = []
+    for place, (marker, colour) in enumerate(zip("Dd", (GREY, INK), strict=True)):
+        row = rows.iloc[place : place + 1]
+        if row.empty:
+            break
+        depth = float(row.depth.iloc[0]) + np.array([step * (2 * place - (len(rows) - 1))])
+        name = str(row.layer.iloc[0])
+        plain = row.assign(flags="all")  # always hollow: an image is not a layer
+        handle = draw_points(ax, plain, depth, colour, marker, 5.5)
+        assert isinstance(handle, Line2D)
+        handle.set_markerfacecolor("white")
+        entries.append((handle, INPUT_NAMES.get(name, name)))
+    return entries
+
+
+def _mark_map_sizes(ax: Axes, inner: pd.DataFrame) -> None:
+    """Thin lines where the maps become smaller, their side in pixels above, where it has room."""
+    sizes: dict[float, str] = {}
+    for row in inner.sort_values("depth", kind="stable").to_dict("records"):
+        height, width = row["height"], row["width"]
+        text = f"{height}" if height == width or width == 1 else f"{height}×{width}"
+        sizes.setdefault(float(row["depth"]), text)
+    if not sizes:
+        return
+    is_series = bool((inner.width == 1).all())
+    depths = list(sizes)
+    margin = 0.5 * min([right - left for left, right in itertools.pairwise(depths)], default=1.0)
+    starts = [depths[0] - margin]
+    labels = [sizes[depths[0]]]
+    for left, right in itertools.pairwise(depths):
+        if sizes[right] != sizes[left]:
+            starts.append((left + right) / 2)
+            labels.append(sizes[right])
+    ends = [*starts[1:], depths[-1] + margin]
+    low, high = ax.get_xlim()
+    points = ax.get_position().width * ax.get_figure(root=True).get_figwidth() * 72 * 0.8  # type: ignore[union-attr]
+    above = ax.get_xaxis_transform()
+    style = {"fontsize": 7, "color": GREY, "va": "bottom"}
+    for start in starts[1:]:
+        ax.axvline(start, color=FAINT, linewidth=0.8, zorder=0)
+    for start, end, label in zip(starts, ends, labels, strict=True):
+        room = (end - start) / (high - low) * points
+        if room > 7 * 0.66 * len(label) + 3:
+            ax.text((start + end) / 2, 1.01, label, transform=above, ha="center", **style)  # type: ignore[arg-type]
+    ax.annotate(
+        "frames" if is_series else "map, px",
+        (0.0, 1.01),
+        xycoords="axes fraction",
+        xytext=(-4, 0),
+        textcoords="offset points",
+        ha="right",
+        **style,  # type: ignore[arg-type]
+    )

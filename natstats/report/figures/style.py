@@ -1,0 +1,223 @@
+"""One place for the look of every figure, and for writing it to files."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from natstats.errors import UsageError
+from natstats.fits.depth_axes import MEASURES, Measure
+from natstats.text import lines
+
+__all__ = ["DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "kind_marks", "look", "save"]
+
+WIDTH = {"single": 3.5, "double": 7.2}
+"""Widths of a figure over one and two columns of a page, inches."""
+
+NARROW = 4.5
+"""Axes of a width below this, in inches before the layout makes room, count as one column."""
+
+INK, GREY, FAINT = "#1b1f24", "#5c6670", "#dfe3e7"
+"""Text and lines; secondary text; grid and separators."""
+
+PALETTE = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00",
+)  # fmt: skip
+"""Eight colours that stay apart for colour-blind readers, after Okabe and Ito (2008).
+
+Their yellow is too faint for a thin mark on white; an olive stands in for it."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+"""One marker per place in the palette, so that nothing rests on colour alone."""
+
+DEPTH_COLOURS = "viridis"
+"""Colour map of depth; used up to `DEPTH_TOP`, since its yellow end vanishes on white."""
+
+DEPTH_TOP = 0.92
+
+_KINDS = ("conv", "depthwise", "pointwise", "act", "norm")
+
+_RC = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": GREY,
+    "axes.grid": False,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.7,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.unicode_minus": True,
+    "figure.dpi": 100,
+    # DejaVu Sans comes with matplotlib: the same picture on every machine.
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "mathtext.default": "regular",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "natstats",
+    "text.color": INK,
+    "text.parse_math": True,
+    "xtick.color": GREY,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.color": GREY,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 8,
+}
+
+
+@contextlib.contextmanager
+def look() -> Iterator[None]:
+    """The style of natstats, for as long as the context is open.
+
+    >>> before = matplotlib.rcParams["font.size"]
+    >>> with look():
+    ...     matplotlib.rcParams["axes.linewidth"]
+    0.7
+    >>> matplotlib.rcParams["font.size"] == before
+    True
+    """
+    with matplotlib.rc_context(_RC):  # type: ignore[arg-type]
+        yield
+
+
+def new_axes(ax: Axes | None, height: float) -> Axes:
+    """`ax`, or the axes of a new figure that pyplot does not know; dressed in the style."""
+    if ax is None:
+        figure = Figure(figsize=(WIDTH["double"], height), layout="constrained")
+        ax = figure.add_subplot()
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def is_narrow(ax: Axes) -> bool:
+    """True for axes about one column wide, which need their legend above or below."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return ax.get_position(original=True).width * figure.get_figwidth() < NARROW
+
+
+def depth_axis(ax: Axes, measure: Measure = MEASURES["layers"]) -> None:
+    """Name the axis of depth, with whole numbers only where depth is a count."""
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=measure.is_count, steps=[1, 2, 5, 10]))
+    ax.set_xlabel(measure.axis)
+
+
+def kind_marks(kinds: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every kind of layer, the same in all figures for the usual kinds.
+
+    >>> kind_marks(["pointwise", "conv"])["conv"]
+    ('#0072B2', 'o')
+    """
+    found = dict.fromkeys(kinds)
+    unusual = [kind for kind in found if kind not in _KINDS]
+    places = {kind: place for place, kind in enumerate((*_KINDS, *unusual))}
+    n = len(PALETTE)
+    # Beyond eight kinds the colours start again with the markers shifted by one.
+    return {
+        kind: (PALETTE[places[kind] % n], MARKERS[(places[kind] + places[kind] // n) % n])
+        for kind in sorted(found, key=lambda kind: places[kind])
+    }
+
+
+def side_by_side(
+    depths: Sequence[float], step: float, distance: float = 1.0
+) -> NDArray[np.float64]:
+    """Places for layers, those of one depth next to each other in the order of execution.
+
+    Args:
+        depths: of the layers, (L,).
+        step: between neighbours at one depth; less where many share it.
+        distance: from one depth to the next.
+
+    Returns:
+        (L,).
+
+    >>> side_by_side([0, 1, 1], 0.2).tolist()
+    [0.0, 0.9, 1.1]
+    """
+    total, seen = Counter(depths), Counter[float]()
+    places = []
+    for depth in depths:
+        own = min(step, 0.8 * distance / total[depth])
+        places.append(depth + own * (seen[depth] - (total[depth] - 1) / 2))
+        seen[depth] += 1
+    return np.array(places, dtype=np.float64)
+
+
+def legend(ax: Axes, handles: Sequence[Artist], labels: Sequence[str], **options: Any) -> Legend:
+    """A legend whose labels are shown as they are, whatever a user called a thing.
+
+    Matplotlib drops labels that begin with an underscore and reads formulas between dollar signs.
+    """
+    drawn: Legend = ax.legend(handles, ["x"] * len(labels), **options)
+    for text, label in zip(drawn.get_texts(), labels, strict=True):
+        text.set_parse_math(False)
+        text.set_text(lines(label.split("\n")))
+    return drawn
+
+
+def save(axes: Axes, folder: Path, name: str) -> list[Path]:
+    """Write the figure of `axes` as ``name.svg`` and ``name.png`` (200 dpi) into `folder`.
+
+    The same figure gives the same bytes: no date, and ids that do not change. Text is drawn as
+    outlines, so that it looks the same without the font.
+
+    Args:
+        axes: in the figure to write.
+        folder: made if it is not there.
+        name: of the files, without suffix.
+
+    Returns:
+        The two files.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        shown = lines(text.get_text().split("\n"))
+        if shown != text.get_text():  # what is not seen is no part of an SVG either
+            text.set_text(shown)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"out: expected a folder to draw into; {error}") from None
+    vector, raster = folder / f"{name}.svg", folder / f"{name}.png"
+    with look(), warnings.catch_warnings():
+        # A name in a script that the font lacks shows as boxes, which is no reason to fail.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(vector, format="svg", metadata={"Date": None})
+        figure.savefig(raster, format="png", dpi=200)
+    vector.write_text(_shorter(vector.read_text(encoding="utf-8")), encoding="utf-8")
+    return [vector, raster]
+
+
+def _shorter(svg: str) -> str:
+    """Paths with two decimals of a point in place of six: half the size, no visible change."""
+
+    def rounded(path: re.Match[str]) -> str:
+        return re.sub(
+            r"-?\d+\.\d{3,}", lambda one: f"{float(one[0]):.2f}".rstrip("0").rstrip("."), path[0]
+        )
+
+    return re.sub(r'(?<= d=")[^"]+', rounded, svg)

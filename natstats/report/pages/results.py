@@ -1,0 +1,204 @@
+"""The results of a run as the report page shows them: texts and numbers, no HTML."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from natstats.fits.depth_axes import MEASURES
+from natstats.fits.options import ESTIMATORS, FitOptions
+from natstats.law.law import Law, format_p
+from natstats.numbers import change, interval, map_size, number, share
+from natstats.report.figures.points import flag_names
+
+__all__ = [
+    "Cell",
+    "Column",
+    "flag_meanings",
+    "image_rows",
+    "key_numbers",
+    "layer_table",
+    "shape_rows",
+]
+
+FLAG_MEANINGS = {
+    "few rings": "fewer than four frequencies carry the fit; two of them decide the slope",
+    "few images": "at most 16 images; a 95 % interval then covers the truth in 90 to 95 %",
+    "beyond range": "the measured slope hardly follows the exponent here; not part of the law",
+    "outer scale": "so steep that waves far longer than the map, of unknown power, decide",
+    "constant": "the maps do not vary beyond rounding, so there is no exponent",
+    "non-finite": "some images gave values that are not finite and were left out here",
+    "few groups": "at most 16 groups of images; the interval may be too short",
+    "few images decide": "a few images have most of the power, and the interval rests on them",
+    "images do not differ": "every image gives the same, so the interval says nothing",
+    "too few groups for the bootstrap": "too many resamples without spread; take the jackknife",
+    "no images": "no image gave finite values",
+    "too few images": "an interval takes three images at least, and so does an exponent",
+    "too few groups": "an interval takes three groups of images at least",
+    "power from one group only": "without that group nothing is left to resample",
+    "too few rings in band": "the band leaves fewer frequencies at this map size than asked for",
+    "better with a floor": "not a plain power law: one over white noise is clearly better",
+    "better with a cut-off": "not a plain power law: one that falls off exponentially is better",
+    "better with a break": "not a plain power law: two exponents with a break are clearly better",
+    "no power in a ring": "the power is zero at some frequency, so it has no logarithm",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the layer table.
+
+    Attributes:
+        label: head of the column.
+        meaning: what it holds, for the tooltip.
+        is_number: True for columns that are aligned right and sorted by value.
+    """
+
+    label: str
+    meaning: str
+    is_number: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows, and the number that it sorts by; None sorts by the text or comes last."""
+
+    text: str
+    value: float | None = None
+
+
+def _cell(value: float, digits: int) -> Cell:
+    return Cell(number(value, digits), float(value) if math.isfinite(value) else None)
+
+
+def _plain(value: float) -> Cell:
+    """A number that needs no more than four digits, such as a count or a size."""
+    return Cell(f"{value:.4g}", float(value)) if math.isfinite(value) else Cell("–")
+
+
+def _p(value: float) -> Cell:
+    if not math.isfinite(value):
+        return Cell("–")
+    return Cell(format_p(value).removeprefix("= "), float(value))
+
+
+def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column], list[list[Cell]]]:
+    """Columns and rows of the layer table, a row for every layer."""
+    level = f"{100 * options.level:g} %"
+    others = [name for name in ESTIMATORS if name != options.estimator]
+    columns = [
+        Column("layer", "module name; :1 is its second call", is_number=False),
+        Column("kind", "of the module", is_number=False),
+        Column("depth", "weight layers on the longest path from the input"),
+        Column("order", "weight layers executed up to and including this one"),
+        Column("receptive field", "its theoretical side along the height, pixels of the input"),
+        Column("size", "height × width of a map, pixels; or the length of a clip"),
+        Column("exponent", f"of the mean spectrum, by the estimator {options.estimator}"),
+        Column(f"{level} interval", "from resampling the images; sorted by its lower end"),
+        Column("flags", "what to know before using the number", is_number=False),
+        Column("R²", "share of the variance of log power that the fit explains"),
+        *(Column(name, f"exponent by the estimator {name}") for name in others),
+        Column("image mean", "mean of the exponents of single images"),
+        Column("image sd", "standard deviation of the exponents of single images"),
+        Column("curvature", "what is left: coefficient of (ln frequency)²"),
+        Column("its p", "of the test that the curvature is zero"),
+        Column(
+            "best form", "by AICc: power law, or with a floor, cut-off or break", is_number=False
+        ),
+        Column("gain", "AICc of the power law above that of the best form"),
+        Column("rings", "frequencies in the fit"),
+        Column("maps", "number of channels"),
+        Column("stride", "pixels of the input per pixel of the map"),
+        Column("images", "in the mean spectrum"),
+    ]
+    rows = []
+    for row in layers.to_dict("records"):
+        low = row["exponent_low"]
+        rows.append(
+            [
+                Cell(str(row["layer"])),
+                Cell(str(row["kind"])),
+                Cell(f"{row['depth']:d}", row["depth"]),
+                *(_plain(row[name]) for name in ("order", "receptive_field")),
+                Cell(map_size(row["height"], row["width"]), row["height"] * row["width"]),
+                _cell(row["exponent"], 2),
+                Cell(interval(low, row["exponent_high"]), low if math.isfinite(low) else None),
+                Cell(str(row["flags"] or "")),
+                Cell(share(row["r2"]), row["r2"] if math.isfinite(row["r2"]) else None),
+                *(_cell(row[f"exponent_{name}"], 2) for name in others),
+                _cell(row["exponent_image_mean"], 2),
+                _cell(row["exponent_image_sd"], 2),
+                _cell(row["curvature"], 2),
+                _p(row["curvature_p"]),
+                Cell(str(row["best_form"] or "–")),
+                _cell(row["aicc_gain"], 1),
+                *(Cell(f"{row[name]:d}", row[name]) for name in ("n_rings", "channels")),
+                Cell(f"{row['stride']:.4g}", row["stride"]),
+                Cell(f"{row['n_images']:d}", row["n_images"]),
+            ]
+        )
+    return columns, rows
+
+
+def key_numbers(law: Law, n_images: int) -> list[tuple[str, str, str]]:
+    """The numbers under the headline: name, value, and what stands beside the value."""
+    counts = [("layers", f"{law.n_layers}", "in the law"), ("images", f"{n_images}", "")]
+    if not np.isfinite(law.slope):
+        return counts
+    within = (
+        law.slope_within_resolution,
+        law.slope_within_resolution_low,
+        law.slope_within_resolution_high,
+    )
+    lack, best = format_p(law.lack_of_fit_p), law.best_shape
+    return [
+        (f"slope {MEASURES[law.depth].per}", *_apart(law.slope, law.slope_low, law.slope_high)),
+        ("slope within one map size", *_apart(*within)),
+        ("rank correlation", number(law.rank_correlation, sign=True), f"p {format_p(law.rank_p)}"),
+        ("lack of fit of the line", f"p {lack}", ""),
+        ("best shape", best or "not available", "by AICc" if best else ""),
+        ("scatter of layers about the line", number(law.between_layer_sd), "standard deviation"),
+        *counts,
+    ]
+
+
+def _apart(value: float, low: float, high: float) -> tuple[str, str]:
+    """A signed estimate and its interval."""
+    if not math.isfinite(value):
+        return "not available", ""
+    estimate, _, ends = change(value, low, high).partition(" ")
+    return estimate, ends
+
+
+def shape_rows(law: Law) -> list[tuple[str, str]]:
+    """Shape and AICc above the best, the best first; those that could not be fitted last."""
+    if law.best_shape is None:
+        return []
+    least = law.shapes[law.best_shape]
+    order = sorted(law.shapes.items(), key=lambda item: (not np.isfinite(item[1]), item[1]))
+    return [
+        (name, number(value - least, 1) if np.isfinite(value) else "too few layers")
+        for name, value in order
+    ]
+
+
+def flag_meanings(layers: pd.DataFrame) -> list[tuple[str, str]]:
+    """The flags that occur, with their meaning."""
+    return [(flag, FLAG_MEANINGS.get(flag, "")) for flag in flag_names(layers)]
+
+
+def image_rows(image_exponents: pd.DataFrame) -> list[list[str]]:
+    """Layer, images, and mean, sd, median, 5 % and 95 % of their exponents, with intervals."""
+    rows = []
+    for row in image_exponents[image_exponents.n > 1].to_dict("records"):
+        cells = [
+            f"{number(row[name])} {interval(row[f'{name}_low'], row[f'{name}_high'])}"
+            if math.isfinite(row[name])
+            else "–"
+            for name in ("mean", "sd", "q50", "q05", "q95")
+        ]
+        rows.append([str(row["layer"]), f"{row['n']:d}", *cells])
+    return rows

@@ -1,0 +1,112 @@
+"""The report of a run as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from natstats._version import __version__
+from natstats.fits.depth_axes import MEASURES
+from natstats.law.law import CLEAR_AICC
+from natstats.numbers import interval, number
+from natstats.report.figures.drawing import draw_run
+from natstats.report.figures.law import headline
+from natstats.report.figures.points import flag_names
+from natstats.report.pages import provenance, results
+from natstats.report.pages.html import embedded, write_page
+from natstats.report.records import RunReport
+
+__all__ = ["write_report"]
+
+
+def write_report(folder: Path, run: RunReport) -> Path:
+    """Write ``figures/`` and ``report.html`` into `folder`.
+
+    Style, script and figures are inside the page, so that it can be sent and kept alone; it asks
+    for nothing from a network and can be read without a script.
+
+    Args:
+        folder: the run directory; it must exist.
+        run: what to report.
+
+    Returns:
+        The page.
+
+    >>> import tempfile, natstats
+    >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     "<svg" in write_report(Path(folder), run.report()).read_text(encoding="utf-8")
+    True
+    """
+    figures = {
+        path.stem: path for path in draw_run(run, folder / "figures") if path.suffix == ".svg"
+    }
+    descriptions = {
+        "law": f"Exponent against depth for every layer. {run.law.sentence()}",
+        "spectra": "Mean power spectra of all layers with the fitted power laws.",
+        "sensitivity": "Exponent of some layers as either end of the band is moved inwards.",
+        "spread": "Distribution of the exponents of single images for every layer.",
+    }
+    if run.control is not None:
+        descriptions["control"] = f"Exponents trained and untrained. {run.control.sentence}"
+    drawn = {
+        name: embedded(figures[name], name, text) if name in figures else None
+        for name, text in descriptions.items()
+    }
+    return write_page(folder, "report.html", {**_contents(run), "figures": drawn})
+
+
+def _contents(run: RunReport) -> dict[str, Any]:
+    """Everything that the template fills in, but for the figures."""
+    info, layers, law = run.info, run.layers, run.law
+    is_network = bool((layers.kind != "input").any()) or info.get("model") is not None
+    images = info.get("images") or {}
+    n_images = int(layers.n_images.max()) if len(layers) else 0
+    columns, rows = results.layer_table(layers, run.options)
+    return {
+        "name": run.name,
+        "is_network": is_network,
+        "headline": headline(law) if is_network else run.name,
+        "sentence": law.sentence() if is_network else _images_sentence(run),
+        "is_untrained": (info.get("model") or {}).get("trained") is False,
+        "key_numbers": results.key_numbers(law, n_images) if is_network else [],
+        "verdict": law.verdict,
+        "forms": run.forms_sentence if is_network else "",
+        "control": run.control.sentence if run.control is not None else "",
+        "level": f"{100 * run.options.level:g} %",
+        "depth_meaning": MEASURES[law.depth].meaning,
+        "shapes": results.shape_rows(law),
+        "clear_aicc": CLEAR_AICC,
+        "columns": columns,
+        "rows": rows,
+        "flags": results.flag_meanings(layers),
+        "doubts": bool(flag_names(layers[layers.kind != "input"], doubts=True)),
+        "image_rows": results.image_rows(run.image_exponents),
+        "skipped": run.skipped.to_dict("records"),
+        "measured": provenance.measured(info, run.options),
+        "unreadable": list(images.get("unreadable") or []),
+        "n_unreadable": images.get("n_unreadable") or 0,
+        "warnings": list(info.get("warnings") or []),
+        "repeat": provenance.repeat(info, run.options),
+        "has_command": bool(info.get("command")),
+        "version": (info.get("versions") or {}).get("natstats", __version__),
+    }
+
+
+def _images_sentence(run: RunReport) -> str:
+    """The exponent of the images by themselves, in words."""
+    parts = []
+    names = {"input.grey": "in grey", "input.colour": "as the mean over the colour channels"}
+    for row in run.layers.to_dict("records"):
+        if np.isfinite(row["exponent"]):
+            ends = interval(row["exponent_low"], row["exponent_high"])
+            how = names.get(row["layer"], "")
+            parts.append(f"{number(row['exponent'])} {ends} {how}".strip())
+    if not parts:
+        return "No exponent could be fitted to the spectrum of these images."
+    return (
+        f"The power of these {int(run.layers.n_images.max())} images falls with frequency as "
+        f"1/f^α; α is {', and '.join(parts)} ({100 * run.options.level:g} % intervals)."
+    )

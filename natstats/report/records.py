@@ -1,0 +1,114 @@
+"""What figures and pages are drawn from: frozen records, which anyone can fill.
+
+:mod:`natstats.runs` fills them from runs, series, comparisons and controls (their method
+``report``), so that this room need not know how these are measured or kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from natstats.fits.exponents import Fits
+from natstats.fits.options import FitOptions
+from natstats.law.law import Law
+from natstats.spectra.records import LayerSpectrum
+
+__all__ = ["ControlReport", "DifferenceReport", "RunReport", "SeriesReport"]
+
+
+@dataclass(frozen=True, eq=False)
+class DifferenceReport:
+    """Two runs compared.
+
+    Attributes:
+        names: of the first and the second run.
+        layers: a row per layer of both: layer, kind, depth, exponent_a, low_a, high_a,
+            exponent_b, low_b, high_b, difference, low, high, p, p_corrected.
+        sentence: the result in words.
+        notes: how they were compared, in sentences.
+    """
+
+    names: tuple[str, str]
+    layers: pd.DataFrame
+    sentence: str
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ControlReport:
+    """A trained network compared with random weights.
+
+    Attributes:
+        layers: a row per layer: layer, kind, depth, exponent, exponent_low, exponent_high,
+            difference, low, high, p_corrected, and a column ``seed_N`` for every seed.
+        seeds: of the random weights.
+        sentence: the result in words.
+    """
+
+    layers: pd.DataFrame
+    seeds: Sequence[int]
+    sentence: str
+
+
+@dataclass(frozen=True, eq=False)
+class RunReport:
+    """One measurement, fitted.
+
+    Attributes:
+        name: of the network, or where the images come from.
+        info: facts on the measurement, as in ``run.json``.
+        options: of the fit.
+        unit: what frequencies are counted in, cycles per ``pixel`` or per ``frame``.
+        spectra: of every layer, (L,).
+        fits: of the same layers.
+        layers: a row per layer, the columns of ``layers.csv``.
+        law: exponent against depth.
+        forms_sentence: in how many layers another form is better, in words.
+        sensitivity: exponents in narrower bands, the columns of ``sensitivity.csv``.
+        image_exponents: spread of single images, the columns of ``image_exponents.csv``.
+        skipped: a row per layer that was not measured: layer, kind, reason.
+        control: the same network with random weights, where it was measured.
+    """
+
+    name: str
+    info: Mapping[str, Any]
+    options: FitOptions
+    unit: str
+    spectra: Sequence[LayerSpectrum]
+    fits: Fits
+    layers: pd.DataFrame
+    law: Law
+    forms_sentence: str
+    sensitivity: pd.DataFrame
+    image_exponents: pd.DataFrame
+    skipped: pd.DataFrame
+    control: ControlReport | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesReport:
+    """Checkpoints of one training.
+
+    Attributes:
+        name: of the network.
+        info: facts that all checkpoints share.
+        options: of the fits.
+        step_name: what the steps count, such as ``epoch``.
+        sentence: what the checkpoints show, in words.
+        frame: a row per checkpoint, the columns of ``series.csv``.
+        exponents: a row per checkpoint and layer, the columns of ``exponents.csv``.
+        change: the last checkpoint compared with the first.
+    """
+
+    name: str
+    info: Mapping[str, Any]
+    options: FitOptions
+    step_name: str
+    sentence: str
+    frame: pd.DataFrame
+    exponents: pd.DataFrame
+    change: DifferenceReport

@@ -1,0 +1,393 @@
+"""Two runs compared, layer by layer and as laws: what differs, and by more than chance?
+
+Layers are compared by name. Where both runs saw the same images in the same numbering the
+comparison is paired: an image that moves an exponent in one run moves it in the other, and the
+deviations of the difference are the differences of the deviations. Else the variances add
+(:mod:`natstats.law.differences`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from natstats.errors import UsageError
+from natstats.files.csv_files import write_csv
+from natstats.files.paths import expanded
+from natstats.fits.depth_axes import MEASURES
+from natstats.law.differences import (
+    Differences,
+    Estimate,
+    Source,
+    depths_of,
+    holm,
+    layers_text,
+    slopes_apart,
+)
+from natstats.law.law import FEWEST_LAYERS, SIGNIFICANCE, format_p
+from natstats.numbers import number
+from natstats.report.records import DifferenceReport
+from natstats.runs import store
+from natstats.runs.run import Run
+from natstats.runs.tables import aligned, evenly, not_shown
+from natstats.text import lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+__all__ = ["Comparison", "compare"]
+
+_Missing = tuple[tuple[str, ...], tuple[str, ...]]
+
+FORMAT = 1
+"""Number of the format of ``comparison.json``."""
+
+SAME = ("band", "estimator", "normalize", "level", "depth")
+"""Fit options that both runs must share for their exponents to be the same quantity."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What differs between a run B and a run A; every difference is B minus A.
+
+    Attributes:
+        names: of A and of B.
+        layers: a row for each layer of this name in both runs: layer, kind, depth, exponent_a,
+            low_a, high_a, exponent_b, low_b, high_b, difference, low, high, p, p_corrected (Holm),
+            flags.
+        only: names of the layers that only A has, and of those that only B has.
+        mean: difference in the mean over the layers that count; of runs of images alone, over
+            the rows of their images.
+        slope: difference of the slopes of the two laws.
+        n_layers: layers that count: those with an exponent in both that is not beyond range. The
+            images (``input``, ``input.grey``, ``input.colour``) have rows, and are no layers.
+        n_differ: those of them that differ at 5 % after correction for their number.
+        is_paired: both runs saw the same images in the same numbering.
+        level: of the intervals.
+        depth: the measure of depth, see :data:`natstats.fits.depth_axes.MEASURES`.
+        notes: how it was compared, in sentences.
+    """
+
+    names: tuple[str, str]
+    layers: pd.DataFrame
+    only: tuple[tuple[str, ...], tuple[str, ...]]
+    mean: Estimate
+    slope: Estimate
+    n_layers: int
+    n_differ: int
+    is_paired: bool
+    level: float
+    depth: str
+    notes: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """The verdict in words, with the numbers that it rests on."""
+        first, second = self.names
+        rows = self.layers if self._is_of_images else self.layers[self.layers.kind != "input"]
+        if np.isfinite(self.mean.value) and not rows.difference.fillna(0).any():
+            return f"The exponents of {second} are exactly those of {first}."
+        found = self.n_differ > 0 or min(self.mean.p, self.slope.p) < SIGNIFICANCE
+        evidence = f"({100 * self.level:g} % interval; p {format_p(self.mean.p)})"
+        parts = []
+        if self.n_layers:
+            parts += [
+                f"exponent {self.mean.text()} in the mean over {layers_text(self.n_layers)} "
+                f"{evidence}",
+                f"{self.n_differ} of {layers_text(self.n_layers)} "
+                f"{'differs' if self.n_differ == 1 else 'differ'} after Holm's correction",
+            ]
+        elif np.isfinite(self.mean.value):
+            parts.append(f"exponent of the images {self.mean.text()} {evidence}")
+        if np.isfinite(self.slope.value):
+            parts.append(
+                f"difference of the slopes {self.slope.text()} {MEASURES[self.depth].per} "
+                f"(p {format_p(self.slope.p)})"
+            )
+        if not parts:
+            return f"Nothing of {first} and {second} could be compared: {self._hindrance(rows)}."
+        opening = f"{second} differs from {first}" if found else f"{second} was not found to differ"
+        if not found:
+            opening += f" from {first}"
+        if not self.n_layers and not self._is_of_images:
+            parts.insert(0, self._hindrance(rows))
+        return f"{opening}: {', '.join(parts)}."
+
+    @property
+    def _is_of_images(self) -> bool:
+        """True where neither run has a layer: both are of images alone."""
+        return bool((self.layers.kind == "input").all()) and not any(self.only)
+
+    def _hindrance(self, rows: pd.DataFrame) -> str:
+        """Why no layer was compared."""
+        kind = "row of the images" if self._is_of_images else "layer"
+        if rows.empty:
+            return f"no {kind} bears the same name in both"
+        return f"no {kind} of the same name has an exponent in both"
+
+    def report(self) -> DifferenceReport:
+        """Everything that its figure and a page show."""
+        return DifferenceReport(self.names, self.layers, self.sentence(), self.notes)
+
+    def table(self, rows: int | None = None) -> str:
+        """The layers as aligned text; from more than `rows` layers, evenly spaced ones."""
+        header = ("layer", "kind", "depth", "A", "B", "B - A", "interval", "p", "Holm p", "flags")
+        cells = [
+            (
+                str(row["layer"]),
+                str(row["kind"]),
+                f"{row['depth']:g}",
+                number(row["exponent_a"], missing="-"),
+                number(row["exponent_b"], missing="-"),
+                number(row["difference"], 3, sign=True, missing="-"),
+                f"{number(row['low'], 3, sign=True)} to {number(row['high'], 3, sign=True)}"
+                if np.isfinite(row["low"])
+                else "-",
+                *(_bare_p(row[name]) for name in ("p", "p_corrected")),
+                str(row["flags"]),
+            )
+            for row in evenly(self.layers, rows).to_dict("records")
+        ]
+        legend = lines((f"A: {self.names[0]}", f"B: {self.names[1]}")) + "\n"
+        return legend + aligned(header, cells, {0, 1, 9}, not_shown(self.layers, rows))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; the layers are a table of their own."""
+        kept = asdict(self)
+        del kept["layers"]
+        return {"format": FORMAT, **kept, "sentence": self.sentence()}
+
+    def plot(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
+        """Draw it, see :func:`natstats.report.figures.difference.plot_difference`."""
+        from natstats.report.figures.difference import plot_difference
+
+        return plot_difference(self.report(), axes)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write ``comparison.json``, ``comparison.csv`` and the figure, all of them or none.
+
+        Raises:
+            UsageError: something is at `path`, and it is not a comparison or `overwrite` is not
+                set.
+            NatstatsError: it cannot be written.
+        """
+        from natstats.report.figures.style import save
+
+        path = expanded(path, "out")
+        with store.write_directory(path, overwrite, "comparison") as folder:
+            text = store.to_json(self.to_dict())
+            (folder / "comparison.json").write_text(text, encoding="utf-8")
+            write_csv(self.layers, folder / "comparison.csv")
+            if np.isfinite(self.layers.difference).any():
+                save(self.plot()[0], folder, "difference")
+        return path
+
+
+def _bare_p(p: float) -> str:
+    return format_p(p).removeprefix("= ") if np.isfinite(p) else "-"
+
+
+def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Comparison:
+    """Compare run B with run A.
+
+    Args:
+        run_a: the run that is taken away.
+        run_b: the other.
+        names: what to call them; by default what the runs are called.
+
+    Returns:
+        Differences B minus A, of every layer that both have by name and of the two laws.
+
+    Raises:
+        UsageError: the runs were measured or fitted in different ways.
+
+    >>> import natstats
+    >>> steep, flat = (
+    ...     natstats.measure_images(natstats.power_law_fields(64, 16, 16, alpha, seed=0)[:, None])
+    ...     for alpha in (2.5, 1.5)
+    ... )
+    >>> found = compare(flat, steep)
+    >>> bool(found.layers.low[0] < 1.0 < found.layers.high[0])
+    True
+    """
+    _refuse_other_quantity(run_a, run_b)
+    level = run_a.options.level
+    places = [{m.layer.name: i for i, m in enumerate(run.spectra)} for run in (run_a, run_b)]
+    common = [name for name in places[0] if name in places[1]]
+    chosen = [np.array([place[name] for name in common], dtype=np.int64) for place in places]
+    only = _missing(run_a, places[1]), _missing(run_b, places[0])
+    unpaired = _why_not_paired(run_a, run_b, common, chosen)
+    deviations = [
+        run.fits.deviations[:, own] if len(own) else np.zeros((0, 0))
+        for run, own in zip((run_a, run_b), chosen, strict=True)
+    ]
+    exponents = [run.fits.exponents[own] for run, own in zip((run_a, run_b), chosen, strict=True)]
+    sources = (
+        [Source(deviations[1] - deviations[0])]
+        if unpaired is None
+        else [Source(deviations[1]), Source(-deviations[0])]
+    )
+    differences = Differences(exponents[1] - exponents[0], sources, level)
+    frame = _frame(run_a, run_b, chosen, differences)
+    good = np.isfinite(frame.p) & ~frame["flags"].str.contains("beyond range")
+    counted = [int(row) for row in np.flatnonzero(good & (frame.kind != "input"))]
+    is_of_images = not any(m.layer.kind != "input" for m in (*run_a.spectra, *run_b.spectra))
+    averaged = [int(row) for row in np.flatnonzero(good)] if is_of_images else counted
+    frame.loc[counted, "p_corrected"] = holm(frame.p.to_numpy()[counted])
+
+    depths = [
+        depths_of(run.spectra, run_a.options.depth)[own]
+        for run, own in zip((run_a, run_b), chosen, strict=True)
+    ]
+    alike = np.array_equal(depths[0][counted], depths[1][counted], equal_nan=True)
+    slope, by_layer = Estimate(), alike
+    if by_layer:
+        slope = differences.slope(depths[0], counted)
+    if not np.isfinite(slope.value):
+        slope, by_layer = slopes_apart(run_a.law, run_b.law, level), False
+    return Comparison(
+        names=names or _names(run_a, run_b),
+        layers=frame,
+        only=(only[0][0], only[1][0]),
+        mean=differences.mean(averaged),
+        slope=slope,
+        n_layers=len(counted),
+        n_differ=int(np.sum(frame.p_corrected < SIGNIFICANCE)),
+        is_paired=unpaired is None,
+        level=level,
+        depth=run_a.options.depth,
+        notes=tuple(_notes(frame, only, unpaired, slope, by_layer)),
+    )
+
+
+def _missing(run: Run, names: Collection[str]) -> _Missing:
+    """Names that are not among these: of layers, and of rows of the images."""
+    missing = [m.layer for m in run.spectra if m.layer.name not in names]
+    return (
+        tuple(layer.name for layer in missing if layer.kind != "input"),
+        tuple(layer.name for layer in missing if layer.kind == "input"),
+    )
+
+
+def _refuse_other_quantity(run_a: Run, run_b: Run) -> None:
+    edges = [sorted({m.spectrum.edges for m in run.spectra}) for run in (run_a, run_b)]
+    if edges[0] != edges[1]:
+        shown = " and ".join(", ".join(one) or "none" for one in edges)
+        raise UsageError(
+            f"edges: expected the same in both runs, or their exponents are not the same quantity; "
+            f"got {shown} (edges are treated as images are measured: measure one of them again)"
+        )
+    for name in SAME:
+        first, second = (getattr(run.options, name) for run in (run_a, run_b))
+        if first != second:
+            raise UsageError(
+                f"{name}: expected the same in both runs, or they are not the same quantity; got "
+                f"{first!r} and {second!r} (`natstats fit` brings them together)"
+            )
+
+
+def _why_not_paired(
+    run_a: Run, run_b: Run, common: Sequence[str], chosen: Sequence[np.ndarray]
+) -> str | None:
+    """Why the images of two runs cannot be paired; None when they can."""
+    images = [run.info.get("images") or {} for run in (run_a, run_b)]
+    # Runs before version 0.3.0 know names and sizes, not contents, and called that the digest.
+    know = all(one.get("contents") for one in images)
+    digests = [one["contents"] if know else one.get("listing", one.get("digest")) for one in images]
+    if None in digests:
+        return "a run does not record which images it saw"
+    if digests[0] != digests[1]:
+        return "the runs saw different images, or in another numbering"
+    if not common:
+        return "no layer bears the same name in both"
+    counts = [
+        [run.spectra[place].spectrum.count for place in own]
+        for run, own in zip((run_a, run_b), chosen, strict=True)
+    ]
+    if len(counts[0][0]) != len(counts[1][0]):
+        return "the runs have different numbers of groups of images"
+    # A layer may have left out images of its own, which were not finite there; not every layer.
+    if not any(map(np.array_equal, *counts)):
+        return "the runs could not read the same images"
+    return None
+
+
+def _frame(
+    run_a: Run, run_b: Run, chosen: Sequence[np.ndarray], differences: Differences
+) -> pd.DataFrame:
+    rows = []
+    for place_a, place_b, difference in zip(*chosen, differences.each(), strict=True):
+        layer, fit_a, fit_b = (
+            run_a.spectra[place_a].layer,
+            run_a.fits.layers[place_a],
+            run_b.fits.layers[place_b],
+        )
+        rows.append(
+            {
+                "layer": layer.name,
+                "kind": layer.kind,
+                "depth": layer.depth,
+                "exponent_a": fit_a.exponent,
+                "low_a": fit_a.low,
+                "high_a": fit_a.high,
+                "exponent_b": fit_b.exponent,
+                "low_b": fit_b.low,
+                "high_b": fit_b.high,
+                "difference": fit_b.exponent - fit_a.exponent,
+                "low": difference.low,
+                "high": difference.high,
+                "p": difference.p,
+                "p_corrected": np.nan,
+                "flags": "; ".join(dict.fromkeys((*fit_a.flags, *fit_b.flags))),
+            }
+        )
+    ends = [f"{name}_{run}" for run in "ab" for name in ("exponent", "low", "high")]
+    numbers = [*ends, "difference", "low", "high", "p", "p_corrected"]
+    frame = pd.DataFrame(rows, columns=["layer", "kind", "depth", *numbers, "flags"])
+    return frame.astype(dict.fromkeys(numbers, np.float64) | {"flags": str})
+
+
+def _names(run_a: Run, run_b: Run) -> tuple[str, str]:
+    if run_a.name != run_b.name:
+        return run_a.name, run_b.name
+    return f"{run_a.name} (A)", f"{run_b.name} (B)"
+
+
+def _notes(
+    frame: pd.DataFrame,
+    only: tuple[_Missing, _Missing],
+    unpaired: str | None,
+    slope: Estimate,
+    by_layer: bool,
+) -> list[str]:
+    n_common, n_apart = int((frame.kind != "input").sum()), sum(len(layers) for layers, _ in only)
+    cancels = ", so that what the images do to both cancels" if n_common else ""
+    notes = [
+        f"Paired: both runs saw the same images in the same numbering{cancels}."
+        if unpaired is None
+        else f"Not paired, the errors are taken as independent: {unpaired}."
+    ]
+    if n_common < FEWEST_LAYERS and n_apart:
+        common = {0: "No layer bears", 1: "Only 1 layer bears"}
+        notes.append(
+            f"{common.get(n_common, f'Only {n_common} layers bear')} the same name in both runs: "
+            "layers are compared by name, networks of other architecture by the slopes of their "
+            "laws."
+        )
+    for name, (layers, images) in zip("AB", only, strict=True):
+        if layers:
+            listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
+            notes.append(f"Only in {name}: {layers_text(len(layers))} ({listed}).")
+        if images:
+            notes.append(f"Of the images only in {name}: {', '.join(images)}.")
+    if np.isfinite(slope.value) and not by_layer:
+        notes.append(
+            "The slopes are those of the two laws, over layers that differ; their errors are taken "
+            "as independent."
+        )
+    return notes

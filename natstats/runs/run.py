@@ -1,0 +1,251 @@
+"""A run: what one measurement produced, fitted, ready to be read, drawn, refitted and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from natstats import checks
+from natstats.errors import NatstatsError, UsageError
+from natstats.files.csv_files import write_csv
+from natstats.files.paths import expanded
+from natstats.fits.band_sensitivity import sensitivity_frame
+from natstats.fits.depth_axes import MEASURES
+from natstats.fits.exponents import Fits, fit_layers
+from natstats.fits.forms import forms_frame, forms_sentence
+from natstats.fits.image_spread import image_exponents_frame
+from natstats.fits.options import FitOptions
+from natstats.law.law import Law, fit_law
+from natstats.report.records import RunReport
+from natstats.runs import store
+from natstats.runs.control import (
+    Control,
+    RandomWeights,
+    compare_with_random,
+    read_random_weights,
+    write_random_weights,
+)
+from natstats.runs.tables import layers_frame, skipped_frame
+from natstats.spectra.records import LayerSpectrum, SkippedLayer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Run"]
+
+
+class Run:
+    """The spectra of the layers of one network, their exponents and the law.
+
+    Args:
+        spectra: of every layer, the input images first.
+        skipped: layers that were selected and not measured.
+        info: facts about the measurement: model, images, options, versions, timing.
+        options: how to fit.
+        random_weights: the same network with random weights, measured on the same images.
+
+    >>> import numpy as np, torch, natstats
+    >>> fields = natstats.power_law_fields(32, 32, 32, alpha=2.0, seed=0)
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1))
+    >>> run = natstats.measure(model, np.float32(fields[:, None]))
+    >>> bool(abs(run.layers.exponent.iloc[-1] - 2.0) < 0.15)
+    True
+    """
+
+    def __init__(
+        self,
+        spectra: Sequence[LayerSpectrum],
+        skipped: Sequence[SkippedLayer] = (),
+        info: dict[str, Any] | None = None,
+        options: FitOptions | None = None,
+        random_weights: Sequence[RandomWeights] = (),
+    ) -> None:
+        self.spectra = list(spectra)
+        self.skipped_layers = list(skipped)
+        self.info = dict(info or {})
+        self.options = options or FitOptions()
+        self.random_weights = list(random_weights)
+
+    @cached_property
+    def fits(self) -> Fits:
+        """The fit of every layer."""
+        return fit_layers(self.spectra, self.options)
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """One row per layer, see :func:`natstats.runs.tables.layers_frame`."""
+        return layers_frame(self.spectra, self.fits, self.forms)
+
+    @cached_property
+    def forms(self) -> pd.DataFrame:
+        """Other forms than the power law, layer by layer, see :mod:`natstats.fits.forms`."""
+        return forms_frame(self.spectra, self.options)
+
+    @cached_property
+    def sensitivity(self) -> pd.DataFrame:
+        """Exponents in narrower bands, see :mod:`natstats.fits.band_sensitivity`."""
+        return sensitivity_frame(self.spectra, self.fits)
+
+    @cached_property
+    def image_exponents(self) -> pd.DataFrame:
+        """Spread of single images, see :func:`natstats.fits.image_spread.image_exponents_frame`."""
+        return image_exponents_frame(self.spectra, self.fits)
+
+    @property
+    def skipped(self) -> pd.DataFrame:
+        """One row per layer that was selected and not measured, with the reason."""
+        return skipped_frame(self.skipped_layers)
+
+    @cached_property
+    def law(self) -> Law:
+        """The relation of exponent to depth over all layers but the input images.
+
+        Depth is measured as the options say. Layers whose exponent is beyond range are left out,
+        as theirs is not a measurement, and layers whose depth is not known.
+        """
+        chosen = [
+            i
+            for i, (m, fit) in enumerate(zip(self.spectra, self.fits.layers, strict=True))
+            if m.layer.kind != "input" and "beyond range" not in fit.flags
+        ]
+        layers = [self.spectra[i].layer for i in chosen]
+        return fit_law(
+            MEASURES[self.options.depth].values(self.layers)[chosen],
+            self.fits.exponents[chosen],
+            self.fits.deviations[:, chosen],
+            [f"{layer.height}x{layer.width}" for layer in layers],
+            self.options.level,
+            self.options.depth,
+        )
+
+    @cached_property
+    def control(self) -> Control | None:
+        """What training did to the exponents; None where no random weights were measured."""
+        if not self.random_weights:
+            return None
+        return compare_with_random(self.spectra, self.fits, self.random_weights)
+
+    def forms_sentence(self) -> str:
+        """In how many layers another form is clearly better than a power law, in words."""
+        return forms_sentence(self.forms[(self.layers.kind != "input").to_numpy()])
+
+    @property
+    def name(self) -> str:
+        """What the run is called in plots: the model's name, or where the images come from."""
+        return str(self.info.get("name", "run"))
+
+    @property
+    def unit(self) -> str:
+        """What frequencies are counted in, cycles per ``pixel`` of the map or per ``frame``."""
+        return "frame" if self.info.get("options", {}).get("temporal") else "pixel"
+
+    def refit(self, **changes: Any) -> Run:
+        """Fit the same spectra in another way; what is left out stays as it was.
+
+        Args:
+            **changes: fields of :class:`natstats.fits.options.FitOptions` with their new values.
+
+        Raises:
+            UsageError: a value is out of range, or there is no such option.
+        """
+        for name in changes:
+            checks.one_of("option", name, self.options.to_dict())
+        options = replace(self.options, **changes)
+        again = Run(self.spectra, self.skipped_layers, self.info, options, self.random_weights)
+        again.info["refit"] = True
+        return again
+
+    def save(self, path: str | Path, *, overwrite: bool = False, report: bool = True) -> Path:
+        """Write the run directory, whole or not at all, and return its path.
+
+        Raises:
+            UsageError: something is at `path`, and it is not a run or `overwrite` is not set.
+            NatstatsError: it cannot be written.
+        """
+        path = expanded(path, "out")
+        with store.write_directory(path, overwrite) as folder:
+            info = {**self.info, "fit": self.options.to_dict()}
+            store.write_run(folder, info, self.spectra, self.skipped_layers)
+            write_csv(self.layers, folder / "layers.csv")
+            write_csv(self.forms, folder / "forms.csv")
+            write_csv(self.sensitivity, folder / "sensitivity.csv")
+            write_csv(self.image_exponents, folder / "image_exponents.csv")
+            write_csv(self.skipped, folder / "skipped.csv")
+            (folder / "law.json").write_text(store.to_json(self.law.to_dict()), encoding="utf-8")
+            if self.control is not None:
+                write_random_weights(folder, self.random_weights)
+                write_csv(self.control.layers, folder / "control.csv")
+                text = store.to_json(self.control.to_dict())
+                (folder / "control.json").write_text(text, encoding="utf-8")
+            if report:
+                from natstats.report.pages.run import write_report
+
+                write_report(folder, self.report())
+        return path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Read a run directory.
+
+        Raises:
+            UsageError: `path` is not a run.
+            NatstatsError: the run is damaged or of a newer format.
+        """
+        path = expanded(path, "run")
+        info, spectra, skipped = store.read_run(path)
+        try:
+            options = FitOptions.from_dict(info.pop("fit", {}))
+        except UsageError as error:
+            raise NatstatsError(
+                f"run: expected a whole run in {path}; run.json, fit.{error}"
+            ) from error
+        n_groups = len(spectra[0].spectrum.count)
+        return cls(spectra, skipped, info, options, read_random_weights(path, n_groups))
+
+    def report(self) -> RunReport:
+        """Everything that its figures and its page show."""
+        return RunReport(
+            name=self.name,
+            info=self.info,
+            options=self.options,
+            unit=self.unit,
+            spectra=self.spectra,
+            fits=self.fits,
+            layers=self.layers,
+            law=self.law,
+            forms_sentence=self.forms_sentence(),
+            sensitivity=self.sensitivity,
+            image_exponents=self.image_exponents,
+            skipped=self.skipped,
+            control=None if self.control is None else self.control.report(),
+        )
+
+    def plot_law(self, ax: Axes | None = None) -> Axes:
+        """Draw exponent against depth with the law, see :mod:`natstats.report.figures.law`."""
+        from natstats.report.figures.law import plot_law
+
+        return plot_law(self.layers, self.law, ax=ax)
+
+    def plot_spectra(self, ax: Axes | None = None) -> Axes:
+        """Draw the spectra with their fits, see :mod:`natstats.report.figures.spectra`."""
+        from natstats.report.figures.spectra import plot_spectra
+
+        return plot_spectra(self.spectra, self.fits, ax=ax)
+
+    def plot_images(self, ax: Axes | None = None) -> Axes:
+        """Draw the spread between images, see :mod:`natstats.report.figures.image_spread`."""
+        from natstats.report.figures.image_spread import plot_spread
+
+        return plot_spread(self.spectra, self.fits, ax=ax)
+
+    def plot_sensitivity(self, figure: Figure | None = None) -> Figure:
+        """Draw exponent against band: :mod:`natstats.report.figures.band_sensitivity`."""
+        from natstats.report.figures.band_sensitivity import plot_sensitivity
+
+        return plot_sensitivity(self.sensitivity, figure, self.unit)

@@ -1,0 +1,138 @@
+"""Results as tables: data frames to work with, text to read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+
+from natstats.fits.exponents import Fits
+from natstats.numbers import map_size, number, share
+from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
+from natstats.text import printable
+
+__all__ = [
+    "aligned", "evenly", "layers_frame", "not_shown", "skipped_frame", "text_table",
+]  # fmt: skip
+
+
+def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFrame) -> pd.DataFrame:
+    """One row per layer, in the order of execution, the input images first.
+
+    Columns: layer, call, kind, depth, order, receptive_field, channels, height, width, stride,
+    layout, n_images, n_rings, exponent, exponent_low, exponent_high, exponent_octave,
+    exponent_whittle, exponent_ols, exponent_image_mean, exponent_image_sd, r2, curvature,
+    curvature_p, best_form, aicc_gain, flags. `forms` are those of the same layers, see
+    :func:`natstats.fits.forms.forms_frame`.
+    """
+    rows = []
+    for measured, fit, form in zip(spectra, fits.layers, forms.to_dict("records"), strict=True):
+        layer = measured.layer
+        rows.append(
+            {
+                "layer": layer.name,
+                "call": layer.call,
+                "kind": layer.kind,
+                "depth": layer.depth,
+                "order": np.nan if layer.order is None else layer.order,
+                "receptive_field": layer.receptive_field,
+                "channels": layer.channels,
+                "height": layer.height,
+                "width": layer.width,
+                "stride": layer.stride,
+                "layout": layer.layout,
+                "n_images": fit.n_images,
+                "n_rings": fit.n_rings,
+                "exponent": fit.exponent,
+                "exponent_low": fit.low,
+                "exponent_high": fit.high,
+                **{f"exponent_{name}": value for name, value in fit.by_estimator.items()},
+                "exponent_image_mean": fit.image_mean,
+                "exponent_image_sd": fit.image_sd,
+                "r2": fit.r2,
+                "curvature": fit.curvature,
+                "curvature_p": fit.curvature_p,
+                "best_form": form["best_form"],
+                "aicc_gain": form["aicc_gain"],
+                "flags": "; ".join(
+                    [*fit.flags, *filter(None, [form["flag"]]), *_layout_flags(layer)]
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _layout_flags(layer: Layer) -> list[str]:
+    """What the layout of a layer says about its maps that a reader must know."""
+    flags: list[str] = [word for word in ("quantized", "regions") if word in layer.layout.split()]
+    return [*flags, "layout by rule"] if layer.layout.endswith(" by rule") else flags
+
+
+def skipped_frame(skipped: Sequence[SkippedLayer]) -> pd.DataFrame:
+    """One row per layer that was not measured: layer, kind, reason."""
+    rows = [(layer.name, layer.kind, layer.reason) for layer in skipped]
+    return pd.DataFrame(rows, columns=["layer", "kind", "reason"])
+
+
+def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
+    """The main columns as aligned text; from more than `rows` layers, evenly spaced ones.
+
+    >>> frame = pd.DataFrame({"layer": ["conv1"], "kind": ["conv"], "depth": [1], "height": [8],
+    ...     "width": [8], "exponent": [1.5], "exponent_low": [1.4], "exponent_high": [1.6],
+    ...     "r2": [0.99], "flags": [""]})
+    >>> print(text_table(frame))
+    layer  kind  depth  map  exponent      interval     R2  flags
+    conv1  conv      1  8x8      1.50  1.40 to 1.60  0.990
+    """
+    shown = evenly(layers, rows)
+    cells = [
+        (
+            str(row["layer"]),
+            str(row["kind"]),
+            f"{row['depth']}",
+            map_size(row["height"], row["width"]).replace(" × ", "x"),
+            number(row["exponent"], missing="-"),
+            "-"
+            if np.isnan(row["exponent_low"])
+            else f"{row['exponent_low']:.2f} to {row['exponent_high']:.2f}",
+            share(row["r2"], missing="-"),
+            row["flags"],
+        )
+        for row in shown.to_dict("records")
+    ]
+    header = ("layer", "kind", "depth", "map", "exponent", "interval", "R2", "flags")
+    return aligned(header, cells, {0, 1, 7}, not_shown(layers, rows))
+
+
+def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:
+    """All rows, or from more than `rows` of them, that many evenly spaced ones."""
+    if rows is None or len(layers) <= rows:
+        return layers
+    return layers.iloc[np.unique(np.linspace(0, len(layers) - 1, rows).round().astype(int))]
+
+
+def not_shown(layers: pd.DataFrame, rows: int | None) -> str:
+    """What :func:`evenly` leaves out, as the last line of a table; images are no layers.
+
+    >>> not_shown(pd.DataFrame({"kind": ["input", "conv", "conv", "linear"]}), 2)
+    '(2 of 3 layers not shown)'
+    """
+    total, shown = (int((part.kind != "input").sum()) for part in (layers, evenly(layers, rows)))
+    return f"({total - shown} of {total} layers not shown)" if shown < total else ""
+
+
+def aligned(
+    header: Sequence[str], cells: Sequence[Sequence[str]], left: Collection[int], below: str = ""
+) -> str:
+    """Lines of text in columns; those in `left` start at one place, the others end at one."""
+    cells = [[printable(text) for text in line] for line in cells]
+    widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if i in left else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in [header, *cells]
+    ]
+    return "\n".join([*lines, below] if below else lines)

@@ -1,0 +1,283 @@
+"""Power spectra of maps: the differentiable functions, and the accumulator that streams them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from natstats import checks
+from natstats.errors import UsageError
+from natstats.spectra.edges import EDGES
+from natstats.spectra.frequencies import check_size, rings
+from natstats.spectra.records import Spectrum
+from natstats.spectra.transforms import ring_transform
+
+__all__ = ["KEPT_IMAGES", "SpectrumAccumulator", "power_spectrum", "ring_frequencies"]
+
+KEPT_IMAGES = 1024
+"""Images whose own spectra are kept beside the sums: enough for their spread, and a constant."""
+
+
+def _checked(maps: Any) -> Tensor:
+    if not isinstance(maps, Tensor):
+        raise UsageError(f"maps: expected a torch.Tensor; got {type(maps).__name__}")
+    if maps.ndim != 4:
+        raise UsageError(f"maps: expected shape (N, C, H, W); got {tuple(maps.shape)}")
+    if not maps.is_floating_point():
+        raise UsageError(f"maps: expected a floating dtype; got {maps.dtype}")
+    if maps.shape[1] == 0:
+        raise UsageError(f"maps: expected at least one channel; got shape {tuple(maps.shape)}")
+    check_size("maps", maps.shape[2], maps.shape[3])
+    return maps
+
+
+def _not_numbers(index: Tensor) -> bool:
+    return index.is_floating_point() or (len(index) > 0 and int(index.min()) < 0)
+
+
+def power_spectrum(maps: Tensor, edges: str = "sine") -> Tensor:
+    """Ring-averaged power of each image's maps, averaged over channels. Differentiable.
+
+    Power is a density, in squared units of the map per (cycle/pixel)^2: with ``edges="none"`` its
+    mean over the whole plane is the variance (see :mod:`natstats.spectra.transforms` for the
+    formula).
+
+    Args:
+        maps: (N, C, H, W), floating, H and W at least 5. Half precision is cast to float32.
+        edges: ``sine``, ``hann``, ``none`` or ``periodic``, see :mod:`natstats.spectra.edges`.
+
+    Returns:
+        (N, n_rings), float32, at the frequencies of :func:`ring_frequencies`.
+
+    Raises:
+        UsageError: `maps` is not such a tensor, or `edges` is unknown.
+
+    >>> maps = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    >>> power_spectrum(maps).shape
+    torch.Size([2, 8])
+    """
+    maps = _checked(maps)
+    checks.one_of("edges", edges, EDGES)
+    return ring_transform(maps.shape[2], maps.shape[3], edges, maps.device)(maps)[:, :-1]
+
+
+def ring_frequencies(height: int, width: int) -> Tensor:
+    """Frequencies of the rings of an (H, W) map, cycles/pixel, (n_rings,), float64.
+
+    >>> ring_frequencies(5, 5)
+    tensor([0.2414, 0.4315], dtype=torch.float64)
+    """
+    return torch.tensor(rings(height, width).frequency)
+
+
+class SpectrumAccumulator:
+    """Sums ring power over images, in groups, in constant memory.
+
+    Image i belongs to group i mod G. The sums of the groups are all that a fit with an interval
+    needs: they do not depend on how the images were batched or ordered, and two accumulators add.
+    The spectra of the images with an index below :data:`KEPT_IMAGES` are kept as well, for the
+    spread between images.
+
+    Args:
+        height: H of the maps, pixels.
+        width: W of the maps, pixels.
+        edges: edge treatment, see :mod:`natstats.spectra.edges`.
+        n_groups: G.
+        device: where the sums live; float64, or float32 where the device has no float64.
+
+    Raises:
+        UsageError: an argument is out of range.
+
+    >>> accumulator = SpectrumAccumulator(16, 16, n_groups=4)
+    >>> accumulator.update(torch.randn(10, 3, 16, 16))
+    >>> accumulator.compute().n_images
+    10
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        edges: str = "sine",
+        n_groups: int = 128,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.height, self.width = check_size("map size", height, width)
+        self.edges = checks.one_of("edges", edges, EDGES)
+        self.n_groups = checks.positive_int("n_groups", n_groups, 1, checks.LARGEST["n_groups"])
+        self.device = torch.device(device)
+        members = torch.tensor(rings(self.height, self.width).n_members.tolist())
+        self._member_share = (members / members.sum()).to(self.device)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that was added."""
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        n_rings = rings(self.height, self.width).n_rings
+        with torch.inference_mode(False):
+            # Of each group: ring power, squared mean, normalised ring power, finite images, images
+            # that were not finite.
+            self.sums = torch.zeros(self.n_groups, 2 * n_rings + 3, dtype=dtype, device=self.device)
+            # NaN where no image has come.
+            self.image_power = torch.full((KEPT_IMAGES, n_rings), torch.nan, device=self.device)
+        self._next_index = 0
+
+    @torch.no_grad()
+    def update(self, maps: Tensor, index: Tensor | None = None) -> None:
+        """Add a batch of maps.
+
+        An image with a non-finite spectrum is left out of the sums and counted.
+
+        Args:
+            maps: (N, C, H, W), floating, on the accumulator's device.
+            index: (N,) whole numbers from 0, the place of each image in the data; by default the
+                images go on from the last call.
+
+        Raises:
+            UsageError: wrong type or shape.
+        """
+        self.add(self.transform(maps), index)
+
+    @torch.no_grad()
+    def transform(self, maps: Tensor) -> Tensor:
+        """Ring power and squared mean of a batch, (N, n_rings + 1), for :meth:`add`.
+
+        Raises:
+            UsageError: wrong type or shape.
+        """
+        maps = _checked(maps)
+        if maps.shape[2:] != (self.height, self.width):
+            raise UsageError(
+                f"maps: expected {self.height} x {self.width} pixels; "
+                f"got {maps.shape[2]} x {maps.shape[3]}"
+            )
+        with torch.inference_mode(False):
+            prepared = ring_transform(self.height, self.width, self.edges, self.device)
+            return prepared(maps.detach())
+
+    @torch.no_grad()
+    def add(self, rows: Tensor, index: Tensor | None = None) -> None:
+        """Add what :meth:`transform` gave; :meth:`update` is both in one.
+
+        Raises:
+            UsageError: `index` has the wrong type or shape.
+        """
+        if index is None:
+            index = torch.arange(self._next_index, self._next_index + len(rows))
+        if not isinstance(index, Tensor) or index.shape != (len(rows),) or _not_numbers(index):
+            raise UsageError(
+                f"index: expected a tensor of {len(rows)} whole numbers from 0; got {index!r}"
+            )
+        if len(rows) == 0:
+            return
+        self._next_index = max(self._next_index, int(index.max()) + 1)
+        with torch.inference_mode(False):
+            finite = torch.isfinite(rows).all(1, keepdim=True)
+            # where, not multiplication: 0 * nan is nan.
+            kept = torch.where(finite, rows, 0.0)
+            summands = torch.cat([kept, self._normalized(kept[:, :-1]), finite, ~finite], dim=1)
+            place = index.to(self.device)
+            self.sums.index_add_(0, place % self.n_groups, summands.to(self.sums.dtype))
+            self._keep(rows[:, :-1], index)
+
+    def _normalized(self, power: Tensor) -> Tensor:
+        """Ring power over its mean over all frequencies of all rings; zeros where there is none."""
+        mean = power @ self._member_share.to(power)
+        return power / torch.where(mean > 0, mean, torch.inf)[:, None]
+
+    def _keep(self, power: Tensor, index: Tensor) -> None:
+        """Keep the spectra of the images with a low index; which they are is known on the host."""
+        host = index.cpu()
+        if self._next_index > KEPT_IMAGES:
+            chosen = (host < KEPT_IMAGES).nonzero()[:, 0]
+            host, power = host[chosen], power[chosen.to(self.device)]
+        self.image_power[host.to(self.device)] = power
+
+    def merge(self, other: SpectrumAccumulator) -> SpectrumAccumulator:
+        """Add what `other` holds to this one, and return this one. `other` is left as it is.
+
+        Parts add up to one pass over all images when every image was given its own number
+        (`index` of :meth:`update`); parts that each count from 0 share groups.
+
+        Raises:
+            UsageError: not an accumulator, or map size, edges or number of groups differ.
+        """
+        if not isinstance(other, SpectrumAccumulator):
+            raise UsageError(f"other: expected an accumulator; got {type(other).__name__}")
+        for name in ("height", "width", "edges", "n_groups"):
+            if getattr(self, name) != getattr(other, name):
+                raise UsageError(
+                    f"other: expected an accumulator with {name} {getattr(self, name)}; "
+                    f"got {getattr(other, name)}"
+                )
+        with torch.no_grad():
+            self.sums.add_(other.sums.to(self.device))
+            theirs = other.image_power.to(self.device)
+            self.image_power = torch.where(torch.isnan(self.image_power), theirs, self.image_power)
+        self._next_index = max(self._next_index, other._next_index)
+        return self
+
+    def to(self, device: torch.device | str) -> SpectrumAccumulator:
+        """Move the sums to `device`, and return this accumulator."""
+        self.device = torch.device(device)
+        self.sums, self.image_power = self.sums.to(self.device), self.image_power.to(self.device)
+        self._member_share = self._member_share.to(self.device)
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on later, as a copy: tensors and plain values."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "edges": self.edges,
+            "n_groups": self.n_groups,
+            "next_index": self._next_index,
+            "sums": self.sums.clone(),
+            "image_power": self.image_power.clone(),
+        }
+
+    @classmethod
+    def from_state_dict(
+        cls, state: dict[str, Any], device: torch.device | str = "cpu"
+    ) -> SpectrumAccumulator:
+        """Make an accumulator that goes on where :meth:`state_dict` was taken.
+
+        Raises:
+            UsageError: a key is missing or a tensor has the wrong shape.
+        """
+        try:
+            fresh = cls(state["height"], state["width"], state["edges"], state["n_groups"], device)
+            fresh._next_index = int(state["next_index"])
+            for name in ("sums", "image_power"):
+                mine, theirs = getattr(fresh, name), cast("Tensor", state[name])
+                if mine.shape != theirs.shape:
+                    raise UsageError(
+                        f"state: expected {name} of shape {tuple(mine.shape)}; "
+                        f"got {tuple(theirs.shape)}"
+                    )
+                setattr(fresh, name, theirs.clone().to(fresh.device, mine.dtype))
+        except KeyError as missing:
+            raise UsageError(f"state: expected the key {missing}; it is not there") from None
+        return fresh
+
+    def compute(self) -> Spectrum:
+        """Return what was measured so far, as numpy arrays that no later update changes."""
+        ring = rings(self.height, self.width)
+        sums = self.sums.cpu().numpy().astype(np.float64)
+        kept = self.image_power[: self._next_index].cpu().numpy().astype(np.float32)
+        kept[~np.isfinite(kept).all(axis=1)] = np.nan
+        return Spectrum(
+            height=self.height,
+            width=self.width,
+            edges=self.edges,
+            frequency=ring.frequency,
+            power=sums[:, : ring.n_rings].copy(),
+            offset=sums[:, ring.n_rings].copy(),
+            normalized=sums[:, ring.n_rings + 1 : -2].copy(),
+            count=sums[:, -2].round().astype(np.int64),
+            image_power=kept,
+            n_nonfinite=round(float(sums[:, -1].sum())),
+        )

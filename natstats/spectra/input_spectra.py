@@ -1,0 +1,98 @@
+"""The spectra of the images themselves, as they enter: layer 0."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from natstats.activations.layouts import as_frames, as_time_series
+from natstats.errors import UsageError
+from natstats.networks.preprocessing import LUMA
+from natstats.spectra.accumulator import SpectrumAccumulator
+from natstats.spectra.records import Layer, LayerSpectrum
+
+__all__ = ["InputSpectra"]
+
+
+_FAR = 30.0
+"""Standard deviations of a map between its mean and zero from which the mean is removed first."""
+
+
+class InputSpectra:
+    """Layer 0: the images before they are normalised, in grey and as the mean over channels.
+
+    Of a clip every frame is one of its maps, so that its spectrum is the mean over its frames.
+    """
+
+    def __init__(self, edges: str, n_groups: int, temporal: bool = False) -> None:
+        self._temporal = temporal
+        self._frames = False
+        self._edges = edges
+        self._n_groups = n_groups
+        self._accumulators: dict[str, SpectrumAccumulator] = {}
+        self._channels: dict[str, int] = {}
+
+    def update(self, images: Tensor, index: Tensor) -> None:
+        """Add a batch of images (N, C, H, W), or of clips (N, C, T, H, W), under their numbers.
+
+        Raises:
+            UsageError: the spectrum along time is asked for of what has no time, or too little.
+        """
+        if self._temporal and images.ndim == 4:
+            raise UsageError("temporal: expected clips (N, C, T, H, W); got single images")
+        self._frames = images.ndim == 5
+        variants = {"input": images}
+        if images.shape[1] == 3:
+            weights = images.new_tensor(LUMA).view(1, 3, *[1] * (images.ndim - 2))
+            variants = {
+                "input.grey": (images * weights).sum(1, keepdim=True),
+                "input.colour": images,
+            }
+        for name, channels in variants.items():
+            maps = as_time_series(channels) if self._temporal else as_frames(channels)
+            if name not in self._accumulators:
+                self._accumulators[name] = SpectrumAccumulator(
+                    maps.shape[2], maps.shape[3], self._edges, self._n_groups, maps.device
+                )
+                self._channels[name] = channels.shape[1]
+            self._accumulators[name].update(_centred(maps), index)
+
+    def compute(self) -> list[LayerSpectrum]:
+        """Return what was measured so far."""
+        return [
+            LayerSpectrum(
+                Layer(
+                    name=name,
+                    call=0,
+                    kind="input",
+                    depth=0,
+                    channels=self._channels[name],
+                    height=accumulator.height,
+                    width=accumulator.width,
+                    stride=1.0,
+                    order=0,
+                    receptive_field=1.0,
+                    layout="NCTHW" if self._frames else "NCHW",
+                ),
+                accumulator.compute(),
+            )
+            for name, accumulator in self._accumulators.items()
+        ]
+
+
+def _centred(maps: Tensor) -> Tensor:
+    """Maps (N, C, H, W) in float32, without what rounding to it would cost them.
+
+    The transform removes the mean of a map, but in float32, where beside a large mean the smallest
+    waves are lost. So the mean goes first, in float64: from maps that come in float64, and from
+    those images in float32 whose mean is far from zero.
+    """
+    if maps.dtype == torch.float64:
+        return (maps - maps.mean((2, 3), keepdim=True)).float()
+    std, mean = torch.std_mean(maps, (2, 3), keepdim=True, correction=0)
+    # A map without any variation above its own rounding is one of a constant, and is left as it is.
+    is_far = ((mean.abs() > _FAR * std) & (std > 1e-6 * mean.abs())).any(1, keepdim=True)
+    if not bool(is_far.any()):
+        return maps
+    wide = maps if maps.device.type == "mps" else maps.double()  # which has no float64
+    return torch.where(is_far, (wide - wide.mean((2, 3), keepdim=True)).float(), maps)

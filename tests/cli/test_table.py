@@ -1,0 +1,144 @@
+"""``natstats table``: prints, writes, keeps what is there, and answers bad input in a sentence."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from natstats.distill.run_folders import RECORD, STATE, TABLE_FILES
+
+(ENTRY,) = entry_points(group="console_scripts", name="natstats")
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Run the command in an empty folder; return output and errors."""
+    group = sys.modules[ENTRY.load().__module__].natstats
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(group, ["table", *map(str, arguments)])
+        assert result.exit_code == code, result.output
+        if code:
+            assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+            assert "Traceback" not in result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A table without its page and figures, which is most of the time of a small one."""
+    monkeypatch.setattr(
+        "natstats.distill.report.pages.write_table_report",
+        lambda folder, _: (folder / "report.html").touch(),
+    )
+
+
+@pytest.fixture
+def runs(made_runs, tmp_path):
+    made = made_runs()
+    for method, accuracy in (("ce", 0.55), ("kd", 0.65), ("kd+spectral", 0.75)):
+        for seed in range(3):
+            place = tmp_path / "runs" / method.replace("+", "_") / f"seed-{seed}"
+            made.save(place, method=method, seed=seed, accuracy=accuracy)
+    return tmp_path / "runs"
+
+
+def test_it_prints_accuracy_gain_and_p(call, runs):
+    out = call(runs).stdout
+    assert "small from large on made (400 test images)" in out
+    assert "over ce" in out
+    assert "over kd" in out
+    assert out.splitlines()[2].startswith("kd+spectral")
+    assert "corrected p" in out
+    assert not (runs.parent / "figs").exists()
+
+
+def test_paths_may_overlap_and_be_single_runs(call, runs):
+    whole = call(runs).stdout
+    assert call(runs / "ce", runs / "kd/seed-0", runs, runs).stdout == whole
+    one = call(runs / "kd/seed-0").stdout
+    assert "images" in one
+    assert "one seed" in one
+
+
+def test_reference_and_level(call, runs):
+    out = call(runs, "--reference", "kd+spectral", "--level", "0.8").stdout
+    assert "over kd+spectral" in out
+    assert "over ce" not in out
+    assert "80 % interval" in out
+
+
+def test_csv_and_markdown_print_nothing_else(call, runs):
+    rows = list(csv.DictReader(io.StringIO(call(runs, "--csv").stdout)))
+    assert [row["label"] for row in rows] == ["kd+spectral", "kd", "ce"]
+    assert 0.5 < float(rows[0]["accuracy"]) < 0.9
+    text = call(runs, "--markdown").stdout
+    assert text.startswith("**small from large")
+    assert "| kd+spectral | 3 |" in text
+    assert "got both" in call(runs, "--csv", "--markdown", code=2).stderr
+
+
+def test_out_has_tables_page_and_figures(call, runs):
+    result = call(runs / "ce", runs / "kd", "--out", "table")
+    assert "Table: table   Report: table/report.html" in result.stdout
+    assert {path.name for path in Path("table").iterdir()} == set(TABLE_FILES)
+    assert "<svg" in Path("table/report.html").read_text()
+
+
+def test_the_tables_are_those_that_are_printed(call, runs, quick):
+    call(runs, "--out", "table")
+    assert Path("table/table.csv").read_text() == call(runs, "--csv").stdout
+    assert Path("table/table.md").read_text() == call(runs, "--markdown").stdout
+    record = json.loads(Path("table/table.json").read_text())
+    assert record["kind"] == "table"
+    assert len(record["runs"]) == 9
+    assert "exists and is kept" in call(runs, "--out", "table", code=2).stderr
+    call(runs / "ce", "--out", "table", "--overwrite")
+    assert len(json.loads(Path("table/table.json").read_text())["runs"]) == 3
+
+
+def test_a_table_beside_its_seeds_never_takes_them_away(call, runs, quick):
+    """That is how a training with several seeds is laid out."""
+    assert "something else" in call(runs, "--out", runs / "kd", "--overwrite", code=2).stderr
+    call(runs, "--out", "table")
+    Path("table/table.json").replace(runs / "kd/table.json")
+    call(runs, "--out", runs / "kd", "--overwrite")
+    assert (runs / "kd/seed-2" / RECORD).is_file()
+    assert (runs / "kd/report.html").is_file()
+
+
+def test_unfinished_trainings_are_told(call, runs):
+    (runs / "kd/seed-2" / RECORD).rename(runs / "kd/seed-2" / STATE)
+    result = call(runs)
+    assert "seed-2 is not finished and left out" in result.stderr
+    assert "1 seed is in one of them only" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "nowhere is not there"),
+        (["."], "reference: expected one of"),
+        (["runs", "--reference", "kd+spectrl"], "did you mean kd+spectral?"),
+        (["runs", "--level", "95"], "level: expected a number between 0 and 1"),
+    ],
+)
+def test_bad_input_in_a_sentence(call, runs, arguments, sentence):
+    if arguments == ["."]:
+        arguments = [".", "--reference", "nonsense"]
+    assert sentence in call(*arguments, code=2).stderr
+
+
+def test_a_damaged_run_is_named(call, runs):
+    (runs / "kd/seed-1/outcomes.npz").write_bytes(b"")
+    assert "kd/seed-1" in call(runs, code=1).stderr

@@ -1,0 +1,529 @@
+"""The figures: what is drawn is what was measured, and can be read."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from natstats import power_law_fields
+from natstats.errors import UsageError
+from natstats.fits.depth_axes import MEASURES
+from natstats.law.law import VERDICTS, Law, fit_law
+from natstats.measurement import measure, measure_images
+from natstats.numbers import change, interval, number
+from natstats.report import draw_comparison, draw_run
+from natstats.report.figures.band_sensitivity import MOST as MOST_PANELS
+from natstats.report.figures.band_sensitivity import plot_sensitivity
+from natstats.report.figures.difference import plot_control
+from natstats.report.figures.image_spread import plot_spread
+from natstats.report.figures.law import HEADLINES, plot_law
+from natstats.report.figures.overlay import plot_compare
+from natstats.report.figures.spectra import MOST, plot_spectra
+from natstats.report.figures.style import MARKERS, PALETTE, WIDTH, kind_marks, look
+from natstats.runs.comparison import compare
+from natstats.runs.run import Run
+
+nn = torch.nn
+
+
+def network() -> nn.Sequential:
+    """Seven layers of three kinds at three sizes; the fifth gives constant maps."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6),
+        nn.Conv2d(6, 6, 1),
+        nn.Conv2d(6, 6, 3, stride=2, padding=1),
+        nn.Conv2d(6, 6, 1),
+        nn.Conv2d(6, 6, 3, padding=1),
+        nn.Conv2d(6, 6, 3, stride=2, padding=1),
+    )
+    # The sixth layer sees its constant input through a border of zeros, and so has a spectrum.
+    with torch.no_grad():
+        model[4].weight.zero_()
+        model[4].bias.fill_(1.0)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    fields = power_law_fields(18, 32, 32, alpha=2.0, seed=1)
+    noise = np.random.default_rng(0).standard_normal((18, 3, 32, 32))
+    return np.float32(fields[:, None] + 0.1 * noise)
+
+
+@pytest.fixture(scope="module")
+def run(images: np.ndarray) -> Run:
+    return measure(network(), images)
+
+
+@pytest.fixture(scope="module")
+def images_run(images: np.ndarray) -> Run:
+    return measure_images(images)
+
+
+def law_of(slope: float, n: int = 12, noise: float = 0.01) -> tuple[Law, np.ndarray]:
+    depth = np.arange(1, n + 1)
+    exponent = 1 + slope * depth + noise * np.random.default_rng(0).standard_normal(n)
+    deviations = 1e-3 * np.random.default_rng(1).standard_normal((64, n))
+    return fit_law(depth, exponent, deviations, ["8"] * n), exponent
+
+
+def n_error_bars(ax: Axes) -> int:
+    return sum(len(one.get_segments()) for one in ax.collections if isinstance(one, LineCollection))
+
+
+def n_points(ax: Axes) -> int:
+    return sum(
+        len(line.get_xdata()) for line in ax.lines if line.get_marker() not in ("None", None, "")
+    )
+
+
+def drawn_texts(ax: Axes) -> list[tuple[str, Bbox]]:
+    """Every text that is painted in the figure, with its box."""
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    unpainted = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+        for label in (tick.label1, tick.label2)
+    }
+    return [
+        (text.get_text(), text.get_window_extent())
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text().strip() and text not in unpainted
+    ]
+
+
+def overlapping(ax: Axes) -> list[tuple[str, str]]:
+    """Pairs of texts whose boxes overlap by more than half a pixel."""
+    return [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(drawn_texts(ax), 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 0.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.5
+    ]
+
+
+def outside(ax: Axes) -> list[str]:
+    """Texts that stick out of the figure by more than a pixel."""
+    whole = ax.get_figure(root=True).bbox.padded(1)
+    return [
+        text
+        for text, box in drawn_texts(ax)
+        if not (whole.contains(box.x0, box.y0) and whole.contains(box.x1, box.y1))
+    ]
+
+
+def all_plots(run: Run) -> list[Axes]:
+    return [
+        plot_law(run.layers, run.law),
+        plot_spectra(run.spectra, run.fits),
+        plot_spread(run.spectra, run.fits),
+        plot_compare([("one", run.layers, run.law), ("two", run.layers, run.law)]),
+    ]
+
+
+def test_the_run_has_a_layer_without_an_exponent(run: Run) -> None:
+    assert np.isnan(run.layers.exponent).sum() == 1
+    assert "constant" in set(run.layers["flags"])
+
+
+def test_law_draws_one_point_and_one_bar_per_exponent(run: Run) -> None:
+    ax = plot_law(run.layers, run.law)
+    assert n_points(ax) == np.isfinite(run.layers.exponent).sum()
+    bounded = np.isfinite(run.layers.exponent_low) & np.isfinite(run.layers.exponent_high)
+    assert n_error_bars(ax) == bounded.sum() > 5
+
+
+def test_law_bars_end_where_the_intervals_end(run: Run) -> None:
+    ax = plot_law(run.layers, run.law)
+    ends = sorted(
+        tuple(segment[:, 1])
+        for one in ax.collections
+        if isinstance(one, LineCollection)
+        for segment in one.get_segments()
+    )
+    rows = run.layers[np.isfinite(run.layers.exponent_low)]
+    expected = sorted(zip(rows.exponent_low, rows.exponent_high, strict=True))
+    np.testing.assert_allclose(ends, expected)
+
+
+def test_missing_exponents_are_counted(run: Run) -> None:
+    legend = plot_law(run.layers, run.law).get_legend()
+    assert legend is not None
+    assert any("1 row without" in text.get_text() for text in legend.get_texts())
+    whole = run.layers[np.isfinite(run.layers.exponent)]
+    legend = plot_law(whole, run.law).get_legend()
+    assert legend is not None
+    assert not any("without" in text.get_text() for text in legend.get_texts())
+
+
+def test_flagged_layers_are_hollow(run: Run) -> None:
+    layers = run.layers.copy()
+    flagged = layers.index[np.isfinite(layers.exponent)][-1]
+    layers["flags"] = ""
+    layers.loc[flagged, "flags"] = "few rings"
+    ax = plot_law(layers, run.law)
+    hollow = {
+        float(y)
+        for line in ax.lines
+        if line.get_marker() in MARKERS and line.get_marker() != "D"
+        if to_rgba(line.get_markerfacecolor()) == to_rgba("white")
+        for y in line.get_ydata()
+    }
+    assert hollow == {layers.exponent[flagged]}
+    legend = ax.get_legend()
+    assert legend is not None
+    assert "hollow: few rings" in [text.get_text() for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize(("slope", "noise", "style"), [(0.1, 0.01, "-"), (0.0, 0.3, "--")])
+def test_the_line_is_solid_only_for_a_linear_law(slope: float, noise: float, style: str) -> None:
+    law, exponent = law_of(slope, noise=noise)
+    assert (law.verdict == "linear") == (style == "-")
+    rows = _rows(exponent)
+    lines = [line for line in plot_law(rows, law).lines if line.get_linestyle() != "None"]
+    assert [line.get_linestyle() for line in lines] == [style]
+    np.testing.assert_allclose(lines[0].get_ydata()[[0, -1]], law.predict(np.array([1.0, 12.0]))[0])
+
+
+def _rows(exponent: np.ndarray):
+    n = len(exponent)
+    return pd.DataFrame(
+        {
+            "layer": [f"l{i}" for i in range(n)],
+            "kind": "conv",
+            "depth": np.arange(1, n + 1),
+            "height": 8,
+            "width": 8,
+            "exponent": exponent,
+            "exponent_low": exponent - 0.1,
+            "exponent_high": exponent + 0.1,
+            "flags": "",
+        }
+    )
+
+
+def test_every_verdict_has_a_headline() -> None:
+    assert set(HEADLINES) == set(VERDICTS)
+
+
+def test_no_line_without_a_law() -> None:
+    law, exponent = law_of(0.1, n=3)
+    ax = plot_law(_rows(exponent), law)
+    assert not [line for line in ax.lines if line.get_linestyle() != "None"]
+    assert "too few layers" in ax.get_title(loc="left")
+
+
+def test_axes_are_labelled_with_units(run: Run) -> None:
+    labels = [(ax.get_xlabel(), ax.get_ylabel()) for ax in all_plots(run)]
+    for x, y in (labels[0], labels[2], labels[3]):
+        assert "weight layers" in x
+        assert "exponent" in y
+    assert "cycles per image" in labels[1][0]
+    assert "relative" in labels[1][1]
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_no_text_overlaps_or_is_cut(run: Run, place: int) -> None:
+    ax = all_plots(run)[place]
+    assert overlapping(ax) == []
+    assert outside(ax) == []
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_one_column_is_enough(run: Run, place: int) -> None:
+    ax = Figure(figsize=(WIDTH["single"], 3.8), layout="constrained").add_subplot()
+    draw = [
+        lambda: plot_law(run.layers, run.law, ax=ax),
+        lambda: plot_spectra(run.spectra, run.fits, ax=ax),
+        lambda: plot_spread(run.spectra, run.fits, ax=ax),
+        lambda: plot_compare([("one", run.layers, run.law), ("two", run.layers, run.law)], ax=ax),
+    ][place]
+    with look():
+        draw()
+        assert overlapping(ax) == []
+        assert outside(ax) == []
+
+
+@pytest.fixture(scope="module")
+def controlled(images: np.ndarray) -> Run:
+    return measure(network(), images, control="random-weights", control_seeds=2)
+
+
+@pytest.mark.parametrize("width", ["double", "single"])
+def test_differences_can_be_read_in_one_column_or_two(
+    run: Run, controlled: Run, images: np.ndarray, width: str
+) -> None:
+    other = measure(network(), images + 0.1 * np.random.default_rng(1).random(images.shape))
+    for draw in (
+        compare(run, other, ("one", "another " * 9)).plot,
+        lambda axes: plot_control(controlled.control, axes),
+    ):
+        figure = Figure(figsize=(WIDTH[width], 5.2), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        with look():
+            assert draw((above, below)) == (above, below)
+            assert overlapping(above) == []
+            assert outside(above) == []
+
+
+def test_differences_are_drawn_as_they_are(controlled: Run) -> None:
+    control = controlled.control
+    assert control is not None
+    above, below = plot_control(control)
+    rows = control.layers[np.isfinite(control.layers.difference)]
+    assert len(rows) == len(control.layers) - 1  # constant maps have none
+    drawn = [y for line in below.lines if line.get_marker() == "o" for y in line.get_ydata()]
+    np.testing.assert_allclose(sorted(drawn), sorted(rows.difference))
+    assert n_error_bars(below) == len(rows)
+    dashes = [y for line in above.lines if line.get_marker() == "_" for y in line.get_ydata()]
+    seeds = control.layers[["seed_0", "seed_1"]].to_numpy().T.ravel()
+    np.testing.assert_allclose(dashes, seeds[np.isfinite(seeds)])
+
+
+def test_layers_that_differ_are_filled(run: Run, images: np.ndarray) -> None:
+    rough = np.random.default_rng(1).standard_normal(images.shape)
+    found = compare(run, measure(network(), np.float32(rough)))
+    layers = found.layers[np.isfinite(found.layers.difference)]
+    filled = {
+        float(y)
+        for line in found.plot()[1].lines
+        if line.get_marker() == "o" and to_rgba(line.get_markerfacecolor()) != to_rgba("white")
+        for y in line.get_ydata()
+    }
+    assert filled == set(layers.difference[layers.p_corrected < 0.05])
+    assert filled
+
+
+def test_overlap_is_found() -> None:
+    figure = Figure()
+    ax = figure.add_subplot()
+    ax.text(0.5, 0.5, "one")
+    ax.text(0.51, 0.5, "other")
+    assert ("one", "other") in overlapping(ax)
+    ax.text(1.3, 0.5, "far away")
+    assert outside(ax) == ["far away"]
+
+
+def test_images_alone_can_be_drawn(images_run: Run) -> None:
+    ax = plot_spread(images_run.spectra, images_run.fits)
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["input, grey", "input, colour"]
+    assert overlapping(ax) == []
+    assert overlapping(plot_spectra(images_run.spectra, images_run.fits)) == []
+
+
+def test_given_axes_are_used_and_returned(run: Run) -> None:
+    for draw in (
+        lambda ax: plot_law(run.layers, run.law, ax=ax),
+        lambda ax: plot_spectra(run.spectra, run.fits, ax=ax),
+        lambda ax: plot_spread(run.spectra, run.fits, ax=ax),
+        lambda ax: plot_compare([("one", run.layers, run.law)], ax=ax),
+    ):
+        ax = Figure().add_subplot()
+        assert draw(ax) is ax
+        assert ax.lines
+
+
+def test_pyplot_and_its_settings_are_left_alone(run: Run) -> None:
+    before = dict(plt.rcParams)
+    all_plots(run)
+    assert plt.get_fignums() == []
+    assert dict(plt.rcParams) == before
+
+
+def test_spectra_begin_in_order_and_keep_their_shape(run: Run) -> None:
+    ax = plot_spectra(run.spectra, run.fits)
+    curves = [line for line in ax.lines if line.get_linewidth() == 1.8]
+    drawn = [m for m in run.spectra if not m.spectrum.is_constant]
+    assert len(curves) == len(drawn) == len(run.spectra) - 1
+    starts = [line.get_ydata()[0] for line in curves]
+    np.testing.assert_allclose(np.diff(np.log10(starts)), 0.3)
+    for line, measured in zip(curves, drawn, strict=True):
+        power = measured.spectrum.mean_power
+        np.testing.assert_allclose(line.get_ydata() / line.get_ydata()[0], power / power[0])
+        np.testing.assert_allclose(line.get_xdata(), measured.spectrum.cycles_per_image)
+
+
+def test_of_very_many_layers_some_are_drawn_and_it_is_said(images_run: Run) -> None:
+    spectra = images_run.spectra[:1] * (MOST + 20)
+    layer = type(spectra[0].layer)(**{**vars(spectra[0].layer), "kind": "conv"})
+    many = [type(one)(layer, one.spectrum) for one in spectra]
+    run = Run(many)
+    ax = plot_spectra(run.spectra, run.fits)
+    assert sum(line.get_linewidth() == 1.8 for line in ax.lines) == MOST
+    legend = ax.get_legend()
+    assert legend is not None
+    assert f"{MOST} of {MOST + 20}" in legend.get_texts()[0].get_text()
+
+
+def test_spread_shows_the_quantiles_of_the_images(run: Run) -> None:
+    ax = plot_spread(run.spectra, run.fits)
+    bars = [one.get_segments()[0][:, 1] for one in ax.collections]
+    fits = [fit for fit in run.fits.layers if len(fit.image_exponents)]
+    expected = [
+        np.quantile(fit.image_exponents, q) for fit in fits for q in ([0.05, 0.95], [0.25, 0.75])
+    ]
+    np.testing.assert_allclose(bars, expected)
+    dashes = next(line for line in ax.lines if line.get_marker() == "_")
+    exponents = run.fits.exponents
+    np.testing.assert_allclose(dashes.get_ydata(), exponents[np.isfinite(exponents)])
+
+
+def test_sensitivity_draws_what_was_fitted_layer_by_layer(run: Run) -> None:
+    frame = run.sensitivity
+    figure = plot_sensitivity(frame)
+    inner = frame[~frame.layer.str.startswith("input") & frame.duplicated(["layer", "side"])]
+    names = ["input.grey", *inner.layer.unique()]
+    assert 5 < len(figure.axes) == len(names) <= MOST_PANELS
+    for ax, name in zip(figure.axes, names, strict=True):
+        rows = frame[frame.layer == name]
+        for side, marker in (("low", "o"), ("high", "s")):
+            own = rows[rows.side == side]
+            line = next(line for line in ax.lines if line.get_marker() == marker)
+            np.testing.assert_allclose(line.get_xdata(), own[f"band_{side}"])
+            np.testing.assert_allclose(line.get_ydata(), own.exponent)
+    assert "cycles per pixel" in figure.get_supxlabel()
+    assert overlapping(figure.axes[0]) == outside(figure.axes[0]) == []
+
+
+@pytest.mark.parametrize("n_layers", [1, 3, 30])
+@pytest.mark.parametrize("width", WIDTH.values())
+def test_sensitivity_fits_any_number_of_layers(run: Run, n_layers: int, width: float) -> None:
+    one = run.sensitivity[run.sensitivity.layer == "0"]
+    frame = pd.concat(one.assign(layer=f"$stage_{i}$." + i * "long.") for i in range(n_layers))
+    given = Figure(figsize=(width, 6.5), layout="constrained")
+    figure = plot_sensitivity(frame, given)
+    assert figure is given
+    assert len(figure.axes) == min(n_layers, MOST_PANELS)
+    assert overlapping(figure.axes[0]) == outside(figure.axes[0]) == []
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert any(f"{MOST_PANELS} of {n_layers} rows" in text for text in texts) == (n_layers > 8)
+
+
+@pytest.mark.parametrize("n", [0, len(PALETTE) + 1])
+def test_too_many_runs_to_compare_are_refused(run: Run, n: int) -> None:
+    with pytest.raises(UsageError, match=rf"^runs: expected 1 to 8 runs.*; got {n}$"):
+        plot_compare([("run", run.layers, run.law)] * n)
+
+
+def test_eight_runs_have_eight_marks(run: Run) -> None:
+    names = [f"run {i}" for i in range(7)] + ["_hidden $x$"]
+    ax = plot_compare([(name, run.layers, run.law) for name in names])
+    legend = ax.get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert [label.partition(":")[0] for label in labels[:8]] == names
+    marks = {(line.get_color(), line.get_marker()) for line in legend.get_lines()[:8]}
+    assert len({colour for colour, _ in marks}) == len({marker for _, marker in marks}) == 8
+    assert overlapping(ax) == []
+
+
+def test_kinds_keep_their_marks_and_never_share_one() -> None:
+    assert kind_marks(["conv", "act"])["act"] == kind_marks(["act"])["act"]
+    kinds = [f"Kind{i}" for i in range(20)]
+    marks = kind_marks(kinds)
+    assert len(set(marks.values())) == 20
+
+
+def test_files_are_written_and_reproducible(run: Run, tmp_path: Path) -> None:
+    first = draw_run(run, tmp_path / "a")
+    second = draw_run(run, tmp_path / "b")
+    names = ["law", "spectra", "spread", "sensitivity"]
+    assert [p.name for p in first] == [f"{n}.{s}" for n in names for s in ("svg", "png")]
+    for one, other in zip(first, second, strict=True):
+        assert one.parent == tmp_path / "a"
+        assert one.read_bytes() == other.read_bytes()
+    assert first[1].read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "<text" not in first[0].read_text(encoding="utf-8")
+
+
+def test_what_has_no_data_is_left_out(images_run: Run, tmp_path: Path) -> None:
+    names = [path.stem for path in draw_run(images_run, tmp_path) if path.suffix == ".svg"]
+    assert names == ["spectra", "spread", "sensitivity"]
+
+
+def test_a_name_in_another_script_is_no_error(run: Run, tmp_path: Path) -> None:
+    files = draw_comparison([("残差", run), ("a" * 200, run)], tmp_path)
+    assert [path.name for path in files] == ["compare.svg", "compare.png"]
+
+
+def test_importing_the_package_does_not_load_matplotlib() -> None:
+    code = "import sys, natstats.report; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1e-5, 0.02), (1e-7, 0.5), (-0.3, -1e-9), (-0.1, 0.1)])
+def test_rounding_does_not_move_an_interval_across_zero(low: float, high: float) -> None:
+    shown = interval(low, high).strip("[]").replace("\N{MINUS SIGN}", "-").split(", ")
+    assert [np.sign(float(end)) for end in shown] == [np.sign(low), np.sign(high)]
+    assert len({len(end.partition(".")[2]) for end in shown}) == 1
+    assert interval(low, high, 4, sign=True) in change((low + high) / 2, low, high)
+
+
+def test_numbers_that_are_missing_say_so() -> None:
+    assert number(float("nan")) == number(float("inf")) == "–"
+    assert change(0.1, float("nan"), 0.2) == "+0.1000 no interval"
+
+
+MEASURE_WORDS = {
+    "order": ("order of execution", "per layer"),
+    "normalized": ("relative depth", "over the whole depth"),
+    "receptive-field": ("input pixels", "per pixel"),
+}
+
+
+@pytest.mark.parametrize("measure", MEASURE_WORDS)
+@pytest.mark.parametrize("width", ["single", "double"])
+def test_law_and_comparison_are_drawn_over_the_measure_that_was_asked_for(
+    run: Run, measure: str, width: str
+) -> None:
+    other = run.refit(depth=measure)
+    runs = [("one", other.layers, other.law), ("two", other.layers, other.law)]
+    for draw in (plot_law, plot_compare):
+        ax = Figure(figsize=(WIDTH[width], 4.0), layout="constrained").add_subplot()
+        with look():
+            _ = draw(other.layers, other.law, ax=ax) if draw is plot_law else draw(runs, ax=ax)
+            assert overlapping(ax) == []
+            assert outside(ax) == []
+        axis, per = MEASURE_WORDS[measure]
+        assert axis in ax.get_xlabel()
+        said = [text for text, _ in drawn_texts(ax)]
+        assert width == "single" or draw is plot_compare or any(per in text for text in said)
+        deepest = float(MEASURES[measure].values(other.layers).max())
+        drawn = max(max(line.get_xdata()) for line in ax.lines if line.get_marker() == "o")
+        assert drawn == pytest.approx(deepest, rel=0.05)
+
+
+def test_a_layer_without_a_receptive_field_is_counted_and_not_drawn(run: Run) -> None:
+    other = run.refit(depth="receptive-field")
+    layers = other.layers.copy()
+    before = n_points(plot_law(layers, other.law))
+    layers.loc[layers.index[-1], "receptive_field"] = np.nan
+    ax = plot_law(layers, other.law)
+    assert n_points(ax) == before - 1
+    assert any("without a\nknown depth" in text for text, _ in drawn_texts(ax))
+
+
+def test_runs_with_different_measures_do_not_share_an_axis(run: Run) -> None:
+    other = run.refit(depth="receptive-field")
+    with pytest.raises(UsageError, match="got layers, receptive-field"):
+        plot_compare([("one", run.layers, run.law), ("two", other.layers, other.law)])

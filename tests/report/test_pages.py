@@ -1,0 +1,340 @@
+"""The report page: whole in one file, true to the run, safe, and usable on a phone."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from natstats import power_law_fields
+from natstats.fits import exponents, forms
+from natstats.fits.options import FitOptions
+from natstats.measurement import measure, measure_images
+from natstats.report.figures.law import headline
+from natstats.report.pages.provenance import measured, repeat
+from natstats.report.pages.results import FLAG_MEANINGS
+from natstats.report.pages.run import write_report
+from natstats.report.pages.svg import inline_svg
+from natstats.runs.run import Run
+from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
+
+nn = torch.nn
+EVIL = "<script>alert('x')</script>&\"'"
+VOID = {"meta", "input", "br", "hr", "img", "link"}
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.open: list[str] = []
+        self.misnested: list[str] = []
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.references: set[str] = set()
+        self.text = text
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        self._read(tag, attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._read(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.misnested.append(tag)
+
+    def _read(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            value = value or ""
+            if name == "id":
+                self.ids.append(value)
+            self.references.update(re.findall(r"url\(#([^)]+)\)", value))
+            if name in ("src", "href", "xlink:href", "data", "action", "srcset", "poster"):
+                if value.startswith("#"):
+                    self.references.add(value[1:])
+                elif tag != "a" and not value.startswith("data:"):
+                    self.loads.append(f"{tag} {name}={value}")
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3 if i == 0 else 4, 4, 3, padding=1) for i in range(6)]
+    model = nn.Sequential(*layers).eval()
+    fields = power_law_fields(18, 16, 16, alpha=2.0, seed=0)
+    images = np.float32(fields[:, None] + 0.1 * np.random.default_rng(0).random((18, 3, 16, 16)))
+    return measure(model, images)
+
+
+@pytest.fixture(scope="module")
+def page(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    path = write_report(tmp_path_factory.mktemp("run"), run)
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def page_of(run: Run, folder: Path) -> Page:
+    return Page(write_report(folder, run).read_text(encoding="utf-8"))
+
+
+def changed(run: Run, **info: Any) -> Run:
+    return Run(run.spectra, run.skipped_layers, {**run.info, **info}, run.options)
+
+
+def table_rows(page: Page) -> list[str]:
+    table = page.text[page.text.index('id="layer-table"') :]
+    return re.findall(r"<tr>.*?</tr>", table[table.index("<tbody>") : table.index("</table>")])
+
+
+def test_the_page_is_well_formed(page: Page) -> None:
+    assert page.misnested == []
+    assert page.open == []
+    assert page.tags.count("h1") == 1
+    assert page.tags.count("svg") == 4
+
+
+def test_ids_are_unique_and_every_reference_is_met(page: Page) -> None:
+    assert len(page.ids) == len(set(page.ids)) > 30
+    assert page.references <= set(page.ids)
+    assert len(page.references) > 10
+
+
+def test_nothing_is_loaded(page: Page) -> None:
+    assert page.loads == []
+    assert "@import" not in page.text
+    assert not re.search(r"url\(\s*['\"]?(https?:)?//", page.text)
+    assert len(page.text) < 1_500_000
+
+
+def test_a_page_that_loads_something_is_caught() -> None:
+    assert Page('<img src="https://example.org/a.png">').loads
+    assert Page('<p id="a"></p><p id="a"></p>').ids == ["a", "a"]
+    assert Page("<div><p></div>").misnested
+
+
+def test_a_control_makes_a_section_and_leaves_the_page_well_formed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(6))).eval()
+    images = np.float32(power_law_fields(54, 16, 16, alpha=2.0, seed=0).reshape(18, 3, 16, 16))
+    run = measure(model, images, control="random-weights", control_seeds=2)
+    page = page_of(run, tmp_path)
+    assert page.misnested == page.open == page.loads == []
+    assert page.tags.count("svg") == 5
+    assert len(page.ids) == len(set(page.ids))
+    assert page.references <= set(page.ids)
+    assert run.control is not None
+    assert run.control.sentence() in html.unescape(page.text)
+    assert "What training did" in page.text
+
+
+def test_the_verdict_comes_before_the_figures(run: Run, page: Page) -> None:
+    first_figure = page.text.index("<svg")
+    assert f"<h1>{headline(run.law)}</h1>" in page.text[:first_figure]
+    assert html.escape(run.law.sentence(), quote=False) in page.text[:first_figure]
+
+
+def test_the_table_has_a_row_for_every_layer(run: Run, page: Page) -> None:
+    rows = table_rows(page)
+    assert len(rows) == len(run.layers)
+    for row, layer in zip(rows, run.layers.itertuples(), strict=True):
+        assert f'<th scope="row">{layer.layer}</th>' in row
+        assert f'data-v="{layer.exponent}">{layer.exponent:.2f}<' in row
+        assert (str(layer.flags) in row) if layer.flags else ("flag" not in row)
+    columns = page.text[: page.text.index("<tbody>", page.text.index('id="layer-table"'))]
+    n_columns = columns[columns.index('id="layer-table"') :].count("<th ")
+    assert all(row.count("<td") + 1 == n_columns for row in rows)
+
+
+def test_the_shapes_stand_in_order(run: Run, page: Page) -> None:
+    part = page.text[page.text.index('<section id="shapes">') :]
+    shapes = re.findall(r'<th scope="row">([^<]+)</th>', part[: part.index("</section>")])
+    assert sorted(shapes) == sorted(run.law.shapes)
+    assert shapes[0] == run.law.best_shape
+
+
+@pytest.mark.parametrize("section", ["skipped", "measured", "definitions", "repeat", "cite"])
+def test_every_section_is_there(page: Page, section: str) -> None:
+    assert f'<section id="{section}">' in page.text
+
+
+def test_texts_of_users_are_escaped(run: Run, tmp_path: Path) -> None:
+    first = run.spectra[2]
+    layer = Layer(**{**vars(first.layer), "name": EVIL, "kind": EVIL})
+    images = {**run.info["images"], "source": EVIL, "n_unreadable": 1, "unreadable": [EVIL]}
+    info = {
+        **run.info, "name": EVIL, "images": images, "warnings": [EVIL],
+        "command": f"natstats {EVIL}",
+        "model": {**run.info["model"], "name": EVIL, "weights": EVIL},
+    }  # fmt: skip
+    spectra = [*run.spectra[:2], LayerSpectrum(layer, first.spectrum), *run.spectra[3:]]
+    evil = Run(spectra, [SkippedLayer(EVIL, EVIL, EVIL)], info, run.options)
+    page = page_of(evil, tmp_path)
+    assert "<script>alert" not in page.text
+    assert page.text.count("&lt;script&gt;alert") >= 10
+    assert page.tags.count("script") == 1
+    assert page.misnested == page.open == []
+
+
+def test_an_untrained_network_is_named_at_the_top(run: Run, page: Page, tmp_path: Path) -> None:
+    untrained = changed(run, model={**run.info["model"], "trained": False})
+    text = page_of(untrained, tmp_path).text
+    assert text.index("not trained") < text.index("<svg")
+    assert "not trained" not in page.text
+
+
+def test_skipped_layers_are_listed_or_said_to_be_none(run: Run, page: Page, tmp_path: Path) -> None:
+    assert "none was skipped" in page.text
+    skipped = Run(run.spectra, [SkippedLayer("head", "Linear", "no maps")], run.info, run.options)
+    text = page_of(skipped, tmp_path).text
+    assert "none was skipped" not in text
+    assert '<th scope="row">head</th><td>Linear</td><td>no maps</td>' in text
+
+
+def test_images_alone_get_a_page_without_a_law(tmp_path: Path) -> None:
+    run = measure_images(power_law_fields(18, 16, 16, alpha=2.0, seed=0)[:, None])
+    page = page_of(run, tmp_path)
+    assert f"<h1>{run.name}</h1>" in page.text
+    assert "Exponent and depth" not in page.text
+    assert 'id="skipped"' not in page.text
+    assert f"{run.layers.exponent[0]:.2f}" in page.text[: page.text.index("<svg")]
+    assert len(table_rows(page)) == 1
+    assert page.misnested == page.open == page.loads == []
+
+
+def test_a_run_with_too_few_layers_says_so(run: Run, tmp_path: Path) -> None:
+    page = page_of(Run(run.spectra[:3], (), run.info, run.options), tmp_path)
+    assert "<h1>Undecided</h1>" in page.text
+    assert "a law takes at least 5 layers" in page.text
+    assert 'id="shapes"' not in page.text
+
+
+def test_a_run_without_facts_can_be_reported(run: Run, tmp_path: Path) -> None:
+    page = page_of(Run(run.spectra), tmp_path)
+    assert page.misnested == page.open == []
+    assert ">None<" not in page.text
+
+
+def test_numbers_that_could_not_be_had_are_not_sorted_by(tmp_path: Path, run: Run) -> None:
+    spectrum = run.spectra[3].spectrum
+    empty = type(spectrum)(
+        **{**vars(spectrum), "power": 0 * spectrum.power, "image_power": spectrum.image_power[:0]}
+    )
+    spectra = [*run.spectra[:3], LayerSpectrum(run.spectra[3].layer, empty), *run.spectra[4:]]
+    text = page_of(Run(spectra, (), run.info, run.options), tmp_path).text
+    assert 'data-v="nan"' not in text
+    assert '<span class="flag">constant</span>' in text
+
+
+def test_every_flag_of_the_fits_is_explained() -> None:
+    source = Path(inspect.getsourcefile(exponents) or "").read_text(encoding="utf-8")
+    flags = re.findall(r'flags\.append\(f?"([^"(]+?)(?: \(.*)?"\)', source)
+    flags += re.findall(r'^ +\(.+, "([^"]+)"\),$', source, re.MULTILINE)
+    assert len(flags) >= 8
+    assert {*flags, *forms.FLAGS.values()} == set(FLAG_MEANINGS)
+
+
+def test_how_to_repeat() -> None:
+    options = FitOptions()
+    assert repeat({"command": "natstats measure resnet18"}, options) == "natstats measure resnet18"
+    assert repeat({"command": ["natstats", "a b"]}, options) == "natstats 'a b'"
+    code = repeat(
+        {"model": {"name": "a\nimport os"}, "options": {"seed": 3, "size": None}}, options
+    )
+    compile(code, "repeat", "exec")
+    assert "\nimport os" not in code
+    assert "seed=3" in code
+    assert "size" not in code
+    assert dict(measured({}, options))["estimator"] == "octave"
+
+
+def test_an_inlined_figure_keeps_its_references() -> None:
+    svg = (
+        '<?xml ?><!DOCTYPE svg PUBLIC "x" "http://www.w3.org/x"><svg width="9pt" height="9pt" '
+        'viewBox="0 0 9 9"><metadata><a href="http://e.org"/></metadata><style>*{color:red}</style>'
+        '<defs><clipPath id="p"/></defs><use xlink:href="#p" style="clip-path: url(#p)"/></svg>'
+    )
+    page = Page(inline_svg(svg, "law", 'a "b" <c>'))
+    assert page.ids == ["law-p"]
+    assert page.references == {"law-p"}
+    assert page.loads == []
+    assert "style" not in page.tags
+    assert "&quot;b&quot; &lt;c&gt;" in page.text
+
+
+HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
+<iframe style="width:390px;height:800px;border:0" srcdoc="{page}"></iframe><pre id="result"></pre>
+<script>
+document.querySelector("iframe").addEventListener("load", function (event) {{
+  const page = event.target.contentDocument, seen = {{}};
+  const names = () => Array.from(page.querySelectorAll("#layer-table tbody tr"))
+    .filter(row => !row.hidden).map(row => row.cells[0].textContent);
+  const heads = Array.from(page.querySelectorAll("#layer-table thead th"));
+  const head = heads.find(one => one.textContent === "exponent");
+  seen.width = page.documentElement.clientWidth;
+  seen.scroll = Math.max(page.documentElement.scrollWidth, page.body.scrollWidth);
+  seen.none = names();
+  for (const direction of ["ascending", "descending", "back"]) {{
+    head.querySelector("button").click();
+    seen[direction] = names();
+    seen[direction + "_aria"] = head.getAttribute("aria-sort");
+  }}
+  const input = page.querySelector("input[type=search]");
+  input.value = "INPUT gr";
+  input.dispatchEvent(new Event("input"));
+  seen.filtered = names();
+  seen.count = page.querySelector("output").textContent;
+  document.getElementById("result").textContent = JSON.stringify(seen);
+}});
+</script>"""
+
+
+def chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium in the path to show the page with")
+def test_the_page_fits_a_phone_and_its_table_sorts(run: Run, page: Page, tmp_path: Path) -> None:
+    harness = tmp_path / "harness.html"
+    harness.write_text(HARNESS.format(page=html.escape(page.text)), encoding="utf-8")
+    shown = subprocess.run(
+        [
+            str(chromium()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+            "--no-first-run", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=5000", "--dump-dom", harness.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+    found = re.search(r'<pre id="result">(.+?)</pre>', shown, re.DOTALL)
+    assert found is not None
+    seen = json.loads(html.unescape(found[1]))
+    assert seen["width"] == 390
+    assert seen["scroll"] <= 390
+    layers = run.layers
+    by_exponent = list(layers.sort_values("exponent", kind="stable").layer)
+    assert seen["none"] == seen["back"] == list(layers.layer)
+    assert seen["ascending"] == by_exponent != list(layers.layer)
+    assert seen["descending"] == by_exponent[::-1]
+    assert [seen[f"{name}_aria"] for name in ("ascending", "descending", "back")] == [
+        "ascending", "descending", "none",
+    ]  # fmt: skip
+    assert seen["filtered"] == ["input.grey"]
+    assert seen["count"] == f"1 of {len(layers)} rows"

@@ -1,0 +1,479 @@
+"""The random-weights control: what training did is found, chance is not."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+import natstats
+from natstats import demo
+from natstats.fits.exponents import fit_layers
+from natstats.fits.intervals import effective_dof
+from natstats.fits.options import FitOptions
+from natstats.law.differences import Differences, Estimate, Source
+from natstats.law.seed_variance import effective_number, pooled_seeds, seeds_as_source
+from natstats.networks.load import Network, build_network
+from natstats.networks.random_weights import with_random_weights
+from natstats.runs.control import Control, RandomWeights, compare_with_random
+from natstats.runs.run import Run
+from natstats.spectra.records import LayerSpectrum
+
+N_LAYERS = 6
+
+
+def network(trained: bool = True) -> nn.Sequential:
+    """Six convolutions; trained, the second is a blur and the others change nothing."""
+    torch.manual_seed(7)
+    layers = [nn.Conv2d(3, 3, 5, padding=2) for _ in range(N_LAYERS)]
+    if trained:
+        place = torch.arange(-2.0, 3.0)
+        bump = torch.exp(-(place[:, None] ** 2 + place[None] ** 2) / 4)
+        with torch.no_grad():
+            for number, layer in enumerate(layers):
+                layer.weight.zero_()
+                layer.bias.zero_()
+                for channel in range(3):
+                    layer.weight[channel, channel, 2, 2] = 1.0
+                    if number == 1:
+                        layer.weight[channel, channel] = bump / bump.sum()
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    fields = natstats.power_law_fields(60, 32, 32, alpha=1.0, seed=0)
+    return np.float32(fields.reshape(20, 3, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def run(images):
+    return natstats.measure(network(), images, control="random-weights", control_seeds=2)
+
+
+def test_what_training_did_is_found(run):
+    """A blur raises the exponent from its layer on, and not before."""
+    rows = run.control.layers
+    assert list(rows.layer) == [str(i) for i in range(N_LAYERS)]
+    np.testing.assert_allclose(rows.difference, rows.exponent - rows.control_mean)
+    np.testing.assert_allclose(rows.control_mean, rows[["seed_0", "seed_1"]].mean(axis=1))
+    np.testing.assert_allclose(rows.control_sd, rows[["seed_0", "seed_1"]].std(axis=1))
+    assert rows.difference[1] > 0.8
+    assert (rows.low < rows.difference).all()
+    assert (rows.reason == "").all()
+
+
+def test_a_clear_difference_is_significant_with_enough_seeds(images):
+    found = natstats.measure(network(), images, control="random-weights", control_seeds=8).control
+    rows = found.layers
+    assert rows.low[1] > 0.0
+    assert found.mean.low > 0.0
+    assert "Training raised the exponents" in found.sentence()
+    assert len(found.seeds) == 8
+
+
+def test_the_controls_saw_the_same_images_with_the_weights_of_their_seed(run, images):
+    other = with_random_weights(Network(network(), "Sequential", "as given"), 1)
+    again = natstats.measure(other.model, images)
+    np.testing.assert_allclose(
+        run.control.layers.seed_1, again.layers.exponent[again.layers.kind != "input"], rtol=1e-6
+    )
+    for one in run.random_weights:
+        assert one.info["images"]["digest"] == run.info["images"]["digest"]
+        assert one.info["model"]["trained"] is False
+        assert one.info["model"]["digest"] != run.info["model"]["digest"]
+
+
+def test_the_slope_of_the_control_is_that_of_the_differences(run):
+    control = run.control
+    depth = np.arange(1, N_LAYERS + 1)
+    assert control.slope.value == pytest.approx(
+        np.polyfit(depth, control.layers.difference, 1)[0], abs=1e-9
+    )
+    assert control.slope.value == pytest.approx(control.slope_trained - control.slope_random)
+
+
+def test_the_error_of_the_seeds_is_that_of_one_more_and_their_mean(run):
+    """Without an error of the images: Student's t with one degree of freedom less than seeds."""
+    frozen = [
+        fit.__class__(**{**vars(fit), "deviations": 0 * fit.deviations}) for fit in run.fits.layers
+    ]
+    fits = run.fits.__class__(run.options, frozen)
+    still = [
+        RandomWeights(one.seed, one.info, _noiseless(one.spectra), []) for one in run.random_weights
+    ]
+    row = compare_with_random(run.spectra, fits, still).layers.iloc[3]
+    sd = np.std([row.seed_0, row.seed_1], ddof=1)
+    error = sd * np.sqrt(1 + 1 / 2)
+    assert row.p == pytest.approx(2 * stats.t.sf(abs(row.difference) / error, 1), rel=1e-3)
+    reach = stats.t.ppf(0.975, 1) * error
+    assert row.high - row.difference == pytest.approx(reach, rel=1e-3)
+
+
+def _noiseless(spectra):
+    """The same mean spectrum in every group."""
+    alike = []
+    for m in spectra:
+        power = np.where(m.spectrum.count[:, None] > 0, m.spectrum.mean_power, 0.0)
+        values = {**vars(m.spectrum), "power": power}
+        alike.append(LayerSpectrum(m.layer, type(m.spectrum)(**values)))
+    return alike
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 10])
+def test_a_network_that_learned_nothing_is_told_from_the_seeds_by_chance_alone(n_seeds):
+    """It is one more seed; the error of the mean of the seeds alone would find most of them."""
+    generator = np.random.default_rng(n_seeds)
+    repeats, found = 2000, 0
+    images = Source(np.zeros((8, 1)))
+    for _ in range(repeats):
+        own, *others = generator.standard_normal((1 + n_seeds, 1))
+        sources = [images, seeds_as_source(np.array(others))]
+        found += Differences(own - np.mean(others, 0), sources, 0.95).each()[0].p < 0.05
+    assert stats.binomtest(found, repeats, 0.05).pvalue > 1e-3, found
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 10])
+def test_of_many_layers_seldom_one_is_told_from_the_seeds(n_seeds):
+    """Twenty layers, images that matter less than seeds, Holm's correction: at most 5 % of runs.
+
+    A seed variance that is small by chance must not borrow the many degrees of the images.
+    """
+    generator = np.random.default_rng(n_seeds)
+    repeats, found = 300, 0
+    for _ in range(repeats):
+        images = 0.3 / np.sqrt(63) * generator.standard_normal((64, 20))
+        own, *others = generator.standard_normal((1 + n_seeds, 20))
+        value = own - np.mean(others, 0) + images.sum(0)
+        sources = [Source(images), seeds_as_source(np.array(others))]
+        p = np.array([one.p for one in Differences(value, sources, 0.95).each()])
+        found += 20 * np.min(p) < 0.05  # Holm's rule for the smallest
+    assert found <= 27  # at 5 %, more have a probability of 0.001
+
+
+def networks(repeats, n_seeds, correlation, generator):
+    """Exponents (n_seeds + 1, 20) of networks whose deeper layers differ more, and their sides."""
+    side = np.repeat([32.0, 16.0, 8.0], [7, 7, 6])
+    lag = np.abs(np.subtract.outer(np.arange(20), np.arange(20)))
+    root = np.linalg.cholesky(correlation**lag) / side[:, None] ** 0.5
+    for _ in range(repeats):
+        yield generator.standard_normal((1 + n_seeds, 20)) @ root.T, side
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+@pytest.mark.parametrize("n_seeds", [3, 5])
+def test_pooled_variances_keep_the_level(n_seeds, correlation):
+    """Also where layers hang together; pooling as if they did not would find twice as many.
+
+    Of 500 networks 9 % is four standard errors above 5 %, where all layers of one hang together.
+    """
+    generator = np.random.default_rng(n_seeds + int(10 * correlation))
+    repeats, layers, families = 500, 0.0, 0
+    for exponents, side in networks(repeats, n_seeds, correlation, generator):
+        value = exponents[0] - exponents[1:].mean(0)
+        source = pooled_seeds(exponents[1:], side)
+        t = np.abs(value) / np.sqrt(np.sum(source.deviations**2, axis=0))
+        p = 2 * stats.t.sf(t, source.dof)
+        layers += np.mean(p < 0.05)
+        families += 20 * p.min() < 0.05
+        assert n_seeds - 1 <= source.dof <= 20 * (n_seeds - 1)
+    assert 0.025 < layers / repeats < 0.085
+    assert families / repeats < 0.09
+
+
+def test_three_seeds_find_what_is_clear_in_a_single_layer():
+    """Ten standard deviations, which p of two degrees of freedom never survive among twenty."""
+    generator = np.random.default_rng(0)
+    found = []
+    for exponents, side in networks(60, 3, 0.0, generator):
+        p = []
+        for source in (seeds_as_source(exponents[1:]), pooled_seeds(exponents[1:], side)):
+            value = exponents[0, 3] - exponents[1:, 3].mean() + 10 / np.sqrt(32)
+            error = np.sqrt(np.sum(source.deviations[:, 3] ** 2))
+            p.append(2 * stats.t.sf(abs(value) / error, source.dof))
+        found.append(np.array(p) < 0.05 / 20)
+    own, pooled = np.mean(found, axis=0)
+    assert own < 0.5
+    assert pooled > 0.9
+
+
+def test_the_moderated_variance_is_that_of_the_paper():
+    """With equal variances in the limit s0^2 alone; with very different ones each its own."""
+    generator = np.random.default_rng(1)
+    alike = generator.standard_normal((5, 2000))
+    side = np.full(2000, 8.0)
+    source = pooled_seeds(alike, side)
+    variances = np.sum(source.deviations**2, axis=0) / (1 + 1 / 5)
+    np.testing.assert_allclose(variances, 1.0, atol=0.12)
+    apart = alike * np.exp(3 * generator.standard_normal(2000))
+    source = pooled_seeds(apart, side)
+    ratio = np.sum(source.deviations**2, axis=0) / (1 + 1 / 5) / apart.var(0, ddof=1)
+    assert 0.8 < np.median(ratio) < 1.3
+    assert 4 <= source.dof < 4.7
+    # Variances of a scaled inverse chi-square with 8 degrees of freedom, s0^2 = 4: d0 is found.
+    drawn = alike * np.sqrt(4 * 8 / generator.chisquare(8, 2000))
+    source = pooled_seeds(drawn, side)
+    assert source.dof - 4 == pytest.approx(8, rel=0.25)
+    whole = np.sum(source.deviations**2, axis=0) / (1 + 1 / 5)
+    weight = (source.dof - 4) / source.dof
+    prior = (whole - (1 - weight) * drawn.var(0, ddof=1)) / weight
+    np.testing.assert_allclose(prior, prior[0])
+    assert prior[0] == pytest.approx(4, rel=0.1)
+
+
+def test_the_effective_number_of_layers_is_that_of_their_covariance():
+    generator = np.random.default_rng(2)
+    lag = np.abs(np.subtract.outer(np.arange(20), np.arange(20)))
+    for correlation in (0.0, 0.9):
+        covariance = correlation**lag
+        truth = np.trace(covariance) ** 2 / np.sum(covariance**2)
+        drawn = generator.standard_normal((4000, 20)) @ np.linalg.cholesky(covariance).T
+        assert effective_number(drawn) == pytest.approx(truth, rel=0.1)
+        few = [effective_number(drawn[k : k + 4]) for k in range(0, 4000, 4)]
+        assert 0.5 * truth < np.median(few) < 2 * truth
+
+
+def test_two_seeds_or_few_layers_are_not_pooled():
+    exponents = np.random.default_rng(3).standard_normal((4, 20))
+    exponents[:, 5:] = exponents[:1, 5:]  # fifteen layers that do not differ
+    side = np.full(20, 8.0)
+    for given, of in ((exponents[:2], side), (exponents[:, 1:], side[1:])):
+        one, other = pooled_seeds(given, of), seeds_as_source(given)
+        assert one.dof == other.dof
+        assert np.array_equal(one.deviations, other.deviations)
+    exponents[1, 7] = np.nan
+    found = pooled_seeds(exponents, side)
+    assert found.dof > 3
+    assert np.isnan(found.deviations[:, 7]).any()
+    assert np.isfinite(found.deviations[:, :5]).all()
+
+
+def verdict(run, mean=(0.01, 0.5), slope=(0.01, 0.5), n_differ=0, undecided=(), n_seeds=3):
+    """The sentence for these values and p."""
+    known = vars(run.control)
+    estimates = {
+        name: Estimate(value, value - 1, value + 1, p, 2.0)
+        for name, (value, p) in (("mean", mean), ("slope", slope))
+    }
+    changes = {"n_differ": n_differ, "undecided": undecided, "seeds": tuple(range(n_seeds))}
+    return Control(**{**known, **estimates, **changes}).sentence()
+
+
+def test_the_sentence_does_not_contradict_its_numbers(run):
+    """A slope with p = 0.03 is a change; what three seeds cannot tell is not called nothing."""
+    nothing = "Training was not found to change the exponents: "
+    assert verdict(run).startswith(nothing)
+    for value, word in ((0.02, "raised"), (-0.02, "lowered")):
+        text = verdict(run, slope=(value, 0.032))
+        assert text.startswith(f"Training {word} the slope of the exponents, but was not found to")
+        assert nothing[:-2] not in text
+        assert verdict(run, mean=(value, 0.01)).startswith(f"Training {word} the exponents: ")
+    text = verdict(run, slope=(0.02, 0.032), undecided=("mean",))
+    assert "slope of the exponents, but 3 seeds are too few to tell whether it changed" in text
+    assert verdict(run, n_differ=1).startswith("Training changed single layers, but was not found")
+    for undecided in (("mean",), ("slope",), ("layers",), ("slope", "layers")):
+        text = verdict(run, undecided=undecided, n_seeds=4)
+        assert text.startswith("4 seeds are too few to tell whether training changed the exp")
+
+
+@pytest.mark.parametrize(
+    ("shift", "undecided"), [(0.1, ()), (3.5, ("mean",)), (40.0, ())], ids=["no", "few", "clear"]
+)
+def test_too_few_seeds_are_told_from_nothing(run, shift, undecided):
+    """One layer, three seeds of sd 1, no error of the images: t of two degrees of freedom.
+
+    The error is sqrt(1 + 1/3): 3.5 is 3.03 of it, p = 0.094, and would be 0.002 were it known.
+    """
+    seeds = np.array([[-1.0], [0.0], [1.0]])
+    found = Differences(np.array([shift]), [seeds_as_source(seeds)], 0.95).mean([0])
+    assert found.p == pytest.approx(2 * stats.t.sf(shift / np.sqrt(4 / 3), 2))
+    assert natstats.runs.control._undecided(found, Estimate(), [found], 1, 0.95) == undecided
+
+
+def test_groups_without_images_are_no_degrees_of_freedom():
+    """Three images in 128 groups have two of them, as in the fit of a layer."""
+    deviations = np.zeros((128, 1))
+    deviations[:3, 0] = 0.1, -0.2, 0.1
+    (found,) = Differences(np.array([0.5]), [Source(deviations)], 0.95).each()
+    assert found.dof == pytest.approx(float(effective_dof(deviations[:3, 0])))
+    assert found.dof <= 2
+
+
+def test_a_run_with_a_control_survives_the_disk_and_a_refit(run, tmp_path):
+    path = run.save(tmp_path / "run")
+    names = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
+    assert {"control.csv", "control.json", "figures/control.svg"} <= names
+    assert {f"control/seed-{seed}/spectra.npz" for seed in (0, 1)} <= names
+    again = natstats.Run.open(path)
+    assert again.control.layers.equals(run.control.layers)
+    assert again.control.sentence() == run.control.sentence()
+    record = json.loads((path / "control.json").read_text())
+    assert record["sentence"] == run.control.sentence()
+    assert record["seeds"] == [0, 1]
+    refitted = again.refit(estimator="ols", level=0.9)
+    assert refitted.control.level == 0.9
+    inner = refitted.layers[refitted.layers.kind != "input"]
+    assert list(refitted.control.layers.exponent) == list(inner.exponent)
+    assert not np.allclose(refitted.control.layers.seed_0, run.control.layers.seed_0)
+    saved = refitted.save(tmp_path / "refit", report=False)
+    assert natstats.Run.open(saved).control.layers.equals(refitted.control.layers)
+
+
+def test_a_damaged_control_is_an_error(run, tmp_path):
+    path = run.save(tmp_path / "run", report=False)
+    (path / "control" / "seed-1" / "spectra.npz").write_bytes(b"no")
+    with pytest.raises(natstats.NatstatsError, match="expected a whole run in .*seed-1"):
+        natstats.Run.open(path)
+    shutil.rmtree(path / "control")
+    assert natstats.Run.open(path).control is None
+
+
+def test_the_report_says_what_training_did(run, images, tmp_path):
+    text = (run.save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+    part = text[text.index('<section id="control">') :].partition("</section>")[0]
+    assert "What training did" in part
+    assert "Training" in part
+    assert "<svg" in part
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    bare = Run(run.spectra, (), {**run.info, "options": {}}, run.options)
+    plain = (bare.save(tmp_path / "bare") / "report.html").read_text(encoding="utf-8")
+    assert "control" not in plain[plain.index("<main>") : plain.index("<script>")]
+    assert not (tmp_path / "bare" / "control.json").exists()
+
+
+def test_how_to_repeat_it_from_python(run, tmp_path):
+    text = (run.save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+    assert "control=&#39;random-weights&#39;" in text
+    assert "control_seeds=2" in text
+
+
+def test_layers_that_die_with_random_weights_have_no_difference_and_a_reason(run):
+    dead, missing = run.random_weights
+    spectra = list(dead.spectra)
+    values = {**vars(spectra[2].spectrum), "power": 0 * spectra[2].spectrum.power}
+    spectra[2] = LayerSpectrum(spectra[2].layer, type(spectra[2].spectrum)(**values))
+    skipped = [natstats.spectra.records.SkippedLayer("4", "conv", "maps of 2 x 2 pixels")]
+    random = [
+        RandomWeights(0, dead.info, spectra, []),
+        RandomWeights(1, missing.info, [*missing.spectra[:4], *missing.spectra[5:]], skipped),
+    ]
+    control = Run(run.spectra, (), run.info, run.options, random).control
+    rows = control.layers
+    assert rows.difference.isna().tolist() == [False, False, True, False, True, False]
+    assert rows.reason[2] == "seed 0: constant"
+    assert rows.reason[4] == "seed 1: maps of 2 x 2 pixels"
+    assert control.n_layers == 4
+    assert np.isnan(control.slope.value)
+    assert "4 layers" in control.sentence()
+
+
+def test_no_layer_in_common_is_said(run, tmp_path):
+    random = [RandomWeights(seed, {}, [], []) for seed in (0, 1)]
+    bare = Run(run.spectra, (), run.info, run.options, random)
+    assert "no layer has an exponent" in bare.control.sentence()
+    assert bare.control.layers.reason[0] == "seed 0: not measured, seed 1: not measured"
+    assert "no layer has" in (bare.save(tmp_path / "run") / "report.html").read_text()
+
+
+def test_progress_counts_every_pass(images):
+    seen = []
+    natstats.measure(
+        network(), images, control="random-weights", control_seeds=2, batch_size=10,
+        progress=lambda *state: seen.append(state),
+    )  # fmt: skip
+    assert seen == [(10 * n, 60) for n in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"control": "random"}, "^control: expected one of random-weights; got 'random'"),
+        ({"control": "random-weights", "control_seeds": 1}, "^control_seeds: .*at least 2; got 1"),
+    ],
+)
+def test_bad_arguments_are_named(images, arguments, words):
+    with pytest.raises(natstats.UsageError, match=words):
+        natstats.measure(network(), images, **arguments)
+
+
+def test_an_untrained_network_has_no_control(images):
+    with pytest.raises(natstats.UsageError, match=r"^control: expected a trained network; got"):
+        natstats.measure("cifar_resnet20", images, weights="none", control="random-weights")
+
+
+class Scaled(nn.Module):
+    """Owns a parameter and has no word on how to reset it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gain * self.conv(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (nn.Sequential(Scaled()), "0.gain"),
+        (
+            nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 3))),
+            "0.parametrizations.weight.original0",
+        ),
+    ],
+)
+def test_parameters_that_nothing_resets_are_named(images, model, named):
+    with pytest.raises(natstats.UsageError, match=rf"^control: .*none covers {re.escape(named)}"):
+        natstats.measure(model, images, control="random-weights")
+
+
+def test_random_weights_leave_the_network_alone_and_follow_the_seed():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout()).train()
+    model[1].running_mean.fill_(3.0)
+    given = Network(model, "mine", "as given")
+    before, state = given.digest(), torch.get_rng_state()
+    one, again, other = (with_random_weights(given, seed) for seed in (0, 0, 1))
+    assert given.digest() == before
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert one.digest() == again.digest() != other.digest()
+    assert not one.model.training
+    assert float(one.model[1].running_mean.abs().max()) == 0.0
+    assert not one.trained
+    assert "seed 1" in other.weights
+
+
+def test_a_named_network_is_built_by_its_own_constructor():
+    """He's initialisation of this network is not that of a bare convolution's reset."""
+    given = demo.network()
+    made = with_random_weights(given, 3)
+    built = build_network("cifar_resnet20", 3, given.model.state_dict())
+    assert torch.equal(made.model.conv1.weight, built.conv1.weight)
+    assert made.model.fc.weight.shape == given.model.fc.weight.shape
+    assert made.preprocessing == given.preprocessing
+
+
+def test_a_network_that_only_bears_a_known_name_is_reset_as_it_is():
+    given = Network(network(), "resnet18", "as given")
+    assert isinstance(with_random_weights(given, 0).model, nn.Sequential)
+
+
+def test_precision_is_kept():
+    given = Network(network().double(), "mine", "as given")
+    assert with_random_weights(given, 0).model[0].weight.dtype == torch.float64
+
+
+def test_the_controls_hold_no_images(run):
+    for one in run.random_weights:
+        assert all(m.layer.kind != "input" for m in one.spectra)
+        assert all(len(m.spectrum.image_power) == 0 for m in one.spectra)
+    fits = fit_layers(run.random_weights[0].spectra, FitOptions())
+    assert np.isfinite(fits.exponents).all()
