@@ -22,7 +22,7 @@ from pathlib import Path
 
 from natstats.errors import NatstatsError, UsageError
 from natstats.files import placed
-from natstats.files.own_files import (
+from natstats.files.ownership import (
     KINDS,
     NEW,
     foreign,
@@ -64,7 +64,7 @@ def check_target(
     Args:
         path: of the folder.
         overwrite: a folder of this kind may be there.
-        kind: see :data:`natstats.files.own_files.KINDS`.
+        kind: see :data:`natstats.files.ownership.KINDS`.
         beside: files go into the folder beside what else is there, so that only those that are
             replaced need be natstats' own; else the folder is replaced, and may hold nothing else.
             By default as the kind says.

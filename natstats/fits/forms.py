@@ -25,8 +25,8 @@ covariance integrated out (Sellentin and Heavens 2016, MNRAS Letters 456):
 Forms are ranked by AICc (Hurvich and Tsai 1989, Biometrika 76) with the number of bins as n. Its
 correction was derived for regression with independent points; here it says that a form with nearly
 as many parameters as there are bins has explained nothing. A *flag* needs an effect of visible size
-too, see :data:`CLEAR_GAIN`, :data:`LEAST_RMS` and :data:`LEAST_CUT`; tests/fits/test_forms.py has the
-rates, for power laws and for other forms.
+too, see :data:`CLEAR_GAIN`, :data:`LEAST_RMS` and :data:`LEAST_CUT`; tests/fits/test_forms.py has
+the rates, for power laws and for other forms.
 """
 
 from __future__ import annotations

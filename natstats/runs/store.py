@@ -18,7 +18,7 @@ import numpy as np
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.folders import add_files, check_target, free_path, restore, write_directory
 from natstats.files.json_files import read_json, to_json
-from natstats.files.own_files import KINDS, is_unfinished_series
+from natstats.files.ownership import KINDS, is_unfinished_series
 from natstats.files.paths import member, open_regular
 from natstats.runs.run_schema import ARRAYS, check_format, check_record, read_spectra
 from natstats.spectra.records import LayerSpectrum, SkippedLayer

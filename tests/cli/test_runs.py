@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 import natstats
 from natstats import demo
-from natstats.files.own_files import foreign, own_files
+from natstats.files.ownership import foreign, own_files
 from natstats.report.figures.style import save
 from natstats.runs.series import Series
 

@@ -20,7 +20,7 @@ from natstats_cli.main import natstats as natstats_command
 import natstats
 from natstats.errors import NatstatsError, UsageError
 from natstats.files import folders, placed
-from natstats.files.own_files import foreign, own_files
+from natstats.files.ownership import foreign, own_files
 from natstats.runs import store
 
 RUN = {"format": 3, "layers": [], "skipped": []}
@@ -402,7 +402,7 @@ def test_what_is_in_place_is_known_at_any_time(tmp_path):
 def test_the_real_thing_is_killed_too(tmp_path):
     """SIGKILL in a process of its own, in the moment that only the restoring saves."""
     path = write(tmp_path / "run", "old")
-    text = KILLED.replace("import json, os", "import natstats.files.own_files, json, os")
+    text = KILLED.replace("import json, os", "import natstats.files.ownership, json, os")
     command = [sys.executable, "-c", text, str(path), "5", "two steps"]
     assert subprocess.run(command, check=False).returncode in (0, -signal.SIGKILL)
     folders.restore(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from natstats.errors import UsageError
 from natstats.files.folders import move_in, new_folder
-from natstats.files.own_files import names_of
+from natstats.files.ownership import names_of
 from natstats.files.paths import open_regular
 
 __all__ = ["add_figures"]
