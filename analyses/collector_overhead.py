@@ -1,94 +1,138 @@
-"""What measuring costs: a plain forward pass against natstats against the straightforward way.
+"""What measuring costs: natstats against the plain pass, against a bound, against the simple way.
 
     python analyses/collector_overhead.py --model resnet50 --size 224
+    python analyses/collector_overhead.py --model resnet50 --batch-size 8 --together
 
-Three variants take turns in every round, so that a machine whose speed drifts is fair to all, each
-in a process of its own, so that none finds the memory as another left it:
+Variants take turns in every round, so that a machine whose speed drifts is fair to all:
 
 * plain: the forward pass alone;
-* natstats: a Collector on every layer with weights, sine taper;
+* bound: the forward pass, and ``torch.fft.rfft2`` alone of every map that natstats measures, which
+  is the least that an exact measurement costs;
+* natstats: a Collector on every layer with weights, sine taper; opened for every pass, or once for
+  all passes with ``--together``;
 * straightforward: hooks keep all activations, then numpy's FFT and the azimuthal mean.
 
-Printed: the median time of each, the median over rounds of the ratio to the plain pass of the same
-round, and the peak memory above the loaded model (of the process on a CPU, of the allocator on a
-GPU).
+Each variant has a process of its own, so that none finds the memory as another left it. With
+``--together`` the first three share one process (and the last is left out): the ratio to the bound
+is meant for that, as both then find the same memory.
+
+Printed: the median time of each, the median over rounds of the ratio to the plain pass and to the
+bound of the same round, and, of processes of their own, the peak memory above the loaded model (of
+the process on a CPU, of the allocator on a GPU).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 
 import natstats
 from natstats.spectra.frequencies import rings
 
-Variant = Callable[[nn.Module, Tensor], None]
 
-
-def plain(model: nn.Module, images: Tensor) -> None:
+class Plain:
     """The forward pass alone."""
-    model(images)
+
+    def open(self, model: nn.Module, images: Tensor) -> contextlib.AbstractContextManager[Any]:
+        """What is on while passes are timed, and is not timed itself."""
+        return contextlib.nullcontext()
+
+    def run(self, model: nn.Module, images: Tensor) -> None:
+        """What is timed."""
+        model(images)
 
 
-class Natstats:
-    """The forward pass with a Collector, opened for every pass as `measure` opens it."""
+class Bound(Plain):
+    """The forward pass, and the FFT of the maps that natstats measures."""
+
+    def __init__(self) -> None:
+        self.layers: list[str] | None = None
+
+    @contextlib.contextmanager
+    def open(self, model: nn.Module, images: Tensor) -> Iterator[None]:
+        """Put the hooks on the layers that natstats measures."""
+        if self.layers is None:
+            with natstats.Collector(model) as collector:
+                model(images[:1])
+            self.layers = [one.layer.name for one in collector.compute()]
+
+        def transform(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            torch.fft.rfft2(output)
+
+        modules = [model.get_submodule(name) for name in self.layers]
+        handles = [module.register_forward_hook(transform) for module in modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class Natstats(Plain):
+    """The forward pass with a Collector, which is open from batch to batch as in `measure`."""
 
     def __init__(self) -> None:
         self.collector: natstats.Collector | None = None
 
-    def __call__(self, model: nn.Module, images: Tensor) -> None:
-        """Run one pass; the accumulators go on from pass to pass."""
+    def open(self, model: nn.Module, images: Tensor) -> natstats.Collector:
+        """The collector; its sums go on from round to round."""
         if self.collector is None:
             self.collector = natstats.Collector(model)
-        with self.collector:
-            model(images)
+        return self.collector
 
 
-def straightforward(model: nn.Module, images: Tensor) -> None:
+class Straightforward(Plain):
     """Keep every activation, transform afterwards with numpy, average over rings."""
-    kept: list[np.ndarray] = []
-    handles = [
-        module.register_forward_hook(lambda _, __, output: kept.append(output.cpu().numpy().copy()))
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    try:
-        model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for maps in kept:
-        height, width = maps.shape[-2:]
-        if min(height, width) < 5:
-            continue
-        power = np.abs(np.fft.fft2(maps)) ** 2
-        rings(height, width).mean(power.mean(axis=1))
+
+    def run(self, model: nn.Module, images: Tensor) -> None:
+        """One pass and all transforms."""
+        kept: list[np.ndarray] = []
+        handles = [
+            module.register_forward_hook(
+                lambda _, __, output: kept.append(output.cpu().numpy().copy())
+            )
+            for module in model.modules()
+            if isinstance(module, nn.Conv2d)
+        ]
+        try:
+            model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        for maps in kept:
+            height, width = maps.shape[-2:]
+            if min(height, width) < 5:
+                continue
+            power = np.abs(np.fft.fft2(maps)) ** 2
+            rings(height, width).mean(power.mean(axis=1))
 
 
-VARIANTS: dict[str, Callable[[], Variant]] = {
-    "plain": lambda: plain,
+APART: dict[str, Callable[[], Plain]] = {
+    "plain": Plain,
     "natstats": Natstats,
-    "straightforward": lambda: straightforward,
+    "straightforward": Straightforward,
 }
+TOGETHER: dict[str, Callable[[], Plain]] = {"plain": Plain, "bound": Bound, "natstats": Natstats}
 
 
 def build(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor]:
     """The network with random weights and a batch of noise; neither changes what is computed."""
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    model = torchvision.models.get_model(arguments.model, weights=None).eval()
+    model = natstats.load_network(arguments.model, weights="none").model.eval()
     shape = (arguments.batch_size, 3, arguments.size, arguments.size)
     return model.to(arguments.device), torch.randn(shape).to(arguments.device)
 
@@ -119,38 +163,42 @@ class Meter:
         raise KeyError(field)
 
 
-def work(arguments: argparse.Namespace, name: str, pipe: Connection) -> None:
-    """Run one pass of a variant whenever told to, and send its seconds; at the end the peak."""
+def work(arguments: argparse.Namespace, names: Sequence[str], pipe: Connection) -> None:
+    """Run a round whenever told to, and send the seconds of each variant; at the end the peak."""
     model, images = build(arguments)
-    variant = VARIANTS[name]()
-    on_gpu = arguments.device.startswith("cuda")
+    variants = {name: (TOGETHER | APART)[name]() for name in names}
+    wait = torch.cuda.synchronize if arguments.device.startswith("cuda") else lambda: None
     with torch.inference_mode():
         model(images[:1])  # code and thread pools are no variant's
         meter = Meter(arguments.device)
         while pipe.recv():
-            if on_gpu:
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            variant(model, images)
-            if on_gpu:
-                torch.cuda.synchronize()
-            pipe.send(time.perf_counter() - start)
+            seconds = {}
+            for name, variant in variants.items():
+                with variant.open(model, images):
+                    wait()
+                    start = time.perf_counter()
+                    variant.run(model, images)
+                    wait()
+                    seconds[name] = time.perf_counter() - start
+            pipe.send(seconds)
     pipe.send(meter.peak())
 
 
 def measure(arguments: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Seconds of every round and peak MB of every variant; two rounds before are not counted."""
+    """Seconds of every round and peak MB of every process; two rounds before are not counted."""
     context = multiprocessing.get_context("spawn")
+    groups = [[*TOGETHER]] if arguments.together else [[name] for name in APART]
     pipes: dict[str, Connection] = {}
-    for name in VARIANTS:
-        pipes[name], theirs = context.Pipe()
-        context.Process(target=work, args=(arguments, name, theirs), daemon=True).start()
+    for names in groups:
+        pipes[names[-1]], theirs = context.Pipe()
+        context.Process(target=work, args=(arguments, names, theirs), daemon=True).start()
         theirs.close()  # so that a worker that dies is noticed, not waited for
-    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    seconds: dict[str, list[float]] = {name: [] for names in groups for name in names}
     for _ in range(arguments.rounds + 2):
-        for name, pipe in pipes.items():
+        for pipe in pipes.values():
             pipe.send(True)
-            seconds[name].append(pipe.recv())
+            for name, value in pipe.recv().items():
+                seconds[name].append(value)
     memory = {}
     for name, pipe in pipes.items():
         pipe.send(False)
@@ -177,6 +225,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--together", action="store_true", help="plain, bound and natstats in turn")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args()
     if arguments.rounds < 7:
@@ -189,30 +238,38 @@ def main() -> None:
         f"{device}, {arguments.threads} CPU threads, {arguments.rounds} interleaved rounds, "
         f"torch {torch.__version__}, natstats {natstats.__version__}"
     )
-    print(f"{'variant':<16}{'median ms':>10}{'ratio':>8}{'  (quartiles)':<16}{'peak MB':>9}")
-    rows = {}
-    for name, values in seconds.items():
-        ratios = [value / base for value, base in zip(values, seconds["plain"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        rows[name] = {
-            "median_ms": round(1e3 * statistics.median(values), 1),
-            "ratio": round(middle, 3),
-            "ratio_quartiles": [round(low, 3), round(high, 3)],
-            "peak_mb": round(memory[name], 1),
-        }
-        quartiles = f"  ({low:.2f}-{high:.2f})"
-        print(
-            f"{name:<16}{rows[name]['median_ms']:>10}{middle:>8.2f}{quartiles:<16}"
-            f"{memory[name]:>9.0f}"
-        )
-    allowed = 1.1 * memory["plain"] + 64
-    print(f"memory allowed to natstats (1.1 x plain + 64 MB): {allowed:.0f} MB")
+    rows = {name: summary(seconds, name) for name in seconds}
+    for name, row in rows.items():
+        text = f"{name:<16}{row['median_ms']:>10} ms"
+        for base in ("plain", "bound"):
+            if base in seconds:
+                low, high = row[f"of_{base}_quartiles"]
+                text += f"{row[f'of_{base}']:>8.3f} of {base} ({low:.2f}-{high:.2f})"
+        if not arguments.together:
+            row["peak_mb"] = round(memory[name], 1)
+            text += f"{memory[name]:>9.0f} MB"
+        print(text)
+    if not arguments.together:
+        allowed = 1.1 * memory["plain"] + 64
+        print(f"memory allowed to natstats (1.1 x plain + 64 MB): {allowed:.0f} MB")
     if arguments.json:
         settings = {k: v for k, v in vars(arguments).items() if k != "json"}
         record = {**settings, "device": device, "variants": rows}
         record["versions"] = {"torch": str(torch.__version__), "natstats": natstats.__version__}
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def summary(seconds: dict[str, list[float]], name: str) -> dict[str, Any]:
+    """Median time of a variant, and median and quartiles of its ratios within the rounds."""
+    row: dict[str, Any] = {"median_ms": round(1e3 * statistics.median(seconds[name]), 1)}
+    for base in ("plain", "bound"):
+        if base in seconds:
+            pairs = zip(seconds[name], seconds[base], strict=True)
+            low, middle, high = statistics.quantiles([one / other for one, other in pairs], n=4)
+            row[f"of_{base}"] = round(middle, 3)
+            row[f"of_{base}_quartiles"] = [round(low, 3), round(high, 3)]
+    return row
 
 
 if __name__ == "__main__":

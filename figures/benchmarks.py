@@ -1,55 +1,90 @@
-"""The table of docs/benchmarks.md, from what analyses/collector_overhead.py wrote.
+"""The tables of docs/benchmarks.md, from what analyses/collector_overhead.py wrote.
 
-Run `python analyses/collector_overhead.py --model NAME --json analyses/results/overhead_NAME.json`
-for resnet50, vgg16 and mobilenet_v2 first, then `python figures/benchmarks.py`.
+Run first, on a machine with nothing else to do::
+
+    python analyses/collector_overhead.py --model NAME --json analyses/results/overhead_NAME.json
+    python analyses/collector_overhead.py --model NAME --together --batch-size 8 \\
+        --json analyses/results/bound_NAME.json
+
+for resnet50, vgg16 and mobilenet_v2, and the second for cifar_resnet56 (--batch-size 128 --size 32)
+as well. Then `python figures/benchmarks.py`.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- overhead: begin (figures/benchmarks.py) -->", "<!-- overhead: end -->"
-AIMS = {"resnet50": 1.25, "vgg16": 1.15, "mobilenet_v2": 1.5}
+RESULTS = ROOT / "analyses" / "results"
+APART = {"resnet50": 1.25, "vgg16": 1.15, "mobilenet_v2": 1.5}
+TOGETHER = {"resnet50": 1.05, "vgg16": 1.05, "mobilenet_v2": 1.15, "cifar_resnet56": 1.15}
 
 
-def cell(row: dict[str, object]) -> str:
+def cell(row: dict[str, Any], base: str) -> str:
     """A ratio with the quartiles over rounds."""
-    low, high = row["ratio_quartiles"]
-    return f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})"
+    low, high = row[f"of_{base}_quartiles"]
+    return f"{row[f'of_{base}']:.2f} ({low:.2f} to {high:.2f})"
 
 
-def main() -> None:
-    """Write the table between the markers."""
+def apart() -> list[str]:
+    """Time and memory of each variant in a process of its own."""
     lines = [
         "| network | plain, ms | natstats / plain | aim | straightforward / plain "
         "| peak MB: plain, natstats (allowed), straightforward |",
         "|---|---|---|---|---|---|",
     ]
-    rounds = set()
-    for name, aim in AIMS.items():
-        record = json.loads((ROOT / "analyses" / "results" / f"overhead_{name}.json").read_text())
+    records = [json.loads((RESULTS / f"overhead_{name}.json").read_text()) for name in APART]
+    for record, aim in zip(records, APART.values(), strict=True):
         plain, ours, simple = record["variants"].values()
-        rounds.add(record["rounds"])
         allowed = 1.1 * plain["peak_mb"] + 64
         lines.append(
-            f"| {name} | {plain['median_ms']:.0f} | {cell(ours)} | {aim:.2f} | {cell(simple)} "
-            f"| {plain['peak_mb']:.0f}, {ours['peak_mb']:.0f} ({allowed:.0f}), "
-            f"{simple['peak_mb']:.0f} |"
+            f"| {record['model']} | {plain['median_ms']:.0f} | {cell(ours, 'plain')} | {aim:.2f} "
+            f"| {cell(simple, 'plain')} | {plain['peak_mb']:.0f}, {ours['peak_mb']:.0f} "
+            f"({allowed:.0f}), {simple['peak_mb']:.0f} |"
         )
-    versions = record["versions"]
-    lines += [
-        "",
-        f"{record['batch_size']} images, {record['size']} pixels a side, {record['device']}, "
-        f"{record['threads']} threads, {' or '.join(map(str, sorted(rounds)))} interleaved rounds; "
-        f"medians, with the "
-        f"quartiles over rounds; torch {versions['torch']}, natstats {versions['natstats']}.",
+    return [*lines, "", said(records)]
+
+
+def together() -> list[str]:
+    """Time against the plain pass and against the bound, in one process."""
+    lines = [
+        "| network | images | plain, ms | bound / plain | natstats / plain | natstats / bound "
+        "| aim |",
+        "|---|---|---|---|---|---|---|",
     ]
+    records = [json.loads((RESULTS / f"bound_{name}.json").read_text()) for name in TOGETHER]
+    for record, aim in zip(records, TOGETHER.values(), strict=True):
+        plain, bound, ours = record["variants"].values()
+        lines.append(
+            f"| {record['model']} | {record['batch_size']} of {record['size']} px "
+            f"| {plain['median_ms']:.0f} | {cell(bound, 'plain')} | {cell(ours, 'plain')} "
+            f"| {cell(ours, 'bound')} | {aim:.2f} |"
+        )
+    return [*lines, "", said(records)]
+
+
+def said(records: list[dict[str, Any]]) -> str:
+    """What and where it was measured."""
+    rounds = " or ".join(map(str, sorted({record["rounds"] for record in records})))
+    last = records[-1]
+    return (
+        f"{last['device']}, {last['threads']} threads, {rounds} interleaved rounds; medians, with "
+        f"the quartiles over rounds; torch {last['versions']['torch']}, natstats "
+        f"{last['versions']['natstats']}."
+    )
+
+
+def main() -> None:
+    """Write each table between its markers."""
     page = ROOT / "docs" / "benchmarks.md"
-    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    text = "\n".join([BEGIN, *lines, END])
-    page.write_text(before + text + rest.split(END)[1], encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    for key, lines in (("overhead", apart()), ("bound", together())):
+        begin, end = f"<!-- {key}: begin (figures/benchmarks.py) -->", f"<!-- {key}: end -->"
+        before, rest = text.split(begin)
+        text = before + "\n".join([begin, *lines, end]) + rest.split(end)[1]
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ class LayoutRules:
         self._refused: dict[str, str] = {}
         self._settled: dict[str, tuple[tuple[int, ...], Layout]] = {}
         self._proved_at: tuple[int, ...] | None = None  # shape of the image
+        self._n_settled = 0  # how often a layout that was found before may have changed
         self.by_rule: set[str] = set()
         """Layers whose layout could not be proved, see :mod:`natstats.activations.probe`."""
         self._sets_of: dict[tuple[str, tuple[int, ...]], int] = {}  # as one image showed them
@@ -120,9 +121,11 @@ class LayoutRules:
         """From now on, the sets of maps of a layer stand by frame, not by image."""
         self._frame_major.add(layer)
         self._found.clear()
+        self._n_settled += 1
 
     def refuse(self, layer: str, reason: str) -> None:
         """From now on, do not measure a layer, for this reason."""
+        self._n_settled += 1
         self._refused[layer] = reason
 
     def settle(self, layer: str, shape: tuple[int, ...], layout: Layout) -> None:
@@ -136,6 +139,7 @@ class LayoutRules:
         self._settled[layer] = shape, layout
         self._proved_at = self.input_shape
         self._found.clear()
+        self._n_settled += 1
 
     def is_declared(self, name: str) -> bool:
         """Whether the user has declared the layout of a module."""
@@ -194,9 +198,23 @@ class LayoutRules:
             if len({*output.shape[1:]}) > 1:  # what is still to come decides on cubes
                 self._found[key] = found
         if isinstance(found, Layout) and not is_of_regions:
-            shown = self._grids.pop(found.grid, frozenset())
-            self._grids[found.grid] = shown | {found.name in ("NHWC", "NTHWC")}
+            self.see(found)
         return found
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What a layout that was found holds for, beside the shape of the output: this pass."""
+        image = (self.input_shape or ())[-2:]
+        return self._n_settled, self._n_images, image, self.regions is None
+
+    def is_kept(self, output: Tensor) -> bool:
+        """Whether the next output of this shape has the same layout, as long as the state is."""
+        return self.regions is None and len({*output.shape[1:]}) > 1
+
+    def see(self, layout: Layout) -> None:
+        """Take note of a map that was read without asking for its layout."""
+        shown = self._grids.pop(layout.grid, frozenset())
+        self._grids[layout.grid] = shown | {layout.name in ("NHWC", "NTHWC")}
 
     def _resolve(self, layer: str, name: str, module: nn.Module, output: Tensor) -> Layout | str:
         shape = tuple(output.shape)

@@ -196,6 +196,11 @@ class SpectrumAccumulator:
             host, power = host[chosen], power[chosen.to(self.device)]
         self.image_power[host.to(self.device)] = power
 
+    @property
+    def n_images(self) -> int:
+        """Images that were added, those without a finite spectrum included."""
+        return round(float(self.sums[:, -2:].sum()))
+
     def merge(self, other: SpectrumAccumulator) -> SpectrumAccumulator:
         """Add what `other` holds to this one, and return this one. `other` is left as it is.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -20,40 +19,46 @@ from natstats.activations.layout_rules import LayoutRules
 from natstats.activations.layouts import Layout, as_frames, as_time_series
 from natstats.activations.map_sets import rows_by_image, watched_regions
 from natstats.activations.probe import Probed, probe_layouts
-from natstats.activations.selection import call_name, module_kind, owned_weights, select_modules
+from natstats.activations.selection import call_name, module_kind, select_modules
 from natstats.activations.trace import LayerCall, Trace, trace_calls
 from natstats.checks import MINIMUM_SIDE
 from natstats.errors import NatstatsError, UsageError
 from natstats.networks.wrappers import uncompiled, unwrapped
 from natstats.spectra.accumulator import SpectrumAccumulator
+from natstats.spectra.collected import (
+    CallKey,
+    layer_spectra,
+    skipped_layers,
+    unknown_layers,
+    why_never_called,
+)
 from natstats.spectra.edges import EDGES
-from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
+from natstats.spectra.layer_sums import MOST_SIZES, LayerSums, SizeSums
+from natstats.spectra.records import LayerSpectrum, SkippedLayer
+from natstats.spectra.transforms import RingTransform, ring_transform
 
 __all__ = ["Collector"]
 
-MOST_SIZES = 16
-"""Map sizes of one layer that are measured apart; sums of any more would not be constant memory."""
 
-_Key = tuple[str, int, str]
-
-
-@dataclass
-class _Measured:
-    """What is known of one layer while images come.
+@dataclass(frozen=True)
+class _Reading:
+    """How the outputs of one call of a module are read, as long as they look as they did.
 
     Attributes:
-        by_size: sums for each size of its maps.
-        strides: of the maps of each size.
-        channels: number of maps of an image.
+        shape: of the output.
+        dtype: of the output.
+        of: images and their size in the pass for which it was found.
         layout: of the output.
-        reasons: why outputs were left out, with how many.
+        sums: where the spectra go.
+        transform: maps to spectra.
     """
 
-    channels: int = 0
-    layout: Layout | None = None
-    by_size: dict[tuple[int, int], SpectrumAccumulator] = field(default_factory=dict)
-    strides: dict[tuple[int, int], float] = field(default_factory=dict)
-    reasons: dict[str, int] = field(default_factory=dict)
+    shape: torch.Size
+    dtype: torch.dtype
+    of: tuple[Any, ...]
+    layout: Layout
+    sums: SizeSums
+    transform: RingTransform
 
 
 class Collector:
@@ -126,8 +131,9 @@ class Collector:
         self._is_probed = not probe
         self.probed = Probed()
         """What the probe of the layouts found; nothing before the first image, or without it."""
-        self._pending: list[tuple[SpectrumAccumulator, Tensor, Tensor]] = []
-        self._measured: dict[_Key, _Measured] = {}
+        self._pending: list[tuple[SizeSums, Tensor, Tensor]] = []
+        self._sums: dict[CallKey, LayerSums] = {}
+        self._readings: dict[CallKey, _Reading] = {}
         self._next_index = 0
         self._numbers: Tensor | None = None
         self._index: Tensor | None = None
@@ -216,8 +222,8 @@ class Collector:
 
     def _count_pass(self) -> None:
         """Count what the pass gave, now that it has succeeded."""
-        for accumulator, rows, index in self._pending:
-            accumulator.add(rows, index)
+        for sums, rows, index in self._pending:
+            sums.add(rows, index)
         self._pending.clear()
         if self._index is not None and len(self._index):
             self._next_index = int(self._index.max()) + 1
@@ -227,44 +233,64 @@ class Collector:
             return
         tensors = list(parts_of(output))
         if not tensors:
-            self._leave_out((name, call, ""), f"the output is a {type(output).__name__}, no tensor")
+            self._sums.setdefault((name, call, ""), LayerSums()).leave_out(
+                f"the output is a {type(output).__name__}, no tensor"
+            )
         for part, tensor in tensors:
             self._receive_part((name, call, part), tensor)
 
-    def _leave_out(self, key: _Key, reason: str) -> None:
-        reasons = self._measured.setdefault(key, _Measured()).reasons
-        reasons[reason] = reasons.get(reason, 0) + 1
-
-    def _receive_part(self, key: _Key, output: Tensor) -> None:
+    def _receive_part(self, key: CallKey, output: Tensor) -> None:
         assert self._trace is not None
         assert self._index is not None
         rules = self._trace.rules
+        reading = self._readings.get(key)
+        if (
+            reading is None
+            or reading.shape != output.shape
+            or reading.dtype != output.dtype
+            or reading.of != rules.state
+        ):
+            reading = self._find_reading(key, output)
+            if reading is None:
+                return
+        else:
+            rules.see(reading.layout)
+        maps = reading.layout.maps(output.detach())
+        maps = as_time_series(maps) if self.temporal else as_frames(maps)
+        rows = reading.transform(maps)
+        rows, index = rows_by_image(rows, reading.layout, self._index, rules.regions)
+        self._pending.append((reading.sums, rows, index))
+
+    def _find_reading(self, key: CallKey, output: Tensor) -> _Reading | None:
+        """How to read an output that looks like none before; None where it is left out."""
+        assert self._trace is not None
+        rules = self._trace.rules
         layout = rules.find(key[0], output, call=key[1], part=key[2])
-        if isinstance(layout, str):
-            self._leave_out(key, layout)
-            return
-        reason = self._unfit(layout)
-        if reason is not None:
-            self._leave_out(key, reason)
-            return
+        sums = self._sums.setdefault(key, LayerSums())
+        reason = layout if isinstance(layout, str) else self._unfit(layout)
+        if isinstance(layout, str) or reason is not None:
+            sums.leave_out(str(reason))
+            return None
         maps = layout.maps(output.detach())
         n_channels = maps.shape[1]
         maps = as_time_series(maps) if self.temporal else as_frames(maps)
-        measured = self._measured.setdefault(key, _Measured())
-        size = (maps.shape[2], maps.shape[3])
-        accumulator = measured.by_size.get(size)
-        if accumulator is None:
-            if len(measured.by_size) >= MOST_SIZES:
-                self._leave_out(key, f"maps of more than {MOST_SIZES} sizes; of the later ones")
-                return
+        size = maps.shape[2], maps.shape[3]
+        own = sums.by_size.get(size)
+        if own is None:
+            if len(sums.by_size) >= MOST_SIZES:
+                sums.leave_out(f"maps of more than {MOST_SIZES} sizes; of the later ones")
+                return None
             accumulator = SpectrumAccumulator(*size, self.edges, self.n_groups, output.device)
-            measured.by_size[size] = accumulator
-            measured.strides[size] = self._input_length(rules.input_shape, size[0]) / size[0]
-            measured.channels, measured.layout = n_channels, layout
-        rows, index = rows_by_image(accumulator.transform(maps), layout, self._index, rules.regions)
-        self._pending.append((accumulator, rows, index))
+            stride = self._input_length(rules.input_shape, size[0]) / size[0]
+            own = sums.by_size[size] = SizeSums(accumulator, stride)
+            sums.channels, sums.layout = n_channels, layout
         if call_name(*key) not in self._trace.by_name and self._later is None:
             self._later = self._example
+        transform = ring_transform(*size, self.edges, own.accumulator.device)
+        reading = _Reading(output.shape, output.dtype, rules.state, layout, own, transform)
+        if rules.is_kept(output):
+            self._readings[key] = reading
+        return reading
 
     def _input_length(self, shape: tuple[int, ...] | None, unknown: int) -> int:
         """Height of the images, or along time frames of the clips; `unknown` without images."""
@@ -301,64 +327,27 @@ class Collector:
             )
         return self._trace
 
-    def _call_of(self, key: _Key) -> LayerCall | None:
-        name = call_name(*key)
-        calls = self._trace.by_name if self._trace is not None else {}
-        return calls.get(name) or next((c for c in self._later_calls if c.name == name), None)
-
     @property
     def skipped(self) -> list[SkippedLayer]:
         """Chosen layers, or map sizes of layers, that were not measured, with the reason."""
-        found = []
-        for key, measured in self._measured.items():
-            name, kind = call_name(*key), self._kinds[key[0]]
-            counts = {size: _n_images(a) for size, a in measured.by_size.items()}
-            main = max(counts, key=lambda size: counts[size], default=None)
-            if main is None or counts[main] == 0:
-                reasons = list(measured.reasons) or ["no region was found in any image"]
-                found.append(SkippedLayer(name, kind, "; ".join(reasons)))
-                continue
-            if self._call_of(key) is None:
-                reason = "called in no traced pass, so that its depth is not known"
-                found.append(SkippedLayer(name, kind, reason))
-                continue
-            found += [
-                SkippedLayer(
-                    f"{name}@{size[0]}x{size[1]}",
-                    kind,
-                    f"the map size changes; the layer is measured at {main[0]} x {main[1]} pixels "
-                    f"({counts[main]} images), {n} images had this one",
-                )
-                for size, n in counts.items()
-                if size != main
-            ]
-            found += [
-                SkippedLayer(name, kind, f"in {n} batches: {reason}")
-                for reason, n in measured.reasons.items()
-            ]
-        found += [SkippedLayer(name, kind, reason) for name, kind, reason in self._unknown()]
-        called = {key[0] for key in self._measured}
+        found = list(skipped_layers(self._sums, self._calls, self._kinds))
+        if "weight" in self._asked and self._trace is not None:
+            found += unknown_layers(self._model, self._trace, self._names)
+        called = {key[0] for key in self._sums}
         for name in self._names:
             if name not in called:
-                found.append(SkippedLayer(name, self._kinds[name], self._why_never(name)))
+                reason = why_never_called(self._model, name)
+                found.append(SkippedLayer(name, self._kinds[name], reason))
         return found
 
-    def _unknown(self) -> Iterator[tuple[str, str, str]]:
-        """Modules beside the layers with weights that multiply maps with weights of their own."""
-        if "weight" not in self._asked or self._trace is None:
-            return
-        with_maps = {call.module for call in self._trace.calls if isinstance(call.layout, Layout)}
-        for name in sorted((self._trace.multiplying & with_maps) - {*self._names}):
-            reason = "has weights of its own and is no layer that is known; name it to measure it"
-            yield name, module_kind(self._model.get_submodule(name)), reason
-
-    def _why_never(self, name: str) -> str:
-        parent = name.rpartition(".")[0]
-        if isinstance(self._model.get_submodule(name), torch.jit.ScriptModule):
-            return "in TorchScript, where no layer can be watched"
-        if name in owned_weights(self._model):
-            return f"never called itself: the output of {parent} is its output"
-        return "never called"
+    @property
+    def _calls(self) -> dict[str, LayerCall]:
+        """Traced calls by name, in the order of execution."""
+        calls = dict(self._trace.by_name) if self._trace is not None else {}
+        for call in self._later_calls:
+            # What was traced twice is what the first trace says, where the second has it.
+            calls[call.name] = calls.pop(call.name, call)
+        return calls
 
     def compute(self) -> list[LayerSpectrum]:
         """Return what was measured so far, in the order of execution.
@@ -366,39 +355,5 @@ class Collector:
         Raises:
             NatstatsError: no image has come yet.
         """
-        order = {
-            call.name: place for place, call in enumerate((*self.trace.calls, *self._later_calls))
-        }
-        found = []
-        for key, measured in self._measured.items():
-            traced = self._call_of(key)
-            spectra = [accumulator.compute() for accumulator in measured.by_size.values()]
-            spectrum = max(spectra, key=lambda s: s.n_images + s.n_nonfinite, default=None)
-            if traced is None or spectrum is None or spectrum.n_images + spectrum.n_nonfinite == 0:
-                continue
-            layer = Layer(
-                name=traced.name,
-                call=key[1],
-                kind=self._kinds[key[0]],
-                depth=traced.depth,
-                channels=measured.channels,
-                height=spectrum.height,
-                width=spectrum.width,
-                stride=measured.strides[spectrum.height, spectrum.width],
-                order=traced.order,
-                # A receptive field is one along the height.
-                receptive_field=math.nan if self.temporal else traced.receptive_field,
-                layout=self._described(traced.name, measured),
-            )
-            found.append(LayerSpectrum(layer, spectrum))
-        return sorted(found, key=lambda m: order[m.layer.name])
-
-    def _described(self, name: str, measured: _Measured) -> str:
-        """The layout in words, and whether only a rule speaks for it."""
-        is_guess = name in self.trace.rules.by_rule
-        return f"{measured.layout}{' by rule' if is_guess else ''}"
-
-
-def _n_images(accumulator: SpectrumAccumulator) -> int:
-    spectrum = accumulator.compute()
-    return spectrum.n_images + spectrum.n_nonfinite
+        by_rule = self.trace.rules.by_rule
+        return layer_spectra(self._sums, self._calls, self._kinds, by_rule, self.temporal)

@@ -308,6 +308,8 @@ class RingTransform:
         n_channels = maps.shape[1]
         budget = PIECE_BYTES.get(maps.device.type, PIECE_BYTES["cuda"])
         maps_per_piece = max(1, budget // (4 * self.shape[0] * self.shape[1]))
+        if maps_per_piece >= len(maps) * n_channels:
+            return self._power(maps)
         if maps_per_piece >= n_channels:
             pieces = torch.split(maps, maps_per_piece // n_channels)
             return torch.cat([self._power(piece) for piece in pieces])

@@ -1,0 +1,97 @@
+"""What is summed of one layer while images come: an accumulator for each size of its maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from natstats.activations.layouts import Layout
+from natstats.spectra.accumulator import SpectrumAccumulator
+from natstats.spectra.records import Spectrum
+
+__all__ = ["MOST_SIZES", "LayerSums", "SizeSums"]
+
+MOST_SIZES = 16
+"""Map sizes of one layer that are measured apart; sums of any more would not be constant memory."""
+
+ADDED_AT_ONCE = 128
+"""Images whose rows wait to be added together: the dozen small steps of adding cost the same for
+one image as for many, and some megabytes of rows are still constant memory."""
+
+
+class SizeSums:
+    """The sums of a layer's maps of one size.
+
+    Args:
+        accumulator: what sums them.
+        stride: input pixels per pixel of the map, along the height.
+    """
+
+    def __init__(self, accumulator: SpectrumAccumulator, stride: float) -> None:
+        self.accumulator = accumulator
+        self.stride = stride
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._n_waiting = 0
+
+    def add(self, rows: Tensor, index: Tensor) -> None:
+        """Add the spectra of some images.
+
+        Args:
+            rows: what the accumulator's ``transform`` gave, (N, n_rings + 1).
+            index: numbers of the images, (N,).
+        """
+        self._waiting.append((rows, index))
+        self._n_waiting += len(rows)
+        if self._n_waiting >= ADDED_AT_ONCE:
+            self._add_waiting()
+
+    def _add_waiting(self) -> None:
+        if self._waiting:
+            rows, index = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+            self._waiting.clear()
+            self._n_waiting = 0
+            self.accumulator.add(rows, index)
+
+    @property
+    def n_images(self) -> int:
+        """Images that came, those without a finite spectrum included."""
+        self._add_waiting()
+        return self.accumulator.n_images
+
+    def compute(self) -> Spectrum:
+        """The spectrum of the images so far."""
+        self._add_waiting()
+        return self.accumulator.compute()
+
+
+@dataclass
+class LayerSums:
+    """What is known of one layer while images come.
+
+    Attributes:
+        channels: number of maps of an image.
+        layout: of the output.
+        by_size: sums for each height and width of its maps.
+        reasons: why outputs were left out, with how many.
+    """
+
+    channels: int = 0
+    layout: Layout | None = None
+    by_size: dict[tuple[int, int], SizeSums] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def leave_out(self, reason: str) -> None:
+        """Count an output that is not measured."""
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+    def counts(self) -> dict[tuple[int, int], int]:
+        """Images for each size of the maps."""
+        return {size: sums.n_images for size, sums in self.by_size.items()}
+
+    def main_size(self) -> tuple[int, int] | None:
+        """The size that most images had, the first of equals; None where no image came."""
+        counts = self.counts()
+        size = max(counts, key=lambda one: counts[one], default=None)
+        return size if size is not None and counts[size] else None
