@@ -1,9 +1,9 @@
-"""The tables of docs/benchmarks.md, from what analyses/collector_overhead.py wrote.
+r"""The tables of docs/benchmarks.md, from what analyses/collector_overhead.py wrote.
 
 Run first, on a machine with nothing else to do::
 
     python analyses/collector_overhead.py --model NAME --json analyses/results/overhead_NAME.json
-    python analyses/collector_overhead.py --model NAME --together --batch-size 8 \\
+    python analyses/collector_overhead.py --model NAME --together --batch-size 8 \
         --json analyses/results/bound_NAME.json
 
 for resnet50, vgg16 and mobilenet_v2, and the second for cifar_resnet56 (--batch-size 128 --size 32)

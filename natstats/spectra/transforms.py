@@ -40,7 +40,7 @@ __all__ = ["RingTransform", "full_precision", "ring_transform"]
 LARGEST_WHOLE = 100
 """Pixels of a map up to which one product with the matrix of the whole map is fastest."""
 
-LARGEST_AXIS = 40
+LARGEST_AXIS = 24
 """Longest side up to which two products with the matrices of the axes are faster than an FFT."""
 
 LARGEST_RING_MATRIX = 68_000_000
