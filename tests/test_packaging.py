@@ -9,6 +9,8 @@ from pathlib import Path
 
 import readme_renderer.markdown
 
+import natstats
+
 ROOT = Path(__file__).parents[1]
 SETUP = runpy.run_path(str(ROOT / "setup.py"))
 
@@ -64,3 +66,7 @@ def test_every_address_of_the_project_is_at_its_url():
         assert f"{address}/".startswith(f"{URL}/"), name
         inside = address.partition("/main/")[2]
         assert (ROOT / inside).exists(), address
+
+
+def test_the_citation_is_of_this_version():
+    assert f"\nversion: {natstats.__version__}\n" in (ROOT / "CITATION.cff").read_text()
