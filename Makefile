@@ -5,18 +5,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test install lint types format clean
+.PHONY: demo test install lint types package format clean
 
 demo: install
 	$(BIN)/natstats demo --out runs/demo --overwrite
 
-test: install lint types
+test: install lint types package
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto  # one thread a worker
 
 install: $(VENV)/installed
 
 # The stamp is newer than the metadata once everything in it is installed.
-$(VENV)/installed: setup.cfg pyproject.toml
+$(VENV)/installed: setup.cfg setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
@@ -28,6 +28,9 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+package: install
+	.ci/package $(BIN)/python
 
 format: install
 	$(BIN)/ruff format .
