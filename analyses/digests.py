@@ -34,7 +34,7 @@ from natstats import power_law_fields
 
 VOLATILE = {
     "command", "created", "costs", "device", "images_per_second", "ms_per_step", "seconds",
-    "timing", "versions", "file_times",
+    "timing", "versions", "refit",
 }  # fmt: skip
 
 QUICK = ("--epochs", "2", "--size", "16", "--batch-size", "8", "--seed", "0")
@@ -151,7 +151,8 @@ def digest(path: Path, work: Path) -> str:
 
 
 def _text(path: Path, work: str) -> bytes:
-    text = path.read_text(encoding="utf-8").replace(work, "WORK")
+    text = path.read_text(encoding="utf-8")
+    text = text.replace(work, "WORK").replace(str(Path(natstats.demo_data.__path__[0])), "DEMO")
     if path.suffix == ".svg":
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     return text.encode()
