@@ -13,7 +13,7 @@ from typing import Any, SupportsFloat, SupportsIndex
 from natstats.errors import UsageError
 
 __all__ = [
-    "LARGEST", "MINIMUM_SIDE", "flag", "not_huge", "number", "one_of", "pair_in_order",
+    "LARGEST", "MINIMUM_SIDE", "finite", "flag", "not_huge", "one_of", "pair_in_order",
     "positive_int", "probability", "spatial_shape",
 ]  # fmt: skip
 
@@ -120,7 +120,7 @@ def flag(argument: str, value: Any) -> bool:
     return value
 
 
-def number(
+def finite(
     argument: str,
     value: Any,
     *,
@@ -142,7 +142,7 @@ def number(
     Raises:
         UsageError: not a finite number, or beyond a limit.
 
-    >>> number("momentum", 1, least=0, below=1)
+    >>> finite("momentum", 1, least=0, below=1)
     Traceback (most recent call last):
     natstats.errors.UsageError: momentum: expected a number that is at least 0 and below 1; got 1
     """

@@ -31,7 +31,7 @@ from natstats.networks.preprocessing import NORMALISED, Preprocessing, configure
 from natstats.networks.random_weights import check_control, with_random_weights
 from natstats.networks.wrappers import uncompiled
 from natstats.preparation import (
-    Source,
+    ImageSource,
     as_network,
     home_of,
     prepared_as,
@@ -51,7 +51,7 @@ Progress = Callable[[int, int], None]
 
 def measure(
     model: nn.Module | Network | str,
-    images: Source,
+    images: ImageSource,
     *,
     weights: str = "default",
     checkpoint: str | Path | None = None,
@@ -273,7 +273,7 @@ def _share(progress: Progress | None, number: int, n_passes: int) -> Progress | 
 
 
 def measure_images(
-    images: Source,
+    images: ImageSource,
     *,
     edges: str = "sine",
     temporal: bool = False,

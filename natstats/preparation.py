@@ -17,9 +17,9 @@ from natstats.networks.load import Network, load_network, usable_device
 from natstats.networks.preprocessing import Preprocessing, configured, is_known
 from natstats.networks.wrappers import unwrapped
 
-__all__ = ["Source", "as_network", "home_of", "prepared_as", "refuse_unused"]
+__all__ = ["ImageSource", "as_network", "home_of", "prepared_as", "refuse_unused"]
 
-Source = str | Path | np.ndarray[Any, Any] | Tensor | ImageSet
+ImageSource = str | Path | np.ndarray[Any, Any] | Tensor | ImageSet
 """What images may be given as, see :func:`natstats.images.sources.open_images`."""
 
 
@@ -74,7 +74,7 @@ def prepared_as(network: Network, size: int | None, crop: int | None, normalize:
 
 
 def refuse_unused(
-    source: ImageSet, images: Source, size: int | None, crop: int | None, normalize: bool = True
+    source: ImageSet, images: ImageSource, size: int | None, crop: int | None, normalize: bool = True
 ) -> None:
     """Raise where photographs' options were given for what is taken as it is."""
     is_framed = isinstance(source, Photographs) and source is not images

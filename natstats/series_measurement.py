@@ -25,9 +25,9 @@ from natstats.files.paths import expanded, is_plain_name, member
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Framing, open_images
 from natstats.measurement import Progress, measure
-from natstats.networks.checkpoint_files import Checkpoint, find_checkpoints, number_checkpoints
+from natstats.networks.checkpoint_files import CheckpointFile, find_checkpoints, number_checkpoints
 from natstats.networks.load import Network, with_checkpoint
-from natstats.preparation import Source
+from natstats.preparation import ImageSource
 from natstats.runs import store
 from natstats.runs.run import Run
 from natstats.runs.series import Series, StoredRuns, Summary, summarise
@@ -44,7 +44,7 @@ _SAME_NUMBERS = ("device", "batch_size", "workers")
 def measure_series(
     model: nn.Module | Network | str,
     checkpoints: str | Path | Iterable[str | Path],
-    images: Source,
+    images: ImageSource,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -149,12 +149,12 @@ class _Request:
     """What every run of the series is made from, but for the checkpoint."""
 
     model: nn.Module | Network | str
-    images: Source
+    images: ImageSource
     fit: FitOptions
     options: Mapping[str, Any]
     asked: Mapping[str, Any]
 
-    def measure(self, one: Checkpoint, progress: Progress | None) -> Run:
+    def measure(self, one: CheckpointFile, progress: Progress | None) -> Run:
         model, own = self.model, {**self.options, "fit": self.fit, "progress": progress}
         if isinstance(model, str):
             return measure(model, self.images, checkpoint=one.path, **own)
@@ -167,7 +167,7 @@ class _Request:
         run.info["warnings"] = [*network.notes, *run.info["warnings"]]
         return run
 
-    def record(self, one: Checkpoint, digest: str) -> dict[str, Any]:
+    def record(self, one: CheckpointFile, digest: str) -> dict[str, Any]:
         """What a run keeps to be known again."""
         return {
             "checkpoint": one.name,
@@ -231,7 +231,7 @@ def _asked(model: nn.Module | Network | str, options: Mapping[str, Any]) -> dict
 
 def _taken(
     home: Path,
-    members: list[Checkpoint],
+    members: list[CheckpointFile],
     digests: Mapping[str, str],
     request: _Request,
     overwrite: bool,

@@ -296,7 +296,7 @@ def _with_eps(call: Callable[..., Any]) -> Callable[..., Any]:
     def build(*args: Any, eps: float | None = None, **options: Any) -> Any:
         model = call(*args, **options)
         if eps is not None:
-            checks.number("eps", eps, least=0)
+            checks.finite("eps", eps, least=0)
             for part in model.get_submodule("backbone.body").modules():
                 if hasattr(part, "running_var") and hasattr(part, "eps"):
                     part.eps = eps

@@ -22,7 +22,7 @@ from natstats.networks.checkpoint_files import SUFFIXES
 from natstats.networks.checkpoints import Checkpoint, read_checkpoint
 from natstats.networks.external import factory_builder, timm_builder, timm_weights
 from natstats.networks.fitting import converted, looks_like, side_of, with_classes, with_side
-from natstats.networks.input_forms import FORMS, arguments
+from natstats.networks.input_forms import INPUT_FORMS, arguments
 from natstats.networks.matching import load_state, mismatch, with_keys_of
 from natstats.networks.preprocessing import (
     GREY,
@@ -67,7 +67,7 @@ class Network:
         trained: False for a network with random weights; None where it is not known.
         preprocessing: what it expects of a photograph.
         notes: what a reader of the results must know.
-        takes: in what form it takes images, one of :data:`natstats.networks.input_forms.FORMS`.
+        takes: in what form it takes images, one of :data:`natstats.networks.input_forms.INPUT_FORMS`.
         builder: makes the same network with random weights; None where nothing is known to.
     """
 
@@ -163,7 +163,7 @@ def load_network(
     """
     builder = _builder(name, dict(model_args or {}))
     if takes is not None:
-        checks.one_of("takes", takes, FORMS)
+        checks.one_of("takes", takes, INPUT_FORMS)
     device = usable_device(device)
     if checks.positive_int("seed", seed, 0) > LARGEST_SEED:
         raise UsageError(f"seed: expected a whole number from 0 to {LARGEST_SEED}; got {seed}")

@@ -11,9 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from natstats.errors import NatstatsError
-from natstats.networks.state_dicts import few
 from natstats.networks.state_keys import BOOKKEEPING, is_auxiliary, is_beside, locate, shape_of
-from natstats.text import printable
+from natstats.text import few, printable
 
 __all__ = ["Mismatch", "load_state", "mismatch", "with_keys_of"]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from natstats.errors import NatstatsError
 from natstats.networks.builders import COUNTER, Classifier
-from natstats.networks.state_dicts import WRAPPERS, few
-from natstats.text import printable
+from natstats.networks.state_dicts import WRAPPERS
+from natstats.text import few, printable
 
 __all__ = [
     "BOOKKEEPING",

@@ -299,7 +299,7 @@ def test_choices_on_the_command_line_are_those_of_the_library(group):
     assert tuple(parameters["interval"].type.choices) == options.INTERVALS
     assert tuple(parameters["depth"].type.choices) == options.DEPTHS
     assert tuple(parameters["control"].type.choices) == random_weights.CONTROLS
-    assert tuple(parameters["takes"].type.choices) == input_forms.FORMS
+    assert tuple(parameters["takes"].type.choices) == input_forms.INPUT_FORMS
 
 
 class Hook:
