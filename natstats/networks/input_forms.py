@@ -11,12 +11,9 @@ from torch import Tensor
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.images.clips import CLIP_FRAMES
+from natstats.networks.load_options import INPUT_FORMS
 
 __all__ = ["INPUT_FORMS", "SHIFT", "arguments", "channels_hint", "stills_note"]
-
-INPUT_FORMS = ("images", "list", "clips", "pairs")
-"""A batch (N, C, H, W); a list of N images (detection); a batch of clips (N, C, T, H, W) (video);
-two batches, the frames of a pair (optical flow)."""
 
 SHIFT = 4
 """Pixels on both axes by which the second frame of a pair made of a single image is moved."""

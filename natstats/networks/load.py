@@ -67,7 +67,7 @@ class Network:
         trained: False for a network with random weights; None where it is not known.
         preprocessing: what it expects of a photograph.
         notes: what a reader of the results must know.
-        takes: in what form it takes images, one of :data:`natstats.networks.input_forms.INPUT_FORMS`.
+        takes: the form in which it takes images, see :mod:`natstats.networks.input_forms`.
         builder: makes the same network with random weights; None where nothing is known to.
     """
 

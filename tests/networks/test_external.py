@@ -142,12 +142,12 @@ def test_a_checkpoint_into_a_factorys_network(here):
 def test_the_control_of_a_factorys_network_resets_a_copy(here):
     """What the factory returns may be trained, so it is not called for it."""
     network = load("small")
-    check_control("random-weights", 2, network, 0)
+    check_control(network, 0)
     control = with_random_weights(network, 3)
     assert control.digest() != network.digest()
     assert control.trained is False
     with pytest.raises(natstats.UsageError, match="control: expected a trained network"):
-        check_control("random-weights", 2, load("small", weights="none"), 0)
+        check_control(load("small", weights="none"), 0)
 
 
 def test_a_form_of_input_can_be_given(here):

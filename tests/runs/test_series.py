@@ -84,7 +84,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def measured(monkeypatch):
     """Files whose checkpoints were measured, in order; the one named in `stop` interrupts."""
-    import natstats.series_measurement as home
+    import natstats.series_request as home
 
     real, seen = home.with_checkpoint, []
 
@@ -419,7 +419,7 @@ def test_another_version_or_checkpoint_is_not_taken_for_the_same(
         small()
     small(overwrite=True)
     assert measured[1] == ["e2.pth"]
-    monkeypatch.setattr("natstats.series_measurement.__version__", "99")
+    monkeypatch.setattr("natstats.series_request.__version__", "99")
     with pytest.raises(natstats.UsageError, match="natstats .* in place of '99'"):
         small()
 
