@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from natstats.measure_options import EDGES, MeasureOptions
+
 __all__ = [
     "PATH",
     "Band",
@@ -25,13 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATH: click.Path[Path] = click.Path(path_type=Path)
 
-EDGES = (
-    "sine",
-    "hann",
-    "none",
-    "periodic",
-)  # natstats.spectra.edges.EDGES, without importing numpy
-CONTROLS = ("random-weights",)
+# As in natstats.fits.options, which imports numpy.
 ESTIMATORS = ("octave", "whittle", "ols")
 INTERVALS = ("jackknife", "bootstrap")
 DEPTHS = ("layers", "order", "normalized", "receptive-field")
@@ -135,7 +131,7 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
             help="Student's t with effective degrees of freedom, or the studentised bootstrap."
             f"{default('jackknife')}",
         ),
-        click.option("--resamples", type=int, help=f"Of the bootstrap.{default(1000)}"),
+        click.option("--resamples", type=int, help=f"Resamples of the bootstrap.{default(1000)}"),
         *([depth] if has_depth else []),
     )
 
@@ -148,26 +144,33 @@ image_options = _chain(
     click.option(
         "--edges",
         type=click.Choice(EDGES),
-        default="sine",
+        default=MeasureOptions.edges,
         show_default=True,
         help="What is done about the edges of a map before it is transformed.",
     ),
     click.option(
         "--groups",
+        "n_groups",
         type=int,
-        default=128,
+        default=MeasureOptions.n_groups,
         show_default=True,
         help="Groups of images, the unit of resampling.",
     ),
-    click.option("--batch-size", type=int, default=16, show_default=True, help="Images at a time."),
+    click.option(
+        "--batch-size",
+        type=int,
+        default=MeasureOptions.batch_size,
+        show_default=True,
+        help="Images at a time.",
+    ),
     click.option("--workers", type=int, help="Processes that read images.  [default: by device]"),
     click.option("--limit", type=int, help="At most this many images, a random sample."),
     click.option(
         "--seed",
         type=int,
-        default=0,
+        default=MeasureOptions.seed,
         show_default=True,
-        help="Of the sample, the numbering of images, and the random weights of a network.",
+        help="Seed of the sample, of the numbering of images, and of a network's random weights.",
     ),
     click.option(
         "--size",
@@ -184,7 +187,7 @@ image_options = _chain(
 )
 
 strict_images = click.option(
-    "--strict", is_flag=True, help="Stop at an unreadable image, where it would be left out."
+    "--strict", is_flag=True, help="Fail on an unreadable image instead of skipping it."
 )
 
 output_options = _chain(

@@ -35,7 +35,7 @@ class CheckpointFile:
     Attributes:
         name: what tells its file from the others, fit for the name of a folder.
         step: place in the training, see :func:`number_checkpoints`.
-        path: of the file.
+        path: path of the file.
     """
 
     name: str

@@ -39,7 +39,7 @@ def with_random_weights(network: Network, seed: int) -> Network:
 
     Args:
         network: trained; it is left as it is.
-        seed: of the weights.
+        seed: seed of the weights.
 
     Returns:
         A network on the same device, in the same precision, with the same preprocessing.

@@ -202,9 +202,9 @@ def read_spectra(
     """Layers with their spectra, and skipped layers.
 
     Args:
-        file: of the arrays.
-        record: of the run, as :func:`check_record` gave it.
-        name: of the file.
+        file: the file of the arrays.
+        record: the record of the run, as :func:`check_record` gave it.
+        name: name of the file.
 
     Raises:
         NatstatsError: an array is missing, damaged or not as the layer says; it is named.

@@ -98,7 +98,7 @@ def test_the_weights_are_the_factorys_and_what_is_not_known_is_said(here):
     assert network.weights == "as built by factories_of_test:small"
     assert network.trained is None
     assert "whether the network is trained is not known" in network.notes[0]
-    assert "as for ImageNet" in network.notes[1]
+    assert "ImageNet's is used" in network.notes[1]
     untrained = load("small", weights="none")
     assert untrained.trained is False
     assert load("small", seed=1).digest() == load("small", seed=1).digest() != network.digest()

@@ -129,7 +129,7 @@ def open_labelled(
         seed: of what is held out, and of `limit`; not that of the training.
         limit: train on at most this many, a random sample with the shares of the classes kept.
             What is held out does not depend on it.
-        strict: stop at an unreadable image, where it would be left out.
+        strict: fail on an unreadable image instead of skipping it.
         workers: processes that read.
         memory_limit: bytes of decoded images of a set up to which it is held in memory.
 
