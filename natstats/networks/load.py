@@ -122,6 +122,7 @@ def load_network(
         raise UsageError(f"seed: expected a whole number from 0 to {LARGEST_SEED}; got {seed}")
     if size is not None:
         checks.positive_int("size", size, 5)
+    loading.refuse_contradictions()
     network = _loaded(builder, loading, strict, seed)
     takes = takes or network.takes
     preprocessing = network.preprocessing

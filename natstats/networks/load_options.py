@@ -34,11 +34,11 @@ class LoadOptions:
             known of torchvision's networks, and ``images`` for any other.
 
     Raises:
-        UsageError: an unknown form, weights beside a checkpoint, or a key without a checkpoint.
+        UsageError: an unknown form.
 
-    >>> LoadOptions(checkpoint_key="ema")
+    >>> LoadOptions(takes="videos")
     Traceback (most recent call last):
-    natstats.errors.UsageError: checkpoint_key: expected only beside a checkpoint; got 'ema'
+    natstats.errors.UsageError: takes: expected one of images, list, clips, pairs; got 'videos'
     """
 
     weights: str = "default"
@@ -50,6 +50,19 @@ class LoadOptions:
     def __post_init__(self) -> None:
         if self.takes is not None:
             checks.one_of("takes", self.takes, INPUT_FORMS)
+
+    def refuse_contradictions(self) -> None:
+        """Raise where the options of one network do not go together.
+
+        A series has one set of options for all of its checkpoints, which come later.
+
+        Raises:
+            UsageError: published weights beside a checkpoint, or a key without a checkpoint.
+
+        >>> LoadOptions(checkpoint_key="ema").refuse_contradictions()
+        Traceback (most recent call last):
+        natstats.errors.UsageError: checkpoint_key: expected only beside a checkpoint; got 'ema'
+        """
         if self.checkpoint is not None and self.weights not in ("default", "none"):
             raise UsageError(f"weights: expected none beside a checkpoint; got {self.weights!r}")
         if self.checkpoint_key is not None and self.checkpoint is None:

@@ -733,6 +733,20 @@ def test_an_interruption_says_what_was_kept(call, quick, monkeypatch):
     assert "2 runs were there already" in call(*MEASURE, "epoch_*.pth", "--out", "series").stderr
 
 
+def test_a_series_is_of_the_weights_under_a_key(tmp_path, quick):
+    """The key goes with the checkpoints, which a series has from elsewhere."""
+    for epoch in (1, 2):
+        state = natstats.load_network(
+            "cifar_resnet8", weights="none", seed=epoch
+        ).model.state_dict()
+        torch.save({"ema": state, "model": {}}, tmp_path / f"e{epoch}.pth")
+    series = measure_series(
+        "cifar_resnet8", tmp_path, torch.rand(4, 3, 32, 32), checkpoint_key="ema", layers="conv1",
+        probe=False,
+    )  # fmt: skip
+    assert [run.info["model"]["weights"].endswith("(ema)") for run in series.runs] == [True] * 2
+
+
 def test_mistakes_are_one_sentence(call):
     error = call(*MEASURE, "no_*.pth", code=2).stderr
     assert "Error: checkpoint: expected a pattern that some file matches" in error
