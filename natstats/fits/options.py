@@ -31,8 +31,7 @@ class FitOptions:
         min_rings: layers with fewer rings than this in the band are not fitted.
         estimator: the one whose exponent heads the table, see :data:`ESTIMATORS`.
         level: of the intervals.
-        normalize: give every image the same power before the mean is taken (the pixels are
-            normalised by the option of this name of :class:`natstats.MeasureOptions`).
+        normalize: give every image the same power before the mean is taken.
         interval: ``jackknife`` (Student's t with effective degrees of freedom) or ``bootstrap``
             (symmetric, studentised), see :mod:`natstats.fits.intervals`.
         resamples: of the bootstrap.

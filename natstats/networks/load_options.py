@@ -36,9 +36,9 @@ class LoadOptions:
     Raises:
         UsageError: an unknown form.
 
-    >>> LoadOptions(takes="videos")
+    >>> LoadOptions(takes="sound")
     Traceback (most recent call last):
-    natstats.errors.UsageError: takes: expected one of images, list, clips, pairs; got 'videos'
+    natstats.errors.UsageError: takes: expected one of images, list, clips, pairs; got 'sound'
     """
 
     weights: str = "default"
