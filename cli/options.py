@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from natstats.fits.options import DEPTHS, ESTIMATORS, INTERVALS, FitOptions
 from natstats.measure_options import EDGES, MeasureOptions
 
 __all__ = [
@@ -27,13 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATH: click.Path[Path] = click.Path(path_type=Path)
 
-# As in natstats.fits.options, which imports numpy.
-ESTIMATORS = ("octave", "whittle", "ols")
-INTERVALS = ("jackknife", "bootstrap")
-DEPTHS = ("layers", "order", "normalized", "receptive-field")
-FIT_OPTIONS = (
-    "band", "min_rings", "estimator", "level", "normalize", "interval", "resamples", "depth",
-)  # fmt: skip
+FIT_OPTIONS = tuple(field.name for field in fields(FitOptions))
 
 
 class Band(click.ParamType):
@@ -99,7 +95,7 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
     depth = click.option(
         "--depth",
         type=click.Choice(DEPTHS),
-        help=f"What the law has on its axis.{default('layers')}",
+        help=f"What the law has on its axis.{default(FitOptions.depth)}",
     )
     return _chain(
         click.option(
@@ -110,13 +106,16 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
         click.option(
             "--estimator",
             type=click.Choice(ESTIMATORS),
-            help=f"The estimator that heads the table.{default('octave')}",
+            help=f"The estimator that heads the table.{default(FitOptions.estimator)}",
         ),
-        click.option("--level", type=float, help=f"Level of the intervals.{default(0.95)}"),
+        click.option(
+            "--level", type=float, help=f"Level of the intervals.{default(FitOptions.level)}"
+        ),
         click.option(
             "--min-rings",
             type=int,
-            help=f"Layers with fewer rings in the band are not fitted.{default(2)}",
+            help="Layers with fewer rings in the band are not fitted."
+            f"{default(FitOptions.min_rings)}",
         ),
         click.option(
             "--equal-power/--no-equal-power",
@@ -129,9 +128,13 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
             "--interval",
             type=click.Choice(INTERVALS),
             help="Student's t with effective degrees of freedom, or the studentised bootstrap."
-            f"{default('jackknife')}",
+            f"{default(FitOptions.interval)}",
         ),
-        click.option("--resamples", type=int, help=f"Resamples of the bootstrap.{default(1000)}"),
+        click.option(
+            "--resamples",
+            type=int,
+            help=f"Resamples of the bootstrap.{default(FitOptions.resamples)}",
+        ),
         *([depth] if has_depth else []),
     )
 
