@@ -5,7 +5,6 @@ Every message names the argument, says what was expected and shows what came.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Collection
 from typing import Any, SupportsFloat, SupportsIndex
@@ -50,6 +49,8 @@ def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
     """
     if isinstance(value, str) and value in allowed:
         return value
+    import difflib  # not needed to start the command line
+
     near = difflib.get_close_matches(str(value), allowed, n=5, cutoff=0.5)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     listed = ", ".join(allowed) if len(allowed) <= 24 else f"{len(allowed)} names"
