@@ -136,7 +136,7 @@ natstats table runs/kd*
               help="Processes that read images.")  # fmt: skip
 @click.option("--device", help="[default: cuda if there is any, else cpu]")
 @click.option("--strict/--no-strict", default=True, show_default=True,
-              help="Stop at an unreadable image, or leave it out.")  # fmt: skip
+              help="Fail on an unreadable image, or skip it.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show stages, terms and taps, and stop.")
 @click.option("--tensorboard", is_flag=True, help="Write logs for TensorBoard beside the run.")
 @click.option("--out", type=options.PATH, help="Run directory.  [default: runs/STUDENT-METHOD]")

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
+from natstats.measure_options import MeasureOptions
+
 from . import options, output
 
 
 @click.command("images")
 @click.argument("source")
-@click.option("--temporal", is_flag=True, help="Of clips, measure the spectrum along time.")
+@click.option("--temporal", is_flag=True, help="Measure clips along time, not frame by frame.")
 @options.image_options
 @options.strict_images
 @options.image_fit_options
@@ -21,8 +23,7 @@ def command(
     source: str,
     out: Path | None,
     overwrite: bool,
-    groups: int,
-    workers: int | None,
+    strict: bool,
     **settings: Any,
 ) -> None:
     """Measure the exponent of images.
@@ -43,11 +44,9 @@ def command(
     from natstats.fits.options import FitOptions
     from natstats.measurement import measure_images
 
-    fit = FitOptions(**chosen)
+    fit, how = FitOptions(**chosen), MeasureOptions(**settings)
 
     with output.progress_bar() as progress:
-        run = measure_images(
-            source, n_groups=groups, workers=workers or 0, fit=fit, progress=progress, **settings
-        )
+        run = measure_images(source, options=how, fit=fit, strict=strict, progress=progress)
     run.info["command"] = output.command_line()
     output.finish(run, path, overwrite=overwrite)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from natstats.measure_options import NETWORK_CONTROLS, MeasureOptions
+
 from . import options, output, series
 from .model_options import model_options
 
@@ -46,7 +48,7 @@ is kept as soon as it is finished, and the same command goes on where it stopped
 @click.option(
     "--layers",
     multiple=True,
-    default=("weight",),
+    default=(MeasureOptions.layers,),
     show_default=True,
     help="weight, conv, act, block, stage, or name patterns; repeat it or separate by commas.",
 )
@@ -64,22 +66,20 @@ is kept as soon as it is finished, and the same command goes on where it stopped
     is_flag=True,
     help="Do not prove where the maps of each layer are; saves five passes of one image.",
 )
-@click.option(
-    "--temporal", is_flag=True, help="Of clips, measure the spectrum along time, not of frames."
-)
+@click.option("--temporal", is_flag=True, help="Measure clips along time, not frame by frame.")
 @click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: cuda if there is one]")
 @click.option(
     "--amp", is_flag=True, help="Run the network in mixed precision; spectra stay float32."
 )
 @click.option(
     "--control",
-    type=click.Choice(options.CONTROLS),
+    type=click.Choice(NETWORK_CONTROLS),
     help="Measure the same architecture untrained as well: what did training do?",
 )
 @click.option(
     "--control-seeds",
     type=int,
-    default=3,
+    default=MeasureOptions.control_seeds,
     show_default=True,
     help="Seeds of the random weights of --control, at least 2 (10 for a finding); each costs as "
     "much as the measurement.",
@@ -97,7 +97,6 @@ def command(
     layouts: tuple[tuple[str, str], ...],
     out: Path | None,
     overwrite: bool,
-    groups: int,
     **settings: Any,
 ) -> None:
     """Measure a network on photographs."""
@@ -112,14 +111,14 @@ def command(
     from natstats.fits.options import FitOptions
     from natstats.measurement import measure
 
-    settings |= {
-        "layers": ",".join(layers),
-        "layouts": dict(layouts),
-        "n_groups": groups,
-        "fit": FitOptions(**chosen),
-        "normalize": not no_normalize,
-        "probe": not no_probe,
-    }
+    settings["fit"] = FitOptions(**chosen)
+    settings["options"] = MeasureOptions(
+        layers=",".join(layers),
+        layouts=dict(layouts),
+        normalize=not no_normalize,
+        probe=not no_probe,
+        **output.take_measure_options(settings),
+    )
     if path is None:
         series.measure(model, found, images, out, overwrite, name, **settings)
         return

@@ -8,16 +8,11 @@ from typing import Any
 
 import click
 
+from natstats.networks.load_options import INPUT_FORMS, LoadOptions
+
 from . import options
 
 __all__ = ["KeyValue", "model_options", "once"]
-
-FORMS = (
-    "images",
-    "list",
-    "clips",
-    "pairs",
-)  # natstats.networks.input_forms.FORMS, without importing torch
 
 _WORDS = {"true": True, "false": False, "none": None}
 
@@ -79,25 +74,25 @@ _OPTIONS = (
     ),
     click.option(
         "--checkpoint-key",
-        help="Where in the file the weights are, such as ema, or the start of their keys.  "
+        help="Where the weights are in the file, such as ema, or how their keys start.  "
         "[default: found]",
     ),
     click.option(
         "--weights",
-        default="default",
+        default=LoadOptions.weights,
         show_default=True,
         help="Published weights by name, such as IMAGENET1K_V1, or none for the untrained network.",
     ),
     click.option(
         "--strict/--no-strict",
         default=None,
-        help="--strict: stop at an unreadable image, where it would be left out. --no-strict: load "
-        "what fits of a checkpoint that does not fit, where it would be refused.",
+        help="--strict: fail on an unreadable image instead of skipping it. --no-strict: load what "
+        "fits of a checkpoint that does not fit, instead of refusing it.",
     ),
     click.option(
         "--takes",
-        type=click.Choice(FORMS),
+        type=click.Choice(INPUT_FORMS),
         help="What MODEL takes: a batch of images, a list of them, clips, or pairs.  "
-        "[default: known of torchvision's, else images]",
+        "[default: known for torchvision's networks, else images]",
     ),
 )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from natstats.fits.options import DEPTHS, ESTIMATORS, INTERVALS, FitOptions
+from natstats.measure_options import EDGES, MeasureOptions
 
 __all__ = [
     "PATH",
@@ -25,19 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATH: click.Path[Path] = click.Path(path_type=Path)
 
-EDGES = (
-    "sine",
-    "hann",
-    "none",
-    "periodic",
-)  # natstats.spectra.edges.EDGES, without importing numpy
-CONTROLS = ("random-weights",)
-ESTIMATORS = ("octave", "whittle", "ols")
-INTERVALS = ("jackknife", "bootstrap")
-DEPTHS = ("layers", "order", "normalized", "receptive-field")
-FIT_OPTIONS = (
-    "band", "min_rings", "estimator", "level", "normalize", "interval", "resamples", "depth",
-)  # fmt: skip
+FIT_OPTIONS = tuple(field.name for field in fields(FitOptions))
 
 
 class Band(click.ParamType):
@@ -103,7 +95,7 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
     depth = click.option(
         "--depth",
         type=click.Choice(DEPTHS),
-        help=f"What the law has on its axis.{default('layers')}",
+        help=f"What the law has on its axis.{default(FitOptions.depth)}",
     )
     return _chain(
         click.option(
@@ -114,13 +106,16 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
         click.option(
             "--estimator",
             type=click.Choice(ESTIMATORS),
-            help=f"The estimator that heads the table.{default('octave')}",
+            help=f"The estimator that heads the table.{default(FitOptions.estimator)}",
         ),
-        click.option("--level", type=float, help=f"Level of the intervals.{default(0.95)}"),
+        click.option(
+            "--level", type=float, help=f"Level of the intervals.{default(FitOptions.level)}"
+        ),
         click.option(
             "--min-rings",
             type=int,
-            help=f"Layers with fewer rings in the band are not fitted.{default(2)}",
+            help="Layers with fewer rings in the band are not fitted."
+            f"{default(FitOptions.min_rings)}",
         ),
         click.option(
             "--equal-power/--no-equal-power",
@@ -133,9 +128,13 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
             "--interval",
             type=click.Choice(INTERVALS),
             help="Student's t with effective degrees of freedom, or the studentised bootstrap."
-            f"{default('jackknife')}",
+            f"{default(FitOptions.interval)}",
         ),
-        click.option("--resamples", type=int, help=f"Of the bootstrap.{default(1000)}"),
+        click.option(
+            "--resamples",
+            type=int,
+            help=f"Resamples of the bootstrap.{default(FitOptions.resamples)}",
+        ),
         *([depth] if has_depth else []),
     )
 
@@ -148,26 +147,33 @@ image_options = _chain(
     click.option(
         "--edges",
         type=click.Choice(EDGES),
-        default="sine",
+        default=MeasureOptions.edges,
         show_default=True,
         help="What is done about the edges of a map before it is transformed.",
     ),
     click.option(
         "--groups",
+        "n_groups",
         type=int,
-        default=128,
+        default=MeasureOptions.n_groups,
         show_default=True,
         help="Groups of images, the unit of resampling.",
     ),
-    click.option("--batch-size", type=int, default=16, show_default=True, help="Images at a time."),
+    click.option(
+        "--batch-size",
+        type=int,
+        default=MeasureOptions.batch_size,
+        show_default=True,
+        help="Images at a time.",
+    ),
     click.option("--workers", type=int, help="Processes that read images.  [default: by device]"),
     click.option("--limit", type=int, help="At most this many images, a random sample."),
     click.option(
         "--seed",
         type=int,
-        default=0,
+        default=MeasureOptions.seed,
         show_default=True,
-        help="Of the sample, the numbering of images, and the random weights of a network.",
+        help="Seed of the sample, of the numbering of images, and of a network's random weights.",
     ),
     click.option(
         "--size",
@@ -184,7 +190,7 @@ image_options = _chain(
 )
 
 strict_images = click.option(
-    "--strict", is_flag=True, help="Stop at an unreadable image, where it would be left out."
+    "--strict", is_flag=True, help="Fail on an unreadable image instead of skipping it."
 )
 
 output_options = _chain(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from natstats.measure_options import MeasureOptions
 from natstats.text import printable
 
 from . import options
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "command_line", "comparison", "finish", "progress_bar", "say", "say_lines", "take_fit_options",
-    "target",
+    "take_measure_options", "target",
 ]  # fmt: skip
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -75,6 +76,12 @@ def take_fit_options(settings: dict[str, Any]) -> dict[str, Any]:
     """Take the fit options that were given out of `settings`, and return them."""
     taken = {name: settings.pop(name, None) for name in options.FIT_OPTIONS}
     return {name: value for name, value in taken.items() if value is not None}
+
+
+def take_measure_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields of ``MeasureOptions`` out of `settings`, and return them."""
+    names = [name for name in settings if hasattr(MeasureOptions, name)]
+    return {name: settings.pop(name) for name in names}
 
 
 @contextmanager

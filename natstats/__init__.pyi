@@ -6,6 +6,7 @@ from .fits.forms import compare_forms as compare_forms
 from .fits.options import FitOptions as FitOptions
 from .law.law import Law as Law
 from .law.law import fit_law as fit_law
+from .measure_options import MeasureOptions as MeasureOptions
 from .measurement import measure as measure
 from .measurement import measure_images as measure_images
 from .networks.load import Network as Network

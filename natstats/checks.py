@@ -5,7 +5,6 @@ Every message names the argument, says what was expected and shows what came.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Collection
 from typing import Any, SupportsFloat, SupportsIndex
@@ -13,7 +12,7 @@ from typing import Any, SupportsFloat, SupportsIndex
 from natstats.errors import UsageError
 
 __all__ = [
-    "LARGEST", "MINIMUM_SIDE", "flag", "not_huge", "number", "one_of", "pair_in_order",
+    "LARGEST", "MINIMUM_SIDE", "finite", "flag", "not_huge", "one_of", "pair_in_order",
     "positive_int", "probability", "spatial_shape",
 ]  # fmt: skip
 
@@ -50,6 +49,8 @@ def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
     """
     if isinstance(value, str) and value in allowed:
         return value
+    import difflib  # not needed to start the command line
+
     near = difflib.get_close_matches(str(value), allowed, n=5, cutoff=0.5)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     listed = ", ".join(allowed) if len(allowed) <= 24 else f"{len(allowed)} names"
@@ -120,7 +121,7 @@ def flag(argument: str, value: Any) -> bool:
     return value
 
 
-def number(
+def finite(
     argument: str,
     value: Any,
     *,
@@ -142,7 +143,7 @@ def number(
     Raises:
         UsageError: not a finite number, or beyond a limit.
 
-    >>> number("momentum", 1, least=0, below=1)
+    >>> finite("momentum", 1, least=0, below=1)
     Traceback (most recent call last):
     natstats.errors.UsageError: momentum: expected a number that is at least 0 and below 1; got 1
     """

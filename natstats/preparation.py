@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,21 @@ from torch import Tensor, nn
 
 from natstats.errors import UsageError
 from natstats.images.sources import ImageSet, Photographs, reframed
+from natstats.measure_options import MeasureOptions
 from natstats.networks.load import Network, load_network, usable_device
+from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured, is_known
 from natstats.networks.wrappers import unwrapped
 
-__all__ = ["Source", "as_network", "home_of", "prepared_as", "refuse_unused"]
+__all__ = ["ImageSource", "as_network", "home_of", "prepared_as", "refuse_unused"]
 
-Source = str | Path | np.ndarray[Any, Any] | Tensor | ImageSet
+ImageSource = str | Path | np.ndarray[Any, Any] | Tensor | ImageSet
 """What images may be given as, see :func:`natstats.images.sources.open_images`."""
 
 
 def as_network(
     model: nn.Module | Network | str,
-    loading: Mapping[str, Any],
+    loading: LoadOptions,
     strict: bool,
     seed: int,
     device: torch.device | str | None,
@@ -37,15 +38,14 @@ def as_network(
         NatstatsError: the weights cannot be had, or do not fit.
     """
     if isinstance(model, str):
-        return load_network(model, **loading, strict=strict, seed=seed, device=device)
-    given = {name: value not in (None, "default", {}) for name, value in loading.items()}
+        return load_network(model, **vars(loading), strict=strict, seed=seed, device=device)
+    given = [*loading.given()]
     if isinstance(model, Network):
-        given |= {"device": device is not None}
+        given += ["device"] if device is not None else []
     else:
         model = unwrapped(model)
-    for argument, is_given in given.items():
-        if is_given:
-            raise UsageError(f"{argument}: expected only beside the name of a model; got both")
+    for argument in given:
+        raise UsageError(f"{argument}: expected only beside the name of a model; got both")
     if isinstance(model, Network):
         return model
     if device is not None:
@@ -62,31 +62,35 @@ def as_network(
     )
 
 
-def prepared_as(network: Network, size: int | None, crop: int | None, normalize: bool) -> Network:
+def prepared_as(network: Network, options: MeasureOptions) -> Network:
     """The network with the preprocessing that was asked for in place of its own."""
     own = network.preprocessing
-    framing = reframed(own.framing, size, crop)
+    framing = reframed(own.framing, options.size, options.crop)
     assert framing is not None
     prepared = replace(own, framing=framing)
-    if not normalize:
+    if not options.normalize:
         prepared = Preprocessing(framing, (0.0,) * len(own.mean), (1.0,) * len(own.std))
     return replace(network, preprocessing=prepared)
 
 
-def refuse_unused(
-    source: ImageSet, images: Source, size: int | None, crop: int | None, normalize: bool = True
-) -> None:
-    """Raise where photographs' options were given for what is taken as it is."""
-    is_framed = isinstance(source, Photographs) and source is not images
-    for name, is_given in (("size", size is not None), ("crop", crop is not None)):
-        if is_given and not is_framed:
+def refuse_unused(source: ImageSet, images: ImageSource, options: MeasureOptions) -> None:
+    """Raise where options of photographs were given for what is taken as it is.
+
+    Raises:
+        UsageError: `size`, `crop` or `normalize` would change nothing.
+    """
+    is_photographs = isinstance(source, Photographs)
+    # What is passed as an image set has its framing already.
+    is_framed = is_photographs and source is not images
+    for name, is_given, is_usable in (
+        ("size", options.size is not None, is_framed),
+        ("crop", options.crop is not None, is_framed),
+        ("normalize", not options.normalize, is_photographs),
+    ):
+        if is_given and not is_usable:
             raise UsageError(
                 f"{name}: expected only for photographs; {source.description} is taken as it is"
             )
-    if not normalize and not isinstance(source, Photographs):
-        raise UsageError(
-            f"normalize: expected only for photographs; {source.description} is taken as it is"
-        )
 
 
 def home_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -7,50 +7,62 @@ interrupted, or to which a longer training has added checkpoints, goes on where 
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import os
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from natstats import checks
-from natstats._version import __version__
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import expanded, is_plain_name, member
 from natstats.fits.options import FitOptions
-from natstats.images.sources import Framing, open_images
-from natstats.measurement import Progress, measure
-from natstats.networks.checkpoint_files import Checkpoint, find_checkpoints, number_checkpoints
-from natstats.networks.load import Network, with_checkpoint
-from natstats.preparation import Source
+from natstats.measure_options import (
+    MeasureOptions,
+    SeriesSettings,
+    chosen_options,
+    keywords_shown,
+)
+from natstats.network_pass import Progress, share_of
+from natstats.networks.checkpoint_files import (
+    CheckpointFile,
+    find_checkpoints,
+    number_checkpoints,
+)
+from natstats.networks.load import Network
+from natstats.preparation import ImageSource
 from natstats.runs import store
 from natstats.runs.run import Run
 from natstats.runs.series import Series, StoredRuns, Summary, summarise
+from natstats.series_request import SeriesRequest
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["measure_series"]
 
-_OWN = ("model", "images", "checkpoint", "progress", "fit")
-"""What :func:`natstats.measure` takes that is not an option of the series' runs."""
-
-_SAME_NUMBERS = ("device", "batch_size", "workers")
-"""Options on which the numbers do not depend, so that runs may differ in them."""
+_KNOWN = ("options", "fit", "device", "strict", *SeriesSettings.__annotations__)
+"""What :func:`natstats.measure` takes that runs of a series have in common."""
 
 
+@keywords_shown(SeriesSettings)
 def measure_series(
     model: nn.Module | Network | str,
     checkpoints: str | Path | Iterable[str | Path],
-    images: Source,
+    images: ImageSource,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
     command: str | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    options: MeasureOptions | None = None,
+    fit: FitOptions | None = None,
+    device: torch.device | str | None = None,
+    strict: bool | None = None,
+    **settings: Unpack[SeriesSettings],
 ) -> Series:
     """Measure several checkpoints of one network on the same images.
 
@@ -66,7 +78,11 @@ def measure_series(
         overwrite: replace runs in `out` that were made in another way.
         command: what was typed, to be told in the reports.
         progress: called after each batch, with the images of all runs still to be measured.
-        **options: what :func:`natstats.measure` takes.
+        options: how to measure; in its place its fields may be given by name.
+        fit: how to fit.
+        device: where to run, see :func:`natstats.measure`.
+        strict: what is done about unreadable images, see :func:`natstats.measure`.
+        **settings: what else :func:`natstats.measure` takes.
 
     Returns:
         The series, in the order of the steps.
@@ -77,7 +93,7 @@ def measure_series(
         NatstatsError: a checkpoint is damaged or does not fit (the others are measured first when
             they are written), or :func:`natstats.measure` fails. Finished runs stay in `out`.
 
-    >>> import tempfile, torch
+    >>> import tempfile
     >>> model = nn.Sequential(nn.Conv2d(1, 2, 3))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for epoch in (2, 10):
@@ -86,10 +102,28 @@ def measure_series(
     >>> series.change.mean.value, list(series.frame.step)
     (0.0, [2, 10])
     """
-    known = inspect.signature(measure).parameters
-    for name in options:
-        checks.one_of("option", name, [one for one in known if one not in _OWN or one == "fit"])
-    fit = options.pop("fit", None) or FitOptions()
+    for name in settings:
+        checks.one_of("option", name, _KNOWN)
+    loading, chosen = chosen_options("measure_series", options, settings, SeriesSettings)
+    request = SeriesRequest(model, images, loading, chosen, fit or FitOptions(), device, strict)
+    members = _members(checkpoints)
+    digests = {one.name: one.digest() for one in members}
+    home = None if out is None else expanded(out, "out")
+    taken = {} if home is None else _taken(home, members, digests, request, overwrite)
+    work = _Work(request, members, digests, home, taken, overwrite, command)
+    series = work.joined(work.measured(progress))
+    if home is not None:
+        with store.add_files(home, store.SERIES) as folder:
+            series.write_tables(folder)
+    return series
+
+
+def _members(checkpoints: str | Path | Iterable[str | Path]) -> list[CheckpointFile]:
+    """The files of a series, in the order of their steps.
+
+    Raises:
+        UsageError: there are fewer than two, or one cannot give its name to a folder.
+    """
     members = number_checkpoints(find_checkpoints(checkpoints))
     if len(members) < 2:
         raise UsageError(
@@ -101,139 +135,108 @@ def measure_series(
             raise UsageError(
                 f"checkpoints: expected files whose names can be those of folders; got {one.path}"
             )
-    digests = {one.name: one.digest() for one in members}
-    request = _Request(model, images, fit, options, _asked(model, options))
-    home = None if out is None else expanded(out, "out")
-    taken = {} if home is None else _taken(home, members, digests, request, overwrite)
-    todo = [one for one in members if one.name not in taken]
-    summaries: dict[str, Summary] = {}
-    runs: dict[str, Run] = {}
-    failed: dict[str, NatstatsError] = {}
-    for one in members:
-        if one.name in taken:
-            run = Run.open(taken[one.name])
-        else:
-            try:
-                run = request.measure(one, _part(progress, todo.index(one), len(todo)))
-            except NatstatsError as error:
-                # What is wrong with one checkpoint need not be wrong with the next; all else is.
-                if home is None or not str(error).startswith("checkpoint:"):
-                    kept = _kept(home, {*taken, *summaries})
-                    raise type(error)(f"{error.args[0]}{kept}", *error.args[1:]) from error
-                failed[one.name] = error
-                continue
-            run.info |= {"series": request.record(one, digests[one.name])}
-            run.info |= {} if command is None else {"command": command}
-            if home is not None:
-                run.save(home / one.name, overwrite=overwrite)
-        summaries[one.name] = summarise(run, one, digests[one.name])
-        # The first and the last are compared; of the others, runs on disk need no memory.
-        if home is None or one in (members[0], members[-1]):
-            runs[one.name] = run
-    if failed:
-        sentence, *below = _failure(failed, len(members))
-        raise NatstatsError(sentence + _kept(home, {*taken, *summaries}), *below)
-    first, last = runs[members[0].name], runs[members[-1].name]
-    all_runs = (
-        list(runs.values()) if home is None else StoredRuns([home / one.name for one in members])
-    )
-    series = Series.joined(list(summaries.values()), first, last, all_runs)
-    if home is not None:
-        with store.add_files(home, store.SERIES) as folder:
-            series.write_tables(folder)
-    return series
+    return members
 
 
 @dataclass(frozen=True, eq=False)
-class _Request:
-    """What every run of the series is made from, but for the checkpoint."""
+class _Measured:
+    """What is known of the checkpoints that were measured, or whose runs were taken.
 
-    model: nn.Module | Network | str
-    images: Source
-    fit: FitOptions
-    options: Mapping[str, Any]
-    asked: Mapping[str, Any]
+    Attributes:
+        summaries: rows of the tables, by the name of the checkpoint.
+        runs: the runs that are kept in memory.
+        failed: errors of checkpoints that could not be measured.
+    """
 
-    def measure(self, one: Checkpoint, progress: Progress | None) -> Run:
-        model, own = self.model, {**self.options, "fit": self.fit, "progress": progress}
-        if isinstance(model, str):
-            return measure(model, self.images, checkpoint=one.path, **own)
-        if isinstance(model, Network):
-            return measure(with_checkpoint(model, one.path), self.images, **own)
-        # A bare module may still be moved to a device, and given a size.
-        network = with_checkpoint(Network(model, type(model).__name__, ""), one.path)
-        run = measure(network.model, self.images, **own)
-        run.info["model"]["weights"] = network.weights
-        run.info["warnings"] = [*network.notes, *run.info["warnings"]]
+    summaries: dict[str, Summary] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+    failed: dict[str, NatstatsError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A series that is to be measured.
+
+    Attributes:
+        request: what every run is made from.
+        members: the checkpoints, in the order of their steps.
+        digests: digests of their files, by name.
+        home: directory of the series; None to keep all runs in memory.
+        taken: runs that are there already, by name.
+        overwrite: replace runs that were made in another way.
+        command: what was typed, to be told in the reports.
+    """
+
+    request: SeriesRequest
+    members: Sequence[CheckpointFile]
+    digests: Mapping[str, str]
+    home: Path | None
+    taken: Mapping[str, Path]
+    overwrite: bool
+    command: str | None
+
+    def measured(self, progress: Progress | None) -> _Measured:
+        """Measure every checkpoint whose run is not there, and write each run at once.
+
+        Raises:
+            NatstatsError: something is wrong with all checkpoints, or there is no `home` to keep
+                the others in.
+        """
+        found = _Measured()
+        todo = [one for one in self.members if one.name not in self.taken]
+        for one in self.members:
+            if one.name in self.taken:
+                run = Run.open(self.taken[one.name])
+            else:
+                try:
+                    run = self._run(one, share_of(progress, todo.index(one), len(todo)))
+                except NatstatsError as error:
+                    # What is wrong with one checkpoint need not be wrong with the next; all else
+                    # is.
+                    if self.home is None or not str(error).startswith("checkpoint:"):
+                        kept = _kept(self.home, {*self.taken, *found.summaries})
+                        raise type(error)(f"{error.args[0]}{kept}", *error.args[1:]) from error
+                    found.failed[one.name] = error
+                    continue
+                if self.home is not None:
+                    run.save(self.home / one.name, overwrite=self.overwrite)
+            found.summaries[one.name] = summarise(run, one, self.digests[one.name])
+            # The first and the last are compared; of the others, runs on disk need no memory.
+            if self.home is None or one in (self.members[0], self.members[-1]):
+                found.runs[one.name] = run
+        return found
+
+    def _run(self, one: CheckpointFile, progress: Progress | None) -> Run:
+        """Measure one checkpoint; the run says for which series."""
+        run = self.request.measure(one, progress)
+        run.info |= {"series": self.request.record(one, self.digests[one.name])}
+        run.info |= {} if self.command is None else {"command": self.command}
         return run
 
-    def record(self, one: Checkpoint, digest: str) -> dict[str, Any]:
-        """What a run keeps to be known again."""
-        return {
-            "checkpoint": one.name,
-            "file": str(one.path),
-            "digest": digest,
-            "asked": self.asked,
-        }
+    def joined(self, found: _Measured) -> Series:
+        """The series of all checkpoints.
 
-    def difference(self, run: Run, digest: str) -> str | None:
-        """What in a run is not as asked for, in words; None when it can be taken as it is."""
-        record = run.info.get("series")
-        if not isinstance(record, dict):
-            return "not measured for a series"
-        if record.get("digest") != digest:
-            return "made from another checkpoint file"
-        before = {**(record.get("asked") or {}), **run.options.to_dict()}
-        now = json.loads(store.to_json({**self.asked, **self.fit.to_dict()}))
-        before = json.loads(store.to_json(before))
-        before["natstats"] = (run.info.get("versions") or {}).get("natstats")
-        now["natstats"] = __version__
-        for name in dict.fromkeys([*now, *before]):
-            if before.get(name) != now.get(name):
-                return f"made with {name} {before.get(name)!r} in place of {now.get(name)!r}"
-        return self._difference_of_images(run)
-
-    def _difference_of_images(self, run: Run) -> str | None:
-        """Whether the images that are there now, brought to size as the run did, are the run's."""
-        facts = run.info.get("images") or {}
-        framing = None
-        if facts.get("size") is not None:
-            ways = {} if facts.get("resize") is None else {"interpolation": facts["interpolation"]}
-            framing = Framing(facts["size"], facts.get("resize"), **ways)
-        limit, seed = self.options.get("limit"), self.options.get("seed", 0)
-        images = open_images(self.images, framing, limit, seed)
-        if facts.get("digest") == images.digest():
-            return None
-        if images.listing() not in (facts.get("listing"), facts.get("digest")):
-            return "made from other images"
-        if "listing" in facts:
-            return "made from images of the same names and sizes with other contents"
-        return "made by a natstats that did not tell images of equal size apart by their contents"
-
-
-def _asked(model: nn.Module | Network | str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked for, as plain values and with the defaults."""
-    parameters = inspect.signature(measure).parameters
-    usual = {k: p.default for k, p in parameters.items() if k not in (*_OWN, *_SAME_NUMBERS)}
-    given = {k: v for k, v in options.items() if k not in _SAME_NUMBERS}
-    if isinstance(model, str):
-        name = model
-    else:
-        # The weights come from the checkpoints, so the modules are what is left to tell.
-        module = model.model if isinstance(model, Network) else model
-        way = repr(model.preprocessing) if isinstance(model, Network) else ""
-        digest = hashlib.sha256(f"{module}{way}".encode()).hexdigest()[:16]
-        name = f"{model.name if isinstance(model, Network) else type(model).__name__} {digest}"
-    plain = (str, int, float, bool, list, tuple, type(None))
-    chosen = {k: v if isinstance(v, plain) else str(v) for k, v in {**usual, **given}.items()}
-    return {"model": name, **chosen}
+        Raises:
+            NatstatsError: some could not be measured.
+        """
+        if found.failed:
+            sentence, *below = _failure(found.failed, len(self.members))
+            kept = _kept(self.home, {*self.taken, *found.summaries})
+            raise NatstatsError(sentence + kept, *below)
+        first, last = (found.runs[self.members[place].name] for place in (0, -1))
+        all_runs = (
+            list(found.runs.values())
+            if self.home is None
+            else StoredRuns([self.home / one.name for one in self.members])
+        )
+        return Series.joined(list(found.summaries.values()), first, last, all_runs)
 
 
 def _taken(
     home: Path,
-    members: list[Checkpoint],
+    members: Sequence[CheckpointFile],
     digests: Mapping[str, str],
-    request: _Request,
+    request: SeriesRequest,
     overwrite: bool,
 ) -> dict[str, Path]:
     """Runs in `home` that are as asked for, by the name of their checkpoint.
@@ -278,13 +281,6 @@ def _taken(
         else:  # now, not after it has been measured
             store.check_target(run, overwrite)
     return taken
-
-
-def _part(progress: Progress | None, number: int, n_runs: int) -> Progress | None:
-    """The progress of one run as a part of that of all runs."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(number * total + done, n_runs * total)
 
 
 def _kept(home: Path | None, finished: Collection[str]) -> str:

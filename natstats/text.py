@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["cell", "from_cell", "lines", "printable"]
+__all__ = ["cell", "few", "from_cell", "lines", "natural", "printable"]
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Categories of Unicode that are not seen, or that change how the rest is seen."""
@@ -53,6 +53,28 @@ def lines(texts: Iterable[str]) -> str:
     'Layers:\n  conv\\n1'
     """
     return "\n".join(map(printable, texts))
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    r"""The first names as text, and how many more there are; each name once and on one line.
+
+    >>> few(["a", "b\x1b", "c", "d"])
+    'a, b\\x1b, c and 1 more'
+    """
+    names = list(dict.fromkeys(names))
+    more = len(names) - most
+    listed = ", ".join(printable(name[:200]) for name in names[:most])
+    return listed + (f" and {more} more" if more > 0 else "")
+
+
+def natural(text: str) -> list[tuple[int, str] | str]:
+    """A sort key by which 2 comes before 10; equal numbers are sorted by how they are written.
+
+    >>> sorted(["seed-10", "seed-02", "seed-2"], key=natural)
+    ['seed-02', 'seed-2', 'seed-10']
+    """
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def cell(text: str) -> str:

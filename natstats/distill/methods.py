@@ -15,7 +15,7 @@ __all__ = ["METHODS", "arguments_of", "get_method", "merged", "parse_method"]
 
 
 def _alone(setting: Setting) -> Plan:
-    return Plan(ce_weight=checks.number("ce.weight", setting.arguments["weight"], least=0))
+    return Plan(ce_weight=checks.finite("ce.weight", setting.arguments["weight"], least=0))
 
 
 CE = Method(

@@ -7,12 +7,11 @@ without :data:`RECORD` beside it the training is not finished.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from natstats.errors import UsageError
-from natstats.text import printable
+from natstats.text import natural, printable
 
 __all__ = [
     "RECORD", "STATE", "TABLE", "TABLE_FILES", "find_runs", "find_unfinished", "has_state",
@@ -81,7 +80,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
             raise UsageError(_nothing(path))
         for folder in own:
             found.setdefault(folder.resolve(), folder)
-    return sorted(found.values(), key=_natural)
+    return sorted(found.values(), key=lambda folder: natural(str(folder)))
 
 
 def find_unfinished(paths: Iterable[str | Path]) -> list[Path]:
@@ -92,7 +91,7 @@ def find_unfinished(paths: Iterable[str | Path]) -> list[Path]:
         for folder in _walk(user_path(path, "runs"))
         if is_unfinished(folder)
     }
-    return sorted(found.values(), key=_natural)
+    return sorted(found.values(), key=lambda folder: natural(str(folder)))
 
 
 def _nothing(path: Path) -> str:
@@ -120,9 +119,3 @@ def _walk(path: Path) -> Iterator[Path]:
         is_run = (here / RECORD).is_file()
         folders[:] = [] if is_run else [one for one in folders if not one.startswith(".")]
         yield here
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Key that puts seed-2 before seed-10."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]

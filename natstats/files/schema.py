@@ -17,8 +17,8 @@ from natstats.errors import NatstatsError
 from natstats.text import printable
 
 __all__ = [
-    "FLAG", "MAPPING", "TEXT", "Field", "ListOf", "MappingOf", "Record", "Schema", "number",
-    "one_of", "or_null", "shown", "whole",
+    "FLAG", "MAPPING", "TEXT", "Field", "ListOf", "MappingOf", "Record", "Schema",
+    "one_of", "or_null", "real", "shown", "whole",
 ]  # fmt: skip
 
 _LARGEST = 2**53
@@ -161,7 +161,7 @@ def whole(least: int = 0, most: int = _LARGEST) -> Field:
     )
 
 
-def number(least: float = -math.inf, most: float = math.inf, *, above: float = -math.inf) -> Field:
+def real(least: float = -math.inf, most: float = math.inf, *, above: float = -math.inf) -> Field:
     """A finite number."""
     limits = (("at least", least), ("above", above), ("at most", most))
     said = " and ".join(f"{words} {limit:g}" for words, limit in limits if math.isfinite(limit))

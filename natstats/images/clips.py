@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +19,7 @@ from natstats.images.files import ImageFiles
 from natstats.images.folder_walk import images_below
 from natstats.images.framing import Framing
 from natstats.images.image_sets import Photographs, Sample
-from natstats.text import printable
+from natstats.text import natural, printable
 
 __all__ = ["CLIP_FRAMES", "ClipFolders"]
 
@@ -60,7 +59,7 @@ class ClipFolders(Photographs):
         below = images_below(folder)
         for path in below.paths:
             found[path.parent].append(path)
-        self._clips = [sorted(found[place], key=_natural) for place in sorted(found)]
+        self._clips = [sorted(found[place], key=_by_number) for place in sorted(found)]
         description = f"clips:{printable(folder)}"
         super().__init__(len(self._clips), framing, limit, seed, description, below.notes())
 
@@ -131,9 +130,5 @@ def _together(contents: Iterable[bytes]) -> bytes:
     return hashlib.sha256(b"".join(contents)).digest()
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Key that sorts the numbers in a name as numbers."""
-    name = os.path.splitext(path.name)[0]
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
-    ]
+def _by_number(path: Path) -> list[tuple[int, str] | str]:
+    return natural(os.path.splitext(path.name)[0])

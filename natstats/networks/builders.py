@@ -87,7 +87,7 @@ class Classifier:
     """The part of a network whose shapes follow from the number of classes.
 
     Attributes:
-        keys: of its weights.
+        keys: keys of its weights.
         sizes: for a key the axis that counts classes, its size per class, and what is added.
     """
 
@@ -125,9 +125,9 @@ class Builder:
     """A constructor with its arguments: makes the same network again, with other weights.
 
     Attributes:
-        name: as it was asked for.
+        name: name of the network, as it was asked for.
         call: returns a network.
-        arguments: as they were asked for.
+        arguments: arguments that were asked for.
         fixed: arguments besides, which are not for the user.
         is_random: False where the constructor may return trained weights.
         convert: brings the weights of other code for the same network to this one's keys.
@@ -254,8 +254,8 @@ def named_builder(name: str, arguments: Mapping[str, Any] | None = None) -> Buil
     """The builder of a network that goes by a name.
 
     Args:
-        name: of a torchvision builder, or of a network of :mod:`natstats.networks.zoo`.
-        arguments: of the builder.
+        name: name of a torchvision builder, or of a network of :mod:`natstats.networks.zoo`.
+        arguments: arguments of the builder.
 
     Raises:
         UsageError: unknown name, or an argument for which there is an option.
@@ -296,7 +296,7 @@ def _with_eps(call: Callable[..., Any]) -> Callable[..., Any]:
     def build(*args: Any, eps: float | None = None, **options: Any) -> Any:
         model = call(*args, **options)
         if eps is not None:
-            checks.number("eps", eps, least=0)
+            checks.finite("eps", eps, least=0)
             for part in model.get_submodule("backbone.body").modules():
                 if hasattr(part, "running_var") and hasattr(part, "eps"):
                     part.eps = eps

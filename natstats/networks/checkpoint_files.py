@@ -15,9 +15,9 @@ from pathlib import Path
 
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import open_regular
-from natstats.text import printable
+from natstats.text import natural, printable
 
-__all__ = ["SUFFIXES", "Checkpoint", "find_checkpoints", "number_checkpoints", "step_name"]
+__all__ = ["SUFFIXES", "CheckpointFile", "find_checkpoints", "number_checkpoints", "step_name"]
 
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin")
 """Endings of the files that a folder of checkpoints is searched for."""
@@ -29,13 +29,13 @@ _TAKEN = (
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointFile:
     """One checkpoint of a training.
 
     Attributes:
         name: what tells its file from the others, fit for the name of a folder.
         step: place in the training, see :func:`number_checkpoints`.
-        path: of the file.
+        path: path of the file.
     """
 
     name: str
@@ -103,16 +103,10 @@ def _files(path: Path) -> list[Path]:
         wanted = "a pattern that some file matches"
     if not files:
         raise UsageError(f"checkpoint: expected {wanted}; got {printable(path)!r}")
-    return sorted(files, key=lambda file: _natural(str(file)))
+    return sorted(files, key=lambda file: natural(str(file)))
 
 
-def _natural(text: str) -> list[tuple[int, str] | str]:
-    """Key that sorts numbers by value, and equal numbers by how they are written."""
-    parts = re.split(r"(\d+)", text)
-    return [(int(part), part) if place % 2 else part for place, part in enumerate(parts)]
-
-
-def number_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
+def number_checkpoints(paths: Sequence[Path]) -> list[CheckpointFile]:
     """Give every file its name and its step, and sort by step.
 
     Where the names are alike but for one number, that number is the step. Else the files keep
@@ -133,7 +127,7 @@ def number_checkpoints(paths: Sequence[Path]) -> list[Checkpoint]:
     steps = _differing_number(names)
     numbers = range(len(names)) if steps is None else steps
     found = [
-        Checkpoint(_safe(name), step, path)
+        CheckpointFile(_safe(name), step, path)
         for name, step, path in zip(names, numbers, paths, strict=True)
     ]
     if len({one.name for one in found}) < len(found):

@@ -19,12 +19,11 @@ from natstats.networks.state_dicts import (
     CONTAINERS,
     EndlessError,
     Unread,
-    few,
     opened,
     state_at,
     state_in,
 )
-from natstats.text import printable
+from natstats.text import few, printable
 
 __all__ = ["CONTAINERS", "Checkpoint", "read_checkpoint"]
 

@@ -29,7 +29,7 @@ def factory_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
 
     Args:
         name: module and attribute, the latter dotted where it is inside another.
-        arguments: of the factory.
+        arguments: arguments of the factory.
 
     Raises:
         UsageError: there is no such factory, or it takes other arguments.
@@ -125,7 +125,7 @@ def timm_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
 
     Args:
         name: as timm knows it, such as ``convnext_tiny`` or ``convnext_tiny.fb_in1k``.
-        arguments: of ``timm.create_model``.
+        arguments: arguments of ``timm.create_model``.
 
     Raises:
         UsageError: timm is not installed or does not know the name.
@@ -156,7 +156,7 @@ def timm_weights(builder: Builder, weights: str, seed: int) -> tuple[nn.Module, 
     Args:
         builder: see :func:`timm_builder`.
         weights: ``default``, or the tag of published weights, such as ``fb_in1k``.
-        seed: of what the weights do not cover.
+        seed: seed of what the weights do not cover.
 
     Raises:
         UsageError: no such weights.

@@ -11,12 +11,9 @@ from torch import Tensor
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.images.clips import CLIP_FRAMES
+from natstats.networks.load_options import INPUT_FORMS
 
-__all__ = ["FORMS", "SHIFT", "arguments", "channels_hint", "stills_note"]
-
-FORMS = ("images", "list", "clips", "pairs")
-"""A batch (N, C, H, W); a list of N images (detection); a batch of clips (N, C, T, H, W) (video);
-two batches, the frames of a pair (optical flow)."""
+__all__ = ["INPUT_FORMS", "SHIFT", "arguments", "channels_hint", "stills_note"]
 
 SHIFT = 4
 """Pixels on both axes by which the second frame of a pair made of a single image is moved."""
@@ -64,7 +61,7 @@ def arguments(form: str, images: Tensor) -> tuple[Any, ...]:
     CLIP_FRAMES times, and a pair shows it before and after a move by SHIFT pixels.
 
     Args:
-        form: one of FORMS.
+        form: one of :data:`INPUT_FORMS`.
         images: (N, C, H, W), or clips (N, C, T, H, W) for a network that takes clips or pairs; of
             a clip, a pair is its first two frames.
 
@@ -76,7 +73,7 @@ def arguments(form: str, images: Tensor) -> tuple[Any, ...]:
     >>> arguments("clips", torch.zeros(2, 3, 8, 8))[0].shape
     torch.Size([2, 3, 16, 8, 8])
     """
-    checks.one_of("takes", form, FORMS)
+    checks.one_of("takes", form, INPUT_FORMS)
     takes_clips = form in ("clips", "pairs")
     if images.ndim != 4 and not (takes_clips and images.ndim == 5):
         raise UsageError(

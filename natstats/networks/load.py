@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.images.framing import Framing
-from natstats.networks import zoo
-from natstats.networks.builders import Builder, Classifier, form_of, named_builder, network_names
+from natstats.networks.builders import Builder, form_of, named_builder, network_names
 from natstats.networks.checkpoint_files import SUFFIXES
-from natstats.networks.checkpoints import Checkpoint, read_checkpoint
+from natstats.networks.checkpoint_loading import load_checkpoint, with_checkpoint
+from natstats.networks.checkpoints import read_checkpoint
 from natstats.networks.external import factory_builder, timm_builder, timm_weights
-from natstats.networks.fitting import converted, looks_like, side_of, with_classes, with_side
-from natstats.networks.input_forms import FORMS, arguments
-from natstats.networks.matching import load_state, mismatch, with_keys_of
+from natstats.networks.fitting import side_of, with_classes
+from natstats.networks.load_options import LoadOptions
+from natstats.networks.matching import mismatch
+from natstats.networks.network import Network
 from natstats.networks.preprocessing import (
-    GREY,
     NORMALISED,
     Preprocessing,
     configured,
     is_known,
-    recorded,
     takes_grey,
 )
-from natstats.networks.published_weights import as_published, download, published
-from natstats.networks.state_keys import locate, with_classifier
+from natstats.networks.published_weights import download, published
 from natstats.networks.wrappers import unwrapped
 from natstats.text import printable
 
@@ -54,48 +50,6 @@ LARGEST_SEED = 2**63 - 1
 
 _WEIGHTS = {*SUFFIXES, ".th", ".tar", ".pkl", ".h5", ".onnx"}
 """Endings of files that may be given where the name of a network is expected."""
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """A network ready to be measured.
-
-    Attributes:
-        model: in eval mode, on its device.
-        name: the builder's.
-        weights: where the weights come from, in words.
-        trained: False for a network with random weights; None where it is not known.
-        preprocessing: what it expects of a photograph.
-        notes: what a reader of the results must know.
-        takes: in what form it takes images, one of :data:`natstats.networks.input_forms.FORMS`.
-        builder: makes the same network with random weights; None where nothing is known to.
-    """
-
-    model: nn.Module
-    name: str
-    weights: str
-    trained: bool | None = True
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    notes: tuple[str, ...] = ()
-    takes: str = "images"
-    builder: Builder | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "model", unwrapped(self.model))
-
-    def arguments(self, images: Tensor) -> tuple[Any, ...]:
-        """Arguments of the forward pass, see :func:`natstats.networks.input_forms.arguments`."""
-        return arguments(self.takes, images)
-
-    def digest(self) -> str:
-        """SHA-256 over names, shapes and bytes of all parameters and buffers, 16 hex digits."""
-        sha = hashlib.sha256()
-        for name, tensor in self.model.state_dict().items():
-            if isinstance(tensor, Tensor):
-                sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-                flat = tensor.detach().cpu().contiguous().reshape(-1)
-                sha.update(flat.view(torch.uint8).numpy().data)
-        return sha.hexdigest()[:16]
 
 
 def usable_device(device: torch.device | str | None) -> torch.device:
@@ -136,21 +90,21 @@ def load_network(
     """Build a network and give it its weights.
 
     Args:
-        name: of a torchvision builder or a network of :mod:`natstats.networks.zoo`; ``timm:`` and a
+        name: a torchvision builder or a network of :mod:`natstats.networks.zoo`; ``timm:`` and a
             name that timm knows; or ``package.module:factory``, a function or class that returns a
             network (or a :class:`Network`), imported from the current directory or installed.
         weights: ``default`` (the newest published weights, or what a factory returns), the name of
             published weights such as ``IMAGENET1K_V1``, or ``none`` for the untrained network.
         checkpoint: a file of weights, in place of `weights`, see
             :func:`natstats.networks.checkpoints.read_checkpoint`.
-        checkpoint_key: where in the file, such as ``ema``, if not where they are by themselves.
+        checkpoint_key: where in the file the weights are, such as ``ema``; found if not given.
         strict: refuse a checkpoint that does not fit but for the classifier; else load what fits,
             see :func:`natstats.networks.matching.load_state`.
         model_args: arguments of the builder or the factory.
         takes: in what form it takes images, see :mod:`natstats.networks.input_forms`; by default
             known of torchvision's networks, and ``images`` for any other.
         size: side of the images, pixels, in place of what the weights were published with.
-        seed: of the random weights.
+        seed: seed of the random weights.
         device: where to put it; None for CUDA if there is any, else the CPU.
 
     Raises:
@@ -162,28 +116,14 @@ def load_network(
     ('as built by natstats.networks.zoo:cifar_resnet', None)
     """
     builder = _builder(name, dict(model_args or {}))
-    if takes is not None:
-        checks.one_of("takes", takes, FORMS)
+    loading = LoadOptions(weights, checkpoint, checkpoint_key, takes=takes)
     device = usable_device(device)
     if checks.positive_int("seed", seed, 0) > LARGEST_SEED:
         raise UsageError(f"seed: expected a whole number from 0 to {LARGEST_SEED}; got {seed}")
     if size is not None:
         checks.positive_int("size", size, 5)
-    if checkpoint is not None and weights not in ("default", "none"):
-        raise UsageError(f"weights: expected none beside a checkpoint; got {weights!r}")
-    if checkpoint_key is not None and checkpoint is None:
-        raise UsageError(
-            f"checkpoint_key: expected only beside a checkpoint; got {checkpoint_key!r}"
-        )
-    if not builder.is_random:
-        network = _from_factory(builder, weights, seed)
-    else:
-        network = _from_builder(builder, weights if checkpoint is None else None, seed)
-    if checkpoint is not None:
-        saved = read_checkpoint(checkpoint, checkpoint_key)
-        network = _with_checkpoint(network, builder, saved, strict, seed)
-        if checkpoint_key is not None:
-            network = replace(network, weights=f"{network.weights} ({printable(checkpoint_key)})")
+    loading.refuse_contradictions()
+    network = _loaded(builder, loading, strict, seed)
     takes = takes or network.takes
     preprocessing = network.preprocessing
     if size is not None:
@@ -192,6 +132,23 @@ def load_network(
         preprocessing = _for_detector(network.model, preprocessing)
     model = network.model.eval().to(device)
     return replace(network, model=model, preprocessing=preprocessing, takes=takes)
+
+
+def _loaded(builder: Builder, loading: LoadOptions, strict: bool, seed: int) -> Network:
+    """The network with its weights, as its builder or the checkpoint brings them."""
+    if not builder.is_random:
+        network = _from_factory(builder, loading.weights, seed)
+    else:
+        weights = loading.weights if loading.checkpoint is None else None
+        network = _from_builder(builder, weights, seed)
+    if loading.checkpoint is None:
+        return network
+    saved = read_checkpoint(loading.checkpoint, loading.checkpoint_key)
+    network = load_checkpoint(network, builder, saved, strict=strict, seed=seed)
+    if loading.checkpoint_key is None:
+        return network
+    key = printable(loading.checkpoint_key)
+    return replace(network, weights=f"{network.weights} ({key})")
 
 
 def _builder(name: str, model_args: Mapping[str, Any]) -> Builder:
@@ -289,107 +246,6 @@ def _from_factory(builder: Builder, weights: str, seed: int) -> Network:
     if side is not None:
         preprocessing = preprocessing.at_size(side)
     return Network(model, builder.name, label, trained, preprocessing, tuple(notes))
-
-
-def _with_checkpoint(
-    network: Network, builder: Builder, saved: Checkpoint, strict: bool, seed: int
-) -> Network:
-    """Load a checkpoint, into a network with its number of classes where the builder takes one."""
-    model, name, preprocessing = network.model, network.name, network.preprocessing
-    ours, renamed = zoo.with_our_keys(model, saved.state)
-    own = model.state_dict()
-    found = locate(own, ours, saved.source)
-    fitted = []
-    classifier = Classifier()
-    if mismatch(found.state, own):
-        classifier = builder.classifier(model)
-        found = with_classifier(found, own, classifier, builder.takes_classes())
-        rebuilt, model = with_classes(builder, model, found.state, classifier, seed)
-        if rebuilt is not builder:
-            builder = rebuilt
-            fitted.append(
-                f"the checkpoint has {builder.arguments['num_classes']} classes, and the network "
-                "was built with as many"
-            )
-        rebuilt, model = with_side(builder, model, found.state, seed)
-        side = side_of(rebuilt.arguments)
-        if rebuilt is not builder and side is not None:
-            builder, preprocessing = rebuilt, preprocessing.at_size(side)
-            fitted.append(
-                f"the checkpoint is for images of {side} pixels, and the network was built for "
-                "as many"
-            )
-        found = converted(builder, model, found)
-    notes = [*saved.notes, *renamed, *found.all_notes(), *fitted]
-
-    def n_classes() -> int | None:
-        return (classifier if classifier.keys else builder.classifier(model)).n_classes(found.state)
-
-    rebuilt, settings = as_published(builder, model, saved, n_classes)
-    if rebuilt is not builder:
-        builder, model = rebuilt, rebuilt.build(seed)
-    notes += load_state(
-        model,
-        found.state,
-        saved.source,
-        strict=strict,
-        classifier=classifier.keys,
-        hint=lambda: looks_like(builder, found.state),
-    )
-    notes += settings
-    # What was said of the weights that the network had does not hold of these.
-    is_said = "trained" if not builder.is_random else GREY
-    notes += [n for n in network.notes if (is_said in n) == builder.is_random]
-    if recorded(saved.metadata) is not None:
-        notes = [note for note in notes if note != NORMALISED]
-    return replace(
-        network,
-        model=model,
-        preprocessing=_as_recorded(preprocessing, saved),
-        name=name,
-        weights=f"checkpoint {printable(saved.source)}",
-        trained=True,
-        notes=tuple(notes),
-        builder=builder if builder.is_random else None,
-    )
-
-
-def _as_recorded(preprocessing: Preprocessing, saved: Checkpoint) -> Preprocessing:
-    """With the normalisation that the file of the weights names, if it names one."""
-    found = recorded(saved.metadata)
-    if found is None:
-        return preprocessing
-    mean, std = found
-    n_channels = len(preprocessing.mean)
-    if len(mean) == 1 and n_channels == 3:
-        mean, std = mean * 3, std * 3
-    saved_one = replace(preprocessing, mean=mean, std=std)
-    return saved_one.in_grey() if n_channels == 1 else saved_one
-
-
-def with_checkpoint(network: Network, path: Path) -> Network:
-    """A copy of a network with the weights in a file; the network is left as it is.
-
-    Its notes spoke of the weights that it had, and do not come along.
-
-    Raises:
-        NatstatsError: the weights cannot be had, or do not fit.
-    """
-    saved = read_checkpoint(path)
-    copied = replace(
-        network,
-        model=copy.deepcopy(network.model),
-        notes=(),
-        preprocessing=_as_recorded(network.preprocessing, saved),
-    )
-    if network.builder is not None:
-        loaded = _with_checkpoint(copied, network.builder, saved, True, 0)
-        return replace(loaded, model=loaded.model.eval())
-    state, notes = with_keys_of(copied.model.state_dict(), saved.state, saved.source)
-    notes = [*saved.notes, *notes, *load_state(copied.model, state, saved.source)]
-    return replace(
-        copied, weights=f"checkpoint {printable(saved.source)}", trained=True, notes=tuple(notes)
-    )
 
 
 def _for_detector(model: nn.Module, preprocessing: Preprocessing) -> Preprocessing:

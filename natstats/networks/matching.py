@@ -11,9 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from natstats.errors import NatstatsError
-from natstats.networks.state_dicts import few
 from natstats.networks.state_keys import BOOKKEEPING, is_auxiliary, is_beside, locate, shape_of
-from natstats.text import printable
+from natstats.text import few, printable
 
 __all__ = ["Mismatch", "load_state", "mismatch", "with_keys_of"]
 
@@ -69,7 +68,7 @@ def with_keys_of(
 
     Args:
         own: state dict of the network.
-        state: of the checkpoint, see :func:`natstats.networks.state_keys.locate`.
+        state: state dict of the checkpoint, see :func:`natstats.networks.state_keys.locate`.
         source: the file, for an error.
 
     Returns:
@@ -125,29 +124,54 @@ def load_state(
     own = model.state_dict()
     wrong = mismatch(state, own)
     head = _head(model, wrong, own, state, classifier)
+    bad = _refusable(wrong, head, own)
+    usable = OrderedDict((k, v) for k, v in state.items() if k in own and k not in wrong.shapes)
+    fit = _n_fitting(own, usable, {*head, *classifier})
+    if bad and (strict or fit[0] < LEAST_SHARE * fit[1]):
+        hints = [hint() if hint is not None else "", _way_out(fit)]
+        raise NatstatsError(*_report(bad, own, state, source, [h for h in hints if h]))
+    _load(model, own, usable, source)
+    return _notes(model, wrong, bad, head, fit)
+
+
+def _refusable(wrong: Mismatch, head: Collection[str], own: Mapping[str, Any]) -> Mismatch:
+    """What must not differ: not the classifiers, nor what trainings put beside a network."""
     bad = Mismatch(
         *(
             tuple(key for key in keys if key not in head and not is_auxiliary(key))
             for keys in (wrong.missing, wrong.unknown, wrong.shapes)
         )
     )
-    usable = OrderedDict((k, v) for k, v in state.items() if k in own and k not in wrong.shapes)
+    is_whole = not bad.missing and not bad.shapes
+    return Mismatch() if is_whole and all(is_beside(key, own) for key in bad.unknown) else bad
+
+
+def _n_fitting(
+    own: Mapping[str, Any], usable: Collection[str], classifier: Collection[str]
+) -> tuple[int, int]:
+    """How many numbers in the weights before the classifier fit, and how many there are."""
     sizes = {
-        k: v.numel()
-        for k, v in own.items()
-        if isinstance(v, Tensor) and k not in head and k not in classifier
+        key: value.numel()
+        for key, value in own.items()
+        if isinstance(value, Tensor) and key not in classifier
     }
-    n_fit, n_all = sum(n for k, n in sizes.items() if k in usable), sum(sizes.values())
-    if not bad.missing and not bad.shapes and all(is_beside(key, own) for key in bad.unknown):
-        bad = Mismatch()
-    if bad and (strict or n_fit < LEAST_SHARE * n_all):
-        way_out = (
-            "with --no-strict what fits is loaded"
-            if n_fit >= LEAST_SHARE * n_all
-            else f"{n_fit} of the {n_all} numbers before the classifier fit"
-        )
-        hints = [hint() if hint is not None else "", way_out]
-        raise NatstatsError(*_report(bad, own, state, source, [h for h in hints if h]))
+    return sum(n for key, n in sizes.items() if key in usable), sum(sizes.values())
+
+
+def _way_out(fit: tuple[int, int]) -> str:
+    if fit[0] >= LEAST_SHARE * fit[1]:
+        return "with --no-strict what fits is loaded"
+    return f"{fit[0]} of the {fit[1]} numbers before the classifier fit"
+
+
+def _load(
+    model: nn.Module, own: Mapping[str, Any], usable: OrderedDict[str, Any], source: str
+) -> None:
+    """Load the weights that fit.
+
+    Raises:
+        NatstatsError: the model refuses them.
+    """
     if not all(isinstance(value, Tensor) for value in own.values()):
         usable = OrderedDict({**own, **usable})  # a quantised layer loads all of its own or raises
     # The versions of the layers' formats, without which quantised layers do not load.
@@ -160,7 +184,6 @@ def load_state(
             f"checkpoint: expected weights that the model takes; {printable(source)} has others: "
             f"{printable(reason)}"
         ) from error
-    return _notes(model, wrong, bad, head, (n_fit, n_all))
 
 
 def _head(

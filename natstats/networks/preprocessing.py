@@ -24,7 +24,7 @@ __all__ = [
     "takes_grey",
 ]
 
-NORMALISED = "photographs are normalised as for ImageNet, for want of a word on it"
+NORMALISED = "no normalisation of photographs is recorded; ImageNet's is used"
 """The note on a network that does not say what it expects; arrays are taken as they are."""
 
 LUMA = (0.299, 0.587, 0.114)
@@ -41,10 +41,10 @@ class Preprocessing:
     """What a network expects of a photograph.
 
     Attributes:
-        framing: scaling and cutting.
+        framing: how photographs are scaled and cut.
         mean: subtracted from each channel in [0, 1]; a single number for a network that takes one
             channel, which is given photographs in grey.
-        std: that each channel is divided by then.
+        std: divides each channel after that.
     """
 
     framing: Framing = field(default_factory=lambda: Framing(224, 256))
@@ -52,7 +52,7 @@ class Preprocessing:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Return images (N, C, H, W) or clips in [0, 1] as the network expects them.
+        """Bring the pixels of images (N, C, H, W) or clips in [0, 1] to what the network expects.
 
         >>> import torch
         >>> grey = Preprocessing(mean=(0.0,), std=(1.0,))
@@ -87,9 +87,7 @@ class Preprocessing:
         if len(self.mean) != 1:
             return ()
         how = "normalised by the mean and std of the channels, weighted alike"
-        return (
-            GREY + (how if is_known else "in [0, 1], not normalised, for want of a word on it"),
-        )
+        return (GREY + (how if is_known else "in [0, 1], as no normalisation is recorded"),)
 
     def at_size(self, size: int) -> Preprocessing:
         """The same with images of another side, scaled beforehand in the same proportion.
@@ -128,24 +126,24 @@ def recorded(metadata: Mapping[str, str]) -> tuple[tuple[float, ...], tuple[floa
     return (mean, std) if fits else None
 
 
-def spoken(notes: Sequence[str], is_photographs: bool, normalize: bool) -> list[str]:
+def spoken(notes: Sequence[str], is_photographs: bool, is_normalised: bool) -> list[str]:
     """Those of a network's notes that hold of what was measured.
 
     Args:
-        notes: of the network.
-        is_photographs: whether they were photographs, or an array that is taken as it is.
-        normalize: whether they were normalised.
+        notes: the network's notes.
+        is_photographs: whether photographs were measured, or an array that is taken as it is.
+        is_normalised: whether the pixels of photographs were normalised.
 
-    >>> spoken(["be careful", NORMALISED], is_photographs=False, normalize=True)
+    >>> spoken(["be careful", NORMALISED], is_photographs=False, is_normalised=True)
     ['be careful']
     """
     found = []
     for note in notes:
-        if note == NORMALISED and not (is_photographs and normalize):
+        if note == NORMALISED and not (is_photographs and is_normalised):
             continue
         if note.startswith(GREY) and not is_photographs:
             continue
-        plain = note.startswith(GREY) and not normalize
+        plain = note.startswith(GREY) and not is_normalised
         found.append(f"{GREY}in [0, 1], as was asked for" if plain else note)
     return found
 

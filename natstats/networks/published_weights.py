@@ -29,7 +29,7 @@ def published(name: str, weights: str) -> tuple[Preprocessing, Any]:
     """Preprocessing and entry of published weights; the default's when none are to be loaded.
 
     Args:
-        name: of a network of torchvision or of ours.
+        name: name of a network of torchvision or of ours.
         weights: ``default``, ``none``, or a name.
 
     Raises:
@@ -108,7 +108,7 @@ def as_published(
     where it has their shapes and classes. Arguments that were asked for stay.
 
     Args:
-        builder: of the network that takes the state dict, whose shapes it has.
+        builder: builder of the network that takes the state dict, whose shapes it has.
         model: such a network.
         saved: the file.
         n_classes: says how many classes it has; None where that does not show.

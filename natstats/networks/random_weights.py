@@ -9,29 +9,21 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from natstats import checks
 from natstats.errors import NatstatsError, UsageError
 from natstats.networks.builders import is_name
 from natstats.networks.load import Network, build_network
 from natstats.networks.matching import mismatch
 
-__all__ = ["CONTROLS", "check_control", "with_random_weights"]
-
-CONTROLS = ("random-weights",)
-"""The controls there are."""
+__all__ = ["check_control", "with_random_weights"]
 
 
-def check_control(control: str, n_seeds: int, network: Network, seed: int) -> None:
+def check_control(network: Network, seed: int) -> None:
     """Raise before any work is done when there can be no control of a network.
 
     Raises:
-        UsageError: no such control, too few seeds, a network that is untrained itself, or one that
-            cannot be initialised anew.
+        UsageError: a network that is untrained itself, or one that cannot be initialised anew.
         NatstatsError: see :func:`with_random_weights`.
     """
-    checks.one_of("control", control, CONTROLS)
-    # One seed could not tell how much seeds differ, and so would have no interval.
-    checks.positive_int("control_seeds", n_seeds, 2, checks.LARGEST["control_seeds"])
     if network.trained is False:
         raise UsageError(f"control: expected a trained network; got weights {network.weights!r}")
     with_random_weights(network, seed)
@@ -47,7 +39,7 @@ def with_random_weights(network: Network, seed: int) -> Network:
 
     Args:
         network: trained; it is left as it is.
-        seed: of the weights.
+        seed: seed of the weights.
 
     Returns:
         A network on the same device, in the same precision, with the same preprocessing.

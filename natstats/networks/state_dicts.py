@@ -5,7 +5,7 @@ A small file can hold much: what is shared is gone through once, and nothing her
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from natstats.errors import NatstatsError, UsageError
-from natstats.text import printable
+from natstats.text import few, printable
 
 __all__ = [
     "CONTAINERS",
     "WRAPPERS",
     "EndlessError",
     "Unread",
-    "few",
     "opened",
     "state_at",
     "state_in",
@@ -303,15 +302,3 @@ def _tops(names: Iterable[str]) -> list[str]:
     around = {*CONTAINERS, *WRAPPERS}
     parts = ([part for part in name.split(".") if part not in around] for name in names)
     return list(dict.fromkeys(part[0] for part in parts if part))
-
-
-def few(names: Sequence[str], most: int = 3) -> str:
-    r"""The first of some names as text, and how many more there are.
-
-    >>> few(["a", "b\x1b", "c", "d"])
-    'a, b\\x1b, c and 1 more'
-    """
-    names = list(dict.fromkeys(names))
-    more = len(names) - most
-    listed = ", ".join(printable(name[:200]) for name in names[:most])
-    return listed + (f" and {more} more" if more > 0 else "")

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from natstats.errors import NatstatsError
 from natstats.networks.builders import COUNTER, Classifier
-from natstats.networks.state_dicts import WRAPPERS, few
-from natstats.text import printable
+from natstats.networks.state_dicts import WRAPPERS
+from natstats.text import few, printable
 
 __all__ = [
     "BOOKKEEPING",
@@ -101,7 +101,7 @@ def locate(own: Mapping[str, Any], state: Mapping[str, Any], source: str) -> Loc
 
     Args:
         own: state dict of the network.
-        state: of the checkpoint.
+        state: state dict of the checkpoint.
         source: the file, for an error.
 
     Raises:
@@ -263,48 +263,18 @@ def with_classifier(
     Args:
         found: the network's part of the file.
         own: state dict of the network.
-        classifier: of the network.
+        classifier: the network's classifier.
         free: the number of classes may differ, as the network can be built with another.
     """
-    layers = {key.rpartition(".")[0] for key in classifier.keys if not is_auxiliary(key)}
-    held = _layers(own)
-    parts = {layer: held[layer] for layer in layers if layer in held}
-    lacking = [
-        layer
-        for layer, names in parts.items()
-        if names and not any(f"{layer}.{name}" in found.state for name in names)
-    ]
-    if len(lacking) != 1 or not {"weight"} <= parts[lacking[0]] <= {"weight", "bias"}:
+    layer = _lacking_layer(found, own, classifier)
+    if layer is None:
         return found
-    layer = lacking[0]
     among = {key: value for key, value in found.state.items() if key not in own}
     unknown = among | _beside_no_other(own, found.outside)
-    fitting = [
-        name
-        for name, names in _layers(unknown).items()
-        if names == parts[layer] and not is_auxiliary(f"{name}.")
-    ]
-    pairs = [
-        (name, {f"{name}.{p}" if name else p: f"{layer}.{p}" for p in parts[layer]})
-        for name in fitting
-    ]
-    exact = [
-        (name, keys)
-        for name, keys in pairs
-        if all(shape_of(unknown[theirs]) == shape_of(own[ours]) for theirs, ours in keys.items())
-    ]
-    if not exact and free:
-        exact = [
-            (name, keys)
-            for name, keys in pairs
-            if all(_but_for_classes(unknown[t], own[o], o, classifier) for t, o in keys.items())
-            and not any(word in name.lower() for word in _NO_CLASSIFIER)
-        ]
-        if exact and classifier.n_classes({o: unknown[t] for t, o in exact[0][1].items()}) is None:
-            exact = []
-    if len(exact) != 1:
+    match = _matching_layer(unknown, own, layer, classifier, free)
+    if match is None:
         return found
-    ((name, keys),) = exact
+    name, keys = match
     state = {key: value for key, value in found.state.items() if key not in keys}
     state |= {ours: unknown[theirs] for theirs, ours in keys.items()}
     note = (
@@ -313,6 +283,57 @@ def with_classifier(
     )
     outside = {key: value for key, value in found.outside.items() if key not in keys}
     return replace(found, state=state, outside=outside, notes=(*found.notes, note))
+
+
+def _lacking_layer(found: Located, own: Mapping[str, Any], classifier: Classifier) -> str | None:
+    """The one layer of the classifier that the file lacks; None where several do, or none."""
+    layers = {key.rpartition(".")[0] for key in classifier.keys if not is_auxiliary(key)}
+    held = _layers(own)
+    lacking = [
+        layer
+        for layer in layers
+        if held.get(layer) and not any(f"{layer}.{name}" in found.state for name in held[layer])
+    ]
+    if len(lacking) != 1 or not {"weight"} <= held[lacking[0]] <= {"weight", "bias"}:
+        return None
+    return lacking[0]
+
+
+def _matching_layer(
+    unknown: Mapping[str, Any],
+    own: Mapping[str, Any],
+    layer: str,
+    classifier: Classifier,
+    free: bool,
+) -> tuple[str, dict[str, str]] | None:
+    """The one layer of the file that can be `layer` of the network, and our key for each of its.
+
+    Shapes are to be the same; where none are and the number of classes is free, the same but for
+    that.
+    """
+    parts = _layers(own)[layer]
+    pairs = [
+        (name, {f"{name}.{p}" if name else p: f"{layer}.{p}" for p in parts})
+        for name, names in _layers(unknown).items()
+        if names == parts and not is_auxiliary(f"{name}.")
+    ]
+    fitting = [
+        (name, keys)
+        for name, keys in pairs
+        if all(shape_of(unknown[theirs]) == shape_of(own[ours]) for theirs, ours in keys.items())
+    ]
+    if not fitting and free:
+        fitting = [
+            (name, keys)
+            for name, keys in pairs
+            if all(_but_for_classes(unknown[t], own[o], o, classifier) for t, o in keys.items())
+            and not any(word in name.lower() for word in _NO_CLASSIFIER)
+        ]
+        if fitting and (
+            classifier.n_classes({o: unknown[t] for t, o in fitting[0][1].items()}) is None
+        ):
+            return None
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _layers(state: Mapping[str, Any]) -> dict[str, set[str]]:

@@ -15,11 +15,12 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.fits.intervals import FEWEST_GROUPS
 from natstats.images.clips import ClipFolders
 from natstats.images.sources import Batch, ImageSet, Photographs
+from natstats.networks.load import Network
 from natstats.networks.preprocessing import Preprocessing
 from natstats.runs.run import Run
 from natstats.spectra.records import LayerSpectrum
 
-__all__ = ["Reading", "circumstances", "image_facts"]
+__all__ = ["Reading", "circumstances", "image_facts", "model_facts"]
 
 _BYTES = 20.0
 """Largest value of images from which they are taken to be in 0 to 255 and not normalised."""
@@ -174,6 +175,16 @@ class Reading:
                 f"and divided by the standard deviation {std}, as is done for photographs"
             ]
         return []
+
+
+def model_facts(network: Network) -> dict[str, Any]:
+    """Which network was measured, and with what weights."""
+    return {
+        "name": network.name,
+        "weights": network.weights,
+        "trained": network.trained,
+        "digest": network.digest(),
+    }
 
 
 def image_facts(

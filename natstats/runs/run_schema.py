@@ -26,8 +26,8 @@ from natstats.files.schema import (
     MappingOf,
     Record,
     Schema,
-    number,
     or_null,
+    real,
     whole,
 )
 from natstats.spectra.edges import EDGES
@@ -58,7 +58,7 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
-_NORMALISATION = or_null(Record({"mean": ListOf(number()), "std": ListOf(number())}))
+_NORMALISATION = or_null(Record({"mean": ListOf(real()), "std": ListOf(real())}))
 
 _LAYER = Record(
     {
@@ -69,9 +69,9 @@ _LAYER = Record(
         "channels": whole(1, 10**12),
         "height": whole(MINIMUM_SIDE, _LONGEST_SIDE),
         "width": whole(1, _LONGEST_SIDE),
-        "stride": or_null(number(above=0)),
+        "stride": or_null(real(above=0)),
         "order": or_null(whole(0, 10**9)),
-        "receptive_field": or_null(number(0, 1e12)),
+        "receptive_field": or_null(real(0, 1e12)),
         "layout": TEXT,
         "edges": Field(f"one of {', '.join(EDGES)}", lambda v: isinstance(v, str) and v in EDGES),
         "n_nonfinite": _COUNT,
@@ -86,7 +86,7 @@ FACTS: Mapping[str, Schema] = {
     "refit": Field("true, false or a text", lambda v: isinstance(v, bool | str)),
     "warnings": ListOf(TEXT),
     "versions": MappingOf(_NAME),
-    "timing": _optional(seconds=number(), images_per_second=number()),
+    "timing": _optional(seconds=real(), images_per_second=real()),
     "device": _optional(type=_NAME, name=_NAME),
     "model": or_null(_optional(name=_NAME, weights=_NAME, digest=_NAME, trained=or_null(FLAG))),
     "images": _optional(
@@ -202,9 +202,9 @@ def read_spectra(
     """Layers with their spectra, and skipped layers.
 
     Args:
-        file: of the arrays.
-        record: of the run, as :func:`check_record` gave it.
-        name: of the file.
+        file: the file of the arrays.
+        record: the record of the run, as :func:`check_record` gave it.
+        name: name of the file.
 
     Raises:
         NatstatsError: an array is missing, damaged or not as the layer says; it is named.

@@ -22,7 +22,7 @@ from natstats.fits.depth_axes import MEASURES
 from natstats.fits.options import FitOptions
 from natstats.law.differences import Differences, Estimate, Source
 from natstats.law.law import VERDICTS
-from natstats.networks.checkpoint_files import Checkpoint, step_name
+from natstats.networks.checkpoint_files import CheckpointFile, step_name
 from natstats.numbers import change, interval, number
 from natstats.report.records import SeriesReport
 from natstats.runs import store
@@ -53,7 +53,7 @@ class Summary:
     layers: pd.DataFrame
 
 
-def summarise(run: Run, checkpoint: Checkpoint, digest: str | None = None) -> Summary:
+def summarise(run: Run, checkpoint: CheckpointFile, digest: str | None = None) -> Summary:
     """Take from a run what a series keeps of it.
 
     Args:
@@ -138,7 +138,7 @@ class Series:
         self.info = info
 
     @classmethod
-    def of(cls, runs: Sequence[Run], checkpoints: Sequence[Checkpoint]) -> Series:
+    def of(cls, runs: Sequence[Run], checkpoints: Sequence[CheckpointFile]) -> Series:
         """Make a series of runs in the order of their checkpoints, two or more.
 
         Raises:
@@ -257,10 +257,12 @@ class Series:
         return Series.of([run.refit(**changes) for run in self.runs], self.checkpoints)
 
     @property
-    def checkpoints(self) -> list[Checkpoint]:
+    def checkpoints(self) -> list[CheckpointFile]:
         """Names, steps and files, in the order of the steps."""
         rows = self.frame.to_dict("records")
-        return [Checkpoint(row["checkpoint"], int(row["step"]), Path(row["file"])) for row in rows]
+        return [
+            CheckpointFile(row["checkpoint"], int(row["step"]), Path(row["file"])) for row in rows
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the exponents and the layers of the change are tables."""

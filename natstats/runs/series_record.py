@@ -14,7 +14,7 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.files.csv_files import read_csv
 from natstats.files.json_files import read_json
 from natstats.files.paths import is_plain_name, member
-from natstats.files.schema import FLAG, TEXT, Field, ListOf, Record, number, one_of, or_null, whole
+from natstats.files.schema import FLAG, TEXT, Field, ListOf, Record, one_of, or_null, real, whole
 from natstats.fits.depth_axes import MEASURES
 from natstats.law.law import VERDICTS
 from natstats.runs import store
@@ -32,14 +32,14 @@ NUMBERS = (
 )  # fmt: skip
 """Numbers of a run, null where there is none."""
 
-_ESTIMATE = Record({name: or_null(number()) for name in ("value", "low", "high", "p", "dof")})
+_ESTIMATE = Record({name: or_null(real()) for name in ("value", "low", "high", "p", "dof")})
 
 _ROW = Record(
     {
         "checkpoint": Field("a plain name", is_plain_name),
         "step": whole(),
         "verdict": one_of(VERDICTS),
-        **{name: or_null(number()) for name in NUMBERS},
+        **{name: or_null(real()) for name in NUMBERS},
         "n_layers": whole(),
         "n_exponents": whole(),
         "best_shape": TEXT,

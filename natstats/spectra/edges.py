@@ -15,10 +15,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EDGES", "axis_taper", "boundary_laplacian"]
+from natstats.spectra.edge_names import EDGES
 
-EDGES = ("sine", "hann", "none", "periodic")
-"""The names of the edge treatments, the default first."""
+__all__ = ["EDGES", "axis_taper", "boundary_laplacian"]
 
 
 def axis_taper(n: int, edges: str) -> NDArray[np.float64]:

@@ -289,8 +289,9 @@ def test_every_option_has_help(group):
 
 
 def test_choices_on_the_command_line_are_those_of_the_library(group):
+    from natstats import measure_options
     from natstats.fits import options
-    from natstats.networks import input_forms, random_weights
+    from natstats.networks import input_forms
     from natstats.spectra import edges
 
     parameters = {p.name: p for p in group.get_command(None, "measure").params}
@@ -298,8 +299,8 @@ def test_choices_on_the_command_line_are_those_of_the_library(group):
     assert tuple(parameters["estimator"].type.choices) == options.ESTIMATORS
     assert tuple(parameters["interval"].type.choices) == options.INTERVALS
     assert tuple(parameters["depth"].type.choices) == options.DEPTHS
-    assert tuple(parameters["control"].type.choices) == random_weights.CONTROLS
-    assert tuple(parameters["takes"].type.choices) == input_forms.FORMS
+    assert tuple(parameters["control"].type.choices) == measure_options.NETWORK_CONTROLS
+    assert tuple(parameters["takes"].type.choices) == input_forms.INPUT_FORMS
 
 
 class Hook:

@@ -98,7 +98,7 @@ def test_the_weights_are_the_factorys_and_what_is_not_known_is_said(here):
     assert network.weights == "as built by factories_of_test:small"
     assert network.trained is None
     assert "whether the network is trained is not known" in network.notes[0]
-    assert "as for ImageNet" in network.notes[1]
+    assert "ImageNet's is used" in network.notes[1]
     untrained = load("small", weights="none")
     assert untrained.trained is False
     assert load("small", seed=1).digest() == load("small", seed=1).digest() != network.digest()
@@ -142,12 +142,12 @@ def test_a_checkpoint_into_a_factorys_network(here):
 def test_the_control_of_a_factorys_network_resets_a_copy(here):
     """What the factory returns may be trained, so it is not called for it."""
     network = load("small")
-    check_control("random-weights", 2, network, 0)
+    check_control(network, 0)
     control = with_random_weights(network, 3)
     assert control.digest() != network.digest()
     assert control.trained is False
     with pytest.raises(natstats.UsageError, match="control: expected a trained network"):
-        check_control("random-weights", 2, load("small", weights="none"), 0)
+        check_control(load("small", weights="none"), 0)
 
 
 def test_a_form_of_input_can_be_given(here):

@@ -12,7 +12,7 @@ from torch import nn
 
 import natstats
 from natstats.networks import fitting
-from natstats.networks.checkpoint_files import Checkpoint, number_checkpoints
+from natstats.networks.checkpoint_files import CheckpointFile, number_checkpoints
 from natstats.networks.checkpoints import read_checkpoint
 from natstats.networks.load import LARGEST_SEED, load_network
 from natstats.networks.state_dicts import opened, state_in
@@ -85,7 +85,7 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path, suffix):
     with pytest.raises(natstats.NatstatsError, match="a named pipe, not a file"):
         read_checkpoint(path)
     with pytest.raises(natstats.NatstatsError, match="a named pipe, not a file"):
-        Checkpoint("c", 0, path).digest()
+        CheckpointFile("c", 0, path).digest()
     path.unlink()
     path.symlink_to("/dev/zero")
     with pytest.raises(natstats.NatstatsError, match="a character device, not a file"):

@@ -17,7 +17,7 @@ import pytest
 import natstats
 from natstats.files.json_files import read_json, to_json
 from natstats.files.paths import member
-from natstats.files.schema import ListOf, Record, number, whole
+from natstats.files.schema import ListOf, Record, real, whole
 from natstats.report.pages.provenance import measured
 from natstats.runs import store
 from natstats.runs.control import RandomWeights
@@ -427,7 +427,7 @@ def test_members_are_plain_names_that_stay_in_their_folder(tmp_path):
 def test_a_schema_says_what_it_wants():
     for schema, value, words in (
         (whole(1, 5), 6, "a whole number of at least 1 and at most 5; got 6"),
-        (number(above=0), float("nan"), "a number that is above 0; got NaN"),
+        (real(above=0), float("nan"), "a number that is above 0; got NaN"),
         (ListOf(whole(), 2, 2), [1], "a list of 2 items; got 1"),
         (ListOf(whole(), 2), [1], "a list of 2 items or more; got 1"),
         (Record({}), "x" * 100, 'a mapping; got "x{56}\\.\\.\\.'),

@@ -84,7 +84,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def measured(monkeypatch):
     """Files whose checkpoints were measured, in order; the one named in `stop` interrupts."""
-    import natstats.series_measurement as home
+    import natstats.series_request as home
 
     real, seen = home.with_checkpoint, []
 
@@ -419,7 +419,7 @@ def test_another_version_or_checkpoint_is_not_taken_for_the_same(
         small()
     small(overwrite=True)
     assert measured[1] == ["e2.pth"]
-    monkeypatch.setattr("natstats.series_measurement.__version__", "99")
+    monkeypatch.setattr("natstats.series_request.__version__", "99")
     with pytest.raises(natstats.UsageError, match="natstats .* in place of '99'"):
         small()
 
@@ -731,6 +731,20 @@ def test_an_interruption_says_what_was_kept(call, quick, monkeypatch):
     assert "expected a finished series" in call("plot", "series", code=2).stderr
     stop = ""
     assert "2 runs were there already" in call(*MEASURE, "epoch_*.pth", "--out", "series").stderr
+
+
+def test_a_series_is_of_the_weights_under_a_key(tmp_path, quick):
+    """The key goes with the checkpoints, which a series has from elsewhere."""
+    for epoch in (1, 2):
+        state = natstats.load_network(
+            "cifar_resnet8", weights="none", seed=epoch
+        ).model.state_dict()
+        torch.save({"ema": state, "model": {}}, tmp_path / f"e{epoch}.pth")
+    series = measure_series(
+        "cifar_resnet8", tmp_path, torch.rand(4, 3, 32, 32), checkpoint_key="ema", layers="conv1",
+        probe=False,
+    )  # fmt: skip
+    assert [run.info["model"]["weights"].endswith("(ema)") for run in series.runs] == [True] * 2
 
 
 def test_mistakes_are_one_sentence(call):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from natstats.checks import number, one_of
+from natstats.checks import finite, one_of
 from natstats.distill.losses.connectors import projection
 from natstats.distill.losses.kd import SoftTargets
 from natstats.distill.losses.maps import (
@@ -102,9 +102,9 @@ def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
     form = one_of("ab.form", arguments["form"], ("paper", "crd"))
     for name in ("weight", "kd_weight", "ce_weight"):
-        number(f"ab.{name}", arguments[name], least=0)
+        finite(f"ab.{name}", arguments[name], least=0)
     for name in ("margin", "temperature", "epochs", "learning_rate"):
-        number(f"ab.{name}", arguments[name], above=0)
+        finite(f"ab.{name}", arguments[name], above=0)
     pairs = paired_taps("ab", setting)
     refuse_other_size("ab", pairs)
     connectors = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from natstats.checks import number, one_of
+from natstats.checks import finite, one_of
 from natstats.errors import UsageError
 
 __all__ = ["variant_weight"]
@@ -45,4 +45,4 @@ def variant_weight(
                 f"{method}.{name}: expected {method}.{chosen}, which is the weight with "
                 f"{choice}={variant}; got {arguments[name]!r}"
             )
-    return chosen, number(f"{method}.{chosen}", arguments[chosen], least=0)
+    return chosen, finite(f"{method}.{chosen}", arguments[chosen], least=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from natstats.checks import number, one_of
+from natstats.checks import finite, one_of
 from natstats.distill.losses.choices import variant_weight
 from natstats.distill.losses.connectors import hint_regressor, resizing_regressor
 from natstats.distill.losses.kd import SoftTargets
@@ -96,9 +96,9 @@ def _plan(setting: Setting) -> Plan:
     if arguments["schedule"] == "crd":
         return _plan_of_one_stage(student, teacher, weight)
     for name in ("end_weight", "ce_weight", "hint_weight", "ramp_begin"):
-        number(f"fitnets.{name}", arguments[name], least=0)
+        finite(f"fitnets.{name}", arguments[name], least=0)
     for name in ("temperature", "epochs", "learning_rate"):
-        number(f"fitnets.{name}", arguments[name], above=0)
+        finite(f"fitnets.{name}", arguments[name], above=0)
     begin, finish = arguments["ramp_begin"], arguments["ramp_finish"]
     if not begin < finish < float("inf"):
         raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from natstats.checks import number, one_of
+from natstats.checks import finite, one_of
 from natstats.distill.losses.maps import paired_maps, paired_taps, pooled
 from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Stage, Term
 from natstats.errors import UsageError
@@ -122,9 +122,9 @@ def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
     form = one_of("fsp.form", arguments["form"], ("paper", "crd"))
     schedule = one_of("fsp.schedule", arguments["schedule"], ("same", "constant"))
-    number("fsp.weight", arguments["weight"], least=0)
+    finite("fsp.weight", arguments["weight"], least=0)
     for name in ("epochs", "learning_rate"):
-        number(f"fsp.{name}", arguments[name], above=0)
+        finite(f"fsp.{name}", arguments[name], above=0)
     pairs = paired_taps("fsp", setting)
     _refuse_odd(len(pairs))
     unequal = [

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from natstats.checks import number, one_of
+from natstats.checks import finite, one_of
 from natstats.distill.losses.at import attention_map
 from natstats.distill.losses.choices import variant_weight
 from natstats.distill.losses.connectors import Paraphraser, translator
@@ -164,7 +164,7 @@ def _plan(setting: Setting) -> Plan:
     name, weight = variant_weight("ft", "form", WEIGHTS, arguments, METHOD.defaults)
     reconstruction = one_of("ft.reconstruction", arguments["reconstruction"], RECONSTRUCTIONS)
     for positive in ("rate", "epochs", "learning_rate"):
-        number(f"ft.{positive}", arguments[positive], above=0)
+        finite(f"ft.{positive}", arguments[positive], above=0)
     ((student, teacher),) = paired_taps("ft", setting, n_pairs=1)
     paraphraser = Paraphraser(teacher.channels, arguments["rate"])
     before = Stage(

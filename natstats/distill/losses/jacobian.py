@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from natstats.checks import number, one_of
+from natstats.checks import finite, one_of
 from natstats.distill.losses.kd import SoftTargets
 from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
 from natstats.errors import UsageError
@@ -144,11 +144,11 @@ def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
     scalar = one_of("jacobian.scalar", arguments["scalar"], ("labels", "teacher"))
     for name in ("weight", "kd_weight", "ce_weight"):
-        number(f"jacobian.{name}", arguments[name], least=0)
+        finite(f"jacobian.{name}", arguments[name], least=0)
     terms = [Term("jacobian", JacobianMatching(scalar), arguments["weight"])]
     notes = [f"jacobian: scalar={scalar}; its weight is ours, as no published one is known"]
     if arguments["kd_weight"]:
-        number("jacobian.temperature", arguments["temperature"], above=0)
+        finite("jacobian.temperature", arguments["temperature"], above=0)
         soft = SoftTargets(arguments["temperature"])
         terms.append(Term("jacobian.kd", soft, arguments["kd_weight"]))
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from natstats.checks import number
+from natstats.checks import finite
 from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
 from natstats.errors import UsageError
 
@@ -65,7 +65,7 @@ class SoftTargets(DistillationLoss):
 
     def __init__(self, temperature: float = 4.0, t_squared: bool = True) -> None:
         super().__init__()
-        self.temperature = number("temperature", temperature, above=0)
+        self.temperature = finite("temperature", temperature, above=0)
         self.t_squared = t_squared
         factor = "times T^2" if t_squared else "no T^2"
         self.reduction = f"T = {temperature:g}: sum over classes, mean over images, {factor}"
@@ -77,9 +77,9 @@ class SoftTargets(DistillationLoss):
 
 def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
-    number("kd.temperature", arguments["temperature"], above=0)
-    number("kd.weight", arguments["weight"], least=0)
-    number("kd.ce_weight", arguments["ce_weight"], least=0)
+    finite("kd.temperature", arguments["temperature"], above=0)
+    finite("kd.weight", arguments["weight"], least=0)
+    finite("kd.ce_weight", arguments["ce_weight"], least=0)
     loss = SoftTargets(arguments["temperature"], arguments["t_squared"])
     return Plan((Term("kd", loss, arguments["weight"]),), ce_weight=arguments["ce_weight"])
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from natstats.checks import number, one_of, positive_int
+from natstats.checks import finite, one_of, positive_int
 from natstats.distill.losses.connectors import projection
 from natstats.distill.losses.maps import (
     halving_weights,
@@ -214,7 +214,7 @@ def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
     kind = one_of("ofd.margin", arguments["margin"], MARGINS)
     statistics = one_of("ofd.teacher_bn", arguments["teacher_bn"], ("batch", "running"))
-    number("ofd.weight", arguments["weight"], least=0)
+    finite("ofd.weight", arguments["weight"], least=0)
     pairs = paired_taps("ofd", setting)
     refuse_other_size("ofd", pairs)
     connectors = [projection(student.channels, teacher.channels) for student, teacher in pairs]

@@ -203,7 +203,7 @@ def _plan(setting: Setting) -> Plan:
     edges = checks.one_of("method argument spectral.edges", arguments["edges"], EDGES)
     level = checks.one_of("method argument spectral.level", arguments["level"], LEVELS)
     for name in ("weight", "spectrum", "exponent", *OPTIONAL):
-        checks.number(f"spectral.{name}", arguments[name], least=0)
+        checks.finite(f"spectral.{name}", arguments[name], least=0)
     factor = arguments["weight"]
     targets: list[Target] | None = None
     if setting.teacher_run is not None:

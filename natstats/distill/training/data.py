@@ -21,7 +21,7 @@ from natstats.images.files import ImageFiles
 from natstats.images.folder_walk import Found, images_below
 from natstats.images.framing import Framing
 from natstats.images.image_sets import Photographs
-from natstats.text import printable
+from natstats.text import few, printable
 
 __all__ = ["LABELLED_SETS", "LabelledData", "held_out", "limited", "open_labelled"]
 
@@ -129,7 +129,7 @@ def open_labelled(
         seed: of what is held out, and of `limit`; not that of the training.
         limit: train on at most this many, a random sample with the shares of the classes kept.
             What is held out does not depend on it.
-        strict: stop at an unreadable image, where it would be left out.
+        strict: fail on an unreadable image instead of skipping it.
         workers: processes that read.
         memory_limit: bytes of decoded images of a set up to which it is held in memory.
 
@@ -151,7 +151,7 @@ def open_labelled(
     recipe = Recipe() if recipe is None else recipe
     if size is not None:
         recipe = recipe.changed(size=size)
-    checks.number("holdout", holdout, least=0, below=1)
+    checks.finite("holdout", holdout, least=0, below=1)
     checks.positive_int("seed", seed, 0)
     checks.positive_int("workers", workers, 0)
     checks.positive_int("memory_limit", memory_limit, 0)
@@ -323,8 +323,8 @@ def _testing(
     missing = [one for one in classes if one not in folders]
     unknown = [one for one in folders if one not in classes]
     if missing or unknown:
-        said = [f"no {_few(missing)}"] * bool(missing)
-        said += [f"{_few(unknown)}, which training has not"] * bool(unknown)
+        said = [f"no {few(missing, _LISTED)}"] * bool(missing)
+        said += [f"{few(unknown, _LISTED)}, which training has not"] * bool(unknown)
         raise UsageError(
             f"data: expected the classes of the training images in {printable(below)}; "
             f"got {' and '.join(said)}"
@@ -380,12 +380,9 @@ def _in_order(images: Photographs) -> Photographs:
 
 def _refuse_empty(what: str, classes: list[str]) -> None:
     if classes:
-        raise UsageError(f"data: expected {what} of every class; got none of {_few(classes)}")
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+        raise UsageError(
+            f"data: expected {what} of every class; got none of {few(classes, _LISTED)}"
+        )
 
 
 def _identity(parts: list[str]) -> str:

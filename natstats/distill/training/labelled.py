@@ -162,7 +162,7 @@ def load_labelled(
         photographs: the images.
         labels: (n,), their classes.
         is_whole: keep them as they are for random resized crops, in place of framing them.
-        strict: stop at an unreadable image, where it would be left out.
+        strict: fail on an unreadable image instead of skipping it.
         memory_limit: bytes of decoded images.
         workers: processes that read.
 

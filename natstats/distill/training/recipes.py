@@ -121,14 +121,14 @@ class Recipe:
         for name in ("nesterov", "decay_vectors", "channels_last"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name}: expected true or false; got {getattr(self, name)!r}")
-        checks.number("learning_rate", self.learning_rate, above=0)
-        checks.number("momentum", self.momentum, least=0, below=1)
-        checks.number("weight_decay", self.weight_decay, least=0)
-        checks.number("gamma", self.gamma, above=0, most=1)
-        checks.number("warmup_epochs", self.warmup_epochs, least=0, below=self.epochs)
-        checks.number("label_smoothing", self.label_smoothing, least=0, below=1)
+        checks.finite("learning_rate", self.learning_rate, above=0)
+        checks.finite("momentum", self.momentum, least=0, below=1)
+        checks.finite("weight_decay", self.weight_decay, least=0)
+        checks.finite("gamma", self.gamma, above=0, most=1)
+        checks.finite("warmup_epochs", self.warmup_epochs, least=0, below=self.epochs)
+        checks.finite("label_smoothing", self.label_smoothing, least=0, below=1)
         if self.clip is not None:
-            checks.number("clip", self.clip, above=0)
+            checks.finite("clip", self.clip, above=0)
         self._check_together()
 
     def _check_together(self) -> None:

@@ -1,0 +1,223 @@
+"""One pass of images through one network: batches, the collector, and the facts of its run."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from natstats.activations.hooks import undisturbed
+from natstats.activations.trace import trace_calls
+from natstats.errors import NatstatsError
+from natstats.fits.options import FitOptions
+from natstats.images.sources import Batch, ImageSet, Photographs, batches
+from natstats.measure_options import MeasureOptions
+from natstats.networks.input_forms import channels_hint, stills_note
+from natstats.networks.load import Network
+from natstats.networks.preprocessing import NORMALISED, spoken
+from natstats.networks.wrappers import uncompiled
+from natstats.preparation import home_of
+from natstats.runs.provenance import Reading, circumstances, image_facts, model_facts
+from natstats.runs.run import Run
+from natstats.spectra.collector import Collector
+from natstats.spectra.input_spectra import InputSpectra
+
+__all__ = ["NetworkPass", "Progress", "read_batches", "share_of"]
+
+Progress = Callable[[int, int], None]
+"""Called after each batch with the images done and the images in all."""
+
+
+def share_of(progress: Progress | None, number: int, n_parts: int) -> Progress | None:
+    """The progress of one part of the work, such as one pass over the images, within all parts.
+
+    >>> share_of(lambda done, total: print(done, "of", total), 1, 3)(5, 10)
+    15 of 30
+    """
+    if progress is None:
+        return None
+    return lambda done, total: progress(number * total + done, n_parts * total)
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkPass:
+    """One pass of images through one network.
+
+    Attributes:
+        network: the network, with the preprocessing that was asked for.
+        source: the images, framed for the network.
+        options: how to measure; the number of workers is settled.
+        fit: how to fit.
+        strict: whether an unreadable image is an error.
+        progress: called after each batch.
+    """
+
+    network: Network
+    source: ImageSet
+    options: MeasureOptions
+    fit: FitOptions
+    strict: bool
+    progress: Progress | None
+
+    def measured(self, is_guess: bool = False) -> Run:
+        """The run of this network, without a control.
+
+        Args:
+            is_guess: whether nothing is known of how photographs are to be normalised.
+        """
+        options = self.options
+        reading = Reading(self.source)
+        inputs = InputSpectra(options.edges, options.n_groups, options.temporal)
+        started = time.perf_counter()
+        collector, stills = self._collected(reading, inputs)
+        seconds = time.perf_counter() - started
+        warnings = self._warnings(reading, collector, stills, is_guess)
+        spectra = [*inputs.compute(), *collector.compute()]
+        way = self.network.preprocessing
+        normalisation = {"mean": list(way.mean), "std": list(way.std)}
+        place, _ = home_of(self.network.model)
+        info = {
+            "name": self.network.name,
+            **circumstances(place, seconds, spectra[0].spectrum.n_images),
+            "model": model_facts(self.network),
+            "images": image_facts(
+                reading, spectra, normalisation if self._takes_photographs() else None
+            ),
+            "options": options.to_dict(),
+            "warnings": warnings,
+        }
+        run = Run(spectra, collector.skipped, info, self.fit)
+        warnings += reading.few_warnings(run)
+        return run
+
+    def of_control(self, network: Network, progress: Progress | None) -> NetworkPass:
+        """The same images, framed and normalised as they are, through an untrained network."""
+        usual = MeasureOptions()
+        settled = ("limit", "seed", "size", "crop", "normalize", "frames", "control")
+        options = replace(self.options, **{name: getattr(usual, name) for name in settled})
+        return replace(self, network=network, options=options, fit=FitOptions(), progress=progress)
+
+    def _takes_photographs(self) -> bool:
+        return isinstance(self.source, Photographs)
+
+    def _collected(self, reading: Reading, inputs: InputSpectra) -> tuple[Collector, list[str]]:
+        """Run all images through the network, and say what was made of single images."""
+        model = self.network.model
+        place, dtype = home_of(model)
+        collector: Collector | None = None
+        with uncompiled(model), undisturbed(model), torch.inference_mode():
+            for batch in read_batches(reading, self.options, place, self.strict, self.progress):
+                prepared = self._prepared(batch.images, dtype)
+                if collector is None:
+                    collector = self._opened_collector(prepared)
+                inputs.update(batch.images, batch.index)
+                collector.number_images(batch.index)
+                with _forward_errors(prepared), collector, _autocast(place, self.options.amp):
+                    model(*self.network.arguments(prepared))
+        assert collector is not None  # read_batches raises when there is no batch
+        return collector, stills_note(self.network.takes, batch.images)
+
+    def _prepared(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """Images as the network expects them, in memory of their own."""
+        prepared = images
+        if self._takes_photographs():
+            prepared = self.network.preprocessing.normalize(prepared)
+        prepared = prepared.to(dtype)
+        # What the network writes into is not the data.
+        return prepared.clone() if prepared.data_ptr() == images.data_ptr() else prepared
+
+    def _opened_collector(self, prepared: Tensor) -> Collector:
+        """The collector of the layers, which are traced with the first image."""
+        network, options = self.network, self.options
+        place, _ = home_of(network.model)
+        with _forward_errors(prepared), _autocast(place, options.amp):
+            trace = trace_calls(
+                network.model, network.arguments(prepared[:1]), layouts=options.layouts
+            )
+        return Collector(
+            network.model,
+            options.layers,
+            edges=options.edges,
+            n_groups=options.n_groups,
+            trace=trace,
+            layouts=options.layouts,
+            temporal=options.temporal,
+            probe=options.probe,
+        )
+
+    def _warnings(
+        self, reading: Reading, collector: Collector, stills: list[str], is_guess: bool
+    ) -> list[str]:
+        """What a reader of the results must know."""
+        is_normalised = self._takes_photographs() and self.options.normalize
+        notes = spoken(self.network.notes, self._takes_photographs(), self.options.normalize)
+        warnings = [*notes, *reading.warnings(), *stills]
+        if not collector.trace.followed:
+            warnings.append(
+                "depth counts weight layers in the order of execution, and receptive fields are "
+                "not known: no path was traced"
+            )
+        warnings += collector.probed.warnings()
+        warnings += reading.range_warnings(None if is_guess else self.network.preprocessing)
+        if is_normalised and is_guess:
+            warnings.append(NORMALISED)
+        return warnings
+
+
+def read_batches(
+    reading: Reading,
+    options: MeasureOptions,
+    device: torch.device,
+    strict: bool,
+    progress: Progress | None,
+) -> Iterator[Batch]:
+    """Batches that hold at least one image; `reading` takes note of all that is found out.
+
+    Raises:
+        NatstatsError: an image cannot be read and `strict` is set, or none can be read.
+    """
+    done, source = 0, reading.source
+    for batch in batches(source, options.batch_size, options.workers or 0, device):
+        reading.add(batch)
+        if strict:
+            reading.refuse(strict)
+        done += len(batch.index) + len(batch.unreadable)
+        if len(batch.index):
+            yield batch
+        if progress is not None:
+            progress(done, len(source))
+    reading.refuse(strict)
+
+
+def _autocast(device: torch.device, enabled: bool) -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast(device.type) if enabled else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _forward_errors(images: Tensor) -> Iterator[None]:
+    shape = " x ".join(str(side) for side in images.shape)
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise NatstatsError(
+            f"batch_size: a batch of {shape} does not fit into the device's memory; "
+            "take a smaller --batch-size"
+        ) from error
+    except (
+        RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError,
+        AttributeError, LookupError, ArithmeticError,
+    ) as error:  # fmt: skip
+        if isinstance(error, NatstatsError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        if not isinstance(error, RuntimeError | ValueError):  # whose texts stand alone
+            reason = f"{type(error).__name__}: {reason}"
+        raise NatstatsError(
+            f"model: expected to take images of shape {shape}; the forward pass failed: {reason}"
+            + channels_hint(str(error))
+        ) from error

@@ -1,0 +1,148 @@
+"""What the runs of a series are made from, and whether a run that is there was made from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from natstats._version import __version__
+from natstats.fits.options import FitOptions
+from natstats.images.sources import Framing, open_images
+from natstats.measure_options import MeasureOptions
+from natstats.measurement import measure
+from natstats.network_pass import Progress
+from natstats.networks.checkpoint_files import CheckpointFile
+from natstats.networks.load import Network, with_checkpoint
+from natstats.networks.load_options import LoadOptions
+from natstats.preparation import ImageSource
+from natstats.runs import store
+from natstats.runs.run import Run
+
+__all__ = ["SeriesRequest"]
+
+_SAME_NUMBERS = ("device", "batch_size", "workers")
+"""Options on which the numbers do not depend, so that runs may differ in them."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesRequest:
+    """What every run of the series is made from, but for the checkpoint.
+
+    Attributes:
+        model: the network, or its name.
+        images: see :func:`natstats.measure`, as for the others.
+        loading: which weights a named network has; the checkpoint aside.
+        options: how to measure.
+        fit: how to fit.
+        device: where to run.
+        strict: what is done about unreadable images.
+    """
+
+    model: nn.Module | Network | str
+    images: ImageSource
+    loading: LoadOptions
+    options: MeasureOptions
+    fit: FitOptions
+    device: torch.device | str | None
+    strict: bool | None
+
+    def measure(self, one: CheckpointFile, progress: Progress | None) -> Run:
+        """The run of one checkpoint."""
+        if isinstance(self.model, str):
+            return self._measure(self.model, progress, one.path)
+        if isinstance(self.model, Network):
+            return self._measure(with_checkpoint(self.model, one.path), progress)
+        # A bare module may still be moved to a device, and given a size.
+        bare = Network(self.model, type(self.model).__name__, "")
+        network = with_checkpoint(bare, one.path)
+        run = self._measure(network.model, progress)
+        run.info["model"]["weights"] = network.weights
+        run.info["warnings"] = [*network.notes, *run.info["warnings"]]
+        return run
+
+    def _measure(
+        self,
+        model: nn.Module | Network | str,
+        progress: Progress | None,
+        checkpoint: Path | None = None,
+    ) -> Run:
+        loading = {**vars(self.loading), "checkpoint": checkpoint}
+        return measure(
+            model,
+            self.images,
+            options=self.options,
+            fit=self.fit,
+            device=self.device,
+            strict=self.strict,
+            progress=progress,
+            **loading,
+        )
+
+    def record(self, one: CheckpointFile, digest: str) -> dict[str, Any]:
+        """What a run keeps to be known again."""
+        return {
+            "checkpoint": one.name,
+            "file": str(one.path),
+            "digest": digest,
+            "asked": self.asked(),
+        }
+
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, as plain values and with the defaults."""
+        chosen = {
+            **vars(self.loading), **vars(self.options), "strict": self.strict
+        }  # fmt: skip
+        for name in ("checkpoint", *_SAME_NUMBERS):
+            chosen.pop(name, None)
+        plain = (str, int, float, bool, list, tuple, type(None))
+        values = {k: v if isinstance(v, plain) else str(v) for k, v in chosen.items()}
+        return {"model": self._model_name(), **values}
+
+    def _model_name(self) -> str:
+        """The network without its weights, which come from the checkpoints."""
+        model = self.model
+        if isinstance(model, str):
+            return model
+        module = model.model if isinstance(model, Network) else model
+        way = repr(model.preprocessing) if isinstance(model, Network) else ""
+        digest = hashlib.sha256(f"{module}{way}".encode()).hexdigest()[:16]
+        return f"{model.name if isinstance(model, Network) else type(model).__name__} {digest}"
+
+    def difference(self, run: Run, digest: str) -> str | None:
+        """What in a run is not as asked for, in words; None when it can be taken as it is."""
+        record = run.info.get("series")
+        if not isinstance(record, dict):
+            return "not measured for a series"
+        if record.get("digest") != digest:
+            return "made from another checkpoint file"
+        before = {**(record.get("asked") or {}), **run.options.to_dict()}
+        now = json.loads(store.to_json({**self.asked(), **self.fit.to_dict()}))
+        before = json.loads(store.to_json(before))
+        before["natstats"] = (run.info.get("versions") or {}).get("natstats")
+        now["natstats"] = __version__
+        for name in dict.fromkeys([*now, *before]):
+            if before.get(name) != now.get(name):
+                return f"made with {name} {before.get(name)!r} in place of {now.get(name)!r}"
+        return self._difference_of_images(run)
+
+    def _difference_of_images(self, run: Run) -> str | None:
+        """Whether the images that are there now, brought to size as the run did, are the run's."""
+        facts = run.info.get("images") or {}
+        framing = None
+        if facts.get("size") is not None:
+            ways = {} if facts.get("resize") is None else {"interpolation": facts["interpolation"]}
+            framing = Framing(facts["size"], facts.get("resize"), **ways)
+        images = open_images(self.images, framing, self.options.limit, self.options.seed)
+        if facts.get("digest") == images.digest():
+            return None
+        if images.listing() not in (facts.get("listing"), facts.get("digest")):
+            return "made from other images"
+        if "listing" in facts:
+            return "made from images of the same names and sizes with other contents"
+        return "made by a natstats that did not tell images of equal size apart by their contents"
