@@ -11,9 +11,8 @@ from torch import nn
 
 import natstats
 from natstats import demo
-from natstats.networks.builders import named_builder
+from natstats.networks.builders import EPS, named_builder
 from natstats.networks.load import load_network
-from natstats.networks.zoo import published
 
 
 def with_weights(monkeypatch, tmp_path, name, entry, state):
@@ -95,7 +94,7 @@ def test_the_list_of_eps_is_torchvisions():
         for call in builders
         if "overwrite_eps" in vars(sys.modules[call.__module__])
     }
-    assert {n for n, text in sources.items() if "overwrite_eps(" in text} == {*published.EPS}
+    assert {n for n, text in sources.items() if "overwrite_eps(" in text} == {*EPS}
 
 
 def test_published_sizes_are_known_by_the_table_of_positions(tmp_path):
