@@ -1,15 +1,24 @@
-"""Distillation runs that no training made, with known truth."""
+"""What several rooms of tests use: the command line, and distillation runs with known truth.
+
+The folders mirror natstats: what stands in ``natstats/spectra/rings.py`` is tested in
+``tests/spectra/test_rings.py``. The marker ``slow`` is for what trains, simulates or starts
+processes for many seconds: ``pytest -m "not slow"`` answers quickly, ``make test`` runs all.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from click import Group
+from click.testing import CliRunner, Result
 from scipy.stats import norm
 
 from natstats.distill.record import RunInfo
@@ -24,6 +33,32 @@ from natstats.runs import store
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Digests of images are kept for the user's own files, not for those of tests."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def group() -> Group:
+    """The command line as it is installed."""
+    (entry,) = entry_points(group="console_scripts", name="natstats")
+    return sys.modules[entry.load().__module__].natstats
+
+
+@pytest.fixture
+def call(group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run the command in an empty folder; ``code=None`` takes any end but that by a defect."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: Any, code: int | None = 0) -> Result:
+        result = CliRunner().invoke(group, [str(a) for a in arguments])
+        assert code is None or result.exit_code == code, result.output
+        assert "defect of natstats" not in result.output
+        assert "Traceback" not in result.output
+        if code in (1, 2):
+            # The error comes last, with lists on indented lines; click puts its usage before it.
+            lines = [ln for ln in result.stderr.strip().splitlines() if not ln.startswith("  ")]
+            assert lines[-1].startswith("Error: ")
+        return result
+
+    return run
 
 
 class MadeRuns:

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tarfile
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -20,32 +19,8 @@ from PIL import Image
 import natstats
 from natstats import demo
 
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("natstats")
-
-
-@pytest.fixture(scope="session")
-def group():
-    return sys.modules[ENTRY.load().__module__].natstats
-
-
-@pytest.fixture
-def call(group, tmp_path, monkeypatch):
-    """Run the command in an empty folder; return exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(group, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        if code:
-            # The error comes last, with lists on indented lines; click puts its usage before it.
-            lines = [ln for ln in result.stderr.strip().splitlines() if not ln.startswith("  ")]
-            assert lines[-1].startswith("Error: ")
-            assert "Traceback" not in result.output
-        return result
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,15 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
+from natstats_cli import output
 
 import natstats
 from natstats import demo
 from natstats.files.ownership import foreign, own_files
 from natstats.report.figures.style import save
 from natstats.runs.series import Series
-
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
 
 
 def draw(run, folder):
@@ -58,25 +54,6 @@ def quick():
         )
         yield
     plt.close("all")
-
-
-@pytest.fixture(scope="session")
-def group():
-    return sys.modules[ENTRY.load().__module__].natstats
-
-
-@pytest.fixture
-def call(group, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(group, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        assert "defect of natstats" not in result.output
-        assert "Traceback" not in result.output
-        return result
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -403,3 +380,19 @@ def test_too_little_memory_is_a_sentence(call, run, monkeypatch):
 
         monkeypatch.setattr("natstats.runs.run.fit_layers", fail)
         assert "memory: expected work that fits into it" in call("fit", run, code=1).stderr
+
+
+def test_a_run_is_saved_beside_what_came_in_the_meantime(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = natstats.measure_images(np.random.default_rng(0).normal(size=(4, 1, 16, 16)))
+    place = output.target(None, "a", False)
+    run.save(place)  # by another process, after the place was chosen
+    output.finish(run, place, overwrite=False)
+    assert (tmp_path / "runs/a-2/run.json").is_file()
+    said = capsys.readouterr()
+    assert "Run: runs/a-2" in said.out
+    assert "the new run goes to runs/a-2" in said.err
+
+
+def test_fit_of_the_root_is_a_sentence(call):
+    assert "holds no run.json" in call("fit", "/", code=2).output

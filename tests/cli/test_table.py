@@ -5,33 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from importlib.metadata import entry_points
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from natstats.distill.run_folders import RECORD, STATE, TABLE_FILES
 
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
-
 
 @pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Run the command in an empty folder; return output and errors."""
-    group = sys.modules[ENTRY.load().__module__].natstats
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(group, ["table", *map(str, arguments)])
-        assert result.exit_code == code, result.output
-        if code:
-            assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
-            assert "Traceback" not in result.output
-        return result
-
-    return run
+def call(call):
+    return partial(call, "table")
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
-from importlib.metadata import entry_points
+from functools import partial
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import natstats
@@ -16,7 +14,6 @@ from natstats.images.framing import common_side
 from natstats.images.sources import open_images, source_name
 
 RNG = np.random.default_rng(0)
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
 
 
 def put(folder, **sizes):
@@ -28,11 +25,9 @@ def put(folder, **sizes):
 
 
 @pytest.fixture
-def call(monkeypatch, tmp_path):
-    group = sys.modules[ENTRY.load().__module__].natstats
+def call(call, monkeypatch):
     monkeypatch.setattr("natstats.report.pages.run.write_report", lambda *_: None)
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(group, [*map(str, words)])
+    return partial(call, code=None)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,12 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import nn
 
 import natstats
@@ -654,29 +652,16 @@ def test_names_cannot_write_into_the_page(series, tmp_path):
 
 # The command line
 
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
-
 
 @pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Run the command in an empty folder with three checkpoints of a ResNet-20."""
-    import sys
-
-    monkeypatch.chdir(tmp_path)
+def call(call):
+    """Run the command in a folder with three checkpoints of a ResNet-20."""
     for epoch in (1, 2, 3):
         torch.manual_seed(epoch)
         torch.save(natstats.networks.zoo.cifar_resnet20().state_dict(), f"epoch_{epoch}.pth")
     fields = natstats.power_law_fields(18, 32, 32, 2.0, seed=0).reshape(6, 3, 32, 32)
     np.save("fields.npy", np.float32(fields))
-    ENTRY.load()
-    group = sys.modules[ENTRY.load().__module__].natstats
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(group, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return call
 
 
 MEASURE = ("measure", "cifar_resnet20", "--images", "fields.npy", "--checkpoint")

@@ -192,7 +192,7 @@ def test_no_run_is_a_mistake_of_usage(tmp_path):
         natstats.Run.open(tmp_path)
 
 
-def test_a_run_of_distillation_is_none_and_is_told_so(tmp_path):
-    (tmp_path / "distill.json").write_text("{}")
+def test_a_run_of_distillation_is_none_and_is_told_so(made_runs, tmp_path):
+    path = made_runs(n_images=10).save(tmp_path / "run")
     with pytest.raises(natstats.UsageError, match="one of natstats distill, which natstats table"):
-        natstats.Run.open(tmp_path)
+        natstats.Run.open(path)
