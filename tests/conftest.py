@@ -61,6 +61,19 @@ def call(group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     return run
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty pages in place of those with figures, which are most of the time of a small run."""
+
+    def page(folder: Path, _: Any) -> None:
+        (folder / "report.html").touch()
+
+    for name in ("report.pages.run.write_report", "report.pages.series.write_series_report",
+                 "distill.report.pages.write_run_report",
+                 "distill.report.pages.write_table_report"):  # fmt: skip
+        monkeypatch.setattr(f"natstats.{name}", page)
+
+
 class MadeRuns:
     """Makes runs whose answers have known accuracy and known correlations.
 

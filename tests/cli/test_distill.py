@@ -33,16 +33,6 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Runs and tables without pages and figures, which is most of the time of a small one."""
-    for name in ("write_run_report", "write_table_report"):
-        monkeypatch.setattr(
-            f"natstats.distill.report.pages.{name}",
-            lambda folder, _: (folder / "report.html").touch(),
-        )
-
-
 @pytest.fixture(scope="module")
 def teacher(group, folder, tmp_path_factory):
     """A trained one, as the command leaves it."""

@@ -19,15 +19,6 @@ def call(call):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """A table without its page and figures, which is most of the time of a small one."""
-    monkeypatch.setattr(
-        "natstats.distill.report.pages.write_table_report",
-        lambda folder, _: (folder / "report.html").touch(),
-    )
-
-
-@pytest.fixture
 def runs(made_runs, tmp_path):
     made = made_runs()
     for method, accuracy in (("ce", 0.55), ("kd", 0.65), ("kd+spectral", 0.75)):

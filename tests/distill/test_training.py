@@ -22,6 +22,7 @@ from torch.nn import functional
 
 import natstats
 from natstats.distill.losses import ring_comparison
+from natstats.distill.methods import METHODS
 from natstats.distill.results import DistillationRun
 from natstats.distill.run_folders import STATE, is_unfinished
 from natstats.distill.training.data import open_labelled
@@ -103,13 +104,16 @@ class Cut(BaseException):
 @pytest.mark.parametrize(
     ("method", "cuts"),
     [
-        ("kd+spectral", (1, 3, 5)),
-        ("fitnets", (1, 2, 7)),  # in the stage of hints, at its end, in the main stage
-        ("ft", (2, 4)),  # in that of the paraphraser, and where it is used
-        ("ab", (2, 5)),
-        ("fsp", (1, 4)),
-        ("ofd", (2,)),
-        ("jacobian", (3,)),
+        ("kd", (3,)),
+        pytest.param("kd+spectral", (1, 3, 5), marks=pytest.mark.slow),
+        # In the stage of hints, at its end, in the main stage.
+        pytest.param("fitnets", (1, 2, 7), marks=pytest.mark.slow),
+        # In the stage of the paraphraser, and where it is used.
+        pytest.param("ft", (2, 4), marks=pytest.mark.slow),
+        pytest.param("ab", (2, 5), marks=pytest.mark.slow),
+        pytest.param("fsp", (1, 4), marks=pytest.mark.slow),
+        pytest.param("ofd", (2,), marks=pytest.mark.slow),
+        pytest.param("jacobian", (3,), marks=pytest.mark.slow),
     ],
 )
 def test_a_training_that_was_cut_ends_as_if_it_had_not_been(tmp_path, data, teacher, method, cuts):
@@ -202,7 +206,14 @@ def test_a_damaged_state_is_named(tmp_path, data, teacher):
 
 @pytest.mark.parametrize(
     "method",
-    ["kd", "fitnets", "at", "fsp", "jacobian", "ft", "ab", "ofd", "spectral", "kd+spectral"],
+    [
+        "spectral",
+        *(
+            pytest.param(method, marks=pytest.mark.slow)
+            for method in (*METHODS, "kd+spectral")
+            if method not in ("ce", "spectral")
+        ),
+    ],
 )
 def test_the_teacher_stays_as_it_is_and_the_student_learns(tmp_path, data, teacher, method):
     before = {k: v.clone() for k, v in teacher.model.state_dict().items()}
@@ -715,24 +726,25 @@ def test_a_student_is_measured_with_the_normalisation_of_its_training(tmp_path, 
 
 
 class TestTargetsOfARun:
+    @pytest.fixture(scope="class")
+    def run(self, teacher, tmp_path_factory):
+        """A run of the teacher."""
+        return self.measured(tmp_path_factory.mktemp("measured") / "run", teacher)
+
     @staticmethod
     def measured(path, network, layers="act", size=16):
         pixels = np.random.default_rng(0).random((8, 3, size, size), dtype=np.float32)
         natstats.measure(network, pixels, layers=layers).save(path, report=False)
         return path
 
-    def test_another_run_is_another_training(self, tmp_path, data, teacher):
-        runs = [
-            self.measured(tmp_path / str(seed), classifier("cifar_resnet14", 3, seed=seed))
-            for seed in (0, 1)
-        ]
+    def test_another_run_is_another_training(self, tmp_path, data, run):
+        runs = [run, self.measured(tmp_path / "run", classifier("cifar_resnet14", 3, seed=0))]
         setups = [setup_of(data, None, "spectral", teacher_run=run) for run in runs]
         identities = [setup.identity(1) for setup in setups]
         assert identities[0] != identities[1]
         assert {**identities[0], "teacher_run": None} == {**identities[1], "teacher_run": None}
 
-    def test_a_teacher_beside_its_run_is_not_asked(self, tmp_path, data, teacher):
-        run = self.measured(tmp_path / "run", teacher)
+    def test_a_teacher_beside_its_run_is_not_asked(self, data, teacher, run):
         setup = setup_of(data, teacher, "spectral", teacher_run=run)
         assert setup.program.teacher_passes == 0
         objective = Objective(
@@ -774,8 +786,7 @@ class TestTargetsOfARun:
     @pytest.mark.parametrize(
         "asked", [{"activation": "pre"}, {"activation": "block"}, {"place": "blocks"}]
     )
-    def test_layers_that_a_run_does_not_name_need_the_teacher(self, tmp_path, data, teacher, asked):
-        run = self.measured(tmp_path / "run", teacher)
+    def test_layers_that_a_run_does_not_name_need_the_teacher(self, data, run, asked):
         (named,) = asked.items()
         with pytest.raises(UsageError, match=f"beside the teacher run for {'='.join(named)}"):
             setup_of(data, None, "spectral", teacher_run=run, method_args=asked)
@@ -935,6 +946,7 @@ with processes("cpu") as together:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_student_as_one(tmp_path, folder, monkeypatch, capsys):
     """Without batch norm, whose statistics are those of a process's share of the batch.
 
@@ -996,6 +1008,7 @@ with processes("cpu") as together:
 """
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_all(tmp_path, folder):
     script = tmp_path / "train.py"
     script.write_text(ONE_FAILS)

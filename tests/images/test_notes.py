@@ -25,8 +25,7 @@ def put(folder, **sizes):
 
 
 @pytest.fixture
-def call(call, monkeypatch):
-    monkeypatch.setattr("natstats.report.pages.run.write_report", lambda *_: None)
+def call(call, quick):
     return partial(call, code=None)
 
 

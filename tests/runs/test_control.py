@@ -305,8 +305,14 @@ def test_groups_without_images_are_no_degrees_of_freedom():
     assert found.dof <= 2
 
 
-def test_a_run_with_a_control_survives_the_disk_and_a_refit(run, tmp_path):
-    path = run.save(tmp_path / "run")
+@pytest.fixture(scope="module")
+def saved(run, tmp_path_factory):
+    """The run's directory, with its page and figures; not to be changed."""
+    return run.save(tmp_path_factory.mktemp("saved") / "run")
+
+
+def test_a_run_with_a_control_survives_the_disk_and_a_refit(run, saved, tmp_path):
+    path = saved
     names = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
     assert {"control.csv", "control.json", "figures/control.svg"} <= names
     assert {f"control/seed-{seed}/spectra.npz" for seed in (0, 1)} <= names
@@ -321,8 +327,8 @@ def test_a_run_with_a_control_survives_the_disk_and_a_refit(run, tmp_path):
     inner = refitted.layers[refitted.layers.kind != "input"]
     assert list(refitted.control.layers.exponent) == list(inner.exponent)
     assert not np.allclose(refitted.control.layers.seed_0, run.control.layers.seed_0)
-    saved = refitted.save(tmp_path / "refit", report=False)
-    assert natstats.Run.open(saved).control.layers.equals(refitted.control.layers)
+    path = refitted.save(tmp_path / "refit", report=False)
+    assert natstats.Run.open(path).control.layers.equals(refitted.control.layers)
 
 
 def test_a_damaged_control_is_an_error(run, tmp_path):
@@ -334,8 +340,8 @@ def test_a_damaged_control_is_an_error(run, tmp_path):
     assert natstats.Run.open(path).control is None
 
 
-def test_the_report_says_what_training_did(run, images, tmp_path):
-    text = (run.save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+def test_the_report_says_what_training_did(run, saved, tmp_path):
+    text = (saved / "report.html").read_text(encoding="utf-8")
     part = text[text.index('<section id="control">') :].partition("</section>")[0]
     assert "What training did" in part
     assert "Training" in part
@@ -348,8 +354,8 @@ def test_the_report_says_what_training_did(run, images, tmp_path):
     assert not (tmp_path / "bare" / "control.json").exists()
 
 
-def test_how_to_repeat_it_from_python(run, tmp_path):
-    text = (run.save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+def test_how_to_repeat_it_from_python(saved):
+    text = (saved / "report.html").read_text(encoding="utf-8")
     assert "control=&#39;random-weights&#39;" in text
     assert "control_seeds=2" in text
 

@@ -73,13 +73,6 @@ def series(images, tmp_path_factory):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Runs without their pages and figures, which is most of the time of a small one."""
-    monkeypatch.setattr("natstats.report.pages.run.write_report", lambda *_: None)
-    monkeypatch.setattr("natstats.report.pages.series.write_series_report", lambda *_: None)
-
-
-@pytest.fixture
 def measured(monkeypatch):
     """Files whose checkpoints were measured, in order; the one named in `stop` interrupts."""
     import natstats.series_measurement as home

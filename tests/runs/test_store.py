@@ -169,7 +169,7 @@ def test_a_run_of_format_1_opens_and_does_not_know_its_receptive_fields(run, tmp
     law = old.refit(depth="receptive-field").law
     assert law.n_layers == 0
     assert "a known receptive field" in law.sentence()
-    again = natstats.Run.open(old.save(tmp_path / "again"))
+    again = natstats.Run.open(old.save(tmp_path / "again", report=False))
     assert again.layers.equals(old.layers)
 
 
@@ -179,7 +179,7 @@ def test_a_receptive_field_that_is_not_known_survives_the_disk(run, tmp_path):
         for place, m in enumerate(run.spectra)
     ]
     partly = natstats.Run(some, run.skipped_layers, run.info, run.options)
-    path = partly.refit(depth="receptive-field").save(tmp_path / "run")
+    path = partly.refit(depth="receptive-field").save(tmp_path / "run", report=False)
     assert json.loads((path / "run.json").read_text())["layers"][3]["receptive_field"] is None
     again = natstats.Run.open(path)
     assert again.layers.equals(partly.layers)
