@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from natstats.distill.report.pages import write_run_report
 from natstats.distill.results import GAP, DistillationRun, Outcomes
 from natstats.distill.run_folders import RECORD
 from natstats.errors import NatstatsError
+from natstats.networks.builders import Builder, network_names
 from natstats.runs import store
 
 
@@ -72,6 +73,25 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
                  "distill.report.pages.write_run_report",
                  "distill.report.pages.write_table_report"):  # fmt: skip
         monkeypatch.setattr(f"natstats.{name}", page)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shapes_once() -> Iterator[None]:
+    """The shapes of a named network are found once: recognising a file builds them all."""
+    real, found = Builder.shapes, {}
+    names = frozenset(network_names())
+
+    def shapes(self: Builder, **others: Any) -> dict[str, tuple[int, ...]]:
+        if self.name not in names or self.arguments:
+            return real(self, **others)
+        key = (self.name, repr(self.fixed), repr(others))
+        if key not in found:
+            found[key] = real(self, **others)
+        return dict(found[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Builder, "shapes", shapes)
+        yield
 
 
 class MadeRuns:

@@ -55,6 +55,7 @@ def test_verdicts(curve, verdict):
     assert all(law.verdict in VERDICTS and tuple(law.shapes) == SHAPES for law in laws)
 
 
+@pytest.mark.slow
 def test_flat_exponents_are_seldom_called_a_trend_and_lines_seldom_bent():
     """Binomial bounds: at 5 %, more than 16 false alarms in 150 have a probability of 0.002."""
     flat = [law_of(2 + 0 * DEPTH, seed) for seed in range(150)]
@@ -64,6 +65,7 @@ def test_flat_exponents_are_seldom_called_a_trend_and_lines_seldom_bent():
     assert sum(law.slope_low < 0.05 < law.slope_high for law in line) >= 150 - 16
 
 
+@pytest.mark.slow
 def test_errors_that_layers_share_are_not_taken_for_a_trend():
     """A shared error whose size grows with depth tilts all layers at once, in every sample."""
     loading = np.linspace(0.05, 0.2, 24)

@@ -90,6 +90,12 @@ def page(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time of a page; where its words are the matter there are none."""
+    monkeypatch.setattr("natstats.report.pages.run.draw_run", lambda *_: [])
+
+
 def page_of(run: Run, folder: Path) -> Page:
     return Page(write_report(folder, run).read_text(encoding="utf-8"))
 
@@ -174,6 +180,7 @@ def test_every_section_is_there(page: Page, section: str) -> None:
     assert f'<section id="{section}">' in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_texts_of_users_are_escaped(run: Run, tmp_path: Path) -> None:
     first = run.spectra[2]
     layer = Layer(**{**vars(first.layer), "name": EVIL, "kind": EVIL})
@@ -199,6 +206,7 @@ def test_an_untrained_network_is_named_at_the_top(run: Run, page: Page, tmp_path
     assert "not trained" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_skipped_layers_are_listed_or_said_to_be_none(run: Run, page: Page, tmp_path: Path) -> None:
     assert "none was skipped" in page.text
     skipped = Run(run.spectra, [SkippedLayer("head", "Linear", "no maps")], run.info, run.options)
@@ -218,6 +226,7 @@ def test_images_alone_get_a_page_without_a_law(tmp_path: Path) -> None:
     assert page.misnested == page.open == page.loads == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_with_too_few_layers_says_so(run: Run, tmp_path: Path) -> None:
     page = page_of(Run(run.spectra[:3], (), run.info, run.options), tmp_path)
     assert "<h1>Undecided</h1>" in page.text
@@ -231,6 +240,7 @@ def test_a_run_without_facts_can_be_reported(run: Run, tmp_path: Path) -> None:
     assert ">None<" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_numbers_that_could_not_be_had_are_not_sorted_by(tmp_path: Path, run: Run) -> None:
     spectrum = run.spectra[3].spectrum
     empty = type(spectrum)(

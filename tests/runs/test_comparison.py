@@ -87,6 +87,7 @@ def test_swapping_the_runs_swaps_the_signs(run):
     assert one.slope.p == pytest.approx(back.slope.p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paired", [True, False])
 def test_a_known_difference_is_covered(paired):
     """2.2 - 2.0 in 200 repeats: the share of intervals that hold 0.2 is that of the level."""
@@ -106,6 +107,7 @@ def test_a_known_difference_is_covered(paired):
     assert stats.binomtest(held, repeats, 0.95).pvalue > 1e-3, held
 
 
+@pytest.mark.slow
 def test_chance_alone_is_rarely_called_a_difference():
     """After correction at most one family in twenty has a layer that differs; so has the slope."""
     generator = np.random.default_rng(3)
@@ -121,6 +123,7 @@ def test_chance_alone_is_rarely_called_a_difference():
     assert slopes <= bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("digest", ["same", "other"])
 def test_the_slope_of_the_differences_is_covered(digest):
     generator = np.random.default_rng(4)
