@@ -28,7 +28,7 @@ class Identity(nn.Module):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0, 3.0])
-def test_power_law_images_through_an_identity_network_keep_their_exponent(alpha):
+def test_an_identity_network_keeps_the_exponent_of_images(alpha):
     fields = natstats.power_law_fields(300, 28, 28, alpha, seed=4)[:, None]
     run = natstats.measure(Identity(), fields, batch_size=64)
     assert len(run.layers) == 7

@@ -51,7 +51,7 @@ def imports(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("start", "order"), [("natstats.", ROOMS), ("natstats.distill.", DISTILL)])
-def test_a_module_imports_only_from_its_own_room_and_those_before(start, order):
+def test_a_module_imports_only_from_its_room_and_those_before(start, order):
     rank = ranks(order)
 
     def rank_of(name: str) -> int:

@@ -54,7 +54,7 @@ def test_fit_makes_a_new_run_and_leaves_the_old(call, measured):
     assert natstats.Run.open("new-fit").options.level == 0.9
 
 
-def test_compare_prints_a_table_and_a_verdict_and_writes_only_when_asked(call, measured):
+def test_compare_prints_a_verdict_and_writes_only_when_asked(call, measured):
     path, _ = measured
     call("fit", path, "--out", "other")
     before = set(Path().iterdir())

@@ -207,9 +207,7 @@ def stopped(monkeypatch, where, name, when=lambda *_: True):
 TRAINER = ("natstats.distill.training.trainer", "Trainer")
 
 
-def test_an_interruption_behind_the_last_file_says_that_the_run_is_there(
-    call, quick, tmp_path, monkeypatch
-):
+def test_an_interruption_behind_the_last_file_says_it_is_there(call, quick, tmp_path, monkeypatch):
     stopped(monkeypatch, ("natstats.distill.training.state", "TrainingState"), "remove")
     text = call("--out", "r", taught=False, code=130).stderr
     assert "interrupted; the training is finished, and r holds its run" in text
@@ -228,9 +226,7 @@ def test_an_interruption_between_seeds_says_which_are_finished(call, quick, tmp_
     assert again.count("taken as it is") == 1
 
 
-def test_an_interruption_of_the_table_says_that_all_are_finished(
-    call, quick, tmp_path, monkeypatch
-):
+def test_an_interruption_of_the_table_says_all_are_finished(call, quick, tmp_path, monkeypatch):
     import natstats.distill.comparison.compare as module
 
     with monkeypatch.context() as patch:

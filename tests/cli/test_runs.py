@@ -238,7 +238,7 @@ def test_a_comparison_keeps_what_else_is_there(call, series):
     assert Path("diff/notes").read_text() == "mine"
 
 
-def test_plot_replaces_figures_only_when_asked_and_never_those_of_others(call, run, series):
+def test_plot_replaces_its_own_figures_and_only_when_asked(call, run, series):
     first = call("plot", run, "--out", "figs").stdout.split()
     assert first == [f"figs/{path.name}" for path in map(Path, first)]
     Path("figs/notes.svg").write_text("mine")
@@ -288,7 +288,7 @@ def test_an_interruption_tells_what_is_in_place(call, run, series, source, monke
         assert not Path("figs").exists()
 
 
-def test_an_interruption_in_the_middle_of_putting_figures_in_place(call, run, monkeypatch):
+def test_an_interruption_while_figures_are_put_in_place(call, run, monkeypatch):
     real, calls = Path.replace, []
 
     def replace(self, target):

@@ -243,7 +243,7 @@ def test_files_of_nearly_the_name_of_a_state_are_the_users(tmp_path, name):
     assert not is_unfinished(tmp_path)
 
 
-def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(tmp_path, monkeypatch):
+def test_a_place_that_cannot_be_written_to_is_refused_first(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(UsageError, match="out: expected a place that can be written to"):
         check_out(tmp_path, False)

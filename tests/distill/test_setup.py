@@ -121,7 +121,7 @@ def test_named_taps_are_taken(data, teacher, setup_of):
         setup_of(data, teacher, "ft", taps=[("stage1", "stage1"), ("stage2", "stage2")])
 
 
-def test_losses_of_a_plan_do_not_depend_on_what_was_drawn_before(data, teacher, setup_of):
+def test_losses_of_a_plan_do_not_depend_on_earlier_draws(data, teacher, setup_of):
     first = setup_of(data, teacher, "ofd").program.losses().state_dict()
     torch.rand(5)
     second = setup_of(data, teacher, "ofd").program.losses().state_dict()

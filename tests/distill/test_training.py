@@ -226,7 +226,7 @@ def test_a_batch_norm_that_sees_one_value_is_said_in_words(tmp_path, data, setup
         distill(setup, tmp_path / "run", report=False)
 
 
-def test_the_run_is_complete_and_its_weights_are_those_evaluated(tmp_path, data, teacher, setup_of):
+def test_the_run_is_complete_and_has_the_weights_evaluated(tmp_path, data, teacher, setup_of):
     setup = setup_of(data, teacher, "kd+spectral")
     run = distill(setup, tmp_path / "run", command="natstats distill ...")
     for name in ("distill.json", "history.csv", "gradients.csv", "outcomes.npz", "gap.csv",
@@ -293,9 +293,7 @@ def test_gradient_rows_are_the_gradients_and_leave_no_trace(data, teacher, setup
     assert -1 <= rows[0]["cosine"] <= 1
 
 
-def test_a_pass_for_gradients_is_none_of_the_batches_that_margins_are_measured_on(
-    data, teacher, setup_of
-):
+def test_a_pass_for_gradients_does_not_count_for_margins(data, teacher, setup_of):
     setup = setup_of(data, teacher, "ofd", method_args={"margin": "measured"})
     stage = setup.program.stages[-1]
     images = torch.zeros(1, 3, 16, 16)
@@ -387,9 +385,7 @@ def test_bfloat16_trains_with_losses_in_float32(tmp_path, data, teacher, setup_o
     assert np.isfinite(run.history["loss"]).all()
 
 
-def test_a_student_is_measured_with_the_normalisation_of_its_training(
-    tmp_path, data, setup_of, recipe
-):
+def test_a_student_is_measured_as_it_was_normalised(tmp_path, data, setup_of, recipe):
     recipe = recipe.changed(epochs=1, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     distill(setup_of(data, None, "ce", recipe=recipe), tmp_path / "run", report=False)
     network = natstats.load_network("cifar_resnet8", checkpoint=tmp_path / "run" / WEIGHTS)

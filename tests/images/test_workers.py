@@ -58,7 +58,7 @@ def test_a_killed_worker_is_said(at):
     assert KILLED in str(e.value)
 
 
-def test_the_loss_of_a_worker_is_said_where_a_batch_is_asked_for_and_nowhere_else():
+def test_a_lost_worker_is_said_only_where_a_batch_is_asked_for():
     """torch raises it in a signal handler, in whatever runs, such as an import."""
     before = signal.getsignal(signal.SIGCHLD)
     batches = from_workers(DataLoader(Numbers(), batch_size=1, num_workers=1, prefetch_factor=2))

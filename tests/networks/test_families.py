@@ -142,7 +142,7 @@ class Named(nn.Module):
 # torch is about to drop its eager quantisation.
 @pytest.mark.filterwarnings("ignore:.*quantiz")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_weight_layer_of_a_family_is_measured_or_has_a_reason(family):
+def test_every_weight_layer_is_measured_or_has_a_reason(family):
     make, form, side, layouts, reasons = FAMILIES[family]
     torch.manual_seed(0)
     model = make().eval()

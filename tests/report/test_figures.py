@@ -494,7 +494,7 @@ MEASURE_WORDS = {
 
 @pytest.mark.parametrize("measure", MEASURE_WORDS)
 @pytest.mark.parametrize("width", ["single", "double"])
-def test_law_and_comparison_are_drawn_over_the_measure_that_was_asked_for(
+def test_law_and_comparison_are_over_the_measure_asked_for(
     run: Run, measure: str, width: str
 ) -> None:
     other = run.refit(depth=measure)
@@ -514,7 +514,7 @@ def test_law_and_comparison_are_drawn_over_the_measure_that_was_asked_for(
         assert drawn == pytest.approx(deepest, rel=0.05)
 
 
-def test_a_layer_without_a_receptive_field_is_counted_and_not_drawn(run: Run) -> None:
+def test_layers_without_a_receptive_field_are_counted_not_drawn(run: Run) -> None:
     other = run.refit(depth="receptive-field")
     layers = other.layers.copy()
     before = n_points(plot_law(layers, other.law))

@@ -135,7 +135,7 @@ def test_a_page_that_loads_something_is_caught() -> None:
     assert Page("<div><p></div>").misnested
 
 
-def test_a_control_makes_a_section_and_leaves_the_page_well_formed(tmp_path: Path) -> None:
+def test_a_control_is_a_section_of_a_well_formed_page(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(6))).eval()
     images = np.float32(power_law_fields(54, 16, 16, alpha=2.0, seed=0).reshape(18, 3, 16, 16))

@@ -78,7 +78,7 @@ def test_a_clear_difference_is_significant_with_enough_seeds(images):
     assert len(found.seeds) == 8
 
 
-def test_the_controls_saw_the_same_images_with_the_weights_of_their_seed(run, images):
+def test_controls_saw_the_same_images_with_weights_by_seed(run, images):
     other = with_random_weights(Network(network(), "Sequential", "as given"), 1)
     again = natstats.measure(other.model, images)
     np.testing.assert_allclose(
@@ -99,7 +99,7 @@ def test_the_slope_of_the_control_is_that_of_the_differences(run):
     assert control.slope.value == pytest.approx(control.slope_trained - control.slope_random)
 
 
-def test_the_error_of_the_seeds_is_that_of_one_more_and_their_mean(run):
+def test_the_error_of_seeds_is_that_of_one_more_and_their_mean(run):
     """Without an error of the images: Student's t with one degree of freedom less than seeds."""
     frozen = [
         fit.__class__(**{**vars(fit), "deviations": 0 * fit.deviations}) for fit in run.fits.layers
@@ -127,7 +127,7 @@ def _noiseless(spectra):
 
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 10])
-def test_a_network_that_learned_nothing_is_told_from_the_seeds_by_chance_alone(n_seeds):
+def test_a_network_that_learned_nothing_differs_by_chance_alone(n_seeds):
     """It is one more seed; the error of the mean of the seeds alone would find most of them."""
     generator = np.random.default_rng(n_seeds)
     repeats, found = 2000, 0
@@ -227,7 +227,7 @@ def test_the_moderated_variance_is_that_of_the_paper():
     assert prior[0] == pytest.approx(4, rel=0.1)
 
 
-def test_the_effective_number_of_layers_is_that_of_their_covariance():
+def test_the_effective_number_of_layers_follows_covariance():
     generator = np.random.default_rng(2)
     lag = np.abs(np.subtract.outer(np.arange(20), np.arange(20)))
     for correlation in (0.0, 0.9):
@@ -360,7 +360,7 @@ def test_how_to_repeat_it_from_python(saved):
     assert "control_seeds=2" in text
 
 
-def test_layers_that_die_with_random_weights_have_no_difference_and_a_reason(run):
+def test_layers_dead_with_random_weights_have_a_reason(run):
     dead, missing = run.random_weights
     spectra = list(dead.spectra)
     values = {**vars(spectra[2].spectrum), "power": 0 * spectra[2].spectrum.power}
@@ -441,7 +441,7 @@ def test_parameters_that_nothing_resets_are_named(images, model, named):
         natstats.measure(model, images, control="random-weights")
 
 
-def test_random_weights_leave_the_network_alone_and_follow_the_seed():
+def test_random_weights_spare_the_network_and_follow_the_seed():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout()).train()
     model[1].running_mean.fill_(3.0)
     given = Network(model, "mine", "as given")
@@ -467,7 +467,7 @@ def test_a_named_network_is_built_by_its_own_constructor():
     assert made.preprocessing == given.preprocessing
 
 
-def test_a_network_that_only_bears_a_known_name_is_reset_as_it_is():
+def test_a_network_that_only_bears_a_known_name_is_reset():
     given = Network(network(), "resnet18", "as given")
     assert isinstance(with_random_weights(given, 0).model, nn.Sequential)
 

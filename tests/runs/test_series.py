@@ -106,7 +106,7 @@ def measured(monkeypatch):
         (["last", "first"], {"last": 0, "first": 1}),
     ],
 )
-def test_the_one_number_that_differs_is_the_step_else_the_order_is(names, steps):
+def test_the_number_that_differs_is_the_step_else_the_order_is(names, steps):
     found = number_checkpoints([Path(f"{name}.pth") for name in names])
     assert {one.name: one.step for one in found} == steps
     assert [one.step for one in found] == sorted(steps.values())
@@ -382,7 +382,7 @@ def test_other_images_are_not_taken_for_the_same(small, images):
         small(images[::-1].copy())
 
 
-def test_photographs_that_were_changed_are_not_taken_for_the_same(tmp_path, quick, measured):
+def test_changed_photographs_are_not_taken_for_the_same(tmp_path, quick, measured):
     from PIL import Image
 
     folder = tmp_path / "photos"
@@ -402,9 +402,7 @@ def test_photographs_that_were_changed_are_not_taken_for_the_same(tmp_path, quic
         measure_series(*given, **options)
 
 
-def test_another_version_or_checkpoint_is_not_taken_for_the_same(
-    small, tmp_path, monkeypatch, measured
-):
+def test_another_version_or_checkpoint_is_not_the_same(small, tmp_path, monkeypatch, measured):
     torch.save(between(0.7), tmp_path / "e2.pth")
     with pytest.raises(natstats.UsageError, match="e2 was made from another checkpoint file"):
         small()
@@ -552,7 +550,7 @@ def test_progress_counts_the_images_of_all_runs_to_come(folder, images, tmp_path
 # Figures and page
 
 
-def test_the_exponents_are_drawn_a_line_for_each_layer_in_the_colour_of_its_depth(series):
+def test_exponents_are_a_line_a_layer_in_the_colour_of_depth(series):
     found = Series.open(series)
     lines = plot_exponents(found).lines
     assert len(lines) == N_LAYERS + 1
@@ -567,7 +565,7 @@ def test_the_exponents_are_drawn_a_line_for_each_layer_in_the_colour_of_its_dept
     assert set(lines[-1].get_ydata()) == {found.exponents.exponent.iloc[0]}
 
 
-def test_the_slopes_are_drawn_with_their_verdicts_and_the_zero_line(series):
+def test_slopes_are_drawn_with_verdicts_and_the_zero_line(series):
     found = Series.open(series)
     assert tuple(VERDICT_MARKS) == VERDICTS
     ax = plot_slopes(found)
@@ -588,7 +586,7 @@ def test_the_axis_of_steps_is_the_one_that_spreads_them(steps, expected):
     assert is_logarithmic(np.array(steps, dtype=float)) is expected
 
 
-def test_both_figures_share_the_steps_when_they_are_drawn_together(series):
+def test_both_figures_share_the_steps_when_drawn_together(series):
     upper, lower = Series.open(series).plot()
     assert upper.get_xlim() == lower.get_xlim()
     assert (upper.get_xlabel(), lower.get_xlabel() != "") == ("", True)

@@ -101,7 +101,7 @@ def test_missing_parents_are_made(run, tmp_path):
     assert run.save(tmp_path / "a" / "b" / "run", report=False).is_dir()
 
 
-def test_a_place_that_cannot_be_written_to_is_an_error_not_a_traceback(run, tmp_path):
+def test_a_place_that_cannot_be_written_to_is_an_error(run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
         natstats.NatstatsError, match="out: expected a place that can be written to"
@@ -156,7 +156,7 @@ def test_any_changed_byte_is_damage_or_does_no_harm(run, tmp_path, n_damaged):
     assert n_damaged(path / "spectra.npz", lambda: natstats.Run.open(path)) > 10
 
 
-def test_a_run_of_format_1_opens_and_does_not_know_its_receptive_fields(run, tmp_path):
+def test_a_run_of_format_1_opens_without_receptive_fields(run, tmp_path):
     path = run.save(tmp_path / "run", report=False)
     record = json.loads((path / "run.json").read_text())
     record["format"] = 1
