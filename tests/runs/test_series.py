@@ -336,17 +336,28 @@ def test_what_is_wrong_with_all_stops_at_once(folder, images, tmp_path, quick, m
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def small(tmp_path, images, quick):
-    """Two checkpoints, measured; a function that measures them again."""
+@pytest.fixture(scope="module")
+def two(images, tmp_path_factory):
+    """Two checkpoints and a series of them."""
+    home = tmp_path_factory.mktemp("two")
     for epoch in (1, 2):
-        torch.save(between(epoch / 2), tmp_path / f"e{epoch}.pth")
+        torch.save(between(epoch / 2), home / f"e{epoch}.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("run.write_report", "series.write_series_report"):
+            patch.setattr(f"natstats.report.pages.{name}", lambda *_: None)
+        measure_series(network(), home / "e*.pth", images, out=home / "out")
+    return home
+
+
+@pytest.fixture
+def small(two, tmp_path, images, quick):
+    """Two checkpoints, measured; a function that measures them again."""
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
 
     def again(pictures=images, model=None, **options):
         chosen = {"out": tmp_path / "out", **options}
         return measure_series(model or network(), tmp_path / "e*.pth", pictures, **chosen)
 
-    again()
     return again
 
 
