@@ -269,6 +269,6 @@ def n_damaged() -> Callable[[Path, Callable[[], Any]], int]:
     return count
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def made_runs() -> type[MadeRuns]:
     return MadeRuns
