@@ -81,6 +81,7 @@ def test_runs_that_cannot_be_compared_are_one_sentence(call, measured):
     assert re.search(r"band: expected the same in both runs.*natstats fit", error)
 
 
+@pytest.mark.slow
 def test_a_control_is_measured_and_said(call, photographs):
     out = call(
         "measure", "cifar_resnet20", "--size", "32", "--images", photographs, "--checkpoint",

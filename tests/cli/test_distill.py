@@ -108,6 +108,7 @@ def test_an_interruption_says_how_to_go_on(call, quick, tmp_path, monkeypatch):
     assert json.loads((tmp_path / out / "distill.json").read_text())["costs"]["sittings"] == 2
 
 
+@pytest.mark.slow
 def test_several_seeds_are_compared_and_taken_up_again(call, quick, tmp_path):
     result = call("--method", "kd", "--seed", "0", "1", "--out", "r")
     assert {p.name for p in (tmp_path / "r").iterdir() if p.is_dir()} >= {"seed-0", "seed-1"}
@@ -120,6 +121,7 @@ def test_several_seeds_are_compared_and_taken_up_again(call, quick, tmp_path):
     assert (tmp_path / "r" / "seed-2" / "distill.json").is_file()
 
 
+@pytest.mark.slow
 def test_seeds_of_another_training_are_not_taken(call, quick, tmp_path):
     call("--method", "kd", "--seed", "0", "1", "--out", "r")
     for other in (["--method", "at"], ["--method", "kd", "--lr", "0.5"]):

@@ -58,6 +58,7 @@ def test_a_checkpoint_with_code(call, photographs, checkpoint):
     assert "needs builtins.print to be unpickled, and is refused" in error
 
 
+@pytest.mark.slow
 def test_strict_has_three_states(call, photographs, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()

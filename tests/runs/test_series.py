@@ -305,8 +305,8 @@ def test_after_an_interruption_the_same_call_goes_on(folder, images, tmp_path, q
     ("content", "words"),
     [
         (b"cut short", "expected weights and plain data"),
-        ({"w": torch.zeros(1), "hook": print}, "print"),
-        ({"0.weight": torch.zeros(4, 3, 3, 3)}, "missing"),
+        pytest.param({"w": torch.zeros(1), "hook": print}, "print", marks=pytest.mark.slow),
+        pytest.param({"0.weight": torch.zeros(4, 3, 3, 3)}, "missing", marks=pytest.mark.slow),
     ],
 )
 def test_a_bad_checkpoint_costs_only_itself(
@@ -669,6 +669,7 @@ def call(call):
 MEASURE = ("measure", "cifar_resnet20", "--images", "fields.npy", "--checkpoint")
 
 
+@pytest.mark.slow
 def test_a_pattern_makes_a_series_and_one_file_a_run(call, quick):
     found = call(*MEASURE, "epoch_*.pth", "--out", "series")
     assert "3 checkpoints, epoch 1 to 3" in found.stdout
