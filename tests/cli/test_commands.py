@@ -100,6 +100,7 @@ def test_a_control_is_measured_and_said(call, photographs):
     assert "control: expected a trained network" in error
 
 
+@pytest.mark.slow
 def test_runs_of_the_same_name_are_kept_apart(call, measured):
     path, _ = measured
     for folder in ("a", "b"):
