@@ -86,7 +86,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def page(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    path = write_report(tmp_path_factory.mktemp("run"), run)
+    path = write_report(tmp_path_factory.mktemp("run"), run.report())
     return Page(path.read_text(encoding="utf-8"))
 
 
@@ -97,7 +97,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def page_of(run: Run, folder: Path) -> Page:
-    return Page(write_report(folder, run).read_text(encoding="utf-8"))
+    return Page(write_report(folder, run.report()).read_text(encoding="utf-8"))
 
 
 def changed(run: Run, **info: Any) -> Run:

@@ -73,7 +73,9 @@ def run():
     for seed in (0, 1):
         spectra = layer_spectra([12, 10], seed=10 * seed + 7)
         other = natstats.Run(spectra, (), {"name": "net"})
-        made.random_weights.append(RandomWeights.of(seed, other))
+        made.random_weights.append(
+            RandomWeights.of(seed, other.info, other.spectra, other.skipped_layers)
+        )
     return made
 
 

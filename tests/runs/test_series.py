@@ -265,9 +265,9 @@ def test_a_checkpoint_without_a_law_is_a_gap_and_no_error(folder, images, tmp_pa
     own = found.exponents[(found.exponents.step == 2) & (found.exponents.kind != "input")]
     assert own["flags"].str.contains("no images").all()
     assert "-" in found.table().splitlines()[3].split()
-    labels = [text.get_text() for text in plot_slopes(found).get_legend().get_texts()]
+    labels = [text.get_text() for text in plot_slopes(found.report()).get_legend().get_texts()]
     assert "no law (undecided)" in labels
-    labels = [text.get_text() for text in plot_exponents(found).get_legend().get_texts()]
+    labels = [text.get_text() for text in plot_exponents(found.report()).get_legend().get_texts()]
     assert f"{N_LAYERS} without an exponent not drawn" in labels
 
 
@@ -563,7 +563,7 @@ def test_progress_counts_the_images_of_all_runs_to_come(folder, images, tmp_path
 
 def test_exponents_are_a_line_a_layer_in_the_colour_of_depth(series):
     found = Series.open(series)
-    lines = plot_exponents(found).lines
+    lines = plot_exponents(found.report()).lines
     assert len(lines) == N_LAYERS + 1
     inner = found.exponents[found.exponents.kind != "input"]
     for line, (_, own) in zip(lines, inner.groupby("layer", sort=False), strict=False):
@@ -579,7 +579,7 @@ def test_exponents_are_a_line_a_layer_in_the_colour_of_depth(series):
 def test_slopes_are_drawn_with_verdicts_and_the_zero_line(series):
     found = Series.open(series)
     assert tuple(VERDICT_MARKS) == VERDICTS
-    ax = plot_slopes(found)
+    ax = plot_slopes(found.report())
     marked = [line for line in ax.lines if line.get_marker() not in ("None", "")]
     assert sum(len(line.get_xdata()) for line in marked) == len(found.frame)
     assert any(set(line.get_ydata()) == {0.0} for line in ax.lines)
@@ -646,7 +646,7 @@ def test_names_cannot_write_into_the_page(series, tmp_path):
     evil = "<script>alert('x')</script>"
     found.frame["checkpoint"] = [evil, "b c#1", "c"]
     found.info["name"] = evil
-    text = write_series_report(tmp_path, found).read_text(encoding="utf-8")
+    text = write_series_report(tmp_path, found.report()).read_text(encoding="utf-8")
     assert evil not in text
     assert Page(text).links[1] == "b%20c%231/report.html"
     assert Page(text).misnested == []
