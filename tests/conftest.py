@@ -45,13 +45,13 @@ def group() -> Group:
 
 @pytest.fixture
 def call(group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Run the command in an empty folder; ``code=None`` takes any end but that by a defect."""
+    """Run the command in an empty folder; ``code=None`` takes any exit code."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: Any, code: int | None = 0) -> Result:
+    def run(*arguments: Any, code: int | None = 0, is_defect: bool = False) -> Result:
         result = CliRunner().invoke(group, [str(a) for a in arguments])
         assert code is None or result.exit_code == code, result.output
-        assert "defect of natstats" not in result.output
+        assert ("defect of natstats" in result.output) == is_defect
         assert "Traceback" not in result.output
         if code in (1, 2):
             # The error comes last, with lists on indented lines; click puts its usage before it.

@@ -196,6 +196,6 @@ def test_a_defect_is_said_to_be_one(call, photographs, monkeypatch):
         raise ZeroDivisionError("of the author")
 
     monkeypatch.setattr("natstats.measurement.InputSpectra.update", defect)
-    error = call("images", photographs, code=1).stderr
+    error = call("images", photographs, code=1, is_defect=True).stderr
     assert "ZeroDivisionError: of the author" in error
     assert "--debug" in error

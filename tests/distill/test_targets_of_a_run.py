@@ -15,10 +15,22 @@ from natstats.distill.training.setup import Distillation, classifier
 from natstats.errors import UsageError
 
 
+def measured(path, network, layers="act", size=16):
+    pixels = np.random.default_rng(0).random((8, 3, size, size), dtype=np.float32)
+    natstats.measure(network, pixels, layers=layers).save(path, report=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(teacher, tmp_path_factory):
+    """A run of the teacher."""
+    return measured(tmp_path_factory.mktemp("measured") / "run", teacher)
+
+
 def test_terms_of_a_run_need_no_teacher(tmp_path, data, teacher, recipe):
     pixels = np.random.default_rng(0).random((16, 3, 16, 16), dtype=np.float32)
-    measured = natstats.measure(teacher.model, pixels, layers="stage*.1.relu2,stage*.0.relu2")
-    measured.save(tmp_path / "teacher", report=False)
+    seen = natstats.measure(teacher.model, pixels, layers="stage*.1.relu2,stage*.0.relu2")
+    seen.save(tmp_path / "teacher", report=False)
     setup = Distillation.of(
         classifier("cifar_resnet8", 3), data, "spectral", recipe=recipe.changed(epochs=1),
         teacher_run=tmp_path / "teacher",
@@ -35,19 +47,8 @@ def test_terms_of_a_run_need_no_teacher(tmp_path, data, teacher, recipe):
 
 
 class TestTargetsOfARun:
-    @pytest.fixture(scope="class")
-    def run(self, teacher, tmp_path_factory):
-        """A run of the teacher."""
-        return self.measured(tmp_path_factory.mktemp("measured") / "run", teacher)
-
-    @staticmethod
-    def measured(path, network, layers="act", size=16):
-        pixels = np.random.default_rng(0).random((8, 3, size, size), dtype=np.float32)
-        natstats.measure(network, pixels, layers=layers).save(path, report=False)
-        return path
-
     def test_another_run_is_another_training(self, tmp_path, data, run, setup_of):
-        runs = [run, self.measured(tmp_path / "run", classifier("cifar_resnet14", 3, seed=0))]
+        runs = [run, measured(tmp_path / "run", classifier("cifar_resnet14", 3, seed=0))]
         setups = [setup_of(data, None, "spectral", teacher_run=run) for run in runs]
         identities = [setup.identity(1) for setup in setups]
         assert identities[0] != identities[1]
@@ -75,19 +76,19 @@ class TestTargetsOfARun:
         assert "normalised with the mean 0.485 0.456 0.406, the student's are with 0.100" in note
 
     def test_weights_of_another_teacher_are_refused(self, tmp_path, data, teacher, setup_of):
-        run = self.measured(tmp_path / "run", classifier("cifar_resnet14", 3, seed=8))
+        run = measured(tmp_path / "run", classifier("cifar_resnet14", 3, seed=8))
         with pytest.raises(UsageError, match="teacher_run: expected a run of the teacher, whose"):
             setup_of(data, teacher, "spectral", teacher_run=run)
 
     def test_layers_that_are_no_activations_are_no_targets(self, tmp_path, data, teacher, setup_of):
-        run = self.measured(tmp_path / "run", teacher, layers="conv")
+        run = measured(tmp_path / "run", teacher, layers="conv")
         with pytest.raises(UsageError, match="teacher run: expected layer stage1.1.relu2; it was"):
             setup_of(data, teacher, "spectral", teacher_run=run)
         with pytest.raises(UsageError, match="an activation of 16 x 16 pixels, .* got none"):
             setup_of(data, None, "spectral", teacher_run=run)
 
     def test_images_of_another_size_are_refused(self, tmp_path, data, teacher, setup_of):
-        run = self.measured(tmp_path / "run", teacher, size=32)
+        run = measured(tmp_path / "run", teacher, size=32)
         for known in (teacher, None):
             with pytest.raises(UsageError, match="teacher run: expected .*16 x 16 .* 32 x 32"):
                 setup_of(data, known, "spectral", teacher_run=run)
