@@ -22,6 +22,7 @@ def test_fit_puts_another_measure_of_depth_on_the_axis(call, measured):
     assert json.loads(Path("fields/law.json").read_text())["depth"] == "receptive-field"
 
 
+@pytest.mark.slow
 def test_plot_draws_one_run_or_several(call, quick, measured):
     path, _ = measured
     call("plot", path, "--out", "figs")
