@@ -11,7 +11,7 @@ demo: install
 	$(BIN)/natstats demo --out runs/demo --overwrite
 
 test: install lint types package
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto  # one thread a worker
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto  # one thread a worker; -m "not slow" is quick
 
 install: $(VENV)/installed
 

@@ -1,15 +1,24 @@
-"""Distillation runs that no training made, with known truth."""
+"""What several rooms of tests use: the command line, and distillation runs with known truth.
+
+The folders mirror natstats: what stands in ``natstats/spectra/rings.py`` is tested in
+``tests/spectra/test_rings.py``. The marker ``slow`` is for what trains, simulates or starts
+processes for many seconds: ``pytest -m "not slow"`` answers quickly, ``make test`` runs all.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from click import Group
+from click.testing import CliRunner, Result
 from scipy.stats import norm
 
 from natstats.distill.record import RunInfo
@@ -17,6 +26,7 @@ from natstats.distill.report.pages import write_run_report
 from natstats.distill.results import GAP, DistillationRun, Outcomes
 from natstats.distill.run_folders import RECORD
 from natstats.errors import NatstatsError
+from natstats.networks.builders import Builder, network_names
 from natstats.runs import store
 
 
@@ -24,6 +34,64 @@ from natstats.runs import store
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Digests of images are kept for the user's own files, not for those of tests."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def group() -> Group:
+    """The command line as it is installed."""
+    (entry,) = entry_points(group="console_scripts", name="natstats")
+    return sys.modules[entry.load().__module__].natstats
+
+
+@pytest.fixture
+def call(group: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run the command in an empty folder; ``code=None`` takes any exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: Any, code: int | None = 0, is_defect: bool = False) -> Result:
+        result = CliRunner().invoke(group, [str(a) for a in arguments])
+        assert code is None or result.exit_code == code, result.output
+        assert ("defect of natstats" in result.output) == is_defect
+        assert "Traceback" not in result.output
+        if code in (1, 2):
+            # The error comes last, with lists on indented lines; click puts its usage before it.
+            lines = [ln for ln in result.stderr.strip().splitlines() if not ln.startswith("  ")]
+            assert lines[-1].startswith("Error: ")
+        return result
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty pages in place of those with figures, which are most of the time of a small run."""
+
+    def page(folder: Path, _: Any) -> None:
+        (folder / "report.html").touch()
+
+    for name in ("report.pages.run.write_report", "report.pages.series.write_series_report",
+                 "distill.report.pages.write_run_report",
+                 "distill.report.pages.write_table_report"):  # fmt: skip
+        monkeypatch.setattr(f"natstats.{name}", page)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shapes_once() -> Iterator[None]:
+    """The shapes of a named network are found once: recognising a file builds them all."""
+    real, found = Builder.shapes, {}
+    names = frozenset(network_names())
+
+    def shapes(self: Builder, **others: Any) -> dict[str, tuple[int, ...]]:
+        if self.name not in names or self.arguments:
+            return real(self, **others)
+        key = (self.name, repr(self.fixed), repr(others))
+        if key not in found:
+            found[key] = real(self, **others)
+        return dict(found[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Builder, "shapes", shapes)
+        yield
 
 
 class MadeRuns:
@@ -201,6 +269,6 @@ def n_damaged() -> Callable[[Path, Callable[[], Any]], int]:
     return count
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def made_runs() -> type[MadeRuns]:
     return MadeRuns

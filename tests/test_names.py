@@ -27,7 +27,7 @@ def made_names(n=4000):
     return [*map("".join, itertools.product(PIECES, repeat=2)), *names]
 
 
-def test_a_cell_is_one_line_and_no_formula_and_gives_its_text_back():
+def test_a_cell_is_one_line_no_formula_and_gives_its_text_back():
     seen = {}
     for name in made_names():
         shown = cell(name)

@@ -16,7 +16,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["first", "own loop"])
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(BLOCKS[0], marks=pytest.mark.slow, id="first"), *BLOCKS[1:]],
+)
 def test_a_python_block_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {})
@@ -27,6 +30,7 @@ def test_what_the_readme_points_to_is_there():
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.slow
 def test_the_table_and_the_verdict_are_those_of_the_demo():
     run = natstats.measure(demo.network(), demo.photographs())
     inside = README.split("<!-- demo: begin")[1].split("<!-- demo: end -->")[0]

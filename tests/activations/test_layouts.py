@@ -249,7 +249,7 @@ class Detector(nn.Module):
         return self.head(self.pool({"0": maps}, boxes, [(16, 16)] * len(images)))
 
 
-def test_regions_are_averaged_over_each_image_and_images_without_one_left_out():
+def test_regions_are_averaged_over_images_that_have_some():
     net, images = Detector().eval(), list(torch.rand(3, 3, 16, 16))
     with natstats.Collector(net, n_groups=3) as collector, torch.no_grad():
         net(images)
@@ -358,7 +358,7 @@ class Cube(nn.Module):
         return self.after(self.mlp(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
 
 
-def test_a_cube_that_may_be_either_layout_is_refused_not_guessed_at():
+def test_a_cube_that_may_be_either_layout_is_refused():
     """Without the probe, that is; with it, the answers tell."""
     images = torch.rand(2, 3, 48, 48)
 
@@ -404,7 +404,7 @@ class TimmBlock(nn.Module):
 
 
 @pytest.mark.parametrize("shift", [0, 3])
-def test_windows_whose_block_holds_the_shift_are_put_together_again(shift):
+def test_windows_whose_block_holds_the_shift_are_rejoined(shift):
     net = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Module(), TimmBlock(shift)).eval()
     stem, block = net[0], net[2]
     net.forward = lambda images: block(stem(images).permute(0, 2, 3, 1))
@@ -419,7 +419,7 @@ def test_windows_whose_block_holds_the_shift_are_put_together_again(shift):
     assert "2.weights" not in found  # attention weights within a window are no maps
 
 
-def test_pieces_of_maps_are_refused_with_what_they_are_pieces_of():
+def test_pieces_of_maps_are_refused_and_said_to_be_such():
     rules = LayoutRules(nn.Sequential(nn.Conv2d(3, 8, 16, 16)))
     rules.start([torch.zeros(2, 3, 224, 224)], 2)
     rules.find("0", torch.zeros(2, 8, 14, 14))
@@ -428,7 +428,7 @@ def test_pieces_of_maps_are_refused_with_what_they_are_pieces_of():
     assert rules.find("y", torch.zeros(8, 7, 7, 8), nn.Linear(1, 1)) == reason
 
 
-def test_channels_are_not_taken_for_tokens_of_a_finer_map_than_any():
+def test_channels_are_not_taken_for_tokens_of_a_finer_map():
     """The token-mixing layers of an MLP-mixer: 1024 channels are no 32 x 32 tokens."""
     rules = LayoutRules(nn.Sequential(nn.Conv2d(3, 8, 16, 16)))
     rules.start([torch.zeros(2, 3, 224, 224)], 2)

@@ -132,7 +132,7 @@ class Crops(nn.Module):
 
 @pytest.mark.parametrize("kind", [list, tuple, dict])
 @pytest.mark.parametrize("n_crops", [2, 3])
-def test_batches_that_are_put_together_inside_stay_apart_by_image(kind, n_crops):
+def test_batches_put_together_inside_stay_apart_by_image(kind, n_crops):
     n = 4
     crops = [images(n, seed=k) for k in range(n_crops)]
     given = {f"view{k}": one for k, one in enumerate(crops)} if kind is dict else kind(crops)
@@ -178,7 +178,7 @@ class Recursive(nn.Module):
         return self(y, depth + 1) if depth < len(self.scales) else y
 
 
-def test_a_network_that_calls_itself_counts_every_call_and_every_image():
+def test_a_network_that_calls_itself_counts_calls_and_images():
     model, batch = Recursive(), images()
     measured, reasons = run(model, batch)
     assert not reasons
@@ -193,7 +193,7 @@ def test_a_network_that_calls_itself_counts_every_call_and_every_image():
             np.testing.assert_allclose(found.spectrum.power.sum(0), expected, rtol=1e-4)
 
 
-def test_a_pass_that_was_broken_off_by_force_is_not_the_outer_one_of_the_next():
+def test_a_pass_that_was_broken_off_is_not_around_the_next():
     class Stopped(Recursive):
         def forward(self, x, depth=0):
             if self.stop and depth:
@@ -272,13 +272,13 @@ class OwnMatrix(nn.Module):
         (nn.Sequential(OwnKernel(), nn.ReLU(), nn.Conv2d(8, 4, 3)), {"0": 1, "2": 2}),
     ],
 )
-def test_every_module_with_kernels_is_a_layer_and_counts_in_depth(model, depths):
+def test_every_module_with_kernels_counts_in_depth(model, depths):
     measured, reasons = run(model, images())
     assert {name: m.layer.depth for name, m in measured.items()} == depths
     assert set(reasons) <= {"route"}
 
 
-def test_other_modules_that_multiply_maps_with_weights_are_listed():
+def test_other_modules_that_multiply_with_weights_are_listed():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), OwnMatrix(), nn.Conv2d(8, 8, 3))
     measured, reasons = run(model, images())
     assert {name: m.layer.depth for name, m in measured.items()} == {"0": 1, "2": 3}
@@ -291,7 +291,7 @@ def test_other_modules_that_multiply_maps_with_weights_are_listed():
 
 
 @pytest.mark.parametrize("builder", ["swin_t", "convnext_tiny", "vit_b_16", "maxvit_t"])
-def test_tables_of_positions_and_scales_of_channels_are_no_kernels(builder):
+def test_tables_of_positions_and_scales_are_no_kernels(builder):
     from natstats.activations.selection import select_modules
 
     model = getattr(torchvision.models, builder)(weights=None)
@@ -313,7 +313,7 @@ def test_a_copy_made_inside_is_not_watched_and_can_be_used():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_parts_in_torchscript_are_listed_and_the_rest_is_measured():
+def test_torchscript_parts_are_listed_and_the_rest_is_measured():
     scripted = torch.jit.script(nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU()))
     model = nn.Sequential(nn.Conv2d(3, 8, 3), scripted, nn.Conv2d(8, 8, 3))
     measured, reasons = run(model, images())

@@ -353,7 +353,7 @@ def by_turns(tokens, grid, model):
 
 
 @pytest.mark.parametrize("size", [(160, 160), (200, 200), (128, 128)])
-def test_three_answers_in_place_are_no_proof_where_the_fourth_is_elsewhere(size):
+def test_three_answers_in_place_are_no_proof_without_the_fourth(size):
     measured, reasons, _ = collected(Tokens(by_turns), images(*size, n=2))
     assert set(measured) == {"embed"}
     assert "answers in" in reasons["first"]
@@ -407,7 +407,7 @@ def test_what_was_proved_for_one_size_is_not_taken_for_another(model, name, side
     assert "only are known" in reason
 
 
-def test_filled_up_windows_of_a_small_map_are_no_tokens_before_one():
+def test_filled_up_windows_are_no_tokens_before_a_map():
     """8 x 8 in 2 x 2 windows of 7 x 7, which read like 13 tokens and 6 x 6 for images of 240."""
     from natstats.activations.layout_rules import LayoutRules
 
@@ -435,7 +435,7 @@ class Noisy(nn.Module):
         return self.mix((maps + noise).flatten(2).transpose(1, 2))
 
 
-def test_a_network_left_to_chance_keeps_the_layout_of_the_rules_and_says_so():
+def test_a_network_left_to_chance_keeps_the_rules_and_says_so():
     measured, reasons, collector = collected(Noisy(), images(64))
     assert not reasons
     assert "different results" in collector.probed.problem
@@ -484,7 +484,7 @@ def test_listed_tokens_beyond_the_output_are_a_reason():
     assert "token 84 of 64" in reasons["first"]
 
 
-def test_the_probe_costs_five_passes_of_one_image_and_leaves_everything_as_it_was():
+def test_the_probe_costs_five_passes_and_changes_nothing():
     class Counted(nn.Module):
         def __init__(self):
             super().__init__()
@@ -510,7 +510,7 @@ def test_the_probe_costs_five_passes_of_one_image_and_leaves_everything_as_it_wa
     assert (np.random.get_state()[1] == before[2]).all()  # noqa: NPY002
 
 
-def test_no_place_is_where_another_comes_to_lie_when_the_image_is_turned():
+def test_no_place_turns_into_another_when_the_image_is_turned():
     for y, x in PLACES:
         assert not math.isclose(y, x)
         assert not math.isclose(y, 1 - x)
@@ -519,9 +519,7 @@ def test_no_place_is_where_another_comes_to_lie_when_the_image_is_turned():
 
 
 @pytest.mark.parametrize(("declared", "n_doubted"), [("NLC+4", 1), ("NLC+0-4", 0), ("NLC:0-9", 0)])
-def test_a_declared_layout_is_taken_as_it_is_and_doubted_where_the_answers_contradict_it(
-    declared, n_doubted
-):
+def test_a_declared_layout_is_taken_and_doubted_if_contradicted(declared, n_doubted):
     model = Tokens(around(0, 4))
     measured, reasons, collector = collected(
         model, images(96), "first", layouts={"first": declared}
@@ -538,7 +536,7 @@ def test_a_declared_layout_is_taken_as_it_is_and_doubted_where_the_answers_contr
 
 
 @pytest.mark.parametrize(("side", "is_refused"), [(40, False), (56, False), (128, True)])
-def test_a_convolution_on_a_map_of_a_few_points_may_answer_anywhere(side, is_refused):
+def test_a_convolution_on_a_few_points_may_answer_anywhere(side, is_refused):
     """As in the coarsest maps of detectors, where every point sees the whole image."""
 
     class Rolled(nn.Module):

@@ -161,7 +161,7 @@ def test_what_mixes_all_rows_sees_the_whole_image(mixing):
     assert list(found.values()) == [3, SIDE, SIDE]
 
 
-def test_a_field_may_exceed_the_image_and_stays_so_through_a_global_mean():
+def test_a_field_above_the_image_stays_through_a_global_mean():
     net = nn.Sequential(conv(3, 2, 1), conv(3, 2, 1), conv(3, 2, 1), nn.AdaptiveAvgPool2d(1))
     assert list(fields(net, 12).values()) == [3, 7, 15, 15]
 

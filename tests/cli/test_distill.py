@@ -6,7 +6,6 @@ import html
 import json
 import platform
 import sys
-from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ import natstats
 from natstats.distill.methods import METHODS
 from natstats.distill.run_folders import STATE
 
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
 QUICK = ("--epochs", "1", "--size", "16", "--batch-size", "8")
 
 
@@ -35,21 +33,10 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Runs and tables without pages and figures, which is most of the time of a small one."""
-    for name in ("write_run_report", "write_table_report"):
-        monkeypatch.setattr(
-            f"natstats.distill.report.pages.{name}",
-            lambda folder, _: (folder / "report.html").touch(),
-        )
-
-
 @pytest.fixture(scope="module")
-def teacher(folder, tmp_path_factory):
+def teacher(group, folder, tmp_path_factory):
     """A trained one, as the command leaves it."""
     out = tmp_path_factory.mktemp("runs") / "teacher"
-    group = sys.modules[ENTRY.load().__module__].natstats
     arguments = [
         "distill",
         "--student",
@@ -64,21 +51,14 @@ def teacher(folder, tmp_path_factory):
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, folder, teacher):
+def call(call, folder, teacher):
     """Run the command in an empty folder with a student and a teacher; return the result."""
-    group = sys.modules[ENTRY.load().__module__].natstats
-    monkeypatch.chdir(tmp_path)
 
     def run(*arguments, code=0, taught=True, data=None, student="cifar_resnet8"):
         base = ["distill", "--student", student, "--data", data or f"imagefolder:{folder}", *QUICK]
         if taught:
             base += ["--teacher", "cifar_resnet14", "--teacher-checkpoint", str(teacher)]
-        result = CliRunner().invoke(group, [*base, *map(str, arguments)])
-        assert result.exit_code == code, result.output
-        if code:
-            assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
-            assert "Traceback" not in result.output
-        return result
+        return call(*base, *arguments, code=code)
 
     return run
 
@@ -128,6 +108,7 @@ def test_an_interruption_says_how_to_go_on(call, quick, tmp_path, monkeypatch):
     assert json.loads((tmp_path / out / "distill.json").read_text())["costs"]["sittings"] == 2
 
 
+@pytest.mark.slow
 def test_several_seeds_are_compared_and_taken_up_again(call, quick, tmp_path):
     result = call("--method", "kd", "--seed", "0", "1", "--out", "r")
     assert {p.name for p in (tmp_path / "r").iterdir() if p.is_dir()} >= {"seed-0", "seed-1"}
@@ -140,6 +121,7 @@ def test_several_seeds_are_compared_and_taken_up_again(call, quick, tmp_path):
     assert (tmp_path / "r" / "seed-2" / "distill.json").is_file()
 
 
+@pytest.mark.slow
 def test_seeds_of_another_training_are_not_taken(call, quick, tmp_path):
     call("--method", "kd", "--seed", "0", "1", "--out", "r")
     for other in (["--method", "at"], ["--method", "kd", "--lr", "0.5"]):
@@ -227,9 +209,7 @@ def stopped(monkeypatch, where, name, when=lambda *_: True):
 TRAINER = ("natstats.distill.training.trainer", "Trainer")
 
 
-def test_an_interruption_behind_the_last_file_says_that_the_run_is_there(
-    call, quick, tmp_path, monkeypatch
-):
+def test_an_interruption_behind_the_last_file_says_it_is_there(call, quick, tmp_path, monkeypatch):
     stopped(monkeypatch, ("natstats.distill.training.state", "TrainingState"), "remove")
     text = call("--out", "r", taught=False, code=130).stderr
     assert "interrupted; the training is finished, and r holds its run" in text
@@ -248,9 +228,7 @@ def test_an_interruption_between_seeds_says_which_are_finished(call, quick, tmp_
     assert again.count("taken as it is") == 1
 
 
-def test_an_interruption_of_the_table_says_that_all_are_finished(
-    call, quick, tmp_path, monkeypatch
-):
+def test_an_interruption_of_the_table_says_all_are_finished(call, quick, tmp_path, monkeypatch):
     import natstats.distill.comparison.compare as module
 
     with monkeypatch.context() as patch:
@@ -362,8 +340,7 @@ def test_tensorboard_is_an_extra(call, quick, monkeypatch, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_a_run_of_the_teacher_gives_the_targets(call, quick, tmp_path, teacher, monkeypatch):
-    group = sys.modules[ENTRY.load().__module__].natstats
+def test_a_run_of_the_teacher_gives_the_targets(call, group, quick, tmp_path, teacher, monkeypatch):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((8, 3, 16, 16), dtype=np.float32))
     monkeypatch.setattr("natstats.report.pages.run.write_report", lambda *_: None)
     measured = CliRunner().invoke(
@@ -376,8 +353,7 @@ def test_a_run_of_the_teacher_gives_the_targets(call, quick, tmp_path, teacher, 
     assert "spectral.spectrum" in out.stdout
 
 
-def test_help_names_every_method():
-    group = sys.modules[ENTRY.load().__module__].natstats
+def test_help_names_every_method(group):
     text = CliRunner().invoke(group, ["distill", "--help"]).stdout
     for name in METHODS:
         assert name in text

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from importlib.metadata import entry_points
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,12 @@ from click.testing import CliRunner
 
 from natstats.networks.zoo import NETWORKS
 
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def call():
-    group = sys.modules[ENTRY.load().__module__].natstats
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(group, ["models", *arguments])
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+def call(call):
+    return partial(call, "models")
 
 
 def names(result):
@@ -70,9 +61,8 @@ def test_timm_is_listed_where_asked_for(call):
     assert names(call("timm:vit_tiny_patch16_224")) == ["timm:vit_tiny_patch16_224"]
 
 
-def test_it_is_named_where_it_is_needed():
+def test_it_is_named_where_it_is_needed(group):
     assert "natstats models" in (ROOT / "README.md").read_text()
-    group = sys.modules[ENTRY.load().__module__].natstats
     for arguments in (["--help"], ["measure", "--help"]):
         assert "models" in CliRunner().invoke(group, arguments).output
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
@@ -16,17 +14,14 @@ from natstats import demo
 from natstats.fits.options import FitOptions
 
 ROOT = Path(__file__).parents[2]
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
 OF_TORCHRUN = {"--nproc-per-node", "--no-python"}
 OF_ALL = {"--help", "--version"}
 
 
 @pytest.fixture(scope="module")
-def commands():
+def commands(group):
     """The subcommands by name."""
-    ENTRY.load()
-    group = sys.modules[ENTRY.load().__module__].natstats
     context = click.Context(group)
     return {name: group.get_command(context, name) for name in group.list_commands(context)}
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,15 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
+from natstats_cli import output
 
 import natstats
 from natstats import demo
 from natstats.files.ownership import foreign, own_files
 from natstats.report.figures.style import save
 from natstats.runs.series import Series
-
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
 
 
 def draw(run, folder):
@@ -58,25 +54,6 @@ def quick():
         )
         yield
     plt.close("all")
-
-
-@pytest.fixture(scope="session")
-def group():
-    return sys.modules[ENTRY.load().__module__].natstats
-
-
-@pytest.fixture
-def call(group, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(group, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        assert "defect of natstats" not in result.output
-        assert "Traceback" not in result.output
-        return result
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +238,7 @@ def test_a_comparison_keeps_what_else_is_there(call, series):
     assert Path("diff/notes").read_text() == "mine"
 
 
-def test_plot_replaces_figures_only_when_asked_and_never_those_of_others(call, run, series):
+def test_plot_replaces_its_own_figures_and_only_when_asked(call, run, series):
     first = call("plot", run, "--out", "figs").stdout.split()
     assert first == [f"figs/{path.name}" for path in map(Path, first)]
     Path("figs/notes.svg").write_text("mine")
@@ -311,7 +288,7 @@ def test_an_interruption_tells_what_is_in_place(call, run, series, source, monke
         assert not Path("figs").exists()
 
 
-def test_an_interruption_in_the_middle_of_putting_figures_in_place(call, run, monkeypatch):
+def test_an_interruption_while_figures_are_put_in_place(call, run, monkeypatch):
     real, calls = Path.replace, []
 
     def replace(self, target):
@@ -403,3 +380,19 @@ def test_too_little_memory_is_a_sentence(call, run, monkeypatch):
 
         monkeypatch.setattr("natstats.runs.run.fit_layers", fail)
         assert "memory: expected work that fits into it" in call("fit", run, code=1).stderr
+
+
+def test_a_run_is_saved_beside_what_came_in_the_meantime(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = natstats.measure_images(np.random.default_rng(0).normal(size=(4, 1, 16, 16)))
+    place = output.target(None, "a", False)
+    run.save(place)  # by another process, after the place was chosen
+    output.finish(run, place, overwrite=False)
+    assert (tmp_path / "runs/a-2/run.json").is_file()
+    said = capsys.readouterr()
+    assert "Run: runs/a-2" in said.out
+    assert "the new run goes to runs/a-2" in said.err
+
+
+def test_fit_of_the_root_is_a_sentence(call):
+    assert "holds no run.json" in call("fit", "/", code=2).output

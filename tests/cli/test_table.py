@@ -5,52 +5,33 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from importlib.metadata import entry_points
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from natstats.distill.run_folders import RECORD, STATE, TABLE_FILES
 
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
-
 
 @pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Run the command in an empty folder; return output and errors."""
-    group = sys.modules[ENTRY.load().__module__].natstats
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(group, ["table", *map(str, arguments)])
-        assert result.exit_code == code, result.output
-        if code:
-            assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
-            assert "Traceback" not in result.output
-        return result
-
-    return run
+def call(call):
+    return partial(call, "table")
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """A table without its page and figures, which is most of the time of a small one."""
-    monkeypatch.setattr(
-        "natstats.distill.report.pages.write_table_report",
-        lambda folder, _: (folder / "report.html").touch(),
-    )
-
-
-@pytest.fixture
-def runs(made_runs, tmp_path):
-    made = made_runs()
+@pytest.fixture(scope="module")
+def nine(made_runs, tmp_path_factory):
+    home, made = tmp_path_factory.mktemp("nine"), made_runs()
     for method, accuracy in (("ce", 0.55), ("kd", 0.65), ("kd+spectral", 0.75)):
         for seed in range(3):
-            place = tmp_path / "runs" / method.replace("+", "_") / f"seed-{seed}"
+            place = home / method.replace("+", "_") / f"seed-{seed}"
             made.save(place, method=method, seed=seed, accuracy=accuracy)
-    return tmp_path / "runs"
+    return home
+
+
+@pytest.fixture
+def runs(nine, tmp_path):
+    return Path(shutil.copytree(nine, tmp_path / "runs"))
 
 
 def test_it_prints_accuracy_gain_and_p(call, runs):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import ast
 import csv
-import sys
 from html.parser import HTMLParser
-from importlib.metadata import entry_points
 from pathlib import Path
 from xml.dom import minidom
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
@@ -24,7 +21,6 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.runs.tables import text_table
 
 ROOT = Path(__file__).parents[2]
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
 FORGED = "a\x1b[2J\nError: all is lost\u202e"
 HOSTILE = [
     "<script>alert(1)</script>$\\frac{", "=cmd|' /C calc'!A0", FORGED, "x]]>--><b>&amp;",
@@ -32,15 +28,18 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def called(*arguments):
-    group = sys.modules[ENTRY.load().__module__].natstats
-    result = CliRunner().invoke(group, [*map(str, arguments)])
-    for text in (result.stdout, result.stderr):
-        assert "\x1b" not in text
-        assert "\u202e" not in text
-        assert "Traceback" not in text
-        assert not [line for line in text.splitlines() if line.startswith("Error: all")]
-    return result
+@pytest.fixture
+def called(call):
+    def run(*arguments):
+        result = call(*arguments, code=None)
+        for text in (result.stdout, result.stderr):
+            assert "\x1b" not in text
+            assert "\u202e" not in text
+            assert "Traceback" not in text
+            assert not [line for line in text.splitlines() if line.startswith("Error: all")]
+        return result
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -62,8 +61,7 @@ def called(*arguments):
     ],
     ids=lambda arguments: "-".join(a for a in arguments if a.isprintable()),
 )
-def test_an_error_is_one_line_whatever_it_names(tmp_path, monkeypatch, arguments):
-    monkeypatch.chdir(tmp_path)
+def test_an_error_is_one_line_whatever_it_names(called, arguments):
     result = called(*arguments)
     assert result.exit_code in (1, 2), result.output
     lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
@@ -79,8 +77,7 @@ def test_a_list_below_an_error_stays_a_list():
         raise UsageError("one")
 
 
-def test_the_keys_of_a_checkpoint_are_shown_a_line_each(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_keys_of_a_checkpoint_are_shown_a_line_each(called):
     state = natstats.load_network("cifar_resnet8", weights="none").model.state_dict()
     del state["conv1.weight"]
     torch.save({**state, f"{FORGED}.weight": torch.zeros(2, 2, 3, 3)}, "c.pth")
@@ -92,8 +89,7 @@ def test_the_keys_of_a_checkpoint_are_shown_a_line_each(tmp_path, monkeypatch):
     assert any(line.startswith("    a\\x1b[2J\\nError: all is lost\\u202e.wei") for line in lines)
 
 
-def test_the_folder_of_a_training_is_shown_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_folder_of_a_training_is_shown_in_one_line(called, tmp_path):
     for split in ("train", "val"):
         for name in ("=1+1", FORGED):
             folder = tmp_path / FORGED / split / name

@@ -74,7 +74,7 @@ def test_a_combination_starts_from_what_its_first_part_chose(choose):
     assert chosen["kd+spectral"] == {**chosen["kd"], "spectral.weight": least}
 
 
-def test_all_methods_have_three_candidates_around_their_defaults():
+def test_methods_have_three_candidates_around_their_defaults():
     for method, candidates in distill_table.CANDIDATES.items():
         assert len(candidates) == (1 if method == "ce" else 3)
     assert distill_table.weights_of("at") == [100.0, 1000.0, 10000.0]

@@ -133,7 +133,7 @@ def test_what_is_held_out_is_stratified_disjoint_and_stable(source):
     assert open_labelled(source, holdout=0.2, seed=4).evaluation.names != data.evaluation.names
 
 
-def test_the_test_images_are_not_looked_for_where_a_share_is_held_out(tmp_path):
+def test_test_images_are_not_sought_where_a_share_is_held_out(tmp_path):
     source = folders(tmp_path, {"a": 4, "b": 4})
     assert len(open_labelled(source, holdout=0.25).evaluation) == 2
     with pytest.raises(UsageError, match=r"data: expected .*test or .*val with the folders"):

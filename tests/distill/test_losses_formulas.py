@@ -75,7 +75,7 @@ def test_soft_targets(temperature):
     close(kd.soft_target_loss(one, other, temperature), expected * temperature**2)
 
 
-def test_soft_targets_equal_cross_entropy_less_the_teachers_entropy():
+def test_soft_targets_are_cross_entropy_less_the_teachers_own():
     one, other = maps(5), maps(5, seed=1)
     p = torch.softmax(other / 4, 1)
     cross = -(p * torch.log_softmax(one / 4, 1)).sum(1).mean()
@@ -110,7 +110,7 @@ def test_hints():
     assert fitnets.hint_loss(one, one) == 0.0
 
 
-def test_the_regressor_of_hints_does_not_pad_and_ends_like_the_teacher():
+def test_the_regressor_does_not_pad_and_ends_like_the_teacher():
     activation = nn.LeakyReLU(0.3, inplace=True)
     record = activation.register_forward_hook(lambda *_: pytest.fail("the hook of a tap fired"))
     plan = fitnets.METHOD.plan(setting(fitnets.METHOD, [(4, 8, 9)], [(6, 5, 9, None, activation)]))
@@ -279,7 +279,7 @@ def test_flow_takes_maxima_where_sizes_differ():
     )
 
 
-def test_flow_has_no_order_of_pixels_and_grows_with_the_fourth_power():
+def test_flow_knows_no_order_and_grows_with_the_fourth_power():
     given = [maps(c, 4, 4, seed=s) for s, c in enumerate((3, 2, 3, 2))]
     value = fsp.FlowMatching()(outputs(*given[:2]), outputs(*given[2:]), LABELS)
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
@@ -573,13 +573,13 @@ def test_margins_come_from_the_teachers_batch_norm():
 @pytest.mark.parametrize(
     "layer", [None, nn.BatchNorm2d(6, affine=False), batch_norm(5), nn.Identity()]
 )
-def test_without_a_batch_norm_margins_are_measured_and_a_note_says_so(layer):
+def test_without_batch_norm_margins_are_measured_and_noted(layer):
     plan = ofd.METHOD.plan(setting(ofd.METHOD, [(4, 8, 8)], [(6, 8, 8, layer)]))
     assert plan.terms[0].loss.measured == (True,)
     assert any("at t0: its margin is measured" in note for note in plan.notes)
 
 
-def test_measured_margins_are_means_of_negative_values_and_then_stay():
+def test_measured_margins_are_means_of_negatives_and_stay():
     batches = [maps(2, 4, 4, seed=seed) for seed in range(4)]
     for batch in batches:
         batch[:, 1] = batch[:, 1].abs()

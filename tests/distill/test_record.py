@@ -298,7 +298,7 @@ def test_a_pipe_in_place_of_a_state_is_not_waited_for(tmp_path):
     assert state.read(torch.device("cpu")) == {"step": 1}
 
 
-def test_a_state_that_is_begun_again_stays_until_there_is_another(tmp_path):
+def test_a_state_begun_again_stays_until_there_is_another(tmp_path):
     import torch
 
     TrainingState(tmp_path, {"seed": 0}).write({"step": 1})

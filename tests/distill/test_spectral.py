@@ -66,7 +66,7 @@ def test_spectrum_distance_is_its_formula(level):
     assert float(value) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-def test_exponent_distance_is_the_squared_difference_of_the_estimator_octave():
+def test_exponent_distance_is_the_squared_difference_of_octave():
     fields = [
         natstats.power_law_fields(12, 16, 16, alpha=a, seed=a).reshape(3, 4, 16, 16) for a in (1, 2)
     ]
@@ -91,7 +91,7 @@ def test_a_known_exponent_comes_back_differentiably(size, alpha):
     np.testing.assert_allclose(gradient.numpy(), expected, rtol=0.05, atol=5e-3)
 
 
-def test_a_loss_in_inference_mode_leaves_nothing_that_training_cannot_use():
+def test_a_loss_in_inference_mode_leaves_training_possible():
     maps = noise(2, 4, 18, 22)  # a size that no other test has
     with torch.inference_mode():
         ExponentDistance([point(4, 18, 22)], [point(4, 18, 22)])(out(maps), out(maps), LABELS)
@@ -506,7 +506,7 @@ class TestTeacherRun:
         run = natstats.Run.open(path)
         return METHOD.plan(Setting(points, points, METHOD.arguments({}), teacher_run=run))
 
-    def test_the_teacher_itself_is_at_distance_zero_from_its_own_run(self, run):
+    def test_the_teacher_is_at_distance_zero_from_its_own_run(self, run):
         from natstats.distill.pairing import student_taps
         from natstats.distill.taps import Taps
 

@@ -41,7 +41,7 @@ def test_mobilenet_v1_is_tapped_where_the_overhaul_paper_does():
 
 
 @pytest.mark.parametrize(("which", "suffix"), [("pre", "@input"), ("post", ""), ("block", "")])
-def test_resnets_of_imagenet_are_tapped_at_the_last_sum_of_each_group(which, suffix):
+def test_resnets_are_tapped_at_the_last_sum_of_each_group(which, suffix):
     mine, theirs = names("resnet18", "resnet34", LARGE, "groups", which)
     assert mine == [f"layer{i}.1.relu:1{suffix}" for i in (1, 2, 3, 4)]
     assert theirs == [f"layer{i}.{n}.relu:1{suffix}" for i, n in ((1, 2), (2, 3), (3, 5), (4, 2))]
@@ -73,7 +73,7 @@ def test_places(place, expected):
     assert mine == theirs == expected
 
 
-def test_a_group_of_one_block_starts_at_the_stem_or_where_the_one_before_ends():
+def test_a_group_of_one_block_starts_where_the_one_before_ends():
     mine, _ = names("cifar_resnet8", "cifar_resnet20", SMALL, "sections")
     ends = [f"stage{s}.0.relu2" for s in (1, 2, 3)]
     assert mine == ["relu1", ends[0], ends[0], ends[1], ends[1], ends[2]]
@@ -123,7 +123,7 @@ def test_batch_norms_of_the_taps_are_found():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "wrn_16_1", "mobilenet_v2"])
-def test_looking_and_tapping_change_neither_buffers_nor_modes_nor_scores(name):
+def test_taps_change_neither_buffers_nor_modes_nor_scores(name):
     images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     model = build_network(name, 0).train()
     plain = copy.deepcopy(model)
@@ -164,7 +164,7 @@ def test_a_map_that_is_overwritten_in_place_is_kept_as_it_was():
     torch.testing.assert_close(tapped[names[2]], torch.relu(branch + x))
 
 
-def test_gradients_flow_through_a_tap_into_what_is_before_it_only():
+def test_gradients_flow_through_a_tap_to_what_is_before_it():
     model = build_network("cifar_resnet8", 0)
     images = torch.randn(2, 3, 32, 32)
     with Taps(model, ["stage2.0.relu2@input"], images[:1]) as taps:

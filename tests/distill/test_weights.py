@@ -42,6 +42,7 @@ def test_the_order_of_tensors_and_facts_does_not_matter(tmp_path):
     assert len(content) == len(save(tensors, FACTS))
 
 
+@pytest.mark.slow
 def test_the_same_in_two_processes():
     code = (
         "import hashlib; from test_weights import made, FACTS;"

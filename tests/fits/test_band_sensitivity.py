@@ -47,7 +47,7 @@ def test_a_power_law_has_one_exponent_in_every_band():
     np.testing.assert_allclose(frame.exponent, 2.0, atol=3e-3)
 
 
-def test_a_broken_one_has_the_upper_exponent_above_and_the_lower_below():
+def test_a_broken_one_has_both_exponents_each_on_its_side():
     frequency = rings(56, 56).frequency
     truth = expected_power(2.0, 56, 56) * np.maximum(1.0, frequency / 0.15) ** -1.5
     frame = frame_of(layer_of(truth, 56, noise=False))
@@ -58,7 +58,7 @@ def test_a_broken_one_has_the_upper_exponent_above_and_the_lower_below():
 
 @pytest.mark.parametrize("min_rings", [2, 6])
 @pytest.mark.parametrize("band", [(0.0, 0.5), (0.05, 0.4)])
-def test_bands_narrow_by_a_third_of_an_octave_until_too_few_rings_are_left(band, min_rings):
+def test_bands_narrow_by_a_third_of_an_octave_to_four_rings(band, min_rings):
     options = FitOptions(band=band, min_rings=min_rings)
     frame = frame_of(layer_of(expected_power(2.0, 112, 112), 112), options=options)
     frequency = rings(112, 112).frequency
@@ -75,7 +75,7 @@ def test_bands_narrow_by_a_third_of_an_octave_until_too_few_rings_are_left(band,
         assert np.all((ratio > 1.1) & (ratio < 1.45))
 
 
-def test_layers_without_an_exponent_or_a_band_of_four_rings_are_left_out():
+def test_layers_without_an_exponent_or_four_rings_are_left_out():
     good = layer_of(expected_power(2.0, 14, 14), 14)
     nothing = replace(good, spectrum=replace(good.spectrum, power=0 * good.spectrum.power))
     unknown = replace(good, spectrum=replace(good.spectrum, power=np.nan * good.spectrum.power))

@@ -43,7 +43,14 @@ def true_exponent(alpha_sd, estimator):
 
 
 @pytest.mark.parametrize("estimator", ["octave", "whittle"])
-@pytest.mark.parametrize(("alpha_sd", "contrast"), [(0.0, 0.0), (0.3, 0.0), (0.3, 0.7)])
+@pytest.mark.parametrize(
+    ("alpha_sd", "contrast"),
+    [
+        pytest.param(0.0, 0.0, marks=pytest.mark.slow),
+        pytest.param(0.3, 0.0, marks=pytest.mark.slow),
+        (0.3, 0.7),
+    ],
+)
 def test_intervals_cover_also_when_images_differ(alpha_sd, contrast, estimator):
     generator = np.random.default_rng(int(10 * alpha_sd + 100 * contrast))
     truth = true_exponent(alpha_sd, estimator)
@@ -61,6 +68,7 @@ def test_intervals_cover_also_when_images_differ(alpha_sd, contrast, estimator):
         assert hits > plain
 
 
+@pytest.mark.slow
 def test_the_bootstrap_covers_too():
     generator = np.random.default_rng(3)
     truth = true_exponent(0.3, "octave")
@@ -73,7 +81,10 @@ def test_the_bootstrap_covers_too():
     assert 0.91 * 300 <= hits <= 0.985 * 300
 
 
-@pytest.mark.parametrize(("height", "width"), [(7, 7), (14, 14), (8, 20)])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(7, 7), *(pytest.param(*size, marks=pytest.mark.slow) for size in [(14, 14), (8, 20)])],
+)
 def test_exponents_are_not_biased(height, width):
     """Mean of 40 exponents of 30 crops each, against four of its standard errors."""
     for alpha in (0.0, 2.0, 4.0):
@@ -131,6 +142,7 @@ def test_independent_modes_give_the_variance_of_ring_power(edges):
     assert measured[0] / modes[0] == pytest.approx(1.0, abs=0.2)
 
 
+@pytest.mark.slow
 def test_layers_that_share_images_are_seldom_called_a_trend():
     """Twelve layers of one exponent see the same images, of different exponent and contrast."""
     generator = np.random.default_rng(8)

@@ -64,7 +64,7 @@ def test_known_exponents_are_recovered_from_crops(alpha, side):
     assert fit.by_estimator["whittle"] == pytest.approx(alpha, abs=0.12)
 
 
-def test_without_a_taper_a_straight_line_cannot_see_beyond_three():
+def test_without_a_taper_a_line_cannot_see_beyond_three():
     """The reason for the taper and the debiasing, from the table in the documentation."""
     spectrum = measured(4.5, 28, 200, edges="none")
     assert fit_spectrum(spectrum, FitOptions(estimator="ols")).exponent < 3.4
@@ -193,7 +193,7 @@ def test_few_groups_are_told():
     assert fit.flags == ("few groups",)
 
 
-def test_the_bootstrap_is_refused_where_resamples_have_no_spread():
+def test_the_bootstrap_is_refused_without_spread():
     """Three groups: one resample in nine draws a single group, and cannot be studentised."""
     power = measured(2.0, 14, 63).image_power.astype(float)
     spectrum = simulate.spectrum_of(power, 14, 14, n_groups=3)
@@ -225,7 +225,7 @@ def test_whittle_has_a_range_of_its_own():
     )
 
 
-def test_image_exponents_at_the_limits_or_of_constant_maps_are_none():
+def test_exponents_at_the_limits_or_of_constant_maps_are_none():
     power = np.tile(expected_power(2.0, 14, 14), (30, 1))
     power[:4] = rings(14, 14).frequency ** -9.0
     fit = fit_spectrum(spectrum_of(power, 14))
@@ -235,7 +235,7 @@ def test_image_exponents_at_the_limits_or_of_constant_maps_are_none():
 
 @pytest.mark.parametrize("estimator", ["octave", "whittle"])
 @pytest.mark.parametrize("slope", [-9.0, 5.0])
-def test_an_exponent_at_the_limit_of_the_table_is_not_a_measurement(slope, estimator):
+def test_an_exponent_at_the_limit_is_not_a_measurement(slope, estimator):
     beyond = np.tile(rings(14, 14).frequency ** slope, (20, 1))
     fit = fit_spectrum(spectrum_of(beyond, 14), FitOptions(estimator=estimator))
     assert np.isnan(fit.exponent)
@@ -266,7 +266,7 @@ def test_power_from_a_single_group_is_not_resampled():
     assert np.isnan(fit.exponent)
 
 
-def test_wavelengths_beyond_the_map_are_flagged_where_they_matter():
+def test_waves_beyond_the_map_are_flagged_where_they_matter():
     """At alpha 4.3 a field with longer waves has another spectrum in the crop; at 3 hardly."""
     steep = spectrum_of(np.tile(expected_power(4.3, 14, 14), (20, 1)), 14)
     assert "outer scale" in fit_spectrum(steep).flags

@@ -48,7 +48,7 @@ def test_known_exponents_are_described():
 
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
 @pytest.mark.parametrize("quantile", QUANTILES)
-def test_ranks_hold_the_quantile_in_the_level_and_are_the_tightest(quantile, level):
+def test_ranks_hold_the_quantile_and_are_the_tightest(quantile, level):
     """The number below the quantile has a binomial tail, here by the incomplete beta function."""
     for n in (1, 2, 5, 17, 72, 73, 200, 1024):
         ranks = quantile_ranks(n, quantile, level)

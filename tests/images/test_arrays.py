@@ -63,7 +63,7 @@ def test_nor_does_that_of_whole_numbers(dtype, scale, offset, wrap):
 
 
 @pytest.mark.parametrize("offset", [1e2, 1e4, -1e5])
-def test_a_far_mean_of_float32_costs_what_its_own_digits_do_and_no_more(offset):
+def test_a_far_mean_of_float32_costs_its_own_digits_and_no_more(offset):
     """Against the same rounded values, with their means removed in float64 by numpy."""
     rounded = (FIELDS + offset).astype(np.float32)
     exact = rounded.astype(np.float64)
@@ -85,7 +85,7 @@ def test_grey_and_colour_and_clips_keep_their_digits_too():
         np.testing.assert_allclose(second, first, rtol=1e-4)
 
 
-def test_layer_0_of_a_network_keeps_them_and_the_network_gets_its_own_type():
+def test_layer_0_keeps_them_and_the_network_gets_its_own_type():
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3))
     run = natstats.measure(model, FIELDS + 1e6)
     assert run.layers.exponent[0] == pytest.approx(TRUE, abs=1e-5)
@@ -101,7 +101,7 @@ def test_what_float32_holds_enters_in_float32_and_as_it_was():
         np.testing.assert_array_equal(batch.images, array[images.places])
 
 
-def test_a_float32_array_near_zero_is_measured_to_the_last_digit_as_it_was():
+def test_a_float32_array_near_zero_is_exact_to_the_last_digit():
     """The spectrum of the maps themselves, not centred before."""
     array = np.random.default_rng(0).random((6, 1, 32, 32), dtype=np.float32)
     images = open_images(array)
@@ -133,7 +133,7 @@ def test_arrays_that_are_no_images_are_refused(array, tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.1, 1e6, 0.0])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_images_without_any_number_or_variation_have_no_exponent(value, dtype):
+def test_images_without_number_or_variation_have_no_exponent(value, dtype):
     row = natstats.measure_images(np.full((5, 1, 16, 16), value, dtype=dtype)).layers.iloc[0]
     assert np.isnan(row.exponent)
     assert row["flags"] == (
@@ -189,7 +189,7 @@ def test_bytes_that_enter_a_network_are_hinted_at():
     assert any("divided by 255" in w for w in natstats.measure(model, array).info["warnings"])
 
 
-def test_values_in_0_1_are_hinted_at_where_a_network_says_how_it_normalises():
+def test_values_in_0_1_are_hinted_at_where_a_network_normalises():
     array = np.random.default_rng(0).random((3, 3, 16, 16))
     (note,) = [w for w in warnings_of(array) if "entered as they are" in w]
     assert "expects them less the mean" in note

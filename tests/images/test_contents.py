@@ -245,7 +245,7 @@ def test_the_oldest_digests_go_first(cache, monkeypatch):
     assert [row[0] for row in rows] == [4, 5, 6, 7, 8]
 
 
-def test_an_array_and_a_data_set_in_memory_are_told_apart_by_contents(tmp_path):
+def test_arrays_and_data_sets_are_told_apart_by_contents(tmp_path):
     array = np.random.default_rng(0).normal(size=(4, 1, 8, 8))
     np.save(tmp_path / "a.npy", array)
     before = open_images(tmp_path / "a.npy").digest()
@@ -323,7 +323,7 @@ def test_labelled_data_follow_contents_and_keep_the_listing(photos, tmp_path):
         assert after.listing == before.listing
 
 
-def test_a_training_of_an_older_kind_is_not_gone_on_with_and_says_why():
+def test_a_training_of_an_older_kind_is_refused_and_says_why():
     now = {"seed": 0, "data": "new", "images": "listing"}
     refuse_other_settings(dict(now), now, "is in a")
     with pytest.raises(natstats.UsageError, match="did not note the contents of its images"):

@@ -181,7 +181,7 @@ def test_data_sets_of_files_are_found_and_nothing_is_written(tmp_path, name):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_file_that_a_data_set_lists_and_that_is_not_there_is_counted(tmp_path):
+def test_a_listed_file_that_is_not_there_is_counted(tmp_path):
     make_food101(tmp_path)
     (tmp_path / "food-101/images/pie/1.jpg").unlink()
     run = natstats.measure_images(f"food101:{tmp_path}", crop=16)

@@ -58,7 +58,7 @@ def test_runs_below_the_photographs_do_not_grow_the_sample(photos, monkeypatch):
     assert "natstats wrote" in by_pattern.notes[0]
 
 
-def test_figures_that_were_drawn_beside_the_photographs_are_left_out(photos):
+def test_figures_drawn_beside_the_photographs_are_left_out(photos):
     from natstats import report
 
     run = natstats.measure_images(photos)
@@ -117,7 +117,7 @@ def test_links_without_end_come_to_one(tmp_path):
     assert names(open_images(tmp_path)) == ["a/a.png", "b/b.png", "c/c.png"]
 
 
-def test_the_numbering_does_not_depend_on_the_order_of_the_system(photos, monkeypatch):
+def test_numbering_does_not_depend_on_the_order_of_the_system(photos, monkeypatch):
     from pathlib import Path
 
     before = [open_images(photos).label(n) for n in range(5)]

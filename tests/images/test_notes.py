@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
-from importlib.metadata import entry_points
+from functools import partial
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import natstats
@@ -16,7 +14,6 @@ from natstats.images.framing import common_side
 from natstats.images.sources import open_images, source_name
 
 RNG = np.random.default_rng(0)
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
 
 
 def put(folder, **sizes):
@@ -28,11 +25,8 @@ def put(folder, **sizes):
 
 
 @pytest.fixture
-def call(monkeypatch, tmp_path):
-    group = sys.modules[ENTRY.load().__module__].natstats
-    monkeypatch.setattr("natstats.report.pages.run.write_report", lambda *_: None)
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(group, [*map(str, words)])
+def call(call, quick):
+    return partial(call, code=None)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +46,13 @@ def call(monkeypatch, tmp_path):
         ([300] * 50 + [200] * 50, 200, None),
     ],
 )
-def test_the_common_side_is_not_that_of_a_few_far_smaller_images(sides, side, place):
+def test_the_common_side_is_not_that_of_a_few_far_smaller(sides, side, place):
     assert common_side(sides, 512) == (side, place)
     turned = sides[::-1]
     assert common_side(turned, 512) == (side, None if place is None else turned.index(side))
 
 
-def test_a_strip_is_left_out_by_name_and_the_others_keep_their_size(tmp_path):
+def test_a_strip_is_left_out_and_the_others_keep_their_size(tmp_path):
     put(tmp_path, **{f"photo{i}": (90 + i, 120) for i in range(12)})
     whole = natstats.measure_images(tmp_path)
     assert (whole.layers.height[0], whole.info["warnings"]) == (90, [])
@@ -138,7 +132,7 @@ def test_what_is_not_there_is_said_not_to_exist(call, source):
         assert f"got {source!r}, which does not exist" in result.output
 
 
-def test_a_file_that_is_no_image_by_its_ending_is_said_to_be_none(tmp_path, call):
+def test_a_file_whose_ending_is_no_image_is_said_to_be_none(tmp_path, call):
     (tmp_path / "a.heic").touch()
     result = call("images", "a.heic")
     assert "got 'a.heic', whose ending is not that of an image" in result.output

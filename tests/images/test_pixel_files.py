@@ -138,7 +138,7 @@ def test_a_transparent_grey_of_a_png_is_white_at_every_depth(bits):
     np.testing.assert_allclose(plain, np.round(stored * 255 / (2**bits - 1)), atol=0.51)
 
 
-def test_16_bit_colour_of_a_png_is_right_and_refused_with_a_transparent_colour():
+def test_16_bit_colour_is_right_and_refused_with_transparency():
     values = np.random.default_rng(5).integers(0, 65536, (6, 8, 3)).astype(">u2")
     rows = np.frombuffer(values.tobytes(), np.uint8).reshape(6, -1)
     np.testing.assert_allclose(decoded(png(rows, 16, 2)), np.round(values / 257.0), atol=1)

@@ -132,7 +132,7 @@ def test_exif_rotation_is_applied(format, orientation):
     np.testing.assert_array_equal(through(image, format, exif=exif, **options), upright)
 
 
-def test_a_fingerprint_is_of_the_bytes_and_leaves_the_file_at_its_beginning():
+def test_a_fingerprint_is_of_the_bytes_and_rewinds_the_file():
     # echo -n abc | sha256sum
     file = io.BytesIO(b"abc")
     assert fingerprint(file).hex().startswith("ba7816bf8f01cfea414140de5dae2223")

@@ -40,7 +40,7 @@ def test_numbers_do_not_depend_on_batches_or_workers(folder):
         assert torch.equal(again, index)
 
 
-def test_a_seed_decides_the_numbering_and_a_limit_takes_its_beginning(folder):
+def test_a_seed_decides_the_order_and_a_limit_takes_its_start(folder):
     one, two = (ImageFolder(folder, Framing(32), seed=seed) for seed in (0, 1))
     assert one.paths != two.paths
     assert sorted(one.paths) == sorted(two.paths)
@@ -145,7 +145,7 @@ def test_a_pattern_takes_no_folders_and_no_other_files(folder):
     assert len(open_images(folder / "**" / "*", Framing(32))) == 7
 
 
-def test_a_list_is_relative_to_its_own_folder_and_counts_what_is_missing(folder, monkeypatch):
+def test_a_list_is_relative_to_itself_and_counts_the_missing(folder, monkeypatch):
     lines = [str(path.relative_to(folder)) for path in ImageFolder(folder, Framing(32)).paths]
     lines += ["# a comment", "", "  ", "gone/1.png", str((folder / "part0/0.png").absolute())]
     (folder / "list.txt").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8")
@@ -231,7 +231,7 @@ def test_permission_denied_is_said_of_files_and_of_folders(folder, monkeypatch):
     }
 
 
-def test_links_to_folders_are_followed_but_not_round_in_a_circle(folder, tmp_path_factory):
+def test_links_to_folders_are_followed_but_not_in_a_circle(folder, tmp_path_factory):
     links = tmp_path_factory.mktemp("links")
     (links / "class0").symlink_to(folder / "part0")
     (links / "class1").symlink_to(folder / "part1")
@@ -256,7 +256,7 @@ def test_a_name_that_is_not_utf8_can_be_written_down(folder, tmp_path_factory):
     run.save(tmp_path_factory.mktemp("run") / "run")
 
 
-def test_tiny_and_narrow_images_are_enlarged_and_counted_or_left_out(folder):
+def test_tiny_images_are_enlarged_and_counted_or_left_out(folder):
     Image.new("RGB", (1, 1), "red").save(folder / "dot.png")
     Image.new("RGB", (3, 700), "red").save(folder / "strip.png")
     images = open_images(folder, Framing(32, 36))
@@ -345,7 +345,7 @@ def clips(tmp_path):
     return tmp_path
 
 
-def test_clips_are_folders_of_frames_evenly_spaced_in_the_order_of_numbers(clips):
+def test_clips_are_folders_of_evenly_spaced_frames_in_order(clips):
     images = open_images(f"clips:{clips}", frames=4)
     (batch,) = batches(images, 8)
     assert batch.images.shape == (2, 3, 4, 20, 20)

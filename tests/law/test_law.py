@@ -55,7 +55,8 @@ def test_verdicts(curve, verdict):
     assert all(law.verdict in VERDICTS and tuple(law.shapes) == SHAPES for law in laws)
 
 
-def test_flat_exponents_are_seldom_called_a_trend_and_lines_seldom_bent():
+@pytest.mark.slow
+def test_flat_is_seldom_called_a_trend_and_a_line_seldom_bent():
     """Binomial bounds: at 5 %, more than 16 false alarms in 150 have a probability of 0.002."""
     flat = [law_of(2 + 0 * DEPTH, seed) for seed in range(150)]
     assert sum(law.trend_p < 0.05 for law in flat) <= 16
@@ -64,6 +65,7 @@ def test_flat_exponents_are_seldom_called_a_trend_and_lines_seldom_bent():
     assert sum(law.slope_low < 0.05 < law.slope_high for law in line) >= 150 - 16
 
 
+@pytest.mark.slow
 def test_errors_that_layers_share_are_not_taken_for_a_trend():
     """A shared error whose size grows with depth tilts all layers at once, in every sample."""
     loading = np.linspace(0.05, 0.2, 24)
@@ -75,7 +77,7 @@ def test_errors_that_layers_share_are_not_taken_for_a_trend():
     assert verdicts.count("no trend") >= 51
 
 
-def test_few_groups_of_images_widen_the_interval_and_leave_it_undecided():
+def test_few_groups_widen_the_interval_and_leave_it_undecided():
     exponent = 1 + 0.05 * DEPTH + 0.02 * GENERATOR.standard_normal(24)
     shared = np.outer(DEPTH, DEPTH) * 1e-4
     many = fit_law(DEPTH, exponent, deviations(shared, 64), RESOLUTION)
@@ -97,7 +99,7 @@ def test_without_sampling_error_it_is_ordinary_least_squares():
 
 
 @pytest.mark.parametrize(("scale", "noise"), [(100, 1), (1, 5), (1, 0.1)])
-def test_the_interval_is_that_of_least_squares_under_the_joint_covariance(scale, noise):
+def test_the_interval_is_that_under_the_joint_covariance(scale, noise):
     """Var(slope) = c' V c with c the weights of the least-squares slope, V = S + tau^2 I.
 
     With less scatter than S would have, V is S scaled to the scatter, but by no less than a half.
@@ -121,7 +123,7 @@ def test_the_interval_is_that_of_least_squares_under_the_joint_covariance(scale,
     assert law.slope_high - law.slope == pytest.approx(reach)
 
 
-def test_errors_that_layers_share_unequally_do_not_move_the_line_off_the_points():
+def test_errors_shared_unequally_leave_the_line_on_the_points():
     """Peelle's puzzle: the generalised least-squares line would leave most points on one side."""
     loading = np.linspace(0.05, 0.3, 24)
     covariance = np.outer(loading, loading) + 1e-4 * np.eye(24)
@@ -155,7 +157,7 @@ def test_rank_correlation_is_kendalls():
     assert law.rank_correlation == pytest.approx(stats.kendalltau(DEPTH, exponent).statistic)
 
 
-def test_without_shared_errors_the_simulated_p_is_the_textbook_one():
+def test_without_shared_errors_p_is_the_textbook_one():
     exponent = 1 + 0.01 * DEPTH + 0.2 * GENERATOR.standard_normal(24)
     law = fit_law(DEPTH, exponent, 1e-9 * np.eye(24), RESOLUTION)
     assert law.rank_p == pytest.approx(stats.kendalltau(DEPTH, exponent).pvalue, abs=0.03)

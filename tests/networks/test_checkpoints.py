@@ -119,7 +119,7 @@ def test_a_key_can_be_the_start_of_keys_or_a_place_of_any_name(save, state):
         read_checkpoint(path, "nets.E")
 
 
-def test_a_single_state_dict_under_another_name_is_taken_and_said(save, state):
+def test_a_single_state_dict_of_any_name_is_taken_and_said(save, state):
     found = read_checkpoint(save({"generator": state, "optimizer_g": {"w": torch.ones(1)}}))
     assert same(found.state, state)
     assert found.notes == ("the weights are those under generator in the checkpoint",)
@@ -238,7 +238,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
             read_checkpoint(path)
 
 
-def test_what_is_inside_itself_or_of_the_wrong_kind_is_refused_in_a_sentence(tmp_path, save):
+def test_what_is_inside_itself_or_of_a_wrong_kind_is_refused(tmp_path, save):
     loop = {}
     loop["model"] = loop
     with pytest.raises(natstats.NatstatsError, match="without an end in sight"):

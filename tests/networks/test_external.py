@@ -93,7 +93,7 @@ def test_classes_instances_and_wrapped_networks(here):
         load("Zoo.tiny", model_args={"depth": 3})
 
 
-def test_the_weights_are_the_factorys_and_what_is_not_known_is_said(here):
+def test_weights_are_the_factorys_and_the_unknown_is_said(here):
     network = load("small")
     assert network.weights == "as built by factories_of_test:small"
     assert network.trained is None
@@ -104,7 +104,7 @@ def test_the_weights_are_the_factorys_and_what_is_not_known_is_said(here):
     assert load("small", seed=1).digest() == load("small", seed=1).digest() != network.digest()
 
 
-def test_a_factory_may_return_a_network_with_all_that_is_known_of_it(here):
+def test_a_factory_may_return_a_network_and_what_is_known(here):
     network = load("whole")
     assert network.name == "factories_of_test:whole"
     assert network.weights == "as built by factories_of_test:whole: from a friend"
@@ -288,7 +288,7 @@ def test_the_real_timm():
         load_network("timm:resnet19")
 
 
-def test_a_note_on_normalising_stands_only_where_something_was_normalised():
+def test_a_note_on_normalising_stands_only_where_it_was_done():
     network = natstats.load_network("natstats.networks.zoo:cifar_resnet", model_args={"depth": 8})
     run = natstats.measure(network, torch.rand(4, 3, 32, 32))
     assert not any("normalised" in note for note in run.info["warnings"])

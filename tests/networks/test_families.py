@@ -132,6 +132,13 @@ FAMILIES = {
 }  # fmt: skip
 
 
+LARGE = {
+    "efficientnet", "googlenet", "inception", "regnet", "lraspp", "ssdlite", "fcos", "faster rcnn",
+    "mask rcnn", "keypoint rcnn", "video resnet", "s3d", "raft",
+}  # fmt: skip
+"""Families whose smallest member takes seconds."""
+
+
 class Named(nn.Module):
     """What a segmentation head expects of a backbone."""
 
@@ -141,8 +148,11 @@ class Named(nn.Module):
 
 # torch is about to drop its eager quantisation.
 @pytest.mark.filterwarnings("ignore:.*quantiz")
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_weight_layer_of_a_family_is_measured_or_has_a_reason(family):
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in FAMILIES],
+)
+def test_every_weight_layer_is_measured_or_has_a_reason(family):
     make, form, side, layouts, reasons = FAMILIES[family]
     torch.manual_seed(0)
     model = make().eval()

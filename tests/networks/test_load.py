@@ -124,7 +124,7 @@ def test_errors_name_what_is_wrong(call, words):
         call()
 
 
-def test_weights_that_cannot_be_downloaded_say_how_to_give_a_file(monkeypatch, tmp_path):
+def test_weights_not_downloaded_say_how_to_give_a_file(monkeypatch, tmp_path):
     def no_network(*arguments, **options):
         raise OSError("Name or service not known")
 

@@ -77,7 +77,7 @@ def test_averaged_weights(load, state):
 
 
 @pytest.mark.parametrize("start", ["model.", "net.backbone.", "module.encoder.", "what.ever."])
-def test_the_attribute_that_held_the_network_is_found_by_matching(load, state, start):
+def test_the_attribute_with_the_network_is_found_by_matching(load, state, start):
     network = load({"state_dict": started(start, state) | {"loss.weight": torch.ones(1000)}})
     assert same(network.model, state)
     shown = start.replace("module.", "")
@@ -139,7 +139,7 @@ CLASSIFIERS = {
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_the_classifier_is_what_changes_with_the_number_of_classes(name):
+def test_the_classifier_is_what_changes_with_the_classes(name):
     builder = named_builder(name)
     classifier = builder.classifier(nn.Identity())
     assert {key.rpartition(".")[0] for key in classifier.keys} == CLASSIFIERS[name]
@@ -148,7 +148,7 @@ def test_the_classifier_is_what_changes_with_the_number_of_classes(name):
     assert classifier.n_classes(state) == 23
 
 
-def test_where_no_number_of_classes_is_taken_the_last_layer_classifies():
+def test_where_no_classes_are_taken_the_last_layer_classifies():
     builder = Builder("mine", lambda: cifar_resnet(8))
     assert builder.classifier(cifar_resnet(8)).keys == ("fc.weight", "fc.bias")
     assert named_builder("raft_small").classifier(nn.Sequential(nn.Conv2d(3, 8, 3))).keys == (
@@ -172,13 +172,13 @@ def test_a_number_of_classes_that_was_asked_for_is_kept(load, state):
     assert "lacks a fitting classifier (fc.weight, fc.bias)" in network.notes[0]
 
 
-def test_a_checkpoint_without_its_classifier_is_used_with_a_note(load, state):
+def test_a_checkpoint_without_classifier_is_used_with_a_note(load, state):
     network = load({k: v for k, v in state.items() if not k.startswith("fc.")})
     assert "fc.weight" in network.notes[0]
     assert "no measured map depends on it" in network.notes[0]
 
 
-def test_a_convolution_that_classifies_is_said_to_have_random_maps(load):
+def test_a_classifying_convolution_is_said_to_have_random_maps(load):
     state = named_builder("squeezenet1_1").build(1).state_dict()
     features = {k: v for k, v in state.items() if not k.startswith("classifier.")}
     note = load(features, "squeezenet1_1").notes[0]
@@ -270,16 +270,14 @@ def test_a_relative_is_recognised_by_a_file_without_counters(load):
         load({k: v for k, v in other.items() if "num_batches" not in k}, "cifar_resnet32")
 
 
-def test_a_file_of_the_same_network_is_not_said_to_look_like_a_quantised_one(load, state):
+def test_a_file_of_the_same_network_does_not_look_quantised(load, state):
     with pytest.raises(natstats.NatstatsError) as caught:
         load(state | {"extra.weight": torch.zeros(3)})
     assert "looks like" not in str(caught.value)
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_two_networks_that_differ_in_the_classifier_alone_are_not_chosen_between(
-    load, state, order
-):
+def test_networks_with_other_classifiers_are_not_chosen_between(load, state, order):
     """A student of 10 classes beside its teacher of 1000, which has the shapes of the network."""
     student = state | {"fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}
     both = [started("student.", student), started("teacher.", state)][::order]

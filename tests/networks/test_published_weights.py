@@ -11,9 +11,8 @@ from torch import nn
 
 import natstats
 from natstats import demo
-from natstats.networks.builders import named_builder
+from natstats.networks.builders import EPS, named_builder
 from natstats.networks.load import load_network
-from natstats.networks.zoo import published
 
 
 def with_weights(monkeypatch, tmp_path, name, entry, state):
@@ -95,7 +94,7 @@ def test_the_list_of_eps_is_torchvisions():
         for call in builders
         if "overwrite_eps" in vars(sys.modules[call.__module__])
     }
-    assert {n for n, text in sources.items() if "overwrite_eps(" in text} == {*published.EPS}
+    assert {n for n, text in sources.items() if "overwrite_eps(" in text} == {*EPS}
 
 
 def test_published_sizes_are_known_by_the_table_of_positions(tmp_path):
@@ -169,7 +168,7 @@ def test_a_network_of_one_channel_is_given_grey_in_0_to_1():
     assert "0.299 R + 0.587 G + 0.114 B, in [0, 1]" in " ".join(network.notes)
 
 
-def test_a_grey_network_that_names_its_normalisation_is_given_it():
+def test_a_grey_network_that_names_a_normalisation_is_given_it():
     arguments = {"input_size": (1, 28, 28), "mean": (0.1307,), "std": (0.3081,)}
     network = load_network(f"{__name__}:_grey", model_args=arguments)
     assert (network.preprocessing.mean, network.preprocessing.std) == ((0.1307,), (0.3081,))
@@ -193,6 +192,6 @@ def test_photographs_through_networks_of_one_and_four_channels():
     assert len(natstats.measure(_four(), torch.rand(4, 4, 32, 32)).layers) >= 2
 
 
-def test_a_network_that_takes_three_channels_anywhere_is_given_colour():
+def test_a_network_that_takes_three_channels_is_given_colour():
     model = nn.ModuleDict({"luma": nn.Conv2d(1, 4, 3), "rgb": nn.Conv2d(3, 4, 3)})
     assert copy.deepcopy(natstats.networks.preprocessing.configured(model)) is None

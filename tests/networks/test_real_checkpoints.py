@@ -88,7 +88,7 @@ def test_where_there_is_a_choice_nothing_is_carried_over(load, resnet, trunk):
     assert "lacks a fitting classifier" in network.notes[0]
 
 
-def test_a_projection_or_another_networks_classifier_is_no_classifier(load, resnet, trunk):
+def test_a_projection_or_a_foreign_classifier_is_none(load, resnet, trunk):
     projection = {"projector.weight": torch.ones(128, 64), "projector.bias": torch.ones(128)}
     network = load(trunk | projection)
     assert network.model.fc.out_features == 10
@@ -100,7 +100,7 @@ def test_a_projection_or_another_networks_classifier_is_no_classifier(load, resn
     assert "lacks a fitting classifier" in " ".join(network.notes)
 
 
-def test_a_layer_with_other_parameters_or_a_fixed_number_of_classes_is_left():
+def test_layers_with_other_parameters_or_fixed_classes_are_left():
     own = {"conv.weight": torch.ones(4, 3, 1, 1), "fc.weight": torch.ones(5, 4)}
     classifier = Classifier(("fc.weight",), {"fc.weight": (0, 1, 0)})
     for state, is_carried in (
@@ -126,7 +126,7 @@ class Both(nn.Module):
         return nn.functional.pad(x[:, :, ::2, ::2], sides, "constant", 0)
 
 
-def test_shortcuts_of_the_code_that_says_linear_have_zeros_on_both_sides(load):
+def test_shortcuts_of_code_that_says_linear_pad_both_sides(load):
     state = cifar_resnet(8).eval().state_dict()
     renamed = {key.replace("fc.", "linear."): value for key, value in state.items()}
     network = load(started("module.", renamed), "cifar_resnet8")
@@ -189,7 +189,7 @@ def test_a_network_in_others_is_found(load, resnet, start):
     assert is_loaded(load({"state_dict": state}, checkpoint_key=top).model, resnet)
 
 
-def test_a_key_is_found_in_the_middle_of_others_unless_there_are_two(load, resnet):
+def test_a_key_is_found_among_others_unless_there_are_two(load, resnet):
     state = started("student.module.backbone.", resnet)
     assert is_loaded(load({"ckpt": state}, checkpoint_key="backbone").model, resnet)
     both = state | started("teacher.backbone.", resnet)
@@ -243,7 +243,7 @@ def _chunk(n, restart):
     ("theirs", "ours"),
     [("Stage1_Conv.weight", "stage1.conv.weight"), ("a.1.11.weight", "a.11.1.weight")],
 )
-def test_styles_of_keys_are_brought_together_only_where_numbers_agree(theirs, ours):
+def test_styles_of_keys_are_joined_only_where_numbers_agree(theirs, ours):
     own = {ours: torch.ones(3), "head.weight": torch.ones(2)}
     found = locate(own, {theirs: torch.zeros(3), "head.weight": torch.ones(2)}, "c.pth").state
     assert (ours in found) is (theirs != "a.1.11.weight")
@@ -258,7 +258,7 @@ def test_what_masked_training_adds_is_left_out(load, resnet):
     assert "2 keys of the checkpoint are not in the model (mask_token" in network.notes[0]
 
 
-def test_not_strict_speaks_of_random_weights_only_where_there_are_any(load, resnet):
+def test_not_strict_speaks_of_random_weights_only_if_there_are(load, resnet):
     network = load(resnet | {"layer5.weight": torch.ones(2)}, strict=False)
     assert "1 are unknown (layer5.weight); everything before the classifier" in network.notes[-1]
     assert "random" not in network.notes[-1]

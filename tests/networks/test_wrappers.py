@@ -83,7 +83,7 @@ def test_a_wrapped_network_is_measured_as_the_bare_one():
         assert list(run.layers.exponent) == list(bare.layers.exponent)
 
 
-def test_a_network_compiled_in_place_is_measured_and_stays_compiled():
+def test_a_network_compiled_in_place_is_measured_and_stays_so():
     images = torch.rand(8, 3, 24, 24)
     model = network()
     bare = natstats.measure(model, images)

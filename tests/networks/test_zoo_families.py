@@ -129,7 +129,7 @@ def test_counts_of_pyramids_follow_from_the_layers(depth, alpha, bottleneck):
     assert n_parameters(net) == count
 
 
-def test_the_count_of_mobilenet_follows_from_the_table_of_the_paper():
+def test_the_count_of_mobilenet_is_that_of_the_paper():
     widths = [32, 64, 128, 128, 256, 256, *[512] * 6, 1024, 1024]
     count = 27 * 32 + 2 * 32 + 1024 * 1000 + 1000
     for before, after in pairwise(widths):

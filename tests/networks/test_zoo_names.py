@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision.models
-from click.testing import CliRunner
 
 import natstats
 from natstats.networks.builders import is_name, named_builder, network_names, recognised
 from natstats.networks.load import load_network
 from natstats.networks.random_weights import with_random_weights
 from natstats.networks.zoo import NETWORKS, named_network, with_our_keys
-
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Run the command in an empty folder; return its result."""
-    monkeypatch.chdir(tmp_path)
-    group = sys.modules[ENTRY.load().__module__].natstats
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(group, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
 
 
 def images(n=8, side=32):

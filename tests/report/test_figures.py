@@ -444,6 +444,7 @@ def test_kinds_keep_their_marks_and_never_share_one() -> None:
     assert len(set(marks.values())) == 20
 
 
+@pytest.mark.slow
 def test_files_are_written_and_reproducible(run: Run, tmp_path: Path) -> None:
     first = draw_run(run, tmp_path / "a")
     second = draw_run(run, tmp_path / "b")
@@ -493,7 +494,7 @@ MEASURE_WORDS = {
 
 @pytest.mark.parametrize("measure", MEASURE_WORDS)
 @pytest.mark.parametrize("width", ["single", "double"])
-def test_law_and_comparison_are_drawn_over_the_measure_that_was_asked_for(
+def test_law_and_comparison_are_over_the_measure_asked_for(
     run: Run, measure: str, width: str
 ) -> None:
     other = run.refit(depth=measure)
@@ -513,7 +514,7 @@ def test_law_and_comparison_are_drawn_over_the_measure_that_was_asked_for(
         assert drawn == pytest.approx(deepest, rel=0.05)
 
 
-def test_a_layer_without_a_receptive_field_is_counted_and_not_drawn(run: Run) -> None:
+def test_layers_without_a_receptive_field_are_counted_not_drawn(run: Run) -> None:
     other = run.refit(depth="receptive-field")
     layers = other.layers.copy()
     before = n_points(plot_law(layers, other.law))

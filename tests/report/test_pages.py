@@ -86,12 +86,18 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def page(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    path = write_report(tmp_path_factory.mktemp("run"), run)
+    path = write_report(tmp_path_factory.mktemp("run"), run.report())
     return Page(path.read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time of a page; where its words are the matter there are none."""
+    monkeypatch.setattr("natstats.report.pages.run.draw_run", lambda *_: [])
+
+
 def page_of(run: Run, folder: Path) -> Page:
-    return Page(write_report(folder, run).read_text(encoding="utf-8"))
+    return Page(write_report(folder, run.report()).read_text(encoding="utf-8"))
 
 
 def changed(run: Run, **info: Any) -> Run:
@@ -129,7 +135,7 @@ def test_a_page_that_loads_something_is_caught() -> None:
     assert Page("<div><p></div>").misnested
 
 
-def test_a_control_makes_a_section_and_leaves_the_page_well_formed(tmp_path: Path) -> None:
+def test_a_control_is_a_section_of_a_well_formed_page(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(6))).eval()
     images = np.float32(power_law_fields(54, 16, 16, alpha=2.0, seed=0).reshape(18, 3, 16, 16))
@@ -174,6 +180,7 @@ def test_every_section_is_there(page: Page, section: str) -> None:
     assert f'<section id="{section}">' in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_texts_of_users_are_escaped(run: Run, tmp_path: Path) -> None:
     first = run.spectra[2]
     layer = Layer(**{**vars(first.layer), "name": EVIL, "kind": EVIL})
@@ -199,6 +206,7 @@ def test_an_untrained_network_is_named_at_the_top(run: Run, page: Page, tmp_path
     assert "not trained" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_skipped_layers_are_listed_or_said_to_be_none(run: Run, page: Page, tmp_path: Path) -> None:
     assert "none was skipped" in page.text
     skipped = Run(run.spectra, [SkippedLayer("head", "Linear", "no maps")], run.info, run.options)
@@ -218,6 +226,7 @@ def test_images_alone_get_a_page_without_a_law(tmp_path: Path) -> None:
     assert page.misnested == page.open == page.loads == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_with_too_few_layers_says_so(run: Run, tmp_path: Path) -> None:
     page = page_of(Run(run.spectra[:3], (), run.info, run.options), tmp_path)
     assert "<h1>Undecided</h1>" in page.text
@@ -231,6 +240,7 @@ def test_a_run_without_facts_can_be_reported(run: Run, tmp_path: Path) -> None:
     assert ">None<" not in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_numbers_that_could_not_be_had_are_not_sorted_by(tmp_path: Path, run: Run) -> None:
     spectrum = run.spectra[3].spectrum
     empty = type(spectrum)(

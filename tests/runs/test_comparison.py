@@ -87,6 +87,7 @@ def test_swapping_the_runs_swaps_the_signs(run):
     assert one.slope.p == pytest.approx(back.slope.p)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paired", [True, False])
 def test_a_known_difference_is_covered(paired):
     """2.2 - 2.0 in 200 repeats: the share of intervals that hold 0.2 is that of the level."""
@@ -106,6 +107,7 @@ def test_a_known_difference_is_covered(paired):
     assert stats.binomtest(held, repeats, 0.95).pvalue > 1e-3, held
 
 
+@pytest.mark.slow
 def test_chance_alone_is_rarely_called_a_difference():
     """After correction at most one family in twenty has a layer that differs; so has the slope."""
     generator = np.random.default_rng(3)
@@ -121,6 +123,7 @@ def test_chance_alone_is_rarely_called_a_difference():
     assert slopes <= bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("digest", ["same", "other"])
 def test_the_slope_of_the_differences_is_covered(digest):
     generator = np.random.default_rng(4)
@@ -143,7 +146,7 @@ def test_the_slope_of_differences_is_the_difference_of_slopes(run):
     assert found.slope.value == pytest.approx(np.polyfit(depth, found.layers.difference, 1)[0])
 
 
-def test_pairing_shortens_the_interval_when_the_images_are_shared():
+def test_pairing_shortens_the_interval_of_shared_images():
     generator = np.random.default_rng(5)
     image = contrast(generator, 0.6)
     one, other = (run_of([2.0] * 6, generator, image) for _ in range(2))
@@ -205,7 +208,7 @@ def test_layers_of_one_run_only_are_listed(run):
     assert any("Only in A: 2 layers (l6, l7)" in note for note in found.notes)
 
 
-def test_networks_without_a_name_in_common_are_compared_by_slope(run):
+def test_networks_without_common_names_are_compared_by_slope(run):
     renamed = [
         LayerSpectrum(replace(m.layer, name=f"other{i}"), m.spectrum)
         for i, m in enumerate(run.spectra)
@@ -299,7 +302,7 @@ def test_images_are_no_layers(run, names):
         assert f"({8 - len(shown)} of 8 layers not shown)" in found.table(rows)
 
 
-def test_networks_that_share_only_their_images_say_so_and_compare_their_laws(run):
+def test_networks_that_share_only_images_compare_their_laws(run):
     """Two architectures on the same photographs: input.grey and input.colour are in both."""
     for other, n_only in ((renamed(run), 8), (renamed(run, 6), 6)):
         found = compare(with_images(run), with_images(other))
@@ -323,7 +326,7 @@ def test_a_network_and_its_images_alone_share_no_layer(run):
     assert found.sentence().endswith("could be compared: no layer bears the same name in both.")
 
 
-def test_layers_without_an_exponent_in_both_are_told_from_layers_that_are_not_there(run):
+def test_layers_without_an_exponent_are_told_from_missing_ones(run):
     first = run.spectra[0]
     empty = LayerSpectrum(first.layer, replace(first.spectrum, power=0 * first.spectrum.power))
     one, other = (Run(spectra, (), run.info, run.options) for spectra in ([empty], [first]))

@@ -78,7 +78,7 @@ def test_a_clear_difference_is_significant_with_enough_seeds(images):
     assert len(found.seeds) == 8
 
 
-def test_the_controls_saw_the_same_images_with_the_weights_of_their_seed(run, images):
+def test_controls_saw_the_same_images_with_weights_by_seed(run, images):
     other = with_random_weights(Network(network(), "Sequential", "as given"), 1)
     again = natstats.measure(other.model, images)
     np.testing.assert_allclose(
@@ -99,7 +99,7 @@ def test_the_slope_of_the_control_is_that_of_the_differences(run):
     assert control.slope.value == pytest.approx(control.slope_trained - control.slope_random)
 
 
-def test_the_error_of_the_seeds_is_that_of_one_more_and_their_mean(run):
+def test_the_error_of_seeds_is_that_of_one_more_and_their_mean(run):
     """Without an error of the images: Student's t with one degree of freedom less than seeds."""
     frozen = [
         fit.__class__(**{**vars(fit), "deviations": 0 * fit.deviations}) for fit in run.fits.layers
@@ -127,7 +127,7 @@ def _noiseless(spectra):
 
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 10])
-def test_a_network_that_learned_nothing_is_told_from_the_seeds_by_chance_alone(n_seeds):
+def test_a_network_that_learned_nothing_differs_by_chance_alone(n_seeds):
     """It is one more seed; the error of the mean of the seeds alone would find most of them."""
     generator = np.random.default_rng(n_seeds)
     repeats, found = 2000, 0
@@ -227,7 +227,7 @@ def test_the_moderated_variance_is_that_of_the_paper():
     assert prior[0] == pytest.approx(4, rel=0.1)
 
 
-def test_the_effective_number_of_layers_is_that_of_their_covariance():
+def test_the_effective_number_of_layers_follows_covariance():
     generator = np.random.default_rng(2)
     lag = np.abs(np.subtract.outer(np.arange(20), np.arange(20)))
     for correlation in (0.0, 0.9):
@@ -305,8 +305,14 @@ def test_groups_without_images_are_no_degrees_of_freedom():
     assert found.dof <= 2
 
 
-def test_a_run_with_a_control_survives_the_disk_and_a_refit(run, tmp_path):
-    path = run.save(tmp_path / "run")
+@pytest.fixture(scope="module")
+def saved(run, tmp_path_factory):
+    """The run's directory, with its page and figures; not to be changed."""
+    return run.save(tmp_path_factory.mktemp("saved") / "run")
+
+
+def test_a_run_with_a_control_survives_the_disk_and_a_refit(run, saved, tmp_path):
+    path = saved
     names = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
     assert {"control.csv", "control.json", "figures/control.svg"} <= names
     assert {f"control/seed-{seed}/spectra.npz" for seed in (0, 1)} <= names
@@ -321,8 +327,8 @@ def test_a_run_with_a_control_survives_the_disk_and_a_refit(run, tmp_path):
     inner = refitted.layers[refitted.layers.kind != "input"]
     assert list(refitted.control.layers.exponent) == list(inner.exponent)
     assert not np.allclose(refitted.control.layers.seed_0, run.control.layers.seed_0)
-    saved = refitted.save(tmp_path / "refit", report=False)
-    assert natstats.Run.open(saved).control.layers.equals(refitted.control.layers)
+    path = refitted.save(tmp_path / "refit", report=False)
+    assert natstats.Run.open(path).control.layers.equals(refitted.control.layers)
 
 
 def test_a_damaged_control_is_an_error(run, tmp_path):
@@ -334,8 +340,8 @@ def test_a_damaged_control_is_an_error(run, tmp_path):
     assert natstats.Run.open(path).control is None
 
 
-def test_the_report_says_what_training_did(run, images, tmp_path):
-    text = (run.save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+def test_the_report_says_what_training_did(run, saved, tmp_path):
+    text = (saved / "report.html").read_text(encoding="utf-8")
     part = text[text.index('<section id="control">') :].partition("</section>")[0]
     assert "What training did" in part
     assert "Training" in part
@@ -348,13 +354,13 @@ def test_the_report_says_what_training_did(run, images, tmp_path):
     assert not (tmp_path / "bare" / "control.json").exists()
 
 
-def test_how_to_repeat_it_from_python(run, tmp_path):
-    text = (run.save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+def test_how_to_repeat_it_from_python(saved):
+    text = (saved / "report.html").read_text(encoding="utf-8")
     assert "control=&#39;random-weights&#39;" in text
     assert "control_seeds=2" in text
 
 
-def test_layers_that_die_with_random_weights_have_no_difference_and_a_reason(run):
+def test_layers_dead_with_random_weights_have_a_reason(run):
     dead, missing = run.random_weights
     spectra = list(dead.spectra)
     values = {**vars(spectra[2].spectrum), "power": 0 * spectra[2].spectrum.power}
@@ -435,7 +441,7 @@ def test_parameters_that_nothing_resets_are_named(images, model, named):
         natstats.measure(model, images, control="random-weights")
 
 
-def test_random_weights_leave_the_network_alone_and_follow_the_seed():
+def test_random_weights_spare_the_network_and_follow_the_seed():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout()).train()
     model[1].running_mean.fill_(3.0)
     given = Network(model, "mine", "as given")
@@ -461,7 +467,7 @@ def test_a_named_network_is_built_by_its_own_constructor():
     assert made.preprocessing == given.preprocessing
 
 
-def test_a_network_that_only_bears_a_known_name_is_reset_as_it_is():
+def test_a_network_that_only_bears_a_known_name_is_reset():
     given = Network(network(), "resnet18", "as given")
     assert isinstance(with_random_weights(given, 0).model, nn.Sequential)
 

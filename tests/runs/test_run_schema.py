@@ -73,7 +73,9 @@ def run():
     for seed in (0, 1):
         spectra = layer_spectra([12, 10], seed=10 * seed + 7)
         other = natstats.Run(spectra, (), {"name": "net"})
-        made.random_weights.append(RandomWeights.of(seed, other))
+        made.random_weights.append(
+            RandomWeights.of(seed, other.info, other.spectra, other.skipped_layers)
+        )
     return made
 
 
@@ -404,7 +406,7 @@ def test_runs_of_every_format_open(saved, version):
     assert again.layers.equals(found.layers)
 
 
-def test_a_run_without_normalised_power_is_damaged_where_it_should_have_it(saved):
+def test_a_run_that_lacks_normalised_power_is_damaged(saved):
     arrays = {k: v for k, v in arrays_of(saved).items() if "normalized" not in k}
     np.savez_compressed(saved / "spectra.npz", **arrays)
     with pytest.raises(natstats.NatstatsError, match="0000/normalized: expected an array; it is m"):

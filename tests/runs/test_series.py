@@ -6,14 +6,12 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import nn
 
 import natstats
@@ -75,13 +73,6 @@ def series(images, tmp_path_factory):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Runs without their pages and figures, which is most of the time of a small one."""
-    monkeypatch.setattr("natstats.report.pages.run.write_report", lambda *_: None)
-    monkeypatch.setattr("natstats.report.pages.series.write_series_report", lambda *_: None)
-
-
-@pytest.fixture
 def measured(monkeypatch):
     """Files whose checkpoints were measured, in order; the one named in `stop` interrupts."""
     import natstats.series_request as home
@@ -115,7 +106,7 @@ def measured(monkeypatch):
         (["last", "first"], {"last": 0, "first": 1}),
     ],
 )
-def test_the_one_number_that_differs_is_the_step_else_the_order_is(names, steps):
+def test_the_number_that_differs_is_the_step_else_the_order_is(names, steps):
     found = number_checkpoints([Path(f"{name}.pth") for name in names])
     assert {one.name: one.step for one in found} == steps
     assert [one.step for one in found] == sorted(steps.values())
@@ -274,9 +265,9 @@ def test_a_checkpoint_without_a_law_is_a_gap_and_no_error(folder, images, tmp_pa
     own = found.exponents[(found.exponents.step == 2) & (found.exponents.kind != "input")]
     assert own["flags"].str.contains("no images").all()
     assert "-" in found.table().splitlines()[3].split()
-    labels = [text.get_text() for text in plot_slopes(found).get_legend().get_texts()]
+    labels = [text.get_text() for text in plot_slopes(found.report()).get_legend().get_texts()]
     assert "no law (undecided)" in labels
-    labels = [text.get_text() for text in plot_exponents(found).get_legend().get_texts()]
+    labels = [text.get_text() for text in plot_exponents(found.report()).get_legend().get_texts()]
     assert f"{N_LAYERS} without an exponent not drawn" in labels
 
 
@@ -314,8 +305,8 @@ def test_after_an_interruption_the_same_call_goes_on(folder, images, tmp_path, q
     ("content", "words"),
     [
         (b"cut short", "expected weights and plain data"),
-        ({"w": torch.zeros(1), "hook": print}, "print"),
-        ({"0.weight": torch.zeros(4, 3, 3, 3)}, "missing"),
+        pytest.param({"w": torch.zeros(1), "hook": print}, "print", marks=pytest.mark.slow),
+        pytest.param({"0.weight": torch.zeros(4, 3, 3, 3)}, "missing", marks=pytest.mark.slow),
     ],
 )
 def test_a_bad_checkpoint_costs_only_itself(
@@ -345,17 +336,28 @@ def test_what_is_wrong_with_all_stops_at_once(folder, images, tmp_path, quick, m
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def small(tmp_path, images, quick):
-    """Two checkpoints, measured; a function that measures them again."""
+@pytest.fixture(scope="module")
+def two(images, tmp_path_factory):
+    """Two checkpoints and a series of them."""
+    home = tmp_path_factory.mktemp("two")
     for epoch in (1, 2):
-        torch.save(between(epoch / 2), tmp_path / f"e{epoch}.pth")
+        torch.save(between(epoch / 2), home / f"e{epoch}.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("run.write_report", "series.write_series_report"):
+            patch.setattr(f"natstats.report.pages.{name}", lambda *_: None)
+        measure_series(network(), home / "e*.pth", images, out=home / "out")
+    return home
+
+
+@pytest.fixture
+def small(two, tmp_path, images, quick):
+    """Two checkpoints, measured; a function that measures them again."""
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
 
     def again(pictures=images, model=None, **options):
         chosen = {"out": tmp_path / "out", **options}
         return measure_series(model or network(), tmp_path / "e*.pth", pictures, **chosen)
 
-    again()
     return again
 
 
@@ -391,7 +393,7 @@ def test_other_images_are_not_taken_for_the_same(small, images):
         small(images[::-1].copy())
 
 
-def test_photographs_that_were_changed_are_not_taken_for_the_same(tmp_path, quick, measured):
+def test_changed_photographs_are_not_taken_for_the_same(tmp_path, quick, measured):
     from PIL import Image
 
     folder = tmp_path / "photos"
@@ -411,9 +413,7 @@ def test_photographs_that_were_changed_are_not_taken_for_the_same(tmp_path, quic
         measure_series(*given, **options)
 
 
-def test_another_version_or_checkpoint_is_not_taken_for_the_same(
-    small, tmp_path, monkeypatch, measured
-):
+def test_another_version_or_checkpoint_is_not_the_same(small, tmp_path, monkeypatch, measured):
     torch.save(between(0.7), tmp_path / "e2.pth")
     with pytest.raises(natstats.UsageError, match="e2 was made from another checkpoint file"):
         small()
@@ -561,9 +561,9 @@ def test_progress_counts_the_images_of_all_runs_to_come(folder, images, tmp_path
 # Figures and page
 
 
-def test_the_exponents_are_drawn_a_line_for_each_layer_in_the_colour_of_its_depth(series):
+def test_exponents_are_a_line_a_layer_in_the_colour_of_depth(series):
     found = Series.open(series)
-    lines = plot_exponents(found).lines
+    lines = plot_exponents(found.report()).lines
     assert len(lines) == N_LAYERS + 1
     inner = found.exponents[found.exponents.kind != "input"]
     for line, (_, own) in zip(lines, inner.groupby("layer", sort=False), strict=False):
@@ -576,10 +576,10 @@ def test_the_exponents_are_drawn_a_line_for_each_layer_in_the_colour_of_its_dept
     assert set(lines[-1].get_ydata()) == {found.exponents.exponent.iloc[0]}
 
 
-def test_the_slopes_are_drawn_with_their_verdicts_and_the_zero_line(series):
+def test_slopes_are_drawn_with_verdicts_and_the_zero_line(series):
     found = Series.open(series)
     assert tuple(VERDICT_MARKS) == VERDICTS
-    ax = plot_slopes(found)
+    ax = plot_slopes(found.report())
     marked = [line for line in ax.lines if line.get_marker() not in ("None", "")]
     assert sum(len(line.get_xdata()) for line in marked) == len(found.frame)
     assert any(set(line.get_ydata()) == {0.0} for line in ax.lines)
@@ -597,7 +597,7 @@ def test_the_axis_of_steps_is_the_one_that_spreads_them(steps, expected):
     assert is_logarithmic(np.array(steps, dtype=float)) is expected
 
 
-def test_both_figures_share_the_steps_when_they_are_drawn_together(series):
+def test_both_figures_share_the_steps_when_drawn_together(series):
     upper, lower = Series.open(series).plot()
     assert upper.get_xlim() == lower.get_xlim()
     assert (upper.get_xlabel(), lower.get_xlabel() != "") == ("", True)
@@ -646,7 +646,7 @@ def test_names_cannot_write_into_the_page(series, tmp_path):
     evil = "<script>alert('x')</script>"
     found.frame["checkpoint"] = [evil, "b c#1", "c"]
     found.info["name"] = evil
-    text = write_series_report(tmp_path, found).read_text(encoding="utf-8")
+    text = write_series_report(tmp_path, found.report()).read_text(encoding="utf-8")
     assert evil not in text
     assert Page(text).links[1] == "b%20c%231/report.html"
     assert Page(text).misnested == []
@@ -654,34 +654,22 @@ def test_names_cannot_write_into_the_page(series, tmp_path):
 
 # The command line
 
-(ENTRY,) = entry_points(group="console_scripts", name="natstats")
-
 
 @pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Run the command in an empty folder with three checkpoints of a ResNet-20."""
-    import sys
-
-    monkeypatch.chdir(tmp_path)
+def call(call):
+    """Run the command in a folder with three checkpoints of a ResNet-20."""
     for epoch in (1, 2, 3):
         torch.manual_seed(epoch)
         torch.save(natstats.networks.zoo.cifar_resnet20().state_dict(), f"epoch_{epoch}.pth")
     fields = natstats.power_law_fields(18, 32, 32, 2.0, seed=0).reshape(6, 3, 32, 32)
     np.save("fields.npy", np.float32(fields))
-    ENTRY.load()
-    group = sys.modules[ENTRY.load().__module__].natstats
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(group, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return call
 
 
 MEASURE = ("measure", "cifar_resnet20", "--images", "fields.npy", "--checkpoint")
 
 
+@pytest.mark.slow
 def test_a_pattern_makes_a_series_and_one_file_a_run(call, quick):
     found = call(*MEASURE, "epoch_*.pth", "--out", "series")
     assert "3 checkpoints, epoch 1 to 3" in found.stdout

@@ -101,7 +101,7 @@ def test_missing_parents_are_made(run, tmp_path):
     assert run.save(tmp_path / "a" / "b" / "run", report=False).is_dir()
 
 
-def test_a_place_that_cannot_be_written_to_is_an_error_not_a_traceback(run, tmp_path):
+def test_a_place_that_cannot_be_written_to_is_an_error(run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
         natstats.NatstatsError, match="out: expected a place that can be written to"
@@ -156,7 +156,7 @@ def test_any_changed_byte_is_damage_or_does_no_harm(run, tmp_path, n_damaged):
     assert n_damaged(path / "spectra.npz", lambda: natstats.Run.open(path)) > 10
 
 
-def test_a_run_of_format_1_opens_and_does_not_know_its_receptive_fields(run, tmp_path):
+def test_a_run_of_format_1_opens_without_receptive_fields(run, tmp_path):
     path = run.save(tmp_path / "run", report=False)
     record = json.loads((path / "run.json").read_text())
     record["format"] = 1
@@ -169,7 +169,7 @@ def test_a_run_of_format_1_opens_and_does_not_know_its_receptive_fields(run, tmp
     law = old.refit(depth="receptive-field").law
     assert law.n_layers == 0
     assert "a known receptive field" in law.sentence()
-    again = natstats.Run.open(old.save(tmp_path / "again"))
+    again = natstats.Run.open(old.save(tmp_path / "again", report=False))
     assert again.layers.equals(old.layers)
 
 
@@ -179,7 +179,7 @@ def test_a_receptive_field_that_is_not_known_survives_the_disk(run, tmp_path):
         for place, m in enumerate(run.spectra)
     ]
     partly = natstats.Run(some, run.skipped_layers, run.info, run.options)
-    path = partly.refit(depth="receptive-field").save(tmp_path / "run")
+    path = partly.refit(depth="receptive-field").save(tmp_path / "run", report=False)
     assert json.loads((path / "run.json").read_text())["layers"][3]["receptive_field"] is None
     again = natstats.Run.open(path)
     assert again.layers.equals(partly.layers)
@@ -192,7 +192,7 @@ def test_no_run_is_a_mistake_of_usage(tmp_path):
         natstats.Run.open(tmp_path)
 
 
-def test_a_run_of_distillation_is_none_and_is_told_so(tmp_path):
-    (tmp_path / "distill.json").write_text("{}")
+def test_a_run_of_distillation_is_none_and_is_told_so(made_runs, tmp_path):
+    path = made_runs(n_images=10).save(tmp_path / "run")
     with pytest.raises(natstats.UsageError, match="one of natstats distill, which natstats table"):
-        natstats.Run.open(tmp_path)
+        natstats.Run.open(path)

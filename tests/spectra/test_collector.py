@@ -50,7 +50,7 @@ def test_a_second_call_is_a_layer_of_its_own(model):
     assert [(s.name, s.reason) for s in collector.skipped] == [("unused", "never called")]
 
 
-def test_what_is_measured_is_the_output_of_the_layer_before_an_in_place_activation(model):
+def test_an_output_is_measured_before_an_in_place_activation(model):
     with natstats.Collector(model) as collector, torch.no_grad():
         model(IMAGES)
         stem = model.stem(IMAGES)
@@ -108,7 +108,7 @@ def test_training_goes_on_as_if_nobody_watched(model, amp):
     assert torch.equal(after, after_alone)
 
 
-def test_a_layer_that_cannot_be_measured_is_listed_with_the_reason():
+def test_a_layer_that_cannot_be_measured_is_listed_with_why():
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Flatten()
     )
@@ -121,7 +121,7 @@ def test_a_layer_that_cannot_be_measured_is_listed_with_the_reason():
     }
 
 
-def test_map_sizes_are_measured_apart_and_the_most_frequent_is_the_layer(model):
+def test_map_sizes_are_apart_and_the_most_frequent_is_the_layer(model):
     with natstats.Collector(model, "stem") as collector, torch.no_grad():
         model(IMAGES[:4])
         model(IMAGES[:, :, :20, :20])
@@ -138,7 +138,7 @@ def test_map_sizes_are_measured_apart_and_the_most_frequent_is_the_layer(model):
     np.testing.assert_array_equal(found.spectrum.power, alone.compute()[0].spectrum.power)
 
 
-def test_more_sizes_than_fit_into_constant_memory_are_left_out_and_said(model, monkeypatch):
+def test_sizes_beyond_constant_memory_are_left_out_and_said(model, monkeypatch):
     monkeypatch.setattr("natstats.spectra.collector.MOST_SIZES", 2)
     with natstats.Collector(model, "stem") as collector, torch.no_grad():
         for side in (20, 24, 24, 28, 32):
@@ -192,7 +192,7 @@ def test_images_may_come_as_a_keyword(model):
     assert collector.compute()[0].spectrum.n_images == 12
 
 
-def test_a_layer_called_only_later_gets_its_depth_from_a_pass_in_which_it_is(model):
+def test_a_layer_called_only_later_gets_its_depth_then(model):
     class Deeper(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -215,7 +215,7 @@ def test_a_layer_called_only_later_gets_its_depth_from_a_pass_in_which_it_is(mod
     assert first.skipped == []
 
 
-def test_a_layer_that_no_traced_pass_calls_is_said_not_given_a_false_depth():
+def test_a_layer_that_no_traced_pass_calls_gets_no_false_depth():
     class Sometimes(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -334,7 +334,7 @@ def test_nothing_matched_is_said(model):
         natstats.Collector(model, "conv9")
 
 
-def test_collectors_on_one_model_do_not_count_each_others_traced_pass(model):
+def test_collectors_do_not_count_each_others_traced_pass(model):
     model.eval()
     outer, inner = natstats.Collector(model), natstats.Collector(model)
     with torch.no_grad(), outer:
@@ -373,7 +373,7 @@ class TakesAnything(nn.Module):
         lambda net: net([IMAGES, IMAGES[..., ::2]]),  # batches, not images
     ],
 )
-def test_images_are_counted_wherever_they_stand_in_the_arguments(call):
+def test_images_are_counted_in_any_argument(call):
     net = TakesAnything().eval()
     with natstats.Collector(net) as collector, torch.no_grad():
         call(net)
@@ -401,7 +401,7 @@ def test_what_is_no_image_or_no_network_is_named(model):
         natstats.Collector(nn.Conv2d(3, 4, 3))
 
 
-def test_the_stride_is_that_of_the_images_wherever_they_stand_in_the_arguments():
+def test_the_stride_is_that_of_the_images_in_any_argument():
     class FromDict(nn.Module):
         def __init__(self) -> None:
             super().__init__()

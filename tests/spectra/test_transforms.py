@@ -75,7 +75,7 @@ def test_rings_partition_the_disc_below_nyquist():
         assert (np.diff(ring.frequency) > 0).all()
 
 
-def test_a_wave_lands_in_the_ring_of_its_frequency_on_a_map_that_is_not_square():
+def test_a_wave_lands_in_its_ring_on_a_map_that_is_not_square():
     # Binning by pixel index would put this wave, 4 cycles over 64 pixels, into ring 4.
     wave = torch.cos(2 * torch.pi * 4 * torch.arange(64) / 64).expand(1, 1, 16, 64)
     power = natstats.power_spectrum(wave.contiguous(), edges="none")[0]
@@ -163,7 +163,7 @@ def test_the_maps_are_left_as_they_were():
         assert torch.equal(maps, before)
 
 
-def test_reduced_precision_around_it_does_not_reach_the_transform():
+def test_reduced_precision_does_not_reach_the_transform():
     """Neither autocast nor a low matmul precision may cost the small powers their bits."""
     fields = natstats.power_law_fields(4, 7, 7, alpha=5.0, seed=0)
     maps = torch.from_numpy(fields[:, None]).float()
@@ -184,7 +184,7 @@ def test_half_precision_maps_are_cast_up():
     torch.testing.assert_close(natstats.power_spectrum(maps), natstats.power_spectrum(maps.float()))
 
 
-def test_a_prepared_transform_serves_inference_mode_and_training_alike():
+def test_a_prepared_transform_serves_inference_and_training():
     ring_transform.cache_clear()
     maps = torch.randn(1, 2, 13, 13)
     with torch.inference_mode():
