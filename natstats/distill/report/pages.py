@@ -127,8 +127,8 @@ def _figures(drawn: Sequence[tuple[str, str, str, Axes]], folder: Path) -> list[
     figures = []
     for key, title, caption, axes in drawn:
         vector, _ = save(axes, folder / "figures", key)
-        svg = embedded(vector, key, title)
-        figures.append({"key": key, "title": title, "caption": caption, "svg": svg})
+        image = embedded(vector, title)
+        figures.append({"key": key, "title": title, "caption": caption, "image": image})
     return figures
 
 
