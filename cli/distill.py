@@ -16,7 +16,7 @@ from .model_options import KeyValue, once
 if TYPE_CHECKING:
     from natstats.distill.results import DistillationRun
     from natstats.distill.training.data import LabelledData
-    from natstats.distill.training.processes import Processes
+    from natstats.distill.training.distributed import Processes
     from natstats.distill.training.recipes import Recipe
     from natstats.distill.training.setup import Distillation
 
@@ -144,7 +144,7 @@ natstats table runs/kd*
 @options.debug_option
 def command(**settings: Any) -> None:
     """Train a student network, alone or from a teacher."""
-    from natstats.distill.training.processes import processes
+    from natstats.distill.training.distributed import processes
 
     with processes(settings.pop("device")) as together:
         _distill(together, **settings)

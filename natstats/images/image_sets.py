@@ -168,6 +168,7 @@ class Photographs(ImageSet):
         self.description = description
         self._found = tuple(notes)
         self._of_size: tuple[str, ...] = ()
+        self.is_whole = False
         if framing is None:
             side, self._of_size = self._usual_side(512)
             framing = Framing(side)
@@ -183,6 +184,12 @@ class Photographs(ImageSet):
         again = copy.copy(self)
         again.framing = framing
         again._of_size = ()
+        return again
+
+    def whole(self) -> Photographs:
+        """The same images uncut, each of its own size; they cannot be put into batches."""
+        again = copy.copy(self)
+        again.is_whole = True
         return again
 
     def chosen(self, numbers: Sequence[int]) -> Photographs:
@@ -216,7 +223,7 @@ class Photographs(ImageSet):
                 content = fingerprint(source)
                 seen = self._seen(number, before, content)
                 image = read_rgb(source)
-            framed = self.framing(image)
+            framed = image if self.is_whole else self.framing(image)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             is_small = isinstance(error, TooSmallError)
             return Sample(number, None, reason_of(error), content, is_small=is_small, seen=seen)
@@ -290,7 +297,7 @@ class Photographs(ImageSet):
 
     def _usual_side(self, largest: int) -> tuple[int, tuple[str, ...]]:
         """The native size, and a note where one image decides it though others are far larger."""
-        found = [self._size(number) for number in range(len(self))]
+        found = [self.original_size(number) for number in range(len(self))]
         sizes = {number: one for number, one in enumerate(found) if not isinstance(one, str)}
         if not sizes:
             raise UsageError(
@@ -309,7 +316,7 @@ class Photographs(ImageSet):
         )
         return side, (note,)
 
-    def _size(self, number: int) -> tuple[int, int] | str:
+    def original_size(self, number: int) -> tuple[int, int] | str:
         """Width and height, of a file from its header; or why they cannot be told."""
         try:
             with self.open(number) as source:

@@ -32,13 +32,13 @@ from natstats.distill.training.distillation import (
     distill,
     finished,
 )
+from natstats.distill.training.distributed import Processes
 from natstats.distill.training.evaluation import evaluate
-from natstats.distill.training.frozen import frozen
+from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, eval_batches, normalise
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.optimization import learning_rate
-from natstats.distill.training.processes import Processes
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation, classifier
 from natstats.distill.training.stages import plan_training
@@ -911,7 +911,7 @@ import sys, torch
 from torch import nn
 from natstats.distill.training.data import open_labelled
 from natstats.distill.training.distillation import distill
-from natstats.distill.training.processes import processes
+from natstats.distill.training.distributed import processes
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation
 
@@ -970,7 +970,7 @@ import torch
 from natstats.distill.training import trainer
 from natstats.distill.training.data import open_labelled
 from natstats.distill.training.distillation import distill
-from natstats.distill.training.processes import processes
+from natstats.distill.training.distributed import processes
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation, classifier
 from natstats.errors import NatstatsError

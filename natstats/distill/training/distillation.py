@@ -27,10 +27,10 @@ from natstats.distill.record import (
 from natstats.distill.results import GAP, GRADIENTS, HISTORY, DistillationRun, Outcomes
 from natstats.distill.run_folders import RECORD, STATE, TABLE, TABLE_FILES, has_state, user_path
 from natstats.distill.training.costs import PeakMemory
+from natstats.distill.training.distributed import Processes
 from natstats.distill.training.evaluation import Evaluated, evaluate
 from natstats.distill.training.gap import gap_pairs, gap_rows, mean_spectra
 from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, prepared
-from natstats.distill.training.processes import Processes
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation
 from natstats.distill.training.state import TrainingState, refuse_other_settings

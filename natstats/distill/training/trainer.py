@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from natstats.activations.hooks import same_modes
 from natstats.distill.results import MAIN
-from natstats.distill.training.frozen import frozen, same_modes
+from natstats.distill.training.distributed import Processes
+from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.objective import Objective, Values
 from natstats.distill.training.optimization import learning_rate, make_optimizer
-from natstats.distill.training.processes import Processes
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.stages import Program, TrainingStage
 from natstats.distill.training.state import TrainingState
