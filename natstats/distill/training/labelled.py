@@ -59,7 +59,7 @@ class LabelledImages:
 
     @property
     def names(self) -> list[str]:
-        """Names of the images, such as ``val/CLASS/FILE``, or ``[PLACE]`` in a data set in one file."""
+        """Names of the images: ``val/CLASS/FILE``, or ``[PLACE]`` in a data set in one file."""
         return [self.photographs.label(number) for number in range(len(self))]
 
     def read(self, index: Sequence[int]) -> Tensor | list[Tensor]:
