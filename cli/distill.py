@@ -151,10 +151,10 @@ def command(**settings: Any) -> None:
 
 
 def _distill(together: Processes, **settings: Any) -> None:
-    from natstats.distill.run_folders import user_path
     from natstats.distill.training.data import open_labelled
-    from natstats.distill.training.distillation import check_out, check_seeds_out, finished
+    from natstats.distill.training.out_folders import check_out, check_seeds_out, finished
     from natstats.errors import UsageError
+    from natstats.files.paths import expanded
     from natstats.runs import store
 
     seeds = settings.pop("seeds")
@@ -164,7 +164,7 @@ def _distill(together: Processes, **settings: Any) -> None:
     method = settings.pop("method") or ("ce" if teacher is None else "kd")
     given, overwrite = settings.pop("out"), settings["overwrite"]
     name = f"{settings['student']}-{method}".replace(":", "-").replace("/", "-")
-    path = store.free_path(Path("runs") / name) if given is None else user_path(given, "out")
+    path = store.free_path(Path("runs") / name) if given is None else expanded(given, "out")
     folders = [path if len(seeds) == 1 else path / f"seed-{seed}" for seed in seeds]
     if not settings["dry_run"]:
         if len(seeds) > 1:

@@ -36,9 +36,10 @@ from natstats.distill.run_files import (
     read_table,
     typed,
 )
-from natstats.distill.run_folders import RECORD, is_unfinished, user_path
+from natstats.distill.run_folders import RECORD, is_unfinished
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.csv_files import write_csv
+from natstats.files.paths import expanded
 from natstats.runs import store
 from natstats.text import printable
 
@@ -273,7 +274,7 @@ class DistillationRun:
             UsageError: `path` is not a distillation run, or its training is not finished.
             NatstatsError: the run is damaged, or was written by a newer natstats.
         """
-        path = user_path(path, "run")
+        path = expanded(path, "run")
         if is_unfinished(path):
             raise UsageError(
                 f"run: expected a finished training; {printable(path)} holds the state of one that "

@@ -25,13 +25,7 @@ from natstats.distill.losses import ring_comparison
 from natstats.distill.results import DistillationRun
 from natstats.distill.run_folders import STATE, is_unfinished
 from natstats.distill.training.data import open_labelled
-from natstats.distill.training.distillation import (
-    WEIGHTS,
-    check_out,
-    check_seeds_out,
-    distill,
-    finished,
-)
+from natstats.distill.training.distillation import WEIGHTS, distill
 from natstats.distill.training.distributed import Processes
 from natstats.distill.training.evaluation import evaluate
 from natstats.distill.training.frozen_networks import frozen
@@ -39,6 +33,7 @@ from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, eval_batches, normalise
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.optimization import learning_rate
+from natstats.distill.training.out_folders import check_out, check_seeds_out, finished
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation, classifier
 from natstats.distill.training.stages import plan_training
