@@ -85,11 +85,8 @@ def distill(
     evaluation = _Evaluation(setup, device, workers)
     memory = PeakMemory(device)
     state = TrainingState(path, setup.identity(together.world), begins_again=overwrite)
-    gap = GapMeasurement(
-        setup.student.model,
-        None if setup.teacher is None else setup.teacher.model,
-        lambda: evaluation.images(_GAP_IMAGES),
-    )
+    teacher = None if setup.teacher is None else setup.teacher.model
+    gap = GapMeasurement(setup.student.model, teacher, lambda: evaluation.images(_GAP_IMAGES))
 
     def note(row: Mapping[str, Any]) -> None:
         _write_history(path, trainer.trained)
@@ -98,12 +95,9 @@ def distill(
 
     trainer = Trainer(
         setup.student.model,
-        None if setup.teacher is None or not setup.program.needs_teacher else setup.teacher.model,
+        teacher if setup.program.needs_teacher else None,
         setup.program,
-        TrainBatches(
-            setup.data.train, setup.recipe, setup.seed, workers, together.rank, together.world,
-            pin_memory=device.type == "cuda",
-        ),
+        _batches(setup, workers, together),
         setup.recipe,
         evaluation.look,
         together=together,
@@ -113,7 +107,7 @@ def distill(
         evaluate_every=evaluate_every,
         progress=progress,
         log=note,
-    )  # fmt: skip
+    )
     trained = trainer.train()
     together.wait()
     peak = memory.mebibytes()
@@ -136,6 +130,18 @@ def _set_memory_format(setup: Distillation) -> None:
     for network in (setup.student, setup.teacher):
         if setup.recipe.channels_last and network is not None:
             network.model.to(memory_format=torch.channels_last)
+
+
+def _batches(setup: Distillation, workers: int, together: Processes) -> TrainBatches:
+    return TrainBatches(
+        setup.data.train,
+        setup.recipe,
+        setup.seed,
+        workers,
+        together.rank,
+        together.world,
+        pin_memory=together.device.type == "cuda",
+    )
 
 
 class _Evaluation:
