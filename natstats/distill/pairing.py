@@ -186,7 +186,7 @@ def student_taps(
     activation: str = "post",
     smallest: int = 1,
 ) -> tuple[TapPoint, ...]:
-    """Taps of a student whose teacher is not at hand: the places that it would have with itself.
+    """Taps of a student without its teacher: those that it would have as its own teacher.
 
     Raises:
         UsageError: an argument is out of range, or there is no such place.

@@ -55,14 +55,14 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What became of every image of the evaluation, in its fixed order.
+    """The prediction for every evaluation image, in their fixed order.
 
     Attributes:
         label: true class, (n,), whole numbers.
         predicted: class with the highest score, (n,), whole numbers.
-        probability: of the true class, (n,), float32.
+        probability: probability of the true class, (n,), float32.
         image: name of the image, (n,).
-        teacher_predicted: by the teacher, (n,), whole numbers; None without one.
+        teacher_predicted: the teacher's class, (n,), whole numbers; None without a teacher.
 
     Raises:
         UsageError: the arrays do not have one length, or there is no image.
@@ -134,9 +134,9 @@ class DistillationRun:
         history: a row per epoch, :data:`HISTORY` and a column per term.
         gradients: a row per epoch and term, :data:`GRADIENTS`: norms of the gradients in the
             parameters of the student.
-        outcomes: of every image of the evaluation, right after the last epoch.
+        outcomes: outcome of every image of the evaluation, right after the last epoch.
         gap: a row per pair of layers, :data:`GAP`; no rows without a teacher.
-        path: where it was read from.
+        path: directory that it was read from.
 
     Raises:
         UsageError: a fact or a column is missing or not what it can be, or the accuracy is not

@@ -54,8 +54,8 @@ class Taps:
 
     Args:
         model: the network.
-        names: of layers, such as ``layer1.0.relu:1``; with ``@input`` behind them, for what goes
-            into the layer.
+        names: names of layers, such as ``layer1.0.relu:1``; ``@input`` behind one stands
+            for what goes into the layer.
         images: (1, 3, H, W), for one pass in eval mode that shows layouts and what is overwritten.
 
     Raises:

@@ -30,7 +30,7 @@ class TrunkMap:
     """A map on the trunk that a module returned.
 
     Attributes:
-        name: of the layer that returned it first.
+        name: name of the layer that returned it first.
         aliases: the layers that returned it after that.
         module: that layer's module.
         height: H, pixels.

@@ -53,7 +53,7 @@ class Sample:
     """One image of a set, or why it could not be read.
 
     Attributes:
-        number: in the set.
+        number: number of the image in the set.
         image: (C, H, W), or (C, T, H, W) for a clip; None when it could not be read.
         reason: why it could not be read.
         content: SHA-256 of what was read, 32 bytes.
@@ -150,7 +150,7 @@ class Photographs(ImageSet):
         framing: how each is brought to size; by default the largest square of at most 512 pixels
             that fits all of them, unscaled.
         limit: at most this many, a random sample.
-        seed: of the sample and of the numbering.
+        seed: seed of the sample and of the numbering.
         description: where they come from, for people.
         notes: what a reader of the results must know of how they were found.
     """

@@ -117,10 +117,10 @@ def compare_runs(
     different tables and never pooled, so held-out images never meet those of the test.
 
     Args:
-        runs: in any order.
+        runs: finished runs, in any order.
         reference: a method, or several, over which gains are taken; by default :data:`REFERENCES`,
             as far as they are there.
-        level: of the intervals.
+        level: level of the intervals.
 
     Raises:
         UsageError: there is no run, two have one seed and differ, or a reference is not there.
@@ -142,7 +142,7 @@ def compare_runs(
     tasks, notes = group_runs(runs)
     references = _references(tasks, reference)
     frame, gained = _methods_and_gains(tasks, references, level)
-    if reference is None:  # one that stands alone has nothing to be the reference of
+    if reference is None:  # a method without others is the reference of nothing
         references = tuple(name for name in references if (gained.reference == name).any())
     per_run = [(number, method) for number, task in enumerate(tasks) for method in task.methods]
     return MethodComparison(

@@ -313,7 +313,7 @@ def _pairs(values: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value without the digits that nobody reads."""
+    """A value in short form, with six digits."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_plain, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)

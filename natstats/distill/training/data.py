@@ -34,7 +34,7 @@ class LabelledData:
         classes: their names; a label is a place in it.
         split: ``test``, or ``held-out`` where `evaluation` was taken from the training images.
         name: short name of the data.
-        source: as the user gave it.
+        source: the source as the user gave it.
         digest: 16 digits for names, sizes and contents of files, framing, labels and split.
         listing: the same without contents, which is what runs before 0.5.0 call the digest.
         contents: 16 digits for the bytes of all images; None where not all were read.
@@ -116,7 +116,7 @@ def open_labelled(
         source: see above.
         recipe: gives the size, the scaling before the centre is cut out, and whether training
             images are cut at random before they are scaled; the default recipe if None.
-        size: in place of the recipe's, pixels.
+        size: side of the images, replaces the recipe's, pixels.
         holdout: share of the training images, the same of every class, that are evaluated on in
             place of the test images, which are then not even looked for; 0 for the test images.
         seed: decides what is held out and what `limit` keeps; the training has its own.

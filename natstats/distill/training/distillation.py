@@ -63,7 +63,7 @@ def distill(
         workers: processes that read images.
         together: the processes that train; this one alone if None.
         overwrite: begin again and replace what is at `out`, a run or a training that was cut.
-        command: as it was typed, for the record.
+        command: the command line, for the record.
         report: write figures and the page.
         keep_seconds: the state is kept after every epoch, and when this time has passed.
         evaluate_every: epochs between looks at the evaluation images; the last one counts.
@@ -145,11 +145,11 @@ def _batches(setup: Distillation, workers: int, together: Processes) -> TrainBat
 
 
 class _Evaluation:
-    """What student and teacher make of the evaluation images.
+    """Predictions of student and teacher for the evaluation images.
 
     Args:
         setup: the training.
-        device: that it runs on.
+        device: the device that it runs on.
         workers: processes that read images.
     """
 

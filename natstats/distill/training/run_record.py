@@ -43,12 +43,12 @@ class Ending:
 
     Attributes:
         trained: history, gradients and times.
-        student: what the student made of the evaluation images after the last epoch.
-        teacher: what the teacher made of them; None without one.
+        student: predictions of the student for the evaluation images, after the last epoch.
+        teacher: predictions of the teacher; None without one.
         gap: a record for each pair of layers of the spectral gap.
         peak_memory: MiB, and what they are of: ``device`` or ``process``.
         together: the processes that trained.
-        command: as it was typed.
+        command: the command line.
     """
 
     trained: Trained

@@ -46,7 +46,7 @@ def classifier(
         checkpoint: file of weights.
         weights: ``none`` for random ones, or published weights.
         model_args: arguments of the builder.
-        seed: of random weights.
+        seed: seed of random weights.
         loading: what else :func:`natstats.networks.load.load_network` takes.
 
     Raises:
@@ -79,7 +79,7 @@ class Distillation:
         data: images and classes.
         recipe: how to train, without open fields.
         program: the method's stages, terms and taps.
-        seed: of the training.
+        seed: seed of the training.
     """
 
     student: Network
@@ -109,10 +109,10 @@ class Distillation:
             student: trained in place.
             data: see :func:`natstats.distill.training.data.open_labelled`.
             method: a name, or several with + between them.
-            teacher: in its own weights, which stay as they are.
+            teacher: the trained network; its weights stay as they are.
             method_args: METHOD.NAME and value, or NAME with a single method.
             recipe: how to train; the default recipe if None.
-            seed: of the training: order and random changes of the images, connectors, dropout.
+            seed: seed of the training: order and random changes of the images, connectors, dropout.
             teacher_run: a measured run of the teacher, for the spectral terms.
             taps: names of layers in student and teacher to compare, in place of those found.
 

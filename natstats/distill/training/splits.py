@@ -17,7 +17,7 @@ def held_out(
 
     Args:
         labels: (n,).
-        share: of every class, between 0 and 1.
+        share: share of every class to hold out, between 0 and 1.
         seed: decides which.
         classes: names, for the error.
 

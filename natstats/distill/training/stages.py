@@ -43,7 +43,7 @@ class TrainingStage:
         epochs: whole epochs.
         trains: see :data:`natstats.distill.method.TRAINS`.
         learning_rate: factor on the recipe's.
-        schedule: in place of the recipe's; None for the recipe's.
+        schedule: schedule of the learning rate; None for the recipe's.
     """
 
     name: str
@@ -60,10 +60,10 @@ class Program:
     """All that a method does in a training.
 
     Attributes:
-        method: as it was asked for.
+        method: name as it was asked for.
         methods: its parts.
         arguments: arguments of each part.
-        stages: in their order, the main one last.
+        stages: the stages in their order, the main one last.
         taps: pairs of layers of each part, in the student and in the teacher.
         notes: which variants run, and what a reader must know.
         teacher_run: what tells the run apart from which targets come; None for none.

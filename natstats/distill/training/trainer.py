@@ -48,7 +48,7 @@ class Trained:
         history: a record per epoch.
         gradients: a record per epoch and term.
         step_seconds: mean time of a step of each epoch of the main stage.
-        seconds: of training and evaluation, over all sittings.
+        seconds: time of training and evaluation, over all sittings.
         n_sittings: 1 for a training that was never cut.
     """
 
@@ -92,14 +92,14 @@ class Trainer:
 
     Args:
         student: trained in place.
-        teacher: in eval mode, on the same device; None for none.
+        teacher: the teacher, on the same device; None for none.
         program: stages and losses.
-        batches: of the training images.
+        batches: batches of the training images.
         recipe: how to train.
-        evaluate: gives loss and accuracy of the student, in eval mode; gives its mode back.
+        evaluate: returns loss and accuracy of the student, in eval mode; gives its mode back.
         state: where to keep what a cut training goes on from; None to keep nothing.
         together: the processes that train.
-        seed: of the training.
+        seed: seed of the training.
         keep_seconds: the state is kept after each epoch, and when this time has passed.
         evaluate_every: epochs between evaluations in the main stage; the last epoch has one always.
         progress: called with the steps done and to do.
