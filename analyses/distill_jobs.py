@@ -68,7 +68,8 @@ def _data(source: str, size: int, holdout: float, limit: int | None) -> Any:
 
 def train(job: Job) -> float:
     """Train unless that was done, by this very training; return the accuracy."""
-    from natstats.distill.training.distillation import distill, finished
+    from natstats.distill.training.distillation import distill
+    from natstats.distill.training.out_folders import finished
     from natstats.distill.training.recipes import Recipe
     from natstats.distill.training.setup import Distillation, classifier
 

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from natstats._version import __version__
-from natstats.distill.training.frozen import frozen
+from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.optimization import make_optimizer
 from natstats.distill.training.recipes import Recipe

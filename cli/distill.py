@@ -16,7 +16,7 @@ from .model_options import KeyValue, once
 if TYPE_CHECKING:
     from natstats.distill.results import DistillationRun
     from natstats.distill.training.data import LabelledData
-    from natstats.distill.training.processes import Processes
+    from natstats.distill.training.distributed import Processes
     from natstats.distill.training.recipes import Recipe
     from natstats.distill.training.setup import Distillation
 
@@ -144,17 +144,17 @@ natstats table runs/kd*
 @options.debug_option
 def command(**settings: Any) -> None:
     """Train a student network, alone or from a teacher."""
-    from natstats.distill.training.processes import processes
+    from natstats.distill.training.distributed import processes
 
     with processes(settings.pop("device")) as together:
         _distill(together, **settings)
 
 
 def _distill(together: Processes, **settings: Any) -> None:
-    from natstats.distill.run_folders import user_path
     from natstats.distill.training.data import open_labelled
-    from natstats.distill.training.distillation import check_out, check_seeds_out, finished
+    from natstats.distill.training.out_folders import check_out, check_seeds_out, finished
     from natstats.errors import UsageError
+    from natstats.files.paths import expanded
     from natstats.runs import store
 
     seeds = settings.pop("seeds")
@@ -164,7 +164,7 @@ def _distill(together: Processes, **settings: Any) -> None:
     method = settings.pop("method") or ("ce" if teacher is None else "kd")
     given, overwrite = settings.pop("out"), settings["overwrite"]
     name = f"{settings['student']}-{method}".replace(":", "-").replace("/", "-")
-    path = store.free_path(Path("runs") / name) if given is None else user_path(given, "out")
+    path = store.free_path(Path("runs") / name) if given is None else expanded(given, "out")
     folders = [path if len(seeds) == 1 else path / f"seed-{seed}" for seed in seeds]
     if not settings["dry_run"]:
         if len(seeds) > 1:

@@ -21,7 +21,10 @@ from torch.utils.hooks import RemovableHandle
 
 from natstats.errors import NatstatsError, UsageError
 
-__all__ = ["ActivationHooks", "Sink", "batch_size", "level", "parts_of", "undisturbed", "unwatched"]
+__all__ = [
+    "ActivationHooks", "Sink", "batch_size", "level", "parts_of", "same_modes", "undisturbed",
+    "unwatched",
+]  # fmt: skip
 
 Sink = Callable[[str, int, Any], None]
 """Called with the module's name, the number of its call in this forward pass, and its output."""
@@ -108,17 +111,24 @@ def batch_size(inputs: Iterable[Any]) -> int | None:
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode, and give back modes and random state as they were."""
+def same_modes(model: nn.Module) -> Iterator[None]:
+    """Give every module of a network its mode back, train or eval."""
     modes = [(module, module.training) for module in model.modules()]
-    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     try:
-        model.eval()
-        with torch.random.fork_rng(devices=[d for d in devices if d is not None]):
-            yield
+        yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put the model in eval mode, and give back modes and random state as they were."""
+    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
+    with same_modes(model):
+        model.eval()
+        with torch.random.fork_rng(devices=[d for d in devices if d is not None]):
+            yield
 
 
 class _FunctionalCalls(TorchFunctionMode):
@@ -171,6 +181,8 @@ class ActivationHooks:
         sink: where the outputs go.
         on_start: called with the arguments of the model before each forward pass.
         on_success: called after each forward pass that raised nothing.
+        on_enter: called before a chosen module runs, with its name, the number of the call and its
+            positional arguments.
         functional: those of the chosen modules whose weights may be used by a parent that does not
             call them; linear layers.
 
@@ -185,6 +197,7 @@ class ActivationHooks:
         sink: Sink,
         on_start: Callable[[tuple[Any, ...], dict[str, Any]], None] | None = None,
         on_success: Callable[[], None] | None = None,
+        on_enter: Sink | None = None,
         functional: Collection[str] = (),
     ) -> None:
         modules = dict(model.named_modules())
@@ -196,6 +209,7 @@ class ActivationHooks:
         self._sink = sink
         self._on_start = on_start
         self._on_success = on_success
+        self._on_enter = on_enter
         self.functional = functional
         self._calls: Counter[str] = Counter()
         self._level = 0
@@ -220,6 +234,9 @@ class ActivationHooks:
                 continue
             if name in self.functional:
                 self._handles.append(module.register_forward_pre_hook(self._note_call(name)))
+            if self._on_enter is not None:
+                enter = self._enter_hook(name, self._on_enter)
+                self._handles.append(module.register_forward_pre_hook(enter))
             self._handles.append(module.register_forward_hook(self._hook(name)))
         return self
 
@@ -297,6 +314,17 @@ class ActivationHooks:
 
         return hook
 
+    def _enter_hook(self, name: str, told: Sink) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            if module is self._modules[name] and self._is_watched():
+                told(name, self._calls[name], inputs)
+
+        return hook
+
+    def _is_watched(self) -> bool:
+        """Whether a forward pass of the model runs; a part of it called alone is none."""
+        return self._inside and level.get() == self._level
+
     def _functional_call(self, name: str, output: Any) -> None:
         if name not in self._running:  # its own forward is the product that was seen
             self._hand_over(name, output)
@@ -313,8 +341,7 @@ class ActivationHooks:
         return hook
 
     def _hand_over(self, name: str, output: Any) -> None:
-        # A part of the model called alone is not a forward pass.
-        if not self._inside or level.get() != self._level:
+        if not self._is_watched():
             return
         call = self._calls[name]
         self._calls[name] += 1

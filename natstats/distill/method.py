@@ -47,8 +47,8 @@ class Outputs:
     """What one forward pass of a network gave.
 
     Attributes:
-        logits: (N, K).
-        maps: at the taps of the method, in its order, each (N, C, H, W).
+        logits: class scores, (N, K).
+        maps: maps at the taps of the method, in its order, each (N, C, H, W).
         images: what the network was given, (N, 3, H, W); they need a gradient where the method
             says that it uses them.
     """
@@ -65,7 +65,7 @@ class DistillationLoss(nn.Module):
     """
 
     reduction: str = ""
-    """How it is reduced, in words: what its weight means hangs on that."""
+    """How it is reduced, in words; the meaning of its weight depends on that."""
 
     needs_teacher: bool = True
     """Whether it looks at what the teacher gave."""
@@ -74,8 +74,8 @@ class DistillationLoss(nn.Module):
         """The loss, a scalar in float32.
 
         Args:
-            student: of the student; gradients flow into it.
-            teacher: of the teacher on the same images; detached, with maps in the same order.
+            student: outputs of the student; gradients flow into them.
+            teacher: outputs of the teacher on the same images, detached, maps in the same order.
             labels: (N,), whole numbers.
         """
         raise NotImplementedError
@@ -86,7 +86,7 @@ class TapPoint:
     """A place where a map is taken, as seen in a traced pass.
 
     Attributes:
-        name: of the layer, such as ``layer2.1.relu:1``; with ``@input`` for what goes into it.
+        name: name of the layer, such as ``layer2.1.relu:1``; with ``@input`` for what goes into it.
         channels: C.
         height: H, pixels.
         width: W, pixels.
@@ -111,10 +111,10 @@ class Ramp:
     """A weight that goes in a straight line from one value to another, and stays there.
 
     Attributes:
-        start: up to `begin`.
-        end: from `finish` on.
-        begin: share of the stage, 0 to 1.
-        finish: share of the stage, above `begin`; above 1 for a ramp that does not end.
+        start: value up to `begin`.
+        end: value from `finish` on.
+        begin: share of the stage at which it begins to change, 0 to 1.
+        finish: share of the stage at which it ends, above `begin`; above 1 for one that does not.
 
     >>> Ramp(4.0, 1.0)(0.5)
     2.5
@@ -136,7 +136,7 @@ class Term:
     """One summand of what is minimised.
 
     Attributes:
-        name: of the method, or METHOD.PART where a method has several.
+        name: name of the method, or METHOD.PART where a method has several.
         loss: gives its value.
         weight: its factor, fixed or along a stage.
     """
@@ -165,7 +165,7 @@ class Stage:
         epochs: a share of those of the main stage, rounded up.
         trains: see :data:`TRAINS`.
         learning_rate: a factor on that of the main stage.
-        schedule: of the learning rate, ``same`` as in the main stage or ``constant``.
+        schedule: schedule of the learning rate, ``same`` as in the main stage or ``constant``.
     """
 
     name: str
@@ -181,9 +181,9 @@ class Plan:
     """What a method does in one training.
 
     Attributes:
-        terms: of the main stage.
+        terms: terms of the main stage.
         before: stages before it, in their order.
-        ce_weight: of the cross-entropy in the main stage; None where the method leaves it alone.
+        ce_weight: weight of the cross-entropy in the main stage; None leaves it as it is.
         notes: choices worth a line in the log, such as which variant runs.
     """
 
@@ -216,9 +216,9 @@ class Method:
     """The record of a distillation method.
 
     Attributes:
-        name: on the command line.
-        title: in words.
-        paper: where it comes from.
+        name: name on the command line.
+        title: name in words.
+        paper: publication that it comes from.
         reduction: how its loss is reduced, which says what its weight means.
         defaults: its arguments; ``weight`` among them where it has one.
         plan: makes losses and stages for a pair of networks.
@@ -234,7 +234,7 @@ class Method:
         teacher_passes: forward passes of the teacher a step, as a number for the table of costs
             (a backward pass counts twice).
         connectors: what is trained beside the student, in words.
-        stages: in words.
+        stages: names of the stages.
     """
 
     name: str

@@ -132,7 +132,33 @@ def pair_taps(
         return (), ()
     mine = _groups(student, images)
     theirs = mine if teacher is student else _groups(teacher, images)
-    mine, theirs = ([g for g in side if min(g.size) >= smallest] for side in (mine, theirs))
+    pairs = _corresponding(mine, theirs, smallest)
+    if place == "middle":
+        pairs = [pairs[(len(pairs) - 1) // 2]]
+    elif place == "last":
+        pairs = pairs[-1:]
+    found: list[tuple[TapPoint, TapPoint]] = []
+    for number, (one, other) in enumerate(pairs):
+        if place == "blocks":
+            found += _matched(
+                _along(one.blocks, one, activation), _along(other.blocks, other, activation)
+            )
+            continue
+        if place == "sections":
+            found.append(_firsts(pairs, number, activation))
+        found.append(_ends((one, other), activation))
+    return tuple(point for point, _ in found), tuple(point for _, point in found)
+
+
+def _corresponding(
+    student: Sequence[_Group], teacher: Sequence[_Group], smallest: int
+) -> list[tuple[_Group, _Group]]:
+    """Groups of one resolution in pairs; at the same share of all where no resolution is shared.
+
+    Raises:
+        UsageError: there is no pair.
+    """
+    mine, theirs = ([g for g in side if min(g.size) >= smallest] for side in (student, teacher))
     by_size = {group.size: group for group in theirs}
     pairs = [(group, by_size[group.size]) for group in mine if group.size in by_size]
     if not pairs and mine and theirs:
@@ -145,21 +171,12 @@ def pair_taps(
             f"maps of {shapes[0] or none}, the teacher of {shapes[1] or none} "
             "(--tap STUDENT=TEACHER says which belong together)"
         )
-    if place == "middle":
-        pairs = [pairs[(len(pairs) - 1) // 2]]
-    elif place == "last":
-        pairs = pairs[-1:]
-    found: list[tuple[TapPoint, TapPoint]] = []
-    for place_of, pair in enumerate(pairs):
-        ends = [_with_activation(g.end, g.after, activation) for g in pair]
-        if place == "blocks":
-            ours, other = (_along(g.blocks, g, activation) for g in pair)
-            found += _matched(ours, other)
-            continue
-        if place == "sections":
-            found.append(_firsts(pairs, place_of, activation))
-        found.append((ends[0], ends[1]))
-    return tuple(one for one, _ in found), tuple(other for _, other in found)
+    return pairs
+
+
+def _ends(pair: tuple[_Group, _Group], activation: str) -> tuple[TapPoint, TapPoint]:
+    one, other = (_with_activation(group.end, group.after, activation) for group in pair)
+    return one, other
 
 
 def student_taps(
@@ -169,7 +186,7 @@ def student_taps(
     activation: str = "post",
     smallest: int = 1,
 ) -> tuple[TapPoint, ...]:
-    """Taps of a student whose teacher is not at hand: the places that it would have with itself.
+    """Taps of a student without its teacher: those that it would have as its own teacher.
 
     Raises:
         UsageError: an argument is out of range, or there is no such place.
@@ -188,8 +205,7 @@ def _firsts(
     if min(len(group.blocks) for group in pair) == 1:
         stems = [group.stem for group in pair]
         if place > 0:
-            ends = [_with_activation(g.end, g.after, activation) for g in pairs[place - 1]]
-            return ends[0], ends[1]
+            return _ends(pairs[place - 1], activation)
         if stems[0] is not None and stems[1] is not None:
             return (
                 _with_activation(stems[0], stems[0], activation),

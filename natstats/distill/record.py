@@ -1,7 +1,7 @@
-"""What ``distill.json`` says of a training: its fields, and the check that they are such.
+"""The fields of ``distill.json``, which describes a training, and how they are checked.
 
 The trainer fills :class:`RunInfo`, the reader checks it, and page, tables and comparison read it.
-A field that is not listed here cannot be written, so none can be read that nothing writes.
+A field that is not listed here can neither be written nor read.
 """
 
 from __future__ import annotations
@@ -147,27 +147,27 @@ class RunInfo(_Needed, total=False):
     """All that ``distill.json`` holds.
 
     Attributes:
-        method: as it was asked for, such as ``kd+spectral``.
-        seed: of the training.
+        method: the method as it was asked for, such as ``kd+spectral``.
+        seed: seed of the training.
         data: the images.
         student: the student, before the training.
         accuracy: share of the images classified correctly right after the last epoch.
-        kind: of the file; written by :meth:`natstats.distill.results.DistillationRun.write`.
-        format: of the file, likewise.
+        kind: kind of the file, written by :meth:`natstats.distill.results.DistillationRun.write`.
+        format: format of the file, likewise.
         created: when the training ended, UTC.
-        versions: of natstats and of what it runs on.
+        versions: versions of natstats and of what it runs on.
         timing: how fast it was.
         device: on what machine.
-        command: as it was typed.
+        command: the command line.
         terms: what was minimised.
-        arguments: of each part of the method.
+        arguments: arguments of each part of the method.
         ce_weight: weight of the cross-entropy in the main stage.
         recipe: how the student was trained.
         teacher: the teacher; None without one.
         taps: layers that were compared.
         teacher_run: the measured run that targets came from; None without one.
         identity: all that was asked for, see ``Distillation.identity``.
-        best_accuracy: highest on the way.
+        best_accuracy: highest accuracy on the way.
         top5: share with the true class among the five highest; None for five classes or fewer.
         costs: what it took.
         notes: what a reader must know.

@@ -36,9 +36,10 @@ from natstats.distill.run_files import (
     read_table,
     typed,
 )
-from natstats.distill.run_folders import RECORD, is_unfinished, user_path
+from natstats.distill.run_folders import RECORD, is_unfinished
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.csv_files import write_csv
+from natstats.files.paths import expanded
 from natstats.runs import store
 from natstats.text import printable
 
@@ -54,14 +55,14 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What became of every image of the evaluation, in its fixed order.
+    """The prediction for every evaluation image, in their fixed order.
 
     Attributes:
         label: true class, (n,), whole numbers.
         predicted: class with the highest score, (n,), whole numbers.
-        probability: of the true class, (n,), float32.
+        probability: probability of the true class, (n,), float32.
         image: name of the image, (n,).
-        teacher_predicted: by the teacher, (n,), whole numbers; None without one.
+        teacher_predicted: the teacher's class, (n,), whole numbers; None without a teacher.
 
     Raises:
         UsageError: the arrays do not have one length, or there is no image.
@@ -133,9 +134,9 @@ class DistillationRun:
         history: a row per epoch, :data:`HISTORY` and a column per term.
         gradients: a row per epoch and term, :data:`GRADIENTS`: norms of the gradients in the
             parameters of the student.
-        outcomes: of every image of the evaluation, right after the last epoch.
+        outcomes: outcome of every image of the evaluation, right after the last epoch.
         gap: a row per pair of layers, :data:`GAP`; no rows without a teacher.
-        path: where it was read from.
+        path: directory that it was read from.
 
     Raises:
         UsageError: a fact or a column is missing or not what it can be, or the accuracy is not
@@ -273,7 +274,7 @@ class DistillationRun:
             UsageError: `path` is not a distillation run, or its training is not finished.
             NatstatsError: the run is damaged, or was written by a newer natstats.
         """
-        path = user_path(path, "run")
+        path = expanded(path, "run")
         if is_unfinished(path):
             raise UsageError(
                 f"run: expected a finished training; {printable(path)} holds the state of one that "

@@ -62,7 +62,7 @@ def typed(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd.DataFra
 
     Args:
         frame: the table; empty texts in the place of floats are NaN.
-        columns: that it must have; others are floats.
+        columns: names of the columns that it must have; others are floats.
         where: what holds it, for the error.
 
     Raises:

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from natstats.errors import UsageError
+from natstats.files.paths import expanded
 from natstats.text import natural, printable
 
 __all__ = [
     "RECORD", "STATE", "TABLE", "TABLE_FILES", "find_runs", "find_unfinished", "has_state",
-    "is_unfinished", "user_path",
+    "is_unfinished",
 ]  # fmt: skip
 
 RECORD = "distill.json"
@@ -29,24 +30,6 @@ TABLE_FILES = (
     TABLE, "table.csv", "table.md", "gains.csv", "terms.csv", "seeds.csv", "report.html", "figures",
 )  # fmt: skip
 """What a comparison of runs writes into its folder, :data:`TABLE` last."""
-
-
-def user_path(path: str | Path, argument: str) -> Path:
-    """A path as a user gave it, with ``~`` filled in.
-
-    Args:
-        path: what was given.
-        argument: its name, for the error.
-
-    Raises:
-        UsageError: it begins with the name of a user who is not there.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise UsageError(
-            f"{argument}: expected the folder of a user after ~; {printable(path)} names none"
-        ) from None
 
 
 def has_state(path: Path) -> bool:
@@ -74,7 +57,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for given in paths:
-        path = user_path(given, "runs")
+        path = expanded(given, "runs")
         own = [folder for folder in _walk(path) if (folder / RECORD).is_file()]
         if not own:
             raise UsageError(_nothing(path))
@@ -88,7 +71,7 @@ def find_unfinished(paths: Iterable[str | Path]) -> list[Path]:
     found = {
         folder.resolve(): folder
         for path in paths
-        for folder in _walk(user_path(path, "runs"))
+        for folder in _walk(expanded(path, "runs"))
         if is_unfinished(folder)
     }
     return sorted(found.values(), key=lambda folder: natural(str(folder)))

@@ -8,7 +8,7 @@ scores, n is on every path exactly if p(n) q(n) is the number of all paths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from natstats.activations.hooks import ActivationHooks, undisturbed, unwatched
 from natstats.activations.layouts import Layout
 from natstats.activations.probe import proved_layouts
 from natstats.activations.selection import block_names, call_name
-from natstats.activations.trace import LayerCall, trace_calls
+from natstats.activations.trace import trace_calls
 from natstats.errors import NatstatsError
 
 __all__ = ["TrunkMap", "trunk_of"]
@@ -30,7 +30,7 @@ class TrunkMap:
     """A map on the trunk that a module returned.
 
     Attributes:
-        name: of the layer that returned it first.
+        name: name of the layer that returned it first.
         aliases: the layers that returned it after that.
         module: that layer's module.
         height: H, pixels.
@@ -70,32 +70,23 @@ class _Seen:
 
 def _record(model: nn.Module, images: Tensor) -> tuple[list[_Seen], Any, Any]:
     """All calls in the order in which they returned, the scores' node and the images' node."""
-    modules = {name: module for name, module in model.named_modules() if name}
     seen: list[_Seen] = []
     entered: dict[str, list[Any]] = {}
 
-    def enter(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any) -> None:
-            first = inputs[0] if inputs else None
-            node = first.grad_fn if isinstance(first, Tensor) else None
-            entered.setdefault(name, []).append(node)
+    def enter(name: str, call: int, inputs: Any) -> None:
+        first = inputs[0] if inputs else None
+        entered.setdefault(name, []).append(first.grad_fn if isinstance(first, Tensor) else None)
 
-        return hook
-
-    def note(name: str, call: int, output: Any) -> None:
+    def leave(name: str, call: int, output: Any) -> None:
+        before = entered[name].pop() if entered.get(name) else None
         if isinstance(output, Tensor):
-            before = entered[name].pop() if entered.get(name) else None
             seen.append(_Seen(call_name(name, call), name, output.grad_fn, before))
 
-    handles = [module.register_forward_pre_hook(enter(name)) for name, module in modules.items()]
-    try:
-        hooks = ActivationHooks(model, modules, note)
-        with undisturbed(model), torch.enable_grad(), unwatched(), hooks:
-            images = images.detach().clone().requires_grad_(True)
-            scores = model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    names = [name for name, _ in model.named_modules() if name]
+    hooks = ActivationHooks(model, names, leave, on_enter=enter)
+    with undisturbed(model), torch.enable_grad(), unwatched(), hooks:
+        images = images.detach().clone().requires_grad_(True)
+        scores = model(images)
     if not isinstance(scores, Tensor) or scores.grad_fn is None:
         raise NatstatsError(
             "model: expected a classifier whose scores follow from the images by operations that "
@@ -179,48 +170,52 @@ def trunk_of(model: nn.Module, images: Tensor) -> list[TrunkMap]:
     [('0', ''), ('1', '0')]
     """
     trace = trace_calls(model, (images,))
-    calls, names = trace.by_name, {call.module for call in trace.calls}
-    layouts = proved_layouts(model, trace, names)
+    layouts = proved_layouts(model, trace, {call.module for call in trace.calls})
     seen, scores, leaf = _record(model, images)
     trunk = _on_trunk(scores, leaf)
-    blocks = set(block_names(model))
     returned: dict[Any, list[_Seen]] = {}
     for one in seen:
         if one.node in trunk:
             returned.setdefault(one.node, []).append(one)
-    first_name = {node: ones[0] for node, ones in returned.items()}
-    leaves = {one.node: one.module for one in reversed(seen) if one.node is not None}
+    names = {node: ones[0].name for node, ones in returned.items()}
+    modules = {one.node: one.module for one in reversed(seen) if one.node is not None}
+    blocks = set(block_names(model))
     found: list[TrunkMap] = []
-    for node, ones in returned.items():
-        call: LayerCall | None = calls.get(ones[0].name)
-        layout = layouts.get(ones[0].name)
-        if call is None or not isinstance(layout, Layout) or len(layout.grid) != 2:
+    for ones in returned.values():
+        first, layout = ones[0], layouts.get(ones[0].name)
+        if first.name not in trace.by_name or not isinstance(layout, Layout):
             continue
+        if len(layout.grid) != 2:
+            continue
+        call = trace.by_name[first.name]
         assert call.shape is not None
-        activation = next((o for o in ones if calls[o.name].kind == "act"), None)
-        before = None if activation is None else activation.entered
-        source = ""
-        if activation is not None:
-            known = first_name.get(before)
-            source = f"{activation.name}@input" if known is None else known.name
-        height, width = layout.grid
-        is_first = layout.name == "NCHW" or (
-            layout.windows is not None and layout.windows.channels_first
-        )
-        channels = int(call.shape[1 if is_first else -1])
+        activation = next((o for o in ones if trace.by_name[o.name].kind == "act"), None)
+        node = first.node if activation is None else activation.entered
         found.append(
             TrunkMap(
-                name=ones[0].name,
+                name=first.name,
                 aliases=tuple(one.name for one in ones[1:]),
-                module=model.get_submodule(ones[0].module),
-                height=height,
-                width=width,
-                channels=channels,
+                module=model.get_submodule(first.module),
+                height=layout.grid[0],
+                width=layout.grid[1],
+                channels=int(call.shape[1 if _has_channels_first(layout) else -1]),
                 depth=call.depth,
                 is_block=any(one.module in blocks for one in ones),
                 is_activation=activation is not None,
-                source=source,
-                batch_norm=_batch_norm(before if activation is not None else node, leaves, model),
+                source=_source(activation, names),
+                batch_norm=_batch_norm(node, modules, model),
             )
         )
     return found
+
+
+def _has_channels_first(layout: Layout) -> bool:
+    in_windows = layout.windows is not None and layout.windows.channels_first
+    return layout.name == "NCHW" or in_windows
+
+
+def _source(activation: _Seen | None, names: Mapping[Any, str]) -> str:
+    """Name of what went into an activation: a map of the trunk, or the activation's input."""
+    if activation is None:
+        return ""
+    return names.get(activation.entered, f"{activation.name}@input")

@@ -1,25 +1,19 @@
 from .arrays import ImageArray as ImageArray
+from .clips import ClipFolders as ClipFolders
 from .datasets import DATASETS as DATASETS
+from .datasets import open_dataset as open_dataset
 from .files import ImageFiles as ImageFiles
 from .files import ImageFolder as ImageFolder
 from .files import image_paths as image_paths
+from .formats import FORMATS as FORMATS
 from .framing import Framing as Framing
 from .framing import reframed as reframed
-from .image_sets import (
-    Batch as Batch,
-)
-from .image_sets import (
-    ImageSet as ImageSet,
-)
-from .image_sets import (
-    Photographs as Photographs,
-)
-from .image_sets import (
-    Sample as Sample,
-)
-from .image_sets import (
-    batches as batches,
-)
+from .image_sets import Batch as Batch
+from .image_sets import ImageSet as ImageSet
+from .image_sets import Photographs as Photographs
+from .image_sets import Sample as Sample
+from .image_sets import batches as batches
+from .shards import Shards as Shards
 from .sources import SOURCES as SOURCES
 from .sources import open_images as open_images
 from .sources import source_name as source_name

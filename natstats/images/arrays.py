@@ -35,7 +35,7 @@ class ImageArray(ImageSet):
     Args:
         images: (N, C, H, W) or clips (N, C, T, H, W), numbers.
         limit: at most this many, a random sample.
-        seed: of the sample and of the numbering.
+        seed: seed of the sample and of the numbering.
         description: where they come from.
 
     Raises:

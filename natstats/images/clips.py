@@ -35,11 +35,11 @@ class ClipFolders(Photographs):
 
     Args:
         folder: every folder in it or below it that holds images is a clip.
-        frames: of a clip.
+        frames: number of frames of a clip.
         framing: how each frame is brought to size; by default the largest square of at most 512
             pixels that fits all clips, unscaled.
         limit: at most this many clips, a random sample.
-        seed: of the sample and of the numbering.
+        seed: seed of the sample and of the numbering.
 
     Raises:
         UsageError: the folder is not there, or holds no image; `frames` is below 1.

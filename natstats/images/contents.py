@@ -35,13 +35,13 @@ class Identity(NamedTuple):
     """What a file, or a part of it, is known by.
 
     Attributes:
-        device: that the file is on.
-        inode: of the file.
-        size: of the file, bytes.
+        device: number of the device that the file is on.
+        inode: inode of the file.
+        size: size of the file, bytes.
         modified: time of the last change of the contents, nanoseconds.
         changed: time of the last change of the entry, nanoseconds.
         start: first byte of the part.
-        length: of the part, bytes; -1 for all of the file.
+        length: length of the part, bytes; -1 for all of the file.
     """
 
     device: int
@@ -99,7 +99,7 @@ def keep(digests: Mapping[Identity, bytes], read_at: int) -> None:
     """Keep digests for the next time, where that can be done.
 
     Args:
-        digests: of files, which were as the identity says before and after they were read.
+        digests: digests of files, which were as the identity says before and after they were read.
         read_at: when the first of them was read, nanoseconds since the epoch.
     """
     settled = {one: digest for one, digest in digests.items() if one.is_settled(read_at)}
@@ -130,7 +130,7 @@ _FORGET = "DELETE FROM contents WHERE rowid <= (SELECT max(rowid) FROM contents)
 
 @contextlib.contextmanager
 def _connected(is_new: bool) -> Iterator[sqlite3.Connection | None]:
-    """The file of digests; None where there is none. A fault in it ends the block, and no more."""
+    """The file of digests; None without one. A fault in the file ends the block silently."""
     path = cache_file()
     connection = None
     with _forgiven(path):

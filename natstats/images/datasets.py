@@ -114,7 +114,7 @@ class DataSetImages(Photographs):
         framing: how each is brought to size; by default the largest square of at most 512 pixels
             that fits all of them, unscaled.
         limit: at most this many, a random sample.
-        seed: of the sample and of the numbering.
+        seed: seed of the sample and of the numbering.
         description: where they come from, for people.
     """
 
@@ -160,10 +160,11 @@ def open_dataset(
     Args:
         name: one of :data:`DATASETS`, ``imagenet`` or ``imagefolder``.
         root: the folder that is given to torchvision as its root.
-        split: by default the test set, or the validation set where there is no other.
+        split: name of the split; by default the test set, or the validation set where there is
+            no other.
         framing: how each image is brought to size, see :class:`DataSetImages`.
         limit: at most this many, a random sample.
-        seed: of the sample and of the numbering.
+        seed: seed of the sample and of the numbering.
 
     Raises:
         UsageError: no such data set or split, or it is not below `root`.

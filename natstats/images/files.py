@@ -24,12 +24,12 @@ class ImageFiles(Photographs):
     """Photographs that are a file each.
 
     Args:
-        paths: of the files, in a fixed order.
+        paths: paths of the files, in a fixed order.
         base: folder that the labels are relative to.
         framing: how each photograph is brought to size; by default the largest square of at most
             512 pixels that fits all of them, unscaled.
         limit: at most this many, a random sample.
-        seed: of the sample and of the numbering.
+        seed: seed of the sample and of the numbering.
         description: where they come from, for people.
         notes: what a reader of the results must know of how they were found.
     """
@@ -86,7 +86,7 @@ class ImageFolder(ImageFiles):
         folder: where to look.
         framing: how each photograph is brought to size, see :class:`ImageFiles`.
         limit: at most this many, a random sample.
-        seed: of the sample and of the numbering.
+        seed: seed of the sample and of the numbering.
 
     Raises:
         UsageError: the folder is not there or holds no image.

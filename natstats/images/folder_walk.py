@@ -32,7 +32,7 @@ class Found:
     """What a search for images came to.
 
     Attributes:
-        paths: of the images, sorted.
+        paths: paths of the images, sorted.
         other: files whose endings are not those of images.
         written: folders and figures that natstats wrote.
         again: paths that lead to a file that is in `paths` already.
@@ -116,7 +116,7 @@ def images_matching(pattern: str, base: Path) -> Found:
     """The images that a pattern such as ``photos/**/*.png`` matches, each file once.
 
     Args:
-        pattern: as the shell has it, with ``**`` for any folders.
+        pattern: path with wildcards, ``**`` for any folders.
         base: the folder that the pattern starts from, which may be one that natstats wrote.
 
     Raises:

@@ -32,7 +32,7 @@ _COMPANIONS = (
     ".cfg", ".cls", ".css", ".csv", ".db", ".htm", ".html", ".ini", ".json", ".jsonl", ".log",
     ".md", ".py", ".rst", ".sh", ".toml", ".tsv", ".txt", ".xml", ".xmp", ".yaml", ".yml",
 )  # fmt: skip
-"""Endings of what commonly lies beside images and is none: texts, tables, labels."""
+"""Endings of files that are often beside images: texts, tables, labels."""
 
 _OTHER_PICTURES = (
     ".arw", ".avif", ".avifs", ".cr2", ".cr3", ".dng", ".emf", ".eps", ".exr", ".fits", ".hdr",

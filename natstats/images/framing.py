@@ -1,4 +1,10 @@
-"""How a photograph is brought to the size at which it enters: scaled, then cut."""
+"""How a photograph is brought to the size at which it enters: scaled, then cut.
+
+A scaled photograph is pixel for pixel what torchvision's ``Resize`` and ``CenterCrop`` give, yet
+computed here: the size must be known before scaling, to refuse a long strip that would fill the
+memory; an image that is too small is refused and not padded; and the cut of an image that is not
+scaled is rounded down where a margin is odd, while ``CenterCrop`` rounds to the even number.
+"""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Sample:
     """One image of a set, or why it could not be read.
 
     Attributes:
-        number: in the set.
+        number: number of the image in the set.
         image: (C, H, W), or (C, T, H, W) for a clip; None when it could not be read.
         reason: why it could not be read.
         content: SHA-256 of what was read, 32 bytes.
@@ -150,7 +150,7 @@ class Photographs(ImageSet):
         framing: how each is brought to size; by default the largest square of at most 512 pixels
             that fits all of them, unscaled.
         limit: at most this many, a random sample.
-        seed: of the sample and of the numbering.
+        seed: seed of the sample and of the numbering.
         description: where they come from, for people.
         notes: what a reader of the results must know of how they were found.
     """
@@ -168,6 +168,7 @@ class Photographs(ImageSet):
         self.description = description
         self._found = tuple(notes)
         self._of_size: tuple[str, ...] = ()
+        self.is_whole = False
         if framing is None:
             side, self._of_size = self._usual_side(512)
             framing = Framing(side)
@@ -183,6 +184,12 @@ class Photographs(ImageSet):
         again = copy.copy(self)
         again.framing = framing
         again._of_size = ()
+        return again
+
+    def whole(self) -> Photographs:
+        """The same images uncut, each of its own size; they cannot be put into batches."""
+        again = copy.copy(self)
+        again.is_whole = True
         return again
 
     def chosen(self, numbers: Sequence[int]) -> Photographs:
@@ -216,7 +223,7 @@ class Photographs(ImageSet):
                 content = fingerprint(source)
                 seen = self._seen(number, before, content)
                 image = read_rgb(source)
-            framed = self.framing(image)
+            framed = image if self.is_whole else self.framing(image)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             is_small = isinstance(error, TooSmallError)
             return Sample(number, None, reason_of(error), content, is_small=is_small, seen=seen)
@@ -290,7 +297,7 @@ class Photographs(ImageSet):
 
     def _usual_side(self, largest: int) -> tuple[int, tuple[str, ...]]:
         """The native size, and a note where one image decides it though others are far larger."""
-        found = [self._size(number) for number in range(len(self))]
+        found = [self.original_size(number) for number in range(len(self))]
         sizes = {number: one for number, one in enumerate(found) if not isinstance(one, str)}
         if not sizes:
             raise UsageError(
@@ -309,7 +316,7 @@ class Photographs(ImageSet):
         )
         return side, (note,)
 
-    def _size(self, number: int) -> tuple[int, int] | str:
+    def original_size(self, number: int) -> tuple[int, int] | str:
         """Width and height, of a file from its header; or why they cannot be told."""
         try:
             with self.open(number) as source:

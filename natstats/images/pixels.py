@@ -16,7 +16,7 @@ __all__ = ["fingerprint", "read_rgb", "to_rgb"]
 
 _WHITE_16_BIT = 65535
 _WIDE = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-"""Modes of Pillow with more than 8 bits; which it does not bring to 8 as they are meant."""
+"""Modes of Pillow with more than 8 bits, which Pillow does not scale to 8 bits."""
 
 # Tags of TIFF 6.0, and two of their values.
 _BITS, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339

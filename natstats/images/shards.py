@@ -53,11 +53,11 @@ class Shards(Photographs):
     and pictures of formats that are not read are counted.
 
     Args:
-        paths: of the tar files, uncompressed.
+        paths: paths of the tar files, uncompressed.
         framing: how each photograph is brought to size; by default the largest square of at most
             512 pixels that fits all of them, unscaled.
         limit: at most this many, a random sample.
-        seed: of the sample and of the numbering.
+        seed: seed of the sample and of the numbering.
         description: where they come from, for people.
 
     Raises:

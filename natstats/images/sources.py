@@ -84,8 +84,8 @@ def open_images(
         framing: for photographs; by default the largest square of at most 512 pixels that fits
             all of them, unscaled.
         limit: at most this many images, a random sample.
-        seed: of the sample and of the numbering.
-        frames: of a clip, for ``clips:ROOT``; 16 by default.
+        seed: seed of the sample and of the numbering.
+        frames: number of frames of a clip, for ``clips:ROOT``; 16 by default.
 
     Raises:
         UsageError: there is no such source, or nothing in it.

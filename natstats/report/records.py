@@ -25,7 +25,7 @@ class DifferenceReport:
     """Two runs compared.
 
     Attributes:
-        names: of the first and the second run.
+        names: names of the first and the second run.
         layers: a row per layer of both: layer, kind, depth, exponent_a, low_a, high_a,
             exponent_b, low_b, high_b, difference, low, high, p, p_corrected.
         sentence: the result in words.
@@ -45,7 +45,7 @@ class ControlReport:
     Attributes:
         layers: a row per layer: layer, kind, depth, exponent, exponent_low, exponent_high,
             difference, low, high, p_corrected, and a column ``seed_N`` for every seed.
-        seeds: of the random weights.
+        seeds: seeds of the random weights.
         sentence: the result in words.
     """
 
@@ -59,15 +59,15 @@ class RunReport:
     """One measurement, fitted.
 
     Attributes:
-        name: of the network, or where the images come from.
+        name: name of the network, or where the images come from.
         info: facts on the measurement, as in ``run.json``.
-        options: of the fit.
+        options: options of the fit.
         unit: what frequencies are counted in, cycles per ``pixel`` or per ``frame``.
-        spectra: of every layer, (L,).
-        fits: of the same layers.
+        spectra: spectrum of every layer, (L,).
+        fits: fits of the same layers.
         layers: a row per layer, the columns of ``layers.csv``.
         law: exponent against depth.
-        forms_sentence: in how many layers another form is better, in words.
+        forms_sentence: sentence on how many layers another form fits better.
         sensitivity: exponents in narrower bands, the columns of ``sensitivity.csv``.
         image_exponents: spread of single images, the columns of ``image_exponents.csv``.
         skipped: a row per layer that was not measured: layer, kind, reason.
@@ -94,9 +94,9 @@ class SeriesReport:
     """Checkpoints of one training.
 
     Attributes:
-        name: of the network.
+        name: name of the network.
         info: facts that all checkpoints share.
-        options: of the fits.
+        options: options of the fits.
         step_name: what the steps count, such as ``epoch``.
         sentence: what the checkpoints show, in words.
         frame: a row per checkpoint, the columns of ``series.csv``.

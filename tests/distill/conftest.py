@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from natstats.distill.training.data import open_labelled
+from natstats.distill.training.distributed import Processes
 from natstats.distill.training.loading import TrainBatches
-from natstats.distill.training.processes import Processes
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation, classifier
 from natstats.distill.training.trainer import Trainer

@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from natstats.distill.training.data import held_out, limited, open_labelled
+from natstats.distill.training.data import open_labelled
 from natstats.distill.training.loading import TrainBatches, eval_batches
 from natstats.distill.training.recipes import Recipe
+from natstats.distill.training.splits import held_out, limited
 from natstats.errors import NatstatsError, UsageError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

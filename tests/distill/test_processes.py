@@ -11,9 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from natstats.distill.training.distillation import (
-    WEIGHTS,
-)
+from natstats.distill.training.distillation import WEIGHTS
 
 
 def weights_of(path):
@@ -25,7 +23,7 @@ import sys, torch
 from torch import nn
 from natstats.distill.training.data import open_labelled
 from natstats.distill.training.distillation import distill
-from natstats.distill.training.processes import processes
+from natstats.distill.training.distributed import processes
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation
 
@@ -85,7 +83,7 @@ import torch
 from natstats.distill.training import trainer
 from natstats.distill.training.data import open_labelled
 from natstats.distill.training.distillation import distill
-from natstats.distill.training.processes import processes
+from natstats.distill.training.distributed import processes
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation, classifier
 from natstats.errors import NatstatsError

@@ -311,7 +311,7 @@ def test_a_state_begun_again_stays_until_there_is_another(tmp_path):
 
 @pytest.mark.parametrize("opened", [DistillationRun.open, lambda path: find_runs([path])])
 def test_a_home_that_is_not_there_is_a_sentence(opened):
-    with pytest.raises(UsageError, match="expected the folder of a user after ~"):
+    with pytest.raises(UsageError, match="expected the home of a user behind ~"):
         opened("~no-such-user-here/runs")
 
 

@@ -15,13 +15,8 @@ from torch import nn
 
 from natstats.distill.results import DistillationRun
 from natstats.distill.run_folders import STATE, is_unfinished
-from natstats.distill.training.distillation import (
-    WEIGHTS,
-    check_out,
-    check_seeds_out,
-    distill,
-    finished,
-)
+from natstats.distill.training.distillation import WEIGHTS, distill
+from natstats.distill.training.out_folders import check_out, check_seeds_out, finished
 from natstats.distill.training.setup import Distillation, classifier
 from natstats.distill.training.state import TrainingState
 from natstats.errors import NatstatsError, UsageError

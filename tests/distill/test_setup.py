@@ -8,10 +8,8 @@ import math
 import pytest
 import torch
 
-from natstats.distill.training.distillation import (
-    check_out,
-    distill,
-)
+from natstats.distill.training.distillation import distill
+from natstats.distill.training.out_folders import check_out
 from natstats.distill.training.setup import Distillation, classifier
 from natstats.distill.training.stages import plan_training
 from natstats.errors import UsageError

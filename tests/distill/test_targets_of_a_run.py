@@ -7,9 +7,7 @@ import pytest
 import torch
 
 import natstats
-from natstats.distill.training.distillation import (
-    distill,
-)
+from natstats.distill.training.distillation import distill
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.setup import Distillation, classifier
 from natstats.errors import UsageError

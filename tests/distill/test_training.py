@@ -18,17 +18,14 @@ from torch.nn import functional
 import natstats
 from natstats.distill.losses import ring_comparison
 from natstats.distill.methods import METHODS
-from natstats.distill.training.distillation import (
-    WEIGHTS,
-    distill,
-)
+from natstats.distill.training.distillation import WEIGHTS, distill
+from natstats.distill.training.distributed import Processes
 from natstats.distill.training.evaluation import evaluate
-from natstats.distill.training.frozen import frozen
+from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, eval_batches, normalise
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.optimization import learning_rate
-from natstats.distill.training.processes import Processes
 from natstats.distill.training.setup import Distillation, classifier
 from natstats.distill.training.stages import plan_training
 from natstats.distill.training.trainer import Trainer

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from natstats.distill.training import labelled, processes
+from natstats.distill.training import distributed
 from natstats.errors import NatstatsError
 from natstats.images import image_sets
 from natstats.images.workers import from_workers
@@ -110,7 +110,6 @@ def killing(monkeypatch):
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(image_sets, "read_rgb", kill)
-    monkeypatch.setattr(labelled, "read_rgb", kill)
 
 
 @pytest.mark.parametrize("command", ["images", "measure", "distill"])
@@ -148,13 +147,13 @@ def test_every_command_says_so(call, tmp_path, killing, command):
 )
 def test_a_lost_process_of_several_is_said(error):
     expected = pytest.raises(NatstatsError, match="another one ended or was killed")
-    with expected as e, processes._lost_processes():
+    with expected as e, distributed._lost_processes():
         raise error
     assert "--workers 0" in str(e.value)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), NatstatsError("timed out")])
 def test_an_error_of_its_own_stays_what_it_is(error):
-    with pytest.raises(type(error)) as e, processes._lost_processes():
+    with pytest.raises(type(error)) as e, distributed._lost_processes():
         raise error
     assert e.value is error

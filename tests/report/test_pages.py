@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import inspect
 import json
@@ -21,10 +22,10 @@ from natstats.fits import exponents, forms
 from natstats.fits.options import FitOptions
 from natstats.measurement import measure, measure_images
 from natstats.report.figures.law import headline
+from natstats.report.pages.html import embedded
 from natstats.report.pages.provenance import measured, repeat
 from natstats.report.pages.results import FLAG_MEANINGS
 from natstats.report.pages.run import write_report
-from natstats.report.pages.svg import inline_svg
 from natstats.runs.run import Run
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 
@@ -113,13 +114,12 @@ def test_the_page_is_well_formed(page: Page) -> None:
     assert page.misnested == []
     assert page.open == []
     assert page.tags.count("h1") == 1
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("img") == 4
 
 
 def test_ids_are_unique_and_every_reference_is_met(page: Page) -> None:
-    assert len(page.ids) == len(set(page.ids)) > 30
+    assert len(page.ids) == len(set(page.ids)) > 5
     assert page.references <= set(page.ids)
-    assert len(page.references) > 10
 
 
 def test_nothing_is_loaded(page: Page) -> None:
@@ -142,7 +142,7 @@ def test_a_control_is_a_section_of_a_well_formed_page(tmp_path: Path) -> None:
     run = measure(model, images, control="random-weights", control_seeds=2)
     page = page_of(run, tmp_path)
     assert page.misnested == page.open == page.loads == []
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("img") == 5
     assert len(page.ids) == len(set(page.ids))
     assert page.references <= set(page.ids)
     assert run.control is not None
@@ -151,7 +151,7 @@ def test_a_control_is_a_section_of_a_well_formed_page(tmp_path: Path) -> None:
 
 
 def test_the_verdict_comes_before_the_figures(run: Run, page: Page) -> None:
-    first_figure = page.text.index("<svg")
+    first_figure = page.text.index("<img")
     assert f"<h1>{headline(run.law)}</h1>" in page.text[:first_figure]
     assert html.escape(run.law.sentence(), quote=False) in page.text[:first_figure]
 
@@ -202,7 +202,7 @@ def test_texts_of_users_are_escaped(run: Run, tmp_path: Path) -> None:
 def test_an_untrained_network_is_named_at_the_top(run: Run, page: Page, tmp_path: Path) -> None:
     untrained = changed(run, model={**run.info["model"], "trained": False})
     text = page_of(untrained, tmp_path).text
-    assert text.index("not trained") < text.index("<svg")
+    assert text.index("not trained") < text.index("<img")
     assert "not trained" not in page.text
 
 
@@ -221,7 +221,7 @@ def test_images_alone_get_a_page_without_a_law(tmp_path: Path) -> None:
     assert f"<h1>{run.name}</h1>" in page.text
     assert "Exponent and depth" not in page.text
     assert 'id="skipped"' not in page.text
-    assert f"{run.layers.exponent[0]:.2f}" in page.text[: page.text.index("<svg")]
+    assert f"{run.layers.exponent[0]:.2f}" in page.text[: page.text.index("<img")]
     assert len(table_rows(page)) == 1
     assert page.misnested == page.open == page.loads == []
 
@@ -274,18 +274,15 @@ def test_how_to_repeat() -> None:
     assert dict(measured({}, options))["estimator"] == "octave"
 
 
-def test_an_inlined_figure_keeps_its_references() -> None:
-    svg = (
-        '<?xml ?><!DOCTYPE svg PUBLIC "x" "http://www.w3.org/x"><svg width="9pt" height="9pt" '
-        'viewBox="0 0 9 9"><metadata><a href="http://e.org"/></metadata><style>*{color:red}</style>'
-        '<defs><clipPath id="p"/></defs><use xlink:href="#p" style="clip-path: url(#p)"/></svg>'
-    )
-    page = Page(inline_svg(svg, "law", 'a "b" <c>'))
-    assert page.ids == ["law-p"]
-    assert page.references == {"law-p"}
-    assert page.loads == []
-    assert "style" not in page.tags
-    assert "&quot;b&quot; &lt;c&gt;" in page.text
+def test_a_figure_is_inside_the_page_with_its_description(tmp_path: Path) -> None:
+    path = tmp_path / "law.svg"
+    path.write_text('<svg xmlns="http://www.w3.org/2000/svg"><title>α</title></svg>', "utf-8")
+    image = str(embedded(path, 'a "b" <c>'))
+    assert Page(image).loads == []
+    assert 'alt="a &#34;b&#34; &lt;c&gt;"' in image
+    content = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', image)
+    assert content is not None
+    assert base64.b64decode(content[1]) == path.read_bytes()
 
 
 HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">

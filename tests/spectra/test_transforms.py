@@ -12,7 +12,19 @@ from natstats.spectra.frequencies import radius_grid, rings
 from natstats.spectra.transforms import LARGEST_AXIS, RingTransform, ring_transform
 
 CPU = torch.device("cpu")
-SIZES = [(5, 5), (7, 7), (8, 6), (14, 14), (27, 30), (24, 9), (20, 24), (40, 9), (16, 64), (56, 56), (112, 100)]
+SIZES = [
+    (5, 5),
+    (7, 7),
+    (8, 6),
+    (14, 14),
+    (27, 30),
+    (24, 9),
+    (20, 24),
+    (40, 9),
+    (16, 64),
+    (56, 56),
+    (112, 100),
+]
 
 
 def power_plane(maps: np.ndarray, edges: str) -> np.ndarray:

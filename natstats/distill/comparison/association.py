@@ -35,12 +35,12 @@ class Association:
     Attributes:
         measure: ``exponent`` or ``distance``.
         between: Spearman's rank correlation over the means of the methods.
-        between_p: of the permutation test that it is zero.
-        n_methods: in it.
+        between_p: p-value of the permutation test that it is zero.
+        n_methods: number of methods in it.
         within: mean over methods of the rank correlation over seeds.
-        within_p: of the permutation test, the seeds of a method among themselves.
-        n_within: methods in it.
-        n_seeds: trainings in it.
+        within_p: p-value of the permutation of the seeds of each method among themselves.
+        n_within: number of methods in it.
+        n_seeds: number of trainings in it.
     """
 
     measure: str
@@ -95,9 +95,9 @@ def associate(
 
     Args:
         measure: ``exponent`` or ``distance``.
-        closed: by how much the gap got smaller, for each method (seeds,); NaN where not known.
+        closed: decrease of the gap for each method, (seeds,); NaN where it is not known.
         accuracy: the same shapes.
-        seed: of the random permutations.
+        seed: seed of the random permutations.
 
     >>> gap = [np.array([0.1 * k, 0.1 * k + 0.01]) for k in range(6)]
     >>> round(associate("exponent", gap, [g + 0.5 for g in gap]).between, 6)

@@ -117,10 +117,10 @@ def compare_runs(
     different tables and never pooled, so held-out images never meet those of the test.
 
     Args:
-        runs: in any order.
+        runs: finished runs, in any order.
         reference: a method, or several, over which gains are taken; by default :data:`REFERENCES`,
             as far as they are there.
-        level: of the intervals.
+        level: level of the intervals.
 
     Raises:
         UsageError: there is no run, two have one seed and differ, or a reference is not there.
@@ -141,17 +141,8 @@ def compare_runs(
     level = checks.probability("level", level)
     tasks, notes = group_runs(runs)
     references = _references(tasks, reference)
-    methods: list[dict[str, Any]] = []
-    gains: list[dict[str, Any]] = []
-    for number, task in enumerate(tasks):
-        own = [_method_row(number, task, method, level) for method in task.methods]
-        order = np.argsort([-row["accuracy"] for row in own], kind="stable")
-        methods += [own[place] for place in order]
-        ordered = [task.methods[place] for place in order]
-        for name in references:
-            gains += gains_over(number, task, ordered, name, level)
-    frame, gained = pd.DataFrame(methods), gains_frame(gains)
-    if reference is None:  # one that stands alone has nothing to be the reference of
+    frame, gained = _methods_and_gains(tasks, references, level)
+    if reference is None:  # a method without others is the reference of nothing
         references = tuple(name for name in references if (gained.reference == name).any())
     per_run = [(number, method) for number, task in enumerate(tasks) for method in task.methods]
     return MethodComparison(
@@ -168,6 +159,22 @@ def compare_runs(
         level=level,
         notes=(*notes, *_notes(frame, gained)),
     )
+
+
+def _methods_and_gains(
+    tasks: Sequence[Task], references: Sequence[str], level: float
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row for every method, the most accurate of a task first, and its gains."""
+    methods: list[dict[str, Any]] = []
+    gains: list[dict[str, Any]] = []
+    for number, task in enumerate(tasks):
+        own = [_method_row(number, task, method, level) for method in task.methods]
+        order = np.argsort([-row["accuracy"] for row in own], kind="stable")
+        methods += [own[place] for place in order]
+        ordered = [task.methods[place] for place in order]
+        for name in references:
+            gains += gains_over(number, task, ordered, name, level)
+    return pd.DataFrame(methods), gains_frame(gains)
 
 
 def _references(tasks: Sequence[Task], given: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def crossed_difference(differences: NDArray[np.int8], level: float = 0.95) -> Es
 
     Args:
         differences: (S, n), of S >= 2 seeds and n >= 2 images.
-        level: of the interval.
+        level: level of the interval.
 
     Raises:
         UsageError: there are fewer than two seeds or images.
@@ -81,7 +81,7 @@ def exact_difference(differences: NDArray[np.int8], level: float = 0.95) -> Esti
 
     Args:
         differences: (n,), of one seed.
-        level: of the interval.
+        level: level of the interval.
 
     Raises:
         UsageError: there is no image, or more than one axis.

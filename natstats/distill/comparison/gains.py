@@ -28,11 +28,11 @@ def gains_over(
     """Gains of all other methods of a task over one, corrected for their number by Holm's rule.
 
     Args:
-        number: of the task.
+        number: number of the task.
         task: the task.
         methods: its methods, in the order of the rows.
         name: method or label of the reference.
-        level: of the intervals.
+        level: level of the intervals.
 
     Returns:
         Rows of :func:`gains_frame`.

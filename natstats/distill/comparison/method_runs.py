@@ -27,11 +27,11 @@ class Task:
     """What all methods of a table share: student, images and split.
 
     Attributes:
-        student: its name.
+        student: name of the student.
         teachers: names of the teachers, sorted.
         data: name of the images.
         split: ``test`` or ``held-out``.
-        n_images: of the evaluation.
+        n_images: number of evaluation images.
         methods: the methods, in the order in which they came.
     """
 
@@ -54,7 +54,7 @@ class MethodRuns:
     """Trainings of one method that differ in their seed alone.
 
     Attributes:
-        name: of the method.
+        name: name of the method.
         label: the name, with what tells it from others of this name in brackets.
         facts: all that makes the method, one JSON text for each.
         runs: sorted by seed, each seed once.
@@ -85,7 +85,7 @@ def group_runs(runs: Sequence[DistillationRun]) -> tuple[list[Task], list[str]]:
     """Gather runs by task and method.
 
     Args:
-        runs: in any order.
+        runs: finished runs, in any order.
 
     Returns:
         The tasks, in the order in which they came, and notes on runs that were left out.

@@ -26,8 +26,8 @@ def variant_weight(
         method: named in errors.
         choice: the argument that chooses the variant.
         names: for each variant, the argument that holds its weight.
-        arguments: of the method, as they are.
-        defaults: of the method.
+        arguments: arguments of the method, as they are.
+        defaults: default arguments of the method.
 
     Raises:
         UsageError: an unknown variant, a weight below 0, or one that was given for another variant.

@@ -164,7 +164,7 @@ def _leaky(convolution: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def _like(activation: nn.Module) -> nn.Module:
-    """A copy that is nobody's: without the hooks of the original, not in place, not trained."""
+    """A detached copy without hooks, not in place and not trained."""
     # The hooks of a tap would fire in the copy and record the connector's output as the map.
     without: dict[int, Any] = {}
     for module in activation.modules():

@@ -129,8 +129,8 @@ class _Control(PairedLoss):
         """Of coefficients (N, C, 2 K - 1, K), complex -> (N,).
 
         Args:
-            student: of the student, after its connector.
-            teacher: of the teacher.
+            student: maps of the student, after its connector.
+            teacher: maps of the teacher.
             weights: what :meth:`weights` gave.
         """
         raise NotImplementedError

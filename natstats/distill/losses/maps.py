@@ -81,7 +81,7 @@ class PairedLoss(DistillationLoss):
         """Mean distance over the images at a pair of taps, a scalar.
 
         Args:
-            index: of the pair.
+            index: number of the pair.
             student: (N, C, H, W).
             teacher: (N, C', H', W'), detached.
         """

@@ -26,7 +26,7 @@ class Target:
     Attributes:
         layer: its name.
         log_power: natural logarithm of the ring power, (1, n_rings), float32.
-        channels: of its maps.
+        channels: channels of its maps.
     """
 
     layer: str
@@ -72,7 +72,7 @@ def targets_of(run: Run, taps: Sequence[TapPoint], edges: str = "sine") -> list[
     """The targets for taps of the teacher.
 
     Args:
-        run: of the teacher.
+        run: measured run of the teacher.
         taps: in the teacher; a tap's target is the layer of its name, or of another name of the
             same map.
         edges: edge treatment of the loss.
@@ -115,7 +115,7 @@ def points_of(
     For each of the student's, the last activation with maps of that size.
 
     Args:
-        run: of the teacher.
+        run: measured run of the teacher.
         student: taps in the student.
         image_size: (H, W) of the images that the student sees, pixels.
         activation: which map of a place, see :data:`natstats.distill.method.ACTIVATIONS`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from natstats.distill.report.records import MethodTable
 from natstats.report.figures.overlay import short_name
@@ -29,7 +31,10 @@ from natstats.report.figures.style import (
 __all__ = ["has_gaps", "plot_accuracy", "plot_gap_accuracy", "plot_method_curves"]
 
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)))
-"""Line styles; beyond eight methods the colours start again with the next."""
+"""Line styles of methods; beyond eight methods the colours start again with the next."""
+
+INTERVAL_STYLES: dict[str, Any] = {"seeds": "-", "images": (0, (2, 1.2))}
+"""Line styles by what an interval is over: one over images must not look like one over seeds."""
 
 
 def plot_accuracy(found: MethodTable, task: int = 0, ax: Axes | None = None) -> Axes:
@@ -49,50 +54,65 @@ def plot_accuracy(found: MethodTable, task: int = 0, ax: Axes | None = None) -> 
     with look():
         ax = new_axes(ax, 1.5 + 0.32 * len(rows))
         ax.grid(axis="x")
-        entries: list[tuple[Artist, str]] = []
         low, high = _span(rows, seeds)
-        for name, value, style, colour in _lines(rows):
-            look_of: dict[str, Any] = {"color": colour, "linewidth": 1.0, "linestyle": style}
-            if low <= 100 * value <= high:
-                entries.append((ax.axvline(100 * value, zorder=1, **look_of), name))
-            else:
-                # A teacher far above would leave the methods a corner of the figure.
-                nothing = Line2D([], [], linestyle="none")
-                entries.append((nothing, f"{name}: {100 * value:.1f} %, beyond the axis"))
+        entries = _draw_references(ax, rows, (low, high))
         ax.set_xlim(low, high)
         for place, row in enumerate(rows.to_dict("records")):
             own = 100 * seeds.accuracy[seeds.label == row["label"]].to_numpy(dtype=float)
-            ax.plot(
-                own, place + 0.22 * np.linspace(-1, 1, len(own)) * (len(own) > 1),
-                linestyle="none", marker="o", markersize=3.2, color=GREY, markeredgewidth=0,
-                alpha=0.75, zorder=3,
-            )  # fmt: skip
-            ends = 100 * np.array([row["low"], row["high"]])
-            if np.isfinite(ends).all():
-                # An interval over images is not one over seeds, and must not look like one.
-                style = "-" if row["interval_of"] == "seeds" else (0, (2, 1.2))
-                ax.plot(ends, [place] * 2, color=PALETTE[0], linewidth=2, linestyle=style, zorder=4)
-            ax.plot(
-                100 * row["accuracy"], place, marker="D", markersize=4.6, color=PALETTE[0],
-                markeredgecolor="white", markeredgewidth=0.6, zorder=5,
-            )  # fmt: skip
+            _draw_method(ax, place, row, own)
         ax.set_yticks(range(len(rows)))
         ax.set_yticklabels([short_name(str(label)) for label in rows.label], parse_math=False)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
         ax.set_xlabel("accuracy after the last epoch, %")
-        seed = Line2D([], [], linestyle="none", marker="o", markersize=3.2, color=GREY)
-        level = f"{100 * found.level:g} % interval"
-        kinds = rows.interval_of[np.isfinite(rows.low)]
-        marks: list[tuple[Artist, str]] = [(seed, "one seed")]
-        dashes: dict[str, Any] = {"seeds": "-", "images": (0, (2, 1.2))}
-        for kind, style in dashes.items():
-            if (kinds == kind).any():
-                bar = Line2D([], [], color=PALETTE[0], linewidth=2, linestyle=style)
-                marks.append((bar, f"{level} over {kind}"))
-        _legend_above(ax, [*marks, *entries])
+        _legend_above(ax, [*_accuracy_marks(rows, found.level), *entries])
     return ax
+
+
+def _draw_references(
+    ax: Axes, rows: pd.DataFrame, span: tuple[float, float]
+) -> list[tuple[Artist, str]]:
+    """Lines at the student alone and at the teachers, and their entries in the legend."""
+    entries: list[tuple[Artist, str]] = []
+    for name, value, style, colour in _lines(rows):
+        look_of: dict[str, Any] = {"color": colour, "linewidth": 1.0, "linestyle": style}
+        if span[0] <= 100 * value <= span[1]:
+            entries.append((ax.axvline(100 * value, zorder=1, **look_of), name))
+        else:
+            # A teacher far above would leave the methods a corner of the figure.
+            nothing = Line2D([], [], linestyle="none")
+            entries.append((nothing, f"{name}: {100 * value:.1f} %, beyond the axis"))
+    return entries
+
+
+def _draw_method(ax: Axes, place: int, row: Mapping[Any, Any], seeds: NDArray[np.float64]) -> None:
+    """A dot for each seed, the interval, and a diamond at the mean."""
+    ax.plot(
+        seeds, place + 0.22 * np.linspace(-1, 1, len(seeds)) * (len(seeds) > 1),
+        linestyle="none", marker="o", markersize=3.2, color=GREY, markeredgewidth=0,
+        alpha=0.75, zorder=3,
+    )  # fmt: skip
+    ends = 100 * np.array([row["low"], row["high"]])
+    if np.isfinite(ends).all():
+        style = INTERVAL_STYLES[row["interval_of"]]
+        ax.plot(ends, [place] * 2, color=PALETTE[0], linewidth=2, linestyle=style, zorder=4)
+    ax.plot(
+        100 * row["accuracy"], place, marker="D", markersize=4.6, color=PALETTE[0],
+        markeredgecolor="white", markeredgewidth=0.6, zorder=5,
+    )  # fmt: skip
+
+
+def _accuracy_marks(rows: pd.DataFrame, level: float) -> list[tuple[Artist, str]]:
+    """Entries of the legend for the dots and for the intervals that are drawn."""
+    seed = Line2D([], [], linestyle="none", marker="o", markersize=3.2, color=GREY)
+    marks: list[tuple[Artist, str]] = [(seed, "one seed")]
+    kinds = rows.interval_of[np.isfinite(rows.low)]
+    for kind, style in INTERVAL_STYLES.items():
+        if (kinds == kind).any():
+            bar = Line2D([], [], color=PALETTE[0], linewidth=2, linestyle=style)
+            marks.append((bar, f"{100 * level:g} % interval over {kind}"))
+    return marks
 
 
 def plot_method_curves(found: MethodTable, task: int = 0, ax: Axes | None = None) -> Axes:

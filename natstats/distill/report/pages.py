@@ -127,8 +127,8 @@ def _figures(drawn: Sequence[tuple[str, str, str, Axes]], folder: Path) -> list[
     figures = []
     for key, title, caption, axes in drawn:
         vector, _ = save(axes, folder / "figures", key)
-        svg = embedded(vector, key, title)
-        figures.append({"key": key, "title": title, "caption": caption, "svg": svg})
+        image = embedded(vector, title)
+        figures.append({"key": key, "title": title, "caption": caption, "image": image})
     return figures
 
 
@@ -313,7 +313,7 @@ def _pairs(values: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value without the digits that nobody reads."""
+    """A value in short form, with six digits."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_plain, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -52,7 +52,7 @@ class MethodTable:
             low and high (of the seeds).
         associations: task, teacher, and whether closing a gap goes with accuracy.
         references: methods over which gains were taken.
-        level: of all intervals.
+        level: level of all intervals.
         notes: what to know, in sentences.
     """
 

@@ -32,7 +32,7 @@ def generator(seed: int, stage: str, epoch: int, purpose: str) -> np.random.Gene
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decides for every image of a set in one epoch.
+    """The random changes of every image of a set in one epoch.
 
     Attributes:
         tops: (n,), upper row of the cut in the padded image.
@@ -150,7 +150,7 @@ def augmented(
     Args:
         images: (N, 3, size, size), or for ``resized-crop`` N images of any size, uint8.
         index: (N,), their places in the set, which say what was drawn for them.
-        draws: of the epoch.
+        draws: random numbers of the epoch.
         recipe: names the augmentation.
         size: pixels.
 

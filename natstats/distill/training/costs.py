@@ -18,7 +18,7 @@ class PeakMemory:
     where each has a process of its own.
 
     Args:
-        device: that the training runs on.
+        device: the device that the training runs on.
 
     >>> PeakMemory(torch.device("cpu")).mebibytes()[1]
     'process'

@@ -19,12 +19,12 @@ __all__ = ["Evaluated", "evaluate"]
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """What a classifier made of the evaluation images, in their order.
+    """Predictions of a classifier for the evaluation images, in their order.
 
     Attributes:
-        label: (n,).
+        label: true class, (n,).
         predicted: class with the highest score, (n,).
-        probability: of the label, (n,), float32.
+        probability: probability of the true class, (n,), float32.
         n_top5: images whose label is among the five highest scores.
         loss: mean cross-entropy.
     """
@@ -37,7 +37,7 @@ class Evaluated:
 
     @property
     def accuracy(self) -> float:
-        """Share of the images that were named rightly."""
+        """Share of the images that were classified correctly."""
         return float((self.predicted == self.label).double().mean())
 
     @property
@@ -60,8 +60,8 @@ def evaluate(
         model: gives (N, K).
         batches: starts from the first image each time it is called.
         recipe: gives the normalisation and the memory format.
-        device: of the model.
-        dtype: in which it computes; None for float32.
+        device: where the model is.
+        dtype: type in which the model computes; None for float32.
     """
     labels, predicted, probability, n_top5, loss = [], [], [], 0, 0.0
     with undisturbed(model):

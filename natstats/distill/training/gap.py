@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from natstats.distill.taps import Taps
 from natstats.errors import UsageError
 from natstats.spectra.accumulator import power_spectrum
 
-__all__ = ["SMALLEST", "gap_pairs", "gap_rows", "mean_spectra"]
+__all__ = ["SMALLEST", "GapMeasurement", "gap_pairs", "gap_rows", "mean_spectra"]
 
 SMALLEST = 6
 """Side of the smallest maps that are compared, pixels: three rings."""
@@ -104,3 +104,35 @@ def gap_rows(
             row[f"distance_{when}"] = math.sqrt(float(squared)) / math.log(10)
         rows.append(row)
     return rows
+
+
+class GapMeasurement:
+    """The spectral gap of a student, measured before its training and, by :meth:`rows`, after it.
+
+    Args:
+        student: the student, not trained yet.
+        teacher: its teacher; None for none, which leaves no gap.
+        images: gives batches of images as the networks take them, the same at every call.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        images: Callable[[], Iterator[Tensor]],
+    ) -> None:
+        self._student, self._images = student, images
+        self._pairs: Pairs = ((), ())
+        if teacher is None:
+            return
+        self._pairs = gap_pairs(student, teacher, next(images())[:1])
+        if self._pairs[0]:
+            self._teacher = mean_spectra(teacher, self._pairs[1], images())
+            self._before = mean_spectra(student, self._pairs[0], images())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Records as of :func:`gap_rows`; none where there is no gap to measure."""
+        if not self._pairs[0]:
+            return []
+        after = mean_spectra(self._student, self._pairs[0], self._images())
+        return gap_rows(self._pairs, self._teacher, self._before, after)

@@ -48,7 +48,7 @@ def gradient_rows(
         objective: student and terms.
         images: (N, 3, H, W).
         labels: (N,).
-        weights: of the terms.
+        weights: weight of each term by its name.
 
     Returns:
         A record for each term: its name, weight, the norm of the weighted gradient, that of the

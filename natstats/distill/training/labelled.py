@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from natstats.errors import NatstatsError
-from natstats.images.formats import opened
-from natstats.images.image_sets import Photographs, Sample, reason_of
-from natstats.images.pixels import fingerprint, read_rgb
+from natstats.images.image_sets import ImageSet, Photographs, Sample
 from natstats.images.workers import from_workers
 
 __all__ = ["MEMORY_LIMIT", "LabelledImages", "load_labelled"]
@@ -62,7 +59,7 @@ class LabelledImages:
 
     @property
     def names(self) -> list[str]:
-        """Of the images, such as ``val/CLASS/FILE``, or ``[PLACE]`` in a data set in one file."""
+        """Names of the images: ``val/CLASS/FILE``, or ``[PLACE]`` in a data set in one file."""
         return [self.photographs.label(number) for number in range(len(self))]
 
     def read(self, index: Sequence[int]) -> Tensor | list[Tensor]:
@@ -75,14 +72,13 @@ class LabelledImages:
             return self.held[torch.as_tensor(index)]
         if self.held is not None:
             return [self.held[place] for place in index]
-        reader = _Reader(self.photographs, self.is_whole)
+        reader = self.photographs.whole() if self.is_whole else self.photographs
         found = []
         for place in index:
             sample = reader[place]
             if sample.image is None:
-                raise NatstatsError(
-                    _sentence([f"{self.photographs.label(place)}: {sample.reason}"])
-                )
+                label = self.photographs.label(place)
+                raise NatstatsError(_unreadable([f"{label}: {sample.reason}"]))
             found.append(sample.image)
         return found if self.is_whole else torch.stack(found)
 
@@ -121,29 +117,6 @@ class LabelledImages:
         return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
 
-class _Reader(Dataset[Sample]):
-    def __init__(self, photographs: Photographs, is_whole: bool) -> None:
-        self.photographs = photographs
-        self.is_whole = is_whole
-
-    def __len__(self) -> int:
-        return len(self.photographs)
-
-    def __getitem__(self, number: int) -> Sample:
-        if not self.is_whole:
-            return self.photographs[number]
-        content = bytes(32)
-        try:
-            with self.photographs.open(number) as source:
-                content = fingerprint(source)
-                image = read_rgb(source)
-        except Exception as error:  # decoders raise whatever a damaged file leads them to
-            return Sample(number, None, reason_of(error), content)
-        pixels = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
-        enlarged = self.photographs.framing.enlarges(image)
-        return Sample(number, pixels, content=content, is_enlarged=enlarged)
-
-
 def load_labelled(
     photographs: Photographs,
     labels: NDArray[np.int64],
@@ -161,7 +134,7 @@ def load_labelled(
     Args:
         photographs: the images.
         labels: (n,), their classes.
-        is_whole: keep them as they are for random resized crops, in place of framing them.
+        is_whole: keep the images uncut, for random resized crops, instead of framing them.
         strict: fail on an unreadable image instead of skipping it.
         memory_limit: bytes of decoded images.
         workers: processes that read.
@@ -172,19 +145,12 @@ def load_labelled(
     fits = _fits(photographs, is_whole, memory_limit)
     if not fits and strict:
         return LabelledImages(photographs, torch.from_numpy(labels), is_whole)
-    loader = DataLoader(
-        _Reader(photographs, is_whole),
-        batch_size=64,
-        num_workers=workers,
-        collate_fn=list,
-        generator=torch.Generator(),  # else the loader draws from torch's own
-    )
     good: list[int] = []
     held: list[Tensor] = []
     contents: list[bytes] = []
     failures: list[str] = []
     n_enlarged = 0
-    for sample in (sample for batch in from_workers(loader) for sample in batch):
+    for sample in _samples(photographs.whole() if is_whole else photographs, workers):
         if sample.image is None:
             failures.append(f"{photographs.label(sample.number)}: {sample.reason}")
             continue
@@ -195,7 +161,7 @@ def load_labelled(
             # A tensor of a worker is shared memory with a file descriptor of its own.
             held.append(sample.image.clone() if workers else sample.image)
     if failures and strict:
-        raise NatstatsError(_sentence(failures))
+        raise NatstatsError(_unreadable(failures))
     return LabelledImages(
         photographs.chosen(good),
         torch.from_numpy(labels[good]),
@@ -207,7 +173,18 @@ def load_labelled(
     )
 
 
-def _sentence(failures: list[str]) -> str:
+def _samples(images: ImageSet, workers: int) -> Iterator[Sample]:
+    loader = DataLoader(
+        images,
+        batch_size=64,
+        num_workers=workers,
+        collate_fn=list,
+        generator=torch.Generator(),  # else the loader draws from torch's own
+    )
+    return (sample for batch in from_workers(loader) for sample in batch)
+
+
+def _unreadable(failures: list[str]) -> str:
     more = f" ({len(failures)} images in all)" if len(failures) > 1 else ""
     return f"data: expected readable images; cannot read {failures[0]}{more}"
 
@@ -217,16 +194,10 @@ def _fits(photographs: Photographs, is_whole: bool, limit: int) -> bool:
         return 3 * photographs.framing.size**2 * len(photographs) <= limit
     n_bytes = 0
     for number in range(len(photographs)):
-        try:
-            with photographs.open(number) as source:
-                if isinstance(source, Image.Image):
-                    width, height = source.size
-                else:
-                    with opened(source) as image:
-                        width, height = image.size
-        except Exception:  # will be said when it is read
-            continue
-        n_bytes += 3 * width * height
+        size = photographs.original_size(number)
+        if isinstance(size, str):
+            continue  # it cannot be read, which is said when it is
+        n_bytes += 3 * size[0] * size[1]
         if n_bytes > limit:
             return False
     return True

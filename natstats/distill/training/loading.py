@@ -41,8 +41,8 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
     Args:
         images: (N, 3, H, W), uint8, on any device.
-        mean: of every channel in [0, 1].
-        std: of every channel.
+        mean: mean of every channel in [0, 1].
+        std: standard deviation of every channel.
 
     Returns:
         (N, 3, H, W), float32, on the same device and in the same memory format.
@@ -61,7 +61,7 @@ def prepared(images: Tensor, recipe: Recipe, device: torch.device) -> Tensor:
     Args:
         images: (N, 3, H, W), uint8.
         recipe: without open fields, see :func:`resolved`.
-        device: of the networks.
+        device: where the networks are.
     """
     assert recipe.mean is not None
     assert recipe.std is not None
@@ -89,8 +89,8 @@ def resolved(recipe: Recipe, images: LabelledImages) -> Recipe:
 class TrainBatches:
     """Training images in batches, the same whatever reads them and wherever one starts.
 
-    The order of an epoch depends on the seed, the stage and the epoch; what chance does to an
-    image on these and its place in the set. Neither depends on the workers, on the ranks, on
+    The order of an epoch depends on the seed, the stage and the epoch; the random changes of an
+    image depend on these and its place in the set. Neither depends on the workers, on the ranks, on
     whether the set is in memory, or on torch's random state, which is left as it is. The images
     that do not fill a last batch are left out of the epoch; a set smaller than a batch is one
     batch (of as many images as the ranks can share equally).
@@ -101,9 +101,9 @@ class TrainBatches:
     Args:
         images: the training images, opened with the same augmentation and size.
         recipe: gives batch size and augmentation.
-        seed: of the training.
-        workers: processes that read and change images that are not at hand.
-        rank: of this process.
+        seed: seed of the training.
+        workers: processes that read and change images that are not in memory.
+        rank: number of this process.
         world: number of processes; each takes every `world`-th image of each batch.
         pin_memory: put what workers read where an accelerator can fetch it.
 
@@ -175,7 +175,7 @@ class TrainBatches:
         Args:
             stage: its name.
             epoch: its number in the stage.
-            start_step: from 0; the number of steps in an epoch gives none.
+            start_step: first step, from 0; the number of steps in an epoch gives none.
 
         Raises:
             UsageError: a number is out of range.
@@ -209,7 +209,7 @@ def eval_batches(
         images: the evaluation images.
         recipe: gives the batch size.
         workers: processes that read images that are not in memory.
-        rank: of this process.
+        rank: number of this process.
         world: number of processes; each takes every `world`-th image of each batch, and the last
             may get none of a batch, which is then left out.
         pin_memory: put what workers read where an accelerator can fetch it.

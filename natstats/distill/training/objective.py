@@ -49,7 +49,7 @@ class Values:
             run.
         objective_ce: the same with label smoothing, as it is minimised.
         terms: the terms' values, without their weights.
-        n_right: images that the student named rightly.
+        n_right: images that the student classified correctly.
     """
 
     ce: Tensor | None
@@ -62,14 +62,14 @@ class Objective(nn.Module):
     """The student with the losses of a stage; its forward pass gives all their values.
 
     A single module, so that wrappers for several processes see every parameter that is trained.
-    The teacher is no part of it: it is never trained, saved or moved along.
+    The teacher is not part of it: it is never trained, saved or moved along.
 
     Args:
         student: the student.
         teacher: the teacher, in eval mode; None for none.
-        terms: of the stage.
-        image: (1, 3, H, W), for the taps' look at the networks.
-        label_smoothing: of the cross-entropy.
+        terms: terms of the stage.
+        image: (1, 3, H, W), for the pass in which the taps find their maps.
+        label_smoothing: smoothing of the labels in the cross-entropy.
         autocast: dtype in which the networks run; None for float32. Losses are float32 always.
         needs_student: False for a stage that trains losses only.
     """
@@ -140,9 +140,9 @@ class Objective(nn.Module):
         Args:
             images: (N, 3, H, W), normalised.
             labels: (N,), whole numbers.
-            factors: of the terms, by their names, and of the cross-entropy as ``ce``. A value with
-                the factor 0 comes without a gradient: several processes would wait for it. None
-                for gradients of all.
+            factors: factor of each term by its name, and of the cross-entropy as ``ce``. A value
+                with the factor 0 comes without a gradient: several processes would wait for it.
+                None for gradients of all.
         """
 
         def counted(name: str, value: Tensor) -> Tensor:

@@ -36,10 +36,10 @@ def learning_rate(
 
     Args:
         recipe: gives the schedule.
-        step: from 0, counted from the beginning of the stage.
+        step: number of the step, from 0 at the beginning of the stage.
         n_steps_per_epoch: steps of an epoch.
-        epochs: of the stage; those of the recipe by default.
-        schedule: in place of the recipe's, such as ``constant`` in a stage before the main one.
+        epochs: length of the stage; that of the recipe by default.
+        schedule: replaces the recipe's, such as ``constant`` in a stage before the main one.
 
     Raises:
         UsageError: `step` or `n_steps_per_epoch` is out of range, or no such schedule.

@@ -40,32 +40,32 @@ class Recipe:
     """How a network is trained. Every field is checked.
 
     Attributes:
-        epochs: of the main stage.
+        epochs: length of the main stage.
         batch_size: images in a step, over all processes.
         optimizer: ``sgd`` or ``adamw``.
         learning_rate: before any factor of the schedule.
-        momentum: of SGD, or the first beta of AdamW.
+        momentum: momentum of SGD, or the first beta of AdamW.
         nesterov: momentum in Nesterov's form; SGD only.
         weight_decay: added to the gradient by SGD, taken from the weights by AdamW.
         decay_vectors: False takes parameters of one axis (biases, batch norm) out of the decay.
         schedule: ``step``, ``cosine`` or ``constant``.
-        milestones: of ``step``, in epochs out of `epochs`; fractions of an epoch are allowed.
-        gamma: of ``step``, the factor at each milestone.
-        warmup_epochs: in which the learning rate rises in a straight line, step by step.
+        milestones: epochs at which ``step`` lowers the rate; fractions are allowed.
+        gamma: factor of ``step`` at each milestone.
+        warmup_epochs: epochs in which the learning rate rises in a straight line, step by step.
         clip: largest norm of the gradient of all parameters; None to let it be.
-        label_smoothing: of the cross-entropy.
+        label_smoothing: smoothing of the labels in the cross-entropy.
         augmentation: ``crop-flip``, a random cut of the padded image; ``resized-crop``, a random
             part of 8 to 100 % of the area scaled to the size; or ``none``. The first two flip
             every other image left to right.
-        pad_mode: of ``crop-flip``, ``zero`` (black pixels) or ``reflect``.
-        padding: of ``crop-flip``, pixels on every side.
+        pad_mode: padding for ``crop-flip``, ``zero`` (black pixels) or ``reflect``.
+        padding: pixels added on every side for ``crop-flip``.
         size: side of the images that the network sees, pixels; None for the shorter side of the
             smallest training image.
         resize: shorter side of an evaluated image before its centre is cut out, pixels; None for
             the size. Of training images with ``crop-flip`` and ``none`` it is always the size.
         mean: subtracted from each channel in [0, 1]; None together with `std` for those of the
             training images.
-        std: that each channel is divided by then.
+        std: divisor of each channel after that.
         amp: ``none``, or the type in which the networks compute: ``bf16`` or ``fp16``.
         channels_last: memory format of networks and images.
 
@@ -162,8 +162,8 @@ class Recipe:
     def from_preset(cls, name: str, **changes: Any) -> Recipe:
         """A recipe of :data:`PRESETS`, with other values for some fields.
 
-        What hangs on a changed field follows it where it is not given: milestones and warm-up keep
-        their shares of the epochs, milestones go with another schedule, `resize` keeps its
+        Fields that depend on a changed one follow it unless they are given: milestones and warm-up
+        keep their shares of the epochs, milestones go with another schedule, `resize` keeps its
         proportion to the size.
 
         Raises:
@@ -243,7 +243,7 @@ class Preset:
     """A recipe that has been published, or ours.
 
     Attributes:
-        title: in a line.
+        title: name in a line.
         source: where it was read.
         recipe: its values.
     """

@@ -46,7 +46,7 @@ def classifier(
         checkpoint: file of weights.
         weights: ``none`` for random ones, or published weights.
         model_args: arguments of the builder.
-        seed: of random weights.
+        seed: seed of random weights.
         loading: what else :func:`natstats.networks.load.load_network` takes.
 
     Raises:
@@ -79,7 +79,7 @@ class Distillation:
         data: images and classes.
         recipe: how to train, without open fields.
         program: the method's stages, terms and taps.
-        seed: of the training.
+        seed: seed of the training.
     """
 
     student: Network
@@ -109,10 +109,10 @@ class Distillation:
             student: trained in place.
             data: see :func:`natstats.distill.training.data.open_labelled`.
             method: a name, or several with + between them.
-            teacher: in its own weights, which stay as they are.
+            teacher: the trained network; its weights stay as they are.
             method_args: METHOD.NAME and value, or NAME with a single method.
             recipe: how to train; the default recipe if None.
-            seed: of the training: order and random changes of the images, connectors, dropout.
+            seed: seed of the training: order and random changes of the images, connectors, dropout.
             teacher_run: a measured run of the teacher, for the spectral terms.
             taps: names of layers in student and teacher to compare, in place of those found.
 
@@ -122,21 +122,15 @@ class Distillation:
         checks.positive_int("seed", seed, 0)
         recipe = resolved(recipe or Recipe(), data.train)
         mine, theirs = _network(student), None if teacher is None else _network(teacher)
-        if theirs is not None and theirs.model is mine.model:
-            raise UsageError("teacher: expected another network than the student; got the same")
-        if not any(p.requires_grad for p in mine.model.parameters()):
-            raise UsageError(
-                f"student: expected parameters that can be trained; {mine.name} has none"
-            )
         for pair in taps:
             if len(pair) != 2:
                 raise UsageError(f"taps: expected pairs, student and teacher; got {pair!r}")
+        _check_student(mine, theirs)
         device = next((p.device for p in mine.model.parameters()), torch.device("cpu"))
         images = _some_images(data, recipe, device)
-        for role, network in (("student", mine), ("teacher", theirs)):
-            if network is not None:
-                _check_classes(role, network, images, data)
+        _check_classes("student", mine, images, data)
         if theirs is not None:
+            _check_classes("teacher", theirs, images, data)
             _refuse_random_classifier(theirs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -151,10 +145,7 @@ class Distillation:
                 taps=taps,
             )
         if program.teacher_run is not None:
-            if theirs is not None:
-                _refuse_other_weights(theirs, program.teacher_run)
-            notes = _other_normalisation(recipe, program.teacher_run)
-            program = replace(program, notes=(*program.notes, *notes))
+            program = _with_teacher_run(program, program.teacher_run, theirs, recipe)
         return cls(mine, theirs, data, recipe, program, seed)
 
     def text(self) -> str:
@@ -193,6 +184,24 @@ class Distillation:
             "seed": self.seed,
             "processes": world,
         }
+
+
+def _check_student(student: Network, teacher: Network | None) -> None:
+    if teacher is not None and teacher.model is student.model:
+        raise UsageError("teacher: expected another network than the student; got the same")
+    if not any(p.requires_grad for p in student.model.parameters()):
+        raise UsageError(
+            f"student: expected parameters that can be trained; {student.name} has none"
+        )
+
+
+def _with_teacher_run(
+    program: Program, run: Mapping[str, Any], teacher: Network | None, recipe: Recipe
+) -> Program:
+    """The program, when the run that targets come from is one of the teacher; noted differences."""
+    if teacher is not None:
+        _refuse_other_weights(teacher, run)
+    return replace(program, notes=(*program.notes, *_other_normalisation(recipe, run)))
 
 
 def _refuse_random_classifier(teacher: Network) -> None:

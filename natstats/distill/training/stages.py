@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from natstats import checks
 from natstats.activations.hooks import undisturbed
 from natstats.distill.losses.teacher_run import points_of, run_facts
-from natstats.distill.method import PLACES, Method, Plan, Ramp, Setting, TapPoint
+from natstats.distill.method import PLACES, Method, Plan, Ramp, Setting, TapPoint, Term
 from natstats.distill.methods import arguments_of, merged, parse_method
 from natstats.distill.pairing import pair_by_name, pair_taps, student_taps
 from natstats.distill.results import MAIN
@@ -25,6 +25,8 @@ from natstats.runs.run import Run
 from natstats.text import lines
 
 __all__ = ["Program", "TrainingStage", "plan_training"]
+
+Pairs = tuple[tuple[TapPoint, TapPoint], ...]
 
 _PROBED = 16
 """Images in the pass that shows whether a map is signed."""
@@ -37,11 +39,11 @@ class TrainingStage:
     Attributes:
         name: METHOD.NAME, or :data:`natstats.distill.results.MAIN`.
         terms: what is minimised beside the cross-entropy.
-        ce_weight: of the cross-entropy.
+        ce_weight: weight of the cross-entropy.
         epochs: whole epochs.
         trains: see :data:`natstats.distill.method.TRAINS`.
         learning_rate: factor on the recipe's.
-        schedule: in place of the recipe's; None for the recipe's.
+        schedule: schedule of the learning rate; None for the recipe's.
     """
 
     name: str
@@ -58,11 +60,11 @@ class Program:
     """All that a method does in a training.
 
     Attributes:
-        method: as it was asked for.
+        method: name as it was asked for.
         methods: its parts.
-        arguments: of each part.
-        stages: in their order, the main one last.
-        taps: of each part, in the student and in the teacher.
+        arguments: arguments of each part.
+        stages: the stages in their order, the main one last.
+        taps: pairs of layers of each part, in the student and in the teacher.
         notes: which variants run, and what a reader must know.
         teacher_run: what tells the run apart from which targets come; None for none.
     """
@@ -71,7 +73,7 @@ class Program:
     methods: tuple[Method, ...]
     arguments: Mapping[str, Mapping[str, Any]]
     stages: tuple[TrainingStage, ...]
-    taps: Mapping[str, tuple[tuple[TapPoint, TapPoint], ...]]
+    taps: Mapping[str, Pairs]
     notes: tuple[str, ...] = field(default=())
     teacher_run: Mapping[str, Any] | None = None
 
@@ -153,13 +155,8 @@ class Program:
             shown_lines.append(f"Stage {stage.name}: {epochs}, trains the {_TRAINED[stage.trains]}")
             for row in self.terms_table():
                 if row["stage"] == stage.name:
-                    weight = row["weight"]
-                    shown = (
-                        f"{weight[0]:.3g} to {weight[1]:.3g}"
-                        if isinstance(weight, list)
-                        else f"{weight:g}"
-                    )
-                    shown_lines.append(f"  {shown} x {row['name']} ({row['reduction']})")
+                    weight = _weight_words(row["weight"])
+                    shown_lines.append(f"  {weight} x {row['name']} ({row['reduction']})")
         for name, pairs in self.taps.items():
             if pairs:
                 shown_lines.append(f"Taps of {name} (student <- teacher):")
@@ -168,6 +165,10 @@ class Program:
                 shown_lines.append(f"  {mine.name} ({shapes[0]}) <- {theirs.name} ({shapes[1]})")
         shown_lines += [f"Note: {note}." for note in self.notes]
         return lines(shown_lines)
+
+
+def _weight_words(weight: float | list[float]) -> str:
+    return f"{weight[0]:.3g} to {weight[1]:.3g}" if isinstance(weight, list) else f"{weight:g}"
 
 
 _TRAINED = {
@@ -196,7 +197,7 @@ def plan_training(
         student: the student.
         teacher: the teacher; None for none.
         images: some images as the networks take them, (N, 3, H, W).
-        epochs: of the main stage.
+        epochs: length of the main stage.
         teacher_run: a measured run of the teacher, for the spectral terms.
         taps: names of layers in student and teacher that are to be compared, in place of those
             that are found.
@@ -208,50 +209,45 @@ def plan_training(
     arguments = arguments_of(methods, given)
     if teacher_run is not None and not any(one.name == "spectral" for one in methods):
         raise UsageError(f"teacher_run: expected only beside method spectral; got {method!r}")
-    plans: dict[str, Plan] = {}
-    paired: dict[str, tuple[tuple[TapPoint, TapPoint], ...]] = {}
-    image = images[:1]
     opened = None if teacher_run is None else Run.open(teacher_run)
+    networks = _Networks(student, teacher, images, taps)
+    plans: dict[str, Plan] = {}
+    paired: dict[str, Pairs] = {}
     for one in methods:
         from_run = opened if one.name == "spectral" else None
-        if one.needs_teacher and teacher is None and from_run is None:
-            raise UsageError(f"teacher: expected one for method {one.name}; got none")
-        mine, theirs = _taps_of(one, arguments[one.name], student, teacher, image, from_run, taps)
-        if one.needs_signed:
-            _refuse_unsigned(one, student, mine, images[:_PROBED])
+        mine, theirs = networks.taps_of(one, arguments[one.name], from_run)
         paired[one.name] = tuple(zip(mine, theirs, strict=True))
-        plans[one.name] = one.plan(
-            Setting(
-                student=mine,
-                teacher=theirs,
-                arguments=arguments[one.name],
-                teacher_run=from_run,
-            )
+        setting = Setting(
+            student=mine, teacher=theirs, arguments=arguments[one.name], teacher_run=from_run
         )
+        plans[one.name] = one.plan(setting)
     if taps and (teacher is None or not any(paired.values())):
         why = "no teacher" if teacher is None else f"method {method}, which looks at no layer"
         raise UsageError(
             f"tap: expected only beside a teacher and a method that compares layers; got {why}"
         )
-    by_name = {one.name: one for one in methods}
-
-    def bound(plan_terms: Sequence[Any]) -> tuple[BoundTerm, ...]:
-        found = []
-        for term in plan_terms:
-            owner = by_name[term.name.split(".")[0]]
-            pairs = paired[owner.name]
-            found.append(
-                BoundTerm(
-                    term,
-                    tuple(mine.name for mine, _ in pairs),
-                    # Of a teacher that is known by its run no layers are looked at.
-                    tuple(theirs.name for _, theirs in pairs) if term.loss.needs_teacher else (),
-                    owner.uses_images,
-                )
-            )
-        return tuple(found)
-
     whole = merged(plans)
+    stages = _stages(whole, {one.name: one for one in methods}, paired, epochs)
+    facts = None if opened is None else run_facts(opened)
+    return Program(method, methods, arguments, stages, paired, whole.notes, facts)
+
+
+def _stages(
+    whole: Plan, methods: Mapping[str, Method], paired: Mapping[str, Pairs], epochs: int
+) -> tuple[TrainingStage, ...]:
+    """The stages of a plan with its terms bound to taps, the main one last.
+
+    Raises:
+        UsageError: all weights of a stage are 0.
+    """
+
+    def bound(terms: Sequence[Term]) -> tuple[BoundTerm, ...]:
+        owners = [methods[term.name.split(".")[0]] for term in terms]
+        return tuple(
+            _bound(term, owner, paired[owner.name])
+            for term, owner in zip(terms, owners, strict=True)
+        )
+
     stages = [
         TrainingStage(
             stage.name,
@@ -272,40 +268,74 @@ def plan_training(
             raise UsageError(
                 f"method arguments: expected a weight above 0 in stage {stage.name}; all are 0"
             )
-    facts = None if opened is None else run_facts(opened)
-    return Program(method, methods, arguments, tuple(stages), paired, whole.notes, facts)
+    return tuple(stages)
 
 
-def _taps_of(
-    method: Method,
-    arguments: Mapping[str, Any],
-    student: nn.Module,
-    teacher: nn.Module | None,
-    image: Tensor,
-    teacher_run: Run | None,
-    named: Sequence[tuple[str, str]],
-) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
-    """Taps of a method in student and teacher."""
-    place = method.place
-    if "place" in arguments:
-        argument = f"method argument {method.name}.place"
-        place = checks.one_of(argument, str(arguments["place"]), PLACES[1:])
-    which = str(arguments.get("activation", method.activation))
-    if place == "none":
-        return (), ()
-    if named and teacher is not None:
-        pairs = pair_by_name(student, teacher, image, named)
-        return _expected_number(method, place, pairs)
-    if teacher is None:
+def _bound(term: Term, method: Method, pairs: Pairs) -> BoundTerm:
+    # Of a teacher that is known by its run no layers are looked at.
+    teacher = pairs if term.loss.needs_teacher else ()
+    return BoundTerm(
+        term,
+        tuple(mine.name for mine, _ in pairs),
+        tuple(theirs.name for _, theirs in teacher),
+        method.uses_images,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Networks:
+    """What taps are found in.
+
+    Attributes:
+        student: the student.
+        teacher: the teacher; None for none.
+        images: some images as the networks take them.
+        named: pairs of layers that the user asked for, in place of those that are found.
+    """
+
+    student: nn.Module
+    teacher: nn.Module | None
+    images: Tensor
+    named: Sequence[tuple[str, str]]
+
+    def taps_of(
+        self, method: Method, arguments: Mapping[str, Any], teacher_run: Run | None
+    ) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+        """Taps of a method in student and teacher.
+
+        Raises:
+            UsageError: there is no teacher, or the method cannot compare the networks.
+        """
+        if method.needs_teacher and self.teacher is None and teacher_run is None:
+            raise UsageError(f"teacher: expected one for method {method.name}; got none")
+        pairs = self._find(method, arguments, teacher_run)
+        if method.needs_signed:
+            _refuse_unsigned(method, self.student, pairs[0], self.images[:_PROBED])
+        return pairs
+
+    def _find(
+        self, method: Method, arguments: Mapping[str, Any], teacher_run: Run | None
+    ) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+        place, image = method.place, self.images[:1]
+        if "place" in arguments:
+            argument = f"method argument {method.name}.place"
+            place = checks.one_of(argument, str(arguments["place"]), PLACES[1:])
+        which = str(arguments.get("activation", method.activation))
+        if place == "none":
+            return (), ()
+        if self.named and self.teacher is not None:
+            pairs = pair_by_name(self.student, self.teacher, image, self.named)
+            return _expected_number(method, place, pairs)
+        if self.teacher is not None:
+            return pair_taps(self.student, self.teacher, image, place, which, method.smallest)
         assert teacher_run is not None
         if place in ("blocks", "sections"):
             raise UsageError(
                 f"teacher: expected one beside the teacher run for place={place}, as a run does "
                 "not say what its blocks are; got none"
             )
-        mine = student_taps(student, image, place, which, method.smallest)
+        mine = student_taps(self.student, image, place, which, method.smallest)
         return mine, points_of(teacher_run, mine, (image.shape[2], image.shape[3]), which)
-    return pair_taps(student, teacher, image, place, which, method.smallest)
 
 
 def _expected_number(

@@ -22,7 +22,7 @@ class TrainingState:
     """The file in which a training keeps where it stands, whole or not at all.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         identity: everything that the result depends on, as plain values; a state of another
             training is refused.
         begins_again: what is there already is not read; it stays until the first is written.

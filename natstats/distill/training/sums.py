@@ -16,8 +16,8 @@ class EpochSums:
     Nothing here waits for an accelerator but :meth:`culprits`.
 
     Args:
-        names: of the values.
-        device: where they are.
+        names: names of the values.
+        device: where the values are.
 
     >>> sums = EpochSums(["ce", "loss"], torch.device("cpu"))
     >>> sums.add(torch.tensor([1.0, 2.0]), None, 8, step=0)

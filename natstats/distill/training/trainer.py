@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from natstats.activations.hooks import same_modes
 from natstats.distill.results import MAIN
-from natstats.distill.training.frozen import frozen, same_modes
+from natstats.distill.training.distributed import Processes
+from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.objective import Objective, Values
 from natstats.distill.training.optimization import learning_rate, make_optimizer
-from natstats.distill.training.processes import Processes
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.stages import Program, TrainingStage
 from natstats.distill.training.state import TrainingState
@@ -47,7 +48,7 @@ class Trained:
         history: a record per epoch.
         gradients: a record per epoch and term.
         step_seconds: mean time of a step of each epoch of the main stage.
-        seconds: of training and evaluation, over all sittings.
+        seconds: time of training and evaluation, over all sittings.
         n_sittings: 1 for a training that was never cut.
     """
 
@@ -91,14 +92,14 @@ class Trainer:
 
     Args:
         student: trained in place.
-        teacher: in eval mode, on the same device; None for none.
+        teacher: the teacher, on the same device; None for none.
         program: stages and losses.
-        batches: of the training images.
+        batches: batches of the training images.
         recipe: how to train.
-        evaluate: gives loss and accuracy of the student, in eval mode; gives its mode back.
+        evaluate: returns loss and accuracy of the student, in eval mode; gives its mode back.
         state: where to keep what a cut training goes on from; None to keep nothing.
         together: the processes that train.
-        seed: of the training.
+        seed: seed of the training.
         keep_seconds: the state is kept after each epoch, and when this time has passed.
         evaluate_every: epochs between evaluations in the main stage; the last epoch has one always.
         progress: called with the steps done and to do.

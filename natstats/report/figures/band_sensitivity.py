@@ -46,7 +46,7 @@ def plot_sensitivity(
     Args:
         sensitivity: see :func:`natstats.fits.band_sensitivity.sensitivity_frame`.
         figure: where to draw; by default a new one.
-        unit: of the frequencies, cycles per what.
+        unit: unit that the frequencies count cycles per.
 
     Returns:
         The figure drawn into, with one axes per layer.

@@ -36,8 +36,8 @@ def plot_spread(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None = 
     mean spectrum is dominated by the images with most power.
 
     Args:
-        spectra: of every layer.
-        fits: of the same layers.
+        spectra: spectrum of every layer.
+        fits: fits of the same layers.
         ax: where to draw; by default a new figure.
 
     Returns:

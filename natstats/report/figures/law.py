@@ -69,7 +69,7 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
 
     Args:
         layers: one row per layer, see :func:`natstats.runs.tables.layers_frame`.
-        law: of these layers.
+        law: the law that was fitted to these layers.
         ax: where to draw; by default a new figure.
 
     Returns:

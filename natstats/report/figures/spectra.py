@@ -52,8 +52,8 @@ def plot_spectra(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None =
     moved up from the one before it by the same factor, so only slopes and shapes are to be read.
 
     Args:
-        spectra: of every layer, in the order of drawing from below.
-        fits: of the same layers.
+        spectra: spectrum of every layer, in the order of drawing from below.
+        fits: fits of the same layers.
         ax: where to draw; by default a new figure, higher for more layers.
 
     Returns:

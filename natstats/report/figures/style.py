@@ -146,9 +146,9 @@ def side_by_side(
     """Places for layers, those of one depth next to each other in the order of execution.
 
     Args:
-        depths: of the layers, (L,).
+        depths: depths of the layers, (L,).
         step: between neighbours at one depth; less where many share it.
-        distance: from one depth to the next.
+        distance: distance from one depth to the next.
 
     Returns:
         (L,).
@@ -184,9 +184,9 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
     outlines, so that it looks the same without the font.
 
     Args:
-        axes: in the figure to write.
+        axes: axes in the figure to write.
         folder: made if it is not there.
-        name: of the files, without suffix.
+        name: name of the files, without suffix.
 
     Returns:
         The two files.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from natstats.report.pages.svg import inline_svg
 from natstats.text import lines
 
 __all__ = ["PAGE", "embedded", "write_page"]
@@ -20,16 +20,19 @@ PAGE = "report.html"
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
-def embedded(path: Path, key: str, description: str) -> Markup:
-    """An SVG file as a part of a page.
+def embedded(path: Path, description: str) -> Markup:
+    """An SVG file as an image that is part of the page.
 
     Args:
         path: the file.
-        key: tells its parts from those of other figures.
-        description: for those who cannot see it.
+        description: the alternative text, for readers who cannot see the image.
+
+    Returns:
+        An ``<img>`` whose address holds the whole file.
     """
-    # Safe: matplotlib escapes, and text is drawn as outlines.
-    return Markup(inline_svg(path.read_text(encoding="utf-8"), key, description))
+    content = base64.b64encode(path.read_bytes()).decode()
+    source = f"data:image/svg+xml;base64,{content}"
+    return Markup('<img src="{}" alt="{}">').format(source, description)
 
 
 def _shown(value: Any) -> Any:

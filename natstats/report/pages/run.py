@@ -37,7 +37,7 @@ def write_report(folder: Path, run: RunReport) -> Path:
     >>> import tempfile, natstats
     >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     "<svg" in write_report(Path(folder), run.report()).read_text(encoding="utf-8")
+    ...     "<img" in write_report(Path(folder), run.report()).read_text(encoding="utf-8")
     True
     """
     figures = {
@@ -52,7 +52,7 @@ def write_report(folder: Path, run: RunReport) -> Path:
     if run.control is not None:
         descriptions["control"] = f"Exponents trained and untrained. {run.control.sentence}"
     drawn = {
-        name: embedded(figures[name], name, text) if name in figures else None
+        name: embedded(figures[name], text) if name in figures else None
         for name, text in descriptions.items()
     }
     return write_page(folder, "report.html", {**_contents(run), "figures": drawn})

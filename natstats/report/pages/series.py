@@ -64,7 +64,7 @@ def write_series_report(folder: Path, series: SeriesReport) -> Path:
             "key": key,
             "title": titles[key],
             "caption": captions[key],
-            "svg": embedded(path, key, titles[key]),
+            "image": embedded(path, titles[key]),
         }
         for key, path in drawn.items()
     ]

@@ -26,9 +26,9 @@ class Processes:
     """The place of this process among those that train together.
 
     Attributes:
-        rank: from 0; the first alone evaluates and writes.
+        rank: number of this process, from 0; the first alone evaluates and writes.
         world: how many there are.
-        device: of this one.
+        device: device of this process.
     """
 
     rank: int
@@ -58,8 +58,9 @@ def processes(device: torch.device | str | None = None) -> Iterator[Processes]:
     """Join the other processes where ``torchrun`` started several; else be the only one.
 
     Args:
-        device: of a single process, None for CUDA if there is any; each of several takes the CUDA
-            device of its own number, or the CPU where `device` says so or there is no CUDA.
+        device: device of a single process, None for CUDA if there is any; each of several takes
+            the CUDA device of its own number, or the CPU where `device` says so or there is no
+            CUDA.
 
     Raises:
         UsageError: there is no such device.

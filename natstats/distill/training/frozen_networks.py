@@ -1,4 +1,4 @@
-"""What is left as it was: all of the teacher, and the modes of the student."""
+"""Networks that a training does not change: the teacher."""
 
 from __future__ import annotations
 
@@ -8,18 +8,9 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["frozen", "same_modes"]
+from natstats.activations.hooks import same_modes
 
-
-@contextmanager
-def same_modes(model: nn.Module) -> Iterator[None]:
-    """Give every module of a network its mode back, train or eval."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+__all__ = ["frozen"]
 
 
 @contextmanager
