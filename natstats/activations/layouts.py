@@ -24,7 +24,7 @@ __all__ = [
     "Layout",
     "Windows",
     "as_frames",
-    "as_time_series",
+    "as_time_axis",
     "parse_layouts",
 ]
 
@@ -173,10 +173,10 @@ def as_frames(maps: Tensor) -> Tensor:
     return maps.flatten(1, 2) if maps.ndim == 5 else maps
 
 
-def as_time_series(maps: Tensor) -> Tensor:
+def as_time_axis(maps: Tensor) -> Tensor:
     """Clips (M, C, T, H, W) as one column of T values for each pixel: (M, C H W, T, 1).
 
-    >>> as_time_series(torch.zeros(2, 3, 16, 8, 8)).shape
+    >>> as_time_axis(torch.zeros(2, 3, 16, 8, 8)).shape
     torch.Size([2, 192, 16, 1])
     """
     return maps.movedim(2, -1).flatten(1, 3)[..., None]

@@ -4,7 +4,7 @@ The exponent of the mean spectrum is not the mean of the images' exponents. A su
 different exponents is no power law: the steepest rule it at low frequency, the shallowest at high.
 Images of equal variance with exponents from N(2, 0.3^2), on maps of 28 x 28 pixels, without noise:
 
->>> from natstats.fits.estimators import band_of
+>>> from natstats.fits.bands import band_of
 >>> from natstats.spectra.expected import expected_spectrum
 >>> from natstats.spectra.frequencies import rings
 >>> node, weight = np.polynomial.hermite_e.hermegauss(40)
@@ -37,8 +37,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from natstats.fits.exponents import Fits
 from natstats.fits.intervals import t_reach
+from natstats.fits.records import Fits
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["QUANTILES", "image_exponents_frame", "quantile_ranks", "sd_interval"]

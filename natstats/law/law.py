@@ -26,7 +26,7 @@ from scipy import stats
 
 from natstats import checks
 from natstats.errors import UsageError
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.intervals import t_reach
 from natstats.law.regression import LayerErrors, Regression, lack_of_fit_p, rank_p
 from natstats.numbers import change, number
@@ -45,7 +45,7 @@ FEWEST_LAYERS = 5
 FEWEST_DEPTHS = 3
 """With fewer different depths than this no law is fitted."""
 
-FEWEST_GROUPS = 8
+FEWEST_FOR_VERDICT = 8
 """With fewer groups of images than this the verdict is ``undecided``."""
 
 SIGNIFICANCE = 0.05
@@ -81,7 +81,7 @@ class Law:
         n_layers: layers used.
         dof: effective degrees of freedom of the slope's interval.
         level: of the intervals.
-        depth: the measure of depth on its axis, see :data:`natstats.fits.depth_axes.MEASURES`.
+        depth: the measure of depth on its axis, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
     """
 
     slope: float
@@ -121,7 +121,7 @@ class Law:
 
     def sentence(self) -> str:
         """The verdict in words, with the numbers that it rests on."""
-        measure = MEASURES[self.depth]
+        measure = DEPTH_AXES[self.depth]
         if not np.isfinite(self.slope):
             return (
                 f"Undecided: a law takes at least {FEWEST_LAYERS} layers with an exponent and an "
@@ -230,7 +230,7 @@ def _slope(regression: Regression, column: int, level: float) -> tuple[float, ..
 
 def _verdict(law: dict[str, float], shapes: dict[str, float], n_groups: int) -> str:
     rises_or_falls = law["trend_p"] < SIGNIFICANCE
-    if n_groups < FEWEST_GROUPS or (not rises_or_falls and law["rank_p"] < SIGNIFICANCE):
+    if n_groups < FEWEST_FOR_VERDICT or (not rises_or_falls and law["rank_p"] < SIGNIFICANCE):
         return "undecided"
     if not rises_or_falls:
         return "no trend"
@@ -279,7 +279,7 @@ def fit_law(
     'linear'
     """
     checks.probability("level", level)
-    checks.one_of("measure", measure, MEASURES)
+    checks.one_of("measure", measure, DEPTH_AXES)
     depths: Array = np.asarray(depth, dtype=np.float64)
     exponents: Array = np.asarray(exponent, dtype=np.float64)
     deviations = np.asarray(deviations, dtype=np.float64)

@@ -19,11 +19,11 @@ import pandas as pd
 from natstats.errors import UsageError
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.differences import (
     Differences,
+    ErrorSource,
     Estimate,
-    Source,
     depths_of,
     holm,
     layers_text,
@@ -70,7 +70,7 @@ class Comparison:
         n_differ: those of them that differ at 5 % after correction for their number.
         is_paired: both runs saw the same images in the same numbering.
         level: of the intervals.
-        depth: the measure of depth, see :data:`natstats.fits.depth_axes.MEASURES`.
+        depth: the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
         notes: how it was compared, in sentences.
     """
 
@@ -106,7 +106,7 @@ class Comparison:
             parts.append(f"exponent of the images {self.mean.text()} {evidence}")
         if np.isfinite(self.slope.value):
             parts.append(
-                f"difference of the slopes {self.slope.text()} {MEASURES[self.depth].per} "
+                f"difference of the slopes {self.slope.text()} {DEPTH_AXES[self.depth].per} "
                 f"(p {format_p(self.slope.p)})"
             )
         if not parts:
@@ -228,9 +228,9 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
     ]
     exponents = [run.fits.exponents[own] for run, own in zip((run_a, run_b), chosen, strict=True)]
     sources = (
-        [Source(deviations[1] - deviations[0])]
+        [ErrorSource(deviations[1] - deviations[0])]
         if unpaired is None
-        else [Source(deviations[1]), Source(-deviations[0])]
+        else [ErrorSource(deviations[1]), ErrorSource(-deviations[0])]
     )
     differences = Differences(exponents[1] - exponents[0], sources, level)
     frame = _frame(run_a, run_b, chosen, differences)

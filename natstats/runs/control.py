@@ -25,9 +25,17 @@ from scipy import stats
 from natstats.errors import NatstatsError
 from natstats.files.paths import member
 from natstats.files.schema import shown
-from natstats.fits.depth_axes import MEASURES
-from natstats.fits.exponents import Fits, LayerFit, fit_layers
-from natstats.law.differences import Differences, Estimate, Source, depths_of, holm, layers_text
+from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.exponents import fit_layers
+from natstats.fits.records import Fits, LayerFit
+from natstats.law.differences import (
+    Differences,
+    ErrorSource,
+    Estimate,
+    depths_of,
+    holm,
+    layers_text,
+)
 from natstats.law.law import SIGNIFICANCE, format_p
 from natstats.law.seed_variance import pooled_seeds, seeds_as_source
 from natstats.numbers import number
@@ -102,7 +110,7 @@ class Control:
         undecided: which of ``mean``, ``slope`` and ``layers`` would differ at 5 % if the variance
             of the seeds were known, and do not with so few seeds to tell it.
         level: of the intervals.
-        depth: the measure of depth, see :data:`natstats.fits.depth_axes.MEASURES`.
+        depth: the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
     """
 
     layers: pd.DataFrame
@@ -135,7 +143,7 @@ class Control:
         )
         if np.isfinite(self.slope.value):
             text += (
-                f"; slope {MEASURES[self.depth].per} "
+                f"; slope {DEPTH_AXES[self.depth].per} "
                 f"{number(self.slope_trained, 4, sign=True)} trained and "
                 f"{number(self.slope_random, 4, sign=True)} with random weights, difference "
                 f"{self.slope.text()} (p {format_p(self.slope.p)})"
@@ -198,7 +206,7 @@ def compare_with_random(
 
     value = np.array([fit.exponent for fit in trained]) - exponents.mean(0)
     from_trained = np.array([fit.deviations for fit in trained]).reshape(n_layers, n_groups).T
-    images = Source(from_trained - deviations.mean(0))
+    images = ErrorSource(from_trained - deviations.mean(0))
     side = np.array([extent(layer.height, layer.width) for layer in layers], dtype=np.float64)
     differences, one_by_one = (
         Differences(value, [images, seeds], fits.options.level)

@@ -14,12 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from natstats import checks
-from natstats.checks import MINIMUM_SIDE
+from natstats.checks import MINIMUM_SIDE, NYQUIST
 
 __all__ = ["NYQUIST", "Rings", "check_size", "extent", "radius_grid", "rings"]
-
-NYQUIST = 0.5
-"""The highest frequency that a sampled map can carry along an axis, in cycles per pixel."""
 
 
 def extent(height: int, width: int) -> int:

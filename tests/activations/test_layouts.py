@@ -13,7 +13,7 @@ from torch.nn import functional
 import natstats
 from natstats.activations.hooks import parts_of
 from natstats.activations.layout_rules import LayoutRules
-from natstats.activations.layouts import Layout, Windows, as_frames, as_time_series, parse_layouts
+from natstats.activations.layouts import Layout, Windows, as_frames, as_time_axis, parse_layouts
 from natstats.activations.trace import trace_calls
 
 MAPS = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
@@ -52,7 +52,7 @@ def test_no_layout_but_windows_copies(case):
 def test_frames_and_time_series_of_clips():
     assert torch.equal(as_frames(CLIPS)[:, 5:10], CLIPS[:, 1])
     assert as_frames(CLIPS).untyped_storage().data_ptr() == CLIPS.untyped_storage().data_ptr()
-    series = as_time_series(CLIPS)
+    series = as_time_axis(CLIPS)
     assert series.shape == (2, 3 * 24, 5, 1)
     assert torch.equal(series[1, 24 + 7, :, 0], CLIPS[1, 1, :, 1, 1])
 
