@@ -15,9 +15,10 @@ from torch.utils._pytree import tree_leaves
 
 from natstats import checks
 from natstats.activations.batch_arguments import first_image
+from natstats.activations.clips import as_columns_of_time, as_frames
 from natstats.activations.hooks import ActivationHooks, batch_size, parts_of
 from natstats.activations.layout_rules import LayoutRules
-from natstats.activations.layouts import Layout, as_frames, as_time_axis
+from natstats.activations.layouts import Layout
 from natstats.activations.map_sets import rows_by_image, watched_regions
 from natstats.activations.probe import Probed, probe_layouts
 from natstats.activations.selection import call_name, module_kind, owned_weights, select_modules
@@ -249,7 +250,7 @@ class Collector:
             return
         maps = layout.maps(output.detach())
         n_channels = maps.shape[1]
-        maps = as_time_axis(maps) if self.temporal else as_frames(maps)
+        maps = as_columns_of_time(maps) if self.temporal else as_frames(maps)
         measured = self._measured.setdefault(key, _Measured())
         size = (maps.shape[2], maps.shape[3])
         accumulator = measured.by_size.get(size)
