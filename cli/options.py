@@ -8,6 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.estimators import ESTIMATORS
+from natstats.fits.options import INTERVALS
+
 __all__ = [
     "PATH",
     "Band",
@@ -32,9 +36,7 @@ EDGES = (
     "periodic",
 )  # natstats.spectra.edges.EDGES, without importing numpy
 CONTROLS = ("random-weights",)
-ESTIMATORS = ("octave", "whittle", "ols")
-INTERVALS = ("jackknife", "bootstrap")
-DEPTHS = ("layers", "order", "normalized", "receptive-field")
+DEPTHS = tuple(DEPTH_AXES)
 FIT_OPTIONS = (
     "band", "min_rings", "estimator", "level", "normalize", "interval", "resamples", "depth",
 )  # fmt: skip
@@ -113,7 +115,7 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
         ),
         click.option(
             "--estimator",
-            type=click.Choice(ESTIMATORS),
+            type=click.Choice(tuple(ESTIMATORS)),
             help=f"The estimator that heads the table.{default('octave')}",
         ),
         click.option("--level", type=float, help=f"Level of the intervals.{default(0.95)}"),

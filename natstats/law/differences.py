@@ -46,7 +46,7 @@ class Estimate:
         value: the estimate.
         low: lower end of the interval.
         high: upper end of the interval.
-        p: of Student's t-test that it is zero; 1 when it is exactly zero without any error.
+        p: p-value of Student's t-test that it is zero; 1 when it is exactly zero without any error.
         dof: degrees of freedom.
     """
 
@@ -95,8 +95,9 @@ class ErrorSource:
     """One independent source of error.
 
     Attributes:
-        deviations: (g, L), NaN for a layer without.
-        dof: of its variance; None for the effective ones of the deviations.
+        deviations: deviations of the layers as each group is left out, (g, L); NaN for a layer
+            without.
+        dof: degrees of freedom of its variance; None for the effective ones of the deviations.
     """
 
     deviations: Array
@@ -118,9 +119,9 @@ class Differences:
     """Differences of the exponents of L layers.
 
     Args:
-        value: of each layer, (L,); NaN where there is none.
-        sources: of error, independent of each other.
-        level: of the intervals.
+        value: difference of each layer, (L,); NaN where there is none.
+        sources: sources of error, independent of each other.
+        level: level of the intervals.
 
     >>> images = ErrorSource(np.array([[0.1], [-0.1], [0.1]]))
     >>> Differences(np.array([0.5]), [images], 0.95).each()[0].dof
@@ -210,6 +211,6 @@ def holm(p: Array) -> Array:
 
 
 def depths_of(spectra: Sequence[LayerSpectrum], measure: str) -> Array:
-    """What the law has on its axis, (L,); NaN for a layer whose depth is not known."""
+    """Depth of every layer by a measure of depth, (L,); NaN where it is not known."""
     layers = pd.DataFrame([asdict(measured.layer) for measured in spectra])
     return DEPTH_AXES[measure].values(layers) if len(layers) else np.zeros(0)

@@ -66,13 +66,13 @@ class Law:
         slope_low: lower end of its interval.
         slope_high: upper end of its interval.
         intercept: exponent of the line at depth 0.
-        covariance: of intercept and slope, 2 x 2.
+        covariance: covariance of intercept and slope, 2 x 2.
         between_layer_sd: tau, the scatter of layers about the line beyond sampling error.
-        trend_p: of the test that the slope is zero.
-        lack_of_fit_p: of the test that a quadratic and a cubic term add nothing to the line.
+        trend_p: p-value of the test that the slope is zero.
+        lack_of_fit_p: p-value of the test that a quadratic and a cubic term add nothing.
         rank_correlation: Kendall's tau-b of exponent and depth.
-        rank_p: its p, by simulation: the errors that layers share, having seen the same images,
-            would make a textbook p too small.
+        rank_p: its p-value, by simulation: the errors that layers share, having seen the same
+            images, would make a textbook p too small.
         slope_within_resolution: the slope with every resolution given a level of its own.
         slope_within_resolution_low: lower end of its interval.
         slope_within_resolution_high: upper end of its interval.
@@ -80,8 +80,8 @@ class Law:
         verdict: one of :data:`VERDICTS`.
         n_layers: layers used.
         dof: effective degrees of freedom of the slope's interval.
-        level: of the intervals.
-        depth: the measure of depth on its axis, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
+        level: level of the intervals.
+        depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
     """
 
     slope: float
@@ -280,6 +280,38 @@ def fit_law(
     """
     checks.probability("level", level)
     checks.one_of("measure", measure, DEPTH_AXES)
+    depths, exponents, deviations, labels = _usable(depth, exponent, deviations, resolution)
+    n = len(depths)
+    if n < FEWEST_LAYERS or len(set(depths)) < FEWEST_DEPTHS:
+        return _no_law(n, level, measure)
+    model = LayerErrors(exponents, deviations)
+    regression = model.regress(np.stack([np.ones(n), depths], axis=1))
+    numbers = _numbers(model, regression, depths, labels, level)
+    shapes = _shapes(model, depths, labels)
+    (aa, ab), (_, bb) = regression.covariance.tolist()
+    return Law(
+        **numbers,
+        covariance=((aa, ab), (ab, bb)),
+        shapes=shapes,
+        verdict=_verdict(numbers, shapes, len(deviations)),
+        n_layers=n,
+        dof=float(regression.dof[1]),
+        level=level,
+        depth=measure,
+    )
+
+
+def _usable(
+    depth: Sequence[float] | Array,
+    exponent: Sequence[float] | Array,
+    deviations: Array,
+    resolution: Sequence[Any],
+) -> tuple[Array, Array, Array, list[Any]]:
+    """The arguments of :func:`fit_law` as arrays, without layers that cannot be used.
+
+    Raises:
+        UsageError: the lengths differ.
+    """
     depths: Array = np.asarray(depth, dtype=np.float64)
     exponents: Array = np.asarray(exponent, dtype=np.float64)
     deviations = np.asarray(deviations, dtype=np.float64)
@@ -293,28 +325,27 @@ def fit_law(
     good = np.isfinite(exponents) & np.isfinite(depths) & (np.sum(deviations**2, axis=0) > 0)
     depths, exponents, deviations = depths[good], exponents[good], deviations[:, good]
     deviations = deviations[np.any(deviations != 0, axis=1)]
-    resolution = [label for label, use in zip(resolution, good, strict=True) if use]
-    n = len(depths)
-    if n < FEWEST_LAYERS or len(set(depths)) < FEWEST_DEPTHS:
-        return _no_law(n, level, measure)
+    labels = [label for label, use in zip(resolution, good, strict=True) if use]
+    return depths, exponents, deviations, labels
 
-    model = LayerErrors(exponents, deviations)
-    line = np.stack([np.ones(n), depths], axis=1)
-    regression = model.regress(line)
-    slope, low, high, trend_p = _slope(regression, 1, level)
-    levels = _dummies(resolution)
-    design = np.column_stack([depths, levels])
+
+def _numbers(
+    model: LayerErrors, line: Regression, depths: Array, resolution: Sequence[Any], level: float
+) -> dict[str, float]:
+    """The numbers of a law, from the regression on the line and the tests."""
+    slope, low, high, trend_p = _slope(line, 1, level)
+    design = np.column_stack([depths, _dummies(resolution)])
     # The slope within resolutions exists when depth differs inside at least one of them, and more
     # layers than levels are there to tell its error.
-    estimable = np.linalg.matrix_rank(design) == design.shape[1] < n
+    estimable = np.linalg.matrix_rank(design) == design.shape[1] < len(depths)
     within = _slope(model.regress(design), 0, level) if estimable else (np.nan,) * 4
-    rank = float(stats.kendalltau(depths, exponents).statistic)
-    numbers = {
+    rank = float(stats.kendalltau(depths, model.exponent).statistic)
+    return {
         "slope": slope,
         "slope_low": low,
         "slope_high": high,
-        "intercept": float(regression.coefficients[0]),
-        "between_layer_sd": float(np.sqrt(regression.variance)),
+        "intercept": float(line.coefficients[0]),
+        "between_layer_sd": float(np.sqrt(line.variance)),
         "trend_p": trend_p,
         "lack_of_fit_p": lack_of_fit_p(model, depths),
         "rank_correlation": rank,
@@ -323,18 +354,6 @@ def fit_law(
         "slope_within_resolution_low": within[1],
         "slope_within_resolution_high": within[2],
     }
-    shapes = _shapes(model, depths, resolution)
-    (aa, ab), (_, bb) = regression.covariance.tolist()
-    return Law(
-        **numbers,
-        covariance=((aa, ab), (ab, bb)),
-        shapes=shapes,
-        verdict=_verdict(numbers, shapes, len(deviations)),
-        n_layers=n,
-        dof=float(regression.dof[1]),
-        level=level,
-        depth=measure,
-    )
 
 
 def _no_law(n_layers: int, level: float, measure: str) -> Law:

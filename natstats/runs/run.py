@@ -24,10 +24,9 @@ from natstats.fits.records import Fits
 from natstats.law.law import Law, fit_law
 from natstats.report.records import RunReport
 from natstats.runs import store
-from natstats.runs.control import (
-    Control,
+from natstats.runs.control import Control, compare_with_random
+from natstats.runs.random_weights import (
     RandomWeights,
-    compare_with_random,
     read_random_weights,
     write_random_weights,
 )
