@@ -133,7 +133,7 @@ def verdict(
     """Whether the layout of the rules, or else another way to read the output, is right.
 
     Args:
-        answers: of the layer.
+        answers: energies of the layer.
         read: in which layout the rules read it; None when they do not.
         other_ways: tells other layouts that fit the shape, where they are needed.
     """

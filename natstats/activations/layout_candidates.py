@@ -19,7 +19,7 @@ def candidates(
 
     Args:
         module: whose output it is; it may settle where the channels are.
-        shape: of the output.
+        shape: shape of the output.
         grids: map sizes that occur in the network, (H, W), or (T, H, W) of clips.
 
     >>> [str(way) for way in candidates(nn.GELU(), (1, 16, 16, 16), ((16, 16),))]

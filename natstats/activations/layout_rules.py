@@ -111,7 +111,7 @@ class LayoutRules:
 
         Args:
             layer: its name.
-            shape: of its output for one image, for which the layout was proved.
+            shape: shape of its output for one image, for which the layout was proved.
             layout: what was proved.
         """
         self._settled[layer] = shape, layout
@@ -152,7 +152,7 @@ class LayoutRules:
         """The layout of an output, or the reason why it cannot be measured.
 
         Args:
-            name: of the module.
+            name: name of the module.
             output: what it returned, or a part of it.
             module: when it is not a module of the model.
             call: number of the call in this forward pass.

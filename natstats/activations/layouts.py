@@ -39,7 +39,7 @@ class Windows:
     """How a map was cut into windows, so that it can be put together again.
 
     Attributes:
-        size: of a window along each axis, pixels.
+        size: sides of a window, pixels.
         shift: pixels by which the map was rolled towards its origin before that.
         is_grid: False for windows of neighbouring pixels; True where each "window" holds pixels
             that are evenly spread over the whole map, as in the grid attention of MaxViT.

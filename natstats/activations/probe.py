@@ -100,8 +100,8 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
 
     Args:
         model: the network.
-        trace: of a pass of one image; its rules are told what to read how.
-        names: the modules.
+        trace: trace of a pass of one image; its rules are told how to read each layer.
+        names: names of the modules.
 
     >>> from natstats.activations.trace import trace_calls
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())

@@ -151,7 +151,7 @@ def decide_on_rest(
     Args:
         outcomes: what the answers of these layers say.
         calls: all layers, also those with a proof.
-        rules: of the network.
+        rules: layout rules of the network.
         found: what was found of the others.
     """
     rest = _Rest(outcomes, calls, rules, found)

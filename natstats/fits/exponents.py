@@ -190,7 +190,7 @@ class _Interval:
         standard_error: from the groups of images.
         dof: effective degrees of freedom of the standard error.
         reach: half the width of the interval; infinite where the bootstrap gives none.
-        deviations: of the groups that have images, scaled, (g,).
+        deviations: scaled deviations of the groups that have images, (g,).
     """
 
     standard_error: float
@@ -276,9 +276,8 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     True
     """
     sample = _Sample.of(spectrum, options or FitOptions())
-    flags = []
-    if spectrum.n_nonfinite:
-        flags.append(f"non-finite ({spectrum.n_nonfinite} images left out)")
+    n_odd = spectrum.n_nonfinite
+    flags = [f"non-finite ({n_odd} images left out)"] if n_odd else []
     hindrance = sample.hindrance()
     if hindrance:
         return sample.empty([*flags, hindrance])

@@ -44,7 +44,7 @@ from natstats.spectra.records import LayerSpectrum
 __all__ = ["QUANTILES", "image_exponents_frame", "quantile_ranks", "sd_interval"]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Of the exponents of single images, the ones that are given."""
+"""The quantiles of the exponents of single images that are given."""
 
 Array = NDArray[np.float64]
 
@@ -107,7 +107,7 @@ def sd_interval(values: Array, level: float) -> Bounded:
 
     Args:
         values: (n,).
-        level: of the interval.
+        level: level of the interval.
 
     Returns:
         The standard deviation and the two ends; NaN with fewer than five values or equal ones.

@@ -256,14 +256,14 @@ def fit_law(
     Layers without a finite exponent, variance or depth are left out.
 
     Args:
-        depth: of each layer, (L,).
-        exponent: of each layer, (L,).
-        deviations: of the exponents as each group of images is left out, (G, L): D with D'D the
-            covariance of the exponents, see :mod:`natstats.fits.intervals`; NaN for a layer
-            without.
+        depth: depth of each layer, (L,).
+        exponent: exponent of each layer, (L,).
+        deviations: deviations of the exponents as each group of images is left out, (G, L): D with
+            D'D the covariance of the exponents, see :mod:`natstats.fits.intervals`; NaN for a
+            layer without.
         resolution: a label of each layer's map size, (L,).
-        level: of the intervals.
-        measure: of depth, for the words; `depth` is taken as it is.
+        level: level of the intervals.
+        measure: name of the measure of depth, for the words; `depth` is taken as it is.
 
     Returns:
         The law; with too few layers or depths it is ``undecided`` and its numbers are NaN.

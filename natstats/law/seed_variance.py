@@ -49,7 +49,7 @@ def pooled_seeds(exponents: Array, side: Array) -> ErrorSource:
 
     Args:
         exponents: (n_seeds, L), NaN where a layer has none.
-        side: of the maps of each layer, pixels, (L,).
+        side: shorter side of the maps of each layer, pixels, (L,).
 
     Returns:
         The source; that of :func:`seeds_as_source` with two seeds, or fewer than FEWEST_POOLED

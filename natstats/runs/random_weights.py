@@ -63,7 +63,7 @@ def read_random_weights(folder: Path, n_groups: int) -> list[RandomWeights]:
     """Read what :func:`write_random_weights` wrote; empty for a run without a control.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         n_groups: groups of images in the run.
 
     Raises:

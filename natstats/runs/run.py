@@ -44,7 +44,7 @@ class Run:
     """The spectra of the layers of one network, their exponents and the law.
 
     Args:
-        spectra: of every layer, the input images first.
+        spectra: spectra of every layer, the input images first.
         skipped: layers that were selected and not measured.
         info: facts about the measurement: model, images, options, versions, timing.
         options: how to fit.

@@ -45,7 +45,7 @@ class Summary:
     """What a series keeps of one run.
 
     Attributes:
-        row: of :attr:`Series.frame`.
+        row: a row of :attr:`Series.frame`.
         layers: rows of :attr:`Series.exponents`.
     """
 
@@ -57,9 +57,9 @@ def summarise(run: Run, checkpoint: Checkpoint, digest: str | None = None) -> Su
     """Take from a run what a series keeps of it.
 
     Args:
-        run: of the checkpoint.
+        run: run of the checkpoint.
         checkpoint: name, step and file.
-        digest: of the file, computed when it is not given.
+        digest: digest of the file, computed when it is not given.
     """
     layers, law, fits = run.layers, run.law, run.fits
     inner = (layers.kind != "input").to_numpy()
@@ -115,7 +115,7 @@ class Series:
             kind, depth (in the measure of the law), exponent, low, high, flags.
         change: the last checkpoint minus the first, paired.
         info: facts that all runs share: name, images, options, versions.
-        runs: of the checkpoints; those of a series on disk are read as they are asked for.
+        runs: runs of the checkpoints; those of a series on disk are read as they are asked for.
 
     >>> import tempfile, torch, natstats
     >>> images = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(0))

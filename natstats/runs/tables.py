@@ -27,9 +27,10 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
     exponent_image_sd, r2, curvature, curvature_p, best_form, aicc_gain, flags.
 
     Args:
-        spectra: of the layers.
-        fits: of the same layers.
-        forms: of the same layers, see :func:`natstats.fits.form_comparison.forms_frame`.
+        spectra: spectra of the layers.
+        fits: fits of the same layers.
+        forms: comparison of forms for the same layers, see
+            :func:`natstats.fits.form_comparison.forms_frame`.
     """
     rows = []
     for measured, fit, form in zip(spectra, fits.layers, forms.to_dict("records"), strict=True):

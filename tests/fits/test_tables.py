@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -91,7 +92,7 @@ def test_a_measure_of_depth_is_one_record(
 
 
 @pytest.fixture
-def whiter(monkeypatch: pytest.MonkeyPatch) -> Form:
+def whiter() -> Iterator[Form]:
     """The floor under another name, in place of the floor."""
     one = replace(
         FORMS["floor"],
@@ -100,10 +101,13 @@ def whiter(monkeypatch: pytest.MonkeyPatch) -> Form:
         flag="better with a white part",
         meaning="there is noise",
     )
+    kept = dict(FORMS)
+    del FORMS["floor"]
+    FORMS[one.name] = one
     fitters_of.cache_clear()
-    monkeypatch.setitem(FORMS, one.name, one)
-    monkeypatch.delitem(FORMS, "floor")
     yield one
+    FORMS.clear()
+    FORMS.update(kept)  # in its order
     fitters_of.cache_clear()
 
 
