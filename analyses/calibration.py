@@ -35,7 +35,7 @@ from scipy import stats
 from simulated import PER_FIELD, crop_power
 
 import natstats
-from natstats.fits.estimators import band_of
+from natstats.fits.bands import band_of
 from natstats.fits.exponents import fit_spectrum
 from natstats.fits.options import ESTIMATORS, FitOptions
 from natstats.spectra.edges import EDGES

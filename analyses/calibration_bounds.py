@@ -11,7 +11,7 @@ import scipy.linalg
 import torch
 from simulated import PER_FIELD, crops
 
-from natstats.fits.estimators import band_of
+from natstats.fits.bands import band_of
 from natstats.fits.options import ESTIMATORS
 from natstats.spectra.accumulator import power_spectrum
 from natstats.spectra.edges import EDGES, axis_taper, boundary_laplacian

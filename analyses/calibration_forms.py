@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from simulated import crop_power
 
-from natstats.fits.estimators import band_of
-from natstats.fits.forms import compare_forms
+from natstats.fits.bands import band_of
+from natstats.fits.form_comparison import compare_forms
 from natstats.fits.options import ESTIMATORS
 from natstats.spectra.expected import expected_power, independent_modes
 from natstats.spectra.frequencies import rings

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 from simulated import crop_power
 
-from natstats.fits.estimators import band_of
+from natstats.fits.bands import band_of
 from natstats.fits.exponents import fit_layers
 from natstats.fits.options import FitOptions
 from natstats.law.law import fit_law

@@ -39,7 +39,7 @@ import natstats
 from natstats import demo
 from natstats.fits.intervals import effective_dof
 from natstats.law import seed_variance
-from natstats.law.differences import Differences, Source
+from natstats.law.differences import Differences, ErrorSource
 from natstats.networks.load import Network, build_network
 
 RESULTS = Path(__file__).parent / "results" / "control_calibration.csv"
@@ -53,13 +53,13 @@ Draw = tuple[np.ndarray, np.ndarray]
 """Exponents (1 + n, L) and deviations (1 + n, G, L) of networks, the trained one first."""
 
 
-def uncapped(exponents: np.ndarray, side: np.ndarray) -> Source:
+def uncapped(exponents: np.ndarray, side: np.ndarray) -> ErrorSource:
     """As :func:`pooled_seeds`, as if no layer told what another tells."""
     with mock.patch.object(seed_variance, "effective_number", lambda found: found.shape[1]):
         return seed_variance.pooled_seeds(exponents, side)
 
 
-ESTIMATES: dict[str, Callable[[np.ndarray, np.ndarray], Source]] = {
+ESTIMATES: dict[str, Callable[[np.ndarray, np.ndarray], ErrorSource]] = {
     "own": lambda exponents, side: seed_variance.seeds_as_source(exponents),
     "pooled": uncapped,
     "capped": seed_variance.pooled_seeds,
@@ -103,7 +103,7 @@ def measured(n_networks: int) -> tuple[Draw, np.ndarray, np.ndarray]:
     return (np.array(exponents), np.array(deviations)), depth, side
 
 
-def layer_p(value: np.ndarray, images: Source, seeds: Source) -> np.ndarray:
+def layer_p(value: np.ndarray, images: ErrorSource, seeds: ErrorSource) -> np.ndarray:
     """P of every layer, (L,): :meth:`natstats.law.differences.Differences.each`, all at once."""
     parts = [np.sum(one.deviations**2, axis=0) for one in (images, seeds)]
     inverse = parts[0] ** 2 / effective_dof(images.deviations) + parts[1] ** 2 / seeds.dof
@@ -119,7 +119,7 @@ def rates(
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in ESTIMATES}
     for exponents, deviations in draws:
         trained, seeds = exponents[0] + rise, exponents[1:]
-        images = Source(deviations[0] - deviations[1:].mean(axis=0))
+        images = ErrorSource(deviations[0] - deviations[1:].mean(axis=0))
         for name, estimate in ESTIMATES.items():
             source = estimate(seeds, side)
             differences = Differences(trained - seeds.mean(axis=0), [images, source], 0.95)

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 import natstats
-from natstats.fits.exponents import Fits, fit_layers
+from natstats.fits.exponents import fit_layers
 from natstats.fits.options import FitOptions
+from natstats.fits.records import Fits
 from natstats.law.law import fit_law
 from natstats.spectra.expected import expected_power, independent_modes
 from natstats.spectra.records import Layer, LayerSpectrum

@@ -29,7 +29,7 @@ from scipy import optimize
 from simulated import crops
 
 import natstats
-from natstats.fits.estimators import band_of
+from natstats.fits.bands import band_of
 from natstats.spectra.accumulator import power_spectrum
 from natstats.spectra.expected import _covariance, _tapered
 from natstats.spectra.frequencies import radius_grid, rings

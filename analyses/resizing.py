@@ -30,7 +30,7 @@ from PIL import Image
 import natstats
 from natstats.images.files import image_paths
 from natstats.images.pixels import read_rgb
-from natstats.law.differences import Differences, Source
+from natstats.law.differences import Differences, ErrorSource
 from natstats.spectra.input_spectra import LUMA
 
 RESULT = Path(__file__).parent / "results" / "resizing.json"
@@ -97,7 +97,7 @@ def measured(maps: Iterator[np.ndarray[Any, Any]]) -> natstats.Run:
 def difference(run: natstats.Run, other: natstats.Run) -> list[float]:
     """Exponent of `run` minus that of `other`, of the same pictures, with its interval."""
     moves = run.fits.deviations - other.fits.deviations
-    change = Differences(run.fits.exponents - other.fits.exponents, [Source(moves)], 0.95)
+    change = Differences(run.fits.exponents - other.fits.exponents, [ErrorSource(moves)], 0.95)
     (found,) = change.each()
     return [found.value, found.low, found.high]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from natstats.activations.declared_layouts import declarable
 from natstats.measure_options import NETWORK_CONTROLS, MeasureOptions
 
 from . import options, output, series
@@ -58,7 +59,7 @@ is kept as soon as it is finished, and the same command goes on where it stopped
     multiple=True,
     type=options.Pair(),
     help="NAME=LAYOUT: where the maps are in the output of a module (name or pattern) of your "
-    "own: NCHW, NHWC, NLC (tokens), LNC, NCTHW or NTHWC. Of tokens, NLC+1 leaves out one before "
+    f"own, one of {', '.join(declarable())}. Of tokens, NLC+1 leaves out one before "
     "the map, NLC+0-2 two behind it, and NLC:0-29,36-65 takes those that are listed.",
 )
 @click.option(

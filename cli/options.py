@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from natstats.fits.options import DEPTHS, ESTIMATORS, INTERVALS, FitOptions
+from natstats.fits.estimators import ESTIMATORS
+from natstats.fits.options import DEPTHS, INTERVALS, FitOptions
 from natstats.measure_options import EDGES, MeasureOptions
 
 __all__ = [
@@ -105,7 +106,7 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
         ),
         click.option(
             "--estimator",
-            type=click.Choice(ESTIMATORS),
+            type=click.Choice(tuple(ESTIMATORS)),
             help=f"The estimator that heads the table.{default(FitOptions.estimator)}",
         ),
         click.option(

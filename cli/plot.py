@@ -38,7 +38,7 @@ def command(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     single = [(name, one) for name, one in opened.items() if isinstance(one, Run)]
     with add_figures(out, overwrite) as drawn:
         figures = (
-            report.draw_comparison([(name, run.report()) for name, run in single], drawn)
+            report.draw_overlay([(name, run.report()) for name, run in single], drawn)
             if len(single) > 1
             else []
         )

@@ -34,6 +34,9 @@ LARGEST = {
 MINIMUM_SIDE = 5
 """The shortest side, in pixels, of a map with two rings: a slope needs two points."""
 
+NYQUIST = 0.5
+"""The highest frequency that a sampled map can carry along an axis, in cycles per pixel."""
+
 
 def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
     """Return `value` when it is in `allowed`; else raise with the nearest matches.

@@ -1,7 +1,13 @@
+from .declared_layouts import parse_layouts as parse_layouts
 from .hooks import ActivationHooks as ActivationHooks
+from .layout_rules import LayoutRules as LayoutRules
 from .layouts import LAYOUTS as LAYOUTS
 from .layouts import Layout as Layout
+from .layouts import LayoutKind as LayoutKind
 from .probe import probe_layouts as probe_layouts
+from .probe import proved_layouts as proved_layouts
+from .receptive_field import ReceptiveFields as ReceptiveFields
+from .selection import module_kind as module_kind
 from .selection import select_modules as select_modules
 from .trace import LayerCall as LayerCall
 from .trace import Trace as Trace

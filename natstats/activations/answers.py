@@ -74,10 +74,7 @@ class Answers:
         >>> answers.on(Layout("NCHW", (2, 3)))[0, 0].tolist()
         [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
         """
-        windows = layout.windows
-        is_first = layout.name in ("NCHW", "NCTHW") or (
-            windows is not None and windows.channels_first
-        )
+        is_first = layout.channels_first
         plain = replace(layout, is_quantized=False)
         energies = self.first if is_first else self.last
         assert energies is not None  # no layout that a module cannot have is ever looked at
@@ -136,7 +133,7 @@ def verdict(
     """Whether the layout of the rules, or else another way to read the output, is right.
 
     Args:
-        answers: of the layer.
+        answers: energies of the layer.
         read: in which layout the rules read it; None when they do not.
         other_ways: tells other layouts that fit the shape, where they are needed.
     """
@@ -144,7 +141,7 @@ def verdict(
     if heard is None or not float(heard.flatten(1).sum(1).max()) > answers.floor:
         return Outcome(is_silent=True, words="no change of the image shows")
     own = _Reading() if read is None else _read(answers, read)
-    if read is not None and own.is_right and read.name not in ("NLC", "LNC"):
+    if read is not None and own.is_right and read.kind.tokens is None:
         return Outcome(layout=read)
     ways = other_ways()
     if read is not None and own.is_right:
@@ -169,8 +166,8 @@ def verdict(
 
 def _is_like(way: Layout, read: Layout) -> bool:
     """Whether two layouts see as many sets of maps on the same axis."""
-    is_apart = way.name != read.name and "C" in (way.name[-1], read.name[-1])
-    return way.sets == read.sets and not (is_apart and way.name in ("NLC", "LNC"))
+    is_of_other_tokens = way.name != read.name and way.kind.tokens is not None
+    return way.sets == read.sets and not is_of_other_tokens
 
 
 def _read(answers: Answers, layout: Layout) -> _Reading:
@@ -184,7 +181,7 @@ def _read(answers: Answers, layout: Layout) -> _Reading:
     if len(heard) < 2:
         return _Reading()
     shares = energies[heard] / totals[heard, None, None]
-    is_tokens = layout.name in ("NLC", "LNC")
+    is_tokens = layout.kind.tokens is not None
     turns = (_in_place(turned, answers.spans[heard], is_tokens) for turned in _turns(shares))
     as_it_is = next(turns)
     if as_it_is.is_right:
@@ -338,7 +335,7 @@ def _better_tokens(answers: Answers, read: Layout, ways: Sequence[Layout]) -> La
     Returns:
         None when the layout is right; the layout that is; or in words why none is.
     """
-    if read.name not in ("NLC", "LNC") or read.tokens is not None:
+    if read.kind.tokens is None or read.tokens is not None:
         return None
     alike = [read] + [
         way

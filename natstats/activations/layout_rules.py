@@ -11,47 +11,27 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from natstats.activations.layouts import Layout, parse_layouts
-from natstats.activations.selection import call_name, is_like_a_convolution, module_kind
+from natstats.activations.channel_axis import channels_are_last
+from natstats.activations.declared_layouts import parse_layouts
+from natstats.activations.layouts import LAYOUTS, Layout, dense_layouts
+from natstats.activations.map_sizes import MapSizes
+from natstats.activations.selection import call_name
 from natstats.activations.window_rules import is_cut, partition, shifted_windows
 from natstats.errors import UsageError
 
-__all__ = ["LayoutRules", "channels_are_last"]
-
-MOST_PREFIX_TOKENS = 16
-"""Class, distillation and register tokens that may stand before the map."""
-
-_CHANNELS_LAST = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
-_CHANNELS_FIRST = ("pooling", "batchnorm", "instancenorm", "upsampling", "padding", "pixelshuffle")
+__all__ = ["LayoutRules"]
 
 _OPEN = ("fits no known layout", "whose places are not known", "--layout can say which")
 """Parts of the reasons of outputs that may be maps all the same."""
 
 _Key = tuple[str, tuple[int, ...], float, tuple[int, ...]]
-
-
-def channels_are_last(module: nn.Module) -> bool | None:
-    """Whether a module has the channels on the last axis of its output; None when it may be either.
-
-    >>> [channels_are_last(m) for m in (nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.ReLU())]
-    [False, True, None]
-    """
-    kind = module_kind(module)
-    # Subclasses of LayerNorm that permute to channels first are common.
-    if type(module) is nn.LayerNorm or isinstance(module, _CHANNELS_LAST) or kind == "linear":
-        return True
-    conv = isinstance(module, nn.modules.conv._ConvNd) or is_like_a_convolution(module)
-    if conv or kind in ("conv", "depthwise", "pointwise") or isinstance(module, nn.GroupNorm):
-        return False
-    home = type(module).__module__.rpartition(".")[2]
-    return False if home in _CHANNELS_FIRST else None
 
 
 class LayoutRules:
@@ -60,7 +40,7 @@ class LayoutRules:
     Args:
         model: the network.
         declared: layouts that the user declares, by module name or pattern; see
-            :func:`natstats.activations.layouts.parse_layouts`.
+            :func:`natstats.activations.declared_layouts.parse_layouts`.
 
     Raises:
         UsageError: no such layout, or no module of that name.
@@ -85,10 +65,8 @@ class LayoutRules:
                     f"layouts: expected the name of a module, or a pattern that matches one; got "
                     f"{pattern!r} (modules are named like {', '.join(names)[:80]})"
                 )
-        self._window_areas: set[int] = set()
+        self._sizes = MapSizes()
         self._orders: dict[str, str] = {}  # of tokens, as the pass of one image showed them
-        # Map sizes, the latest last, with whether channels came last, first or both with them.
-        self._grids: dict[tuple[int, ...], frozenset[bool]] = {}
         self._found: dict[_Key, Layout | str] = {}
         self._frame_major: set[str] = set()
         self._refused: dict[str, str] = {}
@@ -98,8 +76,6 @@ class LayoutRules:
         self.by_rule: set[str] = set()
         """Layers whose layout could not be proved, see :mod:`natstats.activations.probe`."""
         self._sets_of: dict[tuple[str, tuple[int, ...]], int] = {}  # as one image showed them
-        self.input_shape: tuple[int, ...] | None = None
-        """Shape of the first argument that is an image or several."""
         self._n_images = 1
         self.regions: tuple[int, ...] | None = None
         """Regions of each image, once a pooler of regions was called in this forward pass."""
@@ -108,9 +84,14 @@ class LayoutRules:
         """Begin a forward pass of `n_images` images with these arguments."""
         leaves = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
         image = next((leaf for leaf in leaves if leaf.ndim >= 3), None)
-        self.input_shape = None if image is None else tuple(image.shape)
+        self._sizes.image = None if image is None else tuple(image.shape)
         self._n_images = n_images
         self.regions = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of the first argument that is an image or several."""
+        return self._sizes.image
 
     def pool_regions(self, module: nn.Module, args: tuple[Any, ...], named: Any) -> None:
         """Note the regions of each image; a forward pre-hook of ``MultiScaleRoIAlign``."""
@@ -133,7 +114,7 @@ class LayoutRules:
 
         Args:
             layer: its name.
-            shape: of its output for one image, for which the layout was proved.
+            shape: shape of its output for one image, for which the layout was proved.
             layout: what was proved.
         """
         self._settled[layer] = shape, layout
@@ -152,7 +133,7 @@ class LayoutRules:
     def is_certain(self, name: str, layout: Layout) -> bool:
         """Whether the type of a module leaves no other way to read its output."""
         is_first = channels_are_last(self._modules[name]) is False
-        return is_first and layout.sets == 1 and layout.name in ("NCHW", "NCTHW")
+        return is_first and layout.sets == 1 and layout.kind.channels == 1
 
     @staticmethod
     def is_open(reason: str) -> bool:
@@ -162,7 +143,7 @@ class LayoutRules:
     @property
     def grids(self) -> tuple[tuple[int, ...], ...]:
         """Map sizes that layers have shown, the latest first."""
-        return tuple(reversed(self._grids))
+        return tuple(reversed(self._sizes))
 
     def find(
         self,
@@ -175,7 +156,7 @@ class LayoutRules:
         """The layout of an output, or the reason why it cannot be measured.
 
         Args:
-            name: of the module.
+            name: name of the module.
             output: what it returned, or a part of it.
             module: when it is not a module of the model.
             call: number of the call in this forward pass.
@@ -213,8 +194,8 @@ class LayoutRules:
 
     def see(self, layout: Layout) -> None:
         """Take note of a map that was read without asking for its layout."""
-        shown = self._grids.pop(layout.grid, frozenset())
-        self._grids[layout.grid] = shown | {layout.name in ("NHWC", "NTHWC")}
+        kind = layout.kind
+        self._sizes.show(layout.grid, is_last=kind.is_dense and kind.channels == -1)
 
     def _resolve(self, layer: str, name: str, module: nn.Module, output: Tensor) -> Layout | str:
         shape = tuple(output.shape)
@@ -244,9 +225,9 @@ class LayoutRules:
 
     def _sets(self, layer: str, output: Tensor, found: Layout | str) -> Layout | str:
         """Complete a layout by the number of sets of maps that each image has."""
-        if isinstance(found, str) or found.name == "windows":
+        if isinstance(found, str) or found.windows is not None:
             return found
-        n_sets, n_images = output.shape[1 if found.name == "LNC" else 0], self._n_images
+        n_sets, n_images = output.shape[found.kind.images], self._n_images
         if self.regions is not None and n_sets == sum(self.regions):
             return replace(found, sets=0)
         if n_sets % n_images:
@@ -257,41 +238,48 @@ class LayoutRules:
         alone = self._sets_of.get((layer, found.grid), pieces)
         if alone != pieces:  # a batch that the network fills up, for one
             return f"{n_sets} sets of maps for {n_images} images, where one image had {alone}"
-        is_sure = layer in self._settled
-        if pieces > 1 and not is_sure and found.name in ("NLC", "LNC", "NHWC"):
-            piece = found.grid
-            if found.n_prefix:
-                # A window that is filled up may look like a smaller map with tokens before it.
-                n_tokens = output.shape[1 if found.name == "NLC" else 0]
-                side = math.isqrt(n_tokens)
-                piece = (side, side) if side * side == n_tokens else ()
-            # Heads and frames are whole maps; the windows of networks that are not known are not.
-            whole = next((g for g in self._grids if piece and is_cut(g, piece, pieces)), None)
-            if whole is not None:
-                sides, of = ("x".join(map(str, grid)) for grid in (piece, whole))
+        if pieces > 1 and layer not in self._settled and found.kind.is_like_windows:
+            cut = self._cut(found, tuple(output.shape), pieces)
+            if cut is not None:
+                sides, of = ("x".join(map(str, grid)) for grid in cut)
                 return f"{pieces} pieces of {sides} of a map of {of}, whose places are not known"
         return replace(found, sets=n_sets // n_images, image_major=layer not in self._frame_major)
+
+    def _cut(
+        self, found: Layout, shape: tuple[int, ...], n_pieces: int
+    ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """Sizes of a window and of the map that it may be cut from, where that is to be feared.
+
+        Heads and frames are whole maps; the windows of networks that are not known are not.
+        """
+        piece = found.grid
+        if found.n_prefix and found.kind.tokens is not None:
+            # A window that is filled up may look like a smaller map with tokens before it.
+            n_tokens = shape[found.kind.tokens]
+            side = math.isqrt(n_tokens)
+            piece = (side, side) if side * side == n_tokens else ()
+        whole = next((g for g in self._sizes if piece and is_cut(g, piece, n_pieces)), None)
+        return None if whole is None else (piece, whole)
 
     def _as_declared(
         self, declared: Layout, shape: tuple[int, ...], said: str = "as declared"
     ) -> Layout | str:
         """A layout of which the grid is still to be found, or why it cannot be."""
-        n_axes = {"NLC": 3, "LNC": 3, "NCTHW": 5, "NTHWC": 5}.get(declared.name, 4)
+        kind = declared.kind
         text = " x ".join(["N", *map(str, shape[1:])])
         misfit = f"the output ({text}) is not {declared.name}, {said}: it fits no known layout"
-        if len(shape) != n_axes:
+        if len(shape) != kind.n_axes:
             return misfit
-        if n_axes > 3:
-            grid = shape[2:] if declared.name.startswith("NC") else shape[1:-1]
-            return replace(declared, grid=grid, n_prefix=0)
-        n_tokens = shape[1 if declared.name == "NLC" else 0]
+        if kind.tokens is None:
+            return replace(declared, grid=kind.grid_of(shape), n_prefix=0)
+        n_tokens = shape[kind.tokens]
         if declared.tokens is not None:
             if max(declared.tokens) >= n_tokens:
                 return f"{misfit} with token {max(declared.tokens)} of {n_tokens}"
-            found = self._grid_of(len(declared.tokens), [0])
+            found = self._sizes.grid_of(len(declared.tokens), [0])
         else:
             prefixes = [declared.n_prefix] if declared.n_prefix >= 0 else None
-            found = self._grid_of(n_tokens - declared.n_suffix, prefixes)
+            found = self._sizes.grid_of(n_tokens - declared.n_suffix, prefixes)
         if found is None:
             return f"{misfit}, as its tokens make no map of the images' proportions"
         return replace(declared, grid=found[0], n_prefix=found[1])
@@ -300,120 +288,71 @@ class LayoutRules:
         self, proved: tuple[int, ...], layout: Layout, shape: tuple[int, ...]
     ) -> Layout | str:
         """A layout that was proved for outputs of one shape, for those of another."""
-        images = 1 if layout.name == "LNC" else 0
+        images = layout.kind.images
         is_alike = shape[:images] + shape[images + 1 :] == proved[:images] + proved[images + 1 :]
-        if layout.name == "windows":
+        if layout.windows is not None:
             # As many of one size, some of them filled up, may also be those of another map.
             now, then = self.input_shape, self._proved_at
             is_alike &= shape[0] == self._n_images * proved[0]
             is_alike &= now is not None and then is not None and now[-2:] == then[-2:]
         if is_alike:
             return layout
-        if layout.name == "windows" or layout.tokens is not None:
-            of = "windows" if layout.name == "windows" else "places of the tokens"
+        if layout.windows is not None or layout.tokens is not None:
+            of = "windows" if layout.windows is not None else "places of the tokens"
             return f"{of} of maps of {'x'.join(map(str, layout.grid))} only are known"
         return self._as_declared(layout, shape, "as was proved for another size")
 
     def _windows(self, name: str, shape: tuple[int, ...]) -> Layout | None:
         """Windows that the network tells of, cut from a map of the latest size."""
-        if not self._grids:
+        latest = self._sizes.latest()
+        if latest is None:
             return None
-        latest = next(reversed(self._grids))
         found = shifted_windows(self._modules, name, shape, latest, self._n_images)
         if found is not None:
-            self._window_areas.add(shape[1])
+            self._sizes.window_areas.add(shape[1])
         return found
 
     def _dense(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | str | None:
         """Maps with all their axes."""
         first, last = shape[2:], shape[1:-1]
-        names = ("NCHW", "NHWC") if len(shape) == 4 else ("NCTHW", "NTHWC")
+        names, sizes = dense_layouts(len(shape)), self._sizes
         is_last = channels_are_last(module)
         if is_last is None:
-            fits = first in self._grids, last in self._grids
+            fits = first in sizes, last in sizes
             if fits == (True, True) and first == last:
-                if len(self._grids[first]) > 1:
+                if len(sizes.sides_of_channels(first)) > 1:
                     sides = " x ".join(map(str, shape[1:]))
                     return f"N x {sides} is {names[0]} or {names[1]}; --layout can say which"
-                (is_last,) = self._grids[first]
+                (is_last,) = sizes.sides_of_channels(first)
             elif fits == (True, True):
-                is_last = next(g for g in reversed(self._grids) if g in (first, last)) == last
+                is_last = next(g for g in reversed(sizes) if g in (first, last)) == last
             elif any(fits):
                 is_last = fits[1]
-            elif self._could_be_maps(first):
+            elif sizes.could_be_maps(first):
                 is_last = False
             else:
                 return None
-        elif is_last and last not in self._grids and not self._could_be_maps(last):
+        elif is_last and last not in sizes and not sizes.could_be_maps(last):
             return None
         return Layout(names[is_last], last if is_last else first)
-
-    def _could_be_maps(self, grid: tuple[int, ...]) -> bool:
-        """Whether a size that no layer has shown has the shape of the image, and is no attention.
-
-        Attention weights are square matrices with a row and a column for every token.
-        """
-        height, width = grid[-2:]
-        areas = {math.prod(known) for known in self._grids} | self._window_areas
-        if any(0 <= height - area <= MOST_PREFIX_TOKENS for area in areas if area > 16):
-            return False
-        if self.input_shape is None:
-            return True
-        image = self.input_shape[-2:]
-        strides = image[0] / max(height, 1), image[1] / max(width, 1)
-        return max(strides) <= 1.5 * min(strides)
 
     def _tokens(self, layer: str, module: nn.Module, shape: tuple[int, ...]) -> Layout | None:
         if channels_are_last(module) is False:
             return None
-        orders = ["NLC", "LNC"]
+        kinds = [kind for kind in LAYOUTS.values() if kind.tokens is not None]
         if getattr(module, "batch_first", True) is False:
-            orders = ["LNC"]
+            kinds = [kind for kind in kinds if kind.images]
         if layer in self._orders:
-            orders = [self._orders[layer]]
-        for order in orders:
-            n_tokens, n_sets = shape[1 if order == "NLC" else 0], shape[order == "LNC"]
-            found = self._grid_of(n_tokens)
+            kinds = [LAYOUTS[self._orders[layer]]]
+        for kind in kinds:
+            assert kind.tokens is not None
+            n_tokens, n_sets = shape[kind.tokens], shape[kind.images]
+            found = self._sizes.grid_of(n_tokens)
             if found is not None and n_sets % self._n_images == 0:
                 if self._n_images == 1:
                     # With more, the images may be as many as the tokens.
-                    self._orders[layer] = order
-                return Layout(order, found[0], found[1])
-        return None
-
-    def _grid_of(
-        self, n_tokens: int, prefixes: Sequence[int] | None = None
-    ) -> tuple[tuple[int, ...], int] | None:
-        """Map size and number of prefix tokens that make `n_tokens`."""
-        allowed = range(MOST_PREFIX_TOKENS + 1) if prefixes is None else prefixes
-        known = [grid for grid in reversed(self._grids) if min(grid[-2:]) >= 2]
-        for n_prefix in sorted(allowed):
-            for grid in known:
-                if math.prod(grid) == n_tokens - n_prefix:
-                    return grid, n_prefix
-        if self.input_shape is None:
-            return None
-        height, width = self.input_shape[-2:]
-        for n_prefix in sorted(allowed):
-            # Square patches, as many as go into the image without a rest.
-            area = n_tokens - n_prefix
-            rows = round(math.sqrt(max(area, 0) * height / width))
-            if rows >= 2 and area % rows == 0 and height % rows == 0:
-                columns = area // rows
-                is_related = not known or any(
-                    all(
-                        a % b == 0 or b % a == 0
-                        for a, b in zip(g[-2:], (rows, columns), strict=True)
-                    )
-                    for g in known
-                )
-                if (
-                    is_related
-                    and columns >= 2
-                    and width % columns == 0
-                    and height * columns == width * rows
-                ):
-                    return (rows, columns), n_prefix
+                    self._orders[layer] = kind.name
+                return Layout(kind.name, found[0], found[1])
         return None
 
 

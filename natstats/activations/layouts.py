@@ -1,32 +1,37 @@
-"""Layouts: where in the output of a module the maps are. One small function for each.
+"""The layouts: where in the output of a module the maps are, one record for each.
 
-Every function takes an output and returns its maps with the axes in one order, (M, C, H, W), or
-(M, C, T, H, W) for clips, M being the sets of maps: one for each image, or several, as where
-attention heads or the windows of an image stand along the first axis. All but ``windows`` return
-views, but for tokens that are listed one by one, so that the only copy is the one that the
-transform makes where it needs its input dense.
+A record in :data:`LAYOUTS` is all that another layout takes: the options, the rules
+(:mod:`natstats.activations.layout_rules`), the probe (:mod:`natstats.activations.probe`) and the
+tables read it there. Its function takes an output and returns the maps with the axes in one order,
+(M, C, H, W), or (M, C, T, H, W) for clips. M counts the sets of maps: one for each image, or
+several, as where attention heads or the windows of an image stand along the first axis. All
+functions but that of ``windows`` return views, except for tokens that are listed one by one, so
+that the only copy is the one that the transform makes where it needs its input dense.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from natstats import checks
-from natstats.errors import UsageError
+__all__ = ["LAYOUTS", "Layout", "LayoutKind", "Windows", "dense_layouts", "nested_tokens"]
 
-__all__ = [
-    "LAYOUTS",
-    "Layout",
-    "Windows",
-    "as_frames",
-    "as_time_series",
-    "parse_layouts",
-]
+MOST_PREFIX_TOKENS = 16
+"""Class, distillation and register tokens that may stand before the map."""
+
+MOST_LEVELS = 3
+"""Times that a map of tokens is pooled by 2, for which they are ordered at the start."""
+
+SMALLEST_WINDOW = 2
+"""Side of a window, pixels."""
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Windows:
     """How a map was cut into windows, so that it can be put together again.
 
     Attributes:
-        size: of a window along each axis, pixels.
+        size: sides of a window, pixels.
         shift: pixels by which the map was rolled towards its origin before that.
         is_grid: False for windows of neighbouring pixels; True where each "window" holds pixels
             that are evenly spread over the whole map, as in the grid attention of MaxViT.
@@ -54,14 +59,14 @@ class Layout:
     """The layout of one output.
 
     Attributes:
-        name: one of LAYOUTS.
+        name: one of :data:`LAYOUTS`.
         grid: (H, W) of the maps, or (T, H, W) of clips, pixels and frames.
         n_prefix: tokens before the grid, such as class tokens; they are left out.
         n_suffix: tokens behind the grid, such as registers; they are left out.
         tokens: numbers of the tokens that are the grid, row by row, where they do not stand
             together; None where they do.
-        windows: for ``windows``.
-        sets: sets of maps for each image; 0 where it differs between images (regions).
+        windows: how the map was cut, for ``windows``.
+        sets: number of sets of maps for each image; 0 where it differs between images (regions).
         image_major: whether the sets of one image stand together along the first axis.
         is_quantized: whether the output must be dequantised.
     """
@@ -76,16 +81,26 @@ class Layout:
     image_major: bool = True
     is_quantized: bool = False
 
+    @property
+    def kind(self) -> LayoutKind:
+        """The record of its name in :data:`LAYOUTS`."""
+        return LAYOUTS[self.name]
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether the channels stand before the axes of the map in the output."""
+        return self.kind.channels == 1 or (self.windows is not None and self.windows.channels_first)
+
     def maps(self, output: Tensor) -> Tensor:
         """The maps in an output: (M, C, H, W), or (M, C, T, H, W) of clips."""
         if self.is_quantized:
             output = output.dequantize()
-        return LAYOUTS[self.name](output, self)
+        return self.kind.maps(output, self)
 
     def __str__(self) -> str:
         """In words, for tables: ``NLC (1 + 14x14)``, ``regions NCHW``, ``quantized NCHW``."""
         text = self.name
-        if self.name in ("NLC", "LNC"):
+        if self.kind.tokens is not None:
             before = f"{self.n_prefix} + " if self.n_prefix > 0 else ""
             behind = f" + {self.n_suffix}" if self.n_suffix > 0 else ""
             listed = "listed " if self.tokens is not None else ""
@@ -95,18 +110,60 @@ class Layout:
         return f"quantized {text}" if self.is_quantized else text
 
 
-def _nchw(output: Tensor, layout: Layout) -> Tensor:
-    """Channels before the axes of the map: (M, C, H, W) or (M, C, T, H, W), as it is."""
+@dataclass(frozen=True, eq=False)
+class LayoutKind:
+    """A way in which outputs hold maps.
+
+    Attributes:
+        name: what options and tables call it.
+        axes: the axes of an output, in words.
+        found_in: networks that use it, in words.
+        maps: takes an output and its layout, and returns the maps with the axes in one order.
+        candidates: layouts of this kind that fit the shape of an output for one image, given the
+            sizes of maps that occur in the network, (H, W), or (T, H, W) of clips.
+        n_axes: number of axes of an output; 0 where it may have several.
+        channels: the axis of the channels, 1 or -1; 0 where every layout says so itself.
+        images: the axis of the images, or of their sets of maps.
+        tokens: the axis of the tokens that make the map; None where the map has axes of its own.
+        is_declarable: whether users can declare it.
+        is_like_windows: whether the windows of a map that is cut up could be taken for whole maps
+            in this layout.
+    """
+
+    name: str
+    axes: str
+    found_in: str
+    maps: Callable[[Tensor, Layout], Tensor]
+    candidates: Callable[[Shape, tuple[Shape, ...]], Iterator[Layout]]
+    n_axes: int = 0
+    channels: int = 0
+    images: int = 0
+    tokens: int | None = None
+    is_declarable: bool = True
+    is_like_windows: bool = False
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the map has axes of its own, beside that of the channels."""
+        return self.tokens is None and self.channels != 0
+
+    def grid_of(self, shape: Shape) -> Shape:
+        """Size of the maps in an output of this shape, where the map has axes of its own."""
+        return shape[2:] if self.channels == 1 else shape[1:-1]
+
+
+def _as_it_is(output: Tensor, layout: Layout) -> Tensor:
+    """Channels before the axes of the map: (M, C, H, W) or (M, C, T, H, W)."""
     return output
 
 
-def _nhwc(output: Tensor, layout: Layout) -> Tensor:
-    """Channels last: (M, H, W, C) or (M, T, H, W, C)."""
+def _channels_last(output: Tensor, layout: Layout) -> Tensor:
+    """(M, H, W, C) or (M, T, H, W, C)."""
     return output.movedim(-1, 1)
 
 
-def _nlc(output: Tensor, layout: Layout) -> Tensor:
-    """Tokens: (M, prefix + H W + suffix, C), row by row; of clips T H W, frame by frame."""
+def _tokens(output: Tensor, layout: Layout) -> Tensor:
+    """(M, prefix + H W + suffix, C), row by row; of clips T H W, frame by frame."""
     if layout.tokens is not None:
         tokens = output[:, list(layout.tokens)]
     else:
@@ -114,9 +171,9 @@ def _nlc(output: Tensor, layout: Layout) -> Tensor:
     return tokens.reshape(len(tokens), *layout.grid, tokens.shape[-1]).movedim(-1, 1)
 
 
-def _lnc(output: Tensor, layout: Layout) -> Tensor:
-    """Tokens first: (prefix + H W + suffix, M, C)."""
-    return _nlc(output.transpose(0, 1), layout)
+def _tokens_first(output: Tensor, layout: Layout) -> Tensor:
+    """(prefix + H W + suffix, M, C)."""
+    return _tokens(output.transpose(0, 1), layout)
 
 
 def _windows(output: Tensor, layout: Layout) -> Tensor:
@@ -138,102 +195,190 @@ def _windows(output: Tensor, layout: Layout) -> Tensor:
     padded = tuple(n * size for n, size in zip(n_along, cut.size, strict=True))
     maps = tiles.permute(0, 2 * n_axes + 1, *pairs).reshape(-1, output.shape[-1], *padded)
     if any(cut.shift):
-        maps = torch.roll(maps, cut.shift, tuple(range(2, 2 + n_axes)))
+        maps = maps.roll(cut.shift, tuple(range(2, 2 + n_axes)))
     for axis, side in enumerate(layout.grid):
         maps = maps.narrow(2 + axis, 0, side)
     return maps
 
 
-LAYOUTS: Mapping[str, Callable[[Tensor, Layout], Tensor]] = {
-    "NCHW": _nchw,
-    "NHWC": _nhwc,
-    "NLC": _nlc,
-    "LNC": _lnc,
-    "NCTHW": _nchw,
-    "NTHWC": _nhwc,
-    "windows": _windows,
+def _dense_candidates(name: str) -> Callable[[Shape, tuple[Shape, ...]], Iterator[Layout]]:
+    def candidates(shape: Shape, grids: tuple[Shape, ...]) -> Iterator[Layout]:
+        kind = LAYOUTS[name]
+        if len(shape) == kind.n_axes and min(kind.grid_of(shape)) >= 2:
+            yield Layout(name, kind.grid_of(shape), sets=shape[0])
+
+    return candidates
+
+
+def _token_candidates(name: str) -> Callable[[Shape, tuple[Shape, ...]], Iterator[Layout]]:
+    def candidates(shape: Shape, grids: tuple[Shape, ...]) -> Iterator[Layout]:
+        kind = LAYOUTS[name]
+        if len(shape) != kind.n_axes or kind.tokens is None:
+            return
+        n_tokens, n_sets = shape[kind.tokens], shape[kind.images]
+        for grid in grids:
+            extra = n_tokens - math.prod(grid)
+            if 0 <= extra <= MOST_PREFIX_TOKENS and min(grid) >= 2:
+                for before in range(extra, -1, -1):
+                    yield Layout(name, grid, before, extra - before, sets=n_sets)
+            for n_levels in range(1, MOST_LEVELS + 1):
+                if extra == 0 and len(grid) == 2 and all(n % 2**n_levels == 0 for n in grid):
+                    yield Layout(name, grid, tokens=nested_tokens(grid, n_levels), sets=n_sets)
+
+    return candidates
+
+
+@lru_cache(maxsize=64)
+def nested_tokens(grid: Shape, n_levels: int) -> tuple[int, ...]:
+    """Numbers of the tokens of a map, row by row, where those that are pooled together stand apart.
+
+    Of every 2 x 2 neighbours the first comes with the first of all others, then the second of all,
+    and so again for those, `n_levels` deep: pooling is then a maximum over the first axis (Hiera).
+
+    Reference:
+        Ryali et al. 2023, Hiera: a hierarchical vision transformer without the bells and whistles.
+
+    >>> nested_tokens((2, 4), 1)
+    (0, 2, 1, 3, 4, 6, 5, 7)
+    """
+    height, width = grid
+    n_rows, n_columns = height >> n_levels, width >> n_levels
+
+    def number(row: int, column: int) -> int:
+        inside = 0
+        for _ in range(n_levels):
+            inside = inside * 4 + (row % 2) * 2 + column % 2
+            row, column = row // 2, column // 2
+        return inside * n_rows * n_columns + row * n_columns + column
+
+    return tuple(number(row, column) for row in range(height) for column in range(width))
+
+
+def _windows_of(
+    grids: tuple[tuple[int, ...], ...], n_windows: int, sides: tuple[int, int]
+) -> Iterator[tuple[tuple[int, ...], tuple[int, int], bool]]:
+    """Maps that windows of these sides cut into so many, shifted or not, in blocks or in grids."""
+    if min(sides) < SMALLEST_WINDOW or n_windows < 2:
+        return
+    for grid in grids:
+        along = [-(-length // side) for length, side in zip(grid[-2:], sides, strict=True)]
+        if len(grid) != 2 or math.prod(along) != n_windows:
+            continue
+        is_whole = all(length % side == 0 for length, side in zip(grid, sides, strict=True))
+        shifts = {(0, 0), (sides[0] // 2, sides[1] // 2)}
+        for shift in sorted(shifts):
+            yield grid, shift, False
+        if is_whole:
+            yield grid, (0, 0), True
+
+
+def _window_candidates(shape: Shape, grids: tuple[Shape, ...]) -> Iterator[Layout]:
+    """(windows, pixels, C), (windows, h, w, C), (windows, C, h, w) and (1, windows, pixels, C)."""
+    if len(shape) == 3:
+        side = math.isqrt(shape[1])
+        if side * side == shape[1]:
+            for grid, shift, is_grid in _windows_of(grids, shape[0], (side, side)):
+                yield Layout("windows", grid, windows=Windows((side, side), shift, is_grid))
+    if len(shape) != 4:
+        return
+    for first in (False, True):
+        sides = (shape[2], shape[3]) if first else (shape[1], shape[2])
+        for grid, shift, is_grid in _windows_of(grids, shape[0], sides):
+            cut = Windows(sides, shift, is_grid, channels_first=first)
+            yield Layout("windows", grid, windows=cut)
+    if shape[0] == 1:
+        for is_grid in (False, True):  # grids stand (pixels, windows), all others the other way
+            windows, pixels = (shape[2], shape[1]) if is_grid else (shape[1], shape[2])
+            side = math.isqrt(pixels)
+            if side * side == pixels:
+                for grid, shift, spread in _windows_of(grids, windows, (side, side)):
+                    if spread is is_grid:
+                        cut = Windows((side, side), shift, is_grid, apart=True)
+                        yield Layout("windows", grid, windows=cut)
+
+
+LAYOUTS = {
+    one.name: one
+    for one in (
+        LayoutKind(
+            name="NCHW",
+            axes="(N, C, H, W)",
+            found_in="convolutional networks",
+            maps=_as_it_is,
+            candidates=_dense_candidates("NCHW"),
+            n_axes=4,
+            channels=1,
+        ),
+        LayoutKind(
+            name="NHWC",
+            axes="(N, H, W, C)",
+            found_in="Swin transformers, ConvNeXt",
+            maps=_channels_last,
+            candidates=_dense_candidates("NHWC"),
+            n_axes=4,
+            channels=-1,
+            is_like_windows=True,
+        ),
+        LayoutKind(
+            name="NLC",
+            axes="(N, prefix + H W + suffix, C)",
+            found_in="vision transformers",
+            maps=_tokens,
+            candidates=_token_candidates("NLC"),
+            n_axes=3,
+            channels=-1,
+            tokens=1,
+            is_like_windows=True,
+        ),
+        LayoutKind(
+            name="LNC",
+            axes="(prefix + H W + suffix, N, C)",
+            found_in="attention with the tokens first",
+            maps=_tokens_first,
+            candidates=_token_candidates("LNC"),
+            n_axes=3,
+            channels=-1,
+            images=1,
+            tokens=0,
+            is_like_windows=True,
+        ),
+        LayoutKind(
+            name="NCTHW",
+            axes="(N, C, T, H, W)",
+            found_in="networks of clips",
+            maps=_as_it_is,
+            candidates=_dense_candidates("NCTHW"),
+            n_axes=5,
+            channels=1,
+        ),
+        LayoutKind(
+            name="NTHWC",
+            axes="(N, T, H, W, C)",
+            found_in="transformers of clips",
+            maps=_channels_last,
+            candidates=_dense_candidates("NTHWC"),
+            n_axes=5,
+            channels=-1,
+        ),
+        LayoutKind(
+            name="windows",
+            axes="(N windows, pixels, C) and others",
+            found_in="attention in windows",
+            maps=_windows,
+            candidates=_window_candidates,
+            is_declarable=False,
+        ),
+    )
 }
-"""Function of each layout; what these letters stand for is in the functions' first lines."""
-
-DECLARABLE = ("NCHW", "NHWC", "NLC", "LNC", "NCTHW", "NTHWC")
-
-UNKNOWN = -1
-"""Prefix tokens of a declared layout that says nothing of them."""
-
-MOST_LISTED = 1 << 20
-"""Tokens that can be listed one by one."""
+"""The layouts by name."""
 
 
-def as_frames(maps: Tensor) -> Tensor:
-    """Maps (M, C, H, W); of clips (M, C, T, H, W) every frame is a map: (M, C T, H, W).
+def dense_layouts(n_axes: int) -> tuple[str, str]:
+    """The layouts of outputs of four or five axes: with channels first, and with channels last.
 
-    >>> as_frames(torch.zeros(2, 3, 4, 8, 8)).shape
-    torch.Size([2, 12, 8, 8])
+    >>> dense_layouts(4)
+    ('NCHW', 'NHWC')
     """
-    return maps.flatten(1, 2) if maps.ndim == 5 else maps
-
-
-def as_time_series(maps: Tensor) -> Tensor:
-    """Clips (M, C, T, H, W) as one column of T values for each pixel: (M, C H W, T, 1).
-
-    >>> as_time_series(torch.zeros(2, 3, 16, 8, 8)).shape
-    torch.Size([2, 192, 16, 1])
-    """
-    return maps.movedim(2, -1).flatten(1, 3)[..., None]
-
-
-_TOKENS = re.compile(r"(?P<letters>[A-Z]+)(\+(?P<before>\d+)(-(?P<behind>\d+))?|:(?P<listed>.*))?")
-
-
-def parse_layouts(declared: Mapping[str, str]) -> dict[str, Layout]:
-    """Layouts that a user declares for modules: name or pattern, and the layout.
-
-    Tokens may say where the map is: ``NLC+1`` has one token before it, ``NLC+0-2`` none before and
-    two behind, ``NLC:0-29,36-65`` the tokens of these numbers, row by row. The grid is found from
-    the shape.
-
-    Raises:
-        UsageError: no such layout.
-
-    >>> found = parse_layouts({"encoder.*": "NLC+1-4", "head": "NLC:0-3,8-11"})
-    >>> found["encoder.*"].n_prefix, found["encoder.*"].n_suffix, found["head"].tokens
-    (1, 4, (0, 1, 2, 3, 8, 9, 10, 11))
-    """
-    found = {}
-    for name, text in declared.items():
-        parts = _TOKENS.fullmatch(str(text))
-        letters = parts["letters"] if parts else re.split(r"[+:]", str(text))[0]
-        checks.one_of(f"layout of {name}", letters, DECLARABLE)
-        if parts is None or (letters not in ("NLC", "LNC") and letters != text):
-            raise UsageError(
-                f"layout of {name}: expected a number of tokens after NLC+ or LNC+ (NLC+0-2 has "
-                f"none before and two behind), or their numbers (NLC:0-29,36-65); got {text!r}"
-            )
-        if parts["listed"] is not None:
-            found[name] = Layout(letters, (), tokens=_listed(name, parts["listed"]))
-        elif parts["before"] is not None:
-            before, behind = int(parts["before"]), int(parts["behind"] or 0)
-            found[name] = Layout(letters, (), n_prefix=before, n_suffix=behind)
-        else:
-            found[name] = Layout(letters, (), n_prefix=UNKNOWN)
-    return found
-
-
-def _listed(name: str, text: str) -> tuple[int, ...]:
-    """Numbers of tokens, written ``0-29,36-65``; a range may run backwards."""
-    numbers: list[int] = []
-    for piece in text.split(","):
-        ends = re.fullmatch(r"\s*(\d{1,7})(?:-(\d{1,7}))?\s*", piece)
-        if ends is None:
-            raise UsageError(
-                f"layout of {name}: expected numbers of tokens such as 0-29,36-65; got {text!r}"
-            )
-        first, last = int(ends[1]), int(ends[2] or ends[1])
-        if abs(last - first) >= MOST_LISTED:
-            raise UsageError(
-                f"layout of {name}: expected at most {MOST_LISTED} tokens; got {text!r}"
-            )
-        numbers += range(first, last + 1) if last >= first else range(first, last - 1, -1)
-    if len(set(numbers)) < len(numbers):
-        raise UsageError(f"layout of {name}: expected every token once; got {text!r}")
-    return tuple(numbers)
+    dense = [kind for kind in LAYOUTS.values() if kind.is_dense and kind.n_axes == n_axes]
+    first, last = (next(k.name for k in dense if k.channels == axis) for axis in (1, -1))
+    return first, last

@@ -10,7 +10,7 @@ everywhere alike (the outputs of attention, say) proves nothing and keeps the la
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,106 +21,19 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from natstats.activations.answers import Answers, Outcome, verdict
+from natstats.activations.channel_axis import channels_are_last
 from natstats.activations.hooks import ActivationHooks, parts_of, unwatched
 from natstats.activations.layout_candidates import candidates, patch_grids
-from natstats.activations.layout_rules import LayoutRules, channels_are_last
+from natstats.activations.layout_rules import LayoutRules
 from natstats.activations.layouts import Layout
 from natstats.activations.passes import repeatable, unchanged
+from natstats.activations.patches import PLACES, is_image, patched, spans_of
+from natstats.activations.probe_outcome import Probed, decide_on_rest
 from natstats.activations.selection import call_name
 from natstats.activations.trace import LayerCall, Trace
 from natstats.checks import MINIMUM_SIDE
 
 __all__ = ["PLACES", "Probed", "probe_layouts", "proved_layouts"]
-
-PLACES = ((0.10, 0.64), (0.36, 0.10), (0.64, 0.90), (0.90, 0.36))
-"""Centres of the patches, as shares of height and width. None is where another one comes to lie
-when the image is transposed, so that a map read with rows and columns swapped answers elsewhere."""
-
-
-FEWEST_POINTS = 8
-"""Side of a map, points, from which on a convolution has to answer in place."""
-
-
-@dataclass
-class Probed:
-    """What the probe found.
-
-    Attributes:
-        proved: layers whose answers sit where their layout says.
-        settled: layers that are read in another layout than the rules', and which.
-        refused: layers that no layout puts right, with the reason.
-        by_rule: layers whose answers prove nothing, so that the layout is that of the rules.
-        doubted: layers whose layout was declared, and which answer elsewhere.
-        problem: why the probe could not be made; empty when it was.
-    """
-
-    proved: set[str] = field(default_factory=set)
-    settled: dict[str, Layout] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    by_rule: set[str] = field(default_factory=set)
-    doubted: list[str] = field(default_factory=list)
-    problem: str = ""
-
-    def warnings(self) -> list[str]:
-        """What a reader of the results must know."""
-        said = []
-        if self.problem:
-            said.append(f"the layouts of the layers were not proved: {self.problem}")
-        if self.doubted:
-            n = len(self.doubted)
-            said.append(
-                f"{n} {'layer answers' if n == 1 else 'layers answer'} in another place than the "
-                f"layout says that was declared: {', '.join(self.doubted[:3])}"
-            )
-        return said
-
-
-def _is_image(value: Any) -> bool:
-    return (
-        isinstance(value, Tensor)
-        and value.ndim >= 3
-        and min(value.shape[-2:]) >= MINIMUM_SIDE
-        and (value.is_floating_point() or value.dtype is torch.uint8)
-    )
-
-
-def _corner(length: int, share: float, side: int) -> int:
-    """Where a patch begins: at a multiple of its side, so that larger patches hold it whole."""
-    return min(int(share * length) // side * side, length - side)
-
-
-def _side(image: Tensor) -> int:
-    """Side of the patch: about a 24th of the image's shorter side, a power of two."""
-    return 1 << max(1, (min(image.shape[-2:]) // 24).bit_length() - 1)
-
-
-def _spans(image: Tensor) -> NDArray[np.float64]:
-    """First and last end of the patches along height and width, as shares, (K, 2, 2)."""
-    side = _side(image)
-    starts = [
-        [_corner(n, s, side) for s, n in zip(place, image.shape[-2:], strict=True)]
-        for place in PLACES
-    ]
-    ends = np.stack([np.array(starts), np.array(starts) + side], -1)
-    return ends / np.array(image.shape[-2:], dtype=np.float64)[:, None]
-
-
-def _patched(image: Tensor, place: tuple[float, float]) -> Tensor:
-    """A copy of an image with a patch of a texture unlike what was there, in the image's range."""
-    side = _side(image)
-    top, left = (_corner(n, s, side) for s, n in zip(place, image.shape[-2:], strict=True))
-    changed = image.clone()
-    patch = changed[..., top : top + side, left : left + side]
-    low, high = image.min().double().item(), image.max().double().item()
-    if not high > low:
-        low, high = low - 1, high + 1
-    if image.dtype is torch.uint8:
-        low, high = max(low, 0), min(high, 255)
-    # Light where it was dark: the patch differs in its mean, and from pixel to pixel.
-    far, near = (high, low) if patch.double().mean() < (low + high) / 2 else (low, high)
-    checked = (torch.arange(side)[:, None] + torch.arange(side)) % 2
-    patch.copy_(far + (near - far) * 0.35 * checked.to(torch.float64))
-    return changed
 
 
 class _Energies:
@@ -187,8 +100,8 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
 
     Args:
         model: the network.
-        trace: of a pass of one image; its rules are told what to read how.
-        names: the modules.
+        trace: trace of a pass of one image; its rules are told how to read each layer.
+        names: names of the modules.
 
     >>> from natstats.activations.trace import trace_calls
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
@@ -199,47 +112,17 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
     found = Probed()
     wanted = {*names}
     calls = {call.name: call for call in trace.calls if call.module in wanted}
-    energies = _Energies(
-        {
-            name: None
-            if trace.rules.is_declared(call.module)
-            else channels_are_last(model.get_submodule(call.module))
-            for name, call in calls.items()
-            if _may_be_maps(call)
-        }
-    )
-    images = [leaf for leaf in tree_leaves(trace.arguments) if _is_image(leaf)]
-    n_axes = images[0].ndim if images else 0
-
-    def run(place: tuple[float, float] | None) -> Any:
-        def prepared(value: Any) -> Any:
-            if place is not None and _is_image(value) and value.ndim == n_axes:
-                return _patched(value, place)
-            return value.clone() if isinstance(value, Tensor) else value
-
-        inputs, named = tree_map(prepared, trace.arguments)
-        functional = trace.functional & wanted
-        hooks = ActivationHooks(model, wanted, energies.receive, functional=functional)
-        with repeatable(), hooks:
-            return model(*inputs, **named)
-
+    images = [leaf for leaf in tree_leaves(trace.arguments) if is_image(leaf)]
+    energies = _Energies(_axes_of_channels(model, trace.rules, calls))
     try:
         with unwatched(), unchanged(model), torch.no_grad():
-            if not images:
-                found.problem = "no argument of the network is an image"
-            elif not _alike(trace.output, run(None)):
-                found.problem = "two passes of one image give different results"
-            else:
-                energies.is_changed = True
-                for place in PLACES:
-                    run(place)
+            found.problem = _patch_and_watch(model, trace, wanted, images, energies)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         found.problem = f"a pass of a changed image fails with a {type(error).__name__}"
     rest: dict[str, Outcome] = {}
     for layer in energies.layers:
-        call = calls[layer]
-        answers = None if found.problem else energies.answers(layer, _spans(images[0]))
-        outcome = Outcome(is_silent=True)
+        call, outcome = calls[layer], Outcome(is_silent=True)
+        answers = None if found.problem else energies.answers(layer, spans_of(images[0]))
         if answers is not None:
             read = call.layout if isinstance(call.layout, Layout) else None
             outcome = verdict(answers, read, partial(_ways, model, trace, call, images[0]))
@@ -253,9 +136,54 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
             rest[layer] = outcome
         else:
             found.settled[layer] = outcome.layout
-    _decide_on_rest({layer: calls[layer] for layer in rest}, rest, calls, trace.rules, found)
+    decide_on_rest(rest, calls, trace.rules, found)
     _tell(trace.rules, calls, found)
     return found
+
+
+def _axes_of_channels(
+    model: nn.Module, rules: LayoutRules, calls: Mapping[str, LayerCall]
+) -> dict[str, bool | None]:
+    """The layers to watch, and whether their channels are last; None where they may be either."""
+    return {
+        name: None
+        if rules.is_declared(call.module)
+        else channels_are_last(model.get_submodule(call.module))
+        for name, call in calls.items()
+        if _may_be_maps(call)
+    }
+
+
+def _patch_and_watch(
+    model: nn.Module,
+    trace: Trace,
+    wanted: Collection[str],
+    images: Collection[Tensor],
+    energies: _Energies,
+) -> str:
+    """Pass the traced image as it is and with every patch; in words what hinders it, or nothing."""
+    n_axes = next((image.ndim for image in images), 0)
+    functional = trace.functional & {*wanted}
+
+    def run(place: tuple[float, float] | None) -> Any:
+        def prepared(value: Any) -> Any:
+            if place is not None and is_image(value) and value.ndim == n_axes:
+                return patched(value, place)
+            return value.clone() if isinstance(value, Tensor) else value
+
+        inputs, named = tree_map(prepared, trace.arguments)
+        hooks = ActivationHooks(model, wanted, energies.receive, functional=functional)
+        with repeatable(), hooks:
+            return model(*inputs, **named)
+
+    if not images:
+        return "no argument of the network is an image"
+    if not _alike(trace.output, run(None)):
+        return "two passes of one image give different results"
+    energies.is_changed = True
+    for place in PLACES:
+        run(place)
+    return ""
 
 
 def proved_layouts(
@@ -286,7 +214,7 @@ def _ways(model: nn.Module, trace: Trace, call: LayerCall, image: Tensor) -> lis
             grids |= dict.fromkeys(patch_grids(n_tokens, (height, width)))
     ways = candidates(model.get_submodule(call.module), shape, tuple(grids))
     if isinstance(call.layout, str) and shape[0] > 1:  # pieces of a map, each of which is none
-        return [way for way in ways if way.name == "windows"]
+        return [way for way in ways if way.windows is not None]
     return ways
 
 
@@ -295,80 +223,6 @@ def _may_be_maps(call: LayerCall) -> bool:
     if isinstance(call.layout, Layout):
         return call.layout.sets != 0 and min(call.layout.grid[-2:]) >= MINIMUM_SIDE
     return LayoutRules.is_open(call.layout)
-
-
-def _decide_on_rest(
-    rest: Mapping[str, LayerCall],
-    outcomes: Mapping[str, Outcome],
-    calls: Mapping[str, LayerCall],
-    rules: LayoutRules,
-    found: Probed,
-) -> None:
-    """Layers without a proof go with those of the same form that have one.
-
-    Tokens of one number stand in one order, as a rule, and the outputs of attention among them
-    answer everywhere.
-    """
-    # On a map of a few points, each of which sees the whole image, a convolution may well answer
-    # somewhere else; and its output can be read in one way only.
-    small = {
-        n
-        for n, call in rest.items()
-        if isinstance(call.layout, Layout)
-        and min(call.layout.grid[-2:]) < FEWEST_POINTS
-        and rules.is_certain(call.module, call.layout)
-    }
-    refused = {n for n, outcome in outcomes.items() if outcome.is_elsewhere} - small
-    # Nor do a few tokens that come from such a map prove anything.
-    proved = (calls[name] for name in found.proved)
-    dense = {
-        call.layout.grid
-        for call in proved
-        if isinstance(call.layout, Layout) and len(call.shape or ()) > 3
-    }
-    for layer, call in rest.items():
-        outcome, read = outcomes[layer], call.layout
-        if rules.is_declared(call.module):
-            if outcome.is_elsewhere and isinstance(read, Layout):
-                found.doubted.append(layer)
-            continue
-        alike = [other for n, other in calls.items() if n != layer and _form(other) == _form(call)]
-        # Windows are shifted in every other block: only the layers of one attention are alike.
-        beside = [other for other in alike if _home(other) == _home(call)]
-        settled = [found.settled[c.name] for c in (*alike, *beside) if c.name in found.settled]
-        if settled and (settled[-1].name != "windows" or beside) and not outcome.is_silent:
-            found.settled[layer] = settled[-1]
-            found.by_rule.add(layer)
-        elif not isinstance(read, Layout):
-            continue  # it was refused already
-        elif layer in refused:
-            found.refused[layer] = f"answers in the wrong place: {outcome.words} as {read}"
-        elif (
-            any(other.name in found.proved for other in alike)
-            or found.problem
-            or (
-                min(read.grid[-2:]) < FEWEST_POINTS
-                and read.grid in dense
-                and read.n_prefix + read.n_suffix <= 1
-                and not any(other.name in refused for other in alike)
-            )
-        ):
-            if not rules.is_certain(call.module, read):
-                found.by_rule.add(layer)
-        elif len(call.shape or ()) == 3 or any(other.name in refused for other in alike):
-            found.refused[layer] = f"answers in no place: {outcome.words} as {read}"
-        elif not rules.is_certain(call.module, read):
-            found.by_rule.add(layer)
-
-
-def _home(call: LayerCall) -> str:
-    return call.module.rpartition(".")[0]
-
-
-def _form(call: LayerCall) -> tuple[Any, ...]:
-    """What layers have in common whose maps stand in the same places."""
-    shape = call.shape or ()
-    return len(shape), str(call.layout), shape[0] if len(shape) == 3 else 0
 
 
 def _tell(rules: LayoutRules, calls: Mapping[str, LayerCall], found: Probed) -> None:

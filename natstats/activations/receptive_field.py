@@ -51,7 +51,7 @@ class _LostError(Exception):
 
 @dataclass(frozen=True)
 class _Field:
-    """Of one tensor: the side of its fields, the distance of its rows, and where each element lies.
+    """The fields of one tensor: their side, the distance of its rows, and where elements lie.
 
     Attributes:
         side: input pixels along the height; NaN when it cannot be followed.

@@ -33,7 +33,7 @@ def call_name(name: str, call: int, part: str = "") -> str:
     """Name of a layer: the module's own, the number of the call from the second on, the part.
 
     Args:
-        name: of the module.
+        name: name of the module.
         call: 0 for its first call in a forward pass.
         part: which tensor of its output, such as ``[0]`` or ``[pool]``; empty for the only one.
 

@@ -26,11 +26,11 @@ def shifted_windows(
     up to whole windows. A window as long as the map is not shifted.
 
     Args:
-        modules: of the network, by name.
-        name: of the layer's module.
-        shape: of its output.
-        grid: size of the latest maps.
-        n_images: of the batch.
+        modules: modules of the network by name.
+        name: name of the layer's module.
+        shape: shape of its output.
+        grid: size of the latest maps, pixels.
+        n_images: number of images in the batch.
     """
     home = name.rpartition(".")[0]
     parent, block = modules.get(home), modules.get(home.rpartition(".")[0])

@@ -38,7 +38,7 @@ def window_of(name: str, given: Mapping[str, Any], made: Tensor) -> Window | Non
     """The window of an operation on maps; None when there is no rule for it.
 
     Args:
-        name: of the operation, without overload.
+        name: name of the operation, without overload.
         given: its arguments by name.
         made: its result.
 

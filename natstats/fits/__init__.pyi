@@ -1,15 +1,19 @@
-from .exponents import (
-    Fits as Fits,
-)
-from .exponents import (
-    LayerFit as LayerFit,
-)
-from .exponents import (
-    fit_layers as fit_layers,
-)
-from .exponents import (
-    fit_spectrum as fit_spectrum,
-)
-from .forms import Forms as Forms
-from .forms import compare_forms as compare_forms
+from .band_sensitivity import sensitivity_frame as sensitivity_frame
+from .bands import Band as Band
+from .bands import band_of as band_of
+from .depth_axes import DEPTH_AXES as DEPTH_AXES
+from .depth_axes import DepthAxis as DepthAxis
+from .estimators import ESTIMATORS as ESTIMATORS
+from .estimators import Estimator as Estimator
+from .exponents import fit_layers as fit_layers
+from .exponents import fit_spectrum as fit_spectrum
+from .flags import FIT_FLAGS as FIT_FLAGS
+from .form_comparison import Forms as Forms
+from .form_comparison import compare_forms as compare_forms
+from .form_comparison import forms_frame as forms_frame
+from .forms import FORMS as FORMS
+from .forms import Form as Form
+from .image_spread import image_exponents_frame as image_exponents_frame
 from .options import FitOptions as FitOptions
+from .records import Fits as Fits
+from .records import LayerFit as LayerFit

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from natstats.fits.estimators import Band
-from natstats.fits.exponents import Fits, group_power
+from natstats.fits.bands import Band
+from natstats.fits.exponents import group_power
 from natstats.fits.intervals import effective_dof, jackknife_deviations, leave_one_out, t_reach
 from natstats.fits.options import FitOptions
+from natstats.fits.records import Fits
 from natstats.spectra.expected import EXPONENT_RANGE
 from natstats.spectra.records import LayerSpectrum
 

@@ -1,25 +1,29 @@
-"""The measures of depth: where each finds its numbers, and the words for them."""
+"""What a law can have on its axis: where each measure of depth finds its numbers, and its words.
+
+A record in :data:`DEPTH_AXES` is all that another measure of depth takes. The command line reads
+the names here, so that numpy is not imported before there is something to compute.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
-__all__ = ["MEASURES", "Measure"]
+__all__ = ["DEPTH_AXES", "DepthAxis"]
 
 
 @dataclass(frozen=True)
-class Measure:
+class DepthAxis:
     """A measure of depth.
 
     Attributes:
-        column: of the table of layers, see :func:`natstats.runs.tables.layers_frame`.
+        column: where its numbers are in the table of layers, see
+            :func:`natstats.runs.tables.layers_frame`.
         name: as in "the exponent rises with ...".
         axis: label of an axis.
         per: what a slope is per, in full.
@@ -45,9 +49,11 @@ class Measure:
 
         >>> import pandas as pd
         >>> layers = pd.DataFrame({"kind": ["input", "conv", "conv"], "depth": [0, 1, 4]})
-        >>> MEASURES["normalized"].values(layers).tolist()
+        >>> DEPTH_AXES["normalized"].values(layers).tolist()
         [0.0, 0.25, 1.0]
         """
+        import numpy as np
+
         column: Any = layers[self.column]
         values: NDArray[np.float64] = np.asarray(column, dtype=np.float64)
         if self.is_share:
@@ -56,8 +62,8 @@ class Measure:
         return values
 
 
-MEASURES = {
-    "layers": Measure(
+DEPTH_AXES = {
+    "layers": DepthAxis(
         column="depth",
         name="depth",
         axis="depth (weight layers from the input)",
@@ -65,7 +71,7 @@ MEASURES = {
         briefly="per layer",
         meaning="number of weight layers on the longest path from the input",
     ),
-    "order": Measure(
+    "order": DepthAxis(
         column="order",
         name="the order of layers",
         axis="order of execution (weight layers)",
@@ -74,7 +80,7 @@ MEASURES = {
         meaning="number of weight layers executed up to and including this one",
         condition=", and a known place in the order",
     ),
-    "normalized": Measure(
+    "normalized": DepthAxis(
         column="depth",
         name="relative depth",
         axis="relative depth (deepest layer = 1)",
@@ -85,7 +91,7 @@ MEASURES = {
         is_count=False,
         is_share=True,
     ),
-    "receptive-field": Measure(
+    "receptive-field": DepthAxis(
         column="receptive_field",
         name="the receptive field",
         axis="side of the receptive field (input pixels)",

@@ -1,22 +1,24 @@
 """From the spectra of layers to their exponents, each with an interval.
 
-The exponent belongs to the mean spectrum of all images (:mod:`natstats.fits.estimators`); its
-interval comes from the groups of images (:mod:`natstats.fits.intervals`), jointly over all layers,
-which gives the covariance that the test of the law needs. The exponents of single images are
-another matter, see :mod:`natstats.fits.image_spread`.
+The exponent is that of the mean spectrum of all images (:mod:`natstats.fits.estimators`). Its
+interval comes from the groups of images (:mod:`natstats.fits.intervals`), which are left out of all
+layers together: that gives the covariance of the layers, which the test of the law needs. For the
+exponents of single images see :mod:`natstats.fits.image_spread`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from natstats.errors import UsageError
-from natstats.fits.estimators import Band, band_of
+from natstats.fits.bands import Band, band_of
+from natstats.fits.estimators import ESTIMATORS, Estimator
 from natstats.fits.intervals import (
     FEWEST_GROUPS,
     bootstrap_reach,
@@ -25,11 +27,12 @@ from natstats.fits.intervals import (
     leave_one_out,
     t_reach,
 )
-from natstats.fits.options import ESTIMATORS, FitOptions
+from natstats.fits.options import FitOptions
+from natstats.fits.records import Fits, LayerFit
 from natstats.spectra.expected import EXPONENT_RANGE
 from natstats.spectra.records import LayerSpectrum, Spectrum
 
-__all__ = ["Fits", "LayerFit", "fit_layers", "fit_spectrum", "group_power"]
+__all__ = ["fit_layers", "fit_spectrum", "group_power"]
 
 FEW_RINGS = 4
 """A fit through fewer rings than this is flagged: two of them carry most of the slope."""
@@ -49,85 +52,6 @@ OUTER_SHIFT = 0.1
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class LayerFit:
-    """The exponent of one layer's mean spectrum. NaN wherever a number could not be had.
-
-    Attributes:
-        exponent: alpha by the chosen estimator.
-        standard_error: of `exponent`, from the groups of images.
-        dof: effective degrees of freedom of the standard error.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        by_estimator: alpha by every estimator.
-        log_amplitude: log A of A T_b(alpha) (of A f^-alpha for ``ols``), by the octave-weighted
-            mean of what the shape leaves of log power.
-        fitted_power: what the fit expects at every ring, NaN outside the band, (n_rings,).
-        r2: share of the octave-weighted variance of log power that the fit explains.
-        curvature: coefficient of (ln f)^2 in what the fit leaves of log power.
-        curvature_p: of the test that `curvature` is zero.
-        n_rings: rings in the band.
-        n_images: images in the mean.
-        image_exponents: alpha of single images, for those that were kept and can be fitted.
-        deviations: of the exponent as each group is left out, scaled so that their squares sum to
-            the squared standard error, (G,); 0 for a group without images.
-        flags: what a reader must know, in words.
-    """
-
-    exponent: float
-    standard_error: float
-    dof: float
-    low: float
-    high: float
-    by_estimator: dict[str, float]
-    log_amplitude: float
-    fitted_power: Array
-    r2: float
-    curvature: float
-    curvature_p: float
-    n_rings: int
-    n_images: int
-    image_exponents: Array
-    deviations: Array
-    flags: tuple[str, ...] = ()
-
-    @property
-    def image_mean(self) -> float:
-        """Mean of the images' own exponents, three or more; not that of the mean spectrum."""
-        several = len(self.image_exponents) >= FEWEST_GROUPS
-        return float(np.mean(self.image_exponents)) if several else np.nan
-
-    @property
-    def image_sd(self) -> float:
-        """Standard deviation of the images' own exponents."""
-        several = len(self.image_exponents) >= FEWEST_GROUPS
-        return float(np.std(self.image_exponents, ddof=1)) if several else np.nan
-
-
-@dataclass(frozen=True, eq=False)
-class Fits:
-    """The fits of all layers of a run, and how they vary together."""
-
-    options: FitOptions
-    layers: list[LayerFit] = field(default_factory=list)
-
-    @property
-    def exponents(self) -> Array:
-        """The exponent of every layer, (L,)."""
-        return np.array([fit.exponent for fit in self.layers])
-
-    @property
-    def deviations(self) -> Array:
-        """Scaled deviations of all layers as each group is left out, (G, L); NaN without a fit."""
-        return np.stack([fit.deviations for fit in self.layers], axis=1)
-
-    @property
-    def covariance(self) -> Array:
-        """Covariance of the exponents, from groups left out jointly over layers, (L, L)."""
-        deviations = np.nan_to_num(self.deviations)
-        return np.asarray(deviations.T @ deviations)
-
-
 def group_power(spectrum: Spectrum, normalize: bool) -> Array:
     """Sum of power over the images of each group, (G, n_rings).
 
@@ -144,50 +68,189 @@ def group_power(spectrum: Spectrum, normalize: bool) -> Array:
     return spectrum.normalized
 
 
-def _empty(spectrum: Spectrum, n_rings: int, flags: list[str], images: Array) -> LayerFit:
-    nan = float("nan")
-    return LayerFit(
-        exponent=nan,
-        standard_error=nan,
-        dof=nan,
-        low=nan,
-        high=nan,
-        by_estimator=dict.fromkeys(ESTIMATORS, nan),
-        log_amplitude=nan,
-        fitted_power=np.full(spectrum.n_rings, np.nan),
-        r2=nan,
-        curvature=nan,
-        curvature_p=nan,
-        n_rings=n_rings,
-        n_images=spectrum.n_images,
-        image_exponents=images,
-        deviations=np.full(len(spectrum.count), np.nan),
-        flags=tuple(flags),
-    )
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """What a fit rests on: the power of groups of images in the rings of a band.
+
+    Attributes:
+        spectrum: what was measured.
+        options: how to fit.
+        band: the rings that are fitted, n of them.
+        filled: which groups have images, (G,).
+        count: images in each of these, (g,).
+        power: sum of their power, (g, n).
+    """
+
+    spectrum: Spectrum
+    options: FitOptions
+    band: Band
+    filled: NDArray[np.bool_]
+    count: Array
+    power: Array
+
+    @classmethod
+    def of(cls, spectrum: Spectrum, options: FitOptions) -> _Sample:
+        """Take from a spectrum what the options ask for."""
+        band = band_of(spectrum.height, spectrum.width, spectrum.edges, *options.band)
+        filled = spectrum.count > 0
+        power = group_power(spectrum, options.normalize)[filled][:, band.inside]
+        return cls(
+            spectrum, options, band, filled, spectrum.count[filled].astype(np.float64), power
+        )
+
+    @property
+    def estimator(self) -> Estimator:
+        """The one whose exponent heads the table."""
+        return ESTIMATORS[self.options.estimator]
+
+    @cached_property
+    def mean(self) -> Array:
+        """Mean power, (n,)."""
+        return np.asarray(self.power.sum(0) / max(self.count.sum(), 1))
+
+    @cached_property
+    def left_out(self) -> Array:
+        """Mean power without each group, (g, n)."""
+        return leave_one_out(self.power, self.count) if len(self.count) > 1 else self.power[:0]
+
+    def estimate(self, power: Array) -> Array:
+        """Alpha for each row of ring power, (R, n) -> (R,)."""
+        return self.estimator.estimate(self.band, power)
+
+    @cached_property
+    def image_exponents(self) -> Array:
+        """Alpha of every kept image that has one: power in all rings, and within the table."""
+        if self.band.n_rings < self.options.min_rings:
+            return np.zeros(0)
+        power = self.spectrum.image_power[:, self.band.inside].astype(np.float64)
+        good = np.all(np.isfinite(power) & (power > 0), axis=1)
+        if self.spectrum.is_constant or not good.any():
+            return np.zeros(0)
+        found = self.estimate(power[good])
+        return found[~np.isin(found, EXPONENT_RANGE)]
+
+    def hindrance(self) -> str:
+        """Why there is no exponent; empty where one can be estimated."""
+        reasons = (
+            (self.spectrum.n_images == 0, "no images"),
+            (self.spectrum.is_constant, "constant"),
+            (self.band.n_rings < self.options.min_rings, "too few rings in band"),
+            (not np.all(self.mean > 0), "no power in a ring"),
+            (self.spectrum.n_images < FEWEST_GROUPS, "too few images"),
+            (len(self.count) < FEWEST_GROUPS, "too few groups"),
+            (not np.all(self.left_out > 0), "power from one group only"),
+        )
+        return next((flag for is_so, flag in reasons if is_so), "")
+
+    def doubts(self, exponent: float) -> list[str]:
+        """What a reader must know of an exponent, before its interval is known."""
+        flags = []
+        if self.band.n_rings < FEW_RINGS:
+            flags.append("few rings")
+        if self.spectrum.n_images <= FEW_IMAGES:
+            flags.append("few images")
+        elif len(self.count) <= FEW_IMAGES:
+            flags.append("few groups")
+        if self.estimator.is_resolvable is not None:
+            name = self.options.estimator
+            if not self.band.is_resolvable(exponent, name):
+                flags.append("beyond range")
+            elif abs(self.band.outer_shift(exponent, name)) > OUTER_SHIFT:
+                flags.append("outer scale")
+        return flags
+
+    def empty(self, flags: Sequence[str]) -> LayerFit:
+        """The fit of a layer without an exponent."""
+        nan = float("nan")
+        return LayerFit(
+            exponent=nan,
+            standard_error=nan,
+            dof=nan,
+            low=nan,
+            high=nan,
+            by_estimator=dict.fromkeys(ESTIMATORS, nan),
+            log_amplitude=nan,
+            fitted_power=np.full(self.spectrum.n_rings, np.nan),
+            r2=nan,
+            curvature=nan,
+            curvature_p=nan,
+            n_rings=self.band.n_rings,
+            n_images=self.spectrum.n_images,
+            image_exponents=self.image_exponents,
+            deviations=np.full(len(self.filled), np.nan),
+            flags=tuple(flags),
+        )
 
 
-def _image_exponents(spectrum: Spectrum, band: Band, estimator: str) -> Array:
-    """Alpha of every kept image that has one: power in all rings, and within the table."""
-    power = spectrum.image_power[:, band.inside].astype(np.float64)
-    good = np.all(np.isfinite(power) & (power > 0), axis=1)
-    if spectrum.is_constant or not good.any():
-        return np.zeros(0)
-    found = band.estimate(power[good], estimator)
-    return found[~np.isin(found, EXPONENT_RANGE)]
+@dataclass(frozen=True, eq=False)
+class _Interval:
+    """How sure an exponent is.
+
+    Attributes:
+        standard_error: from the groups of images.
+        dof: effective degrees of freedom of the standard error.
+        reach: half the width of the interval; infinite where the bootstrap gives none.
+        deviations: scaled deviations of the groups that have images, (g,).
+    """
+
+    standard_error: float
+    dof: float
+    reach: float
+    deviations: Array
+
+    @classmethod
+    def of(cls, sample: _Sample, exponent: float) -> _Interval:
+        """The interval of an exponent, in the way that the options ask for."""
+        options = sample.options
+        deviations = jackknife_deviations(exponent, sample.estimate(sample.left_out), sample.count)
+        error, dof = float(np.sqrt(np.sum(deviations**2))), float(effective_dof(deviations))
+        if options.interval == "bootstrap":
+            reach = bootstrap_reach(
+                sample.power,
+                sample.count,
+                sample.estimate,
+                lambda rows, alpha: sample.estimator.gradient(sample.band, rows, alpha),
+                error,
+                options.level,
+                options.resamples,
+            )
+        else:
+            reach = t_reach(error, dof, options.level)
+        return cls(error, dof, reach, deviations)
+
+    def doubts(self) -> list[str]:
+        """What a reader must know of the interval."""
+        if self.standard_error < LEAST_ERROR:
+            return ["images do not differ"]
+        return ["few images decide"] if self.dof < FEW_EFFECTIVE else []
 
 
-def _curvature(band: Band, whole: Array, left: Array, count: Array) -> tuple[float, float]:
+def _curvature(sample: _Sample) -> tuple[float, float]:
     """Coefficient of (ln f)^2 in what the law leaves, and the p of the test that it is zero."""
+    band = sample.band
     if band.n_rings < 3:
         return np.nan, np.nan
-    rows = np.concatenate([whole[None], left])
+    rows = np.concatenate([sample.mean[None], sample.left_out])
     values = band.curvature(np.log(rows), band.estimate(rows, "octave"))
-    deviations = jackknife_deviations(values[0], values[1:], count)
+    deviations = jackknife_deviations(values[0], values[1:], sample.count)
     error = float(np.sqrt(np.sum(deviations**2)))
     if not error > 0:
         return float(values[0]), np.nan
     dof = float(effective_dof(deviations))
     return float(values[0]), float(2 * stats.t.sf(abs(values[0]) / error, dof))
+
+
+def _fitted(sample: _Sample, exponent: float) -> tuple[float, float, Array]:
+    """Log amplitude, R^2 and the power that the fit expects at every ring of the map."""
+    band, log_power = sample.band, np.log(sample.mean)
+    shape = sample.estimator.log_shape(band, exponent)
+    weights = band.octave_weights / band.octave_weights.sum()
+    log_amplitude = float(weights @ (log_power - shape))
+    residual = log_power - shape - log_amplitude
+    total = log_power - weights @ log_power
+    fitted = np.full(sample.spectrum.n_rings, np.nan)
+    fitted[band.inside] = np.exp(shape + log_amplitude)
+    return log_amplitude, float(1 - (weights @ residual**2) / (weights @ total**2)), fitted
 
 
 def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> LayerFit:
@@ -212,102 +275,43 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     >>> fit.low < 2.0 < fit.high
     True
     """
-    options = options or FitOptions()
-    flags = []
-    if spectrum.n_nonfinite:
-        flags.append(f"non-finite ({spectrum.n_nonfinite} images left out)")
-    band = band_of(spectrum.height, spectrum.width, spectrum.edges, *options.band)
-    filled = spectrum.count > 0
-    count = spectrum.count[filled].astype(np.float64)
-    power = group_power(spectrum, options.normalize)[filled][:, band.inside]
-    mean = power.sum(0) / max(count.sum(), 1)
-    too_few_rings = band.n_rings < options.min_rings
-    left = leave_one_out(power, count) if len(count) > 1 else power[:0]
-    for hindrance, flag in (
-        (spectrum.n_images == 0, "no images"),
-        (spectrum.is_constant, "constant"),
-        (too_few_rings, "too few rings in band"),
-        (not np.all(mean > 0), "no power in a ring"),
-        (spectrum.n_images < FEWEST_GROUPS, "too few images"),
-        (len(count) < FEWEST_GROUPS, "too few groups"),
-        (not np.all(left > 0), "power from one group only"),
-    ):
-        if hindrance:
-            images = np.zeros(0)
-            if not too_few_rings:
-                images = _image_exponents(spectrum, band, options.estimator)
-            return _empty(spectrum, band.n_rings, [*flags, flag], images)
-
-    by_estimator = {name: float(band.estimate(mean[None], name)[0]) for name in ESTIMATORS}
-    exponent = by_estimator[options.estimator]
-    images = _image_exponents(spectrum, band, options.estimator)
+    sample = _Sample.of(spectrum, options or FitOptions())
+    n_odd = spectrum.n_nonfinite
+    flags = [f"non-finite ({n_odd} images left out)"] if n_odd else []
+    hindrance = sample.hindrance()
+    if hindrance:
+        return sample.empty([*flags, hindrance])
+    by_estimator = {
+        name: float(one.estimate(sample.band, sample.mean[None])[0])
+        for name, one in ESTIMATORS.items()
+    }
+    exponent = by_estimator[sample.options.estimator]
     if exponent in EXPONENT_RANGE:
-        return _empty(spectrum, band.n_rings, [*flags, "beyond range"], images)
-    if band.n_rings < FEW_RINGS:
-        flags.append("few rings")
-    if spectrum.n_images <= FEW_IMAGES:
-        flags.append("few images")
-    elif len(count) <= FEW_IMAGES:
-        flags.append("few groups")
-    if options.estimator != "ols":
-        if not band.is_resolvable(exponent, options.estimator):
-            flags.append("beyond range")
-        elif abs(band.outer_shift(exponent, options.estimator)) > OUTER_SHIFT:
-            flags.append("outer scale")
-
-    deviations = jackknife_deviations(exponent, band.estimate(left, options.estimator), count)
-    error, dof = float(np.sqrt(np.sum(deviations**2))), float(effective_dof(deviations))
-    if error < LEAST_ERROR:
-        flags.append("images do not differ")
-    elif dof < FEW_EFFECTIVE:
-        flags.append("few images decide")
-    if options.interval == "bootstrap":
-        reach = bootstrap_reach(
-            power,
-            count,
-            lambda rows: band.estimate(rows, options.estimator),
-            lambda rows, alpha: band.gradient(rows, alpha, options.estimator),
-            error,
-            options.level,
-            options.resamples,
-        )
-    else:
-        reach = t_reach(error, dof, options.level)
-    if not np.isfinite(reach):
-        flags.append("too few groups for the bootstrap")
-        return _empty(spectrum, band.n_rings, flags, images)
-    curvature, curvature_p = _curvature(band, mean, left, count)
-
-    log_power = np.log(mean)
-    shape = (
-        -exponent * band.log_frequency
-        if options.estimator == "ols"
-        else band.log_expected_power(exponent)
-    )
-    weights = band.octave_weights / band.octave_weights.sum()
-    log_amplitude = float(weights @ (log_power - shape))
-    residual = log_power - shape - log_amplitude
-    total = log_power - weights @ log_power
-    fitted = np.full(spectrum.n_rings, np.nan)
-    fitted[band.inside] = np.exp(shape + log_amplitude)
-    all_deviations = np.zeros(len(filled))
-    all_deviations[filled] = deviations
+        return sample.empty([*flags, "beyond range"])
+    interval = _Interval.of(sample, exponent)
+    flags += [*sample.doubts(exponent), *interval.doubts()]
+    if not np.isfinite(interval.reach):
+        return sample.empty([*flags, "too few groups for the bootstrap"])
+    curvature, curvature_p = _curvature(sample)
+    log_amplitude, r2, fitted = _fitted(sample, exponent)
+    deviations = np.zeros(len(sample.filled))
+    deviations[sample.filled] = interval.deviations
     return LayerFit(
         exponent=exponent,
-        standard_error=error,
-        dof=dof,
-        low=exponent - reach,
-        high=exponent + reach,
+        standard_error=interval.standard_error,
+        dof=interval.dof,
+        low=exponent - interval.reach,
+        high=exponent + interval.reach,
         by_estimator=by_estimator,
         log_amplitude=log_amplitude,
         fitted_power=fitted,
-        r2=float(1 - (weights @ residual**2) / (weights @ total**2)),
+        r2=r2,
         curvature=curvature,
         curvature_p=curvature_p,
-        n_rings=band.n_rings,
+        n_rings=sample.band.n_rings,
         n_images=spectrum.n_images,
-        image_exponents=images,
-        deviations=all_deviations,
+        image_exponents=sample.image_exponents,
+        deviations=deviations,
         flags=tuple(flags),
     )
 

@@ -1,4 +1,4 @@
-"""Is it a power law? Each mean spectrum, compared with three other forms that it could have.
+"""The forms that a spectrum could have: a power law, and others that it is compared with.
 
     power law   A T_b(alpha)
     floor       A T_b(alpha) + B T_b(0),  B >= 0: a power law over white noise
@@ -6,278 +6,188 @@
     broken      A T_b(alpha) max(1, f / f_0)^(alpha - beta): exponent alpha below f_0, beta above
 
 T_b is the expected spectrum of a finite crop (:mod:`natstats.spectra.expected`). The first two
-forms are
-exact: the spectrum of a sum of independent fields is the sum of theirs. In the other two T_b is
-multiplied by the ratio of the form to f^-alpha at the frequency of the ring, which is an
+forms are exact: the spectrum of a sum of independent fields is the sum of theirs. In the other two
+T_b is multiplied by the ratio of the form to f^-alpha at the frequency of the ring, which is an
 approximation: the leakage is still that of the plain law.
 
-What is compared is the mean log power in bins of rings, evenly spaced in log frequency, with the
-covariance S of those means from leaving out one group of images at a time. To its diagonal a small
-variance is added, :data:`DISCREPANCY` squared: no form is exact in a real network, and without it
-many images would tie each form to the differences between neighbouring bins, the best known ones,
-and lead it past the points. S is itself estimated,
-from g groups (an effective number where few images rule the power,
-:func:`natstats.fits.intervals.effective_dof`), so the likelihood is the one with the unknown
-covariance integrated out (Sellentin and Heavens 2016, MNRAS Letters 456):
-
-    -2 log L = g log(1 + chi^2 / (g - 1)) + constant,    chi^2 = r' S^-1 r, r the residuals.
-
-Forms are ranked by AICc (Hurvich and Tsai 1989, Biometrika 76) with the number of bins as n. Its
-correction was derived for regression with independent points; here it says that a form with nearly
-as many parameters as there are bins has explained nothing. A *flag* needs an effect of visible size
-too, see :data:`CLEAR_GAIN`, :data:`LEAST_RMS` and :data:`LEAST_CUT`; tests/fits/test_forms.py has
-the rates, for power laws and for other forms.
+A record in :data:`FORMS` is all that another form takes: the comparison
+(:mod:`natstats.fits.form_comparison`), its table and the page of a run read it there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from natstats.fits.estimators import band_of
-from natstats.fits.exponents import group_power
-from natstats.fits.form_models import FORMS, form_models
-from natstats.fits.intervals import (
-    FEWEST_GROUPS,
-    effective_dof,
-    jackknife_deviations,
-    leave_one_out,
-)
-from natstats.fits.options import FitOptions
-from natstats.spectra.records import LayerSpectrum, Spectrum
+from natstats.fits.form_rings import FormRings
+from natstats.spectra.expected import EXPONENT_RANGE
 
-__all__ = ["FLAGS", "FORMS", "FormFit", "Forms", "compare_forms", "forms_frame", "forms_sentence"]
-
-FLAGS = {
-    "floor": "better with a floor",
-    "cut-off": "better with a cut-off",
-    "broken": "better with a break",
-}
-"""What a layer is flagged with where a form is clearly better than the power law."""
-
-CLEAR_GAIN = 4.0
-"""A flag needs a form whose AICc is lower than that of the power law by more than this."""
-
-LEAST_RMS = 0.08
-"""... and a power law that misses log power by more than this (rms over bins; 8 % of power)."""
-
-LEAST_CUT = 0.5
-"""... and a form that leaves less than this share of what the power law misses."""
-
-MOST_BINS = 10
-"""More bins than this tell the forms apart no better, and their covariance is estimated worse."""
-
-FEWEST_BINS = 5
-"""With fewer bins than this nothing is judged."""
-
-DISCREPANCY = 0.05
-"""Every bin may lie this far (5 % of power) from any form, for reasons of its own."""
+__all__ = ["FORMS", "PLAIN", "Form", "Search", "flag_meanings"]
 
 Array = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class FormFit:
-    """One form fitted to one layer.
-
-    Attributes:
-        exponent: alpha of the form; below the break for ``broken``.
-        parameters: what else the form has: ``share`` of the floor in the power of the highest ring
-            in the band; ``frequency`` of the cut-off (infinite where there is none) or of the
-            break, cycles/pixel; the exponent ``above`` the break.
-        aicc: up to a constant that the forms of one layer share; infinite with too few bins.
-        rms: root mean square of what the form leaves of log power, over bins.
-    """
-
-    exponent: float
-    parameters: dict[str, float]
-    aicc: float
-    rms: float
+Model = Callable[..., tuple[Array, tuple[Array, ...]]]
+"""Rings and parameters but the amplitude, (...) each, to log power in the rings, (..., n), and its
+derivative in each parameter, up to a constant."""
 
 
-@dataclass(frozen=True)
-class Forms:
-    """The comparison for one layer; without a single form where it cannot be judged.
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Where the parameters of a form are looked for.
 
     Attributes:
-        fits: by name of the form, in the order of :data:`FORMS`.
-        n_bins: bins of rings that were compared, 0 where nothing was.
-        n_groups: effective number of groups of images behind their covariance.
-        least_rms: of what a power law leaves of log power at best, by unweighted least squares.
+        low: smallest value of each parameter.
+        high: largest value of each parameter.
+        starts: for each parameter the values of which all combinations are tried first.
     """
 
-    fits: dict[str, FormFit] = field(default_factory=dict)
-    n_bins: int = 0
-    n_groups: float = float("nan")
-    least_rms: float = float("nan")
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    starts: tuple[Array, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """A form that the spectrum of a layer could have.
+
+    Attributes:
+        name: what tables call it.
+        columns: columns of its exponent and its other parameters in ``forms.csv``.
+        model: log power as a function of the parameters, the exponent first.
+        search: where the parameters are looked for, given the rings.
+        parameters: what is reported of the parameters beside the exponent, by name, in the order
+            of `columns`.
+        flag: what a layer is flagged with where this form is clearly better than a power law;
+            empty for the power law itself.
+        meaning: what the flag means.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    model: Model
+    search: Callable[[FormRings], Search]
+    parameters: Callable[[Array], dict[str, float]]
+    flag: str = ""
+    meaning: str = ""
 
     @property
-    def best(self) -> str:
-        """The form with the smallest AICc, empty where none could be judged."""
-        return min(self.fits, key=lambda name: self.fits[name].aicc, default="")
-
-    @property
-    def gain(self) -> float:
-        """AICc of the power law less that of the best form; NaN where none could be judged."""
-        if not self.fits:
-            return float("nan")
-        return self.fits["power law"].aicc - self.fits[self.best].aicc
-
-    @property
-    def flag(self) -> str:
-        """What to flag the layer with, empty where no form is clearly better."""
-        is_clear = (
-            self.gain > CLEAR_GAIN
-            and self.least_rms > LEAST_RMS
-            and self.fits[self.best].rms < LEAST_CUT * self.least_rms
-        )
-        return FLAGS[self.best] if is_clear else ""
+    def tail(self) -> str:
+        """End of the names of its columns that every form has, such as ``aicc_cut_off``."""
+        return self.name.replace(" ", "_").replace("-", "_")
 
 
-def compare_forms(spectrum: Spectrum, options: FitOptions | None = None) -> Forms:
-    """Compare the forms for one layer.
+LOW, HIGH = EXPONENT_RANGE[0] + 0.01, EXPONENT_RANGE[1] - 0.01
+"""Exponents between which forms are fitted."""
 
-    Args:
-        spectrum: what was measured.
-        options: the band, the smallest number of rings, and whether power is normalised.
+ALPHAS = np.arange(-2.75, 5.9, 0.25)
+"""Exponents from which they are fitted."""
 
-    Returns:
-        The comparison; an empty one where there are fewer than five bins, too few groups of images
-        for the covariance of five, or no power to compare.
 
-    Raises:
-        UsageError: normalised power is asked for and was not measured.
+def _power_law(rings: FormRings, alpha: Array) -> tuple[Array, tuple[Array, ...]]:
+    return rings.expected(alpha), (rings.expected(alpha, 1),)
 
-    >>> import natstats, torch
-    >>> fields = natstats.power_law_fields(64, 32, 32, alpha=2.5, seed=0)
-    >>> fields += 4.0 * np.random.default_rng(0).standard_normal(fields.shape)
-    >>> accumulator = natstats.SpectrumAccumulator(32, 32)
-    >>> accumulator.update(torch.from_numpy(fields[:, None]))
-    >>> forms = compare_forms(accumulator.compute())
-    >>> forms.best, forms.flag, round(forms.fits["floor"].exponent, 1)
-    ('floor', 'better with a floor', 2.5)
+
+def _floor(rings: FormRings, alpha: Array, share: Array) -> tuple[Array, tuple[Array, ...]]:
+    """`share` is that of the floor in the highest ring of the band."""
+    law, slope = rings.expected(alpha), rings.expected(alpha, 1)
+    law, slope = np.exp(law - law[..., -1:]), slope - slope[..., -1:]
+    white = rings.expected(0.0)
+    white = np.exp(white - white[-1])
+    share = np.asarray(share)[..., None]
+    total = (1 - share) * law + share * white
+    return np.log(total), ((1 - share) * law * slope / total, (white - law) / total)
+
+
+def _cut_off(rings: FormRings, alpha: Array, rate: Array) -> tuple[Array, tuple[Array, ...]]:
+    """`rate` is one over the cut-off frequency."""
+    law, slope = rings.expected(alpha), rings.expected(alpha, 1)
+    return law - np.asarray(rate)[..., None] * rings.frequency, (slope, -rings.frequency)
+
+
+def _broken(
+    rings: FormRings, alpha: Array, change: Array, log_break: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    """`change` is that of the exponent at the break."""
+    law, slope = rings.expected(alpha), rings.expected(alpha, 1)
+    above = np.maximum(rings.log_frequency - np.asarray(log_break)[..., None], 0.0)
+    change = np.asarray(change)[..., None]
+    return law - change * above, (slope, -above, change * (above > 0))
+
+
+def _broken_search(rings: FormRings) -> Search:
+    middles = rings.middles
+    changes = np.array([-4.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 4.0])
+    breaks = 0.5 * (middles[1:-2] + middles[2:-1])
+    low, high = (LOW, -12.0, middles[1]), (HIGH, 12.0, middles[-2])
+    return Search(low, high, (ALPHAS, changes, breaks))
+
+
+def _cut_off_frequency(rate: float) -> float:
+    """Infinite where there is none."""
+    return 1 / rate if rate > 1e-3 else np.inf
+
+
+FORMS = {
+    one.name: one
+    for one in (
+        Form(
+            name="power law",
+            columns=("exponent_power_law",),
+            model=_power_law,
+            search=lambda rings: Search((LOW,), (HIGH,), (ALPHAS,)),
+            parameters=lambda found: {},
+        ),
+        Form(
+            name="floor",
+            columns=("exponent_floor", "floor_share"),
+            model=_floor,
+            search=lambda rings: Search(
+                (0.01, 0.0),
+                (HIGH, 0.999),
+                (ALPHAS[ALPHAS > 0], np.array([0.03, 0.1, 0.3, 0.5, 0.7, 0.9])),
+            ),
+            parameters=lambda found: {"share": float(found[1])},
+            flag="better with a floor",
+            meaning="not a plain power law: one over white noise is clearly better",
+        ),
+        Form(
+            name="cut-off",
+            columns=("exponent_cut_off", "cut_off_frequency"),
+            model=_cut_off,
+            search=lambda rings: Search(
+                (LOW, 0.0), (HIGH, 100.0), (ALPHAS, np.array([0.3, 1.0, 2.0, 4.0, 8.0, 16.0]))
+            ),
+            parameters=lambda found: {"frequency": _cut_off_frequency(float(found[1]))},
+            flag="better with a cut-off",
+            meaning="not a plain power law: one that falls off exponentially is better",
+        ),
+        Form(
+            name="broken",
+            columns=("exponent_below_break", "break_frequency", "exponent_above_break"),
+            model=_broken,
+            search=_broken_search,
+            parameters=lambda found: {
+                "frequency": float(np.exp(found[2])),
+                "above": float(found[0]) + float(found[1]),
+            },
+            flag="better with a break",
+            meaning="not a plain power law: two exponents with a break are clearly better",
+        ),
+    )
+}
+"""The forms by name, the power law first."""
+
+PLAIN = FORMS["power law"]
+"""What the others are compared with."""
+
+
+def flag_meanings() -> dict[str, str]:
+    """The flags of all forms with their meanings.
+
+    >>> list(flag_meanings())
+    ['better with a floor', 'better with a cut-off', 'better with a break']
     """
-    options = options or FitOptions()
-    size = spectrum.height, spectrum.width, spectrum.edges
-    inside = band_of(*size, *options.band).inside
-    n_rings = int(inside.sum())
-    filled = spectrum.count > 0
-    count = spectrum.count[filled].astype(np.float64)
-    if len(count) < FEWEST_GROUPS or n_rings < max(FEWEST_BINS, options.min_rings):
-        return Forms()
-    power = group_power(spectrum, options.normalize)[filled][:, inside]
-    if spectrum.is_constant or not np.isfinite(power).all():
-        return Forms()
-    whole, left = power.sum(0) / count.sum(), leave_one_out(power, count)
-    if not np.all(left > 0):
-        return Forms()
-    rings = jackknife_deviations(np.log(whole), np.log(left), count)
-    n_groups = 1 + float(np.median(effective_dof(rings)))
-    most = min(MOST_BINS, int(n_groups - 1))
-    if most < FEWEST_BINS:
-        return Forms()
-
-    models = form_models(*size, options.band, most)
-    log_power = models.average @ np.log(whole)
-    deviations = rings @ models.average.T
-    centre = np.eye(models.n_bins) - 1 / models.n_bins
-    covariance = deviations.T @ deviations + DISCREPANCY**2 * np.eye(models.n_bins)
-    whiten = np.linalg.inv(np.linalg.cholesky(covariance))
-    level = whiten.sum(axis=1) / np.linalg.norm(whiten.sum(axis=1))
-    whiten -= np.outer(level, level @ whiten)
-
-    fits = {}
-    for name, form in models.forms.items():
-        parameters, chi_square = form.fit(log_power, whiten)
-        deviance = n_groups * np.log1p(chi_square / (n_groups - 1))
-        n_parameters = len(parameters) + 1
-        fits[name] = FormFit(
-            float(parameters[0]),
-            _named(name, parameters),
-            deviance + _charge(n_parameters, models.n_bins),
-            float(np.sqrt(np.mean(form.residual(log_power, parameters) ** 2))),
-        )
-    plain = models.forms["power law"]
-    _, least = plain.fit(log_power, centre)
-    return Forms(fits, models.n_bins, n_groups, float(np.sqrt(least / models.n_bins)))
-
-
-def _charge(n_parameters: int, n_bins: int) -> float:
-    """What AICc adds to the deviance; infinite where there are too few bins."""
-    spare = n_bins - n_parameters - 1
-    return 2 * n_parameters * (1 + (n_parameters + 1) / spare) if spare > 0 else np.inf
-
-
-def _named(name: str, parameters: Array) -> dict[str, float]:
-    """The parameters but the amplitude and the first exponent, as they are reported."""
-    others = [float(value) for value in parameters[1:]]
-    if name == "floor":
-        return {"share": others[0]}
-    if name == "cut-off":
-        return {"frequency": 1 / others[0] if others[0] > 1e-3 else np.inf}
-    if name == "broken":
-        return {"frequency": float(np.exp(others[1])), "above": float(parameters[0]) + others[0]}
-    return {}
-
-
-def forms_frame(
-    spectra: Sequence[LayerSpectrum], options: FitOptions | None = None
-) -> pd.DataFrame:
-    """Compare the forms for every layer, one row each; NaN and empty text where not judged.
-
-    Columns: layer, call, depth, n_bins, n_groups, best_form, aicc_gain, flag; then for every form
-    its AICc above the best, the rms of what it leaves of log power, its exponent (two for
-    ``broken``) and its parameters, see :class:`FormFit`.
-
-    Raises:
-        UsageError: normalised power is asked for and was not measured.
-    """
-    names = {
-        "power law": ("exponent_power_law",),
-        "floor": ("exponent_floor", "floor_share"),
-        "cut-off": ("exponent_cut_off", "cut_off_frequency"),
-        "broken": ("exponent_below_break", "break_frequency", "exponent_above_break"),
-    }
-    rows = []
-    for measured in spectra:
-        one = compare_forms(measured.spectrum, options)
-        row: dict[str, object] = {
-            "layer": measured.layer.name,
-            "call": measured.layer.call,
-            "depth": measured.layer.depth,
-            "n_bins": one.n_bins,
-            "n_groups": one.n_groups,
-            "best_form": one.best,
-            "aicc_gain": one.gain,
-            "flag": one.flag,
-        }
-        for name, columns in names.items():
-            fit = one.fits.get(name)
-            tail = name.replace(" ", "_").replace("-", "_")
-            values = [fit.exponent, *fit.parameters.values()] if fit else [np.nan] * len(columns)
-            row[f"aicc_{tail}"] = fit.aicc - one.fits[one.best].aicc if fit else np.nan
-            row[f"rms_{tail}"] = fit.rms if fit else np.nan
-            row.update(zip(columns, values, strict=True))
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def forms_sentence(forms: pd.DataFrame) -> str:
-    """In how many rows of :func:`forms_frame` another form is clearly better, in words.
-
-    >>> print(forms_sentence(pd.DataFrame({"n_bins": [9, 9, 0], "flag": [FLAGS["floor"], "", ""]})))
-    Another form is clearly better than a power law in 1 of 2 layers (1 better with a floor).
-    """
-    judged = forms[forms.n_bins >= FEWEST_BINS]
-    if judged.empty:
-        return "Whether another form is better than a power law could not be judged."
-    counts = judged.flag[judged.flag != ""].value_counts()
-    of = f"{len(judged)} {'layer' if len(judged) == 1 else 'layers'}"
-    if counts.empty:
-        return f"No other form is clearly better than a power law in any of {of}."
-    listed = ", ".join(f"{n} {flag}" for flag, n in counts.items())
-    return f"Another form is clearly better than a power law in {counts.sum()} of {of} ({listed})."
+    return {form.flag: form.meaning for form in FORMS.values() if form.flag}

@@ -4,7 +4,7 @@ The exponent of the mean spectrum is not the mean of the images' exponents. A su
 different exponents is no power law: the steepest rule it at low frequency, the shallowest at high.
 Images of equal variance with exponents from N(2, 0.3^2), on maps of 28 x 28 pixels, without noise:
 
->>> from natstats.fits.estimators import band_of
+>>> from natstats.fits.bands import band_of
 >>> from natstats.spectra.expected import expected_spectrum
 >>> from natstats.spectra.frequencies import rings
 >>> node, weight = np.polynomial.hermite_e.hermegauss(40)
@@ -37,14 +37,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from natstats.fits.exponents import Fits
 from natstats.fits.intervals import t_reach
+from natstats.fits.records import Fits
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["QUANTILES", "image_exponents_frame", "quantile_ranks", "sd_interval"]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Of the exponents of single images, the ones that are given."""
+"""The quantiles of the exponents of single images that are given."""
 
 Array = NDArray[np.float64]
 
@@ -107,7 +107,7 @@ def sd_interval(values: Array, level: float) -> Bounded:
 
     Args:
         values: (n,).
-        level: of the interval.
+        level: level of the interval.
 
     Returns:
         The standard deviation and the two ends; NaN with fewer than five values or equal ones.

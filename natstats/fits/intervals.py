@@ -38,7 +38,7 @@ FEWEST_GROUPS = 3
 """Groups of images without which there is no interval."""
 
 LEAST_SPREAD = 1e-3
-"""A resample with a smaller standard error, as a share of that of all groups, has no spread."""
+"""A resample with less than this share of the standard error of all groups has no spread."""
 
 _MOST_DRAWS = 2**26
 """Groups times resamples; several arrays of this length are held at once, each of half a GiB."""
@@ -126,9 +126,9 @@ def bootstrap_reach(
         count: images in each group, (g,).
         estimate: from mean power (R, n) to (R,).
         gradient: derivative in the log of mean power: ((R, n), (R,)) to (R, n).
-        standard_error: of the estimate from all groups.
-        level: of the interval.
-        resamples: how many.
+        standard_error: standard error of the estimate from all groups.
+        level: level of the interval.
+        resamples: number of resamples.
 
     Returns:
         Half the width; infinite where too many resamples have no spread or no power in a ring, as

@@ -1,4 +1,7 @@
-"""How spectra are fitted and the law is tested: the choices, checked once."""
+"""How spectra are fitted and the law is tested: the choices, checked once.
+
+Nothing here imports numpy, so that the command line has the names and defaults from here.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,20 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from natstats import checks
-from natstats.fits.depth_axes import MEASURES
-from natstats.spectra.frequencies import NYQUIST
+from natstats.checks import NYQUIST
+from natstats.fits import estimators
+from natstats.fits.depth_axes import DEPTH_AXES
 
 __all__ = ["DEPTHS", "ESTIMATORS", "INTERVALS", "FitOptions"]
 
-ESTIMATORS = ("octave", "whittle", "ols")
-"""Names of the estimators, the default first."""
+ESTIMATORS = tuple(estimators.ESTIMATORS)
+"""Names of the estimators, the default first, see :mod:`natstats.fits.estimators`."""
 
 INTERVALS = ("jackknife", "bootstrap")
 """Ways to an interval, the default first."""
 
-DEPTHS = tuple(MEASURES)
-"""Measures of depth, the default first."""
+DEPTHS = tuple(DEPTH_AXES)
+"""Names of the measures of depth, the default first, see :mod:`natstats.fits.depth_axes`."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,14 @@ class FitOptions:
     Attributes:
         band: lowest and highest frequency used, cycles/pixel of the map.
         min_rings: layers with fewer rings than this in the band are not fitted.
-        estimator: the one whose exponent heads the table, see :data:`ESTIMATORS`.
-        level: of the intervals.
-        normalize: give every image the same power before the mean is taken.
+        estimator: name of the estimator whose exponent heads the table, one of
+            :data:`ESTIMATORS`.
+        level: share of samples in which an interval holds the truth, such as 0.95.
+        normalize: whether every image is given the same power before the mean is taken.
         interval: ``jackknife`` (Student's t with effective degrees of freedom) or ``bootstrap``
             (symmetric, studentised), see :mod:`natstats.fits.intervals`.
-        resamples: of the bootstrap.
-        depth: what the law has on its axis, see :data:`DEPTHS`.
+        resamples: number of resamples of the bootstrap.
+        depth: name of what the law has on its axis, one of :data:`DEPTHS`.
 
     Raises:
         UsageError: an argument is out of range.
@@ -57,12 +62,12 @@ class FitOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "band", checks.pair_in_order("band", self.band, 0.0, NYQUIST))
         checks.positive_int("min_rings", self.min_rings, 2)
-        checks.one_of("estimator", self.estimator, ESTIMATORS)
+        checks.one_of("estimator", self.estimator, estimators.ESTIMATORS)
         checks.probability("level", self.level)
         checks.one_of("interval", self.interval, INTERVALS)
         checks.flag("normalize", self.normalize)
         checks.positive_int("resamples", self.resamples, 100, checks.LARGEST["resamples"])
-        checks.one_of("depth", self.depth, DEPTHS)
+        checks.one_of("depth", self.depth, DEPTH_AXES)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

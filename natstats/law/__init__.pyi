@@ -1,4 +1,11 @@
 from .differences import Differences as Differences
+from .differences import ErrorSource as ErrorSource
 from .differences import Estimate as Estimate
+from .differences import holm as holm
+from .differences import slopes_apart as slopes_apart
+from .law import SHAPES as SHAPES
+from .law import VERDICTS as VERDICTS
 from .law import Law as Law
 from .law import fit_law as fit_law
+from .regression import LayerErrors as LayerErrors
+from .regression import Regression as Regression

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.intervals import effective_dof, t_reach
 from natstats.law.law import FEWEST_DEPTHS, FEWEST_LAYERS, Law
 from natstats.law.regression import LayerErrors
@@ -26,7 +26,13 @@ from natstats.numbers import change
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = [
-    "Differences", "Estimate", "Source", "depths_of", "holm", "layers_text", "slopes_apart",
+    "Differences",
+    "ErrorSource",
+    "Estimate",
+    "depths_of",
+    "holm",
+    "layers_text",
+    "slopes_apart",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -40,7 +46,7 @@ class Estimate:
         value: the estimate.
         low: lower end of the interval.
         high: upper end of the interval.
-        p: of Student's t-test that it is zero; 1 when it is exactly zero without any error.
+        p: p-value of Student's t-test that it is zero; 1 when it is exactly zero without any error.
         dof: degrees of freedom.
     """
 
@@ -85,12 +91,13 @@ class Estimate:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class ErrorSource:
     """One independent source of error.
 
     Attributes:
-        deviations: (g, L), NaN for a layer without.
-        dof: of its variance; None for the effective ones of the deviations.
+        deviations: deviations of the layers as each group is left out, (g, L); NaN for a layer
+            without.
+        dof: degrees of freedom of its variance; None for the effective ones of the deviations.
     """
 
     deviations: Array
@@ -112,15 +119,16 @@ class Differences:
     """Differences of the exponents of L layers.
 
     Args:
-        value: of each layer, (L,); NaN where there is none.
-        sources: of error, independent of each other.
-        level: of the intervals.
+        value: difference of each layer, (L,); NaN where there is none.
+        sources: sources of error, independent of each other.
+        level: level of the intervals.
 
-    >>> Differences(np.array([0.5]), [Source(np.array([[0.1], [-0.1], [0.1]]))], 0.95).each()[0].dof
+    >>> images = ErrorSource(np.array([[0.1], [-0.1], [0.1]]))
+    >>> Differences(np.array([0.5]), [images], 0.95).each()[0].dof
     2.0
     """
 
-    def __init__(self, value: Array, sources: Sequence[Source], level: float) -> None:
+    def __init__(self, value: Array, sources: Sequence[ErrorSource], level: float) -> None:
         self.value = value
         self.sources = list(sources)
         self.level = level
@@ -203,6 +211,6 @@ def holm(p: Array) -> Array:
 
 
 def depths_of(spectra: Sequence[LayerSpectrum], measure: str) -> Array:
-    """What the law has on its axis, (L,); NaN for a layer whose depth is not known."""
+    """Depth of every layer by a measure of depth, (L,); NaN where it is not known."""
     layers = pd.DataFrame([asdict(measured.layer) for measured in spectra])
-    return MEASURES[measure].values(layers) if len(layers) else np.zeros(0)
+    return DEPTH_AXES[measure].values(layers) if len(layers) else np.zeros(0)

@@ -26,7 +26,7 @@ from scipy import stats
 
 from natstats import checks
 from natstats.errors import UsageError
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.intervals import t_reach
 from natstats.law.regression import LayerErrors, Regression, lack_of_fit_p, rank_p
 from natstats.numbers import change, number
@@ -45,7 +45,7 @@ FEWEST_LAYERS = 5
 FEWEST_DEPTHS = 3
 """With fewer different depths than this no law is fitted."""
 
-FEWEST_GROUPS = 8
+FEWEST_FOR_VERDICT = 8
 """With fewer groups of images than this the verdict is ``undecided``."""
 
 SIGNIFICANCE = 0.05
@@ -66,13 +66,13 @@ class Law:
         slope_low: lower end of its interval.
         slope_high: upper end of its interval.
         intercept: exponent of the line at depth 0.
-        covariance: of intercept and slope, 2 x 2.
+        covariance: covariance of intercept and slope, 2 x 2.
         between_layer_sd: tau, the scatter of layers about the line beyond sampling error.
-        trend_p: of the test that the slope is zero.
-        lack_of_fit_p: of the test that a quadratic and a cubic term add nothing to the line.
+        trend_p: p-value of the test that the slope is zero.
+        lack_of_fit_p: p-value of the test that a quadratic and a cubic term add nothing.
         rank_correlation: Kendall's tau-b of exponent and depth.
-        rank_p: its p, by simulation: the errors that layers share, having seen the same images,
-            would make a textbook p too small.
+        rank_p: its p-value, by simulation: the errors that layers share, having seen the same
+            images, would make a textbook p too small.
         slope_within_resolution: the slope with every resolution given a level of its own.
         slope_within_resolution_low: lower end of its interval.
         slope_within_resolution_high: upper end of its interval.
@@ -80,8 +80,8 @@ class Law:
         verdict: one of :data:`VERDICTS`.
         n_layers: layers used.
         dof: effective degrees of freedom of the slope's interval.
-        level: of the intervals.
-        depth: the measure of depth on its axis, see :data:`natstats.fits.depth_axes.MEASURES`.
+        level: level of the intervals.
+        depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
     """
 
     slope: float
@@ -121,7 +121,7 @@ class Law:
 
     def sentence(self) -> str:
         """The verdict in words, with the numbers that it rests on."""
-        measure = MEASURES[self.depth]
+        measure = DEPTH_AXES[self.depth]
         if not np.isfinite(self.slope):
             return (
                 f"Undecided: a law takes at least {FEWEST_LAYERS} layers with an exponent and an "
@@ -230,7 +230,7 @@ def _slope(regression: Regression, column: int, level: float) -> tuple[float, ..
 
 def _verdict(law: dict[str, float], shapes: dict[str, float], n_groups: int) -> str:
     rises_or_falls = law["trend_p"] < SIGNIFICANCE
-    if n_groups < FEWEST_GROUPS or (not rises_or_falls and law["rank_p"] < SIGNIFICANCE):
+    if n_groups < FEWEST_FOR_VERDICT or (not rises_or_falls and law["rank_p"] < SIGNIFICANCE):
         return "undecided"
     if not rises_or_falls:
         return "no trend"
@@ -256,14 +256,14 @@ def fit_law(
     Layers without a finite exponent, variance or depth are left out.
 
     Args:
-        depth: of each layer, (L,).
-        exponent: of each layer, (L,).
-        deviations: of the exponents as each group of images is left out, (G, L): D with D'D the
-            covariance of the exponents, see :mod:`natstats.fits.intervals`; NaN for a layer
-            without.
+        depth: depth of each layer, (L,).
+        exponent: exponent of each layer, (L,).
+        deviations: deviations of the exponents as each group of images is left out, (G, L): D with
+            D'D the covariance of the exponents, see :mod:`natstats.fits.intervals`; NaN for a
+            layer without.
         resolution: a label of each layer's map size, (L,).
-        level: of the intervals.
-        measure: of depth, for the words; `depth` is taken as it is.
+        level: level of the intervals.
+        measure: name of the measure of depth, for the words; `depth` is taken as it is.
 
     Returns:
         The law; with too few layers or depths it is ``undecided`` and its numbers are NaN.
@@ -279,7 +279,39 @@ def fit_law(
     'linear'
     """
     checks.probability("level", level)
-    checks.one_of("measure", measure, MEASURES)
+    checks.one_of("measure", measure, DEPTH_AXES)
+    depths, exponents, deviations, labels = _usable(depth, exponent, deviations, resolution)
+    n = len(depths)
+    if n < FEWEST_LAYERS or len(set(depths)) < FEWEST_DEPTHS:
+        return _no_law(n, level, measure)
+    model = LayerErrors(exponents, deviations)
+    regression = model.regress(np.stack([np.ones(n), depths], axis=1))
+    numbers = _numbers(model, regression, depths, labels, level)
+    shapes = _shapes(model, depths, labels)
+    (aa, ab), (_, bb) = regression.covariance.tolist()
+    return Law(
+        **numbers,
+        covariance=((aa, ab), (ab, bb)),
+        shapes=shapes,
+        verdict=_verdict(numbers, shapes, len(deviations)),
+        n_layers=n,
+        dof=float(regression.dof[1]),
+        level=level,
+        depth=measure,
+    )
+
+
+def _usable(
+    depth: Sequence[float] | Array,
+    exponent: Sequence[float] | Array,
+    deviations: Array,
+    resolution: Sequence[Any],
+) -> tuple[Array, Array, Array, list[Any]]:
+    """The arguments of :func:`fit_law` as arrays, without layers that cannot be used.
+
+    Raises:
+        UsageError: the lengths differ.
+    """
     depths: Array = np.asarray(depth, dtype=np.float64)
     exponents: Array = np.asarray(exponent, dtype=np.float64)
     deviations = np.asarray(deviations, dtype=np.float64)
@@ -293,28 +325,27 @@ def fit_law(
     good = np.isfinite(exponents) & np.isfinite(depths) & (np.sum(deviations**2, axis=0) > 0)
     depths, exponents, deviations = depths[good], exponents[good], deviations[:, good]
     deviations = deviations[np.any(deviations != 0, axis=1)]
-    resolution = [label for label, use in zip(resolution, good, strict=True) if use]
-    n = len(depths)
-    if n < FEWEST_LAYERS or len(set(depths)) < FEWEST_DEPTHS:
-        return _no_law(n, level, measure)
+    labels = [label for label, use in zip(resolution, good, strict=True) if use]
+    return depths, exponents, deviations, labels
 
-    model = LayerErrors(exponents, deviations)
-    line = np.stack([np.ones(n), depths], axis=1)
-    regression = model.regress(line)
-    slope, low, high, trend_p = _slope(regression, 1, level)
-    levels = _dummies(resolution)
-    design = np.column_stack([depths, levels])
+
+def _numbers(
+    model: LayerErrors, line: Regression, depths: Array, resolution: Sequence[Any], level: float
+) -> dict[str, float]:
+    """The numbers of a law, from the regression on the line and the tests."""
+    slope, low, high, trend_p = _slope(line, 1, level)
+    design = np.column_stack([depths, _dummies(resolution)])
     # The slope within resolutions exists when depth differs inside at least one of them, and more
     # layers than levels are there to tell its error.
-    estimable = np.linalg.matrix_rank(design) == design.shape[1] < n
+    estimable = np.linalg.matrix_rank(design) == design.shape[1] < len(depths)
     within = _slope(model.regress(design), 0, level) if estimable else (np.nan,) * 4
-    rank = float(stats.kendalltau(depths, exponents).statistic)
-    numbers = {
+    rank = float(stats.kendalltau(depths, model.exponent).statistic)
+    return {
         "slope": slope,
         "slope_low": low,
         "slope_high": high,
-        "intercept": float(regression.coefficients[0]),
-        "between_layer_sd": float(np.sqrt(regression.variance)),
+        "intercept": float(line.coefficients[0]),
+        "between_layer_sd": float(np.sqrt(line.variance)),
         "trend_p": trend_p,
         "lack_of_fit_p": lack_of_fit_p(model, depths),
         "rank_correlation": rank,
@@ -323,18 +354,6 @@ def fit_law(
         "slope_within_resolution_low": within[1],
         "slope_within_resolution_high": within[2],
     }
-    shapes = _shapes(model, depths, resolution)
-    (aa, ab), (_, bb) = regression.covariance.tolist()
-    return Law(
-        **numbers,
-        covariance=((aa, ab), (ab, bb)),
-        shapes=shapes,
-        verdict=_verdict(numbers, shapes, len(deviations)),
-        n_layers=n,
-        dof=float(regression.dof[1]),
-        level=level,
-        depth=measure,
-    )
 
 
 def _no_law(n_layers: int, level: float, measure: str) -> Law:

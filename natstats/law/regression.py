@@ -43,10 +43,10 @@ class Regression:
     """Least squares with the covariance that the layers' errors imply.
 
     Attributes:
-        coefficients: (p,).
-        covariance: of the coefficients, (p, p).
+        coefficients: the coefficients, (p,).
+        covariance: covariance of the coefficients, (p, p).
         dof: degrees of freedom of each coefficient's variance, (p,).
-        variance: tau^2.
+        variance: variance between layers that the design does not explain, tau^2.
         scale: what the images' errors are multiplied by, at most 1.
     """
 
@@ -104,7 +104,7 @@ class LayerErrors:
         outer = turned[:, :, None] * turned[:, None, :]
 
         def at(log_variance: Array) -> Array:
-            """Of many variances at once, (V,) -> (V,)."""
+            """Log likelihood at many variances at once, (V,) -> (V,)."""
             weights = 1.0 / (values + np.exp(log_variance)[:, None])
             information = np.einsum("vl,lij->vij", weights, outer)
             moments = np.einsum("vl,li->vi", weights * exponent, turned)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from natstats.law.differences import Source
+from natstats.law.differences import ErrorSource
 
 __all__ = ["FEWEST_POOLED", "effective_number", "pooled_seeds", "seeds_as_source"]
 
@@ -29,7 +29,7 @@ FEWEST_POOLED = 5
 Array = NDArray[np.float64]
 
 
-def seeds_as_source(exponents: Array) -> Source:
+def seeds_as_source(exponents: Array) -> ErrorSource:
     """The error of one more seed minus the mean of these, as deviations (n_seeds, L).
 
     >>> found = seeds_as_source(np.array([[1.0], [3.0]])).deviations  # s^2 = 2, n = 2
@@ -38,10 +38,10 @@ def seeds_as_source(exponents: Array) -> Source:
     """
     n = len(exponents)
     scale = np.sqrt((1 + 1 / n) / (n - 1))
-    return Source(scale * (exponents.mean(0) - exponents), dof=n - 1)
+    return ErrorSource(scale * (exponents.mean(0) - exponents), dof=n - 1)
 
 
-def pooled_seeds(exponents: Array, side: Array) -> Source:
+def pooled_seeds(exponents: Array, side: Array) -> ErrorSource:
     """As :func:`seeds_as_source` for layers one at a time, with moderated variances.
 
     A combination of layers, such as their mean, is no case for it: its variance is that of what
@@ -49,7 +49,7 @@ def pooled_seeds(exponents: Array, side: Array) -> Source:
 
     Args:
         exponents: (n_seeds, L), NaN where a layer has none.
-        side: of the maps of each layer, pixels, (L,).
+        side: shorter side of the maps of each layer, pixels, (L,).
 
     Returns:
         The source; that of :func:`seeds_as_source` with two seeds, or fewer than FEWEST_POOLED
@@ -66,7 +66,7 @@ def pooled_seeds(exponents: Array, side: Array) -> Source:
     scale = np.ones(len(variance))
     scale[good] = np.sqrt(moderated / variance[good])
     most = dof * effective_number(exponents[:, good])
-    return Source(own.deviations * scale, dof=float(min(prior_dof + dof, most)))
+    return ErrorSource(own.deviations * scale, dof=float(min(prior_dof + dof, most)))
 
 
 def effective_number(exponents: Array) -> float:

@@ -1,4 +1,4 @@
-from .figures.drawing import draw_comparison as draw_comparison
+from .figures.drawing import draw_overlay as draw_overlay
 from .figures.drawing import draw_run as draw_run
 from .figures.drawing import draw_series as draw_series
 from .pages.run import write_report as write_report

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from natstats.fits.exponents import Fits
 from natstats.fits.options import FitOptions
+from natstats.fits.records import Fits
 from natstats.law.law import Law
 from natstats.spectra.records import LayerSpectrum
 

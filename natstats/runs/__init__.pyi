@@ -1,13 +1,10 @@
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
-from .control import (
-    Control as Control,
-)
-from .control import (
-    RandomWeights as RandomWeights,
-)
-from .control import (
-    compare_with_random as compare_with_random,
-)
+from .control import Control as Control
+from .control import RandomWeights as RandomWeights
+from .control import compare_with_random as compare_with_random
 from .run import Run as Run
 from .series import Series as Series
+from .store import read_run as read_run
+from .store import write_run as write_run
+from .tables import layers_frame as layers_frame

@@ -8,7 +8,7 @@ deviations of the difference are the differences of the deviations. Else the var
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from natstats.errors import UsageError
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.differences import (
     Differences,
     Estimate,
-    Source,
-    depths_of,
     holm,
     layers_text,
     slopes_apart,
@@ -33,6 +30,7 @@ from natstats.law.law import FEWEST_LAYERS, SIGNIFICANCE, format_p
 from natstats.numbers import number
 from natstats.report.records import DifferenceReport
 from natstats.runs import store
+from natstats.runs.pairing import Missing, RunPair
 from natstats.runs.run import Run
 from natstats.runs.tables import aligned, evenly, not_shown
 from natstats.text import lines
@@ -43,13 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "compare"]
 
-_Missing = tuple[tuple[str, ...], tuple[str, ...]]
-
 FORMAT = 1
 """Number of the format of ``comparison.json``."""
-
-SAME = ("band", "estimator", "normalize", "level", "depth")
-"""Fit options that both runs must share for their exponents to be the same quantity."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +50,10 @@ class Comparison:
     """What differs between a run B and a run A; every difference is B minus A.
 
     Attributes:
-        names: of A and of B.
-        layers: a row for each layer of this name in both runs: layer, kind, depth, exponent_a,
-            low_a, high_a, exponent_b, low_b, high_b, difference, low, high, p, p_corrected (Holm),
-            flags.
+        names: names of A and of B.
+        layers: table with a row for each layer of this name in both runs: layer, kind, depth,
+            exponent_a, low_a, high_a, exponent_b, low_b, high_b, difference, low, high, p,
+            p_corrected (Holm), flags.
         only: names of the layers that only A has, and of those that only B has.
         mean: difference in the mean over the layers that count; of runs of images alone, over
             the rows of their images.
@@ -69,8 +62,8 @@ class Comparison:
             images (``input``, ``input.grey``, ``input.colour``) have rows, and are no layers.
         n_differ: those of them that differ at 5 % after correction for their number.
         is_paired: both runs saw the same images in the same numbering.
-        level: of the intervals.
-        depth: the measure of depth, see :data:`natstats.fits.depth_axes.MEASURES`.
+        level: level of the intervals.
+        depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
         notes: how it was compared, in sentences.
     """
 
@@ -106,7 +99,7 @@ class Comparison:
             parts.append(f"exponent of the images {self.mean.text()} {evidence}")
         if np.isfinite(self.slope.value):
             parts.append(
-                f"difference of the slopes {self.slope.text()} {MEASURES[self.depth].per} "
+                f"difference of the slopes {self.slope.text()} {DEPTH_AXES[self.depth].per} "
                 f"(p {format_p(self.slope.p)})"
             )
         if not parts:
@@ -215,113 +208,48 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
     >>> bool(found.layers.low[0] < 1.0 < found.layers.high[0])
     True
     """
-    _refuse_other_quantity(run_a, run_b)
-    level = run_a.options.level
-    places = [{m.layer.name: i for i, m in enumerate(run.spectra)} for run in (run_a, run_b)]
-    common = [name for name in places[0] if name in places[1]]
-    chosen = [np.array([place[name] for name in common], dtype=np.int64) for place in places]
-    only = _missing(run_a, places[1]), _missing(run_b, places[0])
-    unpaired = _why_not_paired(run_a, run_b, common, chosen)
-    deviations = [
-        run.fits.deviations[:, own] if len(own) else np.zeros((0, 0))
-        for run, own in zip((run_a, run_b), chosen, strict=True)
-    ]
-    exponents = [run.fits.exponents[own] for run, own in zip((run_a, run_b), chosen, strict=True)]
-    sources = (
-        [Source(deviations[1] - deviations[0])]
-        if unpaired is None
-        else [Source(deviations[1]), Source(-deviations[0])]
-    )
-    differences = Differences(exponents[1] - exponents[0], sources, level)
-    frame = _frame(run_a, run_b, chosen, differences)
+    pair = RunPair.of(run_a, run_b)
+    differences = pair.differences()
+    frame = _frame(pair, differences)
     good = np.isfinite(frame.p) & ~frame["flags"].str.contains("beyond range")
     counted = [int(row) for row in np.flatnonzero(good & (frame.kind != "input"))]
-    is_of_images = not any(m.layer.kind != "input" for m in (*run_a.spectra, *run_b.spectra))
-    averaged = [int(row) for row in np.flatnonzero(good)] if is_of_images else counted
+    averaged = [int(row) for row in np.flatnonzero(good)] if pair.is_of_images else counted
     frame.loc[counted, "p_corrected"] = holm(frame.p.to_numpy()[counted])
-
-    depths = [
-        depths_of(run.spectra, run_a.options.depth)[own]
-        for run, own in zip((run_a, run_b), chosen, strict=True)
-    ]
-    alike = np.array_equal(depths[0][counted], depths[1][counted], equal_nan=True)
-    slope, by_layer = Estimate(), alike
-    if by_layer:
-        slope = differences.slope(depths[0], counted)
-    if not np.isfinite(slope.value):
-        slope, by_layer = slopes_apart(run_a.law, run_b.law, level), False
+    slope, by_layer = _slope(pair, differences, counted)
     return Comparison(
         names=names or _names(run_a, run_b),
         layers=frame,
-        only=(only[0][0], only[1][0]),
+        only=(pair.only[0][0], pair.only[1][0]),
         mean=differences.mean(averaged),
         slope=slope,
         n_layers=len(counted),
         n_differ=int(np.sum(frame.p_corrected < SIGNIFICANCE)),
-        is_paired=unpaired is None,
-        level=level,
+        is_paired=pair.unpaired is None,
+        level=run_a.options.level,
         depth=run_a.options.depth,
-        notes=tuple(_notes(frame, only, unpaired, slope, by_layer)),
+        notes=tuple(_notes(frame, pair.only, pair.unpaired, slope, by_layer)),
     )
 
 
-def _missing(run: Run, names: Collection[str]) -> _Missing:
-    """Names that are not among these: of layers, and of rows of the images."""
-    missing = [m.layer for m in run.spectra if m.layer.name not in names]
-    return (
-        tuple(layer.name for layer in missing if layer.kind != "input"),
-        tuple(layer.name for layer in missing if layer.kind == "input"),
-    )
+def _slope(
+    pair: RunPair, differences: Differences, counted: Sequence[int]
+) -> tuple[Estimate, bool]:
+    """Difference of the slopes of the two laws, and whether it is one of the same layers."""
+    first, second = pair.depths()
+    places = list(counted)
+    slope = Estimate()
+    if np.array_equal(first[places], second[places], equal_nan=True):
+        slope = differences.slope(first, counted)
+    if np.isfinite(slope.value):
+        return slope, True
+    run_a, run_b = pair.runs
+    return slopes_apart(run_a.law, run_b.law, run_a.options.level), False
 
 
-def _refuse_other_quantity(run_a: Run, run_b: Run) -> None:
-    edges = [sorted({m.spectrum.edges for m in run.spectra}) for run in (run_a, run_b)]
-    if edges[0] != edges[1]:
-        shown = " and ".join(", ".join(one) or "none" for one in edges)
-        raise UsageError(
-            f"edges: expected the same in both runs, or their exponents are not the same quantity; "
-            f"got {shown} (edges are treated as images are measured: measure one of them again)"
-        )
-    for name in SAME:
-        first, second = (getattr(run.options, name) for run in (run_a, run_b))
-        if first != second:
-            raise UsageError(
-                f"{name}: expected the same in both runs, or they are not the same quantity; got "
-                f"{first!r} and {second!r} (`natstats fit` brings them together)"
-            )
-
-
-def _why_not_paired(
-    run_a: Run, run_b: Run, common: Sequence[str], chosen: Sequence[np.ndarray]
-) -> str | None:
-    """Why the images of two runs cannot be paired; None when they can."""
-    images = [run.info.get("images") or {} for run in (run_a, run_b)]
-    # Runs before version 0.3.0 know names and sizes, not contents, and called that the digest.
-    know = all(one.get("contents") for one in images)
-    digests = [one["contents"] if know else one.get("listing", one.get("digest")) for one in images]
-    if None in digests:
-        return "a run does not record which images it saw"
-    if digests[0] != digests[1]:
-        return "the runs saw different images, or in another numbering"
-    if not common:
-        return "no layer bears the same name in both"
-    counts = [
-        [run.spectra[place].spectrum.count for place in own]
-        for run, own in zip((run_a, run_b), chosen, strict=True)
-    ]
-    if len(counts[0][0]) != len(counts[1][0]):
-        return "the runs have different numbers of groups of images"
-    # A layer may have left out images of its own, which were not finite there; not every layer.
-    if not any(map(np.array_equal, *counts)):
-        return "the runs could not read the same images"
-    return None
-
-
-def _frame(
-    run_a: Run, run_b: Run, chosen: Sequence[np.ndarray], differences: Differences
-) -> pd.DataFrame:
-    rows = []
-    for place_a, place_b, difference in zip(*chosen, differences.each(), strict=True):
+def _frame(pair: RunPair, differences: Differences) -> pd.DataFrame:
+    """A row for every common layer, see :attr:`Comparison.layers`; p is not corrected yet."""
+    rows, (run_a, run_b) = [], pair.runs
+    for place_a, place_b, difference in zip(*pair.places, differences.each(), strict=True):
         layer, fit_a, fit_b = (
             run_a.spectra[place_a].layer,
             run_a.fits.layers[place_a],
@@ -360,7 +288,7 @@ def _names(run_a: Run, run_b: Run) -> tuple[str, str]:
 
 def _notes(
     frame: pd.DataFrame,
-    only: tuple[_Missing, _Missing],
+    only: tuple[Missing, Missing],
     unpaired: str | None,
     slope: Estimate,
     by_layer: bool,

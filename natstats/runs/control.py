@@ -13,8 +13,7 @@ what of these differs from seed to seed counts twice, and the interval is rather
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,65 +21,28 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from natstats.errors import NatstatsError
-from natstats.files.paths import member
-from natstats.files.schema import shown
-from natstats.fits.depth_axes import MEASURES
-from natstats.fits.exponents import Fits, LayerFit, fit_layers
-from natstats.law.differences import Differences, Estimate, Source, depths_of, holm, layers_text
+from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.exponents import fit_layers
+from natstats.fits.records import Fits, LayerFit
+from natstats.law.differences import (
+    Differences,
+    ErrorSource,
+    Estimate,
+    depths_of,
+    holm,
+    layers_text,
+)
 from natstats.law.law import SIGNIFICANCE, format_p
 from natstats.law.seed_variance import pooled_seeds, seeds_as_source
 from natstats.numbers import number
 from natstats.report.records import ControlReport
-from natstats.runs import store
+from natstats.runs.random_weights import RandomWeights
 from natstats.spectra.frequencies import extent
-from natstats.spectra.records import LayerSpectrum, SkippedLayer
+from natstats.spectra.records import Layer, LayerSpectrum
 
-__all__ = [
-    "Control",
-    "RandomWeights",
-    "compare_with_random",
-    "read_random_weights",
-    "seeds_as_source",
-    "write_random_weights",
-]
-
-FOLDER = "control"
+__all__ = ["Control", "RandomWeights", "compare_with_random"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class RandomWeights:
-    """What was measured of the network with random weights of one seed.
-
-    Attributes:
-        seed: of the weights.
-        info: facts about the measurement, as of a run.
-        spectra: of the layers, without the input images and without spectra of single images.
-        skipped: layers that were not measured.
-    """
-
-    seed: int
-    info: dict[str, Any]
-    spectra: list[LayerSpectrum]
-    skipped: list[SkippedLayer]
-
-    @classmethod
-    def of(
-        cls,
-        seed: int,
-        info: dict[str, Any],
-        spectra: Sequence[LayerSpectrum],
-        skipped: Sequence[SkippedLayer],
-    ) -> RandomWeights:
-        """Keep what the control needs of a measurement: neither images nor their own spectra."""
-        kept = [
-            LayerSpectrum(m.layer, replace(m.spectrum, image_power=m.spectrum.image_power[:0]))
-            for m in spectra
-            if m.layer.kind != "input"
-        ]
-        return cls(seed, info, kept, list(skipped))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +50,11 @@ class Control:
     """Trained minus random weights, layer by layer and as slopes.
 
     Attributes:
-        layers: a row for each layer of the run but the images: layer, kind, depth, exponent,
-            exponent_low, exponent_high, control_mean, control_sd (over seeds), difference, low,
-            high, p, p_corrected (Holm), reason (why there is no difference), and the exponent
-            with every seed, seed_0 and so on.
-        seeds: of the random weights.
+        layers: table with a row for each layer of the run but the images: layer, kind, depth,
+            exponent, exponent_low, exponent_high, control_mean, control_sd (over seeds),
+            difference, low, high, p, p_corrected (Holm), reason (why there is no difference), and
+            the exponent with every seed, seed_0 and so on.
+        seeds: seeds of the random weights.
         mean: difference in the mean over the layers that count.
         slope: difference of the slopes against depth.
         slope_trained: slope of the trained layers that count.
@@ -101,8 +63,8 @@ class Control:
         n_differ: those of them that differ at 5 % after correction for their number.
         undecided: which of ``mean``, ``slope`` and ``layers`` would differ at 5 % if the variance
             of the seeds were known, and do not with so few seeds to tell it.
-        level: of the intervals.
-        depth: the measure of depth, see :data:`natstats.fits.depth_axes.MEASURES`.
+        level: level of the intervals.
+        depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
     """
 
     layers: pd.DataFrame
@@ -135,7 +97,7 @@ class Control:
         )
         if np.isfinite(self.slope.value):
             text += (
-                f"; slope {MEASURES[self.depth].per} "
+                f"; slope {DEPTH_AXES[self.depth].per} "
                 f"{number(self.slope_trained, 4, sign=True)} trained and "
                 f"{number(self.slope_random, 4, sign=True)} with random weights, difference "
                 f"{self.slope.text()} (p {format_p(self.slope.p)})"
@@ -173,94 +135,146 @@ def compare_with_random(
 
     The controls are fitted in the way that the run was.
     """
-    inner = [i for i, measured in enumerate(spectra) if measured.layer.kind != "input"]
-    layers = [spectra[i].layer for i in inner]
-    trained = [fits.layers[i] for i in inner]
-    by_name = [
-        dict(
-            zip(
-                (m.layer.name for m in one.spectra),
-                fit_layers(one.spectra, fits.options).layers,
-                strict=True,
-            )
-        )
-        for one in random
-    ]
-    n_seeds, n_layers = len(random), len(layers)
-    n_groups = len(trained[0].deviations) if trained else 0
-    exponents = np.full((n_seeds, n_layers), np.nan)
-    deviations = np.full((n_seeds, n_groups, n_layers), np.nan)
-    for seed, own in enumerate(by_name):
-        for place, layer in enumerate(layers):
-            if layer.name in own:
-                exponents[seed, place] = own[layer.name].exponent
-                deviations[seed, :, place] = own[layer.name].deviations
-
-    value = np.array([fit.exponent for fit in trained]) - exponents.mean(0)
-    from_trained = np.array([fit.deviations for fit in trained]).reshape(n_layers, n_groups).T
-    images = Source(from_trained - deviations.mean(0))
-    side = np.array([extent(layer.height, layer.width) for layer in layers], dtype=np.float64)
-    differences, one_by_one = (
-        Differences(value, [images, seeds], fits.options.level)
-        for seeds in (seeds_as_source(exponents), pooled_seeds(exponents, side))
-    )
+    beside = _SideBySide.of(spectra, fits, random)
+    differences, one_by_one = beside.differences()
     each = one_by_one.each()
-    counted = [
-        place
-        for place, layer in enumerate(layers)
-        if np.isfinite(each[place].p)
-        and not any(
-            "beyond range" in fit.flags
-            for fit in (trained[place], *(own[layer.name] for own in by_name))
-        )
-    ]
-    corrected = np.full(n_layers, np.nan)
+    counted = [place for place, one in enumerate(each) if beside.counts(place, one)]
+    corrected = np.full(len(each), np.nan)
     corrected[counted] = holm(np.array([each[place].p for place in counted], dtype=np.float64))
-    depth = depths_of(spectra, fits.options.depth)[inner]
+    depth = depths_of(spectra, fits.options.depth)[beside.places]
     slope = differences.slope(depth, counted)
-    slopes = [np.nan, np.nan]
-    if np.isfinite(slope.value):
-        both = [np.array([fit.exponent for fit in trained]), exponents.mean(0)]
-        placed = [place for place in counted if np.isfinite(depth[place])]
-        slopes = [float(np.polyfit(depth[placed], one[placed], 1)[0]) for one in both]
-    frame = pd.DataFrame(
-        {
-            "layer": [layer.name for layer in layers],
-            "kind": [layer.kind for layer in layers],
-            "depth": [layer.depth for layer in layers],
-            "exponent": [fit.exponent for fit in trained],
-            "exponent_low": [fit.low for fit in trained],
-            "exponent_high": [fit.high for fit in trained],
-            "control_mean": exponents.mean(0),
-            "control_sd": exponents.std(0, ddof=1),
-            "difference": value,
-            "low": [one.low for one in each],
-            "high": [one.high for one in each],
-            "p": [one.p for one in each],
-            "p_corrected": corrected,
-            "reason": [
-                _reason(layer.name, fit, random, by_name)
-                for layer, fit in zip(layers, trained, strict=True)
-            ],
-            **{f"seed_{one.seed}": row for one, row in zip(random, exponents, strict=True)},
-        }
-    )
+    trained, with_random = beside.slopes(depth, counted) if np.isfinite(slope.value) else _NONE
     mean, n_differ = differences.mean(counted), int(np.sum(corrected < SIGNIFICANCE))
+    level = fits.options.level
     return Control(
-        layers=frame,
+        layers=beside.frame(each, corrected),
         seeds=tuple(one.seed for one in random),
         mean=mean,
         slope=slope,
-        slope_trained=slopes[0],
-        slope_random=slopes[1],
+        slope_trained=trained,
+        slope_random=with_random,
         n_layers=len(counted),
         n_differ=n_differ,
-        undecided=_undecided(
-            mean, slope, [each[place] for place in counted], n_differ, fits.options.level
-        ),
-        level=fits.options.level,
+        undecided=_undecided(mean, slope, [each[place] for place in counted], n_differ, level),
+        level=level,
         depth=fits.options.depth,
     )
+
+
+_NONE = (np.nan, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class _SideBySide:
+    """The layers of a trained network beside those of the same network with random weights.
+
+    Attributes:
+        random: what was measured with random weights.
+        places: where the layers stand in the run, without the images, (L,).
+        layers: these layers.
+        trained: their fits.
+        by_seed: the fits with the weights of each seed, by name of the layer.
+        level: level of the intervals.
+        exponents: exponents of the layers with each seed, (n_seeds, L); NaN where there is none.
+        deviations: their deviations, (n_seeds, G, L).
+    """
+
+    random: Sequence[RandomWeights]
+    places: list[int]
+    layers: list[Layer]
+    trained: list[LayerFit]
+    by_seed: list[dict[str, LayerFit]]
+    level: float
+    exponents: Array
+    deviations: Array
+
+    @classmethod
+    def of(
+        cls, spectra: Sequence[LayerSpectrum], fits: Fits, random: Sequence[RandomWeights]
+    ) -> _SideBySide:
+        """Fit the random weights in the way that the run was, and sort them by its layers."""
+        places = [i for i, measured in enumerate(spectra) if measured.layer.kind != "input"]
+        layers = [spectra[i].layer for i in places]
+        trained = [fits.layers[i] for i in places]
+        by_seed = []
+        for one in random:
+            names = [measured.layer.name for measured in one.spectra]
+            fitted = fit_layers(one.spectra, fits.options).layers
+            by_seed.append(dict(zip(names, fitted, strict=True)))
+        n_groups = len(trained[0].deviations) if trained else 0
+        exponents = np.full((len(random), len(layers)), np.nan)
+        deviations = np.full((len(random), n_groups, len(layers)), np.nan)
+        for seed, own in enumerate(by_seed):
+            for place, layer in enumerate(layers):
+                if layer.name in own:
+                    exponents[seed, place] = own[layer.name].exponent
+                    deviations[seed, :, place] = own[layer.name].deviations
+        level = fits.options.level
+        return cls(random, places, layers, trained, by_seed, level, exponents, deviations)
+
+    @property
+    def own_exponents(self) -> Array:
+        """Exponents of the trained layers, (L,)."""
+        return np.array([fit.exponent for fit in self.trained])
+
+    def differences(self) -> tuple[Differences, Differences]:
+        """Trained minus the mean over seeds: for combinations of layers, and layer by layer."""
+        shape = len(self.layers), self.deviations.shape[1]
+        own = np.array([fit.deviations for fit in self.trained]).reshape(shape).T
+        images = ErrorSource(own - self.deviations.mean(0))
+        side = np.array([extent(one.height, one.width) for one in self.layers], dtype=np.float64)
+        value = self.own_exponents - self.exponents.mean(0)
+        together, apart = (
+            Differences(value, [images, seeds], self.level)
+            for seeds in (seeds_as_source(self.exponents), pooled_seeds(self.exponents, side))
+        )
+        return together, apart
+
+    def counts(self, place: int, difference: Estimate) -> bool:
+        """Whether a layer has a difference and is nowhere beyond range."""
+        if not np.isfinite(difference.p):
+            return False
+        name = self.layers[place].name
+        fits = self.trained[place], *(own[name] for own in self.by_seed)
+        return not any("beyond range" in fit.flags for fit in fits)
+
+    def slopes(self, depth: Array, counted: Sequence[int]) -> tuple[float, float]:
+        """Slopes of the layers that count against depth (L,): trained, and the mean of seeds."""
+        placed = [place for place in counted if np.isfinite(depth[place])]
+        trained, with_random = (
+            float(np.polyfit(depth[placed], one[placed], 1)[0])
+            for one in (self.own_exponents, self.exponents.mean(0))
+        )
+        return trained, with_random
+
+    def frame(self, each: Sequence[Estimate], corrected: Array) -> pd.DataFrame:
+        """A row for every layer, see :attr:`Control.layers`."""
+        layers, trained = self.layers, self.trained
+        return pd.DataFrame(
+            {
+                "layer": [layer.name for layer in layers],
+                "kind": [layer.kind for layer in layers],
+                "depth": [layer.depth for layer in layers],
+                "exponent": [fit.exponent for fit in trained],
+                "exponent_low": [fit.low for fit in trained],
+                "exponent_high": [fit.high for fit in trained],
+                "control_mean": self.exponents.mean(0),
+                "control_sd": self.exponents.std(0, ddof=1),
+                "difference": self.own_exponents - self.exponents.mean(0),
+                "low": [one.low for one in each],
+                "high": [one.high for one in each],
+                "p": [one.p for one in each],
+                "p_corrected": corrected,
+                "reason": [
+                    _reason(layer.name, fit, self.random, self.by_seed)
+                    for layer, fit in zip(layers, trained, strict=True)
+                ],
+                **{
+                    f"seed_{one.seed}": row
+                    for one, row in zip(self.random, self.exponents, strict=True)
+                },
+            }
+        )
 
 
 def _undecided(
@@ -299,44 +313,3 @@ def _reason(
         elif not np.isfinite(own[name].exponent) or "beyond range" in own[name].flags:
             reasons.append(f"seed {one.seed}: {'; '.join(own[name].flags)}")
     return ", ".join(reasons)
-
-
-def write_random_weights(folder: Path, random: Sequence[RandomWeights]) -> None:
-    """Write ``control/seed-0`` and so on into the folder of a run, each as a run."""
-    for one in random:
-        own = folder / FOLDER / f"seed-{one.seed}"
-        own.mkdir(parents=True)
-        store.write_run(own, {**one.info, "seed": one.seed}, one.spectra, one.skipped)
-
-
-def read_random_weights(folder: Path, n_groups: int) -> list[RandomWeights]:
-    """Read what :func:`write_random_weights` wrote; empty for a run without a control.
-
-    Args:
-        folder: of the run.
-        n_groups: groups of images in the run.
-
-    Raises:
-        NatstatsError: a part is damaged or missing.
-    """
-    found = []
-    home = member(folder, FOLDER, FOLDER)
-    for entry in home.glob("seed-*"):
-        name = f"{FOLDER}/{entry.name}"
-        info, spectra, skipped = store.read_run(member(home, entry.name, name), name)
-        seed = info.pop("seed", None)
-        if entry.name != f"seed-{seed}":
-            raise NatstatsError(
-                f"run: expected a whole run in {folder}; {name}/run.json, seed: expected that of "
-                f"the folder; got {shown(seed)}"
-            )
-        for place, measured in enumerate(spectra):
-            if len(measured.spectrum.count) != n_groups:
-                raise NatstatsError(
-                    f"run: expected a whole run in {folder}; {name}/spectra.npz, {place:04d}/count:"
-                    f" expected {n_groups} groups as in the run; got {len(measured.spectrum.count)}"
-                )
-        found.append(RandomWeights(seed, info, spectra, skipped))
-    if len(found) == 1:
-        raise NatstatsError(f"control: expected two seeds or more in {home}; got one")
-    return sorted(found, key=lambda one: one.seed)

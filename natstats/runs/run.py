@@ -15,18 +15,18 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded
 from natstats.fits.band_sensitivity import sensitivity_frame
-from natstats.fits.depth_axes import MEASURES
-from natstats.fits.exponents import Fits, fit_layers
-from natstats.fits.forms import forms_frame, forms_sentence
+from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.exponents import fit_layers
+from natstats.fits.form_comparison import forms_frame, forms_sentence
 from natstats.fits.image_spread import image_exponents_frame
 from natstats.fits.options import FitOptions
+from natstats.fits.records import Fits
 from natstats.law.law import Law, fit_law
 from natstats.report.records import RunReport
 from natstats.runs import store
-from natstats.runs.control import (
-    Control,
+from natstats.runs.control import Control, compare_with_random
+from natstats.runs.random_weights import (
     RandomWeights,
-    compare_with_random,
     read_random_weights,
     write_random_weights,
 )
@@ -44,7 +44,7 @@ class Run:
     """The spectra of the layers of one network, their exponents and the law.
 
     Args:
-        spectra: of every layer, the input images first.
+        spectra: spectra of every layer, the input images first.
         skipped: layers that were selected and not measured.
         info: facts about the measurement: model, images, options, versions, timing.
         options: how to fit.
@@ -84,7 +84,7 @@ class Run:
 
     @cached_property
     def forms(self) -> pd.DataFrame:
-        """Other forms than the power law, layer by layer, see :mod:`natstats.fits.forms`."""
+        """Other forms than the power law, see :mod:`natstats.fits.form_comparison`."""
         return forms_frame(self.spectra, self.options)
 
     @cached_property
@@ -116,7 +116,7 @@ class Run:
         ]
         layers = [self.spectra[i].layer for i in chosen]
         return fit_law(
-            MEASURES[self.options.depth].values(self.layers)[chosen],
+            DEPTH_AXES[self.options.depth].values(self.layers)[chosen],
             self.fits.exponents[chosen],
             self.fits.deviations[:, chosen],
             [f"{layer.height}x{layer.width}" for layer in layers],

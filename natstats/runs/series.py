@@ -18,9 +18,9 @@ import pandas as pd
 from natstats.errors import UsageError
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded, plain_name
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
-from natstats.law.differences import Differences, Estimate, Source
+from natstats.law.differences import Differences, ErrorSource, Estimate
 from natstats.law.law import VERDICTS
 from natstats.networks.checkpoint_files import CheckpointFile, step_name
 from natstats.numbers import change, interval, number
@@ -45,7 +45,7 @@ class Summary:
     """What a series keeps of one run.
 
     Attributes:
-        row: of :attr:`Series.frame`.
+        row: a row of :attr:`Series.frame`.
         layers: rows of :attr:`Series.exponents`.
     """
 
@@ -57,15 +57,15 @@ def summarise(run: Run, checkpoint: CheckpointFile, digest: str | None = None) -
     """Take from a run what a series keeps of it.
 
     Args:
-        run: of the checkpoint.
+        run: run of the checkpoint.
         checkpoint: name, step and file.
-        digest: of the file, computed when it is not given.
+        digest: digest of the file, computed when it is not given.
     """
     layers, law, fits = run.layers, run.law, run.fits
     inner = (layers.kind != "input").to_numpy()
     doubted = layers["flags"].str.contains("beyond range").to_numpy()
     chosen = np.flatnonzero(inner & ~doubted & np.isfinite(layers.exponent.to_numpy()))
-    errors = Source(fits.deviations)
+    errors = ErrorSource(fits.deviations)
     mean = Differences(fits.exponents, [errors], run.options.level).mean(chosen.tolist())
     row = {
         "checkpoint": checkpoint.name,
@@ -91,7 +91,7 @@ def summarise(run: Run, checkpoint: CheckpointFile, digest: str | None = None) -
             "step": checkpoint.step,
             "layer": layers.layer,
             "kind": layers.kind,
-            "depth": MEASURES[run.options.depth].values(layers),
+            "depth": DEPTH_AXES[run.options.depth].values(layers),
             "exponent": layers.exponent,
             "low": layers.exponent_low,
             "high": layers.exponent_high,
@@ -115,7 +115,7 @@ class Series:
             kind, depth (in the measure of the law), exponent, low, high, flags.
         change: the last checkpoint minus the first, paired.
         info: facts that all runs share: name, images, options, versions.
-        runs: of the checkpoints; those of a series on disk are read as they are asked for.
+        runs: runs of the checkpoints; those of a series on disk are read as they are asked for.
 
     >>> import tempfile, torch, natstats
     >>> images = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -173,7 +173,7 @@ class Series:
 
     @property
     def depth(self) -> str:
-        """The measure of depth of the laws, see :data:`natstats.fits.depth_axes.MEASURES`."""
+        """The measure of depth of the laws, see :data:`natstats.fits.depth_axes.DEPTH_AXES`."""
         return self.change.depth
 
     @property
@@ -201,7 +201,7 @@ class Series:
         )
         if np.isfinite([first.slope, last.slope]).all():
             slopes = [change(row.slope, row.slope_low, row.slope_high) for row in (first, last)]
-            per = MEASURES[self.depth].per
+            per = DEPTH_AXES[self.depth].per
             text += f"; its slope is {slopes[0]} {per} at the first and {slopes[1]} at the last"
         return f"{text}."
 

@@ -15,7 +15,7 @@ from natstats.files.csv_files import read_csv
 from natstats.files.json_files import read_json
 from natstats.files.paths import is_plain_name, member
 from natstats.files.schema import FLAG, TEXT, Field, ListOf, Record, one_of, or_null, real, whole
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import VERDICTS
 from natstats.runs import store
 from natstats.runs.run_schema import FACTS, check_format
@@ -59,7 +59,7 @@ _CHANGE = Record(
         "n_differ": whole(),
         "is_paired": FLAG,
         "level": Field("a number between 0 and 1", lambda v: isinstance(v, float) and 0 < v < 1),
-        "depth": one_of(tuple(MEASURES)),
+        "depth": one_of(tuple(DEPTH_AXES)),
         "notes": ListOf(TEXT),
     }
 )

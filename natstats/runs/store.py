@@ -92,7 +92,7 @@ def read_run(
 
     Args:
         path: the directory.
-        name: of a part of a run, below its directory, to be told in errors.
+        name: name of a part of a run, below its directory, for errors.
 
     Raises:
         UsageError: `path` is not a run.

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-from natstats.fits.exponents import Fits
+from natstats.fits.estimators import ESTIMATORS
+from natstats.fits.records import Fits
 from natstats.numbers import map_size, number, share
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.text import printable
@@ -21,10 +22,15 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
     """One row per layer, in the order of execution, the input images first.
 
     Columns: layer, call, kind, depth, order, receptive_field, channels, height, width, stride,
-    layout, n_images, n_rings, exponent, exponent_low, exponent_high, exponent_octave,
-    exponent_whittle, exponent_ols, exponent_image_mean, exponent_image_sd, r2, curvature,
-    curvature_p, best_form, aicc_gain, flags. `forms` are those of the same layers, see
-    :func:`natstats.fits.forms.forms_frame`.
+    layout, n_images, n_rings, exponent, exponent_low, exponent_high, a column for every record of
+    :data:`natstats.fits.estimators.ESTIMATORS`, such as exponent_octave, exponent_image_mean,
+    exponent_image_sd, r2, curvature, curvature_p, best_form, aicc_gain, flags.
+
+    Args:
+        spectra: spectra of the layers.
+        fits: fits of the same layers.
+        forms: comparison of forms for the same layers, see
+            :func:`natstats.fits.form_comparison.forms_frame`.
     """
     rows = []
     for measured, fit, form in zip(spectra, fits.layers, forms.to_dict("records"), strict=True):
@@ -47,7 +53,7 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
                 "exponent": fit.exponent,
                 "exponent_low": fit.low,
                 "exponent_high": fit.high,
-                **{f"exponent_{name}": value for name, value in fit.by_estimator.items()},
+                **{ESTIMATORS[name].column: value for name, value in fit.by_estimator.items()},
                 "exponent_image_mean": fit.image_mean,
                 "exponent_image_sd": fit.image_sd,
                 "r2": fit.r2,

@@ -14,9 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 from natstats import checks
 from natstats.activations.batch_arguments import first_image
+from natstats.activations.clips import as_columns_of_time, as_frames
 from natstats.activations.hooks import ActivationHooks, batch_size, parts_of
 from natstats.activations.layout_rules import LayoutRules
-from natstats.activations.layouts import Layout, as_frames, as_time_series
+from natstats.activations.layouts import Layout
 from natstats.activations.map_sets import rows_by_image, watched_regions
 from natstats.activations.probe import Probed, probe_layouts
 from natstats.activations.selection import call_name, module_kind, select_modules
@@ -256,7 +257,7 @@ class Collector:
         else:
             rules.see(reading.layout)
         maps = reading.layout.maps(output.detach())
-        maps = as_time_series(maps) if self.temporal else as_frames(maps)
+        maps = as_columns_of_time(maps) if self.temporal else as_frames(maps)
         rows = reading.transform(maps)
         rows, index = rows_by_image(rows, reading.layout, self._index, rules.regions)
         self._pending.append((reading.sums, rows, index))
@@ -273,7 +274,7 @@ class Collector:
             return None
         maps = layout.maps(output.detach())
         n_channels = maps.shape[1]
-        maps = as_time_series(maps) if self.temporal else as_frames(maps)
+        maps = as_columns_of_time(maps) if self.temporal else as_frames(maps)
         size = maps.shape[2], maps.shape[3]
         own = sums.by_size.get(size)
         if own is None:

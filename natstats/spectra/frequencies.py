@@ -2,7 +2,7 @@
 
 Frequencies are true radii in cycles per pixel on both axes, so maps that are not square are
 treated rightly: a ring is the same set of wavelengths whichever way they run. A map that is one
-pixel wide is a series, such as the values of a pixel along time, with frequencies on one axis.
+pixel wide is a column, such as the values of a pixel along time, with frequencies on one axis.
 """
 
 from __future__ import annotations
@@ -14,16 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from natstats import checks
-from natstats.checks import MINIMUM_SIDE
+from natstats.checks import MINIMUM_SIDE, NYQUIST
 
 __all__ = ["NYQUIST", "Rings", "check_size", "extent", "radius_grid", "rings"]
 
-NYQUIST = 0.5
-"""The highest frequency that a sampled map can carry along an axis, in cycles per pixel."""
-
 
 def extent(height: int, width: int) -> int:
-    """Shorter side of a map, pixels; of a series, its length.
+    """Shorter side of a map, pixels; of a column, its length.
 
     >>> extent(16, 64), extent(16, 1)
     (16, 16)
@@ -32,7 +29,7 @@ def extent(height: int, width: int) -> int:
 
 
 def check_size(argument: str, height: int, width: int) -> tuple[int, int]:
-    """Return (height, width) when a map, or with a width of 1 a series, is large enough.
+    """Return (height, width) when a map, or with a width of 1 a column, is large enough.
 
     Raises:
         UsageError: a side is shorter than MINIMUM_SIDE.
@@ -49,7 +46,7 @@ class Rings:
     """The rings of an (H, W) map: which frequencies each holds, and at what frequency it stands.
 
     Ring k, for k = 1 .. m // 2, holds the frequencies whose radius lies in
-    [(k - 1/2) / m, (k + 1/2) / m) cycles per pixel, m = min(H, W), or H for a series. DC, what lies
+    [(k - 1/2) / m, (k + 1/2) / m) cycles per pixel, m = min(H, W), or H for a column. DC, what lies
     inside the first ring, and everything beyond the Nyquist frequency (the corners) belong to no
     ring.
 
@@ -108,7 +105,7 @@ def rings(height: int, width: int) -> Rings:
 
     Args:
         height: H in pixels, at least 5.
-        width: W in pixels, at least 5; or 1 for a series of H values.
+        width: W in pixels, at least 5; or 1 for a column of H values.
 
     Raises:
         UsageError: a side is shorter than 5 pixels (fewer than two rings).

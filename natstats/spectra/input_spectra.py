@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from natstats.activations.layouts import as_frames, as_time_series
+from natstats.activations.clips import as_columns_of_time, as_frames
 from natstats.errors import UsageError
 from natstats.networks.preprocessing import LUMA
 from natstats.spectra.accumulator import SpectrumAccumulator
@@ -49,7 +49,7 @@ class InputSpectra:
                 "input.colour": images,
             }
         for name, channels in variants.items():
-            maps = as_time_series(channels) if self._temporal else as_frames(channels)
+            maps = as_columns_of_time(channels) if self._temporal else as_frames(channels)
             if name not in self._accumulators:
                 self._accumulators[name] = SpectrumAccumulator(
                     maps.shape[2], maps.shape[3], self._edges, self._n_groups, maps.device

@@ -11,9 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 import natstats
+from natstats.activations.clips import as_columns_of_time, as_frames
+from natstats.activations.declared_layouts import parse_layouts
 from natstats.activations.hooks import parts_of
 from natstats.activations.layout_rules import LayoutRules
-from natstats.activations.layouts import Layout, Windows, as_frames, as_time_series, parse_layouts
+from natstats.activations.layouts import Layout, Windows
 from natstats.activations.trace import trace_calls
 
 MAPS = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
@@ -49,12 +51,12 @@ def test_no_layout_but_windows_copies(case):
     assert maps.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
 
 
-def test_frames_and_time_series_of_clips():
+def test_frames_and_columns_of_time_of_clips():
     assert torch.equal(as_frames(CLIPS)[:, 5:10], CLIPS[:, 1])
     assert as_frames(CLIPS).untyped_storage().data_ptr() == CLIPS.untyped_storage().data_ptr()
-    series = as_time_series(CLIPS)
-    assert series.shape == (2, 3 * 24, 5, 1)
-    assert torch.equal(series[1, 24 + 7, :, 0], CLIPS[1, 1, :, 1, 1])
+    columns = as_columns_of_time(CLIPS)
+    assert columns.shape == (2, 3 * 24, 5, 1)
+    assert torch.equal(columns[1, 24 + 7, :, 0], CLIPS[1, 1, :, 1, 1])
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (2, 1)])

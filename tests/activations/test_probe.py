@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from natstats import Collector, power_law_fields
-from natstats.activations.layouts import parse_layouts
+from natstats.activations.declared_layouts import parse_layouts
 from natstats.activations.probe import PLACES, probe_layouts
 from natstats.activations.trace import trace_calls
 

@@ -13,7 +13,7 @@ from natstats.distill.losses.ring_comparison import RingComparison, exponent_of,
 from natstats.distill.losses.spectral import METHOD, ExponentDistance, SpectrumDistance
 from natstats.distill.method import Outputs, Setting, TapPoint
 from natstats.errors import UsageError
-from natstats.fits.estimators import band_of
+from natstats.fits.bands import band_of
 from natstats.spectra.accumulator import power_spectrum
 from natstats.spectra.frequencies import radius_grid
 

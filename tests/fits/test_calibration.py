@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import natstats
-from natstats.fits.estimators import band_of
+from natstats.fits.bands import band_of
 from natstats.fits.exponents import fit_layers, fit_spectrum
 from natstats.fits.intervals import effective_dof, jackknife_deviations, leave_one_out
 from natstats.fits.options import FitOptions

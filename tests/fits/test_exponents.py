@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 import natstats
-from natstats.fits.estimators import band_of
+from natstats.fits.bands import band_of
 from natstats.fits.exponents import fit_layers, fit_spectrum
 from natstats.fits.options import ESTIMATORS, FitOptions
 from natstats.spectra import simulate

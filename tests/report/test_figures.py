@@ -21,17 +21,17 @@ from matplotlib.transforms import Bbox
 
 from natstats import power_law_fields
 from natstats.errors import UsageError
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import VERDICTS, Law, fit_law
 from natstats.measurement import measure, measure_images
 from natstats.numbers import change, interval, number
-from natstats.report import draw_comparison, draw_run
+from natstats.report import draw_overlay, draw_run
 from natstats.report.figures.band_sensitivity import MOST as MOST_PANELS
 from natstats.report.figures.band_sensitivity import plot_sensitivity
 from natstats.report.figures.difference import plot_control
 from natstats.report.figures.image_spread import plot_spread
 from natstats.report.figures.law import HEADLINES, plot_law
-from natstats.report.figures.overlay import plot_compare
+from natstats.report.figures.overlay import plot_overlay
 from natstats.report.figures.spectra import MOST, plot_spectra
 from natstats.report.figures.style import MARKERS, PALETTE, WIDTH, kind_marks, look
 from natstats.runs.comparison import compare
@@ -137,7 +137,7 @@ def all_plots(run: Run) -> list[Axes]:
         plot_law(run.layers, run.law),
         plot_spectra(run.spectra, run.fits),
         plot_spread(run.spectra, run.fits),
-        plot_compare([("one", run.layers, run.law), ("two", run.layers, run.law)]),
+        plot_overlay([("one", run.layers, run.law), ("two", run.layers, run.law)]),
     ]
 
 
@@ -256,7 +256,7 @@ def test_one_column_is_enough(run: Run, place: int) -> None:
         lambda: plot_law(run.layers, run.law, ax=ax),
         lambda: plot_spectra(run.spectra, run.fits, ax=ax),
         lambda: plot_spread(run.spectra, run.fits, ax=ax),
-        lambda: plot_compare([("one", run.layers, run.law), ("two", run.layers, run.law)], ax=ax),
+        lambda: plot_overlay([("one", run.layers, run.law), ("two", run.layers, run.law)], ax=ax),
     ][place]
     with look():
         draw()
@@ -336,7 +336,7 @@ def test_given_axes_are_used_and_returned(run: Run) -> None:
         lambda ax: plot_law(run.layers, run.law, ax=ax),
         lambda ax: plot_spectra(run.spectra, run.fits, ax=ax),
         lambda ax: plot_spread(run.spectra, run.fits, ax=ax),
-        lambda ax: plot_compare([("one", run.layers, run.law)], ax=ax),
+        lambda ax: plot_overlay([("one", run.layers, run.law)], ax=ax),
     ):
         ax = Figure().add_subplot()
         assert draw(ax) is ax
@@ -422,12 +422,12 @@ def test_sensitivity_fits_any_number_of_layers(run: Run, n_layers: int, width: f
 @pytest.mark.parametrize("n", [0, len(PALETTE) + 1])
 def test_too_many_runs_to_compare_are_refused(run: Run, n: int) -> None:
     with pytest.raises(UsageError, match=rf"^runs: expected 1 to 8 runs.*; got {n}$"):
-        plot_compare([("run", run.layers, run.law)] * n)
+        plot_overlay([("run", run.layers, run.law)] * n)
 
 
 def test_eight_runs_have_eight_marks(run: Run) -> None:
     names = [f"run {i}" for i in range(7)] + ["_hidden $x$"]
-    ax = plot_compare([(name, run.layers, run.law) for name in names])
+    ax = plot_overlay([(name, run.layers, run.law) for name in names])
     legend = ax.get_legend()
     assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
@@ -463,7 +463,7 @@ def test_what_has_no_data_is_left_out(images_run: Run, tmp_path: Path) -> None:
 
 
 def test_a_name_in_another_script_is_no_error(run: Run, tmp_path: Path) -> None:
-    files = draw_comparison([("残差", run), ("a" * 200, run)], tmp_path)
+    files = draw_overlay([("残差", run), ("a" * 200, run)], tmp_path)
     assert [path.name for path in files] == ["compare.svg", "compare.png"]
 
 
@@ -499,7 +499,7 @@ def test_law_and_comparison_are_over_the_measure_asked_for(
 ) -> None:
     other = run.refit(depth=measure)
     runs = [("one", other.layers, other.law), ("two", other.layers, other.law)]
-    for draw in (plot_law, plot_compare):
+    for draw in (plot_law, plot_overlay):
         ax = Figure(figsize=(WIDTH[width], 4.0), layout="constrained").add_subplot()
         with look():
             _ = draw(other.layers, other.law, ax=ax) if draw is plot_law else draw(runs, ax=ax)
@@ -508,8 +508,8 @@ def test_law_and_comparison_are_over_the_measure_asked_for(
         axis, per = MEASURE_WORDS[measure]
         assert axis in ax.get_xlabel()
         said = [text for text, _ in drawn_texts(ax)]
-        assert width == "single" or draw is plot_compare or any(per in text for text in said)
-        deepest = float(MEASURES[measure].values(other.layers).max())
+        assert width == "single" or draw is plot_overlay or any(per in text for text in said)
+        deepest = float(DEPTH_AXES[measure].values(other.layers).max())
         drawn = max(max(line.get_xdata()) for line in ax.lines if line.get_marker() == "o")
         assert drawn == pytest.approx(deepest, rel=0.05)
 
@@ -527,4 +527,4 @@ def test_layers_without_a_receptive_field_are_counted_not_drawn(run: Run) -> Non
 def test_runs_with_different_measures_do_not_share_an_axis(run: Run) -> None:
     other = run.refit(depth="receptive-field")
     with pytest.raises(UsageError, match="got layers, receptive-field"):
-        plot_compare([("one", run.layers, run.law), ("two", other.layers, other.law)])
+        plot_overlay([("one", run.layers, run.law), ("two", other.layers, other.law)])

@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from natstats import power_law_fields
-from natstats.fits import exponents, forms
+from natstats.fits import exponents
+from natstats.fits.flags import FIT_FLAGS
+from natstats.fits.forms import flag_meanings
 from natstats.fits.options import FitOptions
 from natstats.measurement import measure, measure_images
 from natstats.report.figures.law import headline
 from natstats.report.pages.html import embedded
 from natstats.report.pages.provenance import measured, repeat
-from natstats.report.pages.results import FLAG_MEANINGS
+from natstats.report.pages.results import flag_rows
 from natstats.report.pages.run import write_report
 from natstats.runs.run import Run
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
@@ -254,10 +257,11 @@ def test_numbers_that_could_not_be_had_are_not_sorted_by(tmp_path: Path, run: Ru
 
 def test_every_flag_of_the_fits_is_explained() -> None:
     source = Path(inspect.getsourcefile(exponents) or "").read_text(encoding="utf-8")
-    flags = re.findall(r'flags\.append\(f?"([^"(]+?)(?: \(.*)?"\)', source)
-    flags += re.findall(r'^ +\(.+, "([^"]+)"\),$', source, re.MULTILINE)
-    assert len(flags) >= 8
-    assert {*flags, *forms.FLAGS.values()} == set(FLAG_MEANINGS)
+    assert {flag for flag in FIT_FLAGS if not re.search(rf'f?"{flag}["\s]', source)} == set()
+    flags = [*FIT_FLAGS, *flag_meanings()]
+    layers = pd.DataFrame({"kind": "conv", "flags": flags})
+    assert len(flag_rows(layers)) == len(flags) >= 19
+    assert all(meaning for _, meaning in flag_rows(layers))
 
 
 def test_how_to_repeat() -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 
 import natstats
 from natstats.fits.options import FitOptions
-from natstats.law.differences import Differences, Estimate, Source, holm, slopes_apart
+from natstats.law.differences import Differences, ErrorSource, Estimate, holm, slopes_apart
 from natstats.law.law import fit_law
 from natstats.runs.comparison import compare
 from natstats.runs.run import Run
@@ -167,7 +167,7 @@ def test_two_independent_means_are_the_test_of_welch():
         (sample - sample.mean()) / np.sqrt(len(sample) * (len(sample) - 1))
         for sample in (one, other)
     ]
-    sources = [Source(deviation[:, None]) for deviation in deviations]
+    sources = [ErrorSource(deviation[:, None]) for deviation in deviations]
     found = Differences(np.array([other.mean() - one.mean()]), sources, 0.95).each()[0]
     expected = stats.ttest_ind(other, one, equal_var=False)
     assert found.p == pytest.approx(expected.pvalue)

@@ -17,7 +17,7 @@ from natstats import demo
 from natstats.fits.exponents import fit_layers
 from natstats.fits.intervals import effective_dof
 from natstats.fits.options import FitOptions
-from natstats.law.differences import Differences, Estimate, Source
+from natstats.law.differences import Differences, ErrorSource, Estimate
 from natstats.law.seed_variance import effective_number, pooled_seeds, seeds_as_source
 from natstats.networks.load import Network, build_network
 from natstats.networks.random_weights import with_random_weights
@@ -131,7 +131,7 @@ def test_a_network_that_learned_nothing_differs_by_chance_alone(n_seeds):
     """It is one more seed; the error of the mean of the seeds alone would find most of them."""
     generator = np.random.default_rng(n_seeds)
     repeats, found = 2000, 0
-    images = Source(np.zeros((8, 1)))
+    images = ErrorSource(np.zeros((8, 1)))
     for _ in range(repeats):
         own, *others = generator.standard_normal((1 + n_seeds, 1))
         sources = [images, seeds_as_source(np.array(others))]
@@ -151,7 +151,7 @@ def test_of_many_layers_seldom_one_is_told_from_the_seeds(n_seeds):
         images = 0.3 / np.sqrt(63) * generator.standard_normal((64, 20))
         own, *others = generator.standard_normal((1 + n_seeds, 20))
         value = own - np.mean(others, 0) + images.sum(0)
-        sources = [Source(images), seeds_as_source(np.array(others))]
+        sources = [ErrorSource(images), seeds_as_source(np.array(others))]
         p = np.array([one.p for one in Differences(value, sources, 0.95).each()])
         found += 20 * np.min(p) < 0.05  # Holm's rule for the smallest
     assert found <= 27  # at 5 %, more have a probability of 0.001
@@ -300,7 +300,7 @@ def test_groups_without_images_are_no_degrees_of_freedom():
     """Three images in 128 groups have two of them, as in the fit of a layer."""
     deviations = np.zeros((128, 1))
     deviations[:3, 0] = 0.1, -0.2, 0.1
-    (found,) = Differences(np.array([0.5]), [Source(deviations)], 0.95).each()
+    (found,) = Differences(np.array([0.5]), [ErrorSource(deviations)], 0.95).each()
     assert found.dof == pytest.approx(float(effective_dof(deviations[:3, 0])))
     assert found.dof <= 2
 

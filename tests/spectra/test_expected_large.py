@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import natstats
-from natstats.fits.estimators import Band
+from natstats.fits.bands import Band
 from natstats.spectra import expected, transforms
 from natstats.spectra.edges import EDGES, axis_taper
 from natstats.spectra.expected import (

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from natstats.distill.method import TapPoint
 from natstats.errors import UsageError
-from natstats.fits.estimators import band_of
+from natstats.fits.bands import band_of
 from natstats.spectra.accumulator import power_spectrum
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import NYQUIST, rings

@@ -187,4 +187,6 @@ def refuse_empty(what: str, classes: list[str]) -> None:
         UsageError: there are; some are named.
     """
     if classes:
-        raise UsageError(f"data: expected {what} of every class; got none of {few(classes, _LISTED)}")
+        raise UsageError(
+            f"data: expected {what} of every class; got none of {few(classes, _LISTED)}"
+        )

@@ -9,7 +9,7 @@ import numpy as np
 
 from natstats.report.records import RunReport, SeriesReport
 
-__all__ = ["draw_comparison", "draw_run", "draw_series"]
+__all__ = ["draw_overlay", "draw_run", "draw_series"]
 
 
 def draw_run(run: RunReport, folder: Path) -> list[Path]:
@@ -56,7 +56,7 @@ def draw_run(run: RunReport, folder: Path) -> list[Path]:
     return written
 
 
-def draw_comparison(runs: Sequence[tuple[str, RunReport]], folder: Path) -> list[Path]:
+def draw_overlay(runs: Sequence[tuple[str, RunReport]], folder: Path) -> list[Path]:
     """Write ``compare`` into `folder`, as SVG and as PNG.
 
     Args:
@@ -69,10 +69,10 @@ def draw_comparison(runs: Sequence[tuple[str, RunReport]], folder: Path) -> list
     Raises:
         UsageError: there are no runs, or more than eight.
     """
-    from natstats.report.figures.overlay import plot_compare
+    from natstats.report.figures.overlay import plot_overlay
     from natstats.report.figures.style import save
 
-    axes = plot_compare([(name, run.layers, run.law) for name, run in runs])
+    axes = plot_overlay([(name, run.layers, run.law) for name, run in runs])
     return save(axes, folder, "compare")
 
 

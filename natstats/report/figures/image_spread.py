@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from natstats.fits.exponents import Fits
+from natstats.fits.records import Fits
 from natstats.report.figures.law import EXPONENT_LABEL, INPUT_NAMES
 from natstats.report.figures.style import (
     INK,

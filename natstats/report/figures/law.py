@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import Law
 from natstats.numbers import change
 from natstats.report.figures.points import draw_points, flag_names, hollow_mark, missing_entry
@@ -56,7 +56,7 @@ def headline(law: Law) -> str:
     >>> headline(natstats.fit_law([], [], np.zeros((0, 0)), []))
     'Undecided'
     """
-    return HEADLINES[law.verdict].format(MEASURES[law.depth].name)
+    return HEADLINES[law.verdict].format(DEPTH_AXES[law.depth].name)
 
 
 def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
@@ -80,7 +80,7 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
     >>> plot_law(run.layers, run.law).get_xlabel()
     'depth (weight layers from the input)'
     """
-    measure = MEASURES[law.depth]
+    measure = DEPTH_AXES[law.depth]
     layers = layers.assign(depth=measure.values(layers))
     with look():
         ax = new_axes(ax, 4.4)
@@ -103,7 +103,7 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
 
 
 def _title(law: Law, narrow: bool) -> str:
-    verdict, measure = headline(law), MEASURES[law.depth]
+    verdict, measure = headline(law), DEPTH_AXES[law.depth]
     if not np.isfinite(law.slope):
         return f"{verdict}: too few layers for a law ({law.n_layers})"
     slope = change(law.slope, law.slope_low, law.slope_high)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from natstats.errors import UsageError
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import Law
 from natstats.numbers import change
 from natstats.report.figures.law import EXPONENT_LABEL
@@ -28,13 +28,13 @@ from natstats.report.figures.style import (
 )
 from natstats.text import printable
 
-__all__ = ["plot_compare", "short_name"]
+__all__ = ["plot_overlay", "short_name"]
 
 LONGEST_NAME = 40
 """Characters of a name that the legend shows; of longer ones the middle is left out."""
 
 
-def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None = None) -> Axes:
+def plot_overlay(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None = None) -> Axes:
     """Draw exponent against depth for several runs, each with its line.
 
     A line is solid where the verdict of its run is ``linear``, else dashed. Runs at one depth stand
@@ -51,7 +51,7 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
     Raises:
         UsageError: there are no runs, more than eight, or they measure depth differently.
 
-    >>> plot_compare([])
+    >>> plot_overlay([])
     Traceback (most recent call last):
     natstats.errors.UsageError: runs: expected 1 to 8 runs, as many as can be told apart; got 0
     """
@@ -66,7 +66,7 @@ def plot_compare(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
             "runs: expected the same measure of depth in all, for one axis; got "
             f"{', '.join(sorted(measures))} (natstats fit RUN --depth changes it)"
         )
-    measure = MEASURES[measures.pop()]
+    measure = DEPTH_AXES[measures.pop()]
     runs = [(name, rows.assign(depth=measure.values(rows)), law) for name, rows, law in runs]
     with look():
         ax = new_axes(ax, 4.4 + 0.17 * len(runs))
@@ -130,7 +130,7 @@ def _draw_line(ax: Axes, rows: pd.DataFrame, law: Law, colour: str) -> None:
 def _summary(law: Law, gap: str) -> str:
     if not np.isfinite(law.slope):
         return "too few layers for a law"
-    per = MEASURES[law.depth].briefly
+    per = DEPTH_AXES[law.depth].briefly
     return f"{law.verdict},{gap}{change(law.slope, law.slope_low, law.slope_high)} {per}"
 
 

@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from natstats.fits.forms import FLAGS
+from natstats.fits.forms import flag_meanings
 from natstats.report.figures.style import GREY
 
 __all__ = ["draw_points", "flag_names", "hollow_mark", "missing_entry"]
@@ -67,7 +67,7 @@ def flag_names(layers: pd.DataFrame, *, doubts: bool = False) -> list[str]:
     """
     flags = [flag for cell in layers["flags"].fillna("") for flag in str(cell).split("; ") if flag]
     names = dict.fromkeys(flag.partition(" (")[0] for flag in flags)
-    return [name for name in names if not (doubts and name in FLAGS.values())]
+    return [name for name in names if not (doubts and name in flag_meanings())]
 
 
 def missing_entry(layers: pd.DataFrame) -> list[tuple[Artist, str]]:

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import VERDICTS
 from natstats.report.figures.law import EXPONENT_LABEL, INPUT_NAMES
 from natstats.report.figures.style import (
@@ -96,7 +96,7 @@ def plot_exponents(series: SeriesReport, ax: Axes | None = None) -> Axes:
     Returns:
         The axes drawn into.
     """
-    measure = MEASURES[series.options.depth]
+    measure = DEPTH_AXES[series.options.depth]
     rows = series.exponents
     steps = series.frame.step.to_numpy(dtype=float)
     inner, inputs = rows[rows.kind != "input"], rows[rows.kind == "input"]
@@ -193,7 +193,7 @@ def plot_slopes(series: SeriesReport, ax: Axes | None = None) -> Axes:
             entries.append((Line2D([], [], linestyle="none", **cross), "no law (undecided)"))
         entries.append((Patch(**band), f"{100 * series.options.level:g} % interval"))
         _step_axis(ax, series)
-        ax.set_ylabel(f"slope of the law\n({MEASURES[series.options.depth].per})")
+        ax.set_ylabel(f"slope of the law\n({DEPTH_AXES[series.options.depth].per})")
         _legend_above(ax, entries)
     return ax
 

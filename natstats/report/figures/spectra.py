@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from natstats.fits.exponents import Fits, LayerFit
+from natstats.fits.records import Fits, LayerFit
 from natstats.numbers import map_size
 from natstats.report.figures.style import (
     DEPTH_COLOURS,

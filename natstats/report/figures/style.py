@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from natstats.errors import UsageError
-from natstats.fits.depth_axes import MEASURES, Measure
+from natstats.fits.depth_axes import DEPTH_AXES, DepthAxis
 from natstats.text import lines
 
 __all__ = ["DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "kind_marks", "look", "save"]
@@ -117,7 +117,7 @@ def is_narrow(ax: Axes) -> bool:
     return ax.get_position(original=True).width * figure.get_figwidth() < NARROW
 
 
-def depth_axis(ax: Axes, measure: Measure = MEASURES["layers"]) -> None:
+def depth_axis(ax: Axes, measure: DepthAxis = DEPTH_AXES["layers"]) -> None:
     """Name the axis of depth, with whole numbers only where depth is a count."""
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=measure.is_count, steps=[1, 2, 5, 10]))
     ax.set_xlabel(measure.axis)

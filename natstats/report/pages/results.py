@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from natstats.fits.depth_axes import MEASURES
-from natstats.fits.options import ESTIMATORS, FitOptions
+from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.estimators import ESTIMATORS
+from natstats.fits.flags import FIT_FLAGS
+from natstats.fits.forms import FORMS, flag_meanings
+from natstats.fits.options import FitOptions
 from natstats.law.law import Law, format_p
 from natstats.numbers import change, interval, map_size, number, share
 from natstats.report.figures.points import flag_names
@@ -17,34 +20,12 @@ from natstats.report.figures.points import flag_names
 __all__ = [
     "Cell",
     "Column",
-    "flag_meanings",
+    "flag_rows",
     "image_rows",
     "key_numbers",
     "layer_table",
     "shape_rows",
 ]
-
-FLAG_MEANINGS = {
-    "few rings": "fewer than four frequencies carry the fit; two of them decide the slope",
-    "few images": "at most 16 images; a 95 % interval then covers the truth in 90 to 95 %",
-    "beyond range": "the measured slope hardly follows the exponent here; not part of the law",
-    "outer scale": "so steep that waves far longer than the map, of unknown power, decide",
-    "constant": "the maps do not vary beyond rounding, so there is no exponent",
-    "non-finite": "some images gave values that are not finite and were left out here",
-    "few groups": "at most 16 groups of images; the interval may be too short",
-    "few images decide": "a few images have most of the power, and the interval rests on them",
-    "images do not differ": "every image gives the same, so the interval says nothing",
-    "too few groups for the bootstrap": "too many resamples without spread; take the jackknife",
-    "no images": "no image gave finite values",
-    "too few images": "an interval takes three images at least, and so does an exponent",
-    "too few groups": "an interval takes three groups of images at least",
-    "power from one group only": "without that group nothing is left to resample",
-    "too few rings in band": "the band leaves fewer frequencies at this map size than asked for",
-    "better with a floor": "not a plain power law: one over white noise is clearly better",
-    "better with a cut-off": "not a plain power law: one that falls off exponentially is better",
-    "better with a break": "not a plain power law: two exponents with a break are clearly better",
-    "no power in a ring": "the power is zero at some frequency, so it has no logarithm",
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +69,8 @@ def _p(value: float) -> Cell:
 def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column], list[list[Cell]]]:
     """Columns and rows of the layer table, a row for every layer."""
     level = f"{100 * options.level:g} %"
-    others = [name for name in ESTIMATORS if name != options.estimator]
+    own = ESTIMATORS[options.estimator]
+    others = [one for one in ESTIMATORS.values() if one is not own]
     columns = [
         Column("layer", "module name; :1 is its second call", is_number=False),
         Column("kind", "of the module", is_number=False),
@@ -96,18 +78,16 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
         Column("order", "weight layers executed up to and including this one"),
         Column("receptive field", "its theoretical side along the height, pixels of the input"),
         Column("size", "height × width of a map, pixels; or the length of a clip"),
-        Column("exponent", f"of the mean spectrum, by the estimator {options.estimator}"),
+        Column("exponent", f"of the mean spectrum, by the estimator {own.name}: {own.meaning}"),
         Column(f"{level} interval", "from resampling the images; sorted by its lower end"),
         Column("flags", "what to know before using the number", is_number=False),
         Column("R²", "share of the variance of log power that the fit explains"),
-        *(Column(name, f"exponent by the estimator {name}") for name in others),
+        *(Column(one.name, f"exponent by {one.name}: {one.meaning}") for one in others),
         Column("image mean", "mean of the exponents of single images"),
         Column("image sd", "standard deviation of the exponents of single images"),
         Column("curvature", "what is left: coefficient of (ln frequency)²"),
         Column("its p", "of the test that the curvature is zero"),
-        Column(
-            "best form", "by AICc: power law, or with a floor, cut-off or break", is_number=False
-        ),
+        Column("best form", f"by AICc, among: {', '.join(FORMS)}", is_number=False),
         Column("gain", "AICc of the power law above that of the best form"),
         Column("rings", "frequencies in the fit"),
         Column("maps", "number of channels"),
@@ -128,7 +108,7 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
                 Cell(interval(low, row["exponent_high"]), low if math.isfinite(low) else None),
                 Cell(str(row["flags"] or "")),
                 Cell(share(row["r2"]), row["r2"] if math.isfinite(row["r2"]) else None),
-                *(_cell(row[f"exponent_{name}"], 2) for name in others),
+                *(_cell(row[one.column], 2) for one in others),
                 _cell(row["exponent_image_mean"], 2),
                 _cell(row["exponent_image_sd"], 2),
                 _cell(row["curvature"], 2),
@@ -155,7 +135,7 @@ def key_numbers(law: Law, n_images: int) -> list[tuple[str, str, str]]:
     )
     lack, best = format_p(law.lack_of_fit_p), law.best_shape
     return [
-        (f"slope {MEASURES[law.depth].per}", *_apart(law.slope, law.slope_low, law.slope_high)),
+        (f"slope {DEPTH_AXES[law.depth].per}", *_apart(law.slope, law.slope_low, law.slope_high)),
         ("slope within one map size", *_apart(*within)),
         ("rank correlation", number(law.rank_correlation, sign=True), f"p {format_p(law.rank_p)}"),
         ("lack of fit of the line", f"p {lack}", ""),
@@ -185,9 +165,10 @@ def shape_rows(law: Law) -> list[tuple[str, str]]:
     ]
 
 
-def flag_meanings(layers: pd.DataFrame) -> list[tuple[str, str]]:
+def flag_rows(layers: pd.DataFrame) -> list[tuple[str, str]]:
     """The flags that occur, with their meaning."""
-    return [(flag, FLAG_MEANINGS.get(flag, "")) for flag in flag_names(layers)]
+    meanings = FIT_FLAGS | flag_meanings()
+    return [(flag, meanings.get(flag, "")) for flag in flag_names(layers)]
 
 
 def image_rows(image_exponents: pd.DataFrame) -> list[list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from natstats._version import __version__
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import CLEAR_AICC
 from natstats.numbers import interval, number
 from natstats.report.figures.drawing import draw_run
@@ -76,12 +76,12 @@ def _contents(run: RunReport) -> dict[str, Any]:
         "forms": run.forms_sentence if is_network else "",
         "control": run.control.sentence if run.control is not None else "",
         "level": f"{100 * run.options.level:g} %",
-        "depth_meaning": MEASURES[law.depth].meaning,
+        "depth_meaning": DEPTH_AXES[law.depth].meaning,
         "shapes": results.shape_rows(law),
         "clear_aicc": CLEAR_AICC,
         "columns": columns,
         "rows": rows,
-        "flags": results.flag_meanings(layers),
+        "flags": results.flag_rows(layers),
         "doubts": bool(flag_names(layers[layers.kind != "input"], doubts=True)),
         "image_rows": results.image_rows(run.image_exponents),
         "skipped": run.skipped.to_dict("records"),

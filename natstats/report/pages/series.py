@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from natstats._version import __version__
-from natstats.fits.depth_axes import MEASURES
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
 from natstats.numbers import interval, number
@@ -87,7 +87,7 @@ def _contents(series: SeriesReport) -> dict[str, Any]:
         "change_columns": CHANGE_COLUMNS,
         "change_rows": [_change_row(row) for row in series.change.layers.to_dict("records")],
         "measured": [
-            ("unit of the slopes", MEASURES[options.depth].per),
+            ("unit of the slopes", DEPTH_AXES[options.depth].per),
             *provenance.measured(series.info, options),
         ],
         "repeat": _repeat(series.info, options),

@@ -1,0 +1,103 @@
+"""The fit of a layer and those of all layers of a run, as records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from natstats.fits.flags import is_known
+from natstats.fits.intervals import FEWEST_GROUPS
+from natstats.fits.options import FitOptions
+
+__all__ = ["Fits", "LayerFit"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFit:
+    """The exponent of one layer's mean spectrum. NaN wherever a number could not be had.
+
+    Attributes:
+        exponent: alpha by the chosen estimator.
+        standard_error: standard error of `exponent`, from the groups of images.
+        dof: effective degrees of freedom of the standard error.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        by_estimator: alpha by every estimator.
+        log_amplitude: log A of A T_b(alpha) (of A f^-alpha for ``ols``), by the octave-weighted
+            mean of what the shape leaves of log power.
+        fitted_power: what the fit expects at every ring, NaN outside the band, (n_rings,).
+        r2: share of the octave-weighted variance of log power that the fit explains.
+        curvature: coefficient of (ln f)^2 in what the fit leaves of log power.
+        curvature_p: p-value of the test that `curvature` is zero.
+        n_rings: rings in the band.
+        n_images: images in the mean.
+        image_exponents: alpha of single images, for those that were kept and can be fitted.
+        deviations: how the exponent deviates as each group is left out, scaled so that their
+            squares sum to the squared standard error, (G,); 0 for a group without images.
+        flags: what a reader must know, in words, see :data:`natstats.fits.flags.FIT_FLAGS`.
+    """
+
+    exponent: float
+    standard_error: float
+    dof: float
+    low: float
+    high: float
+    by_estimator: dict[str, float]
+    log_amplitude: float
+    fitted_power: Array
+    r2: float
+    curvature: float
+    curvature_p: float
+    n_rings: int
+    n_images: int
+    image_exponents: Array
+    deviations: Array
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert all(map(is_known, self.flags)), self.flags
+
+    @property
+    def image_mean(self) -> float:
+        """Mean of the images' own exponents, three or more; not that of the mean spectrum."""
+        several = len(self.image_exponents) >= FEWEST_GROUPS
+        return float(np.mean(self.image_exponents)) if several else np.nan
+
+    @property
+    def image_sd(self) -> float:
+        """Standard deviation of the images' own exponents."""
+        several = len(self.image_exponents) >= FEWEST_GROUPS
+        return float(np.std(self.image_exponents, ddof=1)) if several else np.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """The fits of all layers of a run, and how they vary together.
+
+    Attributes:
+        options: how they were fitted.
+        layers: the fit of every layer, in the order of the run.
+    """
+
+    options: FitOptions
+    layers: list[LayerFit] = field(default_factory=list)
+
+    @property
+    def exponents(self) -> Array:
+        """The exponent of every layer, (L,)."""
+        return np.array([fit.exponent for fit in self.layers])
+
+    @property
+    def deviations(self) -> Array:
+        """Scaled deviations of all layers as each group is left out, (G, L); NaN without a fit."""
+        return np.stack([fit.deviations for fit in self.layers], axis=1)
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the exponents, from groups left out jointly over layers, (L, L)."""
+        deviations = np.nan_to_num(self.deviations)
+        return np.asarray(deviations.T @ deviations)
