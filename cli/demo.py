@@ -20,7 +20,7 @@ def command(out: Path | None, overwrite: bool) -> None:
     path = output.target(out, "demo", overwrite)
 
     from natstats import demo
-    from natstats.measurement import measure
+    from natstats.measurement.one_run import measure
 
     with output.progress_bar() as progress:
         run = measure(demo.network(), demo.photographs(), progress=progress)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from natstats.measure_options import MeasureOptions
+from natstats.measurement.options import MeasureOptions
 
 from . import options, output
 
@@ -42,7 +42,7 @@ def command(
     chosen = output.take_fit_options(settings)
 
     from natstats.fits.options import FitOptions
-    from natstats.measurement import measure_images
+    from natstats.measurement.one_run import measure_images
 
     fit, how = FitOptions(**chosen), MeasureOptions(**settings)
 

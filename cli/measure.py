@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from natstats.activations.declared_layouts import declarable
-from natstats.measure_options import NETWORK_CONTROLS, MeasureOptions
+from natstats.measurement.options import NETWORK_CONTROLS, MeasureOptions
 
 from . import options, output, series
 from .model_options import model_options
@@ -110,7 +110,7 @@ def command(
     chosen = output.take_fit_options(settings)
 
     from natstats.fits.options import FitOptions
-    from natstats.measurement import measure
+    from natstats.measurement.one_run import measure
 
     settings["fit"] = FitOptions(**chosen)
     settings["options"] = MeasureOptions(

@@ -11,7 +11,7 @@ import click
 
 from natstats.fits.estimators import ESTIMATORS
 from natstats.fits.options import DEPTHS, INTERVALS, FitOptions
-from natstats.measure_options import EDGES, MeasureOptions
+from natstats.measurement.options import EDGES, MeasureOptions
 
 __all__ = [
     "PATH",

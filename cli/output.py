@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from natstats.measure_options import MeasureOptions
+from natstats.measurement.options import MeasureOptions
 from natstats.text import printable
 
 from . import options
 
 if TYPE_CHECKING:
     from natstats.distill.comparison.compare import MethodComparison
-    from natstats.measurement import Progress
+    from natstats.measurement.one_run import Progress
     from natstats.runs.run import Run
 
 __all__ = [

@@ -42,8 +42,8 @@ def measure(
     """Measure a series into a directory, print what it shows, and say what an interruption left."""
     from natstats.files import placed
     from natstats.files.paths import expanded
+    from natstats.measurement.series import measure_series
     from natstats.runs import store
-    from natstats.series_measurement import measure_series
 
     path = store.free_path(Path("runs") / f"{name}-series") if out is None else expanded(out, "out")
     before = _runs(path)

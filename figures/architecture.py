@@ -21,12 +21,12 @@ PICTURE = ROOT / "docs" / "architecture" / "rooms.svg"
 
 ROOMS = (
     "files", "images", "activations", "networks", "spectra", "fits", "law", "report", "runs",
-    "distill", "measurement",
+    "distill", "measurement", "demo",
 )  # fmt: skip
-"""The rooms in the order of the data, then the modules in which they meet."""
+"""The rooms in the order of the data, then the demo."""
 
 TOP = {
-    "measurement": ("measurement", "preparation", "series_measurement", "demo", "demo_data"),
+    "demo": ("demo", "demo_data"),
 }
 """Modules outside of rooms that are drawn as one."""
 

@@ -6,9 +6,10 @@ from .fits.form_comparison import compare_forms as compare_forms
 from .fits.options import FitOptions as FitOptions
 from .law.law import Law as Law
 from .law.law import fit_law as fit_law
-from .measure_options import MeasureOptions as MeasureOptions
-from .measurement import measure as measure
-from .measurement import measure_images as measure_images
+from .measurement.one_run import measure as measure
+from .measurement.one_run import measure_images as measure_images
+from .measurement.options import MeasureOptions as MeasureOptions
+from .measurement.series import measure_series as measure_series
 from .networks.load import Network as Network
 from .networks.load import load_network as load_network
 from .networks.preprocessing import Preprocessing as Preprocessing
@@ -16,7 +17,6 @@ from .runs.comparison import Comparison as Comparison
 from .runs.comparison import compare as compare
 from .runs.run import Run as Run
 from .runs.series import Series as Series
-from .series_measurement import measure_series as measure_series
 from .spectra.accumulator import (
     SpectrumAccumulator as SpectrumAccumulator,
 )

@@ -22,8 +22,7 @@ PACKAGE = ROOT / "natstats"
 # The rooms in the order of the data; each may import itself and those before it. Modules outside
 # of rooms stand first (what all need) and last (where all meet).
 ROOMS = """_version|errors|text|numbers|checks files images activations networks spectra fits law
-report runs distill measure_options preparation|network_pass|measurement
-series_request|series_measurement|demo|demo_data"""
+report runs distill measurement demo|demo_data"""
 DISTILL = """method|record|run_folders|trunk run_files taps pairing losses methods results report
 comparison training"""
 

@@ -159,8 +159,13 @@ class Collector:
         self._hooks.__exit__(kind, error, trace)
         self._contexts.close()
         self._is_watching = False
-        if error is None and self._later is not None:
+        if error is None:
             # Now, not when it is asked for: by then the model may be elsewhere.
+            self._trace_later()
+
+    def _trace_later(self) -> None:
+        """Trace a pass in which a layer was called that the first trace does not know."""
+        if self._later is not None:
             arguments, self._later = self._later, None
             with contextlib.suppress(RuntimeError, ValueError, TypeError):
                 self._later_calls += trace_calls(self._model, *arguments, self._layouts).calls
@@ -188,6 +193,7 @@ class Collector:
 
     def _start_pass(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._pending.clear()
+        self._trace_later()
         values = [*inputs, *named.values()]
         tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
         if any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors)):

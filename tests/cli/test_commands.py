@@ -193,8 +193,8 @@ def test_every_option_has_help(group):
 
 
 def test_choices_on_the_command_line_are_those_of_the_library(group):
-    from natstats import measure_options
     from natstats.fits import options
+    from natstats.measurement import options as measure_options
     from natstats.networks import input_forms
     from natstats.spectra import edges
 

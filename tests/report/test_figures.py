@@ -23,7 +23,7 @@ from natstats import power_law_fields
 from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import VERDICTS, Law, fit_law
-from natstats.measurement import measure, measure_images
+from natstats.measurement.one_run import measure, measure_images
 from natstats.numbers import change, interval, number
 from natstats.report import draw_overlay, draw_run
 from natstats.report.figures.band_sensitivity import MOST as MOST_PANELS

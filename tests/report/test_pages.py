@@ -23,7 +23,7 @@ from natstats.fits import exponents
 from natstats.fits.flags import FIT_FLAGS
 from natstats.fits.forms import flag_meanings
 from natstats.fits.options import FitOptions
-from natstats.measurement import measure, measure_images
+from natstats.measurement.one_run import measure, measure_images
 from natstats.report.figures.law import headline
 from natstats.report.pages.html import embedded
 from natstats.report.pages.provenance import measured, repeat

@@ -75,7 +75,7 @@ def series(images, tmp_path_factory):
 @pytest.fixture
 def measured(monkeypatch):
     """Files whose checkpoints were measured, in order; the one named in `stop` interrupts."""
-    import natstats.series_request as home
+    import natstats.measurement.series_request as home
 
     real, seen = home.with_checkpoint, []
 
@@ -419,7 +419,7 @@ def test_another_version_or_checkpoint_is_not_the_same(small, tmp_path, monkeypa
         small()
     small(overwrite=True)
     assert measured[1] == ["e2.pth"]
-    monkeypatch.setattr("natstats.series_request.__version__", "99")
+    monkeypatch.setattr("natstats.measurement.series_request.__version__", "99")
     with pytest.raises(natstats.UsageError, match="natstats .* in place of '99'"):
         small()
 
@@ -699,7 +699,7 @@ def test_a_pattern_makes_a_series_and_one_file_a_run(call, quick):
 
 
 def test_an_interruption_says_what_was_kept(call, quick, monkeypatch):
-    import natstats.preparation as home
+    import natstats.measurement.preparation as home
 
     real = home.load_network
 

@@ -16,12 +16,12 @@ from natstats.activations.trace import trace_calls
 from natstats.errors import NatstatsError
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Batch, ImageSet, Photographs, batches
-from natstats.measure_options import MeasureOptions
+from natstats.measurement.options import MeasureOptions
+from natstats.measurement.preparation import home_of
 from natstats.networks.input_forms import channels_hint, stills_note
 from natstats.networks.load import Network
 from natstats.networks.preprocessing import NORMALISED, spoken
 from natstats.networks.wrappers import uncompiled
-from natstats.preparation import home_of
 from natstats.runs.provenance import Reading, circumstances, image_facts, model_facts
 from natstats.runs.run import Run
 from natstats.spectra.collector import Collector
@@ -110,14 +110,17 @@ class NetworkPass:
         model = self.network.model
         place, dtype = home_of(model)
         collector: Collector | None = None
-        with uncompiled(model), undisturbed(model), torch.inference_mode():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(uncompiled(model))
+            stack.enter_context(undisturbed(model))
+            stack.enter_context(torch.inference_mode())
             for batch in read_batches(reading, self.options, place, self.strict, self.progress):
                 prepared = self._prepared(batch.images, dtype)
                 if collector is None:
-                    collector = self._opened_collector(prepared)
+                    collector = stack.enter_context(self._new_collector(prepared))
                 inputs.update(batch.images, batch.index)
                 collector.number_images(batch.index)
-                with _forward_errors(prepared), collector, _autocast(place, self.options.amp):
+                with _forward_errors(prepared), _autocast(place, self.options.amp):
                     model(*self.network.arguments(prepared))
         assert collector is not None  # read_batches raises when there is no batch
         return collector, stills_note(self.network.takes, batch.images)
@@ -131,7 +134,7 @@ class NetworkPass:
         # What the network writes into is not the data.
         return prepared.clone() if prepared.data_ptr() == images.data_ptr() else prepared
 
-    def _opened_collector(self, prepared: Tensor) -> Collector:
+    def _new_collector(self, prepared: Tensor) -> Collector:
         """The collector of the layers, which are traced with the first image."""
         network, options = self.network, self.options
         place, _ = home_of(network.model)

@@ -14,13 +14,13 @@ from torch import nn
 from natstats._version import __version__
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Framing, open_images
-from natstats.measure_options import MeasureOptions
-from natstats.measurement import measure
-from natstats.network_pass import Progress
+from natstats.measurement.network_pass import Progress
+from natstats.measurement.one_run import measure
+from natstats.measurement.options import MeasureOptions
+from natstats.measurement.preparation import ImageSource
 from natstats.networks.checkpoint_files import CheckpointFile
 from natstats.networks.load import Network, with_checkpoint
 from natstats.networks.load_options import LoadOptions
-from natstats.preparation import ImageSource
 from natstats.runs import store
 from natstats.runs.run import Run
 

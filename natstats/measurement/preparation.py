@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from natstats.errors import UsageError
 from natstats.images.sources import ImageSet, Photographs, reframed
-from natstats.measure_options import MeasureOptions
+from natstats.measurement.options import MeasureOptions
 from natstats.networks.load import Network, load_network, usable_device
 from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured, is_known

@@ -12,18 +12,24 @@ from torch import nn
 
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Photographs, open_images, reframed, source_name
-from natstats.measure_options import (
+from natstats.measurement.network_pass import NetworkPass, Progress, read_batches, share_of
+from natstats.measurement.options import (
     ImageSettings,
     MeasureOptions,
     NetworkSettings,
     chosen_options,
     keywords_shown,
 )
-from natstats.network_pass import NetworkPass, Progress, read_batches, share_of
+from natstats.measurement.preparation import (
+    ImageSource,
+    as_network,
+    home_of,
+    prepared_as,
+    refuse_unused,
+)
 from natstats.networks.load import Network
 from natstats.networks.preprocessing import Preprocessing, configured
 from natstats.networks.random_weights import check_control, with_random_weights
-from natstats.preparation import ImageSource, as_network, home_of, prepared_as, refuse_unused
 from natstats.runs.control import RandomWeights
 from natstats.runs.provenance import Reading, circumstances, image_facts
 from natstats.runs.run import Run

@@ -20,24 +20,24 @@ from natstats import checks
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import expanded, is_plain_name, member
 from natstats.fits.options import FitOptions
-from natstats.measure_options import (
+from natstats.measurement.network_pass import Progress, share_of
+from natstats.measurement.options import (
     MeasureOptions,
     SeriesSettings,
     chosen_options,
     keywords_shown,
 )
-from natstats.network_pass import Progress, share_of
+from natstats.measurement.preparation import ImageSource
+from natstats.measurement.series_request import SeriesRequest
 from natstats.networks.checkpoint_files import (
     CheckpointFile,
     find_checkpoints,
     number_checkpoints,
 )
 from natstats.networks.load import Network
-from natstats.preparation import ImageSource
 from natstats.runs import store
 from natstats.runs.run import Run
 from natstats.runs.series import Series, StoredRuns, Summary, summarise
-from natstats.series_request import SeriesRequest
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

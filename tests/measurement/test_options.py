@@ -13,7 +13,7 @@ from torch import nn
 
 import natstats
 from natstats import MeasureOptions, UsageError
-from natstats.measure_options import ImageSettings, NetworkSettings, SeriesSettings
+from natstats.measurement.options import ImageSettings, NetworkSettings, SeriesSettings
 from natstats.networks.load_options import LoadOptions
 
 IMAGES = torch.rand(8, 1, 12, 12)
@@ -140,7 +140,7 @@ def test_signatures_and_types_know_every_field():
 
 def test_records_of_options_load_neither_numpy_nor_torch():
     code = (
-        "import sys, natstats.measure_options, natstats.networks.load_options;"
+        "import sys, natstats.measurement.options, natstats.networks.load_options;"
         "sys.exit(any(one in sys.modules for one in ('numpy', 'torch')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

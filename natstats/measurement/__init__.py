@@ -1,0 +1,5 @@
+"""Images through a network into a run, or a series of runs: here the rooms meet."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

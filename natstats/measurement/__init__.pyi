@@ -1,0 +1,5 @@
+from .network_pass import Progress as Progress
+from .one_run import measure as measure
+from .one_run import measure_images as measure_images
+from .options import MeasureOptions as MeasureOptions
+from .series import measure_series as measure_series
