@@ -283,7 +283,7 @@ def trace_calls(
         model: the network.
         inputs: arguments of the forward pass, of one image.
         named: its keyword arguments.
-        layouts: declared layouts, see :func:`natstats.activations.layouts.parse_layouts`.
+        layouts: declared layouts, see :func:`natstats.activations.declared_layouts.parse_layouts`.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
     >>> [(c.name, c.depth) for c in trace_calls(model, (torch.zeros(1, 3, 9, 9),)).calls]
