@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.estimators import ESTIMATORS
-from natstats.fits.options import DEPTHS, INTERVALS, FitOptions
+from natstats.fits.options import INTERVALS, FitOptions
 from natstats.measurement.options import EDGES, MeasureOptions
 
 __all__ = [
@@ -30,6 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATH: click.Path[Path] = click.Path(path_type=Path)
 
+DEPTHS = tuple(DEPTH_AXES)
 FIT_OPTIONS = tuple(field.name for field in fields(FitOptions))
 
 

@@ -73,7 +73,7 @@ def test_out_has_tables_page_and_figures(call, runs):
     result = call(runs / "ce", runs / "kd", "--out", "table")
     assert "Table: table   Report: table/report.html" in result.stdout
     assert {path.name for path in Path("table").iterdir()} == set(TABLE_FILES)
-    assert "<svg" in Path("table/report.html").read_text()
+    assert "<img" in Path("table/report.html").read_text()
 
 
 def test_the_tables_are_those_that_are_printed(call, runs, quick):
