@@ -38,7 +38,7 @@ class Kind:
     Attributes:
         record: the file that makes a folder one of this kind.
         called: what the kind is called in sentences.
-        known: pattern of the paths of its files.
+        known: pattern of the paths of its files in any version.
         is_whole: it is replaced as a whole; else its files go beside what else is there.
         says: the field ``kind`` of the record, where it has one.
     """
@@ -48,6 +48,12 @@ class Kind:
     known: re.Pattern[str]
     is_whole: bool = True
     says: str | None = None
+
+    @property
+    def listed(self) -> re.Pattern[str]:
+        """Pattern of what a record may list: figures of a whole folder have any plain name."""
+        figures = r"|figures/[a-z_]+\.(svg|png)" if self.is_whole else ""
+        return re.compile(self.known.pattern + figures)
 
 
 def _known(files: str, figures: str) -> re.Pattern[str]:
@@ -142,11 +148,12 @@ def own_files(folder: Path, kind: str) -> set[str]:
     """Paths, below a folder of this kind, of the files in it that natstats wrote."""
     own, record = KINDS[kind], read_record(folder, kind)
     listed = _listed(record)
+    pattern = own.known if listed is None else own.listed
     found = {
         name
         for name, is_file in _entries(folder)
         if is_file
-        and own.known.fullmatch(name)
+        and pattern.fullmatch(name)
         and (listed is None or name in listed or name == own.record)
     }
     if kind == "series":
@@ -240,6 +247,6 @@ def list_files(folder: Path, kind: str, before: set[str] | None = None) -> None:
         return
     if not isinstance(record, dict):
         return
-    here = {name for name, is_file in _entries(folder) if is_file and own.known.fullmatch(name)}
+    here = {name for name, is_file in _entries(folder) if is_file and own.listed.fullmatch(name)}
     record["files"] = sorted(here | (before or set()))
     (folder / own.record).write_text(to_json(record), encoding="utf-8")

@@ -6,19 +6,19 @@ Flags of forms that fit better than a power law are with their forms, see
 
 from __future__ import annotations
 
-__all__ = ["FIT_FLAGS", "is_known"]
+__all__ = ["FIT_FLAGS", "LAYOUT_FLAGS", "is_known"]
 
 FIT_FLAGS = {
     "few rings": "fewer than four frequencies carry the fit; two of them decide the slope",
-    "few images": "at most 16 images; a 95 % interval then covers the truth in 90 to 95 %",
+    "few images": "at most 16 images; a 95 % interval then covers the truth in 90 to 95 % of cases",
     "beyond range": "the measured slope hardly follows the exponent here; not part of the law",
     "outer scale": "so steep that waves far longer than the map, of unknown power, decide",
     "constant": "the maps do not vary beyond rounding, so there is no exponent",
     "non-finite": "some images gave values that are not finite and were left out here",
-    "few groups": "at most 16 groups of images; the interval may be too short",
+    "few groups": "at most 16 groups of images; the interval may be too narrow",
     "few images decide": "a few images have most of the power, and the interval rests on them",
     "images do not differ": "every image gives the same, so the interval says nothing",
-    "too few groups for the bootstrap": "too many resamples without spread; take the jackknife",
+    "too few groups for the bootstrap": "too many resamples have no spread; use the jackknife",
     "no images": "no image gave finite values",
     "too few images": "an interval takes three images at least, and so does an exponent",
     "too few groups": "an interval takes three groups of images at least",
@@ -27,6 +27,13 @@ FIT_FLAGS = {
     "no power in a ring": "the power is zero at some frequency, so it has no logarithm",
 }
 """Meaning of every flag of a fit; counts may follow a flag in parentheses."""
+
+LAYOUT_FLAGS = {
+    "quantized": "the maps were turned back from whole numbers, whose steps add noise",
+    "regions": "maps of the regions that a detector found; an image is the mean over its regions",
+    "layout by rule": "where the maps are was taken from shapes; changing the image proved nothing",
+}
+"""Meaning of the flags that come from the layout of a layer."""
 
 
 def is_known(flag: str) -> bool:

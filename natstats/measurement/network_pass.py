@@ -92,7 +92,7 @@ class NetworkPass:
             "warnings": warnings,
         }
         run = Run(spectra, collector.skipped, info, self.fit)
-        warnings += reading.few_warnings(run)
+        warnings += reading.few_images_warning(run)
         return run
 
     def of_control(self, network: Network, progress: Progress | None) -> NetworkPass:

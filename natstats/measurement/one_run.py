@@ -1,4 +1,4 @@
-"""The main job: images through a network into a run. Here, and only here, all stages meet."""
+"""The main job: images through a network into a run."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def measure_images(
         "warnings": reading.warnings(),
     }
     run = Run(spectra, (), info, fit or FitOptions())
-    run.info["warnings"] += reading.few_warnings(run)
+    run.info["warnings"] += reading.few_images_warning(run)
     return run
 
 

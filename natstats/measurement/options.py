@@ -48,7 +48,8 @@ class MeasureOptions:
         edges: edge treatment, see :mod:`natstats.spectra.edges`.
         n_groups: groups of images, the unit of resampling.
         batch_size: images per forward pass; the result does not depend on it.
-        workers: processes that read images; by default none on the CPU, else one per processor.
+        workers: processes that read images; by default none on the CPU, else one per processor,
+            eight at most.
         limit: at most this many images, a random sample.
         seed: seed of the sample, of the numbering of images, and of random weights.
         size: side of the square that enters the network, pixels, in place of its own; the

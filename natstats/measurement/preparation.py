@@ -39,15 +39,17 @@ def as_network(
     """
     if isinstance(model, str):
         return load_network(model, **vars(loading), strict=strict, seed=seed, device=device)
-    given = [*loading.given()]
+    for argument in loading.given():
+        raise UsageError(
+            f"{argument}: expected only with the name of a model; got it with a {type(model).__name__}"
+        )
     if isinstance(model, Network):
-        given += ["device"] if device is not None else []
-    else:
-        model = unwrapped(model)
-    for argument in given:
-        raise UsageError(f"{argument}: expected only beside the name of a model; got both")
-    if isinstance(model, Network):
+        if device is not None:
+            raise UsageError(
+                "device: expected none with a Network, which has one; move its model instead"
+            )
         return model
+    model = unwrapped(model)
     if device is not None:
         model = model.to(usable_device(device))
     if not list(model.children()):  # a single layer has no name of its own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from natstats.runs.run import Run
 __all__ = ["SeriesRequest"]
 
 _SAME_NUMBERS = ("device", "batch_size", "workers")
-"""Options on which the numbers do not depend, so that runs may differ in them."""
+"""Options that do not change the results, so that runs may differ in them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ class SeriesRequest:
         )
 
     def record(self, one: CheckpointFile, digest: str) -> dict[str, Any]:
-        """What a run keeps to be known again."""
+        """What identifies a run when the series is resumed."""
         return {
             "checkpoint": one.name,
             "file": str(one.path),
@@ -121,14 +122,19 @@ class SeriesRequest:
             return "not measured for a series"
         if record.get("digest") != digest:
             return "made from another checkpoint file"
-        before = {**(record.get("asked") or {}), **run.options.to_dict()}
-        now = json.loads(store.to_json({**self.asked(), **self.fit.to_dict()}))
-        before = json.loads(store.to_json(before))
-        before["natstats"] = (run.info.get("versions") or {}).get("natstats")
-        now["natstats"] = __version__
-        for name in dict.fromkeys([*now, *before]):
-            if before.get(name) != now.get(name):
-                return f"made with {name} {before.get(name)!r} in place of {now.get(name)!r}"
+        version = (run.info.get("versions") or {}).get("natstats")
+        # Apart, since `normalize` is of the pixels in one and of the power in the other.
+        for before, now in (
+            (record.get("asked") or {}, self.asked()),
+            (run.options.to_dict(), self.fit.to_dict()),
+            ({"natstats": version}, {"natstats": __version__}),
+        ):
+            then, asked = (
+                json.loads(store.to_json(_one_spelling(values))) for values in (before, now)
+            )
+            for name in dict.fromkeys([*asked, *then]):
+                if then.get(name) != asked.get(name):
+                    return f"made with {name} {then.get(name)!r} in place of {asked.get(name)!r}"
         return self._difference_of_images(run)
 
     def _difference_of_images(self, run: Run) -> str | None:
@@ -138,7 +144,9 @@ class SeriesRequest:
         if facts.get("size") is not None:
             ways = {} if facts.get("resize") is None else {"interpolation": facts["interpolation"]}
             framing = Framing(facts["size"], facts.get("resize"), **ways)
-        images = open_images(self.images, framing, self.options.limit, self.options.seed)
+        images = open_images(
+            self.images, framing, self.options.limit, self.options.seed, self.options.frames
+        )
         if facts.get("digest") == images.digest():
             return None
         if images.listing() not in (facts.get("listing"), facts.get("digest")):
@@ -146,3 +154,21 @@ class SeriesRequest:
         if "listing" in facts:
             return "made from images of the same names and sizes with other contents"
         return "made by a natstats that did not tell images of equal size apart by their contents"
+
+
+def _one_spelling(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that mean the same, written in one way.
+
+    >>> _one_spelling({"layers": ["conv", "linear"], "layouts": None, "control_seeds": 3})
+    {'layers': 'conv,linear', 'layouts': {}}
+    """
+    found = dict(values)
+    if "layers" in found:
+        layers = found["layers"]
+        names = layers.split(",") if isinstance(layers, str) else list(layers)
+        found["layers"] = ",".join(name.strip() for name in names)
+    if "layouts" in found:
+        found["layouts"] = found["layouts"] or {}
+    if not found.get("control"):
+        found.pop("control_seeds", None)
+    return found

@@ -136,7 +136,7 @@ class Reading:
             )
         return said
 
-    def few_warnings(self, run: Run) -> list[str]:
+    def few_images_warning(self, run: Run) -> list[str]:
         """What can still be told of fewer images than an interval takes: their own exponents."""
         if not 0 < self.n_read < FEWEST_GROUPS:
             return []
@@ -144,8 +144,8 @@ class Reading:
         own = " and ".join(f"{alpha:.2f}" for alpha in run.fits.layers[0].image_exponents)
         by_itself = "by itself it has" if self.n_read == 1 else "by themselves they have"
         return [
-            f"{images} measured; how images differ takes {FEWEST_GROUPS} at least, and so do "
-            "intervals and the exponents that come with them"
+            f"{images} measured; an interval needs at least {FEWEST_GROUPS}, and no exponent is "
+            "given without an interval"
             + (f" ({by_itself} {own}, {run.spectra[0].layer.name})" if own else "")
         ]
 

@@ -54,14 +54,14 @@ def layer_spectra(
             call=key[1],
             kind=kinds[key[0]],
             depth=traced.depth,
-            channels=own.channels,
+            channels=measured.channels,
             height=size[0],
             width=size[1],
             stride=measured.stride,
             order=traced.order,
             # A receptive field is one along the height.
             receptive_field=math.nan if temporal else traced.receptive_field,
-            layout=f"{own.layout}{' by rule' if traced.name in by_rule else ''}",
+            layout=f"{measured.layout}{' by rule' if traced.name in by_rule else ''}",
         )
         found.append(LayerSpectrum(layer, measured.compute()))
     return sorted(found, key=lambda m: order[m.layer.name])
@@ -86,7 +86,7 @@ def skipped_layers(
             continue
         counts = own.counts()
         for size, n in counts.items():
-            if size != main:
+            if size != main and n:
                 reason = (
                     f"the map size changes; the layer is measured at {main[0]} x {main[1]} pixels "
                     f"({counts[main]} images), {n} images had this one"

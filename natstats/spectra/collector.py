@@ -121,7 +121,8 @@ class Collector:
         self._layouts = dict(layouts or {})
         LayoutRules(model, self._layouts)  # says now what is wrong with them
         stages = trace.stages(model) if trace is not None else ()
-        self._asked = layers.split(",") if isinstance(layers, str) else list(layers)
+        asked = layers.split(",") if isinstance(layers, str) else list(layers)
+        self._asked = [one.strip() for one in asked]
         self._names = select_modules(model, layers, stages)
         self._kinds = {name: module_kind(model.get_submodule(name)) for name in self._names}
         self._hooks = ActivationHooks(
@@ -133,6 +134,7 @@ class Collector:
         self.probed = Probed()
         """What the probe of the layouts found; nothing before the first image, or without it."""
         self._pending: list[tuple[SizeSums, Tensor, Tensor]] = []
+        self._left_out: list[tuple[CallKey, str]] = []  # and the reason
         self._sums: dict[CallKey, LayerSums] = {}
         self._readings: dict[CallKey, _Reading] = {}
         self._next_index = 0
@@ -193,6 +195,7 @@ class Collector:
 
     def _start_pass(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._pending.clear()
+        self._left_out.clear()
         self._trace_later()
         values = [*inputs, *named.values()]
         tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
@@ -231,7 +234,10 @@ class Collector:
         """Count what the pass gave, now that it has succeeded."""
         for sums, rows, index in self._pending:
             sums.add(rows, index)
+        for key, reason in self._left_out:
+            self._sums.setdefault(key, LayerSums()).leave_out(reason)
         self._pending.clear()
+        self._left_out.clear()
         if self._index is not None and len(self._index):
             self._next_index = int(self._index.max()) + 1
 
@@ -273,25 +279,25 @@ class Collector:
         assert self._trace is not None
         rules = self._trace.rules
         layout = rules.find(key[0], output, call=key[1], part=key[2])
-        sums = self._sums.setdefault(key, LayerSums())
         reason = layout if isinstance(layout, str) else self._unfit(layout)
         if isinstance(layout, str) or reason is not None:
-            sums.leave_out(str(reason))
+            self._left_out.append((key, str(reason)))
             return None
         maps = layout.maps(output.detach())
         n_channels = maps.shape[1]
         maps = as_columns_of_time(maps) if self.temporal else as_frames(maps)
         size = maps.shape[2], maps.shape[3]
+        sums = self._sums.setdefault(key, LayerSums())
         own = sums.by_size.get(size)
         if own is None:
             if len(sums.by_size) >= MOST_SIZES:
-                sums.leave_out(f"maps of more than {MOST_SIZES} sizes; of the later ones")
+                reason = f"more than {MOST_SIZES} map sizes; later ones are not measured"
+                self._left_out.append((key, reason))
                 return None
             accumulator = SpectrumAccumulator(*size, self.edges, self.n_groups, output.device)
             stride = self._input_length(rules.input_shape, size[0]) / size[0]
-            own = sums.by_size[size] = SizeSums(accumulator, stride)
-            sums.channels, sums.layout = n_channels, layout
-        if call_name(*key) not in self._trace.by_name and self._later is None:
+            own = sums.by_size[size] = SizeSums(accumulator, stride, n_channels, layout)
+        if call_name(*key) not in self._calls and self._later is None:
             self._later = self._example
         transform = ring_transform(*size, self.edges, own.accumulator.device)
         reading = _Reading(output.shape, output.dtype, rules.state, layout, own, transform)

@@ -18,7 +18,7 @@ MOST_SIZES = 16
 
 ADDED_AT_ONCE = 128
 """Images whose rows wait to be added together: the dozen small steps of adding cost the same for
-one image as for many, and some megabytes of rows are still constant memory."""
+one image as for many. Waiting rows take a few megabytes at most."""
 
 
 class SizeSums:
@@ -27,11 +27,15 @@ class SizeSums:
     Args:
         accumulator: what sums them.
         stride: input pixels per pixel of the map, along the height.
+        channels: number of maps of an image.
+        layout: of the output.
     """
 
-    def __init__(self, accumulator: SpectrumAccumulator, stride: float) -> None:
+    def __init__(
+        self, accumulator: SpectrumAccumulator, stride: float, channels: int, layout: Layout
+    ) -> None:
         self.accumulator = accumulator
-        self.stride = stride
+        self.stride, self.channels, self.layout = stride, channels, layout
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._n_waiting = 0
 
@@ -71,14 +75,10 @@ class LayerSums:
     """What is known of one layer while images come.
 
     Attributes:
-        channels: number of maps of an image.
-        layout: of the output.
         by_size: sums for each height and width of its maps.
-        reasons: why outputs were left out, with how many.
+        reasons: number of outputs that were left out, by reason.
     """
 
-    channels: int = 0
-    layout: Layout | None = None
     by_size: dict[tuple[int, int], SizeSums] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
 

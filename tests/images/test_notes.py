@@ -100,7 +100,7 @@ def test_a_single_image_is_measured_and_says_what_it_can_tell(tmp_path, call):
     result = call("images", path)
     assert result.exit_code == 0, result.output
     (note,) = re.findall(r"Note: (1 image was measured; .*)\.\n", result.output)
-    assert "how images differ takes 3 at least, and so do intervals" in note
+    assert "an interval needs at least 3, and no exponent is given without an interval" in note
     run = natstats.Run.open(tmp_path / "runs" / "holiday")
     assert run.layers["flags"][0] == "too few images"
     # The same photograph three times over has the exponent of the one, and more groups.

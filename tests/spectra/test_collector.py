@@ -145,7 +145,7 @@ def test_sizes_beyond_constant_memory_are_left_out_and_said(model, monkeypatch):
             model(IMAGES[:, :, :side, :side])
     assert collector.compute()[0].layer.height == 24
     reasons = [s.reason for s in collector.skipped if s.name == "stem"]
-    assert reasons == ["in 2 batches: maps of more than 2 sizes; of the later ones"]
+    assert reasons == ["in 2 batches: more than 2 map sizes; later ones are not measured"]
 
 
 def test_a_non_finite_layer_does_not_spoil_the_others(model):

@@ -2,22 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from natstats.report.records import RunReport, SeriesReport
 
-__all__ = ["draw_overlay", "draw_run", "draw_series"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["RUN_FIGURES", "RunFigure", "draw_overlay", "draw_run", "draw_series"]
+
+
+@dataclass(frozen=True)
+class RunFigure:
+    """A figure of a run. A record in :data:`RUN_FIGURES` is all that another one takes.
+
+    Attributes:
+        name: of its files, and of its place in the template of the page; figures without a place
+            there stand at the end.
+        title: its heading on the page.
+        draw: draws it; None where there is nothing to draw.
+        description: what someone who cannot see it is told.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[RunReport], Axes | None]
+    description: Callable[[RunReport], str]
+
+
+def _law(run: RunReport) -> Axes | None:
+    from natstats.report.figures.law import plot_law
+
+    layers = run.layers
+    has_any = np.isfinite(layers.exponent[layers.kind != "input"]).any()
+    return plot_law(layers, run.law) if has_any else None
+
+
+def _control(run: RunReport) -> Axes | None:
+    from natstats.report.figures.difference import plot_control
+
+    has_any = run.control is not None and len(run.control.layers) > 0
+    return plot_control(run.control)[0] if run.control is not None and has_any else None
+
+
+def _spectra(run: RunReport) -> Axes | None:
+    from natstats.report.figures.spectra import has_power, plot_spectra
+
+    has_any = any(has_power(measured) for measured in run.spectra)
+    return plot_spectra(run.spectra, run.fits) if has_any else None
+
+
+def _spread(run: RunReport) -> Axes | None:
+    from natstats.report.figures.image_spread import plot_spread
+
+    has_any = any(len(fit.image_exponents) for fit in run.fits.layers)
+    return plot_spread(run.spectra, run.fits) if has_any else None
+
+
+def _sensitivity(run: RunReport) -> Axes | None:
+    from natstats.report.figures.band_sensitivity import has_bands, plot_sensitivity
+
+    if not has_bands(run.sensitivity):
+        return None
+    return plot_sensitivity(run.sensitivity, unit=run.unit).axes[0]
+
+
+def _told_of_control(run: RunReport) -> str:
+    said = "" if run.control is None else run.control.sentence
+    return f"Exponents trained and untrained. {said}"
+
+
+RUN_FIGURES = {
+    figure.name: figure
+    for figure in (
+        RunFigure(
+            "law",
+            "Exponent and depth",
+            _law,
+            lambda run: f"Exponent against depth for every layer. {run.law.sentence()}",
+        ),
+        RunFigure("control", "What training did", _control, _told_of_control),
+        RunFigure(
+            "spectra",
+            "Spectra",
+            _spectra,
+            lambda run: "Mean power spectra of all layers with the fitted power laws.",
+        ),
+        RunFigure(
+            "spread",
+            "From image to image",
+            _spread,
+            lambda run: "Distribution of the exponents of single images for every layer.",
+        ),
+        RunFigure(
+            "sensitivity",
+            "Is it a power law?",
+            _sensitivity,
+            lambda run: "Exponent of some layers as either end of the band is moved inwards.",
+        ),
+    )
+}
+"""The figures of a run by name, in the order in which they are drawn."""
 
 
 def draw_run(run: RunReport, folder: Path) -> list[Path]:
     """Write the figures of a run into `folder`, each as SVG and as PNG.
 
-    ``law`` is left out when no layer has an exponent, ``spectra`` when there is no power to draw,
-    ``spread`` when no image has an exponent of its own, ``sensitivity`` when no layer was fitted in
-    a second band, ``control`` when no random weights were measured.
+    Those of :data:`RUN_FIGURES` for which there is something to draw: ``law`` needs a layer with
+    an exponent, ``spectra`` power, ``spread`` an image with an exponent of its own,
+    ``sensitivity`` a layer that was fitted in a second band, ``control`` random weights.
 
     Args:
         run: what to draw.
@@ -32,27 +130,13 @@ def draw_run(run: RunReport, folder: Path) -> list[Path]:
     ...     [path.name for path in draw_run(run.report(), Path(folder)) if path.suffix == ".svg"]
     ['spectra.svg', 'spread.svg', 'sensitivity.svg']
     """
-    from natstats.report.figures.band_sensitivity import has_bands, plot_sensitivity
-    from natstats.report.figures.difference import plot_control
-    from natstats.report.figures.image_spread import plot_spread
-    from natstats.report.figures.law import plot_law
-    from natstats.report.figures.spectra import has_power, plot_spectra
     from natstats.report.figures.style import save
 
-    layers = run.layers
     written: list[Path] = []
-    if np.isfinite(layers.exponent[layers.kind != "input"]).any():
-        written += save(plot_law(layers, run.law), folder, "law")
-    if run.control is not None and len(run.control.layers):
-        written += save(plot_control(run.control)[0], folder, "control")
-    if any(has_power(measured) for measured in run.spectra):
-        written += save(plot_spectra(run.spectra, run.fits), folder, "spectra")
-    if any(len(fit.image_exponents) for fit in run.fits.layers):
-        written += save(plot_spread(run.spectra, run.fits), folder, "spread")
-    if has_bands(run.sensitivity):
-        written += save(
-            plot_sensitivity(run.sensitivity, unit=run.unit).axes[0], folder, "sensitivity"
-        )
+    for figure in RUN_FIGURES.values():
+        axes = figure.draw(run)
+        if axes is not None:
+            written += save(axes, folder, figure.name)
     return written
 
 

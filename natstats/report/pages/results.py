@@ -10,7 +10,7 @@ import pandas as pd
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.estimators import ESTIMATORS
-from natstats.fits.flags import FIT_FLAGS
+from natstats.fits.flags import FIT_FLAGS, LAYOUT_FLAGS
 from natstats.fits.forms import FORMS, flag_meanings
 from natstats.fits.options import FitOptions
 from natstats.law.law import Law, format_p
@@ -167,7 +167,7 @@ def shape_rows(law: Law) -> list[tuple[str, str]]:
 
 def flag_rows(layers: pd.DataFrame) -> list[tuple[str, str]]:
     """The flags that occur, with their meaning."""
-    meanings = FIT_FLAGS | flag_meanings()
+    meanings = FIT_FLAGS | LAYOUT_FLAGS | flag_meanings()
     return [(flag, meanings.get(flag, "")) for flag in flag_names(layers)]
 
 

@@ -11,7 +11,7 @@ from natstats._version import __version__
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import CLEAR_AICC
 from natstats.numbers import interval, number
-from natstats.report.figures.drawing import draw_run
+from natstats.report.figures.drawing import RUN_FIGURES, draw_run
 from natstats.report.figures.law import headline
 from natstats.report.figures.points import flag_names
 from natstats.report.pages import provenance, results
@@ -19,6 +19,10 @@ from natstats.report.pages.html import embedded, write_page
 from natstats.report.records import RunReport
 
 __all__ = ["write_report"]
+
+
+PLACED = ("law", "control", "spectra", "sensitivity", "spread")
+"""Figures that have a place of their own in the template, with a caption; others come behind."""
 
 
 def write_report(folder: Path, run: RunReport) -> Path:
@@ -43,19 +47,17 @@ def write_report(folder: Path, run: RunReport) -> Path:
     figures = {
         path.stem: path for path in draw_run(run, folder / "figures") if path.suffix == ".svg"
     }
-    descriptions = {
-        "law": f"Exponent against depth for every layer. {run.law.sentence()}",
-        "spectra": "Mean power spectra of all layers with the fitted power laws.",
-        "sensitivity": "Exponent of some layers as either end of the band is moved inwards.",
-        "spread": "Distribution of the exponents of single images for every layer.",
-    }
-    if run.control is not None:
-        descriptions["control"] = f"Exponents trained and untrained. {run.control.sentence}"
     drawn = {
-        name: embedded(figures[name], text) if name in figures else None
-        for name, text in descriptions.items()
+        name: embedded(figures[name], one.description(run)) if name in figures else None
+        for name, one in RUN_FIGURES.items()
     }
-    return write_page(folder, "report.html", {**_contents(run), "figures": drawn})
+    others = [
+        {"key": name, "title": one.title, "text": one.description(run), "image": drawn[name]}
+        for name, one in RUN_FIGURES.items()
+        if name not in PLACED and drawn[name] is not None
+    ]
+    contents = {**_contents(run), "figures": drawn, "others": others}
+    return write_page(folder, "report.html", contents)
 
 
 def _contents(run: RunReport) -> dict[str, Any]:
