@@ -14,6 +14,7 @@ PICTURE = runpy.run_path(str(ROOT / "figures" / "architecture.py"))
 PAGES = {name: (ROOT / name).read_text() for name in ("docs/architecture.md", "CONTRIBUTING.md")}
 
 
+@pytest.mark.slow
 def test_the_picture_is_that_of_the_code():
     drawn = PICTURE["picture"]()
     assert drawn == PICTURE["PICTURE"].read_text(), "draw it again: python figures/architecture.py"

@@ -16,6 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block",
     [pytest.param(BLOCKS[0], marks=pytest.mark.slow, id="first"), *BLOCKS[1:]],

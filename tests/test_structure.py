@@ -50,6 +50,7 @@ def imports(name: str) -> set[str]:
     return {one for one in found if one.startswith("natstats.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "order"), [("natstats.", ROOMS), ("natstats.distill.", DISTILL)])
 def test_a_module_imports_only_from_its_room_and_those_before(start, order):
     rank = ranks(order)
@@ -63,6 +64,7 @@ def test_a_module_imports_only_from_its_room_and_those_before(start, order):
     assert not [pair for pair in pairs if rank_of(pair[1]) > rank_of(pair[0])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", NEVER)
 def test_a_library_is_loaded_only_where_it_is_needed(library):
     rooms = tuple(f"natstats.{room}." for room in NEVER[library])

@@ -40,8 +40,9 @@ def as_network(
     if isinstance(model, str):
         return load_network(model, **vars(loading), strict=strict, seed=seed, device=device)
     for argument in loading.given():
+        kind = type(model).__name__
         raise UsageError(
-            f"{argument}: expected only with the name of a model; got it with a {type(model).__name__}"
+            f"{argument}: expected only with the name of a model; got it with a {kind}"
         )
     if isinstance(model, Network):
         if device is not None:

@@ -148,6 +148,7 @@ def swin(version):
     return net.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 def test_products_in_shifted_windows_are_those_of_the_whole_map(version):
     """Swin never calls qkv and proj: what is seen of them equals the same product of the map."""
@@ -182,6 +183,7 @@ def test_products_in_shifted_windows_are_those_of_the_whole_map(version):
     torch.testing.assert_close(wanted["proj"], left.permute(0, 3, 1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["window_attention", "grid_attention"])
 def test_maxvit_windows_and_grids_are_put_together_again(kind):
     net = torchvision.models.MaxVit((64, 64), 8, 4, [8], [1], 8, 0.0).eval()
@@ -306,6 +308,7 @@ def test_a_temporal_spectrum_is_that_of_each_pixel_along_time():
     assert spectrum.cycles_per_image[2] == pytest.approx(3)
 
 
+@pytest.mark.slow
 def test_a_time_series_of_known_exponent_is_recovered():
     """Series of 1 / f^alpha noise, made on a longer circle and cut."""
     generator = torch.Generator().manual_seed(0)

@@ -52,6 +52,7 @@ class InPlace(nn.Module):
         return self.conv(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["relu", "normalise", "clamp", "assign"])
 def test_layer_0_is_measured_before_a_network_changes_it(way):
     batch = images()
@@ -130,6 +131,7 @@ class Crops(nn.Module):
         return self.conv(torch.cat(list(values)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [list, tuple, dict])
 @pytest.mark.parametrize("n_crops", [2, 3])
 def test_batches_put_together_inside_stay_apart_by_image(kind, n_crops):
@@ -159,6 +161,7 @@ class FilledUp(nn.Module):
         return self.conv(torch.cat([x, fill]))[:n]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("multiple", "n"), [(16, 8), (6, 3), (4, 1), (8, 8)])
 def test_a_batch_that_is_filled_up_inside_is_refused(multiple, n):
     measured, reasons = run(FilledUp(multiple), images(n))
@@ -290,6 +293,7 @@ def test_other_modules_that_multiply_with_weights_are_listed():
     assert not reasons
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", ["swin_t", "convnext_tiny", "vit_b_16", "maxvit_t"])
 def test_tables_of_positions_and_scales_are_no_kernels(builder):
     from natstats.activations.selection import select_modules

@@ -134,6 +134,7 @@ RIGHT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "size", "layout"), RIGHT)
 def test_tokens_before_and_behind_the_map_are_found(order, size, layout):
     model, batch = Tokens(order), images(*size)
@@ -158,6 +159,7 @@ def test_tokens_before_and_behind_the_map_are_found(order, size, layout):
     np.testing.assert_allclose(measured["first"].spectrum.power.sum(0), power_of(maps), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "size"),
     [
@@ -178,6 +180,7 @@ def test_tokens_that_are_no_map_are_refused(order, size):
         assert "answers in" in reasons[name] or "no known layout" in reasons[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_levels", "side"), [(1, 64), (2, 64), (3, 128)])
 def test_tokens_in_the_order_of_pooling_are_read_in_it(n_levels, side):
     measured, reasons, _ = collected(Tokens(nested(n_levels)), images(side))
@@ -190,6 +193,7 @@ def test_tokens_in_the_order_of_pooling_are_read_in_it(n_levels, side):
         )
 
 
+@pytest.mark.slow
 def test_tokens_by_columns_are_right_as_they_are():
     """The rings of a transposed map hold the same frequencies."""
     measured, reasons, _ = collected(Tokens(by_columns), images(64))
@@ -220,6 +224,7 @@ class Queries(nn.Module):
         return queries + self.decode(queries)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_queries", "side"), [(100, 160), (64, 128), (49, 112), (144, 96 * 2)])
 def test_a_set_of_queries_is_no_map(n_queries, side):
     measured, reasons, _ = collected(Queries(n_queries), images(side))
@@ -270,6 +275,7 @@ WINDOWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "side"), WINDOWS)
 def test_windows_are_put_together_or_refused(model, side):
     """Whichever: never is a window taken for a map."""
@@ -302,6 +308,7 @@ class Blocks(nn.Module):
         return self.mix(tiles.reshape(n, 16, 16, channels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [nn.Linear(24, 8), nn.LayerNorm(24), nn.GELU()])
 def test_blocks_in_a_row_are_not_rows_of_pixels(module):
     model, batch = Blocks(module), images(64)
@@ -333,6 +340,7 @@ class Cube(nn.Module):
         return self.act(last if self.is_last else last.movedim(-1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_last", [True, False])
 def test_cubes_are_settled_by_data(is_last):
     model, batch = Cube(is_last), images(64)
@@ -352,6 +360,7 @@ def by_turns(tokens, grid, model):
     return maps.flatten(1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(160, 160), (200, 200), (128, 128)])
 def test_three_answers_in_place_are_no_proof_without_the_fourth(size):
     measured, reasons, _ = collected(Tokens(by_turns), images(*size, n=2))
@@ -371,12 +380,14 @@ class Swapped(nn.Module):
         return self.act(self.embed(x).permute(0, 3, 2, 1))
 
 
+@pytest.mark.slow
 def test_rows_alone_prove_nothing():
     measured, _, collector = collected(Swapped(), images(64, 96), "embed,act")
     assert "act" not in collector.probed.proved
     assert "act" not in measured or measured["act"].layer.layout.endswith("by rule")
 
 
+@pytest.mark.slow
 def test_layouts_are_by_rule_where_there_is_no_image_to_change():
     class Last(Tokens):
         def forward(self, x):
@@ -388,6 +399,7 @@ def test_layouts_are_by_rule_where_there_is_no_image_to_change():
     assert measured["embed"].layer.layout == "NCHW"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name", "sides"),
     [
@@ -435,6 +447,7 @@ class Noisy(nn.Module):
         return self.mix((maps + noise).flatten(2).transpose(1, 2))
 
 
+@pytest.mark.slow
 def test_a_network_left_to_chance_keeps_the_rules_and_says_so():
     measured, reasons, collector = collected(Noisy(), images(64))
     assert not reasons
@@ -443,12 +456,14 @@ def test_a_network_left_to_chance_keeps_the_rules_and_says_so():
     assert measured["embed"].layer.layout == "NCHW"  # a convolution leaves no choice
 
 
+@pytest.mark.slow
 def test_without_the_probe_the_rules_are_taken_at_their_word():
     measured, _, collector = collected(Tokens(shuffled), images(64), probe=False)
     assert measured["first"].layer.layout == "NLC (8x8)"
     assert not collector.probed.proved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("declared", "order", "size"),
     [
@@ -478,6 +493,7 @@ def test_a_declaration_that_says_nothing_is_refused(text):
         parse_layouts({"x": text})
 
 
+@pytest.mark.slow
 def test_listed_tokens_beyond_the_output_are_a_reason():
     model = Tokens(around(0, 0))
     _, reasons, _ = collected(model, images(64), layouts={"first": "NLC:0-48,70-84"})
@@ -518,6 +534,7 @@ def test_no_place_turns_into_another_when_the_image_is_turned():
             assert min(math.dist(other, place) for place in PLACES) > 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("declared", "n_doubted"), [("NLC+4", 1), ("NLC+0-4", 0), ("NLC:0-9", 0)])
 def test_a_declared_layout_is_taken_and_doubted_if_contradicted(declared, n_doubted):
     model = Tokens(around(0, 4))
@@ -535,6 +552,7 @@ def test_a_declared_layout_is_taken_and_doubted_if_contradicted(declared, n_doub
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "is_refused"), [(40, False), (56, False), (128, True)])
 def test_a_convolution_on_a_few_points_may_answer_anywhere(side, is_refused):
     """As in the coarsest maps of detectors, where every point sees the whole image."""

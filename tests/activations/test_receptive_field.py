@@ -67,6 +67,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("inference", [False, True])
 def test_the_fields_of_known_networks(name, inference):
@@ -150,6 +151,7 @@ def attend_fused(x: torch.Tensor) -> torch.Tensor:
     return F.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0].transpose(1, 2).view_as(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mixing",
     [Do(squeeze), Do(attend), Do(attend_fused), nn.GroupNorm(1, 2), nn.InstanceNorm2d(2),
@@ -173,6 +175,7 @@ def windows(x: torch.Tensor) -> torch.Tensor:
     return mixed.reshape(n, 2, h // 2, w, c).permute(0, 4, 1, 2, 3).reshape(x.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lost",
     [

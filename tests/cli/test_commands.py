@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("natstats")
 
 
+@pytest.mark.slow
 def test_measure_prints_a_table_and_a_verdict_and_writes_a_run(measured):
     path, result = measured
     assert "stage3.2.conv2" in result.stdout
@@ -34,12 +35,14 @@ def test_measure_prints_a_table_and_a_verdict_and_writes_a_run(measured):
     assert "natstats" in run.info["command"]
 
 
+@pytest.mark.slow
 def test_without_out_a_new_run_is_made_every_time(call, photographs):
     arguments = ["images", photographs]
     assert f"runs/{photographs.name} " in call(*arguments).stdout
     assert f"runs/{photographs.name}-2 " in call(*arguments).stdout
 
 
+@pytest.mark.slow
 def test_fit_makes_a_new_run_and_leaves_the_old(call, measured):
     path, _ = measured
     before = (path / "layers.csv").read_bytes()
@@ -54,6 +57,7 @@ def test_fit_makes_a_new_run_and_leaves_the_old(call, measured):
     assert natstats.Run.open("new-fit").options.level == 0.9
 
 
+@pytest.mark.slow
 def test_compare_prints_a_verdict_and_writes_only_when_asked(call, measured):
     path, _ = measured
     call("fit", path, "--out", "other")
@@ -73,6 +77,7 @@ def test_compare_prints_a_verdict_and_writes_only_when_asked(call, measured):
     assert "expected a comparison to overwrite" in error
 
 
+@pytest.mark.slow
 def test_runs_that_cannot_be_compared_are_one_sentence(call, measured):
     path, _ = measured
     assert "run: expected a run directory" in call("compare", path, "nowhere", code=2).stderr
@@ -128,6 +133,7 @@ def test_one_icon_does_not_decide_the_size_of_the_photographs(call, photographs,
     assert natstats.Run.open("run").layers.height[0] == 64
 
 
+@pytest.mark.slow
 def test_images_takes_an_array_as_it_is(call):
     fields = natstats.power_law_fields(200, 20, 16, 1.0, seed=0)[:, None]
     np.save("fields.npy", fields)
@@ -136,6 +142,7 @@ def test_images_takes_an_array_as_it_is(call):
     assert exponent.tolist() == pytest.approx([1.0], abs=0.1)
 
 
+@pytest.mark.slow
 def test_images_takes_patterns_lists_shards_and_clips(call, photographs):
     files = sorted(photographs.iterdir())
     Path("list.txt").write_text("\n".join(map(str, files)))
@@ -158,6 +165,7 @@ def test_images_takes_patterns_lists_shards_and_clips(call, photographs):
     assert natstats.Run.open("clip").info["images"]["frames"] == 3
 
 
+@pytest.mark.slow
 def test_small_photographs_that_are_enlarged_are_told(call, photographs):
     out = call("images", photographs, "--size", 100, "--out", "run").stdout
     assert "Note: 5 of 5 images were smaller than what they were scaled to" in out
@@ -218,6 +226,7 @@ def test_help_imports_nothing_heavy():
     assert out.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_shell_completion_offers_commands_and_options():
     def complete(words):
         return subprocess.run(

@@ -63,6 +63,7 @@ def call(call, folder, teacher):
     return run
 
 
+@pytest.mark.slow
 def test_a_teacher_then_a_student(call, teacher, tmp_path):
     out = call("--method", "kd+spectral", "--method-arg", "spectral.weight=2", "--out", "r").stdout
     assert "2 x spectral.spectrum (mean over octaves, images and pairs)" in out
@@ -90,6 +91,7 @@ def test_what_others_may_read_of_a_run_they_may_read_all_of(call, quick, tmp_pat
     assert len(modes) == 1
 
 
+@pytest.mark.slow
 def test_an_interruption_says_how_to_go_on(call, quick, tmp_path, monkeypatch):
     from natstats.distill.training.trainer import Trainer
 
@@ -139,12 +141,14 @@ def test_the_student_alone_needs_no_teacher(call, quick, tmp_path):
     assert json.loads((tmp_path / "r" / "distill.json").read_text())["teacher"] is None
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(call, quick, tmp_path):
     out = call("--method", "ofd", "--dry-run").stdout
     assert "Taps of ofd" in out
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_default_place_is_free(call, quick, tmp_path):
     call("--method", "kd")
     call("--method", "kd")
@@ -157,6 +161,7 @@ def files_of(path):
     return {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_taken_as_it_is(call, quick, tmp_path):
     """With one seed as with several; one with other settings is refused, and named."""
     first = call("--method", "kd", "--out", "r").stdout
@@ -180,6 +185,7 @@ def test_a_finished_training_is_taken_as_it_is(call, quick, tmp_path):
     assert files_of(tmp_path / "r")["distill.json"] != before["distill.json"]
 
 
+@pytest.mark.slow
 def test_a_finished_training_that_is_damaged_is_no_training(call, quick, tmp_path):
     call("--out", "r", taught=False)
     (tmp_path / "r" / "distill.json").write_text("{}")
@@ -209,6 +215,7 @@ def stopped(monkeypatch, where, name, when=lambda *_: True):
 TRAINER = ("natstats.distill.training.trainer", "Trainer")
 
 
+@pytest.mark.slow
 def test_an_interruption_behind_the_last_file_says_it_is_there(call, quick, tmp_path, monkeypatch):
     stopped(monkeypatch, ("natstats.distill.training.state", "TrainingState"), "remove")
     text = call("--out", "r", taught=False, code=130).stderr
@@ -216,6 +223,7 @@ def test_an_interruption_behind_the_last_file_says_it_is_there(call, quick, tmp_
     assert "taken as it is" in call("--out", "r", taught=False).stdout
 
 
+@pytest.mark.slow
 def test_an_interruption_between_seeds_says_which_are_finished(call, quick, tmp_path, monkeypatch):
     stopped(monkeypatch, TRAINER, "__init__", lambda trainer, *_: trainer.seed == 4)
     text = call("--seed", "3", "4", "5", "--out", "r", taught=False, code=130).stderr
@@ -228,6 +236,7 @@ def test_an_interruption_between_seeds_says_which_are_finished(call, quick, tmp_
     assert again.count("taken as it is") == 1
 
 
+@pytest.mark.slow
 def test_an_interruption_of_the_table_says_all_are_finished(call, quick, tmp_path, monkeypatch):
     import natstats.distill.comparison.compare as module
 
@@ -256,6 +265,7 @@ def test_an_interruption_before_anything_is_replaced_leaves_it(call, quick, tmp_
     assert (tmp_path / "r" / STATE).read_bytes() == b"kept"
 
 
+@pytest.mark.slow
 def test_an_interruption_of_an_overwrite_of_several_seeds(call, quick, tmp_path, monkeypatch):
     call("--seed", "0", "1", "2", "--out", "r", taught=False)
     old = (tmp_path / "r" / "seed-2" / "distill.json").read_bytes()
@@ -282,6 +292,7 @@ def test_an_interruption_before_anything_says_so(call, quick, tmp_path, monkeypa
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -322,6 +333,7 @@ def test_a_teacher_whose_classifier_is_missing_is_refused(call, quick, teacher, 
     assert "teacher: expected trained weights in the whole network" in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_networks_that_cannot_be_paired(call, quick):
     text = " ".join(call("--method", "fsp", student="wrn_10_2", code=2).stderr.split())
     assert "fsp: expected equal numbers of channels" in text
@@ -340,6 +352,7 @@ def test_tensorboard_is_an_extra(call, quick, monkeypatch, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_the_teacher_gives_the_targets(call, group, quick, tmp_path, teacher, monkeypatch):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((8, 3, 16, 16), dtype=np.float32))
     monkeypatch.setattr("natstats.report.pages.run.write_report", lambda *_: None)

@@ -41,6 +41,7 @@ def test_unknown_command_names_near_ones(call):
     assert "measure" in call("mesure", code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit(call, photographs, checkpoint):
     path = checkpoint({"conv1.weight": torch.zeros(1)})
     error = call(
@@ -84,6 +85,7 @@ def test_strict_has_three_states(call, photographs, tmp_path):
     assert "1 image could not be read" in lenient
 
 
+@pytest.mark.slow
 def test_a_factory_with_arguments(call, photographs, tmp_path):
     (tmp_path / "nets_of_cli_test.py").write_text(
         "from torch import nn\n"
@@ -124,6 +126,7 @@ def test_bad_arguments_of_a_model(call, photographs, arguments, words):
     assert words in " ".join(error.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -53,6 +53,7 @@ def test_what_fits_nothing_names_what_is_near(call):
     assert "did you mean" in call("resnet51", code=2).stderr
 
 
+@pytest.mark.slow
 def test_timm_is_listed_where_asked_for(call):
     timm = pytest.importorskip("timm", reason="timm is an extra")
     listed = names(call("convnext*", "--timm"))

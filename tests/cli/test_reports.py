@@ -10,6 +10,7 @@ import pytest
 import natstats
 
 
+@pytest.mark.slow
 def test_fit_puts_another_measure_of_depth_on_the_axis(call, measured):
     path, _ = measured
     out = call("fit", path, "--depth", "receptive-field", "--out", "fields").stdout
@@ -38,6 +39,7 @@ def test_plot_draws_one_run_or_several(call, quick, measured):
     assert Path("both/other/law.svg").is_file()
 
 
+@pytest.mark.slow
 def test_how_images_enter_can_be_chosen_and_is_in_the_command(call, photographs):
     call(
         "measure", "cifar_resnet20", "--weights", "none", "--images", photographs, "--size", 56,

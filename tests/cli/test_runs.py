@@ -89,6 +89,7 @@ def edit(path, change):
 # Names out of files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../ESC", "/tmp/ESC", "..", ".", "", "a/b", 3, None, ["e1"]])
 def test_a_checkpoint_of_a_series_is_a_plain_name(call, series, name):
     before = sorted(p.as_posix() for p in Path().resolve().rglob("*"))
@@ -167,6 +168,7 @@ def test_changed_tables_of_a_series_name_the_column(call, series):
     assert "exponents.csv: a named pipe, not a file" in call("plot", series, code=1).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_pipes_and_folders_in_place_of_records_are_a_sentence(call, series, make):
     (series / "e1" / "run.json").unlink()
@@ -190,6 +192,7 @@ def test_whole_folders_hold_nothing_else(source, series, tmp_path):
     assert foreign(series, "series") == []
 
 
+@pytest.mark.slow
 def test_overwrite_keeps_what_natstats_did_not_write(call, source, series, run, tmp_path):
     fields = source / "fields.npy"
     for folder in (run, series, series / "e1"):
@@ -228,6 +231,7 @@ def test_a_run_of_a_series_with_notes_is_not_measured_over(source, series):
         natstats.measure_series(model, source / "e*.pth", images, out=series, overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_comparison_keeps_what_else_is_there(call, series):
     command = ("compare", series / "e1", series / "e2", "--out", "diff")
     call(*command)
@@ -238,6 +242,7 @@ def test_a_comparison_keeps_what_else_is_there(call, series):
     assert Path("diff/notes").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_plot_replaces_its_own_figures_and_only_when_asked(call, run, series):
     first = call("plot", run, "--out", "figs").stdout.split()
     assert first == [f"figs/{path.name}" for path in map(Path, first)]
@@ -260,6 +265,7 @@ def test_plot_replaces_its_own_figures_and_only_when_asked(call, run, series):
 # Interruptions
 
 
+@pytest.mark.slow
 def test_an_interruption_tells_what_is_in_place(call, run, series, source, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
@@ -288,6 +294,7 @@ def test_an_interruption_tells_what_is_in_place(call, run, series, source, monke
         assert not Path("figs").exists()
 
 
+@pytest.mark.slow
 def test_an_interruption_while_figures_are_put_in_place(call, run, monkeypatch):
     real, calls = Path.replace, []
 
@@ -345,6 +352,7 @@ def test_seeds_of_a_control_have_limits(call, source):
         assert f"control_seeds: expected a whole number of {words}" in error
 
 
+@pytest.mark.slow
 def test_more_groups_than_images_are_ordinary(call, source):
     call("images", source / "fields.npy", "--groups", 10_000, "--out", "run")
     few = natstats.measure_images(np.load(source / "fields.npy"), n_groups=8)

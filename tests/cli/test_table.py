@@ -34,6 +34,7 @@ def runs(nine, tmp_path):
     return Path(shutil.copytree(nine, tmp_path / "runs"))
 
 
+@pytest.mark.slow
 def test_it_prints_accuracy_gain_and_p(call, runs):
     out = call(runs).stdout
     assert "small from large on made (400 test images)" in out
@@ -44,6 +45,7 @@ def test_it_prints_accuracy_gain_and_p(call, runs):
     assert not (runs.parent / "figs").exists()
 
 
+@pytest.mark.slow
 def test_paths_may_overlap_and_be_single_runs(call, runs):
     whole = call(runs).stdout
     assert call(runs / "ce", runs / "kd/seed-0", runs, runs).stdout == whole
@@ -52,6 +54,7 @@ def test_paths_may_overlap_and_be_single_runs(call, runs):
     assert "one seed" in one
 
 
+@pytest.mark.slow
 def test_reference_and_level(call, runs):
     out = call(runs, "--reference", "kd+spectral", "--level", "0.8").stdout
     assert "over kd+spectral" in out
@@ -59,6 +62,7 @@ def test_reference_and_level(call, runs):
     assert "80 % interval" in out
 
 
+@pytest.mark.slow
 def test_csv_and_markdown_print_nothing_else(call, runs):
     rows = list(csv.DictReader(io.StringIO(call(runs, "--csv").stdout)))
     assert [row["label"] for row in rows] == ["kd+spectral", "kd", "ce"]
@@ -69,6 +73,7 @@ def test_csv_and_markdown_print_nothing_else(call, runs):
     assert "got both" in call(runs, "--csv", "--markdown", code=2).stderr
 
 
+@pytest.mark.slow
 def test_out_has_tables_page_and_figures(call, runs):
     result = call(runs / "ce", runs / "kd", "--out", "table")
     assert "Table: table   Report: table/report.html" in result.stdout
@@ -76,6 +81,7 @@ def test_out_has_tables_page_and_figures(call, runs):
     assert "<img" in Path("table/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_tables_are_those_that_are_printed(call, runs, quick):
     call(runs, "--out", "table")
     assert Path("table/table.csv").read_text() == call(runs, "--csv").stdout
@@ -88,6 +94,7 @@ def test_the_tables_are_those_that_are_printed(call, runs, quick):
     assert len(json.loads(Path("table/table.json").read_text())["runs"]) == 3
 
 
+@pytest.mark.slow
 def test_a_table_beside_its_seeds_never_takes_them_away(call, runs, quick):
     """That is how a training with several seeds is laid out."""
     assert "something else" in call(runs, "--out", runs / "kd", "--overwrite", code=2).stderr
@@ -98,6 +105,7 @@ def test_a_table_beside_its_seeds_never_takes_them_away(call, runs, quick):
     assert (runs / "kd/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_unfinished_trainings_are_told(call, runs):
     (runs / "kd/seed-2" / RECORD).rename(runs / "kd/seed-2" / STATE)
     result = call(runs)
@@ -105,6 +113,7 @@ def test_unfinished_trainings_are_told(call, runs):
     assert "1 seed is in one of them only" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -101,6 +101,7 @@ def test_the_folder_of_a_training_is_shown_in_one_line(called, tmp_path):
     assert "Data: a\\x1b[2J\\nError: all is lost\\u202e, 2 classes" in result.stdout
 
 
+@pytest.mark.slow
 def test_all_that_is_printed_goes_through_one_door():
     """And all tables that are written; click's own messages pass through the group."""
     for path in [*(ROOT / "cli").glob("*.py"), *(ROOT / "natstats").rglob("*.py")]:
@@ -146,6 +147,7 @@ def check_page(path, n_scripts):
     return "".join(page.text)
 
 
+@pytest.mark.slow
 def test_layers_of_any_name(tmp_path):
     torch.manual_seed(0)
     model, channels = nn.Sequential(), 3
@@ -170,6 +172,7 @@ def test_layers_of_any_name(tmp_path):
     assert list(natstats.Run.open(tmp_path / "run").layers.layer) == list(run.layers.layer)
 
 
+@pytest.mark.slow
 def test_distillation_runs_with_any_names(made_runs, tmp_path):
     made = made_runs(n_images=30)
     shared = {"notes": HOSTILE, "command": FORGED, "data": {"name": FORGED, "split": HOSTILE[0]},

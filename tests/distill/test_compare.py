@@ -29,6 +29,7 @@ def answers(made, run, right):
 # The paired test.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_seeds", "seed_sd", "image_sd"), [(5, 0.1, 0.5), (5, 0.3, 0.0), (4, 0.0, 0.5)]
 )
@@ -54,6 +55,7 @@ def test_intervals_cover_under_crossed_random_effects(n_seeds, seed_sd, image_sd
     assert hits / n_times < 0.99
 
 
+@pytest.mark.slow
 def test_one_way_clusters_alone_would_cover_too_little():
     """The test above can fail: an interval over images alone misses what seeds add."""
     rng = np.random.default_rng(8)
@@ -128,6 +130,7 @@ def several(made, method, accuracy, seeds=range(5), **settings):
     return [made.run(method, seed=s, accuracy=accuracy, **settings) for s in seeds]
 
 
+@pytest.mark.slow
 def test_a_table_has_the_means_gains_and_corrected_p(made):
     runs = [
         *several(made, "ce", 0.6), *several(made, "kd", 0.7), *several(made, "at", 0.62),
@@ -156,6 +159,7 @@ def test_a_table_has_the_means_gains_and_corrected_p(made):
     assert rows.teacher["ce"] == ""
 
 
+@pytest.mark.slow
 def test_the_order_of_the_runs_does_not_matter(made):
     runs = [*several(made, "ce", 0.6), *several(made, "kd", 0.7)]
     first, second = compare_runs(runs), compare_runs(runs[::-1])
@@ -163,6 +167,7 @@ def test_the_order_of_the_runs_does_not_matter(made):
     assert first.methods.equals(second.methods)
 
 
+@pytest.mark.slow
 def test_seeds_that_are_not_shared_are_left_out_and_counted(made):
     ce, kd = several(made, "ce", 0.6, range(4)), several(made, "kd", 0.7, range(2, 7))
     found = compare_runs([*ce, *kd])
@@ -180,6 +185,7 @@ def test_no_seed_in_common_is_not_tested(made):
     assert any("no seed is in both" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_one_seed_speaks_of_the_trained_networks_only(made):
     runs = [made.run("ce", accuracy=0.5), made.run("kd", accuracy=0.8)]
     found = compare_runs(runs)
@@ -192,6 +198,7 @@ def test_one_seed_speaks_of_the_trained_networks_only(made):
     assert "images" in found.table()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["image", "label"])
 def test_other_images_or_labels_are_not_paired(made, what):
     ce, kd = several(made, "ce", 0.6), several(made, "kd", 0.7)
@@ -209,6 +216,7 @@ def test_other_images_or_labels_are_not_paired(made, what):
     assert any(f"the {what}s of their outcomes differ" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_splits_images_and_students_are_never_pooled(made):
     runs = [
         *several(made, "ce", 0.6), *several(made, "kd", 0.7),
@@ -234,6 +242,7 @@ def test_the_weight_of_the_labels_is_in_a_label_once(made):
     assert set(compare_runs(runs).methods.label) == {"kd (ce_weight=0.1)", "kd (ce_weight=1.0)"}
 
 
+@pytest.mark.slow
 def test_arguments_that_differ_are_in_the_label_and_apart(made):
     hot = several(made, "kd", 0.7, arguments={"kd": {"temperature": 4.0, "weight": 0.9}})
     cold = several(made, "kd", 0.6, arguments={"kd": {"temperature": 1.0, "weight": 0.9}})
@@ -247,6 +256,7 @@ def test_arguments_that_differ_are_in_the_label_and_apart(made):
     assert set(over.gains.label) == {"kd (temperature=4.0)", "at"}
 
 
+@pytest.mark.slow
 def test_another_recipe_is_another_method_and_not_a_reference(made):
     runs = [
         *several(made, "ce", 0.6), *several(made, "kd", 0.7),
@@ -262,6 +272,7 @@ def test_another_recipe_is_another_method_and_not_a_reference(made):
     assert gains.reference_label["kd", "at"] == "kd (epochs=12)"
 
 
+@pytest.mark.slow
 def test_another_teacher_is_another_method(made):
     kd = several(made, "kd", 0.7)
     other = {**kd[0].info["teacher"], "name": "huge", "digest": "beef"}
@@ -326,6 +337,7 @@ def test_costs_terms_and_gaps(made):
 # The gap.
 
 
+@pytest.mark.slow
 def test_a_gap_that_goes_with_accuracy_is_found_between_methods(made):
     runs = [
         run
@@ -357,6 +369,7 @@ def test_between_and_within_are_told_apart():
     assert "−1.00" in found.sentence()
 
 
+@pytest.mark.slow
 def test_the_permutation_test_within_methods_keeps_its_level():
     rng = np.random.default_rng(3)
     p = [associate("exponent", *(rng.normal(size=(2, 3, 5)))).within_p for _ in range(60)]
@@ -370,6 +383,7 @@ def test_too_few_methods_say_so():
     assert "there are 3" in found.sentence()
 
 
+@pytest.mark.slow
 def test_methods_without_a_gap_do_not_count(made):
     found = compare_runs([*several(made, "ce", 0.6), *several(made, "kd", 0.7)])
     assert [one.n_methods for _, _, one in found.associations] == [1, 1]
@@ -395,6 +409,7 @@ def test_rounding_does_not_lie():
     assert percent(float("nan")) == "–"
 
 
+@pytest.mark.slow
 def test_comparing_loads_no_torch():
     code = "import natstats.distill.comparison.compare, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

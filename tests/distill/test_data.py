@@ -89,6 +89,7 @@ def test_facts_are_what_a_run_says_of_its_data(source):
     assert data.notes == ()
 
 
+@pytest.mark.slow
 def test_the_digest_knows_names_labels_size_and_split(source, tmp_path):
     data = open_labelled(source)
     assert open_labelled(source).digest == data.digest
@@ -123,6 +124,7 @@ def test_test_goes_before_val_and_hidden_names_are_passed_over(source, tmp_path)
     assert len(open_labelled(source.replace("imagefolder", "imagenet")).evaluation) == 6
 
 
+@pytest.mark.slow
 def test_what_is_held_out_is_stratified_disjoint_and_stable(source):
     data = open_labelled(source, holdout=0.2, seed=3)
     whole = open_labelled(source)
@@ -265,6 +267,7 @@ def test_an_empty_class_is_named(tmp_path, split):
         open_labelled(source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_stops_at_once_and_is_named(source, tmp_path, workers):
     path = tmp_path / "animals" / "train" / "cow" / "005.png"

@@ -134,6 +134,7 @@ def test_the_ranks_together_are_one_process(data, recipe, world):
             assert torch.equal(torch.stack(shares, 1).flatten(0, 1), batch[part])
 
 
+@pytest.mark.slow
 def test_neither_workers_nor_memory_matter(source, data, recipe):
     whole = list(TrainBatches(data.train, recipe, 1).epoch("main", 2))
     files = open_labelled(source, recipe, memory_limit=0)
@@ -148,6 +149,7 @@ def test_neither_workers_nor_memory_matter(source, data, recipe):
         same(eval_batches(files.evaluation, recipe, 1), eval_batches(data.evaluation, recipe))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_torchs_random_state_is_neither_used_nor_changed(source, recipe, workers):
     data = open_labelled(source, recipe, memory_limit=0)

@@ -309,6 +309,7 @@ def test_what_was_trained_can_be_saved_and_loaded(case):
             assert torch.equal(other.loss(student, teacher, LABELS), value), term.name
 
 
+@pytest.mark.slow
 def test_a_stage_makes_its_loss_smaller(case):
     images = case.images.detach().requires_grad_(case.method.uses_images)
     for term, trains in case.terms():

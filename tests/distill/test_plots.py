@@ -36,6 +36,7 @@ def labels(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
+@pytest.mark.slow
 def test_accuracy_shows_every_seed_mean_and_interval(found):
     ax = plot_accuracy(found)
     marked = np.concatenate([np.atleast_1d(line.get_xdata()) for line in ax.lines])
@@ -47,6 +48,7 @@ def test_accuracy_shows_every_seed_mean_and_interval(found):
     assert "95 % interval over seeds" in labels(ax)
 
 
+@pytest.mark.slow
 def test_a_far_teacher_does_not_squeeze_the_methods(found):
     far = replace(found, methods=found.methods.assign(teacher_accuracy=0.999))
     ax = plot_accuracy(far)
@@ -54,12 +56,14 @@ def test_a_far_teacher_does_not_squeeze_the_methods(found):
     assert any("99.9 %, beyond the axis" in label for label in labels(ax))
 
 
+@pytest.mark.slow
 def test_curves_end_at_the_headline(found):
     ax = plot_method_curves(found)
     ends = sorted(line.get_ydata()[-1] for line in ax.lines)
     np.testing.assert_allclose(ends, sorted(100 * found.methods.accuracy))
 
 
+@pytest.mark.slow
 def test_gap_against_accuracy_leaves_out_what_has_no_gap(found):
     figure = plot_gap_accuracy(found)
     assert set(labels(figure.axes[0])) == {"kd", "kd+spectral"}
@@ -85,6 +89,7 @@ def test_figures_of_a_run(made_runs):
         assert np.isin(run.gap[column], drawn).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ce", "kd+spectral"])
 def test_the_page_of_a_run_stands_alone(made_runs, tmp_path, method):
     run = made_runs().run(method, notes=["a note to read"])
@@ -100,6 +105,7 @@ def test_the_page_of_a_run_stands_alone(made_runs, tmp_path, method):
         assert f'id="{name}"' in text
 
 
+@pytest.mark.slow
 def test_the_page_of_a_table_has_every_number(found, tmp_path):
     text = write_table_report(tmp_path, found).read_text(encoding="utf-8")
     for row in found.methods.itertuples():
@@ -112,6 +118,7 @@ def test_the_page_of_a_table_has_every_number(found, tmp_path):
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_several_tasks_have_figures_of_their_own(made_runs, tmp_path):
     made = made_runs(n_images=50)
     runs = [made.run("kd"), made.run("kd", data={"split": "held-out"})]
@@ -121,6 +128,7 @@ def test_several_tasks_have_figures_of_their_own(made_runs, tmp_path):
     assert "held-out images" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_names_are_shown_and_not_obeyed(made_runs, tmp_path):
     made = made_runs(n_images=50)
     run = made.run(

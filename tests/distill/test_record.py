@@ -219,6 +219,7 @@ def places(value, start=()):
         yield from places(value[key], (*start, key))
 
 
+@pytest.mark.slow
 def test_any_changed_field_is_named_or_does_no_harm(old, tmp_path):
     """What opens can be shown and compared; what does not, is one sentence about this file."""
     deep = []
@@ -248,6 +249,7 @@ def test_any_changed_field_is_named_or_does_no_harm(old, tmp_path):
     assert not [text for text in refused if not any(name in text for name in named)]
 
 
+@pytest.mark.slow
 def test_names_from_a_run_lead_nowhere(old, tmp_path):
     """Fields that look like paths: nothing is opened or written outside of the folders given."""
     opened = []

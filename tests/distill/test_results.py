@@ -165,6 +165,7 @@ def test_a_damaged_record_says_so(made_runs, tmp_path, text):
         DistillationRun.open(path)
 
 
+@pytest.mark.slow
 def test_any_changed_byte_is_damage_or_does_no_harm(made_runs, tmp_path, n_damaged):
     """A packed file fails in many ways, each of which has to end in the same words."""
     path = made_runs().save(tmp_path / "run")

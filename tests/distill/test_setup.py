@@ -32,15 +32,18 @@ class TestRefusals:
         with pytest.raises(UsageError, match="teacher: .*cifar_resnet8 has 10 classes"):
             setup_of(data, other)
 
+    @pytest.mark.slow
     def test_unequal_channels_for_fsp(self, data, teacher, setup_of):
         with pytest.raises(UsageError, match="fsp: expected equal numbers of channels"):
             setup_of(data, teacher, "fsp", student="wrn_10_2")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["ab", "ofd"])
     def test_a_tap_behind_a_relu_where_the_sign_is_needed(self, data, teacher, method, setup_of):
         with pytest.raises(UsageError, match="tap stage1.0.relu2: expected a map before a ReLU"):
             setup_of(data, teacher, method, taps=[("stage1.0.relu2", "stage1.1.relu2")])
 
+    @pytest.mark.slow
     def test_a_network_for_larger_images(self, data, recipe):
         with pytest.raises(UsageError, match="takes images of 16 x 16 pixels; alexnet says"):
             Distillation.of(classifier("alexnet", 3), data, "ce", recipe=recipe)
@@ -85,6 +88,7 @@ class TestRefusals:
         check_out(tmp_path / "new", False)
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_will_happen(data, teacher, setup_of):
     text = setup_of(data, teacher, "fitnets+spectral").text()
     assert "Stage fitnets.hint: 1 epoch, trains the student up to its last tap" in text
@@ -104,6 +108,7 @@ def test_taps_that_nothing_looks_at_are_refused(
         setup_of(data, teacher if is_taught else None, method, taps=[("stage1", "stage1")])
 
 
+@pytest.mark.slow
 def test_a_ramp_is_shown_as_far_as_it_goes(data, teacher, setup_of):
     """That of FitNets is cut off by the end of the stage, as in its public code."""
     program = setup_of(data, teacher, "fitnets").program
@@ -112,6 +117,7 @@ def test_a_ramp_is_shown_as_far_as_it_goes(data, teacher, setup_of):
     assert "4 to 1.85 x fitnets.kd" in program.text()
 
 
+@pytest.mark.slow
 def test_named_taps_are_taken(data, teacher, setup_of):
     program = setup_of(data, teacher, "at", taps=[("stage2.0.bn2", "stage2.1.bn2")]).program
     assert [(a.name, b.name) for a, b in program.taps["at"]] == [("stage2.0.bn2", "stage2.1.bn2")]
@@ -119,6 +125,7 @@ def test_named_taps_are_taken(data, teacher, setup_of):
         setup_of(data, teacher, "ft", taps=[("stage1", "stage1"), ("stage2", "stage2")])
 
 
+@pytest.mark.slow
 def test_losses_of_a_plan_do_not_depend_on_earlier_draws(data, teacher, setup_of):
     first = setup_of(data, teacher, "ofd").program.losses().state_dict()
     torch.rand(5)
@@ -129,6 +136,7 @@ def test_losses_of_a_plan_do_not_depend_on_earlier_draws(data, teacher, setup_of
     assert not all(torch.equal(value, other[key]) for key, value in first.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
@@ -146,6 +154,7 @@ def test_weights_with_which_nothing_is_trained_are_refused(
         setup_of(data, same, method, method_args=arguments)
 
 
+@pytest.mark.slow
 def test_planning_leaves_the_networks_alone(data, teacher):
     student = classifier("cifar_resnet8", 3).model.train()
     before = copy.deepcopy(student.state_dict())

@@ -205,6 +205,7 @@ def test_the_level_counts_where_it_is_kept():
     assert float(value) == pytest.approx(4.0, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_other_sizes_are_compared_at_the_same_cycles_per_image():
     """Fields of one exponent on another grid are alike; of another exponent they are not."""
 
@@ -506,6 +507,7 @@ class TestTeacherRun:
         run = natstats.Run.open(path)
         return METHOD.plan(Setting(points, points, METHOD.arguments({}), teacher_run=run))
 
+    @pytest.mark.slow
     def test_the_teacher_is_at_distance_zero_from_its_own_run(self, run):
         from natstats.distill.pairing import student_taps
         from natstats.distill.taps import Taps

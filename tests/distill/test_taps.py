@@ -24,6 +24,7 @@ def names(student, teacher, images, *args):
     return [p.name for p in mine], [p.name for p in theirs]
 
 
+@pytest.mark.slow
 def test_wide_resnets_are_tapped_where_the_overhaul_paper_does():
     """First BN of group 2, first BN of group 3, final BN; AT takes the raw sums of the groups."""
     mine, theirs = names("wrn_16_2", "wrn_28_4", SMALL, "groups", "pre")
@@ -33,6 +34,7 @@ def test_wide_resnets_are_tapped_where_the_overhaul_paper_does():
     assert theirs == ["stage1.3", "stage2.3", "stage3.3"]
 
 
+@pytest.mark.slow
 def test_mobilenet_v1_is_tapped_where_the_overhaul_paper_does():
     """BN outputs at the modules 3, 5, 11 and 13 of the public code."""
     mine, theirs = names("mobilenet_v1", "resnet50", LARGE, "groups", "pre")
@@ -40,6 +42,7 @@ def test_mobilenet_v1_is_tapped_where_the_overhaul_paper_does():
     assert theirs == [f"layer{i}.{n}.relu:2@input" for i, n in ((1, 2), (2, 3), (3, 5), (4, 2))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "suffix"), [("pre", "@input"), ("post", ""), ("block", "")])
 def test_resnets_are_tapped_at_the_last_sum_of_each_group(which, suffix):
     mine, theirs = names("resnet18", "resnet34", LARGE, "groups", which)
@@ -47,6 +50,7 @@ def test_resnets_are_tapped_at_the_last_sum_of_each_group(which, suffix):
     assert theirs == [f"layer{i}.{n}.relu:1{suffix}" for i, n in ((1, 2), (2, 3), (3, 5), (4, 2))]
 
 
+@pytest.mark.slow
 def test_the_stride_of_a_bottleneck_does_not_move_a_group():
     """In ResNet-50 the first activations of layer2 have the resolution of layer1."""
     points = student_taps(build_network("resnet50", 0), LARGE)
@@ -55,6 +59,7 @@ def test_the_stride_of_a_bottleneck_does_not_move_a_group():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "expected"),
     [
@@ -73,18 +78,21 @@ def test_places(place, expected):
     assert mine == theirs == expected
 
 
+@pytest.mark.slow
 def test_a_group_of_one_block_starts_where_the_one_before_ends():
     mine, _ = names("cifar_resnet8", "cifar_resnet20", SMALL, "sections")
     ends = [f"stage{s}.0.relu2" for s in (1, 2, 3)]
     assert mine == ["relu1", ends[0], ends[0], ends[1], ends[1], ends[2]]
 
 
+@pytest.mark.slow
 def test_blocks_are_matched_at_the_same_share_of_the_group():
     mine, theirs = names("cifar_resnet14", "cifar_resnet26", SMALL, "blocks")
     assert mine[:2] == ["stage1.0.relu2", "stage1.1.relu2"]
     assert theirs[:2] == ["stage1.1.relu2", "stage1.3.relu2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["vgg11_bn", "densenet121", "mobilenet_v2", "shufflenet_v2_x0_5", "efficientnet_b0",
              "regnet_y_400mf", "mnasnet0_5", "squeezenet1_1", "convnext_tiny", "swin_t", "alexnet"]
@@ -110,6 +118,7 @@ def test_tokens_are_tapped_as_maps():
     assert (point.channels, point.height, point.width) == (32, 4, 4)
 
 
+@pytest.mark.slow
 def test_batch_norms_of_the_taps_are_found():
     model = build_network("resnet18", 0)
     mine, _ = pair_taps(model, model, LARGE, "groups", "pre")
@@ -122,6 +131,7 @@ def test_batch_norms_of_the_taps_are_found():
     assert mine[0].batch_norm is wide.get_submodule("stage2.0.bn1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "wrn_16_1", "mobilenet_v2"])
 def test_taps_change_neither_buffers_nor_modes_nor_scores(name):
     images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -144,6 +154,7 @@ def test_taps_change_neither_buffers_nor_modes_nor_scores(name):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+@pytest.mark.slow
 def test_a_map_that_is_overwritten_in_place_is_kept_as_it_was():
     """torchvision's blocks add to a batch norm's output and rectify the sum, both in place."""
     model = build_network("resnet18", 0).eval()
@@ -175,6 +186,7 @@ def test_gradients_flow_through_a_tap_to_what_is_before_it():
     assert not any(n.startswith(("stage3", "fc")) for n in reached)
 
 
+@pytest.mark.slow
 def test_taps_by_name():
     model = build_network("cifar_resnet8", 0)
     mine, theirs = pair_by_name(model, model, SMALL, [("stage1", "stage2.0.bn2")])
@@ -183,6 +195,7 @@ def test_taps_by_name():
     assert theirs[0].batch_norm is model.get_submodule("stage2.0.bn2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
     [("stage9", "expected a layer, such as"), ("fc", "expected a layer with maps"),

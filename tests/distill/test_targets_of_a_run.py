@@ -25,6 +25,7 @@ def run(teacher, tmp_path_factory):
     return measured(tmp_path_factory.mktemp("measured") / "run", teacher)
 
 
+@pytest.mark.slow
 def test_terms_of_a_run_need_no_teacher(tmp_path, data, teacher, recipe):
     pixels = np.random.default_rng(0).random((16, 3, 16, 16), dtype=np.float32)
     seen = natstats.measure(teacher.model, pixels, layers="stage*.1.relu2,stage*.0.relu2")
@@ -45,6 +46,7 @@ def test_terms_of_a_run_need_no_teacher(tmp_path, data, teacher, recipe):
 
 
 class TestTargetsOfARun:
+    @pytest.mark.slow
     def test_another_run_is_another_training(self, tmp_path, data, run, setup_of):
         runs = [run, measured(tmp_path / "run", classifier("cifar_resnet14", 3, seed=0))]
         setups = [setup_of(data, None, "spectral", teacher_run=run) for run in runs]
@@ -52,6 +54,7 @@ class TestTargetsOfARun:
         assert identities[0] != identities[1]
         assert {**identities[0], "teacher_run": None} == {**identities[1], "teacher_run": None}
 
+    @pytest.mark.slow
     def test_a_teacher_beside_its_run_is_not_asked(self, data, teacher, run, setup_of):
         setup = setup_of(data, teacher, "spectral", teacher_run=run)
         assert setup.program.teacher_passes == 0
@@ -65,6 +68,7 @@ class TestTargetsOfARun:
         assert values.terms["spectral.spectrum"].isfinite()
         assert setup_of(data, teacher, "kd+spectral", teacher_run=run).program.teacher_passes == 1
 
+    @pytest.mark.slow
     def test_another_normalisation_is_told(self, tmp_path, data, folder, teacher, setup_of, recipe):
         path = tmp_path / "run"
         natstats.measure(teacher, folder / "train", layers="act", size=16).save(path, report=False)
@@ -73,11 +77,13 @@ class TestTargetsOfARun:
         (note,) = setup_of(data, None, "spectral", teacher_run=path, recipe=recipe).program.notes
         assert "normalised with the mean 0.485 0.456 0.406, the student's are with 0.100" in note
 
+    @pytest.mark.slow
     def test_weights_of_another_teacher_are_refused(self, tmp_path, data, teacher, setup_of):
         run = measured(tmp_path / "run", classifier("cifar_resnet14", 3, seed=8))
         with pytest.raises(UsageError, match="teacher_run: expected a run of the teacher, whose"):
             setup_of(data, teacher, "spectral", teacher_run=run)
 
+    @pytest.mark.slow
     def test_layers_that_are_no_activations_are_no_targets(self, tmp_path, data, teacher, setup_of):
         run = measured(tmp_path / "run", teacher, layers="conv")
         with pytest.raises(UsageError, match="teacher run: expected layer stage1.1.relu2; it was"):
@@ -85,12 +91,14 @@ class TestTargetsOfARun:
         with pytest.raises(UsageError, match="an activation of 16 x 16 pixels, .* got none"):
             setup_of(data, None, "spectral", teacher_run=run)
 
+    @pytest.mark.slow
     def test_images_of_another_size_are_refused(self, tmp_path, data, teacher, setup_of):
         run = measured(tmp_path / "run", teacher, size=32)
         for known in (teacher, None):
             with pytest.raises(UsageError, match="teacher run: expected .*16 x 16 .* 32 x 32"):
                 setup_of(data, known, "spectral", teacher_run=run)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "asked", [{"activation": "pre"}, {"activation": "block"}, {"place": "blocks"}]
     )

@@ -40,6 +40,7 @@ def weights_of(path):
 CLASSES = ("dark", "light", "mid")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [
@@ -123,6 +124,7 @@ class TestStages:
             trainer.train()
         return names, before, kept, setup
 
+    @pytest.mark.slow
     def test_hints_train_the_lower_student_and_the_regressor_only(self, data, teacher, setup_of):
         names, before, after, setup = self.trained(
             setup_of, data, teacher, "fitnets", "fitnets.hint"
@@ -134,6 +136,7 @@ class TestStages:
         main = setup.program.stages[-1]
         assert not list(nn.ModuleList(b.term.loss for b in main.terms).parameters())
 
+    @pytest.mark.slow
     def test_the_paraphraser_trains_alone_and_is_frozen_then(self, data, teacher, setup_of):
         names, before, after, _ = self.trained(setup_of, data, teacher, "ft", "ft.paraphraser")
         assert names == ["ft.paraphraser", "main"]
@@ -146,6 +149,7 @@ class TestStages:
         for key, value in after_own.items():
             assert torch.equal(value, after_main[key]), key
 
+    @pytest.mark.slow
     def test_fsp_goes_on_with_labels_alone(self, data, teacher, setup_of):
         names, before, after, setup = self.trained(setup_of, data, teacher, "fsp", "fsp.matrices")
         assert names == ["fsp.matrices", "main"]
@@ -154,6 +158,7 @@ class TestStages:
         assert torch.equal(before["fc.weight"], after["fc.weight"])
         assert not torch.equal(before["conv1.weight"], after["conv1.weight"])
 
+    @pytest.mark.slow
     def test_stages_of_a_combination_follow_each_other(self, data, teacher, setup_of):
         program = setup_of(data, teacher, "fitnets+ft+kd").program
         assert [s.name for s in program.stages] == ["fitnets.hint", "ft.paraphraser", "main"]
@@ -217,12 +222,14 @@ def test_epochs_between_evaluations_are_a_number_above_0(tmp_path, data, teacher
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_batch_norm_that_sees_one_value_is_said_in_words(tmp_path, data, setup_of, recipe):
     setup = setup_of(data, None, "ce", "resnet18", recipe=recipe.changed(batch_size=1))
     with pytest.raises(UsageError, match=r"batch_size: expected two images or more .* got 1"):
         distill(setup, tmp_path / "run", report=False)
 
 
+@pytest.mark.slow
 def test_the_run_is_complete_and_has_the_weights_evaluated(tmp_path, data, teacher, setup_of):
     setup = setup_of(data, teacher, "kd+spectral")
     run = distill(setup, tmp_path / "run", command="natstats distill ...")
@@ -269,6 +276,7 @@ def test_the_evaluation_is_what_a_loop_over_files_gives(folder, data, teacher, r
     assert found.top5 == 1.0
 
 
+@pytest.mark.slow
 def test_gradient_rows_are_the_gradients_and_leave_no_trace(data, teacher, setup_of):
     setup = setup_of(data, teacher, "kd+spectral")
     stage = setup.program.stages[-1]
@@ -290,6 +298,7 @@ def test_gradient_rows_are_the_gradients_and_leave_no_trace(data, teacher, setup
     assert -1 <= rows[0]["cosine"] <= 1
 
 
+@pytest.mark.slow
 def test_a_pass_for_gradients_does_not_count_for_margins(data, teacher, setup_of):
     setup = setup_of(data, teacher, "ofd", method_args={"margin": "measured"})
     stage = setup.program.stages[-1]
@@ -310,6 +319,7 @@ def test_a_pass_for_gradients_does_not_count_for_margins(data, teacher, setup_of
     assert not torch.equal(loss.margin(0), before)
 
 
+@pytest.mark.slow
 def test_values_that_do_not_count_come_without_a_gradient(data, teacher, setup_of):
     """Several processes wait for the gradients of all that the objective gives."""
     stage = setup_of(data, teacher, "kd+spectral").program.stages[-1]
@@ -348,6 +358,7 @@ def test_jacobians_of_attention_are_matched(teacher):
     assert student.attention.in_proj_weight.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_the_spectral_terms_transform_their_maps_once(data, teacher, monkeypatch, setup_of):
     setup = setup_of(data, teacher, "spectral")
     stage = setup.program.stages[-1]
@@ -368,6 +379,7 @@ def test_the_spectral_terms_transform_their_maps_once(data, teacher, monkeypatch
     assert all(bound.term.loss._shared._left is None for bound in stage.terms)
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_with_losses_in_float32(tmp_path, data, teacher, setup_of, recipe):
     recipe = recipe.changed(amp="bf16", channels_last=True, epochs=1, clip=1.0)
     setup = setup_of(data, teacher, "kd+spectral+at", recipe=recipe)
@@ -382,6 +394,7 @@ def test_bfloat16_trains_with_losses_in_float32(tmp_path, data, teacher, setup_o
     assert np.isfinite(run.history["loss"]).all()
 
 
+@pytest.mark.slow
 def test_a_student_is_measured_as_it_was_normalised(tmp_path, data, setup_of, recipe):
     recipe = recipe.changed(epochs=1, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     distill(setup_of(data, None, "ce", recipe=recipe), tmp_path / "run", report=False)
@@ -392,6 +405,7 @@ def test_a_student_is_measured_as_it_was_normalised(tmp_path, data, setup_of, re
     assert with_checkpoint(own, tmp_path / "run" / WEIGHTS).preprocessing.mean == (0.1, 0.2, 0.3)
 
 
+@pytest.mark.slow
 def test_notes_say_whose_network_they_are_of(tmp_path, data, setup_of, recipe):
     untrained = classifier("cifar_resnet8", 3, seed=1)
     recipe = recipe.changed(epochs=1)

@@ -222,6 +222,7 @@ def killed_at(step, path, way):
     return status != 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are killed")
 @pytest.mark.parametrize("way", ["exchange", "two steps"])
 def test_a_killed_process_never_loses_the_run(tmp_path, way, caplog):

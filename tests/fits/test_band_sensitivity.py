@@ -56,6 +56,7 @@ def test_a_broken_one_has_both_exponents_each_on_its_side():
     assert last["high"] == pytest.approx(2.0, abs=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("min_rings", [2, 6])
 @pytest.mark.parametrize("band", [(0.0, 0.5), (0.05, 0.4)])
 def test_bands_narrow_by_a_third_of_an_octave_to_four_rings(band, min_rings):
@@ -99,6 +100,7 @@ def test_an_exponent_beyond_the_table_is_missing():
     assert (frame.exponent_low.isna() == beyond).all()
 
 
+@pytest.mark.slow
 def test_it_is_in_the_run_and_its_directory(tmp_path):
     run = natstats.Run([layer_of(expected_power(2.0, 14, 14), 14)])
     path = run.save(tmp_path / "run")
@@ -107,6 +109,7 @@ def test_it_is_in_the_run_and_its_directory(tmp_path):
     assert (path / "figures" / "sensitivity.svg").is_file()
 
 
+@pytest.mark.slow
 def test_maps_of_three_rings_are_reported_without_it(tmp_path):
     run = natstats.Run([layer_of(expected_power(2.0, 7, 7), 7)])
     path = run.save(tmp_path / "run")

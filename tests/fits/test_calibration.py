@@ -42,6 +42,7 @@ def true_exponent(alpha_sd, estimator):
     return band_of(SIDE, SIDE, "sine", 0.0, 0.5).estimate((weights @ expected)[None], estimator)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["octave", "whittle"])
 @pytest.mark.parametrize(
     ("alpha_sd", "contrast"),
@@ -81,6 +82,7 @@ def test_the_bootstrap_covers_too():
     assert 0.91 * 300 <= hits <= 0.985 * 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width"),
     [(7, 7), *(pytest.param(*size, marks=pytest.mark.slow) for size in [(14, 14), (8, 20)])],
@@ -126,6 +128,7 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
     assert np.sqrt(np.sum(deviations**2)) == pytest.approx(stats.sem(power[:, 0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", ["sine", "none", "hann"])
 def test_independent_modes_give_the_variance_of_ring_power(edges):
     """Of white noise: 2 E[S]^2 / Var[S], by 20000 maps, within 4 of its standard errors."""

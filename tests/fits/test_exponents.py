@@ -55,6 +55,7 @@ def test_ols_is_the_straight_line():
     assert fit.r2 == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [7, 14, 28])
 @pytest.mark.parametrize("alpha", [0.0, 2.0, 4.0])
 def test_known_exponents_are_recovered_from_crops(alpha, side):
@@ -64,6 +65,7 @@ def test_known_exponents_are_recovered_from_crops(alpha, side):
     assert fit.by_estimator["whittle"] == pytest.approx(alpha, abs=0.12)
 
 
+@pytest.mark.slow
 def test_without_a_taper_a_line_cannot_see_beyond_three():
     """The reason for the taper and the debiasing, from the table in the documentation."""
     spectrum = measured(4.5, 28, 200, edges="none")
@@ -71,6 +73,7 @@ def test_without_a_taper_a_line_cannot_see_beyond_three():
     assert fit_spectrum(measured(4.5, 28, 200)).exponent == pytest.approx(4.5, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_by_simulation():
     """At 95 % the hits in 200 repeats are binomial; 0.95 +- 4 sd bounds them below at 0.888."""
     generator = np.random.default_rng(0)
@@ -114,6 +117,7 @@ def test_layers_share_their_resampling():
     assert abs(covariance[0, 2]) < 0.5 * variance
 
 
+@pytest.mark.slow
 def test_a_band_leaves_out_what_lies_outside():
     fit = fit_spectrum(measured(2.0, 28, 64), FitOptions(band=(0.1, 0.3)))
     frequency = rings(28, 28).frequency
@@ -132,6 +136,7 @@ def test_curvature_is_seen():
     assert fit.curvature_p < 1e-4
 
 
+@pytest.mark.slow
 def test_image_exponents_differ_from_the_exponent_of_the_mean():
     """Images of different exponents: the steepest rule the mean spectrum at low frequency."""
     generator = np.random.default_rng(1)
@@ -295,6 +300,7 @@ def test_normalized_power_that_was_not_measured_is_named():
         fit_spectrum(old, FitOptions(normalize=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("contrast", [0.0, 0.7])
 def test_the_bootstrap_agrees_with_the_jackknife(estimator, contrast):

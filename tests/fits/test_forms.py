@@ -92,6 +92,7 @@ def test_the_power_law_nests_in_every_form():
     assert all(deviance[name] <= deviance["power law"] + 1e-3 for name in FORMS)
 
 
+@pytest.mark.slow
 def test_aicc_agrees_with_a_computation_of_its_own():
     """The marginal likelihood is a multivariate t (Sellentin and Heavens 2016, equation 12).
 
@@ -133,6 +134,7 @@ def test_aicc_agrees_with_a_computation_of_its_own():
     assert gain == pytest.approx(values["power law"] - values["floor"], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("side", "n", "channels", "contrast"),
     [(14, 24, 1, 0.0), (28, 24, 1, 0.0), (28, 64, 16, 0.0), (28, 128, 16, 1.0), (56, 24, 4, 1.0)],
@@ -150,6 +152,7 @@ def test_power_laws_are_left_in_peace(side, n, channels, contrast):
     assert sum(bool(one.fits) for one in forms) > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [24, 128])
 @pytest.mark.parametrize(
     ("truth", "flags"),

@@ -72,6 +72,7 @@ def test_quantile_intervals_cover_whatever_the_distribution(draw, quantile):
     assert 0.95 - 4 * np.sqrt(0.05 * 0.95 / 2000) < hits < 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "lowest"), [(stats.norm(), 0.93), (stats.uniform(), 0.93), (stats.t(7), 0.90)]
 )
@@ -116,6 +117,7 @@ def test_the_level_is_that_of_the_run():
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_is_in_the_run_its_directory_and_its_report(tmp_path):
     run = natstats.Run([layer_of(np.random.default_rng(0).normal(2, 0.3, 80))])
     path = run.save(tmp_path / "run")

@@ -111,6 +111,7 @@ def whiter() -> Iterator[Form]:
     fitters_of.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_form_is_one_record(whiter: Form) -> None:
     fields = natstats.power_law_fields(64, 32, 32, alpha=2.5, seed=0)
     fields += 4.0 * np.random.default_rng(0).standard_normal(fields.shape)

@@ -44,6 +44,7 @@ def test_nor_in_a_file(tmp_path, suffix):
     assert exponent(path) == pytest.approx(TRUE, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "scale", "offset"),
     [("i4", 1e4, 2e9), ("i8", 1e5, 1e12), ("u4", 1e4, 4e9), ("u8", 1e5, 1e13), (">i4", 1e4, -2e9),
@@ -62,6 +63,7 @@ def test_nor_does_that_of_whole_numbers(dtype, scale, offset, wrap):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [1e2, 1e4, -1e5])
 def test_a_far_mean_of_float32_costs_its_own_digits_and_no_more(offset):
     """Against the same rounded values, with their means removed in float64 by numpy."""
@@ -71,6 +73,7 @@ def test_a_far_mean_of_float32_costs_its_own_digits_and_no_more(offset):
     assert exponent(rounded) == pytest.approx(exponent(exact), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_grey_and_colour_and_clips_keep_their_digits_too():
     colour = np.concatenate([FIELDS, FIELDS[::-1], FIELDS], axis=1)
     near, far = (natstats.measure_images(colour + offset).layers.exponent for offset in (0, 1e7))
@@ -85,6 +88,7 @@ def test_grey_and_colour_and_clips_keep_their_digits_too():
         np.testing.assert_allclose(second, first, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_layer_0_keeps_them_and_the_network_gets_its_own_type():
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3))
     run = natstats.measure(model, FIELDS + 1e6)
@@ -176,6 +180,7 @@ def warnings_of(images, **options):
     return natstats.measure(network, images, layers="conv1", **options).info["warnings"]
 
 
+@pytest.mark.slow
 def test_bytes_that_enter_a_network_are_hinted_at():
     rng = np.random.default_rng(0)
     for array in (
@@ -189,6 +194,7 @@ def test_bytes_that_enter_a_network_are_hinted_at():
     assert any("divided by 255" in w for w in natstats.measure(model, array).info["warnings"])
 
 
+@pytest.mark.slow
 def test_values_in_0_1_are_hinted_at_where_a_network_normalises():
     array = np.random.default_rng(0).random((3, 3, 16, 16))
     (note,) = [w for w in warnings_of(array) if "entered as they are" in w]
@@ -197,6 +203,7 @@ def test_values_in_0_1_are_hinted_at_where_a_network_normalises():
     assert natstats.measure(model, array).info["warnings"] == []
 
 
+@pytest.mark.slow
 def test_normalised_values_and_photographs_are_not_spoken_of(tmp_path):
     from PIL import Image
 

@@ -226,6 +226,7 @@ def _write(number):
         contents.keep({own: bytes([number]) * 32}, contents.now())
 
 
+@pytest.mark.slow
 def test_several_writers_lose_nothing(cache, monkeypatch):
     with multiprocessing.get_context("fork").Pool(3) as pool:
         pool.map(_write, range(3))
@@ -284,6 +285,7 @@ def series(photos, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_series_does_not_go_on_over_changed_images(series, photos, tmp_path):
     series()
     series()  # as it is
@@ -292,6 +294,7 @@ def test_a_series_does_not_go_on_over_changed_images(series, photos, tmp_path):
         series()
 
 
+@pytest.mark.slow
 def test_a_series_of_an_older_kind_says_what_it_does_not_know(series, photos, tmp_path):
     import json
 

@@ -72,6 +72,7 @@ def test_a_split_is_named_behind_the_root(cifar):
     assert train.digest() != open_images(f"cifar10:{cifar}").digest()
 
 
+@pytest.mark.slow
 def test_a_run_over_a_data_set_says_so(cifar):
     run = natstats.measure_images(f"cifar10:{cifar}")
     assert run.info["images"]["source"] == f"cifar10:{cifar}:test"

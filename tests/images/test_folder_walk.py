@@ -35,6 +35,7 @@ def names(images):
     return sorted(images.label(number) for number in range(len(images)))
 
 
+@pytest.mark.slow
 def test_runs_below_the_photographs_do_not_grow_the_sample(photos, monkeypatch):
     """The same measurement three times, where its runs lie below the folder that it measures."""
     monkeypatch.chdir(photos)
@@ -129,6 +130,7 @@ def test_numbering_does_not_depend_on_the_order_of_the_system(photos, monkeypatc
 # What is left out for its ending.
 
 
+@pytest.mark.slow
 def test_files_of_other_endings_are_counted_and_said(photos, tmp_path):
     for name in ("a.heic", "part1/b.HEIC", "scan", "c.xyz", ".hidden.heic"):
         (photos / name).write_bytes(b"x")

@@ -86,6 +86,7 @@ def network():
     return natstats.load_network("cifar_resnet20", weights="none")
 
 
+@pytest.mark.slow
 def test_the_run_says_how_photographs_were_prepared(folder):
     run = natstats.measure(network(), folder, size=48)
     images = run.info["images"]
@@ -96,6 +97,7 @@ def test_the_run_says_how_photographs_were_prepared(folder):
     assert any("1 of 5 images was smaller than what it" in w for w in run.info["warnings"])
 
 
+@pytest.mark.slow
 def test_a_crop_is_not_scaled_and_nothing_is_enlarged(folder):
     run = natstats.measure(network(), folder, crop=48)
     images = run.info["images"]
@@ -137,6 +139,7 @@ def test_an_array_is_not_prepared_and_asking_for_it_is_an_error(given):
         natstats.measure(network(), np.zeros((4, 3, 32, 32)), **given)
 
 
+@pytest.mark.slow
 def test_the_report_says_how_photographs_were_prepared(folder, tmp_path):
     run = natstats.measure(network(), folder, size=64, crop=48, normalize=False)
     run.save(tmp_path / "run")

@@ -52,6 +52,7 @@ def test_the_common_side_is_not_that_of_a_few_far_smaller(sides, side, place):
     assert common_side(turned, 512) == (side, None if place is None else turned.index(side))
 
 
+@pytest.mark.slow
 def test_a_strip_is_left_out_and_the_others_keep_their_size(tmp_path):
     put(tmp_path, **{f"photo{i}": (90 + i, 120) for i in range(12)})
     whole = natstats.measure_images(tmp_path)
@@ -95,6 +96,7 @@ def test_a_crop_that_no_image_has_says_so(tmp_path, call):
     assert (images["n_unreadable"], images["n_too_small"], images["n_images"]) == (2, 1, 1)
 
 
+@pytest.mark.slow
 def test_a_single_image_is_measured_and_says_what_it_can_tell(tmp_path, call):
     path = put(tmp_path, holiday=(64, 70)) / "holiday.png"
     result = call("images", path)

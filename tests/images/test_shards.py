@@ -66,6 +66,7 @@ def test_a_limit_is_a_random_sample_of_all_shards(shards):
     assert few.digest() != all_of.digest()
 
 
+@pytest.mark.slow
 def test_the_same_photographs_are_paired_wherever_they_lie(folder, shards):
     """Numbered alike, for the sorted names are in the same order: one run can be taken from the
     other image by image, though neither names nor files are the same."""

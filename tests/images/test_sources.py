@@ -245,6 +245,7 @@ def test_a_folder_with_the_name_of_an_image_is_a_folder(folder):
     assert len(ImageFolder(folder, Framing(32))) == 7
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf8_can_be_written_down(folder, tmp_path_factory):
     path = Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"))
     try:
@@ -289,6 +290,7 @@ def test_the_digest_of_contents_follows_bytes_and_numbers_only(folder, tmp_path_
     assert contents(copy, crop=16) != before
 
 
+@pytest.mark.slow
 def test_runs_at_two_sizes_are_paired_by_their_photographs(folder):
     one, other = (natstats.measure_images(folder, crop=side) for side in (32, 24))
     assert one.info["images"]["digest"] != other.info["images"]["digest"]

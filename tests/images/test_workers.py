@@ -51,6 +51,7 @@ class Numbers(Dataset):
         return number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 5])
 def test_a_killed_worker_is_said(at):
     with pytest.raises(NatstatsError) as e:
@@ -112,6 +113,7 @@ def killing(monkeypatch):
     monkeypatch.setattr(image_sets, "read_rgb", kill)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["images", "measure", "distill"])
 def test_every_command_says_so(call, tmp_path, killing, command):
     rng = np.random.default_rng(0)

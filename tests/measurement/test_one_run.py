@@ -27,6 +27,7 @@ class Identity(nn.Module):
         return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0, 3.0])
 def test_an_identity_network_keeps_the_exponent_of_images(alpha):
     fields = natstats.power_law_fields(300, 28, 28, alpha, seed=4)[:, None]
@@ -64,6 +65,7 @@ class Smoothing(nn.Module):
         return self.gain(x)
 
 
+@pytest.mark.slow
 def test_exponents_that_rise_by_construction_are_found_to_rise():
     model = Smoothing()
     model.register_forward_pre_hook(lambda module, _: setattr(module, "alpha", 0.0))
@@ -95,6 +97,7 @@ def run(photographs):
     return natstats.measure(small_network(), photographs)
 
 
+@pytest.mark.slow
 def test_photographs_are_layer_0_in_grey_and_colour(run):
     assert list(run.layers.layer[:3]) == ["input.grey", "input.colour", "conv1"]
     assert list(run.layers.depth[:3]) == [0, 0, 1]
@@ -103,6 +106,7 @@ def test_photographs_are_layer_0_in_grey_and_colour(run):
     assert (run.layers.exponent[:2] > 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "workers"), [(2, 0), (3, 1)])
 def test_neither_batch_size_nor_workers_change_the_result(run, photographs, batch_size, workers):
     other = natstats.measure(
@@ -126,6 +130,7 @@ def test_only_unreadable_images_are_an_error(tmp_path):
         natstats.measure(small_network(), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_record_says_how_it_was_measured(photographs):
     run = natstats.measure(small_network(), photographs, seed=3, limit=5)
     assert run.info["model"]["trained"] is False
@@ -136,6 +141,7 @@ def test_the_record_says_how_it_was_measured(photographs):
     assert run.info["timing"]["images_per_second"] > 0
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was(photographs):
     model = small_network().model.train()
     buffers = [b.clone() for b in model.buffers()]
@@ -158,6 +164,7 @@ def test_a_model_that_fails_says_on_what():
         natstats.measure(Identity(), np.zeros((3, 2, 16, 16)))
 
 
+@pytest.mark.slow
 def test_progress_ends_at_the_total(photographs):
     seen = []
     natstats.measure(
@@ -193,6 +200,7 @@ class Clips(nn.Module):
         return self.last(self.conv(x).movedim(1, -1))
 
 
+@pytest.mark.slow
 def test_clips_are_measured_by_frame_or_along_time():
     clips = torch.rand(20, 1, 12, 8, 10)
     frames = natstats.measure(natstats.Network(Clips(), "clips", "random", takes="clips"), clips)

@@ -38,6 +38,7 @@ def test_options_survive_their_plain_values():
     assert list(MeasureOptions(**OTHER).to_dict()) == list(OTHER)
 
 
+@pytest.mark.slow
 def test_a_record_and_its_fields_by_name_measure_alike():
     given = {"n_groups": 8, "edges": "hann", "seed": 2, "batch_size": 4}
     by_name = natstats.measure(network(), IMAGES, **given)

@@ -278,6 +278,7 @@ def test_without_timm_it_is_said_how_to_install_it(monkeypatch):
         load_network("timm:convnext_tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_real_timm():
     pytest.importorskip("timm", reason="timm is an extra")
@@ -288,6 +289,7 @@ def test_the_real_timm():
         load_network("timm:resnet19")
 
 
+@pytest.mark.slow
 def test_a_note_on_normalising_stands_only_where_it_was_done():
     network = natstats.load_network("natstats.networks.zoo:cifar_resnet", model_args={"depth": 8})
     run = natstats.measure(network, torch.rand(4, 3, 32, 32))

@@ -147,6 +147,7 @@ class Named(nn.Module):
 
 
 # torch is about to drop its eager quantisation.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*quantiz")
 @pytest.mark.parametrize(
     "family",

@@ -65,6 +65,7 @@ def test_what_is_deep_or_inside_itself(save):
         read_checkpoint(save(loop))
 
 
+@pytest.mark.slow
 def test_a_module_that_is_shared_or_inside_itself(save):
     part = nn.Linear(1, 1)
     for _ in range(40):

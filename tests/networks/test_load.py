@@ -30,6 +30,7 @@ def test_building_leaves_the_random_state_alone():
     assert torch.equal(torch.rand(2), expected)
 
 
+@pytest.mark.slow
 def test_preprocessing_is_that_of_the_published_weights():
     plain = load_network("resnet50", weights="none")  # IMAGENET1K_V2: crop 224, resize 232
     assert plain.preprocessing.framing == Framing(224, 232, "bilinear")
@@ -56,6 +57,7 @@ def test_a_checkpoint_brings_its_weights(tmp_path):
     assert not network.model.training
 
 
+@pytest.mark.slow
 def test_arguments_of_a_builder():
     network = load_network("resnet18", weights="none", model_args={"num_classes": 3})
     assert network.model.fc.out_features == 3
@@ -65,6 +67,7 @@ def test_arguments_of_a_builder():
     assert wide.model.fc.out_features == 1000
 
 
+@pytest.mark.slow
 def test_the_control_of_a_network_has_its_arguments_and_classes(tmp_path):
     state = named_builder("resnet18", {"num_classes": 3}).build(1).state_dict()
     torch.save(state, tmp_path / "c.pth")

@@ -45,6 +45,7 @@ def started(start, state):
     return {f"{start}{key}": value for key, value in state.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "start",
     [
@@ -61,12 +62,14 @@ def test_what_wrappers_add_to_keys_is_taken_off_without_a_word(load, state, star
     assert network.notes == ()
 
 
+@pytest.mark.slow
 def test_parallel_and_compiled_parts_inside_a_network(load, state):
     """As the old ImageNet example saved VGG: only the features were parallel."""
     inside = {k.replace("layer2.", "layer2.module._orig_mod."): v for k, v in state.items()}
     assert same(load(inside).model, state)
 
 
+@pytest.mark.slow
 def test_averaged_weights(load, state):
     model = torchvision.models.resnet18(weights=None)
     averaged = torch.optim.swa_utils.AveragedModel(model)
@@ -76,6 +79,7 @@ def test_averaged_weights(load, state):
     assert network.notes == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["model.", "net.backbone.", "module.encoder.", "what.ever."])
 def test_the_attribute_with_the_network_is_found_by_matching(load, state, start):
     network = load({"state_dict": started(start, state) | {"loss.weight": torch.ones(1000)}})
@@ -87,6 +91,7 @@ def test_the_attribute_with_the_network_is_found_by_matching(load, state, start)
     )
 
 
+@pytest.mark.slow
 def test_a_network_beside_another_is_told_by_its_shapes(load, state):
     teacher = torchvision.models.resnet50(weights=None).state_dict()
     network = load(started("teacher.", teacher) | started("student.", state))
@@ -94,6 +99,7 @@ def test_a_network_beside_another_is_told_by_its_shapes(load, state):
     assert "student. was taken off" in network.notes[0]
 
 
+@pytest.mark.slow
 def test_two_networks_that_fit_alike_are_not_chosen_between(load, state):
     content = started("student.", state) | started("teacher.", state)
     with pytest.raises(
@@ -138,6 +144,7 @@ CLASSIFIERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_the_classifier_is_what_changes_with_the_classes(name):
     builder = named_builder(name)
@@ -148,6 +155,7 @@ def test_the_classifier_is_what_changes_with_the_classes(name):
     assert classifier.n_classes(state) == 23
 
 
+@pytest.mark.slow
 def test_where_no_classes_are_taken_the_last_layer_classifies():
     builder = Builder("mine", lambda: cifar_resnet(8))
     assert builder.classifier(cifar_resnet(8)).keys == ("fc.weight", "fc.bias")
@@ -156,6 +164,7 @@ def test_where_no_classes_are_taken_the_last_layer_classifies():
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "regnet_y_400mf"])
 def test_another_number_of_classes_is_built_and_loaded(load, name):
     state = named_builder(name, {"num_classes": 7}).build(1).state_dict()
@@ -166,12 +175,14 @@ def test_another_number_of_classes_is_built_and_loaded(load, name):
     )
 
 
+@pytest.mark.slow
 def test_a_number_of_classes_that_was_asked_for_is_kept(load, state):
     network = load(state, model_args={"num_classes": 5})
     assert network.model.fc.out_features == 5
     assert "lacks a fitting classifier (fc.weight, fc.bias)" in network.notes[0]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_classifier_is_used_with_a_note(load, state):
     network = load({k: v for k, v in state.items() if not k.startswith("fc.")})
     assert "fc.weight" in network.notes[0]
@@ -185,6 +196,7 @@ def test_a_classifying_convolution_is_said_to_have_random_maps(load):
     assert "random weights, and so are the maps of classifier.1" in note
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_features_alone(load):
     """A head of several linear layers may be missing as a whole, but not a part of it."""
     state = named_builder("alexnet").build(1).state_dict()
@@ -194,6 +206,7 @@ def test_a_checkpoint_of_the_features_alone(load):
         load({k: v for k, v in state.items() if k != "classifier.1.bias"}, "alexnet")
 
 
+@pytest.mark.slow
 def test_another_head_in_place_of_the_classifier(load, state):
     content = {k: v for k, v in state.items() if not k.startswith("fc.")}
     content |= {"projector.0.weight": torch.ones(8, 512), "projector.1.bias": torch.ones(8)}
@@ -202,6 +215,7 @@ def test_another_head_in_place_of_the_classifier(load, state):
     assert "2 keys of the checkpoint are not in the model (projector.0.weight" in notes[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "part"), [("googlenet", "aux"), ("inception_v3", "AuxLogits"), ("fcn_resnet50", None)]
 )
@@ -219,11 +233,13 @@ def test_auxiliary_classifiers_may_be_in_the_file_or_not(load, name, part):
     )
 
 
+@pytest.mark.slow
 def test_old_files_without_counters_of_batches(load, state):
     old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     assert load(old).notes == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -248,12 +264,14 @@ def test_what_does_not_fit_is_listed(load, state, change, words):
         assert word in message, message
 
 
+@pytest.mark.slow
 def test_a_relative_is_recognised(load):
     other = torchvision.models.resnet34(weights=None).state_dict()
     with pytest.raises(natstats.NatstatsError, match="this looks like resnet34"):
         load(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("of", "into"), [("resnet18", "resnet34"), ("resnet18", "resnet101"), ("vgg11", "vgg19_bn")]
 )
@@ -264,18 +282,21 @@ def test_a_small_relative_is_recognised_and_not_as_quantised(load, of, into):
         load(other, into)
 
 
+@pytest.mark.slow
 def test_a_relative_is_recognised_by_a_file_without_counters(load):
     other = cifar_resnet(44).state_dict()
     with pytest.raises(natstats.NatstatsError, match="this looks like cifar_resnet44;"):
         load({k: v for k, v in other.items() if "num_batches" not in k}, "cifar_resnet32")
 
 
+@pytest.mark.slow
 def test_a_file_of_the_same_network_does_not_look_quantised(load, state):
     with pytest.raises(natstats.NatstatsError) as caught:
         load(state | {"extra.weight": torch.zeros(3)})
     assert "looks like" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, -1])
 def test_networks_with_other_classifiers_are_not_chosen_between(load, state, order):
     """A student of 10 classes beside its teacher of 1000, which has the shapes of the network."""
@@ -287,12 +308,14 @@ def test_networks_with_other_classifiers_are_not_chosen_between(load, state, ord
     assert network.model.fc.out_features == 10
 
 
+@pytest.mark.slow
 def test_a_copy_without_classifier_or_counters_is_a_copy(load, state):
     bare = {k: v for k, v in state.items() if not k.startswith("fc.") and "num_batch" not in k}
     with pytest.raises(natstats.NatstatsError, match="fit alike, online, target; name one with"):
         load(started("online.", bare) | started("target.", state))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_blocks", [2, 7])
 def test_parts_of_another_network_are_not_several_networks(load, n_blocks):
     """Blocks that are alike have keys and shapes of the stem of a ResNet."""
@@ -302,12 +325,14 @@ def test_parts_of_another_network_are_not_several_networks(load, n_blocks):
         load(content)
 
 
+@pytest.mark.slow
 def test_children_in_a_row_are_not_several_networks(load):
     other = nn.Sequential(*torchvision.models.resnet18(weights=None).children())
     with pytest.raises(natstats.NatstatsError, match="expected the 122 keys of the model"):
         load(other.state_dict())
 
 
+@pytest.mark.slow
 @quantised_networks
 def test_weights_that_are_not_quantised_are_told(load, state):
     quantised = "quantized_resnet18"
@@ -315,6 +340,7 @@ def test_weights_that_are_not_quantised_are_told(load, state):
         load(state, quantised)
 
 
+@pytest.mark.slow
 def test_not_strict_loads_what_fits_and_says_what_does_not(load, state):
     content = {k: v for k, v in state.items() if "layer1" not in k}
     content |= {"extra": torch.ones(1), "layer2.0.conv1.weight": torch.ones(2)}
@@ -331,6 +357,7 @@ def test_not_strict_loads_what_fits_and_says_what_does_not(load, state):
     assert network.trained
 
 
+@pytest.mark.slow
 def test_not_strict_still_refuses_another_network(load, state):
     other = torchvision.models.squeezenet1_1(weights=None).state_dict()
     with pytest.raises(
@@ -348,6 +375,7 @@ def test_a_refusal_changes_nothing():
     assert same(model, before)
 
 
+@pytest.mark.slow
 @quantised_networks
 @pytest.mark.parametrize("classes", [None, 7])
 def test_quantised_networks_are_saved_and_loaded(load, classes):

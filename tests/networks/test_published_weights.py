@@ -25,6 +25,7 @@ def with_weights(monkeypatch, tmp_path, name, entry, state):
     return torchvision.models.get_model_builder(name)(weights=entry).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
 def test_transform_input_is_as_torchvision_has_it(monkeypatch, tmp_path, name):
     state = named_builder(name, {"init_weights": False, "aux_logits": True}).build(0).state_dict()
@@ -45,6 +46,7 @@ def test_transform_input_is_as_torchvision_has_it(monkeypatch, tmp_path, name):
     assert "transform_input" not in " ".join(plain.notes)
 
 
+@pytest.mark.slow
 def test_other_classes_are_not_the_published_ones(tmp_path):
     options = {"init_weights": False}
     state = named_builder("googlenet", options | {"num_classes": 7}).build(0).state_dict()
@@ -58,6 +60,7 @@ def frozen(state):
     return {k: v for k, v in state.items() if "backbone.body" not in k or "num_batches" not in k}
 
 
+@pytest.mark.slow
 def test_eps_of_detectors_is_as_torchvision_has_it(monkeypatch, tmp_path):
     name = "retinanet_resnet50_fpn"
     state = frozen(named_builder(name).build(0).state_dict())
@@ -116,6 +119,7 @@ def _vit(image_size=32):
     return VisionTransformer(image_size, 16, 1, 2, 8, 16, num_classes=3)
 
 
+@pytest.mark.slow
 def test_the_images_enter_at_the_size_that_the_arguments_say():
     arguments = {"image_size": 64}
     network = load_network("vit_b_32", weights="none", model_args=arguments)
@@ -126,6 +130,7 @@ def test_the_images_enter_at_the_size_that_the_arguments_say():
     assert asked.preprocessing.framing.size == 96
 
 
+@pytest.mark.slow
 def test_damaged_weights_that_were_kept_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     entry = torchvision.models.get_model_weights("squeezenet1_1")["DEFAULT"]
@@ -178,6 +183,7 @@ def test_a_grey_network_that_names_a_normalisation_is_given_it():
     assert network.preprocessing.std == pytest.approx((0.2,))
 
 
+@pytest.mark.slow
 def test_photographs_through_networks_of_one_and_four_channels():
     photographs = demo.photographs()
     options = {"limit": 4, "size": 32}

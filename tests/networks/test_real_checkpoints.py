@@ -206,6 +206,7 @@ def test_dictionaries_in_dictionaries_are_searched(load, resnet, trunk):
     assert is_loaded(load(content, checkpoint_key="encoder").model, trunk)
 
 
+@pytest.mark.slow
 def test_densenets_of_old_torchvision_have_dots(load):
     """The published files: torchvision renames these keys with a pattern of its own."""
     state = torchvision.models.densenet121(weights=None).state_dict()
@@ -266,6 +267,7 @@ def test_not_strict_speaks_of_random_weights_only_if_there_are(load, resnet):
     assert "the rest is random" in load(short, strict=False).notes[-1]
 
 
+@pytest.mark.slow
 def test_files_of_vision_transformers_into_timms(load):
     timm = pytest.importorskip("timm", reason="timm is an extra")
     name = "vit_tiny_patch16_224"

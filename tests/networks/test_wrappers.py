@@ -43,6 +43,7 @@ def warm_up(call):
         call(torch.rand(1, 3, 16, 16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -70,6 +71,7 @@ def test_distributed_data_parallel_is_taken_off(tmp_path):
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_a_wrapped_network_is_measured_as_the_bare_one():
     images = torch.rand(8, 3, 24, 24)
     model = network()
@@ -83,6 +85,7 @@ def test_a_wrapped_network_is_measured_as_the_bare_one():
         assert list(run.layers.exponent) == list(bare.layers.exponent)
 
 
+@pytest.mark.slow
 def test_a_network_compiled_in_place_is_measured_and_stays_so():
     images = torch.rand(8, 3, 24, 24)
     model = network()
@@ -97,6 +100,7 @@ def test_a_network_compiled_in_place_is_measured_and_stays_so():
         assert n_conv_calls(model, model) == 2
 
 
+@pytest.mark.slow
 def test_a_network_compiled_in_part_runs_layer_by_layer():
     model = network()
     whole = nn.Sequential(compiled(model), nn.ReLU())

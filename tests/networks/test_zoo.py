@@ -15,6 +15,7 @@ def parameter_count(net: nn.Module) -> int:
     return sum(weight.numel() for weight in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "millions", "digits"), [(20, 0.27, 2), (32, 0.46, 2), (56, 0.85, 2), (110, 1.7, 1)]
 )

@@ -88,6 +88,7 @@ PUBLISHED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments", "millions", "digits"), PUBLISHED)
 def test_parameter_counts_are_the_published_ones(name, arguments, millions, digits):
     count = n_parameters(built(name, **arguments)) / 1e6
@@ -108,6 +109,7 @@ def test_counts_of_wide_networks_follow_from_the_layers(depth, k):
     assert n_parameters(built(f"wrn_{depth}_{k}", num_classes=100)) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "alpha", "bottleneck"), [(110, 84, False), (200, 240, True)])
 def test_counts_of_pyramids_follow_from_the_layers(depth, alpha, bottleneck):
     n_blocks = (depth - 2) // (3 if bottleneck else 2)
@@ -138,6 +140,7 @@ def test_the_count_of_mobilenet_is_that_of_the_paper():
 
 
 # The linear layer counts in the names, but for WRN, where the 1 x 1 convolutions on shortcuts do.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "n_convolutions"),
     [
@@ -157,6 +160,7 @@ def test_depth_in_the_name_counts_the_weighted_layers(name, n_convolutions):
     assert [n for n, module in net.named_modules() if isinstance(module, nn.Linear)] == ["fc"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "channels"),
     [
@@ -182,6 +186,7 @@ def test_stages_halve_the_map(name, channels):
     assert shapes[1:] == [(1, c, side, side) for c, side in zip(channels, (32, 16, 8), strict=True)]
 
 
+@pytest.mark.slow
 def test_mobilenet_has_the_maps_of_the_paper():
     calls = trace_calls(mobilenet_v1(width=0.25).eval(), (torch.zeros(1, 3, 224, 224),)).calls
     sides = [call.shape[-1] for call in calls if call.name.endswith(("conv1", "pointwise"))]
@@ -216,6 +221,7 @@ def test_dropout_works_in_training_only():
     assert not any(isinstance(m, nn.Dropout) for m in wide_resnet(10, 1).modules())
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_parameter(small):
     functional.cross_entropy(small(torch.rand(8, 3, 32, 32)), torch.arange(8) % 7).backward()
     without = [

@@ -33,6 +33,7 @@ def test_the_listed_names_are_the_published_networks():
     assert all(network.name == name for name, network in NETWORKS.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_name_takes_the_number_of_classes(name):
     builder = named_builder(name)
@@ -42,6 +43,7 @@ def test_every_name_takes_the_number_of_classes(name):
     assert set(builder.classifier(torch.nn.Identity()).keys) == {"fc.weight", "fc.bias"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wrn_22_3", "wrn_10_1", "cifar_resnet26", "cifar_resnet14x4"])
 def test_a_valid_name_need_not_be_listed(name):
     network = load_network(name, weights="none", model_args={"num_classes": 5})
@@ -110,6 +112,7 @@ def test_sizes_are_those_that_the_networks_were_made_for():
     assert load_network("wrn_10_1", weights="none").preprocessing.framing.size == 32
 
 
+@pytest.mark.slow
 def test_the_page_has_every_listed_network_with_its_size():
     page = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) M \| (\d+) \|", page, re.MULTILINE)
@@ -126,6 +129,7 @@ def test_no_weights_are_published():
         load_network("wrn_16_2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
@@ -167,6 +171,7 @@ PUBLIC = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("name", PUBLIC)
 def test_checkpoints_of_public_code_fit(tmp_path, name, prefix):
@@ -202,11 +207,13 @@ def test_shortcuts_of_the_other_kind_are_told(tmp_path):
         load_network("cifar_resnet20", checkpoint=tmp_path / "c.pth")
 
 
+@pytest.mark.slow
 def test_a_relative_is_recognised():
     state = named_builder("wrn_16_4").build(0).state_dict()
     assert recognised(state, near="wrn_16_2") == ["wrn_16_4"]
 
 
+@pytest.mark.slow
 def test_measured_from_the_command_line(call, tmp_path):
     np.save("images.npy", images())
     call(
@@ -232,6 +239,7 @@ def test_measured_from_the_command_line(call, tmp_path):
     assert [*sides] == [32, 32, 16, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "n_layers"),
     [("cifar_resnet8x4", 10), ("pyramidnet", 28), ("mobilenet_v1", 27)],
@@ -251,6 +259,7 @@ def test_nothing_but_the_classifier_is_left_out(name, n_layers):
     assert [*run.skipped.layer] == ["fc"]
 
 
+@pytest.mark.slow
 def test_blocks_and_stages_are_found():
     for layers, names in (
         ("block", [f"stage{s}.{b}" for s in (1, 2, 3) for b in (0, 1)]),

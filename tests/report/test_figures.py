@@ -141,6 +141,7 @@ def all_plots(run: Run) -> list[Axes]:
     ]
 
 
+@pytest.mark.slow
 def test_the_run_has_a_layer_without_an_exponent(run: Run) -> None:
     assert np.isnan(run.layers.exponent).sum() == 1
     assert "constant" in set(run.layers["flags"])
@@ -153,6 +154,7 @@ def test_law_draws_one_point_and_one_bar_per_exponent(run: Run) -> None:
     assert n_error_bars(ax) == bounded.sum() > 5
 
 
+@pytest.mark.slow
 def test_law_bars_end_where_the_intervals_end(run: Run) -> None:
     ax = plot_law(run.layers, run.law)
     ends = sorted(
@@ -242,6 +244,7 @@ def test_axes_are_labelled_with_units(run: Run) -> None:
     assert "relative" in labels[1][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(4))
 def test_no_text_overlaps_or_is_cut(run: Run, place: int) -> None:
     ax = all_plots(run)[place]
@@ -249,6 +252,7 @@ def test_no_text_overlaps_or_is_cut(run: Run, place: int) -> None:
     assert outside(ax) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(4))
 def test_one_column_is_enough(run: Run, place: int) -> None:
     ax = Figure(figsize=(WIDTH["single"], 3.8), layout="constrained").add_subplot()
@@ -269,6 +273,7 @@ def controlled(images: np.ndarray) -> Run:
     return measure(network(), images, control="random-weights", control_seeds=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", ["double", "single"])
 def test_differences_can_be_read_in_one_column_or_two(
     run: Run, controlled: Run, images: np.ndarray, width: str
@@ -300,6 +305,7 @@ def test_differences_are_drawn_as_they_are(controlled: Run) -> None:
     np.testing.assert_allclose(dashes, seeds[np.isfinite(seeds)])
 
 
+@pytest.mark.slow
 def test_layers_that_differ_are_filled(run: Run, images: np.ndarray) -> None:
     rough = np.random.default_rng(1).standard_normal(images.shape)
     found = compare(run, measure(network(), np.float32(rough)))
@@ -343,6 +349,7 @@ def test_given_axes_are_used_and_returned(run: Run) -> None:
         assert ax.lines
 
 
+@pytest.mark.slow
 def test_pyplot_and_its_settings_are_left_alone(run: Run) -> None:
     before = dict(plt.rcParams)
     all_plots(run)
@@ -363,6 +370,7 @@ def test_spectra_begin_in_order_and_keep_their_shape(run: Run) -> None:
         np.testing.assert_allclose(line.get_xdata(), measured.spectrum.cycles_per_image)
 
 
+@pytest.mark.slow
 def test_of_very_many_layers_some_are_drawn_and_it_is_said(images_run: Run) -> None:
     spectra = images_run.spectra[:1] * (MOST + 20)
     layer = type(spectra[0].layer)(**{**vars(spectra[0].layer), "kind": "conv"})
@@ -388,6 +396,7 @@ def test_spread_shows_the_quantiles_of_the_images(run: Run) -> None:
     np.testing.assert_allclose(dashes.get_ydata(), exponents[np.isfinite(exponents)])
 
 
+@pytest.mark.slow
 def test_sensitivity_draws_what_was_fitted_layer_by_layer(run: Run) -> None:
     frame = run.sensitivity
     figure = plot_sensitivity(frame)
@@ -405,6 +414,7 @@ def test_sensitivity_draws_what_was_fitted_layer_by_layer(run: Run) -> None:
     assert overlapping(figure.axes[0]) == outside(figure.axes[0]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_layers", [1, 3, 30])
 @pytest.mark.parametrize("width", WIDTH.values())
 def test_sensitivity_fits_any_number_of_layers(run: Run, n_layers: int, width: float) -> None:
@@ -425,6 +435,7 @@ def test_too_many_runs_to_compare_are_refused(run: Run, n: int) -> None:
         plot_overlay([("run", run.layers, run.law)] * n)
 
 
+@pytest.mark.slow
 def test_eight_runs_have_eight_marks(run: Run) -> None:
     names = [f"run {i}" for i in range(7)] + ["_hidden $x$"]
     ax = plot_overlay([(name, run.layers, run.law) for name in names])
@@ -492,6 +503,7 @@ MEASURE_WORDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", MEASURE_WORDS)
 @pytest.mark.parametrize("width", ["single", "double"])
 def test_law_and_comparison_are_over_the_measure_asked_for(
@@ -514,6 +526,7 @@ def test_law_and_comparison_are_over_the_measure_asked_for(
         assert drawn == pytest.approx(deepest, rel=0.05)
 
 
+@pytest.mark.slow
 def test_layers_without_a_receptive_field_are_counted_not_drawn(run: Run) -> None:
     other = run.refit(depth="receptive-field")
     layers = other.layers.copy()
@@ -524,6 +537,7 @@ def test_layers_without_a_receptive_field_are_counted_not_drawn(run: Run) -> Non
     assert any("without a\nknown depth" in text for text, _ in drawn_texts(ax))
 
 
+@pytest.mark.slow
 def test_runs_with_different_measures_do_not_share_an_axis(run: Run) -> None:
     other = run.refit(depth="receptive-field")
     with pytest.raises(UsageError, match="got layers, receptive-field"):

@@ -113,6 +113,7 @@ def table_rows(page: Page) -> list[str]:
     return re.findall(r"<tr>.*?</tr>", table[table.index("<tbody>") : table.index("</table>")])
 
 
+@pytest.mark.slow
 def test_the_page_is_well_formed(page: Page) -> None:
     assert page.misnested == []
     assert page.open == []
@@ -138,6 +139,7 @@ def test_a_page_that_loads_something_is_caught() -> None:
     assert Page("<div><p></div>").misnested
 
 
+@pytest.mark.slow
 def test_a_control_is_a_section_of_a_well_formed_page(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(6))).eval()
@@ -183,6 +185,7 @@ def test_every_section_is_there(page: Page, section: str) -> None:
     assert f'<section id="{section}">' in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_texts_of_users_are_escaped(run: Run, tmp_path: Path) -> None:
     first = run.spectra[2]
@@ -202,6 +205,7 @@ def test_texts_of_users_are_escaped(run: Run, tmp_path: Path) -> None:
     assert page.misnested == page.open == []
 
 
+@pytest.mark.slow
 def test_an_untrained_network_is_named_at_the_top(run: Run, page: Page, tmp_path: Path) -> None:
     untrained = changed(run, model={**run.info["model"], "trained": False})
     text = page_of(untrained, tmp_path).text
@@ -209,6 +213,7 @@ def test_an_untrained_network_is_named_at_the_top(run: Run, page: Page, tmp_path
     assert "not trained" not in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_skipped_layers_are_listed_or_said_to_be_none(run: Run, page: Page, tmp_path: Path) -> None:
     assert "none was skipped" in page.text
@@ -237,12 +242,14 @@ def test_a_run_with_too_few_layers_says_so(run: Run, tmp_path: Path) -> None:
     assert 'id="shapes"' not in page.text
 
 
+@pytest.mark.slow
 def test_a_run_without_facts_can_be_reported(run: Run, tmp_path: Path) -> None:
     page = page_of(Run(run.spectra), tmp_path)
     assert page.misnested == page.open == []
     assert ">None<" not in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_numbers_that_could_not_be_had_are_not_sorted_by(tmp_path: Path, run: Run) -> None:
     spectrum = run.spectra[3].spectrum
@@ -321,6 +328,7 @@ def chromium() -> str | None:
     return next((path for path in map(shutil.which, names) if path), None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(chromium() is None, reason="no Chromium in the path to show the page with")
 def test_the_page_fits_a_phone_and_its_table_sorts(run: Run, page: Page, tmp_path: Path) -> None:
     harness = tmp_path / "harness.html"

@@ -57,6 +57,7 @@ def run(images):
     return natstats.measure(network(), images, control="random-weights", control_seeds=2)
 
 
+@pytest.mark.slow
 def test_what_training_did_is_found(run):
     """A blur raises the exponent from its layer on, and not before."""
     rows = run.control.layers
@@ -69,6 +70,7 @@ def test_what_training_did_is_found(run):
     assert (rows.reason == "").all()
 
 
+@pytest.mark.slow
 def test_a_clear_difference_is_significant_with_enough_seeds(images):
     found = natstats.measure(network(), images, control="random-weights", control_seeds=8).control
     rows = found.layers
@@ -78,6 +80,7 @@ def test_a_clear_difference_is_significant_with_enough_seeds(images):
     assert len(found.seeds) == 8
 
 
+@pytest.mark.slow
 def test_controls_saw_the_same_images_with_weights_by_seed(run, images):
     other = with_random_weights(Network(network(), "Sequential", "as given"), 1)
     again = natstats.measure(other.model, images)
@@ -126,6 +129,7 @@ def _noiseless(spectra):
     return alike
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_seeds", [2, 3, 10])
 def test_a_network_that_learned_nothing_differs_by_chance_alone(n_seeds):
     """It is one more seed; the error of the mean of the seeds alone would find most of them."""
@@ -139,6 +143,7 @@ def test_a_network_that_learned_nothing_differs_by_chance_alone(n_seeds):
     assert stats.binomtest(found, repeats, 0.05).pvalue > 1e-3, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_seeds", [2, 3, 10])
 def test_of_many_layers_seldom_one_is_told_from_the_seeds(n_seeds):
     """Twenty layers, images that matter less than seeds, Holm's correction: at most 5 % of runs.
@@ -166,6 +171,7 @@ def networks(repeats, n_seeds, correlation, generator):
         yield generator.standard_normal((1 + n_seeds, 20)) @ root.T, side
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
 @pytest.mark.parametrize("n_seeds", [3, 5])
 def test_pooled_variances_keep_the_level(n_seeds, correlation):
@@ -227,6 +233,7 @@ def test_the_moderated_variance_is_that_of_the_paper():
     assert prior[0] == pytest.approx(4, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_effective_number_of_layers_follows_covariance():
     generator = np.random.default_rng(2)
     lag = np.abs(np.subtract.outer(np.arange(20), np.arange(20)))
@@ -311,6 +318,7 @@ def saved(run, tmp_path_factory):
     return run.save(tmp_path_factory.mktemp("saved") / "run")
 
 
+@pytest.mark.slow
 def test_a_run_with_a_control_survives_the_disk_and_a_refit(run, saved, tmp_path):
     path = saved
     names = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
@@ -340,6 +348,7 @@ def test_a_damaged_control_is_an_error(run, tmp_path):
     assert natstats.Run.open(path).control is None
 
 
+@pytest.mark.slow
 def test_the_report_says_what_training_did(run, saved, tmp_path):
     text = (saved / "report.html").read_text(encoding="utf-8")
     part = text[text.index('<section id="control">') :].partition("</section>")[0]
@@ -360,6 +369,7 @@ def test_how_to_repeat_it_from_python(saved):
     assert "control_seeds=2" in text
 
 
+@pytest.mark.slow
 def test_layers_dead_with_random_weights_have_a_reason(run):
     dead, missing = run.random_weights
     spectra = list(dead.spectra)
@@ -380,6 +390,7 @@ def test_layers_dead_with_random_weights_have_a_reason(run):
     assert "4 layers" in control.sentence()
 
 
+@pytest.mark.slow
 def test_no_layer_in_common_is_said(run, tmp_path):
     random = [RandomWeights(seed, {}, [], []) for seed in (0, 1)]
     bare = Run(run.spectra, (), run.info, run.options, random)

@@ -137,6 +137,7 @@ def copied(small, tmp_path):
     return Path(shutil.copytree(small, tmp_path / "small"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["layers", "skipped", "fit", "facts"])
 def test_any_changed_field_is_named_or_does_no_harm(copied, part):
     file = copied / "run.json"
@@ -165,6 +166,7 @@ def test_any_changed_field_is_named_or_does_no_harm(copied, part):
     assert refused > {"layers": 100, "skipped": 30, "fit": 50, "facts": 200}[part]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [("layers", 0), ("skipped",), ("seed",), ("layers", 0, "call")])
 def test_a_changed_control_is_named(saved, place):
     file = saved / "control" / "seed-1" / "run.json"
@@ -273,6 +275,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [*ARRAYS])
 def test_any_changed_array_is_named_or_does_no_harm(copied, key):
     saved, whole_arrays = copied, arrays_of(copied)
@@ -319,6 +322,7 @@ def test_groups_are_the_same_in_all_layers_and_in_the_control(run, tmp_path):
         natstats.Run.open(path)
 
 
+@pytest.mark.slow
 def test_arrays_that_would_fill_the_memory_are_not_read(saved, monkeypatch):
     """1 GiB of zeros packs into a megabyte: its header is refused before it is unpacked."""
     header = io.BytesIO()
@@ -373,6 +377,7 @@ def test_a_link_within_the_run_is_followed(saved):
     assert len(natstats.Run.open(saved).spectra) == 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_through_json_and_back(run, saved):
     record = read_json(saved / "run.json")
     (saved / "run.json").write_text(to_json(record))
@@ -383,6 +388,7 @@ def test_a_run_goes_through_json_and_back(run, saved):
     assert natstats.Run.open(path).control.layers.equals(run.control.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_runs_of_every_format_open(saved, version):
     """As natstats 0.1 and 0.2 wrote them: fields and arrays that came later are not there."""

@@ -166,6 +166,7 @@ def test_what_the_steps_count():
 # What a series holds
 
 
+@pytest.mark.slow
 def test_a_series_is_its_runs_and_their_paired_comparison(folder, images):
     model = network(5)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -194,6 +195,7 @@ def test_a_series_is_its_runs_and_their_paired_comparison(folder, images):
     assert "4 checkpoints, epoch 0 to 10" in found.sentence()
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_change_change_nothing(tmp_path, images):
     for epoch in (1, 2):
         torch.save(between(0.0), tmp_path / f"e{epoch}.pth")
@@ -203,6 +205,7 @@ def test_weights_that_do_not_change_change_nothing(tmp_path, images):
     assert "exactly those of e1" in found.sentence()
 
 
+@pytest.mark.slow
 def test_a_series_survives_the_disk(series, images):
     again = Series.open(series)
     whole = measure_series(network(), series.parent / "epoch_*.pth", images)
@@ -239,6 +242,7 @@ def test_the_directory_holds_what_the_documentation_says(series):
     assert len(long) == 3 * (N_LAYERS + 2)
 
 
+@pytest.mark.slow
 def test_a_refit_of_a_series_is_a_refit_of_its_runs(series, tmp_path, quick):
     again = Series.open(series).refit(estimator="whittle", depth="normalized")
     runs = [run.refit(estimator="whittle", depth="normalized") for run in Series.open(series).runs]
@@ -251,6 +255,7 @@ def test_a_refit_of_a_series_is_a_refit_of_its_runs(series, tmp_path, quick):
     assert saved.runs[0].options.estimator == "whittle"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_law_is_a_gap_and_no_error(folder, images, tmp_path, quick):
     torch.save(
         {key: torch.full_like(value, np.nan) for key, value in between(0.0).items()},
@@ -280,6 +285,7 @@ def test_a_short_table_leaves_out_checkpoints_in_the_middle(series):
 # Never lose work
 
 
+@pytest.mark.slow
 def test_after_an_interruption_the_same_call_goes_on(folder, images, tmp_path, quick, measured):
     spy, seen = measured
     out = tmp_path / "out"
@@ -301,6 +307,7 @@ def test_after_an_interruption_the_same_call_goes_on(folder, images, tmp_path, q
     assert found.change.to_dict() == whole.change.to_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -361,11 +368,13 @@ def small(two, tmp_path, images, quick):
     return again
 
 
+@pytest.mark.slow
 def test_nothing_is_measured_twice(small, measured):
     small(batch_size=5, workers=0)
     assert measured[1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -393,6 +402,7 @@ def test_other_images_are_not_taken_for_the_same(small, images):
         small(images[::-1].copy())
 
 
+@pytest.mark.slow
 def test_changed_photographs_are_not_taken_for_the_same(tmp_path, quick, measured):
     from PIL import Image
 
@@ -413,6 +423,7 @@ def test_changed_photographs_are_not_taken_for_the_same(tmp_path, quick, measure
         measure_series(*given, **options)
 
 
+@pytest.mark.slow
 def test_another_version_or_checkpoint_is_not_the_same(small, tmp_path, monkeypatch, measured):
     torch.save(between(0.7), tmp_path / "e2.pth")
     with pytest.raises(natstats.UsageError, match="e2 was made from another checkpoint file"):
@@ -424,6 +435,7 @@ def test_another_version_or_checkpoint_is_not_the_same(small, tmp_path, monkeypa
         small()
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_replaced_only_when_asked(small, tmp_path, measured):
     (tmp_path / "out" / "e1" / "spectra.npz").write_bytes(b"")
     with pytest.raises(natstats.UsageError, match="e1 was not a whole run"):
@@ -432,6 +444,7 @@ def test_a_damaged_run_is_replaced_only_when_asked(small, tmp_path, measured):
     assert measured[1] == ["e1.pth"]
 
 
+@pytest.mark.slow
 def test_a_series_grows_and_does_not_shrink_unasked(small, tmp_path, measured):
     torch.save(between(0.3), tmp_path / "e3.pth")
     assert list(small().frame.step) == [1, 2, 3]
@@ -443,6 +456,7 @@ def test_a_series_grows_and_does_not_shrink_unasked(small, tmp_path, measured):
     assert (tmp_path / "out" / "e3" / "run.json").is_file()
 
 
+@pytest.mark.slow
 def test_notes_beside_a_series_stay(small, tmp_path):
     (tmp_path / "out" / "notes.txt").write_text("mine")
     torch.save(between(0.3), tmp_path / "e3.pth")
@@ -450,6 +464,7 @@ def test_notes_beside_a_series_stay(small, tmp_path):
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_is_not_a_series_is_never_touched(small, tmp_path, images, overwrite, measured):
     plain = tmp_path / "plain"
@@ -465,6 +480,7 @@ def test_what_is_not_a_series_is_never_touched(small, tmp_path, images, overwrit
     assert {p.name for p in plain.iterdir()} == {"run"}
 
 
+@pytest.mark.slow
 def test_a_run_never_overwrites_a_series_nor_the_other_way(small, tmp_path, images):
     run = natstats.measure(network(), images)
     for home in (tmp_path / "out", tmp_path / "out2"):
@@ -480,6 +496,7 @@ def test_a_run_never_overwrites_a_series_nor_the_other_way(small, tmp_path, imag
     assert Series.open(tmp_path / "out2").frame.equals(found.frame)
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_does_not_stand_in_the_way(small, tmp_path, measured):
     home = tmp_path / "killed"
     (home / ".e1.abc").mkdir(parents=True)
@@ -487,6 +504,7 @@ def test_what_a_killed_run_left_does_not_stand_in_the_way(small, tmp_path, measu
     assert (home / ".e1.abc").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_tables_are_written_whole_or_not_at_all(small, tmp_path, monkeypatch, error):
     out = tmp_path / "out"
@@ -545,6 +563,7 @@ def test_wrong_arguments_are_one_sentence(folder, images, tmp_path):
         Series.of([], [])
 
 
+@pytest.mark.slow
 def test_progress_counts_the_images_of_all_runs_to_come(folder, images, tmp_path, quick, measured):
     measured[0].stop = "epoch_1.pth"
     with pytest.raises(KeyboardInterrupt):
@@ -698,6 +717,7 @@ def test_a_pattern_makes_a_series_and_one_file_a_run(call, quick):
     )
 
 
+@pytest.mark.slow
 def test_an_interruption_says_what_was_kept(call, quick, monkeypatch):
     import natstats.measurement.preparation as home
 
@@ -721,6 +741,7 @@ def test_an_interruption_says_what_was_kept(call, quick, monkeypatch):
     assert "2 runs were there already" in call(*MEASURE, "epoch_*.pth", "--out", "series").stderr
 
 
+@pytest.mark.slow
 def test_a_series_is_of_the_weights_under_a_key(tmp_path, quick):
     """The key goes with the checkpoints, which a series has from elsewhere."""
     for epoch in (1, 2):

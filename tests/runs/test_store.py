@@ -26,6 +26,7 @@ def run():
     return natstats.measure(model, fields)
 
 
+@pytest.mark.slow
 def test_a_run_survives_the_disk(run, tmp_path):
     path = run.save(tmp_path / "run", report=False)
     again = natstats.Run.open(path)
@@ -36,6 +37,7 @@ def test_a_run_survives_the_disk(run, tmp_path):
     assert again.info["model"] == run.info["model"]
 
 
+@pytest.mark.slow
 def test_a_refit_of_a_saved_run_is_a_fit_of_the_measured_one(run, tmp_path):
     path = run.save(tmp_path / "run", report=False)
     again = natstats.Run.open(path).refit(band=(0.05, 0.4), estimator="whittle")
@@ -44,6 +46,7 @@ def test_a_refit_of_a_saved_run_is_a_fit_of_the_measured_one(run, tmp_path):
     assert natstats.Run.open(saved).options == again.options
 
 
+@pytest.mark.slow
 def test_the_directory_holds_what_the_documentation_says(run, tmp_path):
     path = run.save(tmp_path / "run")
     names = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
@@ -64,6 +67,7 @@ def test_the_directory_holds_what_the_documentation_says(run, tmp_path):
         assert arrays["0000/power"].shape == (128, 12)
 
 
+@pytest.mark.slow
 def test_what_exists_is_kept(run, tmp_path):
     path = run.save(tmp_path / "run", report=False)
     before = (path / "run.json").read_bytes()
@@ -150,12 +154,14 @@ def test_a_damaged_run_says_why_it_does_not_open(run, tmp_path, how, words):
         natstats.Run.open(path)
 
 
+@pytest.mark.slow
 def test_any_changed_byte_is_damage_or_does_no_harm(run, tmp_path, n_damaged):
     """A packed file fails in many ways, each of which has to end in the same words."""
     path = run.save(tmp_path / "run", report=False)
     assert n_damaged(path / "spectra.npz", lambda: natstats.Run.open(path)) > 10
 
 
+@pytest.mark.slow
 def test_a_run_of_format_1_opens_without_receptive_fields(run, tmp_path):
     path = run.save(tmp_path / "run", report=False)
     record = json.loads((path / "run.json").read_text())
@@ -173,6 +179,7 @@ def test_a_run_of_format_1_opens_without_receptive_fields(run, tmp_path):
     assert again.layers.equals(old.layers)
 
 
+@pytest.mark.slow
 def test_a_receptive_field_that_is_not_known_survives_the_disk(run, tmp_path):
     some = [
         replace(m, layer=replace(m.layer, receptive_field=np.nan)) if place == 3 else m

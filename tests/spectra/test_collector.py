@@ -282,6 +282,7 @@ SIDES = {"inception_v3": 96, "vit_b_16": 224}
 INITIALISED = {"inception_v3": {"init_weights": False}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEPTHS)
 def test_depth_is_the_longest_path_of_weight_layers(name):
     side = SIDES.get(name, 64)
@@ -322,6 +323,7 @@ def test_selections(name, layers, expected):
     assert select_modules(torchvision.models.get_model(name, weights=None), layers) == expected
 
 
+@pytest.mark.slow
 def test_a_stage_is_the_last_block_of_each_resolution():
     net = torchvision.models.get_model("resnet18", weights=None)
     trace = trace_calls(net, (torch.zeros(1, 3, 224, 224),))

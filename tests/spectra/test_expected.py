@@ -18,6 +18,7 @@ from natstats.spectra.expected import (
 from natstats.spectra.frequencies import radius_grid, rings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.0, 1.5, 3.0, 4.5])
 @pytest.mark.parametrize(("height", "width"), [(7, 7), pytest.param(8, 14, marks=pytest.mark.slow)])
 def test_expectation_agrees_with_simulation(height, width, alpha):
@@ -40,6 +41,7 @@ def test_white_noise_is_flat(edges):
     np.testing.assert_allclose(power[3:], 1.0, atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize(("height", "width"), [(7, 7), (16, 40), (56, 56), (112, 112)])
 def test_the_table_is_the_function(height, width, edges):
@@ -88,6 +90,7 @@ def test_the_refined_lattice_is_that_of_one_large_torus(height, width, alpha):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize(("height", "width"), [(5, 5), (5, 512), (512, 512)])
 def test_every_size_has_an_expectation(height, width, edges):

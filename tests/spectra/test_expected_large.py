@@ -34,6 +34,7 @@ def whole(alpha, height, width, edges, outer_scale=12):
     return rings(height, width).mean(plane)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize(
     ("height", "width", "outer_scale"),
@@ -47,6 +48,7 @@ def test_products_of_splines_are_the_whole_lattice(height, width, outer_scale, e
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(520, 520), (24, 900)])
 def test_exponents_of_large_maps_are_those_of_the_whole_lattice(size):
     """Ring power by the whole lattice, read by the table of products: within 0.003, far less."""
@@ -72,6 +74,7 @@ def test_maps_of_512_pixels_keep_the_whole_lattice(monkeypatch):
     assert asked == [(513, 300), (20, 513)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", ["sine", "none"])
 def test_the_table_of_a_large_map_is_the_function(edges):
     table = expected_spectrum(40, 800, edges)
@@ -80,6 +83,7 @@ def test_the_table_of_a_large_map_is_the_function(edges):
         np.testing.assert_allclose(table.log_power(alpha), exact, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_large_maps_against_simulation():
     """Mean ring power of 32 crops of 600 x 530 pixels out of periodic fields of 2400 pixels."""
     alpha, height, width, side = 2.0, 600, 530, 2400

@@ -177,8 +177,12 @@ def legend(ax: Axes, handles: Sequence[Artist], labels: Sequence[str], **options
     return drawn
 
 
+DPI = 200
+"""Dots per inch of the PNG files."""
+
+
 def save(axes: Axes, folder: Path, name: str) -> list[Path]:
-    """Write the figure of `axes` as ``name.svg`` and ``name.png`` (200 dpi) into `folder`.
+    """Write the figure of `axes` as ``name.svg`` and ``name.png`` (:data:`DPI`) into `folder`.
 
     The same figure gives the same bytes: no date, and ids that do not change. Text is drawn as
     outlines, so that it looks the same without the font.
@@ -207,7 +211,8 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         # A name in a script that the font lacks shows as boxes, which is no reason to fail.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(vector, format="svg", metadata={"Date": None})
-        figure.savefig(raster, format="png", dpi=200)
+        figure.set_layout_engine("none")  # what was laid out for one file stands in the other
+        figure.savefig(raster, format="png", dpi=DPI)
     vector.write_text(_shorter(vector.read_text(encoding="utf-8")), encoding="utf-8")
     return [vector, raster]
 
