@@ -12,6 +12,8 @@ import natstats
 from natstats import demo
 
 ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.draws
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 

@@ -21,6 +21,8 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.runs.tables import text_table
 
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.draws  # what names do in figures is looked at, too
 FORGED = "a\x1b[2J\nError: all is lost\u202e"
 HOSTILE = [
     "<script>alert(1)</script>$\\frac{", "=cmd|' /C calc'!A0", FORGED, "x]]>--><b>&amp;",

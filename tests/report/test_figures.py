@@ -455,6 +455,7 @@ def test_kinds_keep_their_marks_and_never_share_one() -> None:
     assert len(set(marks.values())) == 20
 
 
+@pytest.mark.draws
 @pytest.mark.slow
 def test_files_are_written_and_reproducible(run: Run, tmp_path: Path) -> None:
     first = draw_run(run, tmp_path / "a")
