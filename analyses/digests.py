@@ -1,4 +1,4 @@
-"""Digests of everything that a demo, a refit, a comparison, a series and distillations write.
+"""Digests of everything that a demo, refits, measurements, a comparison and distillations write.
 
 A change that is to keep every number is right when this prints the same before and after it::
 
@@ -74,7 +74,7 @@ def write_fields(images: Path, labelled: Path) -> None:
 
 
 def measure(work: Path, images: Path) -> None:
-    """A demo, two refits, a measurement with a control, a series and comparisons."""
+    """A demo, two refits, measurements with and without a control, and a comparison."""
     run("demo", "--out", work / "demo")
     run(
         "fit",

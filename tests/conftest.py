@@ -1,7 +1,7 @@
 """What several rooms of tests use: the command line, and distillation runs with known truth.
 
-The folders mirror natstats: what stands in ``natstats/spectra/rings.py`` is tested in
-``tests/spectra/test_rings.py``. The marker ``slow`` is for what trains, simulates or starts
+The folders mirror natstats: what stands in ``natstats/spectra/expected.py`` is tested in
+``tests/spectra/test_expected.py``. The marker ``slow`` is for what trains, simulates or starts
 processes for many seconds: ``pytest -m "not slow"`` answers quickly, ``make test`` runs all.
 """
 

@@ -160,7 +160,7 @@ def _one_spelling(values: Mapping[str, Any]) -> dict[str, Any]:
     """Options that mean the same, written in one way.
 
     >>> _one_spelling({"layers": ["conv", "linear"], "layouts": None, "control_seeds": 3})
-    {'layers': 'conv,linear', 'layouts': {}}
+    {'layers': 'conv,linear', 'layouts': '{}'}
     """
     found = dict(values)
     if "layers" in found:
@@ -168,7 +168,8 @@ def _one_spelling(values: Mapping[str, Any]) -> dict[str, Any]:
         names = layers.split(",") if isinstance(layers, str) else list(layers)
         found["layers"] = ",".join(name.strip() for name in names)
     if "layouts" in found:
-        found["layouts"] = found["layouts"] or {}
+        # A record has the mapping as text.
+        found["layouts"] = str(found["layouts"] or {})
     if not found.get("control"):
         found.pop("control_seeds", None)
     return found

@@ -15,7 +15,13 @@ from natstats.spectra.frequencies import check_size, rings
 from natstats.spectra.records import Spectrum
 from natstats.spectra.transforms import ring_transform
 
-__all__ = ["KEPT_IMAGES", "SpectrumAccumulator", "power_spectrum", "ring_frequencies"]
+__all__ = [
+    "KEPT_IMAGES",
+    "SpectrumAccumulator",
+    "check_index",
+    "power_spectrum",
+    "ring_frequencies",
+]
 
 KEPT_IMAGES = 1024
 """Images whose own spectra are kept beside the sums: enough for their spread, and a constant."""
@@ -34,8 +40,19 @@ def _checked(maps: Any) -> Tensor:
     return maps
 
 
-def _not_numbers(index: Tensor) -> bool:
-    return index.is_floating_point() or (len(index) > 0 and int(index.min()) < 0)
+def check_index(index: Any, n_images: int) -> None:
+    """Raise where `index` does not number `n_images` images.
+
+    Raises:
+        UsageError: no tensor of so many whole numbers from 0.
+
+    >>> check_index(torch.arange(4), 4)
+    """
+    is_shaped = isinstance(index, Tensor) and index.shape == (n_images,)
+    if not is_shaped or index.is_floating_point() or (n_images and int(index.min()) < 0):
+        raise UsageError(
+            f"index: expected a tensor of {n_images} whole numbers from 0; got {index!r}"
+        )
 
 
 def power_spectrum(maps: Tensor, edges: str = "sine") -> Tensor:
@@ -167,10 +184,7 @@ class SpectrumAccumulator:
         """
         if index is None:
             index = torch.arange(self._next_index, self._next_index + len(rows))
-        if not isinstance(index, Tensor) or index.shape != (len(rows),) or _not_numbers(index):
-            raise UsageError(
-                f"index: expected a tensor of {len(rows)} whole numbers from 0; got {index!r}"
-            )
+        check_index(index, len(rows))
         if len(rows) == 0:
             return
         self._next_index = max(self._next_index, int(index.max()) + 1)

@@ -25,7 +25,7 @@ from natstats.activations.trace import LayerCall, Trace, trace_calls
 from natstats.checks import MINIMUM_SIDE
 from natstats.errors import NatstatsError, UsageError
 from natstats.networks.wrappers import uncompiled, unwrapped
-from natstats.spectra.accumulator import SpectrumAccumulator
+from natstats.spectra.accumulator import SpectrumAccumulator, check_index
 from natstats.spectra.collected import (
     CallKey,
     layer_spectra,
@@ -60,6 +60,10 @@ class _Reading:
     layout: Layout
     sums: SizeSums
     transform: RingTransform
+
+    def fits(self, output: Tensor, of: tuple[Any, ...]) -> bool:
+        """Whether an output of a pass looks like those that it was found for."""
+        return (self.shape, self.dtype, self.of) == (output.shape, output.dtype, of)
 
 
 class Collector:
@@ -215,6 +219,7 @@ class Collector:
                 f"index: expected a number for each of {n_images} images; got {len(self._numbers)}"
             )
         else:
+            check_index(self._numbers, n_images)
             self._index, self._numbers = self._numbers, None
         example = (
             tuple(first_image(value, n_images) for value in inputs),
@@ -246,9 +251,8 @@ class Collector:
             return
         tensors = list(parts_of(output))
         if not tensors:
-            self._sums.setdefault((name, call, ""), LayerSums()).leave_out(
-                f"the output is a {type(output).__name__}, no tensor"
-            )
+            reason = f"the output is a {type(output).__name__}, no tensor"
+            self._left_out.append(((name, call, ""), reason))
         for part, tensor in tensors:
             self._receive_part((name, call, part), tensor)
 
@@ -257,36 +261,49 @@ class Collector:
         assert self._index is not None
         rules = self._trace.rules
         reading = self._readings.get(key)
-        if (
-            reading is None
-            or reading.shape != output.shape
-            or reading.dtype != output.dtype
-            or reading.of != rules.state
-        ):
-            reading = self._find_reading(key, output)
+        if reading is not None and reading.fits(output, rules.state):
+            layout = reading.layout
+            rules.see(layout)
+        else:
+            reading, found = None, self._find_layout(key, output)
+            if found is None:
+                return
+            layout = found
+        by_channel = layout.maps(output.detach())
+        maps = as_columns_of_time(by_channel) if self.temporal else as_frames(by_channel)
+        if reading is None:
+            reading = self._new_reading(key, output, layout, by_channel.shape[1], maps.shape)
             if reading is None:
                 return
-        else:
-            rules.see(reading.layout)
-        maps = reading.layout.maps(output.detach())
-        maps = as_columns_of_time(maps) if self.temporal else as_frames(maps)
         rows = reading.transform(maps)
         rows, index = rows_by_image(rows, reading.layout, self._index, rules.regions)
         self._pending.append((reading.sums, rows, index))
 
-    def _find_reading(self, key: CallKey, output: Tensor) -> _Reading | None:
-        """How to read an output that looks like none before; None where it is left out."""
+    def _find_layout(self, key: CallKey, output: Tensor) -> Layout | None:
+        """The layout of an output that looks like none before; None where it is left out."""
         assert self._trace is not None
-        rules = self._trace.rules
-        layout = rules.find(key[0], output, call=key[1], part=key[2])
+        layout = self._trace.rules.find(key[0], output, call=key[1], part=key[2])
         reason = layout if isinstance(layout, str) else self._unfit(layout)
         if isinstance(layout, str) or reason is not None:
             self._left_out.append((key, str(reason)))
             return None
-        maps = layout.maps(output.detach())
-        n_channels = maps.shape[1]
-        maps = as_columns_of_time(maps) if self.temporal else as_frames(maps)
-        size = maps.shape[2], maps.shape[3]
+        return layout
+
+    def _new_reading(
+        self, key: CallKey, output: Tensor, layout: Layout, n_channels: int, shape: torch.Size
+    ) -> _Reading | None:
+        """How outputs of this look are read; None where they are left out.
+
+        Args:
+            key: the call.
+            output: the first of them.
+            layout: of the output.
+            n_channels: number of maps of an image.
+            shape: of its maps as they are transformed, (M, C, H, W).
+        """
+        assert self._trace is not None
+        rules = self._trace.rules
+        size = shape[2], shape[3]
         sums = self._sums.setdefault(key, LayerSums())
         own = sums.by_size.get(size)
         if own is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -29,6 +30,7 @@ from natstats.report import draw_overlay, draw_run
 from natstats.report.figures.band_sensitivity import MOST as MOST_PANELS
 from natstats.report.figures.band_sensitivity import plot_sensitivity
 from natstats.report.figures.difference import plot_control
+from natstats.report.figures.drawing import RUN_FIGURES
 from natstats.report.figures.image_spread import plot_spread
 from natstats.report.figures.law import HEADLINES, plot_law
 from natstats.report.figures.overlay import plot_overlay
@@ -543,3 +545,22 @@ def test_runs_with_different_measures_do_not_share_an_axis(run: Run) -> None:
     other = run.refit(depth="receptive-field")
     with pytest.raises(UsageError, match="got layers, receptive-field"):
         plot_overlay([("one", run.layers, run.law), ("two", other.layers, other.law)])
+
+
+@pytest.mark.slow
+def test_another_figure_is_one_record(tmp_path, monkeypatch):
+    """It is drawn, stands on the page, and is the run's own when the run is replaced."""
+    other = replace(
+        RUN_FIGURES["spectra"],
+        name="another",
+        title="Another view",
+        description=lambda run: "seen anew",
+    )
+    monkeypatch.setitem(RUN_FIGURES, "another", other)
+    run = measure_images(power_law_fields(16, 16, 16, alpha=2.0)[:, None])
+    for _ in range(2):
+        run.save(tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "figures" / "another.svg").is_file()
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Another view</h2>" in page
+    assert 'alt="seen anew"' in page

@@ -16,8 +16,13 @@ from torch import nn
 
 import natstats
 from natstats import Series, measure_series
+from natstats.fits.options import FitOptions
+from natstats.images import open_images
 from natstats.law.law import VERDICTS
+from natstats.measurement import MeasureOptions
+from natstats.measurement.series_request import SeriesRequest
 from natstats.networks.checkpoint_files import find_checkpoints, number_checkpoints, step_name
+from natstats.networks.load_options import LoadOptions
 from natstats.report.figures.series import (
     VERDICT_MARKS,
     is_logarithmic,
@@ -27,6 +32,7 @@ from natstats.report.figures.series import (
 from natstats.report.pages.series import write_series_report
 from natstats.runs import store
 from natstats.runs.comparison import compare
+from natstats.runs.run import Run
 
 N_LAYERS = 6
 
@@ -395,6 +401,41 @@ def test_runs_made_in_another_way_are_refused_or_replaced(small, tmp_path, measu
     assert measured[1] == ["e1.pth", "e2.pth"]
     small(**change)
     assert len(measured[1]) == 2
+
+
+@pytest.mark.slow
+def test_the_same_in_another_spelling_is_the_same(small, measured):
+    small(layers=[" weight "], layouts={}, control_seeds=5)
+    assert measured[1] == []
+
+
+def request_of(images, options=None):
+    return SeriesRequest(
+        network(), images, LoadOptions(), options or MeasureOptions(), FitOptions(), None, None
+    )
+
+
+def test_pixels_and_power_that_are_normalised_are_told_apart(series, images):
+    """Both options are called `normalize`; a run was once taken for one with the other pixels."""
+    run, request = Run.open(series / "epoch_0"), request_of(images)
+    digest = run.info["series"]["digest"]
+    assert request.difference(run, digest) is None
+    run.info["series"]["asked"]["normalize"] = False
+    assert request.difference(run, digest) == "made with normalize False in place of True"
+
+
+def test_clips_of_the_same_length_are_looked_for(series, images, monkeypatch):
+    run, asked = Run.open(series / "epoch_0"), []
+    run.info["series"]["asked"]["frames"] = 4
+
+    def opened(source, framing, limit, seed, frames):
+        asked.append(frames)
+        return open_images(source, framing, limit, seed)
+
+    monkeypatch.setattr("natstats.measurement.series_request.open_images", opened)
+    request = request_of(images, MeasureOptions(frames=4))
+    assert request.difference(run, run.info["series"]["digest"]) is None
+    assert asked == [4]
 
 
 def test_other_images_are_not_taken_for_the_same(small, images):

@@ -416,3 +416,40 @@ def test_the_stride_is_that_of_the_images_in_any_argument():
     with natstats.Collector(net) as collector, torch.no_grad():
         net({"time": torch.zeros(12), "image": IMAGES})
     assert collector.compute()[0].layer.stride == 2
+
+
+class Failing(nn.Module):
+    """Runs a convolution and a module without tensors, then fails when told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.odd, self.fails = nn.Conv2d(1, 2, 3), nn.Identity(), False
+
+    def forward(self, x):
+        y = self.conv(x)
+        self.odd("no tensor")
+        if self.fails:
+            self.odd("again")
+            raise ValueError("broken off")
+        return y
+
+
+def test_of_a_pass_that_fails_nothing_is_told():
+    model = Failing().eval()
+    with natstats.Collector(model, ["conv", "odd"], probe=False) as collector:
+        model(torch.rand(3, 1, 16, 16))
+        model.fails = True
+        with pytest.raises(ValueError, match="broken off"):
+            model(torch.rand(3, 1, 20, 20))
+    (found,) = collector.compute()
+    assert (found.layer.height, found.spectrum.n_images) == (14, 3)
+    told = [(one.name, one.reason) for one in collector.skipped]
+    assert told == [("odd", "the output is a str, no tensor")]
+
+
+def test_numbers_of_images_are_checked_at_once():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3))
+    with natstats.Collector(model, probe=False) as collector:
+        collector.number_images(torch.tensor([0.5, 1.5]))
+        with pytest.raises(natstats.UsageError, match="^index: expected a tensor of 2 whole"):
+            model(torch.rand(2, 1, 16, 16))
