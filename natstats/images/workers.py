@@ -37,7 +37,8 @@ def from_workers(loader: DataLoader[Any]) -> Iterator[Any]:
         found = iter(loader)
     with _Losses() as losses:
         while True:
-            with _worker_errors(), losses.are_told():
+            with _worker_errors():
+                losses.tell()
                 batch = next(found, loader)
             if batch is loader:
                 return
@@ -45,16 +46,16 @@ def from_workers(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 class _Losses:
-    """Lets the loss of a worker be told where a batch is asked for, and nowhere else.
+    """Keeps the loss of a worker until the next batch is asked for.
 
     torch raises it in a signal handler, in the midst of whatever runs: in an import whose failure
-    is caught half way, what is seen in the end is that a module lacks one of its parts.
+    is caught half way, what is seen in the end is that a module lacks one of its parts; in the
+    clean-up of an object, it is lost. A loader that waits looks at its workers itself, every 5 s.
     """
 
     def __init__(self) -> None:
         self._handler: Any = None
         self._lost: RuntimeError | None = None
-        self._tells = False
 
     def __enter__(self) -> _Losses:
         number = getattr(signal, "SIGCHLD", None)
@@ -72,20 +73,12 @@ class _Losses:
         try:
             self._handler(received, frame)
         except RuntimeError as error:
-            if self._tells:
-                raise
             self._lost = error
 
-    @contextlib.contextmanager
-    def are_told(self) -> Iterator[None]:
-        """Raise what was lost before or is lost now."""
-        self._tells = True
-        try:
-            if self._lost is not None:
-                raise self._lost
-            yield
-        finally:
-            self._tells = False
+    def tell(self) -> None:
+        """Raise what was lost before."""
+        if self._lost is not None:
+            raise self._lost
 
 
 @contextlib.contextmanager
