@@ -7,5 +7,5 @@ from .law import SHAPES as SHAPES
 from .law import VERDICTS as VERDICTS
 from .law import Law as Law
 from .law import fit_law as fit_law
+from .mixtures import Regression as Regression
 from .regression import LayerErrors as LayerErrors
-from .regression import Regression as Regression

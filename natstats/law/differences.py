@@ -21,7 +21,7 @@ from scipy import stats
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.intervals import effective_dof, t_reach
 from natstats.law.law import FEWEST_DEPTHS, FEWEST_LAYERS, Law
-from natstats.law.regression import LayerErrors
+from natstats.law.regression import Design, LayerErrors
 from natstats.numbers import change
 from natstats.spectra.records import LayerSpectrum
 
@@ -173,11 +173,11 @@ class Differences:
         line = np.stack([np.ones_like(depth), depth], axis=1)
         if not value.any() and not deviations.any():
             return Estimate.of(0.0, [0.0], [1.0], self.level)
-        regression = LayerErrors(value, deviations).regress(line)
-        weights = np.linalg.pinv(line)[1]
+        regression = LayerErrors(value, deviations).regress(Design(line, depth))
+        slope, weights = regression.coefficient(1), regression.mean_rows[1]
         others = [s.part(weights, places) for s in self.sources if s.dof is not None]
-        own = float(regression.covariance[1, 1]), float(regression.dof[1])
-        return self._estimate(float(regression.coefficients[1]), [own, *others])
+        own = slope.variance, float(slope.weight @ slope.dof)
+        return self._estimate(slope.mean, [own, *others])
 
 
 def layers_text(n: int) -> str:

@@ -1,0 +1,154 @@
+"""Coefficients of which two parameters of the errors were integrated out: mixtures over a grid.
+
+:mod:`natstats.law.regression` makes them, and says of what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special
+
+__all__ = ["Mixture", "Regression"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A coefficient as a mixture of Student's t distributions, one for each point of the grid.
+
+    Attributes:
+        weight: of the points, summing to 1, (N,).
+        value: centre of each, (N,).
+        error: scale of each, (N,).
+        dof: degrees of freedom of each, (N,).
+    """
+
+    weight: Array
+    value: Array
+    error: Array
+    dof: Array
+
+    @property
+    def mean(self) -> float:
+        """The estimate."""
+        return float(self.weight @ self.value)
+
+    @property
+    def variance(self) -> float:
+        """Mean square of the errors, and the spread of the centres."""
+        return float(self.weight @ (self.error**2 + (self.value - self.mean) ** 2))
+
+    def below(self, x: float) -> float:
+        """Share of the mixture below `x`."""
+        error = np.where(self.error > 0, self.error, np.finfo(np.float64).tiny)
+        return float(self.weight @ special.stdtr(self.dof, (x - self.value) / error))
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The ends that leave half of what `level` leaves on either side."""
+        return self._quantile(0.5 - level / 2), self._quantile(0.5 + level / 2)
+
+    def p(self) -> float:
+        """Two-sided p of the test that the coefficient is zero; 0.05 where a 95 % interval ends."""
+        if not np.any(self.error > 0):
+            return 1.0 if self.mean == 0 else np.nan
+        below = self.below(0.0)
+        return 2 * min(below, 1 - below)
+
+    def _quantile(self, share: float) -> float:
+        # No part of the mixture has its own quantile beyond the smallest and the largest of them.
+        ends = self.value + special.stdtrit(self.dof, share) * self.error
+        low, high = float(ends.min()), float(ends.max())
+        if high - low <= 1e-12 * max(abs(low), abs(high)):
+            return (low + high) / 2
+        beyond = 1e-9 * (high - low)
+        return float(
+            optimize.brentq(lambda x: self.below(x) - share, low - beyond, high + beyond, rtol=1e-9)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """Coefficients of a design, with the errors that the model gives them.
+
+    Attributes:
+        weight: of the points of the grid, (N,).
+        coefficients: at each point, (N, p).
+        covariance: of the coefficients at each point, (N, p, p).
+        dof: degrees of freedom of each coefficient's variance, (N, p).
+        rows: what the exponents are multiplied by to give the coefficients, (N, p, L).
+        phi: correlation of neighbours at each point, (N,).
+        stage_sd: standard deviation of what stages share, in units of tau, (N,).
+        variance: tau^2 at each point, (N,).
+    """
+
+    weight: Array
+    coefficients: Array
+    covariance: Array
+    dof: Array
+    rows: Array
+    phi: Array
+    stage_sd: Array
+    variance: Array
+
+    def coefficient(self, column: int) -> Mixture:
+        """One of the coefficients."""
+        variance = np.maximum(self.covariance[:, column, column], 0.0)
+        return Mixture(
+            self.weight, self.coefficients[:, column], np.sqrt(variance), self.dof[:, column]
+        )
+
+    @property
+    def mean(self) -> Array:
+        """The estimates, (p,)."""
+        return np.asarray(self.weight @ self.coefficients)
+
+    @property
+    def mean_covariance(self) -> Array:
+        """Covariance of the estimates, with the spread of the centres, (p, p)."""
+        apart = self.coefficients - self.mean
+        spread = np.einsum("v,vi,vj->ij", self.weight, apart, apart)
+        return np.asarray(np.einsum("v,vij->ij", self.weight, self.covariance) + spread)
+
+    @property
+    def mean_rows(self) -> Array:
+        """What the exponents are multiplied by to give the estimates, (p, L)."""
+        return np.asarray(np.einsum("v,vpl->pl", self.weight, self.rows))
+
+    @property
+    def correlation(self) -> float:
+        """Mean of phi."""
+        return float(self.weight @ self.phi)
+
+    def correlation_interval(self, level: float) -> tuple[float, float]:
+        """Ends of the interval of phi, on its grid."""
+        phi, place = np.unique(self.phi, return_inverse=True)
+        share = np.cumsum(np.bincount(place, self.weight))
+        tail = (1 - level) / 2
+        low, high = np.searchsorted(share, [tail, 1 - tail])
+        return float(phi[low]), float(phi[min(high, len(phi) - 1)])
+
+    @property
+    def scatter_sd(self) -> float:
+        """Standard deviation of the layers about the design, stages and all."""
+        return float(np.sqrt(self.weight @ (self.variance * (1 + self.stage_sd**2))))
+
+    @property
+    def stage_share(self) -> float:
+        """Share of that variance which stages have in common."""
+        return float(self.weight @ (self.stage_sd**2 / (1 + self.stage_sd**2)))
+
+    def joint_p(self, columns: Sequence[int]) -> float:
+        """P of the F test that these coefficients are all zero, averaged over the grid."""
+        k, chosen = len(columns), np.ix_(range(len(self.weight)), columns, columns)
+        values, covariance = self.coefficients[:, columns], self.covariance[chosen]
+        if not np.all(np.linalg.eigvalsh(covariance) > 0):
+            return float("nan")
+        solved = np.linalg.solve(covariance, values[..., None])[..., 0]
+        wald = np.einsum("vi,vi->v", values, solved) / k
+        dof = 1 / np.mean(1 / self.dof[:, columns], axis=1)
+        return float(self.weight @ special.fdtrc(k, dof, wald))

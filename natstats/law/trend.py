@@ -1,0 +1,128 @@
+"""The layers that a law is fitted to, and the tests of a trend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from natstats.errors import UsageError
+from natstats.law.mixtures import Mixture, Regression
+from natstats.law.regression import Design, LayerErrors, dummies
+
+__all__ = ["UsableLayers", "line_of", "rank_p", "trend_numbers", "usable_layers"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class UsableLayers:
+    """The arguments of :func:`fit_law` as arrays, of layers that can be used."""
+
+    depth: Array
+    exponent: Array
+    deviations: Array
+    resolution: list[Any]
+    names: list[str]
+
+
+def line_of(layers: UsableLayers) -> Design:
+    """The line, its layers in the order of depth, with maps of one size as a stage."""
+    columns = np.stack([np.ones_like(layers.depth), layers.depth], axis=1)
+    return Design(columns, layers.depth, layers.resolution)
+
+
+def usable_layers(
+    depth: Sequence[float] | Array,
+    exponent: Sequence[float] | Array,
+    deviations: Array,
+    resolution: Sequence[Any],
+    names: Sequence[str],
+) -> UsableLayers:
+    """The layers that have an exponent, an interval and a depth.
+
+    Raises:
+        UsageError: the lengths differ.
+    """
+    depths: Array = np.asarray(depth, dtype=np.float64)
+    exponents: Array = np.asarray(exponent, dtype=np.float64)
+    deviations = np.asarray(deviations, dtype=np.float64)
+    n = len(depths)
+    shaped = deviations.ndim == 2 and deviations.shape[1] == n
+    if not (len(exponents) == len(resolution) == len(names) == n and shaped):
+        raise UsageError(
+            f"exponent, deviations, resolution, names: expected {n} layers, one for each depth; "
+            f"got {len(exponents)}, {deviations.shape}, {len(resolution)}, {len(names)}"
+        )
+    good = np.isfinite(exponents) & np.isfinite(depths) & (np.sum(deviations**2, axis=0) > 0)
+    deviations = deviations[:, good]
+    return UsableLayers(
+        depths[good],
+        exponents[good],
+        deviations[np.any(deviations != 0, axis=1)],
+        [label for label, use in zip(resolution, good, strict=True) if use],
+        [name for name, use in zip(names, good, strict=True) if use],
+    )
+
+
+def trend_numbers(
+    layers: UsableLayers, errors: LayerErrors, line: Regression, level: float
+) -> dict[str, float]:
+    """The numbers of a law, from the regression on the line and the tests."""
+    slope, phi = line.coefficient(1), line.correlation_interval(level)
+    low, high = slope.interval(level)
+    within = _within_resolution(layers, errors)
+    ends = within.interval(level) if within is not None else (np.nan, np.nan)
+    return {
+        "slope": slope.mean,
+        "slope_low": low,
+        "slope_high": high,
+        "intercept": float(line.mean[0]),
+        "trend_p": slope.p(),
+        "correlation": line.correlation,
+        "correlation_low": phi[0],
+        "correlation_high": phi[1],
+        "stage_share": line.stage_share,
+        "between_layer_sd": line.scatter_sd,
+        "rank_correlation": float(stats.kendalltau(layers.depth, layers.exponent).statistic),
+        "rank_p": rank_p(layers.exponent, line_of(layers)),
+        "lack_of_fit_p": _lack_of_fit_p(layers, errors),
+        "slope_within_resolution": within.mean if within is not None else np.nan,
+        "slope_within_resolution_low": ends[0],
+        "slope_within_resolution_high": ends[1],
+    }
+
+
+def rank_p(exponent: Array, line: Design) -> float:
+    """P of the test that the normal scores of the exponents' ranks have no slope."""
+    ranks = stats.rankdata(exponent)
+    scores = stats.norm.ppf((ranks - 0.375) / (len(ranks) + 0.25))
+    return LayerErrors(scores, np.zeros((1, len(ranks)))).regress(line).coefficient(1).p()
+
+
+def _within_resolution(layers: UsableLayers, errors: LayerErrors) -> Mixture | None:
+    """The slope with a level for every resolution.
+
+    It exists when depth differs inside at least one of them, and more layers than levels are there
+    to tell its error.
+    """
+    columns = np.column_stack([layers.depth, dummies(layers.resolution)])
+    if not np.linalg.matrix_rank(columns) == columns.shape[1] < len(layers.depth):
+        return None
+    return errors.regress(Design(columns, layers.depth)).coefficient(0)
+
+
+def _lack_of_fit_p(layers: UsableLayers, errors: LayerErrors) -> float:
+    """P of the F test that the square and the cube of depth add nothing to the line."""
+    # One Legendre term per power keeps the columns apart whatever the depths are.
+    unit = 2 * (layers.depth - layers.depth.min()) / np.ptp(layers.depth) - 1
+    n_extra = min(2, len(set(unit)) - 2)
+    if n_extra < 1 or len(unit) - 2 - n_extra < 1:
+        return float("nan")
+    columns = np.polynomial.legendre.legvander(unit, 1 + n_extra)
+    design = Design(columns, layers.depth, layers.resolution)
+    return errors.regress(design).joint_p(range(2, 2 + n_extra))
