@@ -32,7 +32,7 @@ from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.description import Description, describe
 from natstats.law.regression import LayerErrors
 from natstats.law.shapes import SHAPES, best_of, compare_shapes
-from natstats.law.trend import line_of, trend_numbers, usable_layers
+from natstats.law.trend import SIGNIFICANCE, line_of, outcome_of, trend_numbers, usable_layers
 from natstats.numbers import change, number
 
 __all__ = ["SHAPES", "VERDICTS", "Law", "fit_law", "format_p"]
@@ -56,9 +56,6 @@ FEWEST_DEPTHS = 3
 
 FEWEST_FOR_VERDICT = 8
 """With fewer groups of images than this the verdict is ``too little to tell``."""
-
-SIGNIFICANCE = 0.05
-"""Level of the tests behind the verdict."""
 
 CLEAR_AICC = 6.0
 """Another shape must beat the linear one by this much AICc to overrule it."""
@@ -220,13 +217,14 @@ def _verdict(
 ) -> str:
     if n_groups < FEWEST_FOR_VERDICT:
         return "too little to tell"
-    if not max(law["trend_p"], law["rank_p"]) < SIGNIFICANCE:
+    outcome = outcome_of(law["slope"], law["trend_p"], law["rank_p"])
+    if outcome == "no trend":
         farthest = max(abs(law["slope_low"]), abs(law["slope_high"]))
         explained = (farthest * np.std(depth)) ** 2
         is_small = explained <= TREND_SHARE * float(np.var(exponent))
         return "no trend" if is_small else "too little to tell"
-    if law["slope"] < 0:
-        return "falls"
+    if outcome == "falls":
+        return outcome
     # A constant cannot overrule a slope that the test has found.
     rivals = [shapes[name] for name in SHAPES if name not in ("constant", "linear")]
     overruled = any(rival < shapes["linear"] - CLEAR_AICC for rival in rivals)

@@ -14,7 +14,22 @@ from natstats.errors import UsageError
 from natstats.law.mixtures import Mixture, Regression
 from natstats.law.regression import Design, LayerErrors, dummies
 
-__all__ = ["UsableLayers", "line_of", "rank_p", "trend_numbers", "usable_layers"]
+__all__ = [
+    "OUTCOMES",
+    "SIGNIFICANCE",
+    "UsableLayers",
+    "line_of",
+    "outcome_of",
+    "rank_p",
+    "trend_numbers",
+    "usable_layers",
+]
+
+SIGNIFICANCE = 0.05
+"""Level of the tests of a trend."""
+
+OUTCOMES = ("rises", "no trend", "falls")
+"""What the tests of a trend can find."""
 
 Array = NDArray[np.float64]
 
@@ -95,6 +110,17 @@ def trend_numbers(
         "slope_within_resolution_low": ends[0],
         "slope_within_resolution_high": ends[1],
     }
+
+
+def outcome_of(slope: float, p: float, by_rank: float) -> str:
+    """What is found; a trend takes both tests, so that no single layer makes one.
+
+    >>> outcome_of(0.1, 0.01, 0.02), outcome_of(0.1, 0.01, 0.2)
+    ('rises', 'no trend')
+    """
+    if not max(p, by_rank) < SIGNIFICANCE:
+        return "no trend"
+    return "rises" if slope > 0 else "falls"
 
 
 def rank_p(exponent: Array, line: Design) -> float:

@@ -1,0 +1,282 @@
+"""The trend of exponent with depth under many reasonable ways to measure it.
+
+Whoever fits a law chooses an estimator, a band, the layers, a measure of depth. A result that
+another reasonable choice turns round belongs to the choice. So all combinations of the choices
+below are fitted, a specification curve (Simonsohn, Simmons and Nelson 2020, Nature Human Behaviour
+4), and the verdict says first where they disagree:
+
+* estimator: all of :data:`natstats.fits.estimators.ESTIMATORS`;
+* band: the one asked for; without its top octave; without its bottom octave; the widest band in
+  cycles/image that all layers hold;
+* layers: all; those of one kind; without those of few rings; without the first; without those of
+  one map size, each in turn;
+* depth: along the longest path, in the order of execution, by receptive field;
+* map size: left alone, or the logarithm of the maps' side as a covariate.
+
+Combinations that are the same in this network, such as two depths in a chain of layers, count once;
+those that leave too few layers for a law do not count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from natstats.fits.alternatives import Exponents, alternative_exponents
+from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.exponents import FEW_RINGS
+from natstats.fits.options import FitOptions
+from natstats.law.law import FEWEST_DEPTHS, FEWEST_LAYERS
+from natstats.law.regression import Design, LayerErrors
+from natstats.law.trend import outcome_of, rank_p
+from natstats.numbers import map_size
+from natstats.spectra.records import LayerSpectrum
+
+__all__ = ["AGREEMENT", "CHOICES", "Specification", "Specifications", "subsets_of", "try_all"]
+
+CHOICES = ("estimator", "band", "layers", "depth", "map_size")
+"""What a specification chooses."""
+
+AGREEMENT = 0.9
+"""Share of the specifications that must find the same for a verdict that does not depend on them."""
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Specification:
+    """The trend under one combination of choices.
+
+    Attributes:
+        estimator: name of the estimator.
+        band: the frequencies that are fitted, in words.
+        layers: which layers, in words.
+        depth: name of the measure of depth.
+        map_size: ``left alone`` or ``covariate``.
+        n_layers: layers with an exponent.
+        slope: per unit of that depth.
+        change: the slope times what lies between the least and the largest depth of all layers of
+            the law, so that all specifications can be compared.
+        change_low: lower end of its interval.
+        change_high: upper end of its interval.
+        p: p-value of the test that the slope is zero.
+        rank_p: the same by ranks.
+        outcome: ``rises``, ``falls`` or ``no trend``.
+    """
+
+    estimator: str
+    band: str
+    layers: str
+    depth: str
+    map_size: str
+    n_layers: int
+    slope: float
+    change: float
+    change_low: float
+    change_high: float
+    p: float
+    rank_p: float
+    outcome: str
+
+
+@dataclass(frozen=True, eq=False)
+class Specifications:
+    """All specifications of a network; the first is the one that was asked for."""
+
+    rows: Sequence[Specification]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row each, by the change over the whole depth; the columns of a `Specification`."""
+        columns = [field.name for field in fields(Specification)]
+        frame = pd.DataFrame([asdict(row) for row in self.rows], columns=columns)
+        return frame.sort_values("change", kind="stable", ignore_index=True)
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How many have each outcome."""
+        return Counter(row.outcome for row in self.rows)
+
+    def agreement(self, outcome: str) -> float:
+        """Share of the specifications that find this; NaN without any."""
+        return self.counts[outcome] / len(self.rows) if self.rows else float("nan")
+
+    def sentence(self) -> str:
+        """What they find.
+
+        >>> row = Specification("octave", "whole", "all", "layers", "left alone", 9, *[0.1] * 6, "")
+        >>> Specifications([replace(row, outcome=word) for word in ("rises", "no trend")]).sentence()
+        'rises in 1 of 2 specifications, falls in none'
+        """
+        n, counts = len(self.rows), self.counts
+        first, other = (
+            ("falls", "rises") if counts["falls"] > counts["rises"] else ("rises", "falls")
+        )
+        if not counts["rises"] and not counts["falls"]:
+            return f"neither rises nor falls in any of {n} specifications"
+        return f"{first} in {counts[first]} of {n} specifications, {other} in {counts[other] or 'none'}"
+
+    def hinge(self, outcome: str) -> str:
+        """On which choice it depends most whether this is found, in words; empty on none.
+
+        The choice between whose values the share of specifications with the outcome differs most.
+        """
+        frame, found = self.frame, None
+        for choice in CHOICES:
+            by_value = (frame.outcome == outcome).groupby(frame[choice], sort=False)
+            shares = by_value.agg(["mean", "sum", "size"])
+            apart = float(shares["mean"].max() - shares["mean"].min())
+            if len(shares) > 1 and apart > 0 and (found is None or apart > found[0]):
+                found = apart, choice, shares
+        if found is None:
+            return ""
+        _, choice, shares = found
+        ends = shares["mean"].idxmax(), shares["mean"].idxmin()
+        most, least = (
+            f"{shares['sum'][end]} of {shares['size'][end]} {_with(choice, str(end))}"
+            for end in ends
+        )
+        return f"{outcome} in {most}, in {least}"
+
+
+def _with(choice: str, value: str) -> str:
+    """A value of a choice, in words that go on a sentence."""
+    if choice == "map_size":
+        return "with map size left alone" if value == "left alone" else "with it as a covariate"
+    if choice == "layers":
+        return value if value.startswith(("without", "only")) else "of all layers"
+    if choice == "depth":
+        return f"by {DEPTH_AXES[value].name}"
+    return f"by {value}" if choice == "estimator" else f"in the band: {value}"
+
+
+def subsets_of(table: pd.DataFrame) -> dict[str, Mask]:
+    """Choices of layers by name, all of them first.
+
+    Args:
+        table: a row per layer of the law, by depth: kind, height, width, n_rings.
+    """
+    everything = np.ones(len(table), dtype=bool)
+    found = {"all": everything}
+    kinds = table["kind"].value_counts(sort=False)
+    if len(kinds) > 1:
+        found |= {f"only {kind}": (table.kind == kind).to_numpy() for kind in kinds.index}
+    found["without few rings"] = (table.n_rings >= FEW_RINGS).to_numpy()
+    found["without the first"] = np.arange(len(table)) > 0
+    sizes = [map_size(h, w) for h, w in zip(table.height, table.width, strict=True)]
+    if len(set(sizes)) > 1:
+        for size in dict.fromkeys(sizes):
+            found[f"without maps of {size}"] = np.array([own != size for own in sizes])
+    distinct = {mask.tobytes(): (name, mask) for name, mask in reversed(found.items())}
+    kept = {name for name, mask in distinct.values() if mask.sum() >= FEWEST_LAYERS}
+    return {name: mask for name, mask in found.items() if name in kept}
+
+
+def try_all(
+    layers: Sequence[LayerSpectrum], table: pd.DataFrame, options: FitOptions
+) -> Specifications:
+    """Fit the trend under every combination of choices, that of the options first.
+
+    Args:
+        layers: spectra of the layers of the law.
+        table: a row for each of them, the columns of ``layers.csv``.
+        options: what was asked for: estimator, band, depth, level.
+    """
+    order = np.argsort(table.depth.to_numpy(), kind="stable")
+    layers, table = [layers[place] for place in order], table.iloc[order].reset_index(drop=True)
+    alternatives = list(alternative_exponents(layers, options))
+    own = (options.estimator, alternatives[0].band if alternatives else "", "all")
+    stages = [map_size(h, w) for h, w in zip(table.height, table.width, strict=True)]
+    rows: list[Specification] = []
+    for which, mask in subsets_of(table).items():
+        for axis, depth in _depths(table, mask, options).items():
+            for covariate in _covariates(table, mask):
+                designs: dict[bytes, Design | None] = {}
+                for one in alternatives:
+                    chosen = mask & np.isfinite(one.exponents) & np.isfinite(depth)
+                    key = chosen.tobytes()
+                    if key not in designs:
+                        designs[key] = _design(table, depth, chosen, covariate, stages)
+                    design = designs[key]
+                    if design is not None:
+                        span = float(np.ptp(depth[np.isfinite(depth)]))
+                        choice = (one.estimator, one.band, which, axis, covariate)
+                        rows.append(_fitted(choice, one, chosen, design, span, options.level))
+    first = [
+        r for r in rows if (r.estimator, r.band, r.layers) == own and r.map_size == "left alone"
+    ]
+    asked = [r for r in first if DEPTH_AXES[r.depth].column == DEPTH_AXES[options.depth].column]
+    return Specifications([*asked[:1], *(r for r in rows if r not in asked[:1])])
+
+
+def _depths(table: pd.DataFrame, mask: Mask, options: FitOptions) -> dict[str, Array]:
+    """Measures of depth that order or space these layers in different ways, the asked one first."""
+    names = [options.depth, *(name for name in DEPTH_AXES if name != options.depth)]
+    found: dict[bytes, tuple[str, Array]] = {}
+    for name in names:
+        depth = DEPTH_AXES[name].values(table)
+        inner = depth[mask & np.isfinite(depth)]
+        if len(inner) >= FEWEST_LAYERS and len(set(inner)) >= FEWEST_DEPTHS:
+            key = np.round((inner - inner.min()) / np.ptp(inner), 9).tobytes()
+            found.setdefault(key, (name, depth))
+    return dict(found.values())
+
+
+def _covariates(table: pd.DataFrame, mask: Mask) -> Iterator[str]:
+    yield "left alone"
+    if len(set(_side(table)[mask])) > 1:
+        yield "covariate"
+
+
+def _side(table: pd.DataFrame) -> Array:
+    """Log of the side of the maps, (L,)."""
+    return np.asarray(np.log(table.height.to_numpy(float) * table.width.to_numpy(float)) / 2)
+
+
+def _design(
+    table: pd.DataFrame, depth: Array, chosen: Mask, covariate: str, stages: Sequence[str]
+) -> Design | None:
+    """The line over the chosen layers; None where they cannot carry it."""
+    own = depth[chosen]
+    if len(own) < FEWEST_LAYERS or len(set(own)) < FEWEST_DEPTHS:
+        return None
+    columns = [np.ones_like(own), own]
+    if covariate == "covariate":
+        columns.append(_side(table)[chosen])
+    design = np.stack(columns, axis=1)
+    scaled = design / np.abs(design).max(axis=0)
+    if np.linalg.matrix_rank(scaled, tol=1e-6) < len(columns) or len(own) < len(columns) + 2:
+        return None
+    return Design(design, own, [s for s, use in zip(stages, chosen, strict=True) if use])
+
+
+def _fitted(
+    choice: tuple[str, ...],
+    one: Exponents,
+    chosen: Mask,
+    design: Design,
+    span: float,
+    level: float,
+) -> Specification:
+    exponent = one.exponents[chosen]
+    slope = LayerErrors(exponent, one.deviations[:, chosen]).regress(design).coefficient(1)
+    p, by_rank = slope.p(), rank_p(exponent, design)
+    ends = slope.interval(level)
+    return Specification(
+        *choice,
+        n_layers=int(chosen.sum()),
+        slope=slope.mean,
+        change=slope.mean * span,
+        change_low=ends[0] * span,
+        change_high=ends[1] * span,
+        p=p,
+        rank_p=by_rank,
+        outcome=outcome_of(slope.mean, p, by_rank),
+    )
