@@ -18,6 +18,7 @@ from natstats.fits.band_sensitivity import sensitivity_frame
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import fit_layers
 from natstats.fits.form_comparison import forms_frame, forms_sentence
+from natstats.fits.held_bands import band_sentence
 from natstats.fits.image_spread import image_exponents_frame
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
@@ -134,6 +135,10 @@ class Run:
     def forms_sentence(self) -> str:
         """In how many layers another form is clearly better than a power law, in words."""
         return forms_sentence(self.forms[(self.layers.kind != "input").to_numpy()])
+
+    def band_sentence(self) -> str:
+        """How many layers do not hold the band that was asked for; empty where all do."""
+        return band_sentence(self.spectra, self.options.band, self.unit)
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from natstats._version import __version__
 from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.held_bands import band_sentence
 from natstats.law.law import CLEAR_AICC
 from natstats.numbers import interval, number
 from natstats.report.figures.drawing import RUN_FIGURES, draw_run
@@ -90,7 +91,10 @@ def _contents(run: RunReport) -> dict[str, Any]:
         "measured": provenance.measured(info, run.options),
         "unreadable": list(images.get("unreadable") or []),
         "n_unreadable": images.get("n_unreadable") or 0,
-        "warnings": list(info.get("warnings") or []),
+        "warnings": [
+            *(info.get("warnings") or []),
+            *filter(None, [band_sentence(run.spectra, run.options.band, run.unit)]),
+        ],
         "repeat": provenance.repeat(info, run.options),
         "has_command": bool(info.get("command")),
         "version": (info.get("versions") or {}).get("natstats", __version__),
