@@ -158,8 +158,8 @@ def band_sentence(spectra: Sequence[LayerSpectrum], band: FittedBand, unit: str 
     if n_held:
         held = "layer holds" if n_held == 1 else "layers hold"
         return (
-            f"{n_held} of {len(rows)} {held} {words}; maps of the others do not reach over it, and "
-            "have no exponent"
+            f"{n_held} of {len(rows)} {held} {words}; the maps of the others do not reach over "
+            "it, so they have no exponent"
         )
     low, high = max(map(_reach, rows), key=lambda ends: ends[1])
     hold = f"hold {low:g} to {high:g}" if high > low else "hold none"

@@ -251,6 +251,6 @@ class Run:
 
     def plot_sensitivity(self, figure: Figure | None = None) -> Figure:
         """Draw exponent against band: :mod:`natstats.report.figures.band_sensitivity`."""
-        from natstats.report.figures.band_sensitivity import plot_sensitivity
+        from natstats.report.figures.band_sensitivity import plot_run_sensitivity
 
-        return plot_sensitivity(self.sensitivity, figure, self.unit)
+        return plot_run_sensitivity(self.report(), figure)
