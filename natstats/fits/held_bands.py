@@ -156,7 +156,7 @@ def band_sentence(spectra: Sequence[LayerSpectrum], band: FittedBand, unit: str 
         return ""
     words = f"the band of {band_text(band, unit)}"
     if n_held:
-        held = "layer holds" if n_held == 1 else "layers hold"
+        held = "layers holds" if n_held == 1 else "layers hold"
         return (
             f"{n_held} of {len(rows)} {held} {words}; the maps of the others do not reach over "
             "it, so they have no exponent"
