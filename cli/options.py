@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from natstats.fits.band_choice import as_band
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.estimators import ESTIMATORS
 from natstats.fits.options import INTERVALS, FitOptions
@@ -36,19 +37,13 @@ FIT_OPTIONS = tuple(field.name for field in fields(FitOptions))
 
 
 class Band(click.ParamType):
-    """A band of frequencies, written LOW:HIGH."""
+    """A band of frequencies, written LOW:HIGH, or LOW:HIGH/image."""
 
     name = "low:high"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the two numbers; whether they make sense is the library's to say."""
-        if not isinstance(value, str):
-            return value
-        try:
-            low, high = (float(part) for part in value.split(":"))
-        except ValueError:
-            self.fail(f"expected LOW:HIGH in cycles/pixel, such as 0.02:0.4; got {value!r}")
-        return low, high
+        """Return what the library makes of it, or its complaint, before anything is done."""
+        return as_band(value)
 
 
 class Pair(click.ParamType):
@@ -104,7 +99,8 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
         click.option(
             "--band",
             type=Band(),
-            help=f"Frequencies that are fitted, cycles/pixel of the map.{default('all rings')}",
+            help="Frequencies that are fitted, cycles/pixel of the map; 2:12/image are the same "
+            f"waves in all layers that hold them, in cycles/image.{default('all rings')}",
         ),
         click.option(
             "--estimator",

@@ -140,7 +140,7 @@ def finish(run: Run, path: Path, *, overwrite: bool) -> None:
         say(run.forms_sentence())
     if run.control is not None:
         say(run.control.sentence())
-    for note in run.info.get("warnings", []):
+    for note in [*run.info.get("warnings", []), *filter(None, [run.band_sentence()])]:
         say(f"Note: {note}.")
     images = run.info.get("images", {})
     # Images that are too small are spoken of in the warnings.

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -100,6 +101,27 @@ class ReceptiveFields:
         leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         sides = [self._kept[_key(leaf)][0].side for leaf in leaves if _key(leaf) in self._kept]
         return math.nan if not sides or any(map(math.isnan, sides)) else max(sides)
+
+    def pitch_of(self, output: Tensor, n_rows: int) -> float:
+        """Input pixels from one row of the maps in `output` to the next; NaN when not known.
+
+        Args:
+            output: a tensor that holds maps, wherever their rows are in it.
+            n_rows: rows of the maps.
+        """
+        try:
+            field = self._field(output)
+        except _LostError:
+            return math.nan
+        if field is None:
+            return math.nan
+        # Other rows than those of the maps were split among channels, or joined out of several.
+        rows = np.unique(field.rows.numpy())
+        rows = rows[np.isfinite(rows)].astype(np.float64)
+        if len(rows) != n_rows or n_rows < 2:
+            return math.nan
+        steps = np.diff(rows)
+        return float(np.mean(steps)) if np.ptp(steps) <= NEAR else math.nan
 
     def follow(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> None:
         """Note the fields of `output`, which the operation `func` has just made."""

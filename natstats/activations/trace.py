@@ -69,6 +69,8 @@ class LayerCall:
         receptive_field: side of the theoretical receptive field along the height, input pixels; NaN
             when it could not be followed.
         layout: where the maps are, or why there are none.
+        pitch: input pixels from one row of the maps to the next; NaN when it could not be
+            followed.
         is_called: False where a parent used the weights of the module without calling it.
     """
 
@@ -81,6 +83,7 @@ class LayerCall:
     order: int
     receptive_field: float
     layout: Layout | str = ""
+    pitch: float = math.nan
     is_called: bool = True
 
 
@@ -235,6 +238,9 @@ def _run(
             layer = call_name(name, call, part)
             if mode is not None and not mode.depends_on_input(tensor):
                 rules.refuse(layer, "its output does not depend on the images")
+            layout, pitch = rules.find(name, tensor, call=call, part=part), math.nan
+            if mode is not None and isinstance(layout, Layout):
+                pitch = mode.fields.pitch_of(tensor, layout.grid[-2])
             calls.append(
                 LayerCall(
                     layer,
@@ -245,7 +251,8 @@ def _run(
                     tuple(tensor.shape),
                     n_weight_layers,
                     math.nan if mode is None else mode.fields.side_of(tensor),
-                    rules.find(name, tensor, call=call, part=part),
+                    layout,
+                    pitch,
                     is_called=hooks.returning == name,
                 )
             )

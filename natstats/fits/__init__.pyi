@@ -1,3 +1,4 @@
+from .band_choice import ImageBand as ImageBand
 from .band_sensitivity import sensitivity_frame as sensitivity_frame
 from .bands import Band as Band
 from .bands import band_of as band_of
@@ -13,6 +14,8 @@ from .form_comparison import compare_forms as compare_forms
 from .form_comparison import forms_frame as forms_frame
 from .forms import FORMS as FORMS
 from .forms import Form as Form
+from .held_bands import common_band as common_band
+from .held_bands import holds as holds
 from .image_spread import image_exponents_frame as image_exponents_frame
 from .options import FitOptions as FitOptions
 from .records import Fits as Fits

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from natstats.fits.bands import Band
 from natstats.fits.exponents import group_power
+from natstats.fits.held_bands import held_band
 from natstats.fits.intervals import effective_dof, jackknife_deviations, leave_one_out, t_reach
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
@@ -34,6 +35,7 @@ FEWEST_RINGS = 4
 
 Array = NDArray[np.float64]
 Size = tuple[int, int, str]
+Ends = tuple[float, float]
 
 COLUMNS = (
     "layer", "call", "depth", "side", "band_low", "band_high", "n_rings", "exponent",
@@ -62,14 +64,16 @@ def sensitivity_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFr
     True
     """
     options, rows = fits.options, []
-    bands: dict[Size, list[tuple[str, Band]]] = {}  # layers of one size share theirs
+    bands: dict[tuple[Size, Ends], list[tuple[str, Band]]] = {}  # layers of one size share theirs
     for measured, fit in zip(spectra, fits.layers, strict=True):
         if not np.isfinite(fit.exponent):
             continue
         layer, spectrum = measured.layer, measured.spectrum
         size = spectrum.height, spectrum.width, spectrum.edges
-        if size not in bands:
-            bands[size] = list(_bands(spectrum.frequency, size, options))
+        ends = held_band(options.band, spectrum, measured.coverage)
+        assert ends is not None  # there is an exponent
+        if (size, ends) not in bands:
+            bands[size, ends] = list(_bands(spectrum.frequency, size, ends, options.min_rings))
         filled = spectrum.count > 0
         power = group_power(spectrum, options.normalize)[filled]
         count = spectrum.count[filled].astype(np.float64)
@@ -83,18 +87,18 @@ def sensitivity_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFr
                 band.n_rings,
                 *_exponent(power[:, band.inside], count, band, options),
             )
-            for side, band in bands[size]
+            for side, band in bands[size, ends]
         ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = [name for name in COLUMNS if name.startswith(("exponent", "band"))]
     return frame.astype(dict.fromkeys(numbers, float))
 
 
-def _bands(frequency: Array, size: Size, options: FitOptions) -> Iterator[tuple[str, Band]]:
+def _bands(frequency: Array, size: Size, ends: Ends, min_rings: int) -> Iterator[tuple[str, Band]]:
     """Side and band, each side from the widest band to the narrowest."""
-    low, high = options.band
+    low, high = ends
     inside = frequency[(frequency >= low - 1e-9) & (frequency <= high + 1e-9)]
-    fewest = max(FEWEST_RINGS, options.min_rings)
+    fewest = max(FEWEST_RINGS, min_rings)
     n_steps = int(np.log(inside[-1] / inside[0]) / np.log(STEP)) + 1
     for side in SIDES:
         before = 0

@@ -19,6 +19,7 @@ from scipy import stats
 from natstats.errors import UsageError
 from natstats.fits.bands import Band, band_of
 from natstats.fits.estimators import ESTIMATORS, Estimator
+from natstats.fits.held_bands import NOWHERE, held_band
 from natstats.fits.intervals import (
     FEWEST_GROUPS,
     bootstrap_reach,
@@ -76,6 +77,7 @@ class _Sample:
         spectrum: what was measured.
         options: how to fit.
         band: the rings that are fitted, n of them.
+        is_held: whether the maps hold the band that was asked for; without, there are no rings.
         filled: which groups have images, (G,).
         count: images in each of these, (g,).
         power: sum of their power, (g, n).
@@ -84,19 +86,20 @@ class _Sample:
     spectrum: Spectrum
     options: FitOptions
     band: Band
+    is_held: bool
     filled: NDArray[np.bool_]
     count: Array
     power: Array
 
     @classmethod
-    def of(cls, spectrum: Spectrum, options: FitOptions) -> _Sample:
+    def of(cls, spectrum: Spectrum, options: FitOptions, coverage: float) -> _Sample:
         """Take from a spectrum what the options ask for."""
-        band = band_of(spectrum.height, spectrum.width, spectrum.edges, *options.band)
+        held = held_band(options.band, spectrum, coverage)
+        band = band_of(spectrum.height, spectrum.width, spectrum.edges, *(held or NOWHERE))
         filled = spectrum.count > 0
+        count = spectrum.count[filled].astype(np.float64)
         power = group_power(spectrum, options.normalize)[filled][:, band.inside]
-        return cls(
-            spectrum, options, band, filled, spectrum.count[filled].astype(np.float64), power
-        )
+        return cls(spectrum, options, band, held is not None, filled, count, power)
 
     @property
     def estimator(self) -> Estimator:
@@ -134,6 +137,7 @@ class _Sample:
         reasons = (
             (self.spectrum.n_images == 0, "no images"),
             (self.spectrum.is_constant, "constant"),
+            (not self.is_held, "band not in this map"),
             (self.band.n_rings < self.options.min_rings, "too few rings in band"),
             (not np.all(self.mean > 0), "no power in a ring"),
             (self.spectrum.n_images < FEWEST_GROUPS, "too few images"),
@@ -253,12 +257,16 @@ def _fitted(sample: _Sample, exponent: float) -> tuple[float, float, Array]:
     return log_amplitude, float(1 - (weights @ residual**2) / (weights @ total**2)), fitted
 
 
-def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> LayerFit:
+def fit_spectrum(
+    spectrum: Spectrum, options: FitOptions | None = None, coverage: float = 1.0
+) -> LayerFit:
     """Fit the exponent of one layer.
 
     Args:
         spectrum: what was measured.
         options: band, estimator, interval and level.
+        coverage: share of the image that the maps stand for, to which a band in cycles/image
+            refers, see :mod:`natstats.fits.held_bands`.
 
     Returns:
         The fit. There is never an exponent without an interval: where either cannot be had both
@@ -275,7 +283,7 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     >>> fit.low < 2.0 < fit.high
     True
     """
-    sample = _Sample.of(spectrum, options or FitOptions())
+    sample = _Sample.of(spectrum, options or FitOptions(), coverage)
     n_odd = spectrum.n_nonfinite
     flags = [f"non-finite ({n_odd} images left out)"] if n_odd else []
     hindrance = sample.hindrance()
@@ -326,4 +334,5 @@ def fit_layers(layers: Sequence[LayerSpectrum], options: FitOptions | None = Non
     groups = {len(layer.spectrum.count) for layer in layers}
     if len(groups) > 1:
         raise UsageError(f"layers: expected one number of groups; got {sorted(groups)}")
-    return Fits(options, [fit_spectrum(layer.spectrum, options) for layer in layers])
+    fits = [fit_spectrum(layer.spectrum, options, layer.coverage) for layer in layers]
+    return Fits(options, fits)

@@ -23,6 +23,7 @@ FIT_FLAGS = {
     "too few images": "an interval takes three images at least, and so does an exponent",
     "too few groups": "an interval takes three groups of images at least",
     "power from one group only": "without that group nothing is left to resample",
+    "band not in this map": "the maps are too coarse for the band, or show too little of the image",
     "too few rings in band": "the band leaves fewer frequencies at this map size than asked for",
     "no power in a ring": "the power is zero at some frequency, so it has no logarithm",
 }

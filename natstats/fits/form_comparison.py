@@ -31,6 +31,7 @@ from natstats.fits.bands import band_of
 from natstats.fits.exponents import group_power
 from natstats.fits.form_fits import fitters_of
 from natstats.fits.forms import FORMS, PLAIN
+from natstats.fits.held_bands import NOWHERE, held_band
 from natstats.fits.intervals import (
     FEWEST_GROUPS,
     effective_dof,
@@ -123,12 +124,16 @@ class Forms:
         return FORMS[self.best].flag if is_clear else ""
 
 
-def compare_forms(spectrum: Spectrum, options: FitOptions | None = None) -> Forms:
+def compare_forms(
+    spectrum: Spectrum, options: FitOptions | None = None, coverage: float = 1.0
+) -> Forms:
     """Compare the forms for one layer.
 
     Args:
         spectrum: what was measured.
         options: the band, the smallest number of rings, and whether power is normalised.
+        coverage: share of the image that the maps stand for, as in
+            :func:`natstats.fits.exponents.fit_spectrum`.
 
     Returns:
         The comparison; an empty one where there are fewer than five bins, too few groups of images
@@ -147,13 +152,14 @@ def compare_forms(spectrum: Spectrum, options: FitOptions | None = None) -> Form
     ('floor', 'better with a floor', 2.5)
     """
     options = options or FitOptions()
-    sample = _sample(spectrum, options)
+    held = held_band(options.band, spectrum, coverage) or NOWHERE
+    sample = _sample(spectrum, options, held)
     if sample is None:
         return Forms()
     whole, rings, n_groups = sample
     size = spectrum.height, spectrum.width, spectrum.edges
     most = min(MOST_BINS, int(n_groups - 1))
-    fitters = fitters_of(*size, options.band, most)
+    fitters = fitters_of(*size, held, most)
     average, n_bins = fitters.rings.average, fitters.rings.n_bins
     log_power = average @ np.log(whole)
     whiten = _whitening(rings @ average.T)
@@ -173,14 +179,16 @@ def compare_forms(spectrum: Spectrum, options: FitOptions | None = None) -> Form
     return Forms(fits, n_bins, n_groups, float(np.sqrt(least / n_bins)))
 
 
-def _sample(spectrum: Spectrum, options: FitOptions) -> tuple[Array, Array, float] | None:
-    """What the comparison rests on; None where nothing can be compared.
+def _sample(
+    spectrum: Spectrum, options: FitOptions, held: tuple[float, float]
+) -> tuple[Array, Array, float] | None:
+    """What the comparison in a band of the map rests on; None where nothing can be compared.
 
     Returns:
         Mean power in the rings of the band (n,), the deviations of its logarithm as each group of
         images is left out (g, n), and the effective number of groups.
     """
-    band = band_of(spectrum.height, spectrum.width, spectrum.edges, *options.band)
+    band = band_of(spectrum.height, spectrum.width, spectrum.edges, *held)
     filled = spectrum.count > 0
     count = spectrum.count[filled].astype(np.float64)
     if len(count) < FEWEST_GROUPS or band.n_rings < max(FEWEST_BINS, options.min_rings):
@@ -228,7 +236,7 @@ def forms_frame(
     """
     rows = []
     for measured in spectra:
-        one = compare_forms(measured.spectrum, options)
+        one = compare_forms(measured.spectrum, options, measured.coverage)
         row: dict[str, object] = {
             "layer": measured.layer.name,
             "call": measured.layer.call,

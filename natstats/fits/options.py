@@ -12,6 +12,7 @@ from typing import Any
 from natstats import checks
 from natstats.checks import NYQUIST
 from natstats.fits import estimators
+from natstats.fits.band_choice import FittedBand, ImageBand, as_band
 from natstats.fits.depth_axes import DEPTH_AXES
 
 __all__ = ["DEPTHS", "ESTIMATORS", "INTERVALS", "FitOptions"]
@@ -31,7 +32,9 @@ class FitOptions:
     """How spectra are fitted and against what depth the law is tested.
 
     Attributes:
-        band: lowest and highest frequency used, cycles/pixel of the map.
+        band: lowest and highest frequency used, in cycles/pixel of every map; or in cycles/image,
+            the same waves in all layers that hold them: an
+            :class:`natstats.fits.band_choice.ImageBand`, for which ``"2:12/image"`` may be given.
         min_rings: layers with fewer rings than this in the band are not fitted.
         estimator: name of the estimator whose exponent heads the table, one of
             :data:`ESTIMATORS`.
@@ -45,12 +48,14 @@ class FitOptions:
     Raises:
         UsageError: an argument is out of range.
 
+    >>> FitOptions(band="2:12/image").band
+    ImageBand(low=2.0, high=12.0)
     >>> FitOptions(level=95)
     Traceback (most recent call last):
     natstats.errors.UsageError: level: expected a number between 0 and 1; got 95
     """
 
-    band: tuple[float, float] = (0.0, NYQUIST)
+    band: FittedBand = (0.0, NYQUIST)
     min_rings: int = 2
     estimator: str = "octave"
     level: float = 0.95
@@ -60,7 +65,7 @@ class FitOptions:
     depth: str = "layers"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "band", checks.pair_in_order("band", self.band, 0.0, NYQUIST))
+        object.__setattr__(self, "band", as_band(self.band))
         checks.positive_int("min_rings", self.min_rings, 2)
         checks.one_of("estimator", self.estimator, estimators.ESTIMATORS)
         checks.probability("level", self.level)
@@ -70,8 +75,9 @@ class FitOptions:
         checks.one_of("depth", self.depth, DEPTH_AXES)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; a band in cycles/image is its spelling."""
+        band = str(self.band) if isinstance(self.band, ImageBand) else self.band
+        return {**asdict(self), "band": band}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FitOptions:

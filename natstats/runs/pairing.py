@@ -103,7 +103,7 @@ def _refuse_other_quantity(run_a: Run, run_b: Run) -> None:
             f"got {shown} (edges are treated as images are measured: measure one of them again)"
         )
     for name in SAME:
-        first, second = (getattr(run.options, name) for run in (run_a, run_b))
+        first, second = (run.options.to_dict()[name] for run in (run_a, run_b))
         if first != second:
             raise UsageError(
                 f"{name}: expected the same in both runs, or they are not the same quantity; got "

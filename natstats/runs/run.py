@@ -18,6 +18,7 @@ from natstats.fits.band_sensitivity import sensitivity_frame
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import fit_layers
 from natstats.fits.form_comparison import forms_frame, forms_sentence
+from natstats.fits.held_bands import band_sentence
 from natstats.fits.image_spread import image_exponents_frame
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
@@ -135,6 +136,10 @@ class Run:
         """In how many layers another form is clearly better than a power law, in words."""
         return forms_sentence(self.forms[(self.layers.kind != "input").to_numpy()])
 
+    def band_sentence(self) -> str:
+        """How many layers do not hold the band that was asked for; empty where all do."""
+        return band_sentence(self.spectra, self.options.band, self.unit)
+
     @property
     def name(self) -> str:
         """What the run is called in plots: the model's name, or where the images come from."""
@@ -246,6 +251,6 @@ class Run:
 
     def plot_sensitivity(self, figure: Figure | None = None) -> Figure:
         """Draw exponent against band: :mod:`natstats.report.figures.band_sensitivity`."""
-        from natstats.report.figures.band_sensitivity import plot_sensitivity
+        from natstats.report.figures.band_sensitivity import plot_run_sensitivity
 
-        return plot_sensitivity(self.sensitivity, figure, self.unit)
+        return plot_run_sensitivity(self.report(), figure)

@@ -11,6 +11,7 @@ from torch import nn
 from natstats.activations.layouts import Layout
 from natstats.activations.selection import call_name, module_kind, owned_weights
 from natstats.activations.trace import LayerCall, Trace
+from natstats.spectra.frequencies import extent
 from natstats.spectra.layer_sums import LayerSums
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 
@@ -62,9 +63,27 @@ def layer_spectra(
             # A receptive field is one along the height.
             receptive_field=math.nan if temporal else traced.receptive_field,
             layout=f"{measured.layout}{' by rule' if traced.name in by_rule else ''}",
+            coverage=math.nan if temporal else _coverage(size, measured.images, traced.pitch),
         )
         found.append(LayerSpectrum(layer, measured.compute()))
     return sorted(found, key=lambda m: order[m.layer.name])
+
+
+def _coverage(size: tuple[int, int], images: tuple[int, ...], pitch: float) -> float:
+    """Share of the image's shorter side that maps stand for, see :class:`Layer`.
+
+    The pitch is known along the height. It holds along the width, too, where the maps leave out as
+    much of the image there, up to what strides round away; elsewhere nothing is known.
+
+    >>> _coverage((388, 388), (572, 572), 1.0).__round__(3), _coverage((8, 16), (16, 16), 2.0)
+    (0.678, nan)
+    """
+    if len(images) < 2 or math.isnan(pitch):
+        return math.nan
+    left_out = [image - pitch * side for image, side in zip(images, size, strict=True)]
+    if abs(left_out[0] - left_out[1]) > 2 * pitch:
+        return math.nan
+    return extent(*size) * pitch / min(images)
 
 
 def skipped_layers(

@@ -313,7 +313,8 @@ class Collector:
                 return None
             accumulator = SpectrumAccumulator(*size, self.edges, self.n_groups, output.device)
             stride = self._input_length(rules.input_shape, size[0]) / size[0]
-            own = sums.by_size[size] = SizeSums(accumulator, stride, n_channels, layout)
+            images = (rules.input_shape or ())[-2:]
+            own = sums.by_size[size] = SizeSums(accumulator, stride, n_channels, layout, images)
         if call_name(*key) not in self._calls and self._later is None:
             self._later = self._example
         transform = ring_transform(*size, self.edges, own.accumulator.device)

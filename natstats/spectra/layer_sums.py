@@ -29,13 +29,19 @@ class SizeSums:
         stride: input pixels per pixel of the map, along the height.
         channels: number of maps of an image.
         layout: of the output.
+        images: height and width of the images, pixels; empty where they are not known.
     """
 
     def __init__(
-        self, accumulator: SpectrumAccumulator, stride: float, channels: int, layout: Layout
+        self,
+        accumulator: SpectrumAccumulator,
+        stride: float,
+        channels: int,
+        layout: Layout,
+        images: tuple[int, ...] = (),
     ) -> None:
         self.accumulator = accumulator
-        self.stride, self.channels, self.layout = stride, channels, layout
+        self.stride, self.channels, self.layout, self.images = stride, channels, layout, images
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._n_waiting = 0
 

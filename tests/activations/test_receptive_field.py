@@ -219,3 +219,38 @@ def test_order_counts_calls_of_weight_layers():
     assert found["left.2"] == (2, 2)
     assert found["left.1"] == (1, 1)
     assert found["right"] == (1, 3)
+
+
+# The distance of rows
+
+
+def pitches(net: nn.Module, size: int = SIDE) -> list[float]:
+    trace = trace_calls(net, (torch.zeros(1, 2, size, size),))
+    return [call.pitch for call in trace.calls]
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (nn.Sequential(conv(3), conv(3, 2), conv(3, 2, 1)), [1, 2, 4]),
+        (nn.Sequential(conv(3, 2), nn.MaxPool2d(3, 2), nn.ReLU()), [2, 4, 4]),
+        (nn.Sequential(conv(2, 2), nn.ConvTranspose2d(2, 2, 2, 2)), [2, 1]),
+        (nn.Sequential(conv(2, 2), nn.Upsample(scale_factor=2)), [2, 1]),
+        (nn.Sequential(conv(4, 4), nn.BatchNorm2d(2), nn.GroupNorm(1, 2)), [4, 4, 4]),
+        (nn.Sequential(Sum(conv(3, 2, 1), conv(1, 2))), [2, 2, 2]),
+        (nn.Sequential(conv(3, padding=4, dilation=4), nn.AvgPool2d(2)), [1, 2]),
+    ],
+)
+def test_the_distance_of_rows_by_hand(net, expected):
+    assert pitches(net) == expected
+
+
+def test_rows_among_the_channels_have_no_distance():
+    """Of the rows that pixel unshuffling has split, a map has every second one."""
+    (pitch,) = pitches(nn.Sequential(nn.PixelUnshuffle(2)))
+    assert math.isnan(pitch)
+
+
+def test_tokens_have_the_distance_of_their_patches():
+    patches = nn.Sequential(conv(8, 8), Do(lambda x: x.flatten(2).transpose(1, 2)))
+    assert pitches(patches) == [8, 8]

@@ -453,3 +453,56 @@ def test_numbers_of_images_are_checked_at_once():
         collector.number_images(torch.tensor([0.5, 1.5]))
         with pytest.raises(natstats.UsageError, match="^index: expected a tensor of 2 whole"):
             model(torch.rand(2, 1, 16, 16))
+
+
+# What share of the image the maps stand for
+
+
+def coverages(net: nn.Module, height: int = 64, width: int = 64) -> dict[str, float]:
+    run = natstats.measure(net.eval(), torch.rand(3, 3, height, width), layers="conv", probe=False)
+    return {m.layer.name: m.layer.coverage for m in run.spectra}
+
+
+def plain(*steps: tuple[int, int, int]) -> nn.Sequential:
+    return nn.Sequential(*(nn.Conv2d(3, 3, k, s, p) for k, s, p in steps))
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (plain((3, 1, 1), (3, 2, 1), (3, 2, 1)), [1, 1, 1]),
+        (plain((3, 1, 0), (3, 1, 0)), [62 / 64, 60 / 64]),
+        (plain((3, 2, 0), (3, 2, 0)), [31 * 2 / 64, 15 * 4 / 64]),
+        (plain((25, 1, 0)), [40 / 64]),
+        (plain((3, 1, 4)), [70 / 64]),  # padding beyond what the window takes
+    ],
+)
+def test_maps_without_padding_stand_for_a_part_of_the_image(net, expected):
+    found = coverages(net)
+    assert (found.pop("input.grey"), found.pop("input.colour")) == (1, 1)
+    assert list(found.values()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 48), (48, 64), (49, 64), (64, 49)])
+def test_the_share_is_that_of_the_shorter_side(height, width):
+    assert coverages(plain((9, 1, 0)), height, width)["0"] == pytest.approx(
+        (min(height, width) - 8) / min(height, width)
+    )
+    assert coverages(plain((3, 2, 1)), height, width)["0"] == pytest.approx(1, abs=0.03)
+
+
+def test_a_share_that_cannot_be_followed_is_not_known():
+    unlike = nn.Sequential(nn.Conv2d(3, 3, 3, (1, 2), 1))
+    assert np.isnan(coverages(unlike)["0"])
+    (measured,) = [m for m in measured_of(unlike) if m.layer.name == "0"]
+    assert measured.coverage == 1
+    np.testing.assert_allclose(measured.cycles_per_image, measured.spectrum.cycles_per_image)
+
+
+def measured_of(net: nn.Module) -> list[natstats.spectra.records.LayerSpectrum]:
+    return natstats.measure(net.eval(), torch.rand(3, 3, 64, 64), layers="conv").spectra
+
+
+def test_waves_of_the_image_are_told_from_waves_of_the_map():
+    (measured,) = [m for m in measured_of(plain((25, 1, 0))) if m.layer.name == "0"]
+    assert measured.cycles_per_image == pytest.approx(64 * measured.spectrum.frequency)

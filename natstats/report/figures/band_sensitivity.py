@@ -13,10 +13,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from natstats.fits.band_choice import ImageBand
 from natstats.report.figures.law import INPUT_NAMES
 from natstats.report.figures.style import FAINT, GREY, INK, NARROW, PALETTE, WIDTH, look
+from natstats.report.records import RunReport
+from natstats.spectra.frequencies import extent
+from natstats.spectra.records import LayerSpectrum
 
-__all__ = ["MOST", "has_bands", "plot_sensitivity"]
+__all__ = ["MOST", "has_bands", "per_image", "plot_run_sensitivity", "plot_sensitivity"]
 
 MOST = 8
 """Layers that are drawn; of more, evenly spaced ones, the input images first."""
@@ -35,6 +39,23 @@ def has_bands(sensitivity: pd.DataFrame) -> bool:
     return bool(sensitivity.duplicated(["layer", "side"]).any())
 
 
+def per_image(sensitivity: pd.DataFrame, spectra: Sequence[LayerSpectrum]) -> pd.DataFrame:
+    """The table with its frequencies in cycles/image, in place of cycles/pixel of the maps.
+
+    >>> import natstats
+    >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
+    >>> frame = per_image(run.sensitivity, run.spectra)
+    >>> bool((frame.band_low == 16 * run.sensitivity.band_low).all())
+    True
+    """
+    pixels = {
+        m.layer.name: extent(m.spectrum.height, m.spectrum.width) / m.coverage for m in spectra
+    }
+    factor = sensitivity.layer.map(pixels)
+    ends = {name: sensitivity[name] * factor for name in ("band_low", "band_high")}
+    return sensitivity.assign(**ends)
+
+
 def plot_sensitivity(
     sensitivity: pd.DataFrame, figure: Figure | None = None, unit: str = "pixel"
 ) -> Figure:
@@ -44,9 +65,10 @@ def plot_sensitivity(
     where the curves leave it, the spectrum is not one power law.
 
     Args:
-        sensitivity: see :func:`natstats.fits.band_sensitivity.sensitivity_frame`.
+        sensitivity: see :func:`natstats.fits.band_sensitivity.sensitivity_frame`, and for cycles
+            per image :func:`per_image`.
         figure: where to draw; by default a new one.
-        unit: unit that the frequencies count cycles per.
+        unit: what the frequencies count cycles per: ``pixel``, ``frame``, ``image`` or ``clip``.
 
     Returns:
         The figure drawn into, with one axes per layer.
@@ -72,6 +94,14 @@ def plot_sensitivity(
         _dress(figure, list(panels[: len(names)]), shown, n_columns, unit)
         _draw_legend(figure, len(names), sensitivity.layer.nunique(), wide > NARROW)
     return figure
+
+
+def plot_run_sensitivity(run: RunReport, figure: Figure | None = None) -> Figure:
+    """Draw :func:`plot_sensitivity` in the unit in which the band of a run was asked for."""
+    if not isinstance(run.options.band, ImageBand):
+        return plot_sensitivity(run.sensitivity, figure, run.unit)
+    unit = "clip" if run.unit == "frame" else "image"
+    return plot_sensitivity(per_image(run.sensitivity, run.spectra), figure, unit)
 
 
 def _chosen(sensitivity: pd.DataFrame) -> list[str]:
@@ -110,11 +140,14 @@ def _dress(
 ) -> None:
     first = panels[0]
     first.set_xscale("log")
-    ticks = [tick for tick in (0.01, 0.1, 0.5) if tick >= 0.7 * rows.band_low.min()]
+    is_whole = unit in ("image", "clip")
+    steps = (1, 2, 5, 10, 20, 50, 100, 200, 500) if is_whole else (0.01, 0.1, 0.5)
+    least, most = rows.band_low.min(), 1.2 * rows.band_high.max() if is_whole else 0.62
+    ticks = [tick for tick in steps if 0.7 * least <= tick <= most]
     first.xaxis.set_major_locator(FixedLocator(ticks))
     first.xaxis.set_minor_locator(NullLocator())
     first.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    first.set_xlim(0.85 * rows.band_low.min(), 0.62)
+    first.set_xlim(0.85 * least, most)
     # The narrowest bands have wide intervals, which must not press everything else flat.
     seen = rows.exponent[np.isfinite(rows.exponent)]
     first.set_ylim(seen.min() - 0.15 * np.ptp(seen) - 0.1, seen.max() + 0.15 * np.ptp(seen) + 0.1)

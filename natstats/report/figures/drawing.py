@@ -65,11 +65,11 @@ def _spread(run: RunReport) -> Axes | None:
 
 
 def _sensitivity(run: RunReport) -> Axes | None:
-    from natstats.report.figures.band_sensitivity import has_bands, plot_sensitivity
+    from natstats.report.figures.band_sensitivity import has_bands, plot_run_sensitivity
 
     if not has_bands(run.sensitivity):
         return None
-    return plot_sensitivity(run.sensitivity, unit=run.unit).axes[0]
+    return plot_run_sensitivity(run).axes[0]
 
 
 def _told_of_control(run: RunReport) -> str:

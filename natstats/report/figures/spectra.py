@@ -14,11 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from natstats.fits.band_choice import ImageBand, band_text
 from natstats.fits.records import Fits, LayerFit
 from natstats.numbers import map_size
 from natstats.report.figures.style import (
     DEPTH_COLOURS,
     DEPTH_TOP,
+    FAINT,
     GREY,
     INK,
     is_narrow,
@@ -50,6 +52,7 @@ def plot_spectra(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None =
     Frequency is in cycles per image, so that layers of different stride share the axis. Absolute
     power says nothing here (it follows the scale of the weights): every curve begins at 1 and is
     moved up from the one before it by the same factor, so only slopes and shapes are to be read.
+    A band in cycles per image is shaded.
 
     Args:
         spectra: spectrum of every layer, in the order of drawing from below.
@@ -73,12 +76,16 @@ def plot_spectra(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None =
         colours = _depth_colours()
         ax.set_xscale("log")
         ax.set_yscale("log")
+        band = fits.options.band
+        if isinstance(band, ImageBand):
+            ax.axvspan(band.low, band.high, color=FAINT, linewidth=0, zorder=0)
         for place, (measured, fit) in enumerate(pairs):
             is_input = measured.layer.kind == "input"
             _draw_one(
                 ax, measured, fit, place, INK if is_input else colours(norm(measured.layer.depth))
             )
         along_time = bool(pairs) and all(m.spectrum.width == 1 for m, _ in pairs)
+        unit = "frame" if along_time else "pixel"
         ax.set_xlabel(f"frequency (cycles per {'clip' if along_time else 'image'})")
         ax.set_ylabel(
             "mean power (relative to the lowest ring;\n"
@@ -94,7 +101,8 @@ def plot_spectra(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None =
             )  # fmt: skip
             bar.set_label("depth (weight layers)")
             bar.outline.set_visible(False)
-        _draw_legend(ax, pairs, len(drawable))
+        in_band = f" ({band_text(band, unit)})" if isinstance(band, ImageBand) else ""
+        _draw_legend(ax, pairs, len(drawable), f"fitted power law{in_band}")
         _name_map_sizes(ax, [measured for measured, _ in pairs])
     return ax
 
@@ -121,7 +129,7 @@ def _draw_one(ax: Axes, measured: LayerSpectrum, fit: LayerFit, place: int, colo
     spectrum = measured.spectrum
     power: NDArray[np.float64] = spectrum.mean_power
     good = np.isfinite(power) & (power > 0)
-    frequency = spectrum.cycles_per_image
+    frequency = measured.cycles_per_image
     scale = 10.0 ** (STEP * place) / power[good][0]
     is_input = measured.layer.kind == "input"
     ax.plot(
@@ -172,7 +180,7 @@ def _end(measured: LayerSpectrum, start: float) -> tuple[float, float]:
     power = measured.spectrum.mean_power
     good = np.isfinite(power) & (power > 0)
     drop = np.log10(power[good][-1] / power[good][0])
-    return float(measured.spectrum.cycles_per_image[good][-1]), float(start + drop)
+    return float(measured.cycles_per_image[good][-1]), float(start + drop)
 
 
 def _dress_axes(ax: Axes) -> None:
@@ -190,7 +198,7 @@ def _dress_axes(ax: Axes) -> None:
 
 
 def _draw_legend(
-    ax: Axes, pairs: Sequence[tuple[LayerSpectrum, LayerFit]], n_drawable: int
+    ax: Axes, pairs: Sequence[tuple[LayerSpectrum, LayerFit]], n_drawable: int, fitted: str
 ) -> None:
     has_input = any(measured.layer.kind == "input" for measured, _ in pairs)
     has_layers = any(measured.layer.kind != "input" for measured, _ in pairs)
@@ -204,7 +212,7 @@ def _draw_legend(
         entries.append(
             (Line2D([], [], color=INK, linewidth=1.8, linestyle=(0, (4, 1.5))), "input images")
         )
-    entries.append((Line2D([], [], color=INK, linewidth=0.6), "fitted power law"))
+    entries.append((Line2D([], [], color=INK, linewidth=0.6), fitted))
     legend(
         ax,
         [handle for handle, _ in entries],

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from natstats.fits.band_choice import band_text
 from natstats.fits.options import FitOptions
 
 __all__ = ["measured", "repeat"]
@@ -56,7 +57,7 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
     images, model = info.get("images") or {}, info.get("model") or {}
     asked, timing = info.get("options") or {}, info.get("timing") or {}
     device = info.get("device") or {}
-    low, high = options.band
+    unit = "frame" if asked.get("temporal") else "pixel"
     rows: Sequence[tuple[str, Any]] = [
         ("model", model.get("name")),
         ("weights", model.get("weights")),
@@ -83,11 +84,7 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
         ("mixed precision", "yes" if asked.get("amp") else "no" if "amp" in asked else None),
         ("estimator", options.estimator),
         ("spectrum", "along time" if asked.get("temporal") else None),
-        (
-            "band",
-            f"{low:g} to {high:g} cycles per "
-            + ("frame" if asked.get("temporal") else "pixel of the map"),
-        ),
+        ("band", band_text(options.band, unit)),
         ("power of images", "brought to the same mean" if options.normalize else "as it is"),
         ("smallest number of rings", options.min_rings),
         ("intervals", _intervals(options)),

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from natstats._version import __version__
+from natstats.fits.band_choice import ImageBand, band_text
 from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.held_bands import band_sentence
 from natstats.law.law import CLEAR_AICC
 from natstats.numbers import interval, number
 from natstats.report.figures.drawing import RUN_FIGURES, draw_run
@@ -66,6 +68,7 @@ def _contents(run: RunReport) -> dict[str, Any]:
     is_network = bool((layers.kind != "input").any()) or info.get("model") is not None
     images = info.get("images") or {}
     n_images = int(layers.n_images.max()) if len(layers) else 0
+    is_of_image = isinstance(run.options.band, ImageBand)
     columns, rows = results.layer_table(layers, run.options)
     return {
         "name": run.name,
@@ -87,10 +90,14 @@ def _contents(run: RunReport) -> dict[str, Any]:
         "doubts": bool(flag_names(layers[layers.kind != "input"], doubts=True)),
         "image_rows": results.image_rows(run.image_exponents),
         "skipped": run.skipped.to_dict("records"),
+        "band": band_text(run.options.band, run.unit) if is_of_image else "",
         "measured": provenance.measured(info, run.options),
         "unreadable": list(images.get("unreadable") or []),
         "n_unreadable": images.get("n_unreadable") or 0,
-        "warnings": list(info.get("warnings") or []),
+        "warnings": [
+            *(info.get("warnings") or []),
+            *filter(None, [band_sentence(run.spectra, run.options.band, run.unit)]),
+        ],
         "repeat": provenance.repeat(info, run.options),
         "has_command": bool(info.get("command")),
         "version": (info.get("versions") or {}).get("natstats", __version__),
