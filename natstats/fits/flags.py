@@ -31,9 +31,11 @@ FIT_FLAGS = {
 LAYOUT_FLAGS = {
     "quantized": "the maps were turned back from whole numbers, whose steps add noise",
     "regions": "maps of the regions that a detector found; an image is the mean over its regions",
+    "own output": "what the network returns, not an activation: no weight layer and no nonlinearity "
+    "follows; by itself not part of the law",
     "layout by rule": "where the maps are was taken from shapes; changing the image proved nothing",
 }
-"""Meaning of the flags that come from the layout of a layer."""
+"""Meaning of the flags that come from the layout of a layer, and from its place in the network."""
 
 
 def is_known(flag: str) -> bool:

@@ -73,10 +73,11 @@ _LAYER = Record(
         "order": or_null(whole(0, 10**9)),
         "receptive_field": or_null(real(0, 1e12)),
         "layout": TEXT,
+        "is_output": or_null(FLAG),
         "edges": Field(f"one of {', '.join(EDGES)}", lambda v: isinstance(v, str) and v in EDGES),
         "n_nonfinite": _COUNT,
     },
-    optional=("order", "receptive_field", "layout"),
+    optional=("order", "receptive_field", "layout", "is_output"),
 )
 
 FACTS: Mapping[str, Schema] = {

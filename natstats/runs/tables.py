@@ -70,8 +70,9 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
 
 
 def _layout_flags(layer: Layer) -> list[str]:
-    """What the layout of a layer says about its maps that a reader must know."""
-    flags: list[str] = [word for word in ("quantized", "regions") if word in layer.layout.split()]
+    """What its place in the network and its layout say of a layer that a reader must know."""
+    flags = ["own output"] if layer.is_output else []
+    flags += [word for word in ("quantized", "regions") if word in layer.layout.split()]
     return [*flags, "layout by rule"] if layer.layout.endswith(" by rule") else flags
 
 

@@ -62,6 +62,7 @@ def layer_spectra(
             # A receptive field is one along the height.
             receptive_field=math.nan if temporal else traced.receptive_field,
             layout=f"{measured.layout}{' by rule' if traced.name in by_rule else ''}",
+            is_output=traced.is_output,
         )
         found.append(LayerSpectrum(layer, measured.compute()))
     return sorted(found, key=lambda m: order[m.layer.name])

@@ -31,6 +31,9 @@ class Layer:
         receptive_field: side of the theoretical receptive field along the height, pixels of the
             input; 1 for the input, NaN when it is not known.
         layout: of the output, see :mod:`natstats.activations.layouts`.
+        is_output: whether it is the network's own output, behind which no weight layer and no
+            nonlinearity follows, see :mod:`natstats.activations.own_output`; None when that is not
+            known, as in runs of version 0.6.0 and before.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Layer:
     order: int | None = None
     receptive_field: float = math.nan
     layout: str = "NCHW"
+    is_output: bool | None = None
 
 
 @dataclass(frozen=True)
