@@ -6,24 +6,28 @@ from pathlib import Path
 
 import click
 
+from natstats.fits.options import FitOptions
+
 from . import options, output
 
 
 @click.command("demo")
+@options.law_layers_option
 @options.output_options
-def command(out: Path | None, overwrite: bool) -> None:
+def command(out: Path | None, overwrite: bool, law_layers: str | None) -> None:
     """Measure a small trained network on the photographs that ship with natstats.
 
     Needs no network connection. The network is a ResNet-20 trained on 24 classes of texture; the
     photographs are under free licences, which LICENSES.md beside them names one by one.
     """
     path = output.target(out, "demo", overwrite)
+    fit = FitOptions() if law_layers is None else FitOptions(law_layers=law_layers)
 
     from natstats import demo
     from natstats.measurement.one_run import measure
 
     with output.progress_bar() as progress:
-        run = measure(demo.network(), demo.photographs(), progress=progress)
-    run.info["command"] = "natstats demo"
+        run = measure(demo.network(), demo.photographs(), fit=fit, progress=progress)
+    run.info["command"] = "natstats demo" if law_layers is None else output.command_line()
     output.say(f"Photographs and their licences: {demo.photographs()}")
     output.finish(run, path, overwrite=overwrite)

@@ -23,6 +23,7 @@ __all__ = [
     "fit_options",
     "image_fit_options",
     "image_options",
+    "law_layers_option",
     "output_options",
     "refit_options",
     "strict_images",
@@ -84,6 +85,22 @@ debug_option = click.option(
 )
 
 
+def _joined(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> str | None:
+    """Values of an option that may be repeated as one text; None where it was not given."""
+    return ",".join(value) if value else None
+
+
+def _law_layers(default: str) -> Callable[[F], F]:
+    return click.option(
+        "--law-layers",
+        multiple=True,
+        callback=_joined,
+        help="Layers that are in the law: hidden (all but the network's own output), all, kinds of "
+        "layer or name patterns; a - before one takes it out. Repeat it or separate by commas."
+        f"{default}",
+    )
+
+
 def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[[F], F]:
     """Options of a fit; a refit keeps what is not given, and images alone have no depth."""
 
@@ -95,6 +112,7 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
         type=click.Choice(DEPTHS),
         help=f"What the law has on its axis.{default(FitOptions.depth)}",
     )
+    law_layers = _law_layers(default(FitOptions.law_layers))
     return _chain(
         click.option(
             "--band",
@@ -134,13 +152,14 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
             type=int,
             help=f"Resamples of the bootstrap.{default(FitOptions.resamples)}",
         ),
-        *([depth] if has_depth else []),
+        *([depth, law_layers] if has_depth else []),
     )
 
 
 fit_options = _fit_options()
 refit_options = _fit_options(is_refit=True)
 image_fit_options = _fit_options(has_depth=False)
+law_layers_option = _law_layers(f"  [default: {FitOptions.law_layers}]")
 
 image_options = _chain(
     click.option(

@@ -13,7 +13,7 @@ import contextlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ from natstats.activations.hooks import ActivationHooks, batch_size, parts_of, un
 from natstats.activations.layout_rules import LayoutRules
 from natstats.activations.layouts import Layout
 from natstats.activations.map_sets import frame_major, watched_regions
+from natstats.activations.own_output import OwnOutput, is_named_classifier, is_normalisation
 from natstats.activations.passes import repeatable, unchanged
 from natstats.activations.receptive_field import ReceptiveFields
 from natstats.activations.selection import (
@@ -72,6 +73,8 @@ class LayerCall:
         pitch: input pixels from one row of the maps to the next; NaN when it could not be
             followed.
         is_called: False where a parent used the weights of the module without calling it.
+        is_output: whether it is the network's own output, see
+            :mod:`natstats.activations.own_output`; None when that is not known.
     """
 
     name: str
@@ -85,6 +88,7 @@ class LayerCall:
     layout: Layout | str = ""
     pitch: float = math.nan
     is_called: bool = True
+    is_output: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +145,13 @@ class Trace:
 class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
     """Keeps the depth of the data in every storage, and which storages hold weights only.
 
-    The receptive fields are followed along with it.
+    The receptive fields, and what becomes of the values, are followed along with it.
     """
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.fields = ReceptiveFields(inputs)
+        self.own = OwnOutput(inputs)
         self._depth: dict[int, int] = {}
         self.multiplied: set[int] = set()
         """Storages of weights that data were multiplied with."""
@@ -196,12 +201,14 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
             self.multiplied |= weights
         # The weights of a quantised product are packed, and no tensor.
         by_weights = by_weights or func.name().startswith(_QUANTIZED)
+        is_deeper = by_weights and is_product
+        self.own.follow(func, args, kwargs, output, is_deeper)
         for leaf in tree_leaves(output):
             if not isinstance(leaf, Tensor):
                 continue
             key = self._key(leaf)
             if depths:
-                deep = max(depths) + (1 if by_weights and is_product else 0)
+                deep = max(depths) + (1 if is_deeper else 0)
                 # A storage that was there before keeps what is deepest in it; a new one may have
                 # the address of one that is gone.
                 self._depth[key] = max(deep, self._depth.get(key, 0)) if key in keys else deep
@@ -236,6 +243,8 @@ def _run(
         )
         for part, tensor in parts_of(output):
             layer = call_name(name, call, part)
+            if mode is not None:
+                mode.own.leave(name, tensor)
             if mode is not None and not mode.depends_on_input(tensor):
                 rules.refuse(layer, "its output does not depend on the images")
             layout, pitch = rules.find(name, tensor, call=call, part=part), math.nan
@@ -257,9 +266,14 @@ def _run(
                 )
             )
 
+    def enter(name: str, call: int, given: Any) -> None:
+        if mode is not None and is_normalisation(modules[name]):
+            mode.own.enter(name, given)
+
     rules.start((inputs, named), batch_size([*inputs, *named.values()]) or 1)
     linear = {n for n, m in modules.items() if type(m) is nn.Linear and n and n not in owned}
-    hooks = ActivationHooks(model, [n for n in modules if n], note, functional=linear)
+    names = [name for name in modules if name]
+    hooks = ActivationHooks(model, names, note, on_enter=enter, functional=linear)
     fused = torch.backends.mha.get_fastpath_enabled()
     try:
         # The fused attention hides its weight layers in one operation.
@@ -272,7 +286,23 @@ def _run(
         torch.backends.mha.set_fastpath_enabled(fused)
         # What autocast has cast in here without gradient, older versions of torch would use again.
         torch.clear_autocast_cache()
+    if mode is not None:
+        calls = _with_own_output(model, calls, mode.own, output)
     return calls, output
+
+
+def _with_own_output(
+    model: nn.Module, calls: list[LayerCall], own: OwnOutput, output: Any
+) -> list[LayerCall]:
+    """The same calls, each with whether it is the network's own output."""
+    found = []
+    for call, way in zip(calls, own.ways_out(output), strict=True):
+        n_maps = None
+        if isinstance(call.layout, Layout) and call.shape:
+            n_maps = call.shape[1 if call.layout.channels_first else -1]
+        is_classifier = is_named_classifier(model, call.module, n_maps)
+        found.append(replace(call, is_output=None if way is None else way.is_output(is_classifier)))
+    return found
 
 
 def trace_calls(

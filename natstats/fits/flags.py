@@ -6,7 +6,10 @@ Flags of forms that fit better than a power law are with their forms, see
 
 from __future__ import annotations
 
-__all__ = ["FIT_FLAGS", "LAYOUT_FLAGS", "is_known"]
+__all__ = ["FIT_FLAGS", "LAYOUT_FLAGS", "OWN_OUTPUT", "is_known"]
+
+OWN_OUTPUT = "own output"
+"""Flag of what the network returns, see :mod:`natstats.activations.own_output`."""
 
 FIT_FLAGS = {
     "few rings": "fewer than four frequencies carry the fit; two of them decide the slope",
@@ -32,9 +35,11 @@ FIT_FLAGS = {
 LAYOUT_FLAGS = {
     "quantized": "the maps were turned back from whole numbers, whose steps add noise",
     "regions": "maps of the regions that a detector found; an image is the mean over its regions",
+    OWN_OUTPUT: "what the network returns, not an activation: no weight layer and no nonlinearity "
+    "follows; by itself not part of the law",
     "layout by rule": "where the maps are was taken from shapes; changing the image proved nothing",
 }
-"""Meaning of the flags that come from the layout of a layer."""
+"""Meaning of the flags that come from the layout of a layer, and from its place in the network."""
 
 
 def is_known(flag: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from natstats import checks
 from natstats.checks import NYQUIST
+from natstats.errors import UsageError
 from natstats.fits import estimators
 from natstats.fits.band_choice import FittedBand, ImageBand, as_band
 from natstats.fits.depth_axes import DEPTH_AXES
@@ -44,6 +45,9 @@ class FitOptions:
             (symmetric, studentised), see :mod:`natstats.fits.intervals`.
         resamples: number of resamples of the bootstrap.
         depth: name of what the law has on its axis, one of :data:`DEPTHS`.
+        law_layers: which layers are in the law: ``hidden`` (all but the network's own output),
+            ``all``, or kinds of layer and name patterns with commas between them, see
+            :func:`natstats.law.law_layers.asked_for`.
 
     Raises:
         UsageError: an argument is out of range.
@@ -63,6 +67,7 @@ class FitOptions:
     interval: str = "jackknife"
     resamples: int = 1000
     depth: str = "layers"
+    law_layers: str = "hidden"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "band", as_band(self.band))
@@ -73,6 +78,7 @@ class FitOptions:
         checks.flag("normalize", self.normalize)
         checks.positive_int("resamples", self.resamples, 100, checks.LARGEST["resamples"])
         checks.one_of("depth", self.depth, DEPTH_AXES)
+        object.__setattr__(self, "law_layers", _selection("law_layers", self.law_layers))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; a band in cycles/image is its spelling."""
@@ -88,3 +94,18 @@ class FitOptions:
         """
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def _selection(argument: str, value: Any) -> str:
+    """A selection of layers in one spelling; whether layers match is known where there are any.
+
+    Raises:
+        UsageError: it is no text, or a part of it is empty.
+    """
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [""]
+    if not all(part.removeprefix("-").strip() for part in parts):
+        raise UsageError(
+            f"{argument}: expected hidden, all, or kinds of layer and name patterns with commas "
+            f"between them, such as hidden,-features.0*; got {value!r}"
+        )
+    return ",".join(parts)

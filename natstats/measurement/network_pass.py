@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 
 from natstats.activations.hooks import undisturbed
-from natstats.activations.trace import trace_calls
+from natstats.activations.layouts import Layout
+from natstats.activations.selection import select_modules
+from natstats.activations.trace import Trace, trace_calls
+from natstats.checks import MINIMUM_SIDE
 from natstats.errors import NatstatsError
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Batch, ImageSet, Photographs, batches
+from natstats.law.law_layers import asked_for
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.preparation import home_of
 from natstats.networks.input_forms import channels_hint, stills_note
@@ -142,6 +146,7 @@ class NetworkPass:
             trace = trace_calls(
                 network.model, network.arguments(prepared[:1]), layouts=options.layouts
             )
+        self._check_law_layers(trace)
         return Collector(
             network.model,
             options.layers,
@@ -152,6 +157,26 @@ class NetworkPass:
             temporal=options.temporal,
             probe=options.probe,
         )
+
+    def _check_law_layers(self, trace: Trace) -> None:
+        """Say what is wrong with the selection of layers for the law before anything is measured.
+
+        Raises:
+            UsageError: a part of it matches no layer.
+        """
+        model = self.network.model
+        chosen = {*select_modules(model, self.options.layers, trace.stages(model))}
+        axes = slice(0, 1) if self.options.temporal else slice(-2, None)
+        calls = [
+            call
+            for call in trace.calls
+            if call.module in chosen
+            and isinstance(call.layout, Layout)
+            and min(call.layout.grid[axes]) >= MINIMUM_SIDE
+        ]
+        if calls:
+            names, kinds = [call.name for call in calls], [call.kind for call in calls]
+            asked_for(self.fit.law_layers, names, kinds, [False] * len(calls))
 
     def _warnings(
         self, reading: Reading, collector: Collector, stills: list[str], is_guess: bool

@@ -57,7 +57,7 @@ class Comparison:
         only: names of the layers that only A has, and of those that only B has.
         mean: difference in the mean over the layers that count; of runs of images alone, over
             the rows of their images.
-        slope: difference of the slopes of the two laws.
+        slope: difference of the slopes of the two laws, over the layers that are in both.
         n_layers: layers that count: those with an exponent in both that is not beyond range. The
             images (``input``, ``input.grey``, ``input.colour``) have rows, and are no layers.
         n_differ: those of them that differ at 5 % after correction for their number.
@@ -215,7 +215,10 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
     counted = [int(row) for row in np.flatnonzero(good & (frame.kind != "input"))]
     averaged = [int(row) for row in np.flatnonzero(good)] if pair.is_of_images else counted
     frame.loc[counted, "p_corrected"] = holm(frame.p.to_numpy()[counted])
-    slope, by_layer = _slope(pair, differences, counted)
+    both = np.logical_and(*pair.in_laws())
+    placed = [row for row in counted if both[row]]
+    slope, by_layer = _slope(pair, differences, placed)
+    left_out = [str(frame.layer[row]) for row in counted if not both[row]]
     return Comparison(
         names=names or _names(run_a, run_b),
         layers=frame,
@@ -227,19 +230,26 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
         is_paired=pair.unpaired is None,
         level=run_a.options.level,
         depth=run_a.options.depth,
-        notes=tuple(_notes(frame, pair.only, pair.unpaired, slope, by_layer)),
+        notes=(
+            *_notes(frame, pair.only, pair.unpaired, slope, by_layer),
+            *_law_notes(pair, left_out if np.isfinite(slope.value) else []),
+        ),
     )
 
 
-def _slope(
-    pair: RunPair, differences: Differences, counted: Sequence[int]
-) -> tuple[Estimate, bool]:
-    """Difference of the slopes of the two laws, and whether it is one of the same layers."""
+def _slope(pair: RunPair, differences: Differences, placed: Sequence[int]) -> tuple[Estimate, bool]:
+    """Difference of the slopes of the two laws, and whether it is one of the same layers.
+
+    Args:
+        pair: the runs.
+        differences: of their common layers.
+        placed: those of them that are in both laws.
+    """
     first, second = pair.depths()
-    places = list(counted)
+    places = list(placed)
     slope = Estimate()
     if np.array_equal(first[places], second[places], equal_nan=True):
-        slope = differences.slope(first, counted)
+        slope = differences.slope(first, places)
     if np.isfinite(slope.value):
         return slope, True
     run_a, run_b = pair.runs
@@ -318,4 +328,21 @@ def _notes(
             "The slopes are those of the two laws, over layers that differ; their errors are taken "
             "as independent."
         )
+    return notes
+
+
+def _law_notes(pair: RunPair, left_out: Sequence[str]) -> list[str]:
+    """What is to be known of the layers in the slopes.
+
+    Args:
+        pair: the runs.
+        left_out: layers that were compared and are not in both laws.
+    """
+    asked = [run.options.law_layers for run in pair.runs]
+    notes = []
+    if left_out:
+        listed = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        notes.append(f"Not in the slopes, as not in both laws: {listed}.")
+    if asked[0] != asked[1]:
+        notes.append(f"The laws were asked for over different layers: {asked[0]} and {asked[1]}.")
     return notes

@@ -37,6 +37,7 @@ from natstats.law.seed_variance import pooled_seeds, seeds_as_source
 from natstats.numbers import number
 from natstats.report.records import ControlReport
 from natstats.runs.random_weights import RandomWeights
+from natstats.runs.tables import in_law
 from natstats.spectra.frequencies import extent
 from natstats.spectra.records import Layer, LayerSpectrum
 
@@ -59,12 +60,14 @@ class Control:
         slope: difference of the slopes against depth.
         slope_trained: slope of the trained layers that count.
         slope_random: mean over seeds of the slope of the same layers with random weights.
-        n_layers: layers that count: those with a difference that are nowhere beyond range.
+        n_layers: layers that count: those with a difference that are nowhere beyond range. The
+            slopes are over those of them that are in the law.
         n_differ: those of them that differ at 5 % after correction for their number.
         undecided: which of ``mean``, ``slope`` and ``layers`` would differ at 5 % if the variance
             of the seeds were known, and do not with so few seeds to tell it.
         level: level of the intervals.
         depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
+        n_in_slope: layers in the slopes.
     """
 
     layers: pd.DataFrame
@@ -78,6 +81,7 @@ class Control:
     undecided: tuple[str, ...]
     level: float
     depth: str
+    n_in_slope: int = 0
 
     def report(self) -> ControlReport:
         """Everything that its figure shows."""
@@ -96,8 +100,9 @@ class Control:
             f"{n_layers} {'differs' if self.n_differ == 1 else 'differ'} after Holm's correction"
         )
         if np.isfinite(self.slope.value):
+            over = "" if self.n_in_slope == self.n_layers else f" over {self.n_in_slope} of them"
             text += (
-                f"; slope {DEPTH_AXES[self.depth].per} "
+                f"; slope {DEPTH_AXES[self.depth].per}{over} "
                 f"{number(self.slope_trained, 4, sign=True)} trained and "
                 f"{number(self.slope_random, 4, sign=True)} with random weights, difference "
                 f"{self.slope.text()} (p {format_p(self.slope.p)})"
@@ -142,8 +147,10 @@ def compare_with_random(
     corrected = np.full(len(each), np.nan)
     corrected[counted] = holm(np.array([each[place].p for place in counted], dtype=np.float64))
     depth = depths_of(spectra, fits.options.depth)[beside.places]
-    slope = differences.slope(depth, counted)
-    trained, with_random = beside.slopes(depth, counted) if np.isfinite(slope.value) else _NONE
+    law = in_law(spectra, fits)[beside.places]
+    placed = [place for place in counted if law[place]]
+    slope = differences.slope(depth, placed)
+    trained, with_random = beside.slopes(depth, placed) if np.isfinite(slope.value) else _NONE
     mean, n_differ = differences.mean(counted), int(np.sum(corrected < SIGNIFICANCE))
     level = fits.options.level
     return Control(
@@ -158,6 +165,7 @@ def compare_with_random(
         undecided=_undecided(mean, slope, [each[place] for place in counted], n_differ, level),
         level=level,
         depth=fits.options.depth,
+        n_in_slope=len(placed),
     )
 
 
@@ -238,9 +246,9 @@ class _SideBySide:
         fits = self.trained[place], *(own[name] for own in self.by_seed)
         return not any("beyond range" in fit.flags for fit in fits)
 
-    def slopes(self, depth: Array, counted: Sequence[int]) -> tuple[float, float]:
-        """Slopes of the layers that count against depth (L,): trained, and the mean of seeds."""
-        placed = [place for place in counted if np.isfinite(depth[place])]
+    def slopes(self, depth: Array, placed: Sequence[int]) -> tuple[float, float]:
+        """Slopes of layers that have a depth against it (L,): trained, and the mean of seeds."""
+        placed = list(placed)
         trained, with_random = (
             float(np.polyfit(depth[placed], one[placed], 1)[0])
             for one in (self.own_exponents, self.exponents.mean(0))

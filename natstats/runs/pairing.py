@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from natstats.errors import UsageError
 from natstats.law.differences import Differences, ErrorSource, depths_of
 from natstats.runs.run import Run
+from natstats.runs.tables import in_law
 
 __all__ = ["Missing", "RunPair"]
 
@@ -75,6 +76,14 @@ class RunPair:
             else [ErrorSource(deviations[1]), ErrorSource(-deviations[0])]
         )
         return Differences(exponents[1] - exponents[0], sources, self.runs[0].options.level)
+
+    def in_laws(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Whether the common layers are in the law of A, and in that of B, (L,) each."""
+        first, second = (
+            in_law(run.spectra, run.fits)[own]
+            for run, own in zip(self.runs, self.places, strict=True)
+        )
+        return first, second
 
     def depths(self) -> tuple[Array, Array]:
         """Depths of the common layers in A and in B, (L,) each."""

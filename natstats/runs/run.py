@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from natstats import checks
@@ -23,6 +24,7 @@ from natstats.fits.image_spread import image_exponents_frame
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
 from natstats.law.law import Law, fit_law
+from natstats.law.law_layers import asked_for
 from natstats.report.records import RunReport
 from natstats.runs import store
 from natstats.runs.control import Control, compare_with_random
@@ -31,7 +33,7 @@ from natstats.runs.random_weights import (
     read_random_weights,
     write_random_weights,
 )
-from natstats.runs.tables import layers_frame, skipped_frame
+from natstats.runs.tables import in_law, layers_frame, skipped_frame
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
 
 if TYPE_CHECKING:
@@ -105,16 +107,11 @@ class Run:
 
     @cached_property
     def law(self) -> Law:
-        """The relation of exponent to depth over all layers but the input images.
+        """The relation of exponent to depth, over the layers that the options ask for.
 
-        Depth is measured as the options say. Layers whose exponent is beyond range are left out,
-        as theirs is not a measurement, and layers whose depth is not known.
+        The column ``law`` of :attr:`layers` says which these are, and why others are left out.
         """
-        chosen = [
-            i
-            for i, (m, fit) in enumerate(zip(self.spectra, self.fits.layers, strict=True))
-            if m.layer.kind != "input" and "beyond range" not in fit.flags
-        ]
+        chosen = np.flatnonzero(in_law(self.spectra, self.fits)).tolist()
         layers = [self.spectra[i].layer for i in chosen]
         return fit_law(
             DEPTH_AXES[self.options.depth].values(self.layers)[chosen],
@@ -157,11 +154,16 @@ class Run:
             **changes: fields of :class:`natstats.fits.options.FitOptions` with their new values.
 
         Raises:
-            UsageError: a value is out of range, or there is no such option.
+            UsageError: a value is out of range, there is no such option, or a part of `law_layers`
+                matches no layer.
         """
         for name in changes:
             checks.one_of("option", name, self.options.to_dict())
         options = replace(self.options, **changes)
+        inner = [m.layer for m in self.spectra if m.layer.kind != "input"]
+        if inner and "law_layers" in changes:  # said now, and not when the law is asked for
+            names, kinds = [layer.name for layer in inner], [layer.kind for layer in inner]
+            asked_for(options.law_layers, names, kinds, [False] * len(inner))
         again = Run(self.spectra, self.skipped_layers, self.info, options, self.random_weights)
         again.info["refit"] = True
         return again

@@ -74,10 +74,11 @@ _LAYER = Record(
         "receptive_field": or_null(real(0, 1e12)),
         "layout": TEXT,
         "coverage": or_null(real(above=0)),
+        "is_output": or_null(FLAG),
         "edges": Field(f"one of {', '.join(EDGES)}", lambda v: isinstance(v, str) and v in EDGES),
         "n_nonfinite": _COUNT,
     },
-    optional=("order", "receptive_field", "layout", "coverage"),
+    optional=("order", "receptive_field", "layout", "coverage", "is_output"),
 )
 
 FACTS: Mapping[str, Schema] = {

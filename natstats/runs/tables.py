@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from natstats.fits.estimators import ESTIMATORS
+from natstats.fits.flags import OWN_OUTPUT
 from natstats.fits.records import Fits
+from natstats.law.law_layers import layers_of_law
 from natstats.numbers import map_size, number, share
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.text import printable
 
 __all__ = [
-    "aligned", "evenly", "layers_frame", "not_shown", "skipped_frame", "text_table",
+    "aligned", "evenly", "in_law", "layers_frame", "not_shown", "skipped_frame", "text_table",
 ]  # fmt: skip
 
 
@@ -24,7 +28,8 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
     Columns: layer, call, kind, depth, order, receptive_field, channels, height, width, stride,
     layout, n_images, n_rings, exponent, exponent_low, exponent_high, a column for every record of
     :data:`natstats.fits.estimators.ESTIMATORS`, such as exponent_octave, exponent_image_mean,
-    exponent_image_sd, r2, curvature, curvature_p, best_form, aicc_gain, flags.
+    exponent_image_sd, r2, curvature, curvature_p, best_form, aicc_gain, flags, law (``yes``, or
+    why the layer is not in the law, see :func:`natstats.law.law_layers.layers_of_law`).
 
     Args:
         spectra: spectra of the layers.
@@ -66,12 +71,43 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
                 ),
             }
         )
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    if rows:
+        options = fits.options
+        frame["law"] = layers_of_law(frame, options.law_layers, options.depth)[1]
+    return frame
+
+
+def in_law(spectra: Sequence[LayerSpectrum], fits: Fits) -> NDArray[np.bool_]:
+    """Whether each layer is in the law that the fits ask for, (L,).
+
+    Args:
+        spectra: spectra of the layers.
+        fits: fits of the same layers.
+
+    Raises:
+        UsageError: a part of the selection matches no layer.
+    """
+    rows = [
+        {
+            **asdict(measured.layer),
+            "layer": measured.layer.name,
+            "exponent": fit.exponent,
+            "exponent_low": fit.low,
+            "exponent_high": fit.high,
+            "flags": "; ".join([*fit.flags, *_layout_flags(measured.layer)]),
+        }
+        for measured, fit in zip(spectra, fits.layers, strict=True)
+    ]
+    if not rows:
+        return np.zeros(0, dtype=bool)
+    return layers_of_law(pd.DataFrame(rows), fits.options.law_layers, fits.options.depth)[0]
 
 
 def _layout_flags(layer: Layer) -> list[str]:
-    """What the layout of a layer says about its maps that a reader must know."""
-    flags: list[str] = [word for word in ("quantized", "regions") if word in layer.layout.split()]
+    """What its place in the network and its layout say of a layer that a reader must know."""
+    flags = [OWN_OUTPUT] if layer.is_output else []
+    flags += [word for word in ("quantized", "regions") if word in layer.layout.split()]
     return [*flags, "layout by rule"] if layer.layout.endswith(" by rule") else flags
 
 

@@ -64,6 +64,7 @@ def layer_spectra(
             receptive_field=math.nan if temporal else traced.receptive_field,
             layout=f"{measured.layout}{' by rule' if traced.name in by_rule else ''}",
             coverage=math.nan if temporal else _coverage(size, measured.images, traced.pitch),
+            is_output=traced.is_output,
         )
         found.append(LayerSpectrum(layer, measured.compute()))
     return sorted(found, key=lambda m: order[m.layer.name])

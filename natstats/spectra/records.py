@@ -33,6 +33,9 @@ class Layer:
         layout: of the output, see :mod:`natstats.activations.layouts`.
         coverage: share of the image's shorter side that the maps stand for: their pixels times
             the pixels of the input from one to the next; NaN when it is not known.
+        is_output: whether it is the network's own output, behind which no weight layer and no
+            nonlinearity follows, see :mod:`natstats.activations.own_output`; None when that is not
+            known, as in runs of version 0.6.0 and before.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Layer:
     receptive_field: float = math.nan
     layout: str = "NCHW"
     coverage: float = math.nan
+    is_output: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import Law
+from natstats.law.law_layers import IN_LAW
 from natstats.numbers import change
 from natstats.report.figures.points import draw_points, flag_names, hollow_mark, missing_entry
 from natstats.report.figures.style import (
@@ -130,7 +131,8 @@ def _draw_legend(ax: Axes, entries: Sequence[tuple[Artist, str]], narrow: bool) 
 
 def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, str]]:
     """The line over the depths that it was fitted to, with its band."""
-    depths = inner.depth[np.isfinite(inner.exponent)]
+    is_in_law = inner["law"] == IN_LAW if "law" in inner else np.isfinite(inner.exponent)
+    depths = inner.depth[is_in_law]
     if not np.isfinite(law.slope) or depths.empty:
         return []
     depth = np.linspace(depths.min(), depths.max(), 60)

@@ -89,6 +89,7 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
         ("smallest number of rings", options.min_rings),
         ("intervals", _intervals(options)),
         ("measure of depth", options.depth),
+        ("layers in the law", options.law_layers if model else None),
         ("device", _joined([device.get("type"), device.get("name")])),
         ("time", _time(timing)),
         ("made", info.get("created")),
