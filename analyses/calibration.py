@@ -237,8 +237,8 @@ PARTS: dict[str, tuple[Callable[[int, int], Rows], int]] = {
     "outer": (outer, 1),
     "single": (calibration_forms.single, 4000),
     "forms": (calibration_forms.rates, 150),
-    "law": (calibration_law.rates, 600),
-    "power": (calibration_law.power, 400),
+    "law": (calibration_law.rates, 2000),
+    "power": (calibration_law.power, 1000),
 }
 """The studies, with the repeats of each cell."""
 

@@ -136,7 +136,8 @@ def finish(run: Run, path: Path, *, overwrite: bool) -> None:
     say_lines(text_table(run.layers, ROWS))
     say()
     if run.info.get("model"):
-        say(run.law.sentence())
+        for line in run.verdict.lines():
+            say(line)
         say(run.forms_sentence())
     if run.control is not None:
         say(run.control.sentence())

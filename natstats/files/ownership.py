@@ -66,8 +66,8 @@ KINDS = {
         "run",
         _known(
             r"run\.json|spectra\.npz|(layers|forms|sensitivity|image_exponents|skipped|control)\.csv"
-            r"|(law|control)\.json|report\.html|control/seed-\d+/(run\.json|spectra\.npz)",
-            "law|control|spectra|spread|sensitivity",
+            r"|specifications\.csv|(law|control)\.json|report\.html|control/seed-\d+/(run\.json|spectra\.npz)",
+            "law|specifications|control|spectra|spread|sensitivity",
         ),
     ),
     "series": Kind(

@@ -20,8 +20,9 @@ from scipy import stats
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.intervals import effective_dof, t_reach
-from natstats.law.law import FEWEST_DEPTHS, FEWEST_LAYERS, Law
+from natstats.law.law import Law
 from natstats.law.regression import Design, LayerErrors
+from natstats.law.trend import FEWEST_DEPTHS, FEWEST_LAYERS
 from natstats.numbers import change
 from natstats.spectra.records import LayerSpectrum
 

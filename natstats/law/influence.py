@@ -8,9 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from natstats.law.law import FEWEST_DEPTHS, FEWEST_LAYERS
 from natstats.law.regression import LayerErrors
-from natstats.law.trend import UsableLayers, line_of, outcome_of, rank_p
+from natstats.law.trend import (
+    FEWEST_DEPTHS,
+    FEWEST_LAYERS,
+    UsableLayers,
+    line_of,
+    outcome_of,
+    rank_p,
+)
 
 __all__ = ["LeftOut", "leave_out"]
 
@@ -58,8 +64,9 @@ def leave_out(
         if len(rest.depth) < FEWEST_LAYERS or len(set(rest.depth)) < FEWEST_DEPTHS:
             continue
         line = line_of(rest)
-        slope = LayerErrors(rest.exponent, rest.deviations).regress(line).coefficient(1)
-        p, by_rank = slope.p(), rank_p(rest.exponent, line)
+        errors = LayerErrors(rest.exponent, rest.deviations)
+        slope = errors.regress(line).coefficient(1)
+        p, by_rank = slope.p(), rank_p(errors, line)
         now = outcome_of(slope.mean, p, by_rank)
         n = len(rest.depth)
         found.append(LeftOut(what, name, n, slope.mean, p, by_rank, now, now != outcome))

@@ -32,10 +32,18 @@ from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.description import Description, describe
 from natstats.law.regression import LayerErrors
 from natstats.law.shapes import SHAPES, best_of, compare_shapes
-from natstats.law.trend import SIGNIFICANCE, line_of, outcome_of, trend_numbers, usable_layers
+from natstats.law.trend import (
+    FEWEST_DEPTHS,
+    FEWEST_LAYERS,
+    SIGNIFICANCE,
+    line_of,
+    outcome_of,
+    trend_numbers,
+    usable_layers,
+)
 from natstats.numbers import change, number
 
-__all__ = ["SHAPES", "VERDICTS", "Law", "fit_law", "format_p"]
+__all__ = ["OLDER_VERDICTS", "SHAPES", "VERDICTS", "Law", "fit_law", "format_p"]
 
 VERDICTS = (
     "linear law",
@@ -48,11 +56,8 @@ VERDICTS = (
 """What a law can be found to be; the last but one takes more than one way to measure it, see
 :mod:`natstats.law.specifications`."""
 
-FEWEST_LAYERS = 5
-"""With fewer layers than this no law is fitted."""
-
-FEWEST_DEPTHS = 3
-"""With fewer different depths than this no law is fitted."""
+OLDER_VERDICTS = ("linear", "rises, not linearly", "undecided")
+"""What it was called before version 0.7, in series that were measured then."""
 
 FEWEST_FOR_VERDICT = 8
 """With fewer groups of images than this the verdict is ``too little to tell``."""

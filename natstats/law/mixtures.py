@@ -14,6 +14,9 @@ from scipy import optimize, special
 
 __all__ = ["Mixture", "Regression"]
 
+NEGLIGIBLE = 1e-7
+"""Points of the grid with less than this share of the largest weight are left out."""
+
 Array = NDArray[np.float64]
 
 
@@ -66,8 +69,11 @@ class Mixture:
         if high - low <= 1e-12 * max(abs(low), abs(high)):
             return (low + high) / 2
         beyond = 1e-9 * (high - low)
+        exact = 1e-7 * (high - low)
         return float(
-            optimize.brentq(lambda x: self.below(x) - share, low - beyond, high + beyond, rtol=1e-9)
+            optimize.brentq(
+                lambda x: self.below(x) - share, low - beyond, high + beyond, xtol=exact
+            )
         )
 
 
@@ -97,9 +103,12 @@ class Regression:
 
     def coefficient(self, column: int) -> Mixture:
         """One of the coefficients."""
-        variance = np.maximum(self.covariance[:, column, column], 0.0)
+        # Points without weight would take most of the time.
+        kept = self.weight > NEGLIGIBLE * self.weight.max()
+        weight = self.weight[kept] / self.weight[kept].sum()
+        variance = np.maximum(self.covariance[kept, column, column], 0.0)
         return Mixture(
-            self.weight, self.coefficients[:, column], np.sqrt(variance), self.dof[:, column]
+            weight, self.coefficients[kept, column], np.sqrt(variance), self.dof[kept, column]
         )
 
     @property

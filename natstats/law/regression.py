@@ -14,7 +14,7 @@ but integrated out: on a grid of both, generalised least squares gives coefficie
 and the restricted likelihood of the residuals, and the result is the mixture of Student's t
 distributions under the normalised likelihood. The prior is proportional to (1 - phi^2)^(-1/4), half
 way between flat and the reference prior for an autoregression (Berger and Yang 1994, Econometric
-Theory 10), and flat in sqrt(lambda), with one sixth at zero. analyses/calibration.py has the rates.
+Theory 10), and flat in sqrt(lambda), with an eighth at zero. analyses/calibration.py has the rates.
 
 At each point of the grid, with V = R + lambda Z Z', W its inverse, P the matrix with the residual
 sum of squares r = a'Pa and e = tr(P S) what the images add to it,
@@ -22,11 +22,14 @@ sum of squares r = a'Pa and e = tr(P S) what the images add to it,
     r >= e:  covariance V tau^2 + S,  tau^2 = (r - e) / (n - p);
     r <  e:  covariance S max(r / e, 1/2), the scatter being smaller than S would have it.
 
-The weights of the layers come from V alone: S is estimated from few images, and where an error that
-all layers share differs in size from layer to layer, a line weighted by it runs beside the points
-(Peelle's puzzle). Degrees of freedom follow from Satterthwaite's rule: n - p for what the residuals
-tell, less one for every stage but the first where lambda > 0, and the effective ones of the
-deviations for what shared errors add.
+The weights of the layers come from V alone, with nu on its diagonal for the part of S that acts as
+noise of single layers and would hide phi, nu = e / (r - e) of the least-squares fit. All of S would
+do harm: it is estimated from few images, and where an error that all layers share differs in size
+from layer to layer, a line weighted by it runs beside the points (Peelle's puzzle).
+
+Degrees of freedom follow from Satterthwaite's rule: n - p for what the residuals tell, less one for
+every stage but the first where lambda > 0, and the effective ones of the deviations for what shared
+errors add.
 
 This model is ours. How the authors of the paper fitted and tested their law is not known to us.
 """
@@ -43,7 +46,7 @@ from numpy.typing import NDArray
 from natstats.fits.intervals import effective_dof
 from natstats.law.mixtures import Regression
 
-__all__ = ["Design", "LayerErrors", "dummies"]
+__all__ = ["NUGGETS", "Design", "LayerErrors", "PreparedDesign", "dummies"]
 
 LEAST_SCALE = 0.5
 """The covariance of the images' errors is not scaled down by more than this."""
@@ -54,8 +57,11 @@ PHI_RANGE = (-0.5, 0.98)
 STAGE_SD = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 """Standard deviations of what stages have in common, in units of tau."""
 
-_STAGE_PRIOR = (2.0, 1.0, 1.0, 1.0, 1.5, 2.0, 2.0, 1.5)
-"""Their prior: flat by the trapezoid rule, but for zero, which has twice the weight of the next."""
+_STAGE_PRIOR = (1.5, 1.0, 1.0, 1.0, 1.5, 2.0, 2.0, 1.5)
+"""Their prior: flat by the trapezoid rule, but for zero, which has three times its share."""
+
+NUGGETS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Values of nu, the variance that images add to single layers, in units of tau^2."""
 
 Array = NDArray[np.float64]
 
@@ -82,47 +88,79 @@ def dummies(labels: Sequence[Any]) -> Array:
 
 
 class Design:
-    """A design of layers in an order, prepared for any exponents of these layers.
+    """A design of layers in an order, for any exponents of these layers.
 
     Args:
         columns: the design, (L, p), L > p.
         order: what the layers are ordered by, such as their depth, (L,); ties keep their order.
         stages: a label of each layer's stage, (L,); None where stages have nothing in common.
+    """
+
+    def __init__(self, columns: Array, order: Array, stages: Sequence[Any] | None = None) -> None:
+        self.columns = columns
+        self.place = np.argsort(np.argsort(order, kind="stable"))
+        self.shared = np.zeros((len(columns), 0))
+        if stages is not None and 1 < len(set(stages)) < len(columns):
+            self.shared = dummies(stages)
+        self._prepared: dict[float, PreparedDesign] = {}
+
+    def prepared(self, nugget: float = 0.0) -> PreparedDesign:
+        """What depends on the design alone, for one of :data:`NUGGETS`; made once and kept."""
+        if nugget not in self._prepared:
+            self._prepared[nugget] = PreparedDesign(self, nugget)
+        return self._prepared[nugget]
+
+    def nugget(self, exponent: Array, deviations: Array) -> float:
+        """The one of :data:`NUGGETS` that is nearest to nu of the least-squares fit."""
+        basis = np.linalg.qr(self.columns)[0]
+        rest = exponent - basis @ (basis.T @ exponent)
+        noise = deviations - (deviations @ basis) @ basis.T
+        found, expected = float(rest @ rest), float(np.sum(noise**2))
+        ratio = expected / max(found - expected, 1e-3 * found, 1e-300)
+        return min(NUGGETS, key=lambda nugget: abs(np.log((nugget + 0.025) / (ratio + 0.025))))
+
+
+class PreparedDesign:
+    """A design over the grid of phi and lambda, for one nugget nu.
 
     Attributes:
         phi: correlation of neighbours at each point of the grid, (N,).
         stage_sd: standard deviation of what stages share, in units of tau, (N,).
-        unit_covariance: of the coefficients, for tau = 1, (N, p, p).
         rows: what exponents are multiplied by to give the coefficients, (N, p, L).
+        total: covariance of the coefficients for a covariance V + nu I, (N, p, p).
+        own: the same for V alone, (N, p, p).
+        spare: expectation of a'Pa for a covariance V alone, (N,).
         log_weight: log of prior and restricted likelihood, but for what residuals add, (N,).
         dof: degrees of freedom of the residuals, (N,).
         n_spare: L - p.
     """
 
-    def __init__(self, columns: Array, order: Array, stages: Sequence[Any] | None = None) -> None:
+    def __init__(self, design: Design, nugget: float) -> None:
+        columns, shared = design.columns, design.shared
         n, p = columns.shape
         phi, prior = _correlations()
-        sd, stage_prior, shared = np.zeros(1), np.ones(1), np.zeros((n, 0))
-        if stages is not None and 1 < len(set(stages)) < n:
-            sd, stage_prior, shared = np.array(STAGE_SD), np.array(_STAGE_PRIOR), dummies(stages)
+        has_stages = shared.shape[1] > 0
+        sd, stage_prior = (STAGE_SD, _STAGE_PRIOR) if has_stages else ((0.0,), (1.0,))
         self.phi, self.stage_sd = np.repeat(phi, len(sd)), np.tile(sd, len(phi))
-        # W = R^-1 - T K T' by Woodbury's identity, T = R^-1 Z, K = (1 / lambda + Z' R^-1 Z)^-1; the
-        # matrices of L x L are made for every phi only, and those of the stages are small.
-        self._inverse = _inverse_correlation(phi, np.argsort(np.argsort(order, kind="stable")))
+        # W = Q - T K T' by Woodbury's identity: Q the inverse of R + nu I, T = Q Z,
+        # K = (1 / lambda + Z' Q Z)^-1. Matrices of L x L are made for every phi only, and those of
+        # the stages are small.
+        self._inverse, log_det = _inverse_correlation(phi, design.place, nugget)
         self._turned = self._inverse @ shared
-        inner = shared.T @ self._turned
-        self._middle, log_det = _stage_parts(inner, sd)
-        log_det += np.repeat((n - 1) * np.log1p(-(phi**2)), len(sd))
+        self._middle, log_stages = _stage_parts(shared.T @ self._turned, np.array(sd))
         weighted = self._weigh(columns)
-        information = weighted @ columns
-        self.unit_covariance = np.linalg.inv(information)
-        self.rows = self.unit_covariance @ weighted
-        self._information = information
+        self._information = weighted @ columns
+        self.total = np.linalg.inv(self._information)
+        self.rows = self.total @ weighted
         log_prior = np.repeat(prior, len(sd)) + np.tile(np.log(stage_prior), len(phi))
-        self.log_weight = log_prior - (log_det + np.linalg.slogdet(information)[1]) / 2
-        extra = max(shared.shape[1] - 1, 0)
-        self.dof = np.where(self.stage_sd > 0, max(n - p - extra, 1), n - p)
+        log_det = np.repeat(log_det, len(sd)) + log_stages
+        log_det += np.linalg.slogdet(self._information)[1]
+        self.log_weight = log_prior - log_det / 2
+        self.dof = np.where(self.stage_sd > 0, max(n - p - max(shared.shape[1] - 1, 0), 1), n - p)
         self.n_spare = n - p
+        squares = self.rows @ self.rows.transpose(0, 2, 1)
+        self.own = self.total - nugget * squares
+        self.spare = n - p - nugget * self.expected_squares(np.eye(n), squares)
 
     def _for_stages(self, of_phi: Array) -> Array:
         """What is known for every phi, repeated for every point of the grid."""
@@ -137,7 +175,7 @@ class Design:
 
     def residual_squares(self, exponent: Array, coefficients: Array) -> Array:
         """What the design leaves, a'Pa: a'Wa less what the coefficients (N, p) explain, (N,)."""
-        plain: Array = np.einsum("i,kij,j->k", exponent, self._inverse, exponent)
+        plain: Array = (self._inverse @ exponent) @ exponent
         part = self._for_stages(exponent @ self._turned)
         lost = np.einsum("vi,vij,vj->v", part, self._middle, part)
         explained = np.einsum("vi,vij,vj->v", coefficients, self._information, coefficients)
@@ -154,18 +192,23 @@ class Design:
         return np.maximum(rest, 0.0)
 
 
-def _inverse_correlation(phi: Array, place: NDArray[np.intp]) -> Array:
-    """Inverse of R(phi) for layers at these places in the order, (K, n, n).
+def _inverse_correlation(phi: Array, place: NDArray[np.intp], nugget: float) -> tuple[Array, Array]:
+    """Inverse of R(phi) + nu I for layers at these places, (K, n, n), and its log determinants.
 
-    In order it is tridiagonal: 1 at both ends and 1 + phi^2 between, -phi beside, over 1 - phi^2.
+    In order the inverse of R is tridiagonal: 1 at both ends and 1 + phi^2 between, -phi beside,
+    over 1 - phi^2.
     """
     n, at = len(place), np.arange(len(place))
+    if nugget:
+        correlation = phi[:, None, None] ** np.abs(place[:, None] - place)
+        whole: Array = np.asarray(correlation + nugget * np.eye(n))
+        return np.asarray(np.linalg.inv(whole)), np.asarray(np.linalg.slogdet(whole)[1])
     ordered = np.zeros((len(phi), n, n))
     ordered[:, at, at] = 1 + phi[:, None] ** 2
     ordered[:, [0, -1], [0, -1]] = 1.0
     ordered[:, at[1:], at[:-1]] = ordered[:, at[:-1], at[1:]] = -phi[:, None]
     ordered /= (1 - phi**2)[:, None, None]
-    return ordered[:, place][:, :, place]
+    return ordered[:, place][:, :, place], (n - 1) * np.log1p(-(phi**2))
 
 
 def _stage_parts(inner: Array, sd: Array) -> tuple[Array, Array]:
@@ -187,43 +230,58 @@ class LayerErrors:
         self.deviations = deviations
         self.covariance = deviations.T @ deviations
 
-    def regress(self, design: Design) -> Regression:
-        """Fit exponent = columns @ coefficients, with what the design was prepared for."""
-        n_spare, rows, own = design.n_spare, design.rows, design.unit_covariance
+    def nugget(self, design: Design) -> float:
+        """How much of the scatter the images make, as :meth:`Design.nugget` has it."""
+        return design.nugget(self.exponent, self.deviations)
+
+    def regress(self, design: Design, nugget: float | None = None) -> Regression:
+        """Fit exponent = columns @ coefficients.
+
+        Args:
+            design: of these layers.
+            nugget: one of :data:`NUGGETS`, by default that of these errors. Where it is given, no
+                more is known of the errors of images: `deviations` are not used.
+        """
+        is_known = nugget is None
+        ready = design.prepared(self.nugget(design) if nugget is None else nugget)
+        rows, n_spare = ready.rows, ready.n_spare
+        own: Array = ready.own if is_known else ready.total
+        spare: Array = ready.spare if is_known else np.full(len(rows), float(n_spare))
         coefficients = rows @ self.exponent
-        shared = rows @ self.covariance @ rows.transpose(0, 2, 1)
-        found = design.residual_squares(self.exponent, coefficients)
-        expected = design.expected_squares(self.covariance, shared)
+        images = self.covariance if is_known else 0 * self.covariance
+        shared = rows @ images @ rows.transpose(0, 2, 1)
+        found = ready.residual_squares(self.exponent, coefficients)
+        expected = ready.expected_squares(images, shared)
         positive = np.where(expected > 0, expected, 1.0)
         scale = np.where(expected > 0, np.clip(found / positive, LEAST_SCALE, 1.0), 1.0)
-        variance = np.maximum(found - expected, 0.0) / n_spare
+        variance = np.maximum(found - expected, 0.0) / spare
         covariance = scale[:, None, None] * shared + variance[:, None, None] * own
 
         # A constant that residuals cannot fall below keeps the logarithm finite for exact lines.
         least = 1e-24 * max(float(self.exponent @ self.exponent), 1e-300)
-        log_weight = design.log_weight - n_spare / 2 * np.log(np.maximum(found, least))
+        log_weight = ready.log_weight - n_spare / 2 * np.log(np.maximum(found, least))
         weight = np.exp(log_weight - log_weight.max())
         weight /= weight.sum()
 
         # Satterthwaite: the part seen in the residuals, and the excess of the shared errors.
-        total, images, alone = (
+        total, of_images, alone = (
             np.diagonal(one, axis1=1, axis2=2) for one in (covariance, shared, own)
         )
-        largest = np.maximum(total, images)
+        largest = np.maximum(total, of_images)
         largest = np.where(largest > 0, largest, 1.0)
-        from_residuals = alone * (found / n_spare)[:, None] / largest
-        excess = (images - alone * (expected / n_spare)[:, None]) / largest
+        from_residuals = alone * (found / spare)[:, None] / largest
+        excess = (of_images - alone * (expected / spare)[:, None]) / largest
         part = np.where((found < expected)[:, None], 1.0, from_residuals)
-        of_images = effective_dof(self.deviations @ np.einsum("v,vpl->lp", weight, rows))
-        inverse_dof = part**2 / design.dof[:, None] + excess**2 / of_images
+        images_dof = effective_dof(self.deviations @ np.einsum("v,vpl->lp", weight, rows))
+        inverse_dof = part**2 / ready.dof[:, None] + excess**2 / images_dof
         return Regression(
             weight,
             coefficients,
             covariance,
             np.maximum(1 / np.maximum(inverse_dof, 1e-12), 1.0),
             rows,
-            design.phi,
-            design.stage_sd,
+            ready.phi,
+            ready.stage_sd,
             variance,
         )
 

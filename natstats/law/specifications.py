@@ -20,7 +20,7 @@ those that leave too few layers for a law do not count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 
@@ -32,9 +32,8 @@ from natstats.fits.alternatives import Exponents, alternative_exponents
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import FEW_RINGS
 from natstats.fits.options import FitOptions
-from natstats.law.law import FEWEST_DEPTHS, FEWEST_LAYERS
 from natstats.law.regression import Design, LayerErrors
-from natstats.law.trend import outcome_of, rank_p
+from natstats.law.trend import FEWEST_DEPTHS, FEWEST_LAYERS, outcome_of, rank_p
 from natstats.numbers import map_size
 from natstats.spectra.records import LayerSpectrum
 
@@ -44,7 +43,7 @@ CHOICES = ("estimator", "band", "layers", "depth", "map_size")
 """What a specification chooses."""
 
 AGREEMENT = 0.9
-"""Share of the specifications that must find the same for a verdict that does not depend on them."""
+"""Share of specifications that must find the same, or the verdict depends on them."""
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -112,16 +111,15 @@ class Specifications:
         """What they find.
 
         >>> row = Specification("octave", "whole", "all", "layers", "left alone", 9, *[0.1] * 6, "")
-        >>> Specifications([replace(row, outcome=word) for word in ("rises", "no trend")]).sentence()
+        >>> Specifications([replace(row, outcome=one) for one in ("rises", "no trend")]).sentence()
         'rises in 1 of 2 specifications, falls in none'
         """
         n, counts = len(self.rows), self.counts
-        first, other = (
-            ("falls", "rises") if counts["falls"] > counts["rises"] else ("rises", "falls")
-        )
         if not counts["rises"] and not counts["falls"]:
             return f"neither rises nor falls in any of {n} specifications"
-        return f"{first} in {counts[first]} of {n} specifications, {other} in {counts[other] or 'none'}"
+        ways = ("falls", "rises") if counts["falls"] > counts["rises"] else ("rises", "falls")
+        most, least = (counts[way] for way in ways)
+        return f"{ways[0]} in {most} of {n} specifications, {ways[1]} in {least or 'none'}"
 
     def hinge(self, outcome: str) -> str:
         """On which choice it depends most whether this is found, in words; empty on none.
@@ -138,12 +136,12 @@ class Specifications:
         if found is None:
             return ""
         _, choice, shares = found
-        ends = shares["mean"].idxmax(), shares["mean"].idxmin()
-        most, least = (
-            f"{shares['sum'][end]} of {shares['size'][end]} {_with(choice, str(end))}"
-            for end in ends
-        )
-        return f"{outcome} in {most}, in {least}"
+        ordered = shares.sort_values("mean", ascending=False, kind="stable")
+        told = [
+            f"{row['sum']} of {row['size']} {_with(choice, value)}"
+            for value, row in zip(ordered.index, ordered.to_dict("records"), strict=True)
+        ]
+        return f"{outcome} in {told[0]}, in {told[-1]}"
 
 
 def _with(choice: str, value: str) -> str:
@@ -209,11 +207,19 @@ def try_all(
                         span = float(np.ptp(depth[np.isfinite(depth)]))
                         choice = (one.estimator, one.band, which, axis, covariate)
                         rows.append(_fitted(choice, one, chosen, design, span, options.level))
-    first = [
-        r for r in rows if (r.estimator, r.band, r.layers) == own and r.map_size == "left alone"
-    ]
-    asked = [r for r in first if DEPTH_AXES[r.depth].column == DEPTH_AXES[options.depth].column]
-    return Specifications([*asked[:1], *(r for r in rows if r not in asked[:1])])
+    return Specifications(_asked_first(rows, own, options))
+
+
+def _asked_first(
+    rows: list[Specification], own: tuple[str, ...], options: FitOptions
+) -> list[Specification]:
+    """The specifications with the one that the options ask for at the front."""
+    column = DEPTH_AXES[options.depth].column
+    for place, row in enumerate(rows):
+        is_own = (row.estimator, row.band, row.layers) == own and row.map_size == "left alone"
+        if is_own and DEPTH_AXES[row.depth].column == column:
+            return [row, *rows[:place], *rows[place + 1 :]]
+    return rows
 
 
 def _depths(table: pd.DataFrame, mask: Mask, options: FitOptions) -> dict[str, Array]:
@@ -265,12 +271,17 @@ def _fitted(
     span: float,
     level: float,
 ) -> Specification:
-    exponent = one.exponents[chosen]
-    slope = LayerErrors(exponent, one.deviations[:, chosen]).regress(design).coefficient(1)
-    p, by_rank = slope.p(), rank_p(exponent, design)
+    errors = LayerErrors(one.exponents[chosen], one.deviations[:, chosen])
+    slope = errors.regress(design).coefficient(1)
+    p, by_rank = slope.p(), rank_p(errors, design)
     ends = slope.interval(level)
+    estimator, band, which, axis, covariate = choice
     return Specification(
-        *choice,
+        estimator=estimator,
+        band=band,
+        layers=which,
+        depth=axis,
+        map_size=covariate,
         n_layers=int(chosen.sum()),
         slope=slope.mean,
         change=slope.mean * span,

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from natstats.errors import UsageError
 from natstats.law.mixtures import Mixture, Regression
 from natstats.law.regression import Design, LayerErrors, dummies
 
 __all__ = [
+    "FEWEST_DEPTHS",
+    "FEWEST_LAYERS",
     "OUTCOMES",
     "SIGNIFICANCE",
     "UsableLayers",
@@ -24,6 +26,12 @@ __all__ = [
     "trend_numbers",
     "usable_layers",
 ]
+
+FEWEST_LAYERS = 5
+"""With fewer layers than this no law is fitted."""
+
+FEWEST_DEPTHS = 3
+"""With fewer different depths than this no law is fitted."""
 
 SIGNIFICANCE = 0.05
 """Level of the tests of a trend."""
@@ -104,7 +112,7 @@ def trend_numbers(
         "stage_share": line.stage_share,
         "between_layer_sd": line.scatter_sd,
         "rank_correlation": float(stats.kendalltau(layers.depth, layers.exponent).statistic),
-        "rank_p": rank_p(layers.exponent, line_of(layers)),
+        "rank_p": rank_p(errors, line_of(layers)),
         "lack_of_fit_p": _lack_of_fit_p(layers, errors),
         "slope_within_resolution": within.mean if within is not None else np.nan,
         "slope_within_resolution_low": ends[0],
@@ -123,11 +131,12 @@ def outcome_of(slope: float, p: float, by_rank: float) -> str:
     return "rises" if slope > 0 else "falls"
 
 
-def rank_p(exponent: Array, line: Design) -> float:
+def rank_p(errors: LayerErrors, line: Design) -> float:
     """P of the test that the normal scores of the exponents' ranks have no slope."""
-    ranks = stats.rankdata(exponent)
-    scores = stats.norm.ppf((ranks - 0.375) / (len(ranks) + 0.25))
-    return LayerErrors(scores, np.zeros((1, len(ranks)))).regress(line).coefficient(1).p()
+    ranks = stats.rankdata(errors.exponent)
+    scores = special.ndtri((ranks - 0.375) / (len(ranks) + 0.25))
+    ranked = LayerErrors(scores, np.zeros((1, len(ranks))))
+    return ranked.regress(line, errors.nugget(line)).coefficient(1).p()
 
 
 def _within_resolution(layers: UsableLayers, errors: LayerErrors) -> Mixture | None:

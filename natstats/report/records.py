@@ -15,6 +15,7 @@ import pandas as pd
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
 from natstats.law.law import Law
+from natstats.law.verdict import Verdict
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["ControlReport", "DifferenceReport", "RunReport", "SeriesReport"]
@@ -66,7 +67,7 @@ class RunReport:
         spectra: spectrum of every layer, (L,).
         fits: fits of the same layers.
         layers: a row per layer, the columns of ``layers.csv``.
-        law: exponent against depth.
+        verdict: exponent against depth: the law, its specifications, what it hangs on.
         forms_sentence: sentence on how many layers another form fits better.
         sensitivity: exponents in narrower bands, the columns of ``sensitivity.csv``.
         image_exponents: spread of single images, the columns of ``image_exponents.csv``.
@@ -81,12 +82,17 @@ class RunReport:
     spectra: Sequence[LayerSpectrum]
     fits: Fits
     layers: pd.DataFrame
-    law: Law
+    verdict: Verdict
     forms_sentence: str
     sensitivity: pd.DataFrame
     image_exponents: pd.DataFrame
     skipped: pd.DataFrame
     control: ControlReport | None = None
+
+    @property
+    def law(self) -> Law:
+        """Exponent against depth, with the verdict of all specifications."""
+        return self.verdict.law
 
 
 @dataclass(frozen=True, eq=False)

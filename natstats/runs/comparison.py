@@ -26,7 +26,8 @@ from natstats.law.differences import (
     layers_text,
     slopes_apart,
 )
-from natstats.law.law import FEWEST_LAYERS, SIGNIFICANCE, format_p
+from natstats.law.law import format_p
+from natstats.law.trend import FEWEST_LAYERS, SIGNIFICANCE
 from natstats.numbers import number
 from natstats.report.records import DifferenceReport
 from natstats.runs import store

@@ -32,8 +32,9 @@ from natstats.law.differences import (
     holm,
     layers_text,
 )
-from natstats.law.law import SIGNIFICANCE, format_p
+from natstats.law.law import format_p
 from natstats.law.seed_variance import pooled_seeds, seeds_as_source
+from natstats.law.trend import SIGNIFICANCE
 from natstats.numbers import number
 from natstats.report.records import ControlReport
 from natstats.runs.random_weights import RandomWeights

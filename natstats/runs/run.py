@@ -25,6 +25,8 @@ from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
 from natstats.law.law import Law, fit_law
 from natstats.law.law_layers import asked_for
+from natstats.law.verdict import Verdict, judge
+from natstats.numbers import map_size
 from natstats.report.records import RunReport
 from natstats.runs import store
 from natstats.runs.control import Control, compare_with_random
@@ -111,15 +113,35 @@ class Run:
 
         The column ``law`` of :attr:`layers` says which these are, and why others are left out.
         """
-        chosen = np.flatnonzero(in_law(self.spectra, self.fits)).tolist()
-        layers = [self.spectra[i].layer for i in chosen]
+        layers = self.layers.iloc[self._law_places]
         return fit_law(
-            DEPTH_AXES[self.options.depth].values(self.layers)[chosen],
-            self.fits.exponents[chosen],
-            self.fits.deviations[:, chosen],
-            [f"{layer.height}x{layer.width}" for layer in layers],
+            DEPTH_AXES[self.options.depth].values(self.layers)[self._law_places],
+            self.fits.exponents[self._law_places],
+            self.fits.deviations[:, self._law_places],
+            [map_size(h, w) for h, w in zip(layers.height, layers.width, strict=True)],
             self.options.level,
             self.options.depth,
+            layers.layer.tolist(),
+        )
+
+    @cached_property
+    def _law_places(self) -> list[int]:
+        """Places of the layers that are in the law."""
+        places: list[int] = np.flatnonzero(in_law(self.spectra, self.fits)).tolist()
+        return places
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The law tried under other reasonable choices, and without some layers.
+
+        Its ``law`` is :attr:`law`, but that its verdict is the one of all specifications.
+        """
+        return judge(
+            self.law,
+            [self.spectra[place] for place in self._law_places],
+            self.layers.iloc[self._law_places].reset_index(drop=True),
+            self.fits.deviations[:, self._law_places],
+            self.options,
         )
 
     @cached_property
@@ -184,7 +206,10 @@ class Run:
             write_csv(self.sensitivity, folder / "sensitivity.csv")
             write_csv(self.image_exponents, folder / "image_exponents.csv")
             write_csv(self.skipped, folder / "skipped.csv")
-            (folder / "law.json").write_text(store.to_json(self.law.to_dict()), encoding="utf-8")
+            write_csv(self.verdict.specifications.frame, folder / "specifications.csv")
+            (folder / "law.json").write_text(
+                store.to_json(self.verdict.to_dict()), encoding="utf-8"
+            )
             if self.control is not None:
                 write_random_weights(folder, self.random_weights)
                 write_csv(self.control.layers, folder / "control.csv")
@@ -225,7 +250,7 @@ class Run:
             spectra=self.spectra,
             fits=self.fits,
             layers=self.layers,
-            law=self.law,
+            verdict=self.verdict,
             forms_sentence=self.forms_sentence(),
             sensitivity=self.sensitivity,
             image_exponents=self.image_exponents,
@@ -237,7 +262,7 @@ class Run:
         """Draw exponent against depth with the law, see :mod:`natstats.report.figures.law`."""
         from natstats.report.figures.law import plot_law
 
-        return plot_law(self.layers, self.law, ax=ax)
+        return plot_law(self.layers, self.verdict.law, ax=ax)
 
     def plot_spectra(self, ax: Axes | None = None) -> Axes:
         """Draw the spectra with their fits, see :mod:`natstats.report.figures.spectra`."""

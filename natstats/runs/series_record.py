@@ -16,7 +16,7 @@ from natstats.files.json_files import read_json
 from natstats.files.paths import is_plain_name, member
 from natstats.files.schema import FLAG, TEXT, Field, ListOf, Record, one_of, or_null, real, whole
 from natstats.fits.depth_axes import DEPTH_AXES
-from natstats.law.law import VERDICTS
+from natstats.law.law import OLDER_VERDICTS, VERDICTS
 from natstats.runs import store
 from natstats.runs.run_schema import FACTS, check_format
 from natstats.text import printable
@@ -38,7 +38,7 @@ _ROW = Record(
     {
         "checkpoint": Field("a plain name", is_plain_name),
         "step": whole(),
-        "verdict": one_of(VERDICTS),
+        "verdict": one_of((*VERDICTS, *OLDER_VERDICTS)),
         **{name: or_null(real()) for name in NUMBERS},
         "n_layers": whole(),
         "n_exponents": whole(),

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from natstats.distill.report.records import MethodTable
-from natstats.law.law import SIGNIFICANCE, format_p
+from natstats.law.law import format_p
+from natstats.law.trend import SIGNIFICANCE
 from natstats.numbers import change, interval, number
 from natstats.runs.tables import aligned
 from natstats.text import printable

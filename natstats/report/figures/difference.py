@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from natstats.law.law import SIGNIFICANCE
+from natstats.law.trend import SIGNIFICANCE
 from natstats.report.figures.overlay import short_name
 from natstats.report.figures.points import draw_points, hollow_mark
 from natstats.report.figures.style import (

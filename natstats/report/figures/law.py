@@ -16,6 +16,7 @@ from matplotlib.transforms import ScaledTranslation
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import Law
 from natstats.law.law_layers import IN_LAW
+from natstats.law.verdict import headline
 from natstats.numbers import change
 from natstats.report.figures.points import draw_points, flag_names, hollow_mark, missing_entry
 from natstats.report.figures.style import (
@@ -31,33 +32,14 @@ from natstats.report.figures.style import (
     side_by_side,
 )
 
-__all__ = ["EXPONENT_LABEL", "HEADLINES", "INPUT_NAMES", "headline", "plot_law"]
+__all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "plot_law"]
 
 EXPONENT_LABEL = r"exponent $\alpha$ of the power spectrum"
-
-HEADLINES = {
-    "linear": "Rises linearly",
-    "rises, not linearly": "Rises, not linearly",
-    "no trend": "No trend with {}",
-    "falls": "Falls with {}",
-    "undecided": "Undecided",
-}
-"""What each verdict of :data:`natstats.law.law.VERDICTS` is called; {} stands for the measure."""
 
 LONGEST_TITLE = 85
 """Characters that a title has room for over two columns."""
 
 INPUT_NAMES = {"input": "input", "input.grey": "input, grey", "input.colour": "input, colour"}
-
-
-def headline(law: Law) -> str:
-    """What stands above a figure or a page.
-
-    >>> import natstats
-    >>> headline(natstats.fit_law([], [], np.zeros((0, 0)), []))
-    'Undecided'
-    """
-    return HEADLINES[law.verdict].format(DEPTH_AXES[law.depth].name)
 
 
 def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
@@ -137,7 +119,7 @@ def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, st
         return []
     depth = np.linspace(depths.min(), depths.max(), 60)
     middle, low, high = law.predict(depth)
-    is_law = law.verdict == "linear"
+    is_law = law.verdict == "linear law"
     ax.fill_between(depth, low, high, color=GREY, alpha=0.16, linewidth=0, zorder=1)
     (line,) = ax.plot(
         depth, middle, color=INK, linewidth=1.3, linestyle="-" if is_law else (0, (5, 3)), zorder=2

@@ -109,7 +109,7 @@ def _reading(
     """How to read dashed lines and hollow points, and how many rows are missing; if any."""
     rows = pd.concat(inner)
     entries: list[tuple[Artist, str]] = []
-    if any(np.isfinite(law.slope) and law.verdict != "linear" for _, _, law in runs):
+    if any(np.isfinite(law.slope) and law.verdict != "linear law" for _, _, law in runs):
         dashed = Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (5, 3)))
         entries.append((dashed, "dashed: not a linear law, only a description"))
     flags = flag_names(rows[np.isfinite(rows.exponent)], doubts=True)
@@ -123,7 +123,7 @@ def _draw_line(ax: Axes, rows: pd.DataFrame, law: Law, colour: str) -> None:
     if not np.isfinite(law.slope) or depths.empty:
         return
     ends = np.array([depths.min(), depths.max()], dtype=float)
-    style = "-" if law.verdict == "linear" else (0, (5, 3))
+    style = "-" if law.verdict == "linear law" else (0, (5, 3))
     ax.plot(ends, law.predict(ends)[0], color=colour, linewidth=1.1, linestyle=style, zorder=2)
 
 

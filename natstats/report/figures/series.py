@@ -41,11 +41,12 @@ MOST_MARKED = 24
 """Checkpoints up to which every exponent has a mark of its own."""
 
 VERDICT_MARKS = {
-    "linear": ("o", PALETTE[0], True),
-    "rises, not linearly": ("^", PALETTE[2], True),
-    "no trend": ("o", GREY, False),
+    "linear law": ("o", PALETTE[0], True),
+    "rises": ("^", PALETTE[2], True),
     "falls": ("v", PALETTE[1], True),
-    "undecided": ("X", GREY, True),
+    "no trend": ("o", GREY, False),
+    "depends on the specification": ("D", GREY, False),
+    "too little to tell": ("X", GREY, True),
 }
 """Marker, colour and whether it is filled, for each of :data:`natstats.law.law.VERDICTS`."""
 

@@ -12,9 +12,9 @@ from natstats.fits.band_choice import ImageBand, band_text
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.held_bands import band_sentence
 from natstats.law.law import CLEAR_AICC
+from natstats.law.verdict import headline
 from natstats.numbers import interval, number
 from natstats.report.figures.drawing import RUN_FIGURES, draw_run
-from natstats.report.figures.law import headline
 from natstats.report.figures.points import flag_names
 from natstats.report.pages import provenance, results
 from natstats.report.pages.html import embedded, write_page
