@@ -59,7 +59,7 @@ def test_what_matches_nothing_is_one_sentence_and_no_run(call, path, tmp_path, a
 def test_the_demo_and_a_measurement_take_it(call, tmp_path):
     photos = demo.photographs()
     measure = ["measure", "squeezenet1_1", "--weights", "none", "--images", photos,
-               "--limit", "3", "--size", "64", "--no-probe"]  # fmt: skip
+               "--limit", "3", "--size", "128", "--no-probe"]  # fmt: skip
     for command, asked in ((["demo"], "all,-conv1"), (measure, "all,-*.0")):
         call(*command, "--out", tmp_path / command[0], "--law-layers", asked)
         run = natstats.Run.open(tmp_path / command[0])
