@@ -272,7 +272,10 @@ class OwnOutput:
         self._left.append(self._held.get(_key(output)))
 
     def ways_out(self, returned: Any) -> list[WayOut | None]:
-        """What becomes of everything that was left; None for what does not come from the data.
+        """What becomes of everything that was left; None where that is not known.
+
+        Not known is it of what does not come from the data, and of everything where nothing that is
+        returned does: then the data went ways that cannot be followed.
 
         Args:
             returned: what the model returned.
@@ -287,9 +290,10 @@ class OwnOutput:
                 for source, step in self._values[number].made_of:
                     is_returned[source] = True
                     steps[source] |= step | steps[number]
+        is_followed = any(is_returned)
         return [
             WayOut(is_returned[number], steps[number], self._values[number].is_product)
-            if number is not None
+            if number is not None and is_followed
             else None
             for number in self._left
         ]

@@ -7,5 +7,6 @@ from .law import SHAPES as SHAPES
 from .law import VERDICTS as VERDICTS
 from .law import Law as Law
 from .law import fit_law as fit_law
+from .law_layers import layers_of_law as layers_of_law
 from .mixtures import Regression as Regression
 from .regression import LayerErrors as LayerErrors

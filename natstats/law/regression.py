@@ -130,6 +130,7 @@ class PreparedDesign:
         total: covariance of the coefficients for a covariance V + nu I, (N, p, p).
         own: the same for V alone, (N, p, p).
         spare: expectation of a'Pa for a covariance V alone, (N,).
+        all_spare: the same for V + nu I, which is L - p, (N,).
         log_weight: log of prior and restricted likelihood, but for what residuals add, (N,).
         dof: degrees of freedom of the residuals, (N,).
         n_spare: L - p.
@@ -158,9 +159,10 @@ class PreparedDesign:
         self.log_weight = log_prior - log_det / 2
         self.dof = np.where(self.stage_sd > 0, max(n - p - max(shared.shape[1] - 1, 0), 1), n - p)
         self.n_spare = n - p
+        self.all_spare: Array = np.full(len(self.phi), float(n - p))
         squares = self.rows @ self.rows.transpose(0, 2, 1)
         self.own = self.total - nugget * squares
-        self.spare = n - p - nugget * self.expected_squares(np.eye(n), squares)
+        self.spare: Array = n - p - nugget * self.expected_squares(np.eye(n), squares)
 
     def _for_stages(self, of_phi: Array) -> Array:
         """What is known for every phi, repeated for every point of the grid."""
@@ -245,8 +247,7 @@ class LayerErrors:
         is_known = nugget is None
         ready = design.prepared(self.nugget(design) if nugget is None else nugget)
         rows, n_spare = ready.rows, ready.n_spare
-        own: Array = ready.own if is_known else ready.total
-        spare: Array = ready.spare if is_known else np.full(len(rows), float(n_spare))
+        own, spare = (ready.own, ready.spare) if is_known else (ready.total, ready.all_spare)
         coefficients = rows @ self.exponent
         images = self.covariance if is_known else 0 * self.covariance
         shared = rows @ images @ rows.transpose(0, 2, 1)

@@ -182,10 +182,7 @@ class Run:
         for name in changes:
             checks.one_of("option", name, self.options.to_dict())
         options = replace(self.options, **changes)
-        inner = [m.layer for m in self.spectra if m.layer.kind != "input"]
-        if inner and "law_layers" in changes:  # said now, and not when the law is asked for
-            names, kinds = [layer.name for layer in inner], [layer.kind for layer in inner]
-            asked_for(options.law_layers, names, kinds, [False] * len(inner))
+        _check_law_layers(self.spectra, options)  # now, and not when the law is asked for
         again = Run(self.spectra, self.skipped_layers, self.info, options, self.random_weights)
         again.info["refit"] = True
         return again
@@ -233,6 +230,7 @@ class Run:
         info, spectra, skipped = store.read_run(path)
         try:
             options = FitOptions.from_dict(info.pop("fit", {}))
+            _check_law_layers(spectra, options)
         except UsageError as error:
             raise NatstatsError(
                 f"run: expected a whole run in {path}; run.json, fit.{error}"
@@ -281,3 +279,15 @@ class Run:
         from natstats.report.figures.band_sensitivity import plot_run_sensitivity
 
         return plot_run_sensitivity(self.report(), figure)
+
+
+def _check_law_layers(spectra: Sequence[LayerSpectrum], options: FitOptions) -> None:
+    """Refuse a selection of layers for the law of which a part matches none of these layers.
+
+    Raises:
+        UsageError: it does.
+    """
+    inner = [measured.layer for measured in spectra if measured.layer.kind != "input"]
+    if inner:
+        names, kinds = [layer.name for layer in inner], [layer.kind for layer in inner]
+        asked_for(options.law_layers, names, kinds, [False] * len(inner))

@@ -186,10 +186,13 @@ def test_a_receptive_field_that_is_not_known_survives_the_disk(run, tmp_path):
         for place, m in enumerate(run.spectra)
     ]
     partly = natstats.Run(some, run.skipped_layers, run.info, run.options)
-    path = partly.refit(depth="receptive-field").save(tmp_path / "run", report=False)
+    refitted = partly.refit(depth="receptive-field")
+    path = refitted.save(tmp_path / "run", report=False)
     assert json.loads((path / "run.json").read_text())["layers"][3]["receptive_field"] is None
     again = natstats.Run.open(path)
-    assert again.layers.equals(partly.layers)
+    assert again.layers.equals(refitted.layers)
+    assert list(again.layers.law)[3] == "no depth"
+    assert again.layers.drop(columns="law").equals(partly.layers.drop(columns="law"))
     assert again.law.n_layers == run.law.n_layers - 1
     assert again.law.depth == "receptive-field"
 
