@@ -9,10 +9,11 @@ band. Here trained networks are measured once on photographs, and fitted
   others does to the slope;
 - the same layers in that band: what the band does.
 
-The bands begin at 1 or 2 cycles/image and end at the Nyquist frequency of one of the network's map
-sizes; those that fewer than 8 layers hold are left out. Where all maps are of one size, the bands
-are two octaves and more at either end of it. The network's own output (the last convolution of
-DnCNN, that of SqueezeNet's classifier) is no activation, and left out of every law.
+The bands are 1:4, and those that begin at 1 or 2 cycles/image and end at the Nyquist frequency of
+one of the network's map sizes, with four rings or more; those that fewer than 8 layers hold are
+left out. Where all maps are of one size, they are two octaves and more at either end of its band.
+The network's own output (the last convolution of DnCNN, that of SqueezeNet's classifier) is no
+activation, and left out of every law.
 
     OMP_NUM_THREADS=1 python analyses/common_waves.py --photos PHOTOGRAPHS --weights WEIGHTS
 
@@ -46,6 +47,9 @@ RESULT = Path(__file__).parent / "results" / "common_waves.json"
 N_PHOTOGRAPHS = 48
 FEWEST = 8
 """Layers that must hold a band for it to be reported."""
+
+LONG = ImageBand(1, 4)
+"""The two octaves that most maps hold."""
 
 Row = dict[str, Any]
 
@@ -143,6 +147,12 @@ def law_row(run: natstats.Run) -> Row:
         "verdict": law.verdict,
         "lag_1": float(left[1:] @ left[:-1] / (left @ left)),
         "exponents": [float(x) for x in layers.exponent],
+        "mean_by_side": {
+            str(side): [len(own), own.mean(), float(np.polyfit(own.index, own, 1)[0])]
+            for side, own in layers.set_index("depth").groupby("height").exponent
+            if len(own) > 3
+        },
+        "median_reach": float((layers.exponent_high - layers.exponent_low).median() / 2),
     }
 
 
@@ -151,19 +161,20 @@ def bands_of(run: natstats.Run, subject: Subject, inner: Sequence[bool]) -> list
     if subject.bands:
         return [ImageBand(*ends) for ends in subject.bands]
     layers = [one for one, is_inner in zip(run.spectra, inner, strict=True) if is_inner]
-    found = []
+    found = [LONG]
     while layers:
         common = common_band(layers)
         if common is None:
             break
-        found += [ImageBand(low, common[1]) for low in (1, 2) if common[1] - low >= 3]  # rings
+        pair = [ImageBand(low, common[1]) for low in (1, 2) if common[1] - low >= 3]  # rings
+        found += [band for band in pair if band not in found]
         layers = [m for m in layers if nyquist(m) > common[1] + 1e-6]
     return found
 
 
 def nyquist(measured: Any) -> float:
     """Shortest wave that the maps of a layer hold along an axis, cycles/image."""
-    return float(extent(measured.layer.height, measured.layer.width) / 2 / measured.coverage)
+    return float(extent(measured.layer.height, measured.layer.width) / 2 / measured.span)
 
 
 def compared(name: str, subject: Subject, run: natstats.Run) -> list[Row]:
@@ -247,6 +258,7 @@ def main() -> None:
         print(f"{name}: {run.layers.n_images.max()} photographs", flush=True)
     record = {
         "command": f"python analyses/common_waves.py --limit {args.limit}",
+        "versions": {"numpy": np.__version__, "torch": str(torch.__version__)},
         "natstats": natstats.__version__,
         "rows": rows,
     }

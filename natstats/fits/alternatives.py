@@ -64,7 +64,7 @@ def alternative_exponents(
 
 def _bands(layers: Sequence[LayerSpectrum], options: FitOptions) -> dict[str, list[Ends]]:
     """Name and ends for every layer, cycles/pixel; None where a map does not hold the band."""
-    whole = [held_band(options.band, one.spectrum, one.coverage) for one in layers]
+    whole = [held_band(options.band, one.spectrum, one.span) for one in layers]
     is_whole = isinstance(options.band, tuple) and options.band == FitOptions.band
     bands = {"whole" if is_whole else band_text(options.band): whole}
     outermost = [_rings(one, ends) for one, ends in zip(layers, whole, strict=True)]
@@ -73,7 +73,7 @@ def _bands(layers: Sequence[LayerSpectrum], options: FitOptions) -> dict[str, li
     common = common_band(layers)
     if common is not None:
         band = ImageBand(*common)
-        bands[band_text(band)] = [held_band(band, one.spectrum, one.coverage) for one in layers]
+        bands[band_text(band)] = [held_band(band, one.spectrum, one.span) for one in layers]
     return bands
 
 

@@ -70,7 +70,7 @@ def sensitivity_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFr
             continue
         layer, spectrum = measured.layer, measured.spectrum
         size = spectrum.height, spectrum.width, spectrum.edges
-        ends = held_band(options.band, spectrum, measured.coverage)
+        ends = held_band(options.band, spectrum, measured.span)
         assert ends is not None  # there is an exponent
         if (size, ends) not in bands:
             bands[size, ends] = list(_bands(spectrum.frequency, size, ends, options.min_rings))

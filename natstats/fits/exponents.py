@@ -92,9 +92,9 @@ class _Sample:
     power: Array
 
     @classmethod
-    def of(cls, spectrum: Spectrum, options: FitOptions, coverage: float) -> _Sample:
+    def of(cls, spectrum: Spectrum, options: FitOptions, span: float) -> _Sample:
         """Take from a spectrum what the options ask for."""
-        held = held_band(options.band, spectrum, coverage)
+        held = held_band(options.band, spectrum, span)
         band = band_of(spectrum.height, spectrum.width, spectrum.edges, *(held or NOWHERE))
         filled = spectrum.count > 0
         count = spectrum.count[filled].astype(np.float64)
@@ -258,14 +258,14 @@ def _fitted(sample: _Sample, exponent: float) -> tuple[float, float, Array]:
 
 
 def fit_spectrum(
-    spectrum: Spectrum, options: FitOptions | None = None, coverage: float = 1.0
+    spectrum: Spectrum, options: FitOptions | None = None, span: float = 1.0
 ) -> LayerFit:
     """Fit the exponent of one layer.
 
     Args:
         spectrum: what was measured.
         options: band, estimator, interval and level.
-        coverage: share of the image that the maps stand for, to which a band in cycles/image
+        span: share of the image that the maps stand for, to which a band in cycles/image
             refers, see :mod:`natstats.fits.held_bands`.
 
     Returns:
@@ -283,7 +283,7 @@ def fit_spectrum(
     >>> fit.low < 2.0 < fit.high
     True
     """
-    sample = _Sample.of(spectrum, options or FitOptions(), coverage)
+    sample = _Sample.of(spectrum, options or FitOptions(), span)
     n_odd = spectrum.n_nonfinite
     flags = [f"non-finite ({n_odd} images left out)"] if n_odd else []
     hindrance = sample.hindrance()
@@ -334,5 +334,5 @@ def fit_layers(layers: Sequence[LayerSpectrum], options: FitOptions | None = Non
     groups = {len(layer.spectrum.count) for layer in layers}
     if len(groups) > 1:
         raise UsageError(f"layers: expected one number of groups; got {sorted(groups)}")
-    fits = [fit_spectrum(layer.spectrum, options, layer.coverage) for layer in layers]
+    fits = [fit_spectrum(layer.spectrum, options, layer.span) for layer in layers]
     return Fits(options, fits)

@@ -125,14 +125,14 @@ class Forms:
 
 
 def compare_forms(
-    spectrum: Spectrum, options: FitOptions | None = None, coverage: float = 1.0
+    spectrum: Spectrum, options: FitOptions | None = None, span: float = 1.0
 ) -> Forms:
     """Compare the forms for one layer.
 
     Args:
         spectrum: what was measured.
         options: the band, the smallest number of rings, and whether power is normalised.
-        coverage: share of the image that the maps stand for, as in
+        span: share of the image that the maps stand for, as in
             :func:`natstats.fits.exponents.fit_spectrum`.
 
     Returns:
@@ -152,7 +152,7 @@ def compare_forms(
     ('floor', 'better with a floor', 2.5)
     """
     options = options or FitOptions()
-    held = held_band(options.band, spectrum, coverage) or NOWHERE
+    held = held_band(options.band, spectrum, span) or NOWHERE
     sample = _sample(spectrum, options, held)
     if sample is None:
         return Forms()
@@ -236,7 +236,7 @@ def forms_frame(
     """
     rows = []
     for measured in spectra:
-        one = compare_forms(measured.spectrum, options, measured.coverage)
+        one = compare_forms(measured.spectrum, options, measured.span)
         row: dict[str, object] = {
             "layer": measured.layer.name,
             "call": measured.layer.call,

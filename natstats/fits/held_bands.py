@@ -2,16 +2,16 @@
 
 A wave of F cycles along the shorter side of the image, S pixels, has F / S cycles per input pixel,
 and F p / S cycles per pixel of a map whose rows lie p input pixels apart. Along the shorter side of
-that map, M pixels, it has F p M / S = F c cycles: c = p M / S is the map's *coverage*, the share of
+that map, M pixels, it has F p M / S = F c cycles: c = p M / S is the map's *span*, the share of
 the image over which its pixels stand. It is 1 where a layer pads its borders by as much as its
 windows take, and F is then the number of cycles along the map, whatever its size. Without padding
 maps shrink at a stride that stays as it was: 388 rows that stand for 388 of 572 pixels have
-c = 0.68, and a wave of 10 cycles/image has 6.8 cycles there. Where p could not be followed (and in
-runs before 0.7) maps are taken to stand for the whole image, c = 1.
+c = 0.68, and a wave of 10 cycles/image has 6.8 cycles there. Where p could not be followed, and in
+older runs, maps are taken to stand for the whole image, c = 1.
 
 Ring k of a map holds the waves from k - 1/2 to k + 1/2 cycles along its shorter side, none beyond
 its Nyquist frequency M / 2. A map *holds* a band when either end lies in one of its rings, and the
-band is then all rings from the one end to the other. So maps of one coverage are fitted to rings of
+band is then all rings from the one end to the other. So maps of one span are fitted to rings of
 the same numbers, whatever their sizes, and maps of another to the rings that are nearest.
 """
 
@@ -34,9 +34,9 @@ NEAR = 1e-4
 """Cycles along a map that are rounding."""
 
 
-def _ring_numbers(band: ImageBand, side: int, coverage: float) -> tuple[int, int] | None:
+def _ring_numbers(band: ImageBand, side: int, span: float) -> tuple[int, int] | None:
     """First and last ring of a map of this shorter side, from 1; None where it lacks an end."""
-    low, high = band.low * coverage, band.high * coverage
+    low, high = band.low * span, band.high * span
     if low < 0.5 - NEAR or not high <= side / 2 + NEAR:
         return None
     first, last = math.floor(low + 0.5 + NEAR), math.ceil(high - 0.5 - NEAR)
@@ -44,14 +44,14 @@ def _ring_numbers(band: ImageBand, side: int, coverage: float) -> tuple[int, int
 
 
 def held_band(
-    band: FittedBand, spectrum: Spectrum, coverage: float = 1.0
+    band: FittedBand, spectrum: Spectrum, span: float = 1.0
 ) -> tuple[float, float] | None:
     """A band in cycles/pixel of a map; None where the map does not hold it.
 
     Args:
         band: what is asked for; a pair is in cycles/pixel already, and is returned as it is.
         spectrum: spectrum of the maps.
-        coverage: share of the image's shorter side that the maps stand for.
+        span: share of the image's shorter side that the maps stand for.
 
     Returns:
         The frequencies of the first and the last ring of the band, at which they stand exactly.
@@ -67,7 +67,7 @@ def held_band(
     """
     if not isinstance(band, ImageBand):
         return band
-    numbers = _ring_numbers(band, extent(spectrum.height, spectrum.width), coverage)
+    numbers = _ring_numbers(band, extent(spectrum.height, spectrum.width), span)
     if numbers is None:
         return None
     frequency = rings(spectrum.height, spectrum.width).frequency
@@ -77,13 +77,13 @@ def held_band(
 
 def holds(measured: LayerSpectrum, band: FittedBand) -> bool:
     """Whether the maps of a layer hold the waves of a band; any map holds one in cycles/pixel."""
-    return held_band(band, measured.spectrum, measured.coverage) is not None
+    return held_band(band, measured.spectrum, measured.span) is not None
 
 
 def _reach(measured: LayerSpectrum) -> tuple[float, float]:
     """The waves that the maps of a layer hold, cycles/image."""
     side = extent(measured.spectrum.height, measured.spectrum.width)
-    return max(LONGEST, 0.5 / measured.coverage), 0.5 * side / measured.coverage
+    return max(LONGEST, 0.5 / measured.span), 0.5 * side / measured.span
 
 
 def common_band(layers: Sequence[LayerSpectrum], min_rings: int = 4) -> tuple[float, float] | None:
@@ -114,10 +114,10 @@ def common_band(layers: Sequence[LayerSpectrum], min_rings: int = 4) -> tuple[fl
     (1.0, 7.0)
     """
     checks.positive_int("min_rings", min_rings, 2)
-    # Layers of one size and coverage hold the same bands.
+    # Layers of one size and span hold the same bands.
     kinds: dict[tuple[int, float], int] = {}
     for measured in layers:
-        kind = extent(measured.spectrum.height, measured.spectrum.width), measured.coverage
+        kind = extent(measured.spectrum.height, measured.spectrum.width), measured.span
         kinds[kind] = kinds.get(kind, 0) + 1
     ends = [_reach(measured) for measured in layers]
     lows, highs = ({end[side] for end in ends} for side in (0, 1))
@@ -127,8 +127,8 @@ def common_band(layers: Sequence[LayerSpectrum], min_rings: int = 4) -> tuple[fl
             if not LONGEST < high > low:
                 continue
             held = 0
-            for (side, coverage), n_layers in kinds.items():
-                numbers = _ring_numbers(ImageBand(low, high), side, coverage)
+            for (side, span), n_layers in kinds.items():
+                numbers = _ring_numbers(ImageBand(low, high), side, span)
                 if numbers is not None and numbers[1] - numbers[0] + 1 >= min_rings:
                     held += n_layers
             if held and (held, high / low) > most:

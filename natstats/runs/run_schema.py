@@ -73,12 +73,12 @@ _LAYER = Record(
         "order": or_null(whole(0, 10**9)),
         "receptive_field": or_null(real(0, 1e12)),
         "layout": TEXT,
-        "coverage": or_null(real(above=0)),
+        "span": or_null(real(above=0)),
         "is_output": or_null(FLAG),
         "edges": Field(f"one of {', '.join(EDGES)}", lambda v: isinstance(v, str) and v in EDGES),
         "n_nonfinite": _COUNT,
     },
-    optional=("order", "receptive_field", "layout", "coverage", "is_output"),
+    optional=("order", "receptive_field", "layout", "span", "is_output"),
 )
 
 FACTS: Mapping[str, Schema] = {
@@ -218,7 +218,7 @@ def read_spectra(
         read = _layer_arrays(arrays, place, layer, n_groups, record["format"])
         n_groups = len(read["count"])
         own = {one.name: layer[one.name] for one in fields(Layer) if one.name in layer}
-        for known in ("stride", "receptive_field", "coverage"):
+        for known in ("stride", "receptive_field", "span"):
             if own.get(known) is None:
                 own[known] = math.nan  # JSON has no NaN
         spectrum = Spectrum(

@@ -63,20 +63,20 @@ def layer_spectra(
             # A receptive field is one along the height.
             receptive_field=math.nan if temporal else traced.receptive_field,
             layout=f"{measured.layout}{' by rule' if traced.name in by_rule else ''}",
-            coverage=math.nan if temporal else _coverage(size, measured.images, traced.pitch),
+            span=math.nan if temporal else _span(size, measured.images, traced.pitch),
             is_output=traced.is_output,
         )
         found.append(LayerSpectrum(layer, measured.compute()))
     return sorted(found, key=lambda m: order[m.layer.name])
 
 
-def _coverage(size: tuple[int, int], images: tuple[int, ...], pitch: float) -> float:
+def _span(size: tuple[int, int], images: tuple[int, ...], pitch: float) -> float:
     """Share of the image's shorter side that maps stand for, see :class:`Layer`.
 
     The pitch is known along the height. It holds along the width, too, where the maps leave out as
     much of the image there, up to what strides round away; elsewhere nothing is known.
 
-    >>> _coverage((388, 388), (572, 572), 1.0).__round__(3), _coverage((8, 16), (16, 16), 2.0)
+    >>> _span((388, 388), (572, 572), 1.0).__round__(3), _span((8, 16), (16, 16), 2.0)
     (0.678, nan)
     """
     if len(images) < 2 or math.isnan(pitch):

@@ -73,7 +73,7 @@ class InputSpectra:
                     order=0,
                     receptive_field=1.0,
                     layout="NCTHW" if self._frames else "NCHW",
-                    coverage=1.0,
+                    span=1.0,
                 ),
                 accumulator.compute(),
             )

@@ -31,7 +31,7 @@ class Layer:
         receptive_field: side of the theoretical receptive field along the height, pixels of the
             input; 1 for the input, NaN when it is not known.
         layout: of the output, see :mod:`natstats.activations.layouts`.
-        coverage: share of the image's shorter side that the maps stand for: their pixels times
+        span: share of the image's shorter side that the maps stand for: their pixels times
             the pixels of the input from one to the next; NaN when it is not known.
         is_output: whether it is the network's own output, behind which no weight layer and no
             nonlinearity follows, see :mod:`natstats.activations.own_output`; None when that is not
@@ -49,7 +49,7 @@ class Layer:
     order: int | None = None
     receptive_field: float = math.nan
     layout: str = "NCHW"
-    coverage: float = math.nan
+    span: float = math.nan
     is_output: bool | None = None
 
 
@@ -133,11 +133,11 @@ class LayerSpectrum:
     spectrum: Spectrum
 
     @property
-    def coverage(self) -> float:
+    def span(self) -> float:
         """Share of the image that the maps stand for; 1 where it is not known."""
-        return 1.0 if math.isnan(self.layer.coverage) else self.layer.coverage
+        return 1.0 if math.isnan(self.layer.span) else self.layer.span
 
     @property
     def cycles_per_image(self) -> NDArray[np.float64]:
         """Ring frequencies in cycles along the shorter side of the image, (n_rings,)."""
-        return self.spectrum.cycles_per_image / self.coverage
+        return self.spectrum.cycles_per_image / self.span

@@ -90,10 +90,10 @@ def test_an_older_run_opens_and_its_maps_stand_for_the_whole_image(measured, tmp
     file = tmp_path / "old" / "run.json"
     record = json.loads(file.read_text(encoding="utf-8"))
     for layer in record["layers"]:
-        assert layer.pop("coverage") == 1  # all convolutions of the network are padded
+        assert layer.pop("span") == 1  # all convolutions of the network are padded
     file.write_text(json.dumps(record), encoding="utf-8")
     old, new = natstats.Run.open(tmp_path / "old"), natstats.Run.open(measured[0])
-    assert all(np.isnan(one.layer.coverage) for one in old.spectra)
+    assert all(np.isnan(one.layer.span) for one in old.spectra)
     assert old.refit(band="2:10/image").layers.equals(new.refit(band="2:10/image").layers)
 
 
@@ -104,10 +104,10 @@ def test_a_share_of_the_image_is_a_number_above_zero(measured, tmp_path, value, 
     shutil.copytree(measured[0], tmp_path / "odd")
     file = tmp_path / "odd" / "run.json"
     record = json.loads(file.read_text(encoding="utf-8"))
-    record["layers"][0]["coverage"] = value
+    record["layers"][0]["span"] = value
     file.write_text(json.dumps(record), encoding="utf-8")
     if is_good:
         assert natstats.Run.open(tmp_path / "odd").refit(band="1:6/image").layers is not None
         return
-    with pytest.raises(natstats.NatstatsError, match=r"layers\[0\].coverage: expected"):
+    with pytest.raises(natstats.NatstatsError, match=r"layers\[0\].span: expected"):
         natstats.Run.open(tmp_path / "odd")

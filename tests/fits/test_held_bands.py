@@ -25,7 +25,7 @@ from natstats.spectra.simulate import spectrum_of
 
 
 def layer_of(
-    height: int, width: int | None = None, coverage: float = math.nan, *, power=None, kind="conv"
+    height: int, width: int | None = None, span: float = math.nan, *, power=None, kind="conv"
 ) -> LayerSpectrum:
     """A layer of power-law maps, or with this power in its rings, over 24 images."""
     width = height if width is None else width
@@ -33,20 +33,20 @@ def layer_of(
     power = expected_power(2.0, height, width) if power is None else power
     scatter = np.random.default_rng(0).gamma(modes / 2, 2 / modes, size=(24, len(modes)))
     name = f"{kind}{height}x{width}"
-    layer = Layer(name, 0, kind, 1, 1, height, width, 1.0, coverage=coverage)
+    layer = Layer(name, 0, kind, 1, 1, height, width, 1.0, span=span)
     return LayerSpectrum(layer, spectrum_of(power * scatter, height, width))
 
 
 def rings_of(measured: LayerSpectrum, band: ImageBand) -> list[int] | None:
     """Numbers, from 1, of the first and the last ring that a band is in a map."""
-    held = held_band(band, measured.spectrum, measured.coverage)
+    held = held_band(band, measured.spectrum, measured.span)
     if held is None:
         return None
     return [measured.spectrum.frequency.tolist().index(end) + 1 for end in held]
 
 
 @pytest.mark.parametrize(
-    ("side", "coverage", "ends", "expected"),
+    ("side", "span", "ends", "expected"),
     [
         (14, 1.0, (2, 7), [2, 7]),
         (14, 1.0, (2, 12), None),
@@ -76,8 +76,8 @@ def rings_of(measured: LayerSpectrum, band: ImageBand) -> list[int] | None:
         (9, 9 * 32 / 260, (1, 4), [1, 4]),  # with more padding than the image takes
     ],
 )
-def test_a_band_of_the_image_is_these_rings_of_a_map(side, coverage, ends, expected):
-    measured, band = layer_of(side, coverage=coverage), ImageBand(*ends)
+def test_a_band_of_the_image_is_these_rings_of_a_map(side, span, ends, expected):
+    measured, band = layer_of(side, span=span), ImageBand(*ends)
     assert rings_of(measured, band) == expected
     assert holds(measured, band) == (expected is not None)
 
@@ -90,18 +90,18 @@ def test_a_band_of_the_image_is_these_rings_of_a_map(side, coverage, ends, expec
     st.floats(1, 40),
     st.floats(1.01, 20),
 )
-def test_waves_are_within_half_a_ring_of_what_was_asked_for(height, width, coverage, low, factor):
-    measured = layer_of(height, width, coverage)
+def test_waves_are_within_half_a_ring_of_what_was_asked_for(height, width, span, low, factor):
+    measured = layer_of(height, width, span)
     band = ImageBand(low, low * factor)
     side = extent(height, width)
-    nyquist, between = 0.5 * side / coverage, 1 / coverage
+    nyquist, between = 0.5 * side / span, 1 / span
     found = rings_of(measured, band)
     if found is None:
         assert band.high > nyquist - 1e-3 or band.low < 0.5 * between + 1e-3
         return
     assert 1 <= found[0] <= found[1] <= side // 2
     assert band.high <= nyquist + 1e-3
-    # A ring of number k is k waves along the map, k / coverage along the image.
+    # A ring of number k is k waves along the map, k / span along the image.
     assert abs(found[0] * between - band.low) <= 0.51 * between
     assert abs(found[1] * between - band.high) <= 0.51 * between
 
@@ -109,7 +109,7 @@ def test_waves_are_within_half_a_ring_of_what_was_asked_for(height, width, cover
 def test_maps_of_the_whole_image_have_the_same_rings_at_the_same_waves():
     band, found = ImageBand(2, 12), []
     for side in (24, 28, 56, 112, 224):
-        measured = layer_of(side, coverage=1.0)
+        measured = layer_of(side, span=1.0)
         low, high = held_band(band, measured.spectrum)
         inside = (measured.spectrum.frequency >= low) & (measured.spectrum.frequency <= high)
         found.append(measured.cycles_per_image[inside])
@@ -128,10 +128,10 @@ def test_a_column_of_time_counts_waves_of_the_clip():
 def test_the_exponent_is_that_of_these_waves_whatever_the_map():
     """Broken at 8 cycles/image: steep above, and both sides are found in maps of all sizes."""
     layers = []
-    for side, coverage in ((112, 1.0), (48, 1.0), (78, 0.7)):
-        cycles = rings(side, side).frequency * side / coverage
+    for side, span in ((112, 1.0), (48, 1.0), (78, 0.7)):
+        cycles = rings(side, side).frequency * side / span
         truth = expected_power(1.0, side, side) * np.maximum(1.0, cycles / 8) ** -2.0
-        layers.append(layer_of(side, coverage=coverage, power=truth))
+        layers.append(layer_of(side, span=span, power=truth))
     for band, alpha in (("1:8/image", 1.0), ("10:24/image", 3.0)):
         fits = fit_layers(layers, FitOptions(band=band))
         assert fits.exponents == pytest.approx(alpha, abs=0.25), band
@@ -142,7 +142,7 @@ def test_the_exponent_is_that_of_these_waves_whatever_the_map():
 @pytest.mark.parametrize("estimator", ["octave", "whittle", "ols"])
 @pytest.mark.parametrize("interval", ["jackknife", "bootstrap"])
 def test_a_band_of_the_image_fits_as_its_rings_do_in_cycles_per_pixel(estimator, interval):
-    measured = layer_of(28, coverage=0.8)
+    measured = layer_of(28, span=0.8)
     options = FitOptions(band="2:12/image", estimator=estimator, interval=interval, resamples=100)
     ends = held_band(options.band, measured.spectrum, 0.8)
     (own,) = fit_layers([measured], options).layers
@@ -177,8 +177,8 @@ def test_too_few_rings_are_another_reason_than_a_band_that_is_not_there():
     assert fit_layers([layer_of(28)], options).layers[0].flags == ("too few rings in band",)
 
 
-def test_exponent_against_band_begins_with_the_band_of_the_fit_in_maps_of_either_coverage():
-    layers = [layer_of(28, coverage=1.0), layer_of(28, coverage=0.7)]
+def test_exponent_against_band_begins_with_the_band_of_the_fit_in_maps_of_either_span():
+    layers = [layer_of(28, span=1.0), layer_of(28, span=0.7)]
     layers[1] = replace(layers[1], layer=replace(layers[1].layer, name="cut"))
     fits = fit_layers(layers, FitOptions(band="2:12/image"))
     frame = sensitivity_frame(layers, fits)
@@ -209,7 +209,7 @@ def test_exponent_against_band_begins_with_the_band_of_the_fit_in_maps_of_either
     ],
 )
 def test_the_widest_common_band(layers, min_rings, expected):
-    measured = [layer_of(side, coverage=coverage) for side, coverage in layers]
+    measured = [layer_of(side, span=span) for side, span in layers]
     found = common_band(measured, min_rings)
     assert found == (None if expected is None else pytest.approx(expected))
 
@@ -220,7 +220,7 @@ def test_the_widest_common_band(layers, min_rings, expected):
     st.integers(2, 6),
 )
 def test_no_band_that_is_found_leaves_a_holder_with_too_few_rings(sizes, min_rings):
-    layers = [layer_of(side, coverage=coverage) for side, coverage in sizes]
+    layers = [layer_of(side, span=span) for side, span in sizes]
     found = common_band(layers, min_rings)
     if found is None:
         assert all(side // 2 < min_rings for side, _ in sizes)

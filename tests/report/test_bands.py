@@ -61,7 +61,7 @@ def test_the_control_is_fitted_to_the_same_waves(run):
     layers = run.control.layers.set_index("layer")
     assert np.isfinite(layers.difference[["0", "1"]]).all()
     for one in run.random_weights:
-        assert [m.layer.coverage for m in one.spectra] == [m.coverage for m in run.spectra[2:]]
+        assert [m.layer.span for m in one.spectra] == [m.span for m in run.spectra[2:]]
 
 
 def test_of_clips_along_time_it_is_waves_of_the_clip():

@@ -458,9 +458,9 @@ def test_numbers_of_images_are_checked_at_once():
 # What share of the image the maps stand for
 
 
-def coverages(net: nn.Module, height: int = 64, width: int = 64) -> dict[str, float]:
+def spans(net: nn.Module, height: int = 64, width: int = 64) -> dict[str, float]:
     run = natstats.measure(net.eval(), torch.rand(3, 3, height, width), layers="conv", probe=False)
-    return {m.layer.name: m.layer.coverage for m in run.spectra}
+    return {m.layer.name: m.layer.span for m in run.spectra}
 
 
 def plain(*steps: tuple[int, int, int]) -> nn.Sequential:
@@ -478,24 +478,24 @@ def plain(*steps: tuple[int, int, int]) -> nn.Sequential:
     ],
 )
 def test_maps_without_padding_stand_for_a_part_of_the_image(net, expected):
-    found = coverages(net)
+    found = spans(net)
     assert (found.pop("input.grey"), found.pop("input.colour")) == (1, 1)
     assert list(found.values()) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 48), (48, 64), (49, 64), (64, 49)])
 def test_the_share_is_that_of_the_shorter_side(height, width):
-    assert coverages(plain((9, 1, 0)), height, width)["0"] == pytest.approx(
+    assert spans(plain((9, 1, 0)), height, width)["0"] == pytest.approx(
         (min(height, width) - 8) / min(height, width)
     )
-    assert coverages(plain((3, 2, 1)), height, width)["0"] == pytest.approx(1, abs=0.03)
+    assert spans(plain((3, 2, 1)), height, width)["0"] == pytest.approx(1, abs=0.03)
 
 
 def test_a_share_that_cannot_be_followed_is_not_known():
     unlike = nn.Sequential(nn.Conv2d(3, 3, 3, (1, 2), 1))
-    assert np.isnan(coverages(unlike)["0"])
+    assert np.isnan(spans(unlike)["0"])
     (measured,) = [m for m in measured_of(unlike) if m.layer.name == "0"]
-    assert measured.coverage == 1
+    assert measured.span == 1
     np.testing.assert_allclose(measured.cycles_per_image, measured.spectrum.cycles_per_image)
 
 

@@ -48,9 +48,7 @@ def per_image(sensitivity: pd.DataFrame, spectra: Sequence[LayerSpectrum]) -> pd
     >>> bool((frame.band_low == 16 * run.sensitivity.band_low).all())
     True
     """
-    pixels = {
-        m.layer.name: extent(m.spectrum.height, m.spectrum.width) / m.coverage for m in spectra
-    }
+    pixels = {m.layer.name: extent(m.spectrum.height, m.spectrum.width) / m.span for m in spectra}
     factor = sensitivity.layer.map(pixels)
     ends = {name: sensitivity[name] * factor for name in ("band_low", "band_high")}
     return sensitivity.assign(**ends)
