@@ -102,6 +102,7 @@ class Design:
         self.shared = np.zeros((len(columns), 0))
         if stages is not None and 1 < len(set(stages)) < len(columns):
             self.shared = dummies(stages)
+        self._basis = np.linalg.qr(columns)[0]
         self._prepared: dict[float, PreparedDesign] = {}
 
     def prepared(self, nugget: float = 0.0) -> PreparedDesign:
@@ -112,7 +113,7 @@ class Design:
 
     def nugget(self, exponent: Array, deviations: Array) -> float:
         """The one of :data:`NUGGETS` that is nearest to nu of the least-squares fit."""
-        basis = np.linalg.qr(self.columns)[0]
+        basis = self._basis
         rest = exponent - basis @ (basis.T @ exponent)
         noise = deviations - (deviations @ basis) @ basis.T
         found, expected = float(rest @ rest), float(np.sum(noise**2))
@@ -231,10 +232,13 @@ class LayerErrors:
         self.exponent = exponent
         self.deviations = deviations
         self.covariance = deviations.T @ deviations
+        self._nuggets: dict[int, float] = {}
 
     def nugget(self, design: Design) -> float:
         """How much of the scatter the images make, as :meth:`Design.nugget` has it."""
-        return design.nugget(self.exponent, self.deviations)
+        if id(design) not in self._nuggets:
+            self._nuggets[id(design)] = design.nugget(self.exponent, self.deviations)
+        return self._nuggets[id(design)]
 
     def regress(self, design: Design, nugget: float | None = None) -> Regression:
         """Fit exponent = columns @ coefficients.
@@ -244,15 +248,17 @@ class LayerErrors:
             nugget: one of :data:`NUGGETS`, by default that of these errors. Where it is given, no
                 more is known of the errors of images: `deviations` are not used.
         """
-        is_known = nugget is None
         ready = design.prepared(self.nugget(design) if nugget is None else nugget)
         rows, n_spare = ready.rows, ready.n_spare
-        own, spare = (ready.own, ready.spare) if is_known else (ready.total, ready.all_spare)
         coefficients = rows @ self.exponent
-        images = self.covariance if is_known else 0 * self.covariance
-        shared = rows @ images @ rows.transpose(0, 2, 1)
         found = ready.residual_squares(self.exponent, coefficients)
-        expected = ready.expected_squares(images, shared)
+        shared, expected = np.zeros_like(ready.total), np.zeros(len(rows))
+        own, spare = ready.total, ready.all_spare
+        if nugget is None:
+            own, spare = ready.own, ready.spare
+            turned = (rows.reshape(-1, rows.shape[2]) @ self.covariance).reshape(rows.shape)
+            shared = turned @ rows.transpose(0, 2, 1)
+            expected = ready.expected_squares(self.covariance, shared)
         positive = np.where(expected > 0, expected, 1.0)
         scale = np.where(expected > 0, np.clip(found / positive, LEAST_SCALE, 1.0), 1.0)
         variance = np.maximum(found - expected, 0.0) / spare

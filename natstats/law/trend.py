@@ -133,7 +133,7 @@ def outcome_of(slope: float, p: float, by_rank: float) -> str:
 
 def rank_p(errors: LayerErrors, line: Design) -> float:
     """P of the test that the normal scores of the exponents' ranks have no slope."""
-    ranks = stats.rankdata(errors.exponent)
+    ranks = 1 + np.argsort(np.argsort(errors.exponent, kind="stable"))
     scores = special.ndtri((ranks - 0.375) / (len(ranks) + 0.25))
     ranked = LayerErrors(scores, np.zeros((1, len(ranks))))
     return ranked.regress(line, errors.nugget(line)).coefficient(1).p()

@@ -15,7 +15,7 @@ from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import FEW_RINGS
 from natstats.fits.options import FitOptions
 from natstats.law.influence import LeftOut, leave_out
-from natstats.law.law import Law, format_p
+from natstats.law.law import FEWEST_FOR_VERDICT, Law, format_p
 from natstats.law.specifications import AGREEMENT, Specifications, try_all
 from natstats.law.trend import outcome_of, usable_layers
 from natstats.numbers import change, map_size, number, share
@@ -88,23 +88,21 @@ class Verdict:
         sure = [
             *([f"slope {slope} {measure.briefly}"] if slope else []),
             f"p {format_p(law.trend_p)}, by ranks {format_p(law.rank_p)}",
-            f"neighbours correlate by {number(law.correlation)}",
+            f"correlation of neighbours {number(law.correlation)}",
         ]
         if law.network is not None:
             sure.append(f"a line explains {share(law.network.line_share)} of the variance")
         depends = [part for part in (_capital(told), self._hinges()) if part]
-        return [
-            f"{line}." for line in (first, _capital(", ".join(sure)), "; ".join(depends)) if line
-        ]
+        how_sure = ", ".join(sure)
+        lines = (first, how_sure if slope else f"Test: {how_sure}", _capital("; ".join(depends)))
+        return [f"{_capital(line)}." for line in lines if line]
 
     def _hinges(self) -> str:
         """Layers without which the outcome would be another, and the choice that matters most."""
         law = self.law
-        outcome = outcome_of(law.slope, law.trend_p, law.rank_p)
-        parts = []
-        if self.changing:
-            parts.append(f"{_without(self.changing)}: {_others(self.changing)}")
+        parts = [_without(self.changing)] if self.changing else []
         if self.word == "depends on the specification":
+            outcome = outcome_of(law.slope, law.trend_p, law.rank_p)
             parts.append(self.specifications.hinge(_commonest(self.specifications, outcome)))
         return "; ".join(part for part in parts if part)
 
@@ -134,13 +132,16 @@ def _capital(text: str) -> str:
 
 
 def _without(changing: Sequence[LeftOut]) -> str:
-    names = [f"{one.name}" if one.what == "layer" else one.name for one in changing]
-    shown = ", ".join(names[:3])
-    return f"without {shown}{f' or {len(names) - 3} others' if len(names) > 3 else ''}"
+    """What would be found without some layers, in words.
 
-
-def _others(changing: Sequence[LeftOut]) -> str:
-    return " or ".join(dict.fromkeys(one.outcome for one in changing))
+    >>> _without([LeftOut("layer", "conv1", 9, 0.1, 0.01, 0.01, "rises", True)])
+    'without conv1 it rises'
+    """
+    names = [one.name for one in changing]
+    more = f" or {len(names) - 3} others" if len(names) > 3 else ""
+    found = {"rises": "it rises", "falls": "it falls", "no trend": "there is no trend"}
+    outcomes = " or ".join(found[one] for one in dict.fromkeys(one.outcome for one in changing))
+    return f"without {' or '.join(names[:3])}{more} {outcomes}"
 
 
 def judge(
@@ -169,11 +170,7 @@ def judge(
         depth, table.exponent.to_numpy(float), deviations, sizes, table.layer.tolist()
     )
     left_out = leave_out(usable, _groups(table, sizes), outcome)
-    if law.verdict != "too little to tell" or outcome != "no trend":
-        agreed = found.agreement(outcome)
-        if agreed < AGREEMENT:
-            law = replace(law, verdict="depends on the specification")
-    elif found.agreement(outcome) < AGREEMENT:
+    if len(deviations) >= FEWEST_FOR_VERDICT and found.agreement(outcome) < AGREEMENT:
         law = replace(law, verdict="depends on the specification")
     return Verdict(law, found, left_out)
 
