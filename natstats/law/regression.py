@@ -309,7 +309,7 @@ class LayerErrors:
         # of 15 %: the largest likelihood of the grid is then less than L / 800 below the largest.
         start = max(float(np.var(self.exponent)), 1e-6 * float(np.trace(self.covariance)), 1e-12)
         variances = start * np.geomspace(1e-3, 6.0, 64)
-        # With R = C C' and C^-1 S C'^-1 = Q diag(s) Q', V = C Q diag(s + tau^2) Q' C' for all tau^2.
+        # With R = C C' and C^-1 S C'^-1 = Q diag(s) Q': V = C Q diag(s + tau^2) Q' C' for any tau.
         factor = np.linalg.cholesky(correlation)
         both = np.column_stack([self.deviations.T, columns, self.exponent])
         white = np.linalg.solve(factor, np.broadcast_to(both, (len(factor), *both.shape)))

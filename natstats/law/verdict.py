@@ -15,7 +15,7 @@ from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import FEW_RINGS
 from natstats.fits.options import FitOptions
 from natstats.law.influence import LeftOut, leave_out
-from natstats.law.law import Law, format_p
+from natstats.law.law import FEWEST_FOR_VERDICT, Law, format_p
 from natstats.law.specifications import AGREEMENT, Specifications, try_all
 from natstats.law.trend import outcome_of, usable_layers
 from natstats.numbers import change, map_size, number, share
@@ -134,9 +134,10 @@ def _capital(text: str) -> str:
 
 
 def _without(changing: Sequence[LeftOut]) -> str:
-    names = [f"{one.name}" if one.what == "layer" else one.name for one in changing]
-    shown = ", ".join(names[:3])
-    return f"without {shown}{f' or {len(names) - 3} others' if len(names) > 3 else ''}"
+    names = [one.name for one in changing]
+    more = len(names) - 3
+    others = f" or {more} {'other' if more == 1 else 'others'}" if more > 0 else ""
+    return f"without {', '.join(names[:3])}{others}"
 
 
 def _others(changing: Sequence[LeftOut]) -> str:
@@ -149,6 +150,7 @@ def judge(
     table: pd.DataFrame,
     deviations: Array,
     options: FitOptions,
+    depths: Mapping[str, Array] | None = None,
 ) -> Verdict:
     """Try the law of a network under other choices, and without some of its layers.
 
@@ -158,22 +160,24 @@ def judge(
         table: a row for each of them, the columns of ``layers.csv``.
         deviations: of their exponents as each group of images is left out, (G, L).
         options: what was asked for.
+        depths: of these layers, (L,), by the name of the measure; by default those of the table.
     """
     if not np.isfinite(law.slope):
         return Verdict(law, Specifications([]), [])
     outcome = outcome_of(law.slope, law.trend_p, law.rank_p)
-    found = try_all(layers, table, options)
-    depth = DEPTH_AXES[options.depth].values(table)
+    depths = depths or {name: axis.values(table) for name, axis in DEPTH_AXES.items()}
+    found = try_all(layers, table, options, depths)
     sizes = [map_size(h, w) for h, w in zip(table.height, table.width, strict=True)]
     usable = usable_layers(
-        depth, table.exponent.to_numpy(float), deviations, sizes, table.layer.tolist()
+        depths[options.depth],
+        table.exponent.to_numpy(float),
+        deviations,
+        sizes,
+        table.layer.tolist(),
     )
     left_out = leave_out(usable, _groups(table, sizes), outcome)
-    if law.verdict != "too little to tell" or outcome != "no trend":
-        agreed = found.agreement(outcome)
-        if agreed < AGREEMENT:
-            law = replace(law, verdict="depends on the specification")
-    elif found.agreement(outcome) < AGREEMENT:
+    # Too few groups of images tell too little in every specification.
+    if len(usable.deviations) >= FEWEST_FOR_VERDICT and found.agreement(outcome) < AGREEMENT:
         law = replace(law, verdict="depends on the specification")
     return Verdict(law, found, left_out)
 
