@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +88,8 @@ class Mixture:
         """Two-sided p of the test that the coefficient is zero; 0.05 where a 95 % interval ends."""
         if not np.any(self.error > 0):
             return 1.0 if self.mean == 0 else np.nan
-        below = self.below(0.0)
-        return 2 * min(below, 1 - below)
+        # Both tails for themselves: one less the other would be rounded to zero, or below it.
+        return min(2 * min(self.below(0.0), replace(self, value=-self.value).below(0.0)), 1.0)
 
 
 @dataclass(frozen=True, eq=False)

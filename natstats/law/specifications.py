@@ -20,7 +20,7 @@ those that leave too few layers for a law do not count.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 
@@ -110,8 +110,9 @@ class Specifications:
     def sentence(self) -> str:
         """What they find.
 
-        >>> row = Specification("octave", "whole", "all", "layers", "left alone", 9, *[0.1] * 6, "")
-        >>> Specifications([replace(row, outcome=one) for one in ("rises", "no trend")]).sentence()
+        >>> choices = "octave", "whole", "all", "layers", "left alone"
+        >>> found = [Specification(*choices, 9, *[0.1] * 6, one) for one in ("rises", "no trend")]
+        >>> Specifications(found).sentence()
         'rises in 1 of 2 specifications, falls in none'
         """
         n, counts = len(self.rows), self.counts
@@ -163,7 +164,7 @@ def subsets_of(table: pd.DataFrame) -> dict[str, Mask]:
     """Choices of layers by name, all of them first.
 
     Args:
-        table: a row per layer of the law, by depth: kind, height, width, n_rings.
+        table: a row per layer of the law: kind, depth, height, width, n_rings.
     """
     everything = np.ones(len(table), dtype=bool)
     found = {"all": everything}
@@ -171,7 +172,7 @@ def subsets_of(table: pd.DataFrame) -> dict[str, Mask]:
     if len(kinds) > 1:
         found |= {f"only {kind}": (table.kind == kind).to_numpy() for kind in kinds.index}
     found["without few rings"] = (table.n_rings >= FEW_RINGS).to_numpy()
-    found["without the first"] = np.arange(len(table)) > 0
+    found["without the first"] = np.arange(len(table)) != np.argmin(table.depth.to_numpy())
     sizes = [map_size(h, w) for h, w in zip(table.height, table.width, strict=True)]
     if len(set(sizes)) > 1:
         for size in dict.fromkeys(sizes):
@@ -182,7 +183,10 @@ def subsets_of(table: pd.DataFrame) -> dict[str, Mask]:
 
 
 def try_all(
-    layers: Sequence[LayerSpectrum], table: pd.DataFrame, options: FitOptions
+    layers: Sequence[LayerSpectrum],
+    table: pd.DataFrame,
+    options: FitOptions,
+    depths: Mapping[str, Array] | None = None,
 ) -> Specifications:
     """Fit the trend under every combination of choices, that of the options first.
 
@@ -190,15 +194,17 @@ def try_all(
         layers: spectra of the layers of the law.
         table: a row for each of them, the columns of ``layers.csv``.
         options: what was asked for: estimator, band, depth, level.
+        depths: of these layers, (L,), by the name of the measure; by default those of the table,
+            in which a relative depth is one of the deepest layer there.
     """
-    order = np.argsort(table.depth.to_numpy(), kind="stable")
-    layers, table = [layers[place] for place in order], table.iloc[order].reset_index(drop=True)
+    depths = depths or {name: axis.values(table) for name, axis in DEPTH_AXES.items()}
     alternatives = list(alternative_exponents(layers, options))
     own = (options.estimator, alternatives[0].band if alternatives else "", "all")
     stages = [map_size(h, w) for h, w in zip(table.height, table.width, strict=True)]
     rows: list[Specification] = []
+    seen: set[tuple[bytes, ...]] = set()
     for which, mask in subsets_of(table).items():
-        for axis, depth in _depths(table, mask, options).items():
+        for axis, depth in _depths(depths, mask, options).items():
             for covariate in _covariates(table, mask):
                 designs: dict[bytes, Design | None] = {}
                 for one in alternatives:
@@ -207,7 +213,12 @@ def try_all(
                     if key not in designs:
                         designs[key] = _design(table, depth, chosen, covariate, stages)
                     design = designs[key]
-                    if design is not None:
+                    if design is None:
+                        continue
+                    # A band without a layer's exponent may do what leaving the layer out does.
+                    same = (_spaced(depth[chosen]), np.round(one.exponents[chosen], 9).tobytes())
+                    if (case := (key, covariate.encode(), *same)) not in seen:
+                        seen.add(case)
                         span = float(np.ptp(depth[np.isfinite(depth)]))
                         choice = (one.estimator, one.band, which, axis, covariate)
                         rows.append(_fitted(choice, one, chosen, design, span, options.level))
@@ -226,17 +237,21 @@ def _asked_first(
     return rows
 
 
-def _depths(table: pd.DataFrame, mask: Mask, options: FitOptions) -> dict[str, Array]:
+def _depths(depths: Mapping[str, Array], mask: Mask, options: FitOptions) -> dict[str, Array]:
     """Measures of depth that order or space these layers in different ways, the asked one first."""
     names = [options.depth, *(name for name in DEPTH_AXES if name != options.depth)]
     found: dict[bytes, tuple[str, Array]] = {}
     for name in names:
-        depth = DEPTH_AXES[name].values(table)
+        depth = depths[name]
         inner = depth[mask & np.isfinite(depth)]
         if len(inner) >= FEWEST_LAYERS and len(set(inner)) >= FEWEST_DEPTHS:
-            key = np.round((inner - inner.min()) / np.ptp(inner), 9).tobytes()
-            found.setdefault(key, (name, depth))
+            found.setdefault(_spaced(inner), (name, depth))
     return dict(found.values())
+
+
+def _spaced(depth: Array) -> bytes:
+    """The same for depths that differ in unit and origin alone."""
+    return np.round((depth - depth.min()) / np.ptp(depth), 9).tobytes()
 
 
 def _covariates(table: pd.DataFrame, mask: Mask) -> Iterator[str]:
@@ -275,7 +290,10 @@ def _fitted(
     span: float,
     level: float,
 ) -> Specification:
-    errors = LayerErrors(one.exponents[chosen], one.deviations[:, chosen])
+    deviations = one.deviations[:, chosen]
+    # As for the law, groups without images are none: they would change the degrees of freedom.
+    deviations = deviations[np.any(deviations != 0, axis=1)]
+    errors = LayerErrors(one.exponents[chosen], deviations)
     slope = errors.regress(design).coefficient(1)
     p, by_rank = slope.p(), rank_p(errors, design)
     ends = slope.interval(level)

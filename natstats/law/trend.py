@@ -126,7 +126,7 @@ def outcome_of(slope: float, p: float, by_rank: float) -> str:
     >>> outcome_of(0.1, 0.01, 0.02), outcome_of(0.1, 0.01, 0.2)
     ('rises', 'no trend')
     """
-    if not max(p, by_rank) < SIGNIFICANCE:
+    if not (p < SIGNIFICANCE and by_rank < SIGNIFICANCE):  # nor where either is NaN
         return "no trend"
     return "rises" if slope > 0 else "falls"
 

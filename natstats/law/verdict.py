@@ -138,10 +138,11 @@ def _without(changing: Sequence[LeftOut]) -> str:
     'without conv1 it rises'
     """
     names = [one.name for one in changing]
-    more = f" or {len(names) - 3} others" if len(names) > 3 else ""
+    more = len(names) - 3
+    others = f" or {more} {'other' if more == 1 else 'others'}" if more > 0 else ""
     found = {"rises": "it rises", "falls": "it falls", "no trend": "there is no trend"}
     outcomes = " or ".join(found[one] for one in dict.fromkeys(one.outcome for one in changing))
-    return f"without {' or '.join(names[:3])}{more} {outcomes}"
+    return f"without {' or '.join(names[:3])}{others} {outcomes}"
 
 
 def judge(
@@ -150,6 +151,7 @@ def judge(
     table: pd.DataFrame,
     deviations: Array,
     options: FitOptions,
+    depths: Mapping[str, Array] | None = None,
 ) -> Verdict:
     """Try the law of a network under other choices, and without some of its layers.
 
@@ -159,18 +161,24 @@ def judge(
         table: a row for each of them, the columns of ``layers.csv``.
         deviations: of their exponents as each group of images is left out, (G, L).
         options: what was asked for.
+        depths: of these layers, (L,), by the name of the measure; by default those of the table.
     """
     if not np.isfinite(law.slope):
         return Verdict(law, Specifications([]), [])
     outcome = outcome_of(law.slope, law.trend_p, law.rank_p)
-    found = try_all(layers, table, options)
-    depth = DEPTH_AXES[options.depth].values(table)
+    depths = depths or {name: axis.values(table) for name, axis in DEPTH_AXES.items()}
+    found = try_all(layers, table, options, depths)
     sizes = [map_size(h, w) for h, w in zip(table.height, table.width, strict=True)]
     usable = usable_layers(
-        depth, table.exponent.to_numpy(float), deviations, sizes, table.layer.tolist()
+        depths[options.depth],
+        table.exponent.to_numpy(float),
+        deviations,
+        sizes,
+        table.layer.tolist(),
     )
     left_out = leave_out(usable, _groups(table, sizes), outcome)
-    if len(deviations) >= FEWEST_FOR_VERDICT and found.agreement(outcome) < AGREEMENT:
+    # Too few groups of images tell too little in every specification.
+    if len(usable.deviations) >= FEWEST_FOR_VERDICT and found.agreement(outcome) < AGREEMENT:
         law = replace(law, verdict="depends on the specification")
     return Verdict(law, found, left_out)
 

@@ -142,6 +142,8 @@ class Run:
             self.layers.iloc[self._law_places].reset_index(drop=True),
             self.fits.deviations[:, self._law_places],
             self.options,
+            # A share of the deepest layer is one of all layers, in the law or not.
+            {name: axis.values(self.layers)[self._law_places] for name, axis in DEPTH_AXES.items()},
         )
 
     @cached_property

@@ -21,7 +21,7 @@ from natstats.files.paths import expanded, plain_name
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.law.differences import Differences, ErrorSource, Estimate
-from natstats.law.law import VERDICTS
+from natstats.law.law import OLDER_VERDICTS, VERDICTS
 from natstats.networks.checkpoint_files import CheckpointFile, step_name
 from natstats.numbers import change, interval, number
 from natstats.report.records import SeriesReport
@@ -70,7 +70,7 @@ def summarise(run: Run, checkpoint: CheckpointFile, digest: str | None = None) -
     row = {
         "checkpoint": checkpoint.name,
         "step": checkpoint.step,
-        "verdict": law.verdict,
+        "verdict": run.verdict.word,
         "slope": law.slope,
         "slope_low": law.slope_low,
         "slope_high": law.slope_high,
@@ -125,7 +125,7 @@ class Series:
     ...         torch.save(model.state_dict(), f"{folder}/epoch_{epoch}.pth")
     ...     series = natstats.measure_series(model, f"{folder}/epoch_*.pth", images)
     >>> series.frame[["checkpoint", "step", "verdict"]].values.tolist()
-    [['epoch_0', 0, 'undecided'], ['epoch_1', 1, 'undecided']]
+    [['epoch_0', 0, 'too little to tell'], ['epoch_1', 1, 'too little to tell']]
     """
 
     def __init__(
@@ -194,7 +194,8 @@ class Series:
         """What the checkpoints show."""
         first, last = self.frame.iloc[0], self.frame.iloc[-1]
         counts = self.frame.verdict.value_counts()
-        verdicts = ", ".join(f"{name} ({counts[name]})" for name in VERDICTS if name in counts)
+        known = (*VERDICTS, *OLDER_VERDICTS)
+        verdicts = ", ".join(f"{name} ({counts[name]})" for name in known if name in counts)
         text = (
             f"{len(self.frame)} checkpoints, {self.step_name} {first.step} to {last.step}, by the "
             f"verdict on their law: {verdicts}"

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from numpy.typing import NDArray
 
 from natstats.fits.depth_axes import DEPTH_AXES
-from natstats.law.law import VERDICTS
+from natstats.law.law import OLDER_VERDICTS, VERDICTS
 from natstats.report.figures.law import EXPONENT_LABEL, INPUT_NAMES
 from natstats.report.figures.style import (
     DEPTH_COLOURS,
@@ -51,6 +51,14 @@ VERDICT_MARKS = {
 """Marker, colour and whether it is filled, for each of :data:`natstats.law.law.VERDICTS`."""
 
 assert tuple(VERDICT_MARKS) == VERDICTS
+
+_OLDER_MARKS = {
+    older: VERDICT_MARKS[verdict]
+    for older, verdict in zip(
+        OLDER_VERDICTS, ("linear law", "rises", "too little to tell"), strict=True
+    )
+}
+"""The marks of what series of earlier versions say; ``falls`` and ``no trend`` they say, too."""
 
 Array = NDArray[np.float64]
 
@@ -166,7 +174,7 @@ def plot_slopes(series: SeriesReport, ax: Axes | None = None) -> Axes:
         ax.plot(step, slope, color=GREY, linewidth=1.0, zorder=2)
         entries: list[tuple[Artist, str]] = []
         has_law = np.isfinite(slope)
-        for verdict, (marker, colour, is_filled) in VERDICT_MARKS.items():
+        for verdict, (marker, colour, is_filled) in {**VERDICT_MARKS, **_OLDER_MARKS}.items():
             own = (frame.verdict == verdict).to_numpy() & has_law
             if not own.any():
                 continue
