@@ -15,12 +15,12 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded
 from natstats.fits.band_sensitivity import sensitivity_frame
-from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import fit_layers
 from natstats.fits.form_comparison import forms_frame, forms_sentence
 from natstats.fits.image_spread import image_exponents_frame
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
+from natstats.law.differences import depths_of
 from natstats.law.law import Law, fit_law
 from natstats.report.records import RunReport
 from natstats.runs import store
@@ -116,7 +116,7 @@ class Run:
         ]
         layers = [self.spectra[i].layer for i in chosen]
         return fit_law(
-            DEPTH_AXES[self.options.depth].values(self.layers)[chosen],
+            depths_of(self.spectra, self.options.depth)[chosen],
             self.fits.exponents[chosen],
             self.fits.deviations[:, chosen],
             [f"{layer.height}x{layer.width}" for layer in layers],
