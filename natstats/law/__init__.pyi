@@ -7,5 +7,13 @@ from .law import SHAPES as SHAPES
 from .law import VERDICTS as VERDICTS
 from .law import Law as Law
 from .law import fit_law as fit_law
+from .meta_analysis import Contrast as Contrast
+from .meta_analysis import Pooled as Pooled
+from .meta_analysis import compare_groups as compare_groups
+from .meta_analysis import pool as pool
 from .regression import LayerErrors as LayerErrors
 from .regression import Regression as Regression
+from .shape_agreement import Shape as Shape
+from .shape_agreement import ShapeAgreement as ShapeAgreement
+from .shape_agreement import fit_shape as fit_shape
+from .shape_agreement import shapes_agree as shapes_agree

@@ -117,7 +117,7 @@ def pool(
     k = len(value)
     if k == 1:
         alone = Estimate(value=float(value[0]))
-        return Pooled(alone, *[float("nan")] * 6, weights=(1.0,))
+        return Pooled(alone, np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, weights=(1.0,))
     centre, unit = _scale(value, variance)
     floored = np.maximum(variance / unit**2, LEAST_VARIANCE)
     tau2, q = _paule_mandel((value - centre) / unit, floored)
@@ -258,8 +258,8 @@ def compare_groups(
     scatter, below = 0.0, 0.0
     for own, total, mean in zip(places, totals, means, strict=True):
         if len(own) > 1:
-            spread, dof = _robust_variance(value[own] - mean, weight[own] / total)
-            scatter, below = scatter + dof * spread * total, below + dof
+            spread, own_dof = _robust_variance(value[own] - mean, weight[own] / total)
+            scatter, below = scatter + own_dof * spread * total, below + own_dof
     between = float(totals @ (means - totals @ means / totals.sum()) ** 2) / (len(places) - 1)
     dof = (float(len(places) - 1), float(below))
     if not scatter > 0:

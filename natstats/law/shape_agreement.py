@@ -79,7 +79,9 @@ def fit_shape(depth: Array, exponent: Array, deviations: Array) -> Shape | None:
     depth, exponent, deviations = depth[good], exponent[good], deviations[:, good]
     if len(depth) < FEWEST_LAYERS_FOR_SHAPE or len(set(depth)) < len(TERMS) + 2:
         return None
-    design = np.polynomial.legendre.legvander(2 * depth - 1, len(TERMS))
+    design: Array = np.asarray(
+        np.polynomial.legendre.legvander(2 * depth - 1, len(TERMS)), dtype=np.float64
+    )
     found = LayerErrors(exponent, deviations).regress(design)
     return Shape(found.coefficients[1:], found.covariance[1:, 1:], found.dof[1:])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,26 +17,18 @@ from natstats.fits.options import FitOptions
 from natstats.law.differences import Estimate, depths_of
 from natstats.law.law import Law
 from natstats.law.shape_agreement import Shape, fit_shape
+from natstats.runs.network_groups import family_of
 from natstats.runs.run import Run
 from natstats.runs.run_folders import FoundRun, find_runs, short_names
 from natstats.spectra.records import LayerSpectrum
 from natstats.text import few, printable
 
-__all__ = ["COLUMNS", "Member", "family_of", "gather", "labels_of"]
-
-COLUMNS = ("family", "model", "weights", "trained", "images")
-"""What networks can be grouped by."""
+__all__ = ["Member", "Sample", "error_of", "gather"]
 
 _LAW_OPTIONS = tuple(
     field.name for field in fields(FitOptions) if field.name not in ("interval", "resamples")
 )
 """Options of a fit that change the law, or its interval."""
-
-_SIZES = {
-    "pico", "nano", "micro", "mini", "tiny", "small", "medium", "base", "large", "huge", "giant",
-    "xlarge", "xs", "xl", "t", "s", "m", "b", "l", "h", "x", "y", "v", "bn",
-}  # fmt: skip
-"""Words that name the size or the version of a network, not its family."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +36,7 @@ class Member:
     """A network of the sample, as much of its run as a meta-analysis takes.
 
     Attributes:
+        place: its place among the runs that were given or found.
         name: what it is called in tables and figures.
         path: where the run is, for sentences.
         info: facts about the measurement.
@@ -59,6 +50,7 @@ class Member:
         n_seeds: seeds of random weights.
     """
 
+    place: int
     name: str
     path: str
     info: Mapping[str, Any]
@@ -88,7 +80,7 @@ class Member:
         return bool(np.isfinite([self.law.slope, variance, self.law.dof]).all())
 
     def column(self, name: str) -> str:
-        """What the network has in one of :data:`COLUMNS`."""
+        """What it has in one of :data:`natstats.runs.network_groups.COLUMNS`."""
         model = str(self.model.get("name") or self.name)
         if name == "trained":
             known = {True: "trained", False: "random weights", None: "not known"}
@@ -112,26 +104,24 @@ class Member:
         return 1.0 if DEPTH_AXES[self.options.depth].is_share else self.deepest
 
 
-def family_of(model: str) -> str:
-    """The family of a network by its name: the letters before the first number or size.
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Networks that can be taken together.
 
-    >>> [family_of(name) for name in ("resnet20", "mobilenet_v2", "convnext_tiny", "timm:vit_b_16")]
-    ['resnet', 'mobilenet', 'convnext', 'vit']
-    >>> family_of("cifar_resnet56"), family_of("512"), family_of("DnCNN")
-    ('cifar_resnet', '512', 'dncnn')
+    Attributes:
+        members: those with a law, two or more.
+        n_given: runs that were given or found.
+        notes: what was left out and what to know, in sentences.
     """
-    plain = re.split(r"[:/]", model)[-1].lower()
-    words = [word for word in re.split(r"[_\-. ]+", re.split(r"\d", plain)[0]) if word]
-    for place, word in enumerate(words):
-        if place and word in _SIZES:
-            words = words[:place]
-            break
-    return "_".join(words) or plain or model
+
+    members: list[Member]
+    n_given: int
+    notes: list[str]
 
 
 def gather(
     runs: Iterable[Run | str | Path] | Mapping[str, Run], changes: Mapping[str, Any]
-) -> tuple[list[Member], list[str]]:
+) -> Sample:
     """Open runs, fit all alike, and take from each what a meta-analysis needs.
 
     Args:
@@ -139,7 +129,7 @@ def gather(
         changes: fields of :class:`natstats.fits.options.FitOptions`, the same for all.
 
     Returns:
-        The networks that make a sample, two or more, and notes on what was left out.
+        The networks that make a sample.
 
     Raises:
         UsageError: they do not make a sample: too few, one network twice, measured or fitted in
@@ -150,7 +140,7 @@ def gather(
         runs = [runs]
     named, notes = _named(runs)
     members: list[Member] = []
-    for name, path, source in named:
+    for place, (name, path, source) in enumerate(named):
         run = source if isinstance(source, Run) else Run.open(source.path)
         if run.info.get("model", {}) is None or all(m.layer.kind == "input" for m in run.spectra):
             if isinstance(source, FoundRun) and not source.is_named:
@@ -159,7 +149,7 @@ def gather(
             raise UsageError(
                 f"runs: expected runs of networks; {printable(path)} is of images alone"
             )
-        members.append(_member(run, name, path, changes))
+        members.append(_member(run, place, name, path, changes))
     if len(members) < 2:
         got = f"1 ({printable(members[0].path)})" if members else "none"
         raise UsageError(
@@ -167,7 +157,7 @@ def gather(
         )
     _refuse_one_twice(members)
     _refuse_other_quantity(members)
-    return _with_law(members, notes), notes
+    return Sample(_with_law(members, notes), len(named), notes)
 
 
 def _named(runs: Any) -> tuple[list[tuple[str, str, Run | FoundRun]], list[str]]:
@@ -213,7 +203,7 @@ def _light(spectra: Sequence[LayerSpectrum]) -> list[LayerSpectrum]:
     ]
 
 
-def _member(run: Run, name: str, path: str, changes: Mapping[str, Any]) -> Member:
+def _member(run: Run, place: int, name: str, path: str, changes: Mapping[str, Any]) -> Member:
     """Fit a run and take from it what is needed."""
     for option in changes:
         checks.one_of("option", option, run.options.to_dict())
@@ -223,8 +213,8 @@ def _member(run: Run, name: str, path: str, changes: Mapping[str, Any]) -> Membe
     depth = depths_of(own.spectra, "layers" if measure.is_share else options.depth)
     deepest = float(np.max(depth[np.isfinite(depth)], initial=0.0)) or float("nan")
     counted = [
-        place
-        for place, fit in enumerate(own.fits.layers)
+        row
+        for row, fit in enumerate(own.fits.layers)
         if "beyond range" not in fit.flags and np.isfinite(fit.exponent)
     ]  # the layers of the law, as Run.law has them
     shape = fit_shape(
@@ -232,6 +222,7 @@ def _member(run: Run, name: str, path: str, changes: Mapping[str, Any]) -> Membe
     )
     control = own.control
     return Member(
+        place=place,
         name=name,
         path=path,
         info=run.info,
@@ -340,48 +331,3 @@ def _with_law(members: Sequence[Member], notes: list[str]) -> list[Member]:
     if len(contents) > 1:
         notes.append("The networks saw different images, which may be a part of how they differ.")
     return good
-
-
-def labels_of(
-    members: Sequence[Member], by: str | Mapping[str, Any] | Sequence[str] | None
-) -> tuple[str | None, list[str]]:
-    """What networks are grouped by, and the group of each.
-
-    Raises:
-        UsageError: there is no such column, a pattern matches none, or the labels are not one for
-            each network.
-    """
-    if by is None:
-        return None, ["all networks"] * len(members)
-    if isinstance(by, str):
-        checks.one_of("by", by, COLUMNS)
-        return by, [one.column(by) for one in members]
-    if isinstance(by, Mapping):
-        return "group", _matched(members, by)
-    labels = [str(label) for label in by]
-    if len(labels) != len(members):
-        raise UsageError(
-            f"by: expected a label for each of {len(members)} networks; got {len(labels)}"
-        )
-    return "group", labels
-
-
-def _matched(members: Sequence[Member], patterns: Mapping[str, Any]) -> list[str]:
-    """The first group that has a pattern of a network's name, path or model; else ``other``."""
-    if not patterns:
-        raise UsageError("by: expected a group or more; got none")
-    labels = ["other"] * len(members)
-    for place, one in enumerate(members):
-        texts = (one.name, one.path, str(one.model.get("name")))
-        for group, given in patterns.items():
-            wanted = [given] if isinstance(given, str) else list(given)
-            if any(fnmatch.fnmatchcase(text, str(p)) for text in texts for p in wanted):
-                labels[place] = str(group)
-                break
-    for group, given in patterns.items():
-        if str(group) not in labels:
-            raise UsageError(
-                f"group: expected a pattern of a run's path, or of a network's name; no network is "
-                f"left for {printable(str(group))}={printable(str(given))}"
-            )
-    return labels
