@@ -9,7 +9,7 @@ exponents of single images see :mod:`natstats.fits.image_spread`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -253,12 +253,17 @@ def _fitted(sample: _Sample, exponent: float) -> tuple[float, float, Array]:
     return log_amplitude, float(1 - (weights @ residual**2) / (weights @ total**2)), fitted
 
 
-def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> LayerFit:
+def fit_spectrum(
+    spectrum: Spectrum, options: FitOptions | None = None, *, is_brief: bool = False
+) -> LayerFit:
     """Fit the exponent of one layer.
 
     Args:
         spectrum: what was measured.
         options: band, estimator, interval and level.
+        is_brief: leave out what only describes the fit: other estimators, amplitude, R^2,
+            curvature and the exponents of single images are NaN or empty. The law of many networks
+            has no use for them, and they take most of the time.
 
     Returns:
         The fit. There is never an exponent without an interval: where either cannot be had both
@@ -275,6 +280,8 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     >>> fit.low < 2.0 < fit.high
     True
     """
+    if is_brief:
+        spectrum = replace(spectrum, image_power=spectrum.image_power[:0])
     sample = _Sample.of(spectrum, options or FitOptions())
     n_odd = spectrum.n_nonfinite
     flags = [f"non-finite ({n_odd} images left out)"] if n_odd else []
@@ -282,7 +289,9 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     if hindrance:
         return sample.empty([*flags, hindrance])
     by_estimator = {
-        name: float(one.estimate(sample.band, sample.mean[None])[0])
+        name: float("nan")
+        if is_brief and one is not sample.estimator
+        else float(one.estimate(sample.band, sample.mean[None])[0])
         for name, one in ESTIMATORS.items()
     }
     exponent = by_estimator[sample.options.estimator]
@@ -292,8 +301,11 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     flags += [*sample.doubts(exponent), *interval.doubts()]
     if not np.isfinite(interval.reach):
         return sample.empty([*flags, "too few groups for the bootstrap"])
-    curvature, curvature_p = _curvature(sample)
-    log_amplitude, r2, fitted = _fitted(sample, exponent)
+    curvature = curvature_p = log_amplitude = r2 = float("nan")
+    fitted = np.full(spectrum.n_rings, np.nan)
+    if not is_brief:
+        curvature, curvature_p = _curvature(sample)
+        log_amplitude, r2, fitted = _fitted(sample, exponent)
     deviations = np.zeros(len(sample.filled))
     deviations[sample.filled] = interval.deviations
     return LayerFit(
@@ -316,8 +328,10 @@ def fit_spectrum(spectrum: Spectrum, options: FitOptions | None = None) -> Layer
     )
 
 
-def fit_layers(layers: Sequence[LayerSpectrum], options: FitOptions | None = None) -> Fits:
-    """Fit every layer of a run.
+def fit_layers(
+    layers: Sequence[LayerSpectrum], options: FitOptions | None = None, *, is_brief: bool = False
+) -> Fits:
+    """Fit every layer of a run, briefly where only the exponents are asked for.
 
     Raises:
         UsageError: the layers were not summed over the same groups of images.
@@ -326,4 +340,5 @@ def fit_layers(layers: Sequence[LayerSpectrum], options: FitOptions | None = Non
     groups = {len(layer.spectrum.count) for layer in layers}
     if len(groups) > 1:
         raise UsageError(f"layers: expected one number of groups; got {sorted(groups)}")
-    return Fits(options, [fit_spectrum(layer.spectrum, options) for layer in layers])
+    fits = [fit_spectrum(layer.spectrum, options, is_brief=is_brief) for layer in layers]
+    return Fits(options, fits)

@@ -13,11 +13,13 @@ from scipy import stats
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.exponents import fit_layers
 from natstats.fits.options import FitOptions
 from natstats.law.differences import Estimate, depths_of
 from natstats.law.law import Law
 from natstats.law.shape_agreement import Shape, fit_shape
 from natstats.runs.network_groups import family_of
+from natstats.runs.random_weights import RandomWeights
 from natstats.runs.run import Run
 from natstats.runs.run_folders import FoundRun, find_runs, short_names
 from natstats.spectra.records import LayerSpectrum
@@ -194,13 +196,16 @@ def _checked(run: Any) -> Run:
     return run
 
 
-def _light(spectra: Sequence[LayerSpectrum]) -> list[LayerSpectrum]:
-    """Layers without the images' rows and without spectra of single images: the law has no use."""
-    return [
-        LayerSpectrum(m.layer, replace(m.spectrum, image_power=m.spectrum.image_power[:0]))
-        for m in spectra
-        if m.layer.kind != "input"
-    ]
+def _brief(
+    spectra: Sequence[LayerSpectrum],
+    info: Mapping[str, Any],
+    options: FitOptions,
+    random: Sequence[RandomWeights] = (),
+) -> Run:
+    """A run of the layers alone, with the fits that a law takes and no more."""
+    own = Run([m for m in spectra if m.layer.kind != "input"], [], dict(info), options, random)
+    own.fits = fit_layers(own.spectra, options, is_brief=True)
+    return own
 
 
 def _member(run: Run, place: int, name: str, path: str, changes: Mapping[str, Any]) -> Member:
@@ -208,7 +213,7 @@ def _member(run: Run, place: int, name: str, path: str, changes: Mapping[str, An
     for option in changes:
         checks.one_of("option", option, run.options.to_dict())
     options = replace(run.options, **changes)
-    own = Run(_light(run.spectra), [], run.info, options, run.random_weights)
+    own = _brief(run.spectra, run.info, options, run.random_weights)
     measure = DEPTH_AXES[options.depth]
     depth = depths_of(own.spectra, "layers" if measure.is_share else options.depth)
     deepest = float(np.max(depth[np.isfinite(depth)], initial=0.0)) or float("nan")
@@ -243,7 +248,7 @@ def _random_slope(run: Run) -> Estimate | None:
     The errors are those of one seed: the seeds saw the same images, and what sets layers apart is
     mostly the architecture, so that more seeds do not make them smaller.
     """
-    laws = [Run(_light(one.spectra), [], run.info, run.options).law for one in run.random_weights]
+    laws = [_brief(one.spectra, run.info, run.options).law for one in run.random_weights]
     slope = float(np.mean([law.slope for law in laws]))
     variance = float(np.mean([law.covariance[1][1] for law in laws]))
     dof = float(np.mean([law.dof for law in laws]))

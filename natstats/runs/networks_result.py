@@ -144,8 +144,11 @@ class MetaAnalysis:
         low, high = self.mean.next_low, self.mean.next_high
         if not np.isfinite(low):
             return "What the next network may have takes three networks to tell."
-        may = "rises, too" if low > 0 else "falls, too" if high < 0 else "may rise or fall"
-        return f"The next network {may}: its slope is expected in {interval(low, high, sign=True)}."
+        may = "it may rise or fall"
+        if low > 0 or high < 0:
+            may = f"it is expected to {'rise' if low > 0 else 'fall'}, too"
+        ends = interval(low, high, 4, sign=True)
+        return f"The slope of the next network is expected in {ends}: {may}."
 
     def _of_differences(self) -> str:
         found = self.mean

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
-from matplotlib.text import Text
 
 from natstats.numbers import change, interval
 from natstats.report.figures.style import (
@@ -37,7 +35,7 @@ LARGEST, SMALLEST = 8.0, 2.2
 
 ALL, CONTROL, DIFFERENCE = "all networks", "control: ", "trained \N{MINUS SIGN} random"
 
-LONGEST_NAME = 60
+LONGEST_NAME = 36
 """Characters of a name on one line; a longer one goes on below."""
 
 
@@ -157,23 +155,20 @@ def _draw(ax: Axes, row: _Row, place: float, largest: float) -> None:
 def _label(ax: Axes, rows: list[_Row], places: list[float]) -> None:
     """Names on the left; numbers on the right where there is room."""
     shown = [(row, place) for row, place in zip(rows, places, strict=True) if row.kind != "gap"]
-    ax.set_yticks([place for _, place in shown], ["x"] * len(shown))
+    # Names are shown as they are: "$" makes no formula.
+    labels = [row.label for row, _ in shown]
+    ax.set_yticks([place for _, place in shown], labels, parse_math=False, fontsize=7.5)
     ax.tick_params(axis="y", length=0)
     for tick, (row, _) in zip(ax.get_yticklabels(), shown, strict=True):
-        assert isinstance(tick, Text)
-        tick.set_parse_math(False)
-        tick.set_text(row.label)
         if row.kind in ("head", "all"):
             tick.set_fontweight("bold")
-    # The text of a tick is set again as it is drawn, from the labels that it was given.
-    ax.set_yticklabels([tick.get_text() for tick in ax.get_yticklabels()], parse_math=False)
     if is_narrow(ax):
         return
     for row, place in shown:
         text = _numbers(row)
         if text:
             ax.text(
-                1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5,
+                1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7,
                 fontweight="bold" if row.kind == "all" else "normal",
             )  # fmt: skip
 
@@ -217,8 +212,7 @@ def _legend(ax: Axes, networks: NetworksReport) -> None:
     if np.isfinite(networks.means.iloc[0]["next_low"]):
         following = Line2D([], [], color=PALETTE[1], linewidth=3.0)
         entries.append((following, f"the next network, {level}"))
-    figure = ax.get_figure(root=True)
-    assert isinstance(figure, Figure)
+    has_long_names = networks.networks.network.str.len().max() > 24
     legend(
         ax,
         [handle for handle, _ in entries],
@@ -226,7 +220,7 @@ def _legend(ax: Axes, networks: NetworksReport) -> None:
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
         borderaxespad=0.2,
-        ncols=1 if is_narrow(ax) else len(entries),
+        ncols=1 if is_narrow(ax) or has_long_names else len(entries),
         fontsize=7,
         handletextpad=0.5,
         columnspacing=1.2,
