@@ -173,7 +173,11 @@ def _paule_mandel(value: Array, variance: Array) -> tuple[float, float]:
 
     with np.errstate(all="ignore"):  # its I^2 divides by Q, which is 0 for equal slopes
         found = combine_effects(value, variance, method_re="iterated", maxiter=200, atol=1e-9)
-    return float(found.tau2), float(max(found.q, 0.0))
+    tau2, q = float(found.tau2), float(max(found.q, 0.0))
+    if not tau2 > 0 and q > len(value) - 1:
+        # Its last step may go beyond the root by a rounding error, and is then taken for a zero.
+        tau2 = _common_variance(value, variance, [np.arange(len(value))])
+    return tau2, q
 
 
 def _robust_variance(deviation: Array, share: Array) -> tuple[float, float]:
