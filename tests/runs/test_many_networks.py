@@ -47,6 +47,7 @@ def sample(folder, tmp_path):
     return Path(shutil.copytree(folder, tmp_path / "sample"))
 
 
+@pytest.mark.slow
 def test_slopes_are_those_of_the_laws(runs, found):
     rows = found.networks.set_index("network")
     for name, run in runs.items():
@@ -69,6 +70,7 @@ def test_the_mean_is_the_pooled_slope(found):
     assert found.mean.mean.low < 0.05 < found.mean.mean.high + 0.02
 
 
+@pytest.mark.slow
 def test_relative_depth_has_the_same_two_slopes(runs, found):
     other = meta_analysis(runs, by="family", depth="normalized")
     assert (found.unit, other.unit) == ("depth", "whole")
@@ -80,6 +82,7 @@ def test_relative_depth_has_the_same_two_slopes(runs, found):
     assert "per weight layer (95" in found.sentence()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", ["order", "receptive-field"])
 def test_other_measures_of_depth(runs, depth):
     found = meta_analysis(runs, depth=depth)
@@ -87,6 +90,7 @@ def test_other_measures_of_depth(runs, depth):
     assert found.per("depth") in found.sentence()
 
 
+@pytest.mark.slow
 def test_options_of_the_fit_are_given_to_all(runs):
     found = meta_analysis(runs, band=(0.1, 0.5), estimator="whittle", level=0.8)
     law = runs["net0"].refit(band=(0.1, 0.5), estimator="whittle", level=0.8).law
@@ -110,6 +114,7 @@ def test_subgroups(found):
     assert list(found.networks.subgroup) == ["resnet"] * 3 + ["vgg"] * 2 + ["cifar_wrn"]
 
 
+@pytest.mark.slow
 def test_subgroups_of_ones_own(runs):
     by_pattern = meta_analysis(runs, by={"deep": ["*110", "*56"], "all else": "*"})
     by_label = meta_analysis(runs, by=["deep" if k in (1, 5) else "all else" for k in range(6)])
@@ -135,6 +140,7 @@ def test_bad_subgroups(runs, by, words):
         meta_analysis(runs, by=by)
 
 
+@pytest.mark.slow
 def test_labels_stay_with_their_runs_when_one_is_left_out(runs, made_networks):
     with_short = {"short": made_networks.run(50, n_layers=3), **runs}
     found = meta_analysis(with_short, by=["x", "a", "a", "a", "b", "b", "b"])
@@ -143,6 +149,7 @@ def test_labels_stay_with_their_runs_when_one_is_left_out(runs, made_networks):
     }
 
 
+@pytest.mark.slow
 def test_trained_against_random(made_networks):
     runs = {
         f"net{k}": made_networks.run(k, 0.05, 10 + k, n_seeds=3, random_slope=0.02)
@@ -161,12 +168,14 @@ def test_trained_against_random(made_networks):
         assert found.networks.n_seeds[place] == 3
 
 
+@pytest.mark.slow
 def test_one_control_is_no_sample(made_networks, runs):
     found = meta_analysis({**runs, "x": made_networks.run(60, n_seeds=2)})
     assert not found.trained
     assert "1 network has a control with random weights to compare with." in found.notes
 
 
+@pytest.mark.slow
 def test_verdicts(made_networks):
     def verdict(slopes):
         return meta_analysis([made_networks.run(k, s) for k, s in enumerate(slopes)]).verdict
@@ -217,6 +226,7 @@ def refused(runs, words, **fit):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_makes_no_sample(made_networks, runs):
     make, first = made_networks.run, runs["net0"]
     refused([], ["expected two networks or more", "got none"])
@@ -232,6 +242,7 @@ def test_what_makes_no_sample(made_networks, runs):
     refused({"a": first, "b": make(9, n_layers=3)}, ["got 1 of 2 (too few layers: b)"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "option"),
     [
@@ -275,6 +286,7 @@ def test_edges_are_compared(made_networks, runs):
     refused({"a": runs["net0"], "b": other}, ["edges: expected the same", "sine in a and hann"])
 
 
+@pytest.mark.slow
 def test_what_is_told_and_not_refused(made_networks, runs):
     other = made_networks.run(9, images={"source": "more", "contents": "others"}, trained=False)
     found = meta_analysis({**runs, "x": other, "short": made_networks.run(10, n_layers=3)})
@@ -291,6 +303,7 @@ def test_runs_of_one_name_are_told_apart(made_networks):
     assert list(found.networks.network) == ["resnet20", "resnet20 (2)", "resnet20 (3)"]
 
 
+@pytest.mark.slow
 def test_paths_and_runs_give_the_same(sample):
     paths = sorted(sample.iterdir())
     whole = meta_analysis(sample)

@@ -35,8 +35,8 @@ LARGEST, SMALLEST = 8.0, 2.2
 
 ALL, CONTROL, DIFFERENCE = "all networks", "control: ", "trained \N{MINUS SIGN} random"
 
-LONGEST_NAME = 36
-"""Characters of a name on one line; a longer one goes on below."""
+LONGEST_NAME = {"single": 18, "double": 36}
+"""Characters of a name on one line, in one column and in two; a longer one goes on below."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def plot_forest(networks: NetworksReport, ax: Axes | None = None) -> Axes:
     Returns:
         The axes drawn into.
     """
-    rows = _rows(networks)
+    width = "single" if ax is not None and is_narrow(ax) else "double"
+    rows = _rows(networks, LONGEST_NAME[width])
     with look():
         height = 1.15 + ROW * sum(1 + row.label.count("\n") for row in rows)
         ax = new_axes(ax, height)
@@ -76,24 +77,25 @@ def plot_forest(networks: NetworksReport, ax: Axes | None = None) -> Axes:
             _draw(ax, row, place, largest)
         _label(ax, rows, places)
         _set_range(ax, networks)
-        ax.set_xlabel(f"slope of the exponent, {networks.per}")
+        gap = "\n" if width == "single" else " "
+        ax.set_xlabel(f"slope of the exponent,{gap}{networks.per}")
         ax.spines["left"].set_visible(False)
         _legend(ax, networks)
     return ax
 
 
-def _rows(networks: NetworksReport) -> list[_Row]:
+def _rows(networks: NetworksReport, longest: int) -> list[_Row]:
     """All lines from the top: subgroups with their means, all networks, the next, the control."""
     means = {row["subgroup"]: row for row in networks.means.to_dict("records")}
     records = networks.networks.to_dict("records")
     rows: list[_Row] = []
     if networks.by is None:
-        rows += [_Row("network", _wrapped(row["network"]), row) for row in records]
+        rows += [_Row("network", _wrapped(row["network"], longest), row) for row in records]
     else:
         for label in dict.fromkeys(row["subgroup"] for row in records):
-            rows.append(_Row("head", _wrapped(label)))
+            rows.append(_Row("head", _wrapped(label, longest)))
             own = [row for row in records if row["subgroup"] == label]
-            rows += [_Row("network", _wrapped(row["network"]), row) for row in own]
+            rows += [_Row("network", _wrapped(row["network"], longest), row) for row in own]
             if len(own) > 1:
                 rows.append(_Row("group", f"mean of {len(own)}", means[label]))
             rows.append(_Row("gap"))
@@ -110,10 +112,10 @@ def _rows(networks: NetworksReport) -> list[_Row]:
     return rows
 
 
-def _wrapped(name: Any) -> str:
+def _wrapped(name: Any, longest: int) -> str:
     """A name in full, on as many lines as it takes."""
     text = printable(str(name))
-    pieces = [text[i : i + LONGEST_NAME] for i in range(0, len(text), LONGEST_NAME)]
+    pieces = [text[i : i + longest] for i in range(0, len(text), longest)]
     return "\n".join(pieces) or " "
 
 
