@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from natstats.errors import UsageError
+from natstats.runs.network_groups import COLUMNS
 
 from . import options, output
-
-COLUMNS = ("family", "model", "weights", "trained", "images")
 
 
 @click.command("law")

@@ -17,7 +17,20 @@ from natstats.fits.records import Fits
 from natstats.law.law import Law
 from natstats.spectra.records import LayerSpectrum
 
-__all__ = ["ControlReport", "DifferenceReport", "NetworksReport", "RunReport", "SeriesReport"]
+__all__ = [
+    "ALL", "CONTROL", "DIFFERENCE", "ControlReport", "DifferenceReport", "NetworksReport",
+    "RunReport", "SeriesReport",
+]  # fmt: skip
+
+
+ALL = "all networks"
+"""What the row of all networks is called among means."""
+
+CONTROL = "control: "
+"""How rows of networks with a control begin among means."""
+
+DIFFERENCE = "trained \N{MINUS SIGN} random"
+"""What follows where the row is of what training changed."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,10 @@ from natstats.law.differences import Estimate
 from natstats.law.law import Law
 from natstats.law.meta_analysis import Contrast, Pooled, compare_groups, pool
 from natstats.law.shape_agreement import shapes_agree
+from natstats.report.records import ALL, CONTROL, DIFFERENCE
 from natstats.runs.network_groups import COLUMNS, By, labels_of
 from natstats.runs.network_sample import Member, Sample, error_of, gather
-from natstats.runs.networks_result import ALL, CONTROL, VERDICTS, MetaAnalysis
+from natstats.runs.networks_result import VERDICTS, MetaAnalysis
 from natstats.runs.run import Run
 from natstats.text import few, printable
 

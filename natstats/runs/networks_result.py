@@ -18,14 +18,14 @@ from natstats.law.law import SIGNIFICANCE, format_p
 from natstats.law.meta_analysis import Contrast, Pooled
 from natstats.law.shape_agreement import ShapeAgreement
 from natstats.numbers import change, interval, number
-from natstats.report.records import NetworksReport
+from natstats.report.records import ALL, CONTROL, NetworksReport
 from natstats.runs import store
 from natstats.runs.tables import aligned, evenly
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ALL", "CONTROL", "VERDICTS", "MetaAnalysis"]
+__all__ = ["VERDICTS", "MetaAnalysis"]
 
 FORMAT = 1
 """Number of the format of ``meta_analysis.json``."""
@@ -35,12 +35,6 @@ VERDICTS = ("rises", "falls", "no trend", "too little to tell")
 
 FEWEST_NETWORKS = 3
 """With fewer networks than this the verdict is ``too little to tell``."""
-
-ALL = "all networks"
-"""What the row of all networks is called in the table of subgroups."""
-
-CONTROL = "control: "
-"""How rows of networks with a control begin in the table of subgroups."""
 
 RECORD = "meta_analysis.json"
 

@@ -22,7 +22,7 @@ from natstats.report.figures.style import (
     look,
     new_axes,
 )
-from natstats.report.records import NetworksReport
+from natstats.report.records import ALL, CONTROL, DIFFERENCE, NetworksReport
 from natstats.text import printable
 
 __all__ = ["plot_forest"]
@@ -32,8 +32,6 @@ ROW = 0.165
 
 LARGEST, SMALLEST = 8.0, 2.2
 """Side of the square of a network that has much of the weight, and of one with hardly any."""
-
-ALL, CONTROL, DIFFERENCE = "all networks", "control: ", "trained \N{MINUS SIGN} random"
 
 LONGEST_NAME = {"single": 18, "double": 36}
 """Characters of a name on one line, in one column and in two; a longer one goes on below."""

@@ -14,11 +14,9 @@ from natstats.law.law import format_p
 from natstats.numbers import interval, number
 from natstats.report.figures.drawing import draw_networks
 from natstats.report.pages.html import embedded, write_page
-from natstats.report.records import NetworksReport
+from natstats.report.records import CONTROL, NetworksReport
 
 __all__ = ["write_networks_report"]
-
-CONTROL = "control: "
 
 TITLES = {
     "rises": "Rises with depth, over networks",
