@@ -27,8 +27,6 @@ from natstats.text import few, printable
 
 __all__ = ["VERDICTS", "MetaAnalysis", "meta_analysis"]
 
-DIFFERENCE = "trained − random"
-
 
 def meta_analysis(
     runs: Iterable[Run | str | Path] | Mapping[str, Run], by: By = None, **fit: Any

@@ -87,9 +87,9 @@ def _matched(members: Sequence[Member], patterns: Mapping[str, str | Sequence[st
                 break
     for group, given in patterns.items():
         if str(group) not in labels:
-            wanted = given if isinstance(given, str) else ", ".join(map(str, given))
+            asked = given if isinstance(given, str) else ", ".join(map(str, given))
             raise UsageError(
                 f"group: expected a pattern of a run's path, or of a network's name; no network is "
-                f"left for {printable(str(group))}={printable(wanted)}"
+                f"left for {printable(str(group))}={printable(asked)}"
             )
     return labels
