@@ -1,6 +1,6 @@
 """How far exponents, intervals and the tests of the law can be trusted: simulation studies.
 
-    python analyses/calibration.py            # everything, about an hour and a quarter
+    python analyses/calibration.py            # everything, about an hour and a half
     python analyses/calibration.py bias coverage --repeats 100
 
 Every part prints its table as it goes and writes analyses/results/calibration_PART.json, from which
@@ -13,7 +13,8 @@ figures/calibration.py makes docs/calibration.md. Parts:
 * single: scatter and bias of the exponents of single images;
 * forms: how often a form other than the power law is flagged, wrongly and rightly;
 * law: error rates of the tests of the law, coverage of its slope;
-* power: how often a rise is found, by its slope.
+* power: how often a rise is found, by its slope;
+* networks: coverage of the mean slope of many networks, rates of the tests between networks.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 import calibration_bounds
 import calibration_forms
 import calibration_law
+import calibration_networks
 import numpy as np
 import scipy
 from scipy import stats
@@ -239,6 +241,7 @@ PARTS: dict[str, tuple[Callable[[int, int], Rows], int]] = {
     "forms": (calibration_forms.rates, 150),
     "law": (calibration_law.rates, 2000),
     "power": (calibration_law.power, 1000),
+    "networks": (calibration_networks.rates, 2000),
 }
 """The studies, with the repeats of each cell."""
 

@@ -18,7 +18,18 @@ __all__ = ["main", "natstats"]
 
 _NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
 
-COMMANDS = ("measure", "models", "fit", "compare", "plot", "images", "distill", "table", "demo")
+COMMANDS = (
+    "measure",
+    "models",
+    "fit",
+    "compare",
+    "law",
+    "plot",
+    "images",
+    "distill",
+    "table",
+    "demo",
+)
 
 
 class _Failure(click.ClickException):

@@ -15,6 +15,8 @@ from .networks.load import load_network as load_network
 from .networks.preprocessing import Preprocessing as Preprocessing
 from .runs.comparison import Comparison as Comparison
 from .runs.comparison import compare as compare
+from .runs.many_networks import MetaAnalysis as MetaAnalysis
+from .runs.many_networks import meta_analysis as meta_analysis
 from .runs.run import Run as Run
 from .runs.series import Series as Series
 from .spectra.accumulator import (

@@ -28,8 +28,14 @@ from natstats.distill.report.pages import write_run_report
 from natstats.distill.results import GAP, DistillationRun, Outcomes
 from natstats.distill.run_folders import RECORD
 from natstats.errors import NatstatsError
+from natstats.fits.options import FitOptions
 from natstats.networks.builders import Builder, network_names
 from natstats.runs import store
+from natstats.runs.random_weights import RandomWeights, write_random_weights
+from natstats.runs.run import Run
+from natstats.spectra.expected import expected_spectrum
+from natstats.spectra.records import Layer, LayerSpectrum
+from natstats.spectra.simulate import spectrum_of
 
 
 def pytest_collection_finish() -> None:
@@ -298,3 +304,67 @@ def n_damaged() -> Callable[[Path, Callable[[], Any]], int]:
 @pytest.fixture(scope="session")
 def made_runs() -> type[MadeRuns]:
     return MadeRuns
+
+
+class MadeNetworks:
+    """Makes runs whose exponents rise with depth by a known slope, without images or networks.
+
+    Layers have maps of 12 pixels; 16 images of different exponent; the scatter of layers is 0.03.
+    """
+
+    def run(
+        self,
+        seed: int = 0,
+        slope: float = 0.05,
+        n_layers: int = 10,
+        model: str = "resnet20",
+        trained: bool | None = True,
+        n_seeds: int = 0,
+        kind: str = "conv",
+        fit: dict[str, Any] | None = None,
+        random_slope: float = 0.0,
+        **info: Any,
+    ) -> Run:
+        """One run; `info` replaces facts of the measurement."""
+        rng = np.random.default_rng(seed)
+        shift = 0.1 * rng.standard_normal(16)
+
+        def spectra(slope: float, first: int = 0) -> list[LayerSpectrum]:
+            made = []
+            for depth in range(first, n_layers + 1):
+                alpha = 1.5 + slope * depth + 0.03 * rng.standard_normal() + shift
+                power = np.exp(expected_spectrum(12, 12).log_power(alpha))
+                power *= rng.gamma(50, 1 / 50, power.shape)
+                layer = Layer(
+                    f"layer{depth}" if depth else "input", 0, kind if depth else "input", depth, 4,
+                    12, 12, 1.0, depth, 3.0 + 2 * depth,
+                )  # fmt: skip
+                made.append(LayerSpectrum(layer, spectrum_of(power, 12, 12)))
+            return made
+
+        facts: dict[str, Any] = {
+            "name": model,
+            "model": {"name": model, "weights": "DEFAULT" if trained else "none",
+                      "trained": trained, "digest": f"{seed:08x}"},
+            "images": {"source": "photos", "n_images": 16, "contents": "same"},
+            "options": {"layers": "weight", "edges": "sine", "temporal": False},
+        } | info  # fmt: skip
+        controls = [
+            RandomWeights(place, {"name": model}, spectra(random_slope, 1), [])
+            for place in range(n_seeds)
+        ]
+        return Run(spectra(slope), [], facts, FitOptions(**(fit or {})), controls)
+
+    def save(self, path: Path, **settings: Any) -> Path:
+        """Write a run without tables and page, which are most of its time."""
+        run = self.run(**settings)
+        with store.write_directory(path) as folder:
+            store.write_run(folder, {**run.info, "fit": run.options.to_dict()}, run.spectra, [])
+            if run.random_weights:
+                write_random_weights(folder, run.random_weights)
+        return path
+
+
+@pytest.fixture(scope="session")
+def made_networks() -> MadeNetworks:
+    return MadeNetworks()

@@ -81,6 +81,12 @@ KINDS = {
         "comparison",
         re.compile(r"comparison\.(json|csv)|difference\.(svg|png)"),
     ),
+    "law": Kind(
+        "meta_analysis.json",
+        "meta-analysis",
+        _known(r"meta_analysis\.json|(networks|subgroups)\.csv|report\.html", "forest"),
+        says="law",
+    ),
     "table": Kind(
         "table.json",
         "table",

@@ -9,7 +9,7 @@ exponents of single images see :mod:`natstats.fits.image_spread`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -258,7 +258,11 @@ def _fitted(sample: _Sample, exponent: float) -> tuple[float, float, Array]:
 
 
 def fit_spectrum(
-    spectrum: Spectrum, options: FitOptions | None = None, span: float = 1.0
+    spectrum: Spectrum,
+    options: FitOptions | None = None,
+    span: float = 1.0,
+    *,
+    is_brief: bool = False,
 ) -> LayerFit:
     """Fit the exponent of one layer.
 
@@ -267,6 +271,9 @@ def fit_spectrum(
         options: band, estimator, interval and level.
         span: share of the image that the maps stand for, to which a band in cycles/image
             refers, see :mod:`natstats.fits.held_bands`.
+        is_brief: leave out what only describes the fit: other estimators, amplitude, R^2,
+            curvature and the exponents of single images are NaN or empty. The law of many networks
+            has no use for them, and they take most of the time.
 
     Returns:
         The fit. There is never an exponent without an interval: where either cannot be had both
@@ -283,6 +290,8 @@ def fit_spectrum(
     >>> fit.low < 2.0 < fit.high
     True
     """
+    if is_brief:
+        spectrum = replace(spectrum, image_power=spectrum.image_power[:0])
     sample = _Sample.of(spectrum, options or FitOptions(), span)
     n_odd = spectrum.n_nonfinite
     flags = [f"non-finite ({n_odd} images left out)"] if n_odd else []
@@ -290,7 +299,9 @@ def fit_spectrum(
     if hindrance:
         return sample.empty([*flags, hindrance])
     by_estimator = {
-        name: float(one.estimate(sample.band, sample.mean[None])[0])
+        name: float("nan")
+        if is_brief and one is not sample.estimator
+        else float(one.estimate(sample.band, sample.mean[None])[0])
         for name, one in ESTIMATORS.items()
     }
     exponent = by_estimator[sample.options.estimator]
@@ -300,8 +311,11 @@ def fit_spectrum(
     flags += [*sample.doubts(exponent), *interval.doubts()]
     if not np.isfinite(interval.reach):
         return sample.empty([*flags, "too few groups for the bootstrap"])
-    curvature, curvature_p = _curvature(sample)
-    log_amplitude, r2, fitted = _fitted(sample, exponent)
+    curvature = curvature_p = log_amplitude = r2 = float("nan")
+    fitted = np.full(spectrum.n_rings, np.nan)
+    if not is_brief:
+        curvature, curvature_p = _curvature(sample)
+        log_amplitude, r2, fitted = _fitted(sample, exponent)
     deviations = np.zeros(len(sample.filled))
     deviations[sample.filled] = interval.deviations
     return LayerFit(
@@ -324,8 +338,10 @@ def fit_spectrum(
     )
 
 
-def fit_layers(layers: Sequence[LayerSpectrum], options: FitOptions | None = None) -> Fits:
-    """Fit every layer of a run.
+def fit_layers(
+    layers: Sequence[LayerSpectrum], options: FitOptions | None = None, *, is_brief: bool = False
+) -> Fits:
+    """Fit every layer of a run, briefly where only the exponents are asked for.
 
     Raises:
         UsageError: the layers were not summed over the same groups of images.
@@ -334,5 +350,7 @@ def fit_layers(layers: Sequence[LayerSpectrum], options: FitOptions | None = Non
     groups = {len(layer.spectrum.count) for layer in layers}
     if len(groups) > 1:
         raise UsageError(f"layers: expected one number of groups; got {sorted(groups)}")
-    fits = [fit_spectrum(layer.spectrum, options, layer.span) for layer in layers]
+    fits = [
+        fit_spectrum(layer.spectrum, options, layer.span, is_brief=is_brief) for layer in layers
+    ]
     return Fits(options, fits)

@@ -8,5 +8,13 @@ from .law import VERDICTS as VERDICTS
 from .law import Law as Law
 from .law import fit_law as fit_law
 from .law_layers import layers_of_law as layers_of_law
+from .meta_analysis import Contrast as Contrast
+from .meta_analysis import Pooled as Pooled
+from .meta_analysis import compare_groups as compare_groups
+from .meta_analysis import pool as pool
 from .mixtures import Regression as Regression
 from .regression import LayerErrors as LayerErrors
+from .shape_agreement import Shape as Shape
+from .shape_agreement import ShapeAgreement as ShapeAgreement
+from .shape_agreement import fit_shape as fit_shape
+from .shape_agreement import shapes_agree as shapes_agree

@@ -18,7 +18,20 @@ from natstats.law.law import Law
 from natstats.law.verdict import Verdict
 from natstats.spectra.records import LayerSpectrum
 
-__all__ = ["ControlReport", "DifferenceReport", "RunReport", "SeriesReport"]
+__all__ = [
+    "ALL", "CONTROL", "DIFFERENCE", "ControlReport", "DifferenceReport", "NetworksReport",
+    "RunReport", "SeriesReport",
+]  # fmt: skip
+
+
+ALL = "all networks"
+"""What the row of all networks is called among means."""
+
+CONTROL = "control: "
+"""How rows of networks with a control begin among means."""
+
+DIFFERENCE = "trained \N{MINUS SIGN} random"
+"""What follows where the row is of what training changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,3 +131,38 @@ class SeriesReport:
     frame: pd.DataFrame
     exponents: pd.DataFrame
     change: DifferenceReport
+
+
+@dataclass(frozen=True, eq=False)
+class NetworksReport:
+    """The laws of many networks, taken together.
+
+    Attributes:
+        networks: a row per network, the columns of ``networks.csv``, and those that are drawn:
+            value, low, high, share (of the weight in the mean).
+        means: a row per group in the slope that is drawn: subgroup, n, mean, low, high, p,
+            next_low, next_high, tau, i2, q, q_p; all networks come first.
+        subgroups: a row per group and slope, the columns of ``subgroups.csv``.
+        by: what the subgroups are by; None without.
+        per: what the slopes that are drawn are per.
+        per_unit: what a slope per unit of depth is per.
+        per_whole: what a slope over the whole depth is per.
+        verdict: the result in a word or a few.
+        sentences: the result in words: mean, next network, differences.
+        shape_sentence: whether the networks have one shape; empty where it could not be told.
+        notes: what to know, in sentences.
+        options: how all were fitted.
+    """
+
+    networks: pd.DataFrame
+    means: pd.DataFrame
+    subgroups: pd.DataFrame
+    by: str | None
+    per: str
+    per_unit: str
+    per_whole: str
+    verdict: str
+    sentences: Sequence[str]
+    shape_sentence: str
+    notes: Sequence[str]
+    options: FitOptions

@@ -3,6 +3,8 @@ from .comparison import compare as compare
 from .control import Control as Control
 from .control import RandomWeights as RandomWeights
 from .control import compare_with_random as compare_with_random
+from .many_networks import MetaAnalysis as MetaAnalysis
+from .many_networks import meta_analysis as meta_analysis
 from .run import Run as Run
 from .series import Series as Series
 from .store import read_run as read_run

@@ -208,7 +208,7 @@ class _SideBySide:
         by_seed = []
         for one in random:
             names = [measured.layer.name for measured in one.spectra]
-            fitted = fit_layers(one.spectra, fits.options).layers
+            fitted = fit_layers(one.spectra, fits.options, is_brief=True).layers
             by_seed.append(dict(zip(names, fitted, strict=True)))
         n_groups = len(trained[0].deviations) if trained else 0
         exponents = np.full((len(random), len(layers)), np.nan)

@@ -23,6 +23,7 @@ from natstats.fits.held_bands import band_sentence
 from natstats.fits.image_spread import image_exponents_frame
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
+from natstats.law.differences import depths_of
 from natstats.law.law import Law, fit_law
 from natstats.law.law_layers import asked_for
 from natstats.law.verdict import Verdict, judge
@@ -113,19 +114,19 @@ class Run:
 
         The column ``law`` of :attr:`layers` says which these are, and why others are left out.
         """
-        layers = self.layers.iloc[self._law_places]
+        layers = [self.spectra[place].layer for place in self.law_places]
         return fit_law(
-            DEPTH_AXES[self.options.depth].values(self.layers)[self._law_places],
-            self.fits.exponents[self._law_places],
-            self.fits.deviations[:, self._law_places],
-            [map_size(h, w) for h, w in zip(layers.height, layers.width, strict=True)],
+            depths_of(self.spectra, self.options.depth)[self.law_places],
+            self.fits.exponents[self.law_places],
+            self.fits.deviations[:, self.law_places],
+            [map_size(layer.height, layer.width) for layer in layers],
             self.options.level,
             self.options.depth,
-            layers.layer.tolist(),
+            [layer.name for layer in layers],
         )
 
     @cached_property
-    def _law_places(self) -> list[int]:
+    def law_places(self) -> list[int]:
         """Places of the layers that are in the law."""
         places: list[int] = np.flatnonzero(in_law(self.spectra, self.fits)).tolist()
         return places
@@ -138,12 +139,12 @@ class Run:
         """
         return judge(
             self.law,
-            [self.spectra[place] for place in self._law_places],
-            self.layers.iloc[self._law_places].reset_index(drop=True),
-            self.fits.deviations[:, self._law_places],
+            [self.spectra[place] for place in self.law_places],
+            self.layers.iloc[self.law_places].reset_index(drop=True),
+            self.fits.deviations[:, self.law_places],
             self.options,
             # A share of the deepest layer is one of all layers, in the law or not.
-            {name: axis.values(self.layers)[self._law_places] for name, axis in DEPTH_AXES.items()},
+            {name: axis.values(self.layers)[self.law_places] for name, axis in DEPTH_AXES.items()},
         )
 
     @cached_property

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from natstats.report.records import RunReport, SeriesReport
+from natstats.report.records import NetworksReport, RunReport, SeriesReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["RUN_FIGURES", "RunFigure", "draw_overlay", "draw_run", "draw_series"]
+__all__ = [
+    "RUN_FIGURES", "RunFigure", "draw_networks", "draw_overlay", "draw_run", "draw_series",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,3 +185,19 @@ def draw_series(series: SeriesReport, folder: Path) -> list[Path]:
     if np.isfinite(series.frame.slope).any():
         written += save(plot_slopes(series), folder, "slopes")
     return written
+
+
+def draw_networks(networks: NetworksReport, folder: Path) -> list[Path]:
+    """Write ``forest`` into `folder`, as SVG and as PNG.
+
+    Args:
+        networks: what to draw.
+        folder: where it goes; made when it is not there.
+
+    Returns:
+        The files written.
+    """
+    from natstats.report.figures.forest import plot_forest
+    from natstats.report.figures.style import save
+
+    return save(plot_forest(networks), folder, "forest")

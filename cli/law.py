@@ -1,0 +1,72 @@
+"""``natstats law``: the laws of many networks taken together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from natstats.errors import UsageError
+from natstats.runs.network_groups import COLUMNS
+
+from . import options, output
+
+
+@click.command("law")
+@click.argument("runs", nargs=-1, required=True, type=options.PATH)
+@click.option("--by", type=click.Choice(COLUMNS), help="Subgroups of networks.  [default: none]")
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    type=options.Pair(),
+    metavar="NAME=PATTERN",
+    help="A subgroup: networks whose path or name matches, such as cifar='*cifar*'; may be given "
+    "again, and the first that matches counts.",
+)
+@options.refit_options
+@click.option(
+    "--out", type=options.PATH, help="Folder for tables, page and figure.  [default: none]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace the meta-analysis at --out.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print all columns as CSV, and nothing else.")
+@options.debug_option
+def command(
+    runs: tuple[Path, ...],
+    by: str | None,
+    groups: tuple[tuple[str, str], ...],
+    out: Path | None,
+    overwrite: bool,
+    as_csv: bool,
+    **settings: Any,
+) -> None:
+    """Take the laws of many networks together: mean slope, the next network, how they differ.
+
+    RUNS are runs, series, whose last checkpoint counts, and folders that hold any of these. Each is
+    one network of the sample. Options of the fit are applied to all of them.
+    """
+    if by is not None and groups:
+        raise UsageError("by: expected --by or --group; got both")
+    if out is not None:
+        out = output.target(out, "", overwrite, "law")
+
+    from natstats.files.csv_files import csv_text
+    from natstats.runs.many_networks import meta_analysis
+
+    patterns: dict[str, list[str]] = {}
+    for name, pattern in groups:
+        patterns.setdefault(name, []).append(pattern)
+    found = meta_analysis(runs, by or patterns or None, **output.take_fit_options(settings))
+    if as_csv:
+        output.say_lines(csv_text(found.networks))
+    else:
+        output.say_lines(found.table(output.ROWS))
+        output.say()
+        for sentence in found.sentences():
+            output.say(sentence)
+    for note in found.notes:
+        output.say(f"Note: {note}", err=as_csv)
+    if out is not None:
+        path = found.save(out, overwrite=overwrite)
+        output.say(f"Law: {path}   Report: {path / 'report.html'}", err=as_csv)

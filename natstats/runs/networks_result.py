@@ -1,0 +1,294 @@
+"""What a meta-analysis found: in words, as a table, as files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from natstats._version import __version__
+from natstats.files.csv_files import write_csv
+from natstats.files.paths import expanded
+from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.options import FitOptions
+from natstats.law.law import format_p
+from natstats.law.meta_analysis import Contrast, Pooled
+from natstats.law.shape_agreement import ShapeAgreement
+from natstats.law.trend import SIGNIFICANCE
+from natstats.numbers import change, interval, number
+from natstats.report.records import ALL, CONTROL, NetworksReport
+from natstats.runs import store
+from natstats.runs.tables import aligned, evenly
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["VERDICTS", "MetaAnalysis"]
+
+FORMAT = 1
+"""Number of the format of ``meta_analysis.json``."""
+
+VERDICTS = ("rises", "falls", "no trend", "too little to tell")
+"""What many networks can be found to do."""
+
+FEWEST_NETWORKS = 3
+"""With fewer networks than this the verdict is ``too little to tell``."""
+
+RECORD = "meta_analysis.json"
+
+
+@dataclass(frozen=True, eq=False)
+class MetaAnalysis:
+    """What the laws of many networks have in common.
+
+    Attributes:
+        networks: a row for each network: network, path, model, family, weights, trained, images,
+            subgroup, verdict (of its own law), n_layers, deepest, slope, slope_low, slope_high,
+            slope_error, weight per unit of depth and dof; slope_whole and so on over the whole
+            depth; random_slope and random_slope_whole (mean over n_seeds of random weights),
+            difference, difference_low, difference_high and difference_whole (trained minus
+            random); digest.
+        subgroups: a row for each group and each of the two slopes: unit (``depth`` or ``whole``),
+            subgroup, n, mean, low, high, p, next_low, next_high, tau, i2, q, q_p; all networks
+            come first, then subgroups, then the networks with a control: ``control: trained``,
+            ``control: random weights`` and ``control: trained − random``.
+        by: what the subgroups are by; None without.
+        pooled: what all networks have in common, by unit.
+        contrast: test whether subgroups have the same mean, by unit.
+        trained: what training changed, the difference of slopes within networks, by unit; empty
+            with fewer than two networks that have a control.
+        shape: whether the networks have one shape; None where none has layers enough.
+        options: how all were fitted.
+        notes: what to know, in sentences.
+    """
+
+    networks: pd.DataFrame
+    subgroups: pd.DataFrame
+    by: str | None
+    pooled: dict[str, Pooled]
+    contrast: dict[str, Contrast]
+    trained: dict[str, Pooled]
+    shape: ShapeAgreement | None
+    options: FitOptions
+    notes: tuple[str, ...]
+
+    @property
+    def level(self) -> float:
+        """Level of the intervals."""
+        return self.options.level
+
+    @property
+    def depth(self) -> str:
+        """Name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`."""
+        return self.options.depth
+
+    @property
+    def unit(self) -> str:
+        """The slope that the options ask for: ``whole`` when depth is a share, else ``depth``."""
+        return "whole" if DEPTH_AXES[self.depth].is_share else "depth"
+
+    @property
+    def mean(self) -> Pooled:
+        """What the networks have in common in that slope."""
+        return self.pooled[self.unit]
+
+    @property
+    def verdict(self) -> str:
+        """One of :data:`VERDICTS`."""
+        mean = self.mean.mean
+        if self.mean.n < FEWEST_NETWORKS or not np.isfinite(mean.low):
+            return "too little to tell"
+        return "rises" if mean.low > 0 else "falls" if mean.high < 0 else "no trend"
+
+    def per(self, unit: str) -> str:
+        """What a slope is per, in full."""
+        measure = DEPTH_AXES[self.depth]
+        if unit == "whole":
+            return DEPTH_AXES["normalized"].per
+        return DEPTH_AXES["layers"].per if measure.is_share else measure.per
+
+    def sentences(self) -> list[str]:
+        """The result in three sentences: the mean, the next network, how networks differ."""
+        return [self._of_the_mean(), self._of_the_next(), self._of_differences()]
+
+    def sentence(self) -> str:
+        """The three sentences as one text."""
+        return " ".join(self.sentences())
+
+    def _of_the_mean(self) -> str:
+        name = DEPTH_AXES[self.depth].name
+        opening = {
+            "rises": f"Over networks the exponent rises with {name}",
+            "falls": f"Over networks the exponent falls with {name}",
+            "no trend": f"No common trend of the exponent with {name} was found",
+            "too little to tell": "Too little to tell of networks",
+        }[self.verdict]
+        mean = self.mean.mean
+        other = "depth" if self.unit == "whole" else "whole"
+        beside = self.pooled[other].mean
+        return (
+            f"{opening}: mean slope {change(mean.value, mean.low, mean.high)} {self.per(self.unit)}"
+            f" ({100 * self.level:g} % interval; p {format_p(mean.p)}) of {self.mean.n} networks, "
+            f"{change(beside.value, beside.low, beside.high)} {self.per(other)}."
+        )
+
+    def _of_the_next(self) -> str:
+        low, high = self.mean.next_low, self.mean.next_high
+        if not np.isfinite(low):
+            return "What the next network may have takes three networks to tell."
+        may = "it may rise or fall"
+        if low > 0 or high < 0:
+            may = f"it is expected to {'rise' if low > 0 else 'fall'}, too"
+        ends = interval(low, high, 4, sign=True)
+        return f"The slope of the next network is expected in {ends}: {may}."
+
+    def _of_differences(self) -> str:
+        found = self.mean
+        apart = "differ by more" if found.q_p < SIGNIFICANCE else "were not found to differ by more"
+        text = (
+            f"Networks {apart} than the errors of their slopes (p {format_p(found.q_p)}): standard "
+            f"deviation {number(found.tau, 4)}, {100 * found.i2:.0f} % of the variance"
+        )
+        contrast = self.contrast[self.unit]
+        if self.by is not None and np.isfinite(contrast.p):
+            differ = "differ" if contrast.p < SIGNIFICANCE else "were not found to differ"
+            text += f"; means by {self.by} {differ} (p {format_p(contrast.p)})"
+        if self.trained:
+            gain = self.trained[self.unit].mean
+            text += (
+                f"; trained minus random weights {change(gain.value, gain.low, gain.high)} "
+                f"(p {format_p(gain.p)}, {self.trained[self.unit].n} networks)"
+            )
+        return text + "."
+
+    def shape_sentence(self) -> str:
+        """Whether the networks have one shape, in words; empty where too few could be told."""
+        if self.shape is None or not np.isfinite(self.shape.p):
+            return ""
+        differ = "differ" if self.shape.p < SIGNIFICANCE else "were not found to differ"
+        bends = [
+            f"{name} {change(term.mean.value, term.mean.low, term.mean.high)}"
+            for name, term in self.shape.terms.items()
+            if name != "line"
+        ]
+        return (
+            f"The shapes of {self.shape.n} networks over relative depth {differ} by more than "
+            f"their errors (p {format_p(self.shape.p)}); mean {' and '.join(bends)}."
+        )
+
+    def table(self, rows: int | None = None) -> str:
+        """A row for each network, then the means; from more than `rows`, evenly spaced ones."""
+        end = "_whole" if self.unit == "whole" else ""
+        grouped = self.by is not None
+        shown = evenly(self.networks, rows)
+        header = ["network", *(["subgroup"] if grouped else []), "slope", "interval", "weight"]
+        cells = [
+            (
+                str(row["network"]),
+                *([str(row["subgroup"])] if grouped else []),
+                number(row[f"slope{end}"], 4, sign=True, missing="-"),
+                _ends(row[f"slope{end}_low"], row[f"slope{end}_high"]),
+                f"{100 * row[f'weight{end}']:.1f} %",
+            )
+            for row in shown.to_dict("records")
+        ]
+        if len(shown) < len(self.networks):
+            hidden = len(self.networks) - len(shown)
+            cells.append((f"({hidden} of {len(self.networks)} networks not shown)",
+                          *([""] if grouped else []), "", "", ""))  # fmt: skip
+        means = self.subgroups[
+            (self.subgroups.unit == self.unit) & ~self.subgroups.subgroup.str.startswith(CONTROL)
+        ]
+        for row in [*means.to_dict("records")[1:], *means.to_dict("records")[:1]]:
+            is_all = row["subgroup"] == ALL
+            cells.append(
+                (
+                    "all networks" if is_all else f"mean of {row['n']}",
+                    *(["" if is_all else str(row["subgroup"])] if grouped else []),
+                    number(row["mean"], 4, sign=True, missing="-"),
+                    _ends(row["low"], row["high"]),
+                    "",
+                )
+            )
+        return aligned(header, cells, {0, 1} if grouped else {0})
+
+    def report(self) -> NetworksReport:
+        """Everything that its figure and its page show."""
+        unit = "_whole" if self.unit == "whole" else ""
+        rows = self.networks
+        means = self.subgroups[self.subgroups.unit == self.unit]
+        return NetworksReport(
+            networks=rows.assign(
+                value=rows[f"slope{unit}"],
+                low=rows[f"slope{unit}_low"],
+                high=rows[f"slope{unit}_high"],
+                share=rows[f"weight{unit}"],
+            ),
+            means=means.drop(columns="unit").reset_index(drop=True),
+            subgroups=self.subgroups,
+            by=self.by,
+            per=self.per(self.unit),
+            per_unit=self.per("depth"),
+            per_whole=self.per("whole"),
+            verdict=self.verdict,
+            sentences=tuple(self.sentences()),
+            shape_sentence=self.shape_sentence(),
+            notes=self.notes,
+            options=self.options,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; networks and subgroups are tables of their own."""
+        return {
+            "format": FORMAT,
+            "kind": "law",
+            "versions": {"natstats": __version__},
+            "fit": self.options.to_dict(),
+            "by": self.by,
+            "unit": self.unit,
+            "per": {unit: self.per(unit) for unit in self.pooled},
+            "verdict": self.verdict,
+            "sentences": self.sentences(),
+            "shape_sentence": self.shape_sentence(),
+            "pooled": {unit: asdict(one) for unit, one in self.pooled.items()},
+            "contrast": {unit: asdict(one) for unit, one in self.contrast.items()},
+            "trained_minus_random": {unit: asdict(one) for unit, one in self.trained.items()},
+            "shape": None if self.shape is None else asdict(self.shape),
+            "runs": self.networks[["network", "path", "digest"]].to_dict("records"),
+            "notes": list(self.notes),
+        }
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the forest, see :func:`natstats.report.figures.forest.plot_forest`."""
+        from natstats.report.figures.forest import plot_forest
+
+        return plot_forest(self.report(), ax)
+
+    def save(self, path: str | Path, *, overwrite: bool = False, report: bool = True) -> Path:
+        """Write ``meta_analysis.json``, tables, forest plot and page, all of them or none.
+
+        Raises:
+            UsageError: something is at `path`, and it is not a meta-analysis or `overwrite` is not
+                set.
+            NatstatsError: it cannot be written.
+        """
+        path = expanded(path, "out")
+        with store.write_directory(path, overwrite, "law") as folder:
+            (folder / RECORD).write_text(store.to_json(self.to_dict()), encoding="utf-8")
+            write_csv(self.networks, folder / "networks.csv")
+            write_csv(self.subgroups, folder / "subgroups.csv")
+            if report:
+                from natstats.report.pages.networks import write_networks_report
+
+                write_networks_report(folder, self.report())
+        return path
+
+
+def _ends(low: float, high: float) -> str:
+    """The ends of an interval for a column, without brackets."""
+    if not np.isfinite([low, high]).all():
+        return "-"
+    return interval(low, high, 4, sign=True)[1:-1].replace(", ", " to ")

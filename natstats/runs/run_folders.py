@@ -1,0 +1,128 @@
+"""Which runs there are at or below paths, and what to call them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from natstats.errors import UsageError
+from natstats.files.ownership import KINDS
+from natstats.files.paths import expanded
+from natstats.runs import store
+from natstats.runs.series import Series
+from natstats.text import natural, printable
+
+__all__ = ["FoundRun", "find_runs", "short_names"]
+
+_RUN = KINDS["run"].record
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run that was found.
+
+    Attributes:
+        path: its directory.
+        is_named: it was asked for itself, not the folder that holds it.
+        series: the series of which it is the last checkpoint; None for a run by itself.
+    """
+
+    path: Path
+    is_named: bool = True
+    series: Path | None = None
+
+
+def find_runs(paths: Iterable[str | Path]) -> tuple[list[FoundRun], list[str]]:
+    """Runs at or below each path, and notes on what was passed over.
+
+    A series is one network at several times: its last checkpoint is taken. What a folder holds
+    comes sorted, and once; hidden entries are not looked into, nor are the controls of a run.
+
+    Args:
+        paths: each a run, a series, or a folder that holds any of these.
+
+    Raises:
+        UsageError: no run is found at or below a path, or a series that was named is not finished.
+
+    >>> find_runs(["missing"])
+    Traceback (most recent call last):
+    natstats.errors.UsageError: runs: expected a run or a folder of runs; missing is not there
+    """
+    found: list[FoundRun] = []
+    notes: list[str] = []
+    for given in paths:
+        path = expanded(given, "runs")
+        if store.is_series(path):
+            found.append(_last(path))
+        elif (path / _RUN).is_file():
+            found.append(FoundRun(path))
+        else:
+            below = list(_below(path, notes))
+            if not below:
+                raise UsageError(_nothing(path))
+            known = {one.path.resolve() for one in found}
+            found += [one for one in below if one.path.resolve() not in known]
+    return found, notes
+
+
+def _last(path: Path, *, is_named: bool = True) -> FoundRun:
+    """The last checkpoint of a series."""
+    home = Series.open(path).runs.paths[-1]  # type: ignore[attr-defined]
+    return FoundRun(home, is_named, path)
+
+
+def _below(path: Path, notes: list[str]) -> Iterator[FoundRun]:
+    seen: set[Path] = set()
+    for name, folders, _ in os.walk(path, followlinks=True):
+        here = Path(name)
+        if here.resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        folders[:] = sorted((one for one in folders if not one.startswith(".")), key=natural)
+        if (here / _RUN).is_file():
+            folders.clear()
+            yield FoundRun(here, is_named=False)
+        elif here != path and store.is_unfinished_series(here):
+            folders.clear()
+            notes.append(f"The series in {printable(here)} is not finished and left out.")
+        elif os.path.lexists(here / store.SERIES):
+            folders.clear()
+            yield _last(here, is_named=False)
+
+
+def _nothing(path: Path) -> str:
+    expected = "runs: expected a run or a folder of runs"
+    shown = printable(path)
+    if not path.exists():
+        return f"{expected}; {shown} is not there"
+    if not path.is_dir():
+        return f"{expected}; {shown} is a file"
+    return f"{expected}; {shown} holds no {_RUN}, nor does any folder in it"
+
+
+def short_names(paths: Sequence[Path], least: Sequence[int]) -> list[str]:
+    """The end of each path, as long as it takes to tell it from the others.
+
+    Args:
+        paths: what to name.
+        least: parts of each that are shown in any case.
+
+    >>> short_names([Path("a/x"), Path("b/x"), Path("b/y")], [1, 1, 1])
+    ['a/x', 'b/x', 'y']
+    """
+    parts = [path.resolve().parts for path in paths]
+    lengths = list(least)
+    while True:
+        names = ["/".join(own[-n:]) for own, n in zip(parts, lengths, strict=True)]
+        alike = [
+            place
+            for place, name in enumerate(names)
+            if names.count(name) > 1 and lengths[place] < len(parts[place])
+        ]
+        if not alike:
+            return names
+        for place in alike:
+            lengths[place] += 1
