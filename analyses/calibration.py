@@ -239,7 +239,7 @@ PARTS: dict[str, tuple[Callable[[int, int], Rows], int]] = {
     "outer": (outer, 1),
     "single": (calibration_forms.single, 4000),
     "forms": (calibration_forms.rates, 150),
-    "law": (calibration_law.rates, 2000),
+    "law": (calibration_law.rates, 1000),
     "power": (calibration_law.power, 1000),
     "networks": (calibration_networks.rates, 2000),
 }
