@@ -158,7 +158,7 @@ def _draw_changes(
     ax.axhline(0.0, color=INK, linewidth=0.8, zorder=2)
     ends = _ends(change, low, high)
     entries: list[tuple[Artist, str]] = []
-    size = float(np.clip(1.6 * column, 1.4, 4.5))
+    size = float(np.clip(1.6 * column, 1.8, 4.5))
     for outcome, (marker, colour) in OUTCOME_MARKS.items():
         own = np.array([row.outcome == outcome for row in rows], dtype=bool)
         if not own.any():
@@ -168,7 +168,7 @@ def _draw_changes(
         width = min(0.7 * column, 1.0)
         _upright(
             ax, x[bounded], low[own][bounded], high[own][bounded],
-            color=colour, alpha=0.5 if outcome == "no trend" else 0.8, linewidth=width, zorder=3,
+            color=colour, alpha=0.5 if outcome == "no trend" else 0.65, linewidth=width, zorder=3,
         )  # fmt: skip
         style: dict[str, Any] = {"linestyle": "none", "marker": marker, "color": colour}
         inside = np.clip(change[own], *ends)
