@@ -48,6 +48,9 @@ CHARACTER = 0.62 / 72
 SHAPE_COLOUR = "#6a3d9a"
 """Of the best shape: no kind of layer has it."""
 
+ABOVE = 1.03
+"""Where sizes of maps stand, as a share of the height: clear of a tick at the upper end."""
+
 NOT_IN_LAW = "not in the law"
 """What is said of layers that were not asked for, as of a flag."""
 
@@ -95,29 +98,32 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
         depth_axis(ax, measure)
         narrow = is_narrow(ax)
         ax.set_ylabel(r"exponent $\alpha$" if narrow else EXPONENT_LABEL)
-        size = 7.5 if narrow else 9.5
-        ax.set_title(_title(law, ax, size), pad=18, loc="left", fontsize=size)
+        title, size = _title(law, ax, narrow)
+        ax.set_title(title, pad=20, loc="left", fontsize=size)
         _draw_legend(ax, entries, narrow)
     return ax
 
 
-def _title(law: Law, ax: Axes, size: float) -> str:
-    """The verdict and the slope, on one line where there is room."""
+def _title(law: Law, ax: Axes, narrow: bool) -> tuple[str, float]:
+    """The verdict and the slope, on one line where there is room, and the size of the letters."""
     verdict, measure = headline(law), DEPTH_AXES[law.depth]
     figure = ax.get_figure(root=True)
     assert figure is not None
     # A label of the axis stands to the left of the axes, and the legend to the right of wide ones.
     room = ax.get_position(original=True).width / 0.775 * figure.get_figwidth() - 0.6
-    n_fitting = int(room / (CHARACTER * size))
+    least, most = (7.5, 7.5) if narrow else (8.0, 9.5)
+    size = float(np.clip(room / (CHARACTER * len(verdict)), least, most))
+    n_fitting = int(room / (CHARACTER * size) + 1e-9)
     if not np.isfinite(law.slope):
         number = f"too few layers for a law ({law.n_layers})"
     else:
         slope = change(law.slope, law.slope_low, law.slope_high)
-        number = f"{slope} {measure.briefly if is_narrow(ax) else measure.per}"
+        number = f"{slope} {measure.briefly if narrow else measure.per}"
     title = f"{verdict}: {number}"
     if len(title) <= n_fitting:
-        return title
-    return "\n".join([*textwrap.wrap(verdict, n_fitting), *textwrap.wrap(number, n_fitting)])
+        return title, size
+    parts = [*textwrap.wrap(verdict, n_fitting), *textwrap.wrap(number, n_fitting)]
+    return "\n".join(parts), size
 
 
 def _with_reasons(inner: pd.DataFrame) -> pd.DataFrame:
@@ -257,10 +263,10 @@ def _mark_map_sizes(ax: Axes, inner: pd.DataFrame) -> None:
     for start, end, label in zip(starts, ends, labels, strict=True):
         room = (end - start) / (high - low) * points
         if room > 7 * 0.66 * len(label) + 3:
-            ax.text((start + end) / 2, 1.01, label, transform=above, ha="center", **style)  # type: ignore[arg-type]
+            ax.text((start + end) / 2, ABOVE, label, transform=above, ha="center", **style)  # type: ignore[arg-type]
     ax.annotate(
         "frames" if is_series else "map, px",
-        (0.0, 1.01),
+        (0.0, ABOVE),
         xycoords="axes fraction",
         xytext=(-4, 0),
         textcoords="offset points",
