@@ -99,8 +99,10 @@ RUN_FIGURES = {
             "specifications",
             "Other choices",
             _specifications,
-            lambda run: "Change of the exponent over the whole depth under other choices, sorted: "
-            f"the exponent {run.verdict.specifications.sentence()}.",
+            lambda run: (
+                "Change of the exponent over the whole depth under other choices, sorted: "
+                f"the exponent {run.verdict.specifications.sentence()}."
+            ),
         ),
         RunFigure("control", "What training did", _control, _told_of_control),
         RunFigure(
@@ -130,8 +132,9 @@ def draw_run(run: RunReport, folder: Path) -> list[Path]:
     """Write the figures of a run into `folder`, each as SVG and as PNG.
 
     Those of :data:`RUN_FIGURES` for which there is something to draw: ``law`` needs a layer with
-    an exponent, ``specifications`` two of them at least, ``spectra`` power, ``spread`` an image with an exponent of its own,
-    ``sensitivity`` a layer that was fitted in a second band, ``control`` random weights.
+    an exponent, ``specifications`` two of them at least, ``spectra`` power, ``spread`` an image
+    with an exponent of its own, ``sensitivity`` a layer that was fitted in a second band,
+    ``control`` random weights.
 
     Args:
         run: what to draw.

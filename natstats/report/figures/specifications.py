@@ -68,7 +68,8 @@ def plot_specifications(specifications: Specifications, axes: Pair | None = None
     Returns:
         The axes drawn into.
 
-    >>> row = Specification("octave", "whole", "all", "layers", "left alone", 9, *[0.1] * 6, "rises")
+    >>> words = ("octave", "whole", "all", "layers", "left alone")
+    >>> row = Specification(*words, 9, *[0.1] * 6, "rises")
     >>> plot_specifications(Specifications([row, row]))[1].get_xlabel()
     '2 specifications, sorted by the change of the exponent'
     """
@@ -163,7 +164,7 @@ def _draw_changes(
         own = np.array([row.outcome == outcome for row in rows], dtype=bool)
         if not own.any():
             continue
-        x = 1.0 + np.flatnonzero(own)
+        x = np.flatnonzero(own).astype(np.float64) + 1
         bounded = np.isfinite(low[own]) & np.isfinite(high[own])
         width = min(0.7 * column, 1.0)
         _upright(
@@ -202,7 +203,7 @@ def _draw_choices(
         ax.axhline(line, color=FAINT, linewidth=0.6, zorder=0)
         chosen = np.array([getattr(row, choice) == value for row in rows], dtype=bool)
         for _, colour in OUTCOME_MARKS.values():
-            x = 1.0 + np.flatnonzero(chosen & (colours == colour))
+            x = np.flatnonzero(chosen & (colours == colour)).astype(np.float64) + 1
             if len(x):
                 at = np.full(len(x), float(line))
                 _upright(ax, x, at - 0.36, at + 0.36, color=colour, linewidth=column, zorder=2)

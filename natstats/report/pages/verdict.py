@@ -89,7 +89,10 @@ def law_facts(law: Law) -> list[tuple[str, str]]:
             "correlation φ of neighbours in what the line leaves",
             f"{number(law.correlation, sign=True)} {phi}",
         ),
-        ("share of what the line leaves that maps of one size have in common", share(law.stage_share)),
+        (
+            "share of what the line leaves that maps of one size have in common",
+            share(law.stage_share),
+        ),
     ]
 
 
