@@ -19,10 +19,13 @@ from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.flags import OWN_OUTPUT
 
-__all__ = ["IN_LAW", "asked_for", "layers_of_law"]
+__all__ = ["IN_LAW", "NOT_ASKED_FOR", "asked_for", "layers_of_law"]
 
 IN_LAW = "yes"
 """What the table of layers says of a layer in the law, in the place of a reason."""
+
+NOT_ASKED_FOR = "not asked for"
+"""What it says of a layer that could be in the law and was not asked for."""
 
 WORDS = ("hidden", "all", "output")
 """Selections by role; anything else is a kind of layer or a pattern of names."""
@@ -145,7 +148,7 @@ def layers_of_law(
         names, kinds = (table[name].astype(str).to_numpy()[inner] for name in ("layer", "kind"))
         asked = asked_for(law_layers, names.tolist(), kinds.tolist(), is_output[inner].tolist())
         left_out = inner[~np.array(asked, dtype=bool)]
-        reasons[left_out] = "not asked for"
+        reasons[left_out] = NOT_ASKED_FOR
         reasons[left_out[is_output[left_out]]] = OWN_OUTPUT
     reasons[(table["kind"] == "input").to_numpy()] = "input"
     return reasons == IN_LAW, [str(reason) for reason in reasons]

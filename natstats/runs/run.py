@@ -265,6 +265,12 @@ class Run:
 
         return plot_law(self.layers, self.verdict.law, ax=ax)
 
+    def plot_specifications(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
+        """Draw the specification curve, see :mod:`natstats.report.figures.specifications`."""
+        from natstats.report.figures.specifications import plot_specifications
+
+        return plot_specifications(self.verdict.specifications, axes)
+
     def plot_spectra(self, ax: Axes | None = None) -> Axes:
         """Draw the spectra with their fits, see :mod:`natstats.report.figures.spectra`."""
         from natstats.report.figures.spectra import plot_spectra
@@ -281,7 +287,9 @@ class Run:
         """Draw exponent against band: :mod:`natstats.report.figures.band_sensitivity`."""
         from natstats.report.figures.band_sensitivity import plot_run_sensitivity
 
-        return plot_run_sensitivity(self.report(), figure)
+        return plot_run_sensitivity(
+            self.sensitivity, self.spectra, self.options.band, self.unit, figure
+        )
 
 
 def _check_law_layers(spectra: Sequence[LayerSpectrum], options: FitOptions) -> None:

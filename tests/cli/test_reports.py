@@ -15,7 +15,7 @@ def test_fit_puts_another_measure_of_depth_on_the_axis(call, measured):
     path, _ = measured
     out = call("fit", path, "--depth", "receptive-field", "--out", "fields").stdout
     fields = natstats.Run.open("fields")
-    assert fields.law.sentence() in out
+    assert all(line in out for line in fields.verdict.lines())
     assert (fields.options.depth, fields.law.depth) == ("receptive-field", "receptive-field")
     page = Path("fields/report.html").read_text()
     assert "side of the theoretical receptive field" in page
@@ -29,7 +29,7 @@ def test_plot_draws_one_run_or_several(call, quick, measured):
     call("plot", path, "--out", "figs")
     assert {p.name for p in Path("figs").iterdir()} == {
         f"{name}.{kind}"
-        for name in ("law", "spectra", "spread", "sensitivity")
+        for name in ("law", "specifications", "spectra", "spread", "sensitivity")
         for kind in ("svg", "png")
     }
     call("fit", path, "--estimator", "ols", "--out", "other")

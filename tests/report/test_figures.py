@@ -24,15 +24,16 @@ from natstats import power_law_fields
 from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import VERDICTS, Law, fit_law
+from natstats.law.verdict import HEADLINES, headline
 from natstats.measurement.one_run import measure, measure_images
-from natstats.numbers import change, interval, number
+from natstats.numbers import change, interval, number, share
 from natstats.report import draw_overlay, draw_run
 from natstats.report.figures.band_sensitivity import MOST as MOST_PANELS
 from natstats.report.figures.band_sensitivity import plot_sensitivity
 from natstats.report.figures.difference import plot_control
 from natstats.report.figures.drawing import RUN_FIGURES
 from natstats.report.figures.image_spread import plot_spread
-from natstats.report.figures.law import HEADLINES, plot_law
+from natstats.report.figures.law import plot_law
 from natstats.report.figures.overlay import plot_overlay
 from natstats.report.figures.spectra import MOST, plot_spectra
 from natstats.report.figures.style import MARKERS, PALETTE, WIDTH, kind_marks, look
@@ -81,8 +82,12 @@ def images_run(images: np.ndarray) -> Run:
 def law_of(slope: float, n: int = 12, noise: float = 0.01) -> tuple[Law, np.ndarray]:
     depth = np.arange(1, n + 1)
     exponent = 1 + slope * depth + noise * np.random.default_rng(0).standard_normal(n)
-    deviations = 1e-3 * np.random.default_rng(1).standard_normal((64, n))
-    return fit_law(depth, exponent, deviations, ["8"] * n), exponent
+    return _law(depth, exponent, ["8"] * n), exponent
+
+
+def _law(depth: np.ndarray, exponent: np.ndarray, sizes: list[str]) -> Law:
+    deviations = 1e-3 * np.random.default_rng(1).standard_normal((64, len(depth)))
+    return fit_law(depth, exponent, deviations, sizes)
 
 
 def n_error_bars(ax: Axes) -> int:
@@ -194,19 +199,105 @@ def test_flagged_layers_are_hollow(run: Run) -> None:
         for y in line.get_ydata()
     }
     assert hollow == {layers.exponent[flagged]}
+    assert "hollow: few rings" in _labels(ax)
+
+
+def _labels(ax: Axes) -> list[str]:
     legend = ax.get_legend()
     assert legend is not None
-    assert "hollow: few rings" in [text.get_text() for text in legend.get_texts()]
+    return [text.get_text() for text in legend.get_texts()]
 
 
-@pytest.mark.parametrize(("slope", "noise", "style"), [(0.1, 0.01, "-"), (0.0, 0.3, "--")])
-def test_the_line_is_solid_only_for_a_linear_law(slope: float, noise: float, style: str) -> None:
-    law, exponent = law_of(slope, noise=noise)
-    assert (law.verdict == "linear") == (style == "-")
-    rows = _rows(exponent)
-    lines = [line for line in plot_law(rows, law).lines if line.get_linestyle() != "None"]
-    assert [line.get_linestyle() for line in lines] == [style]
-    np.testing.assert_allclose(lines[0].get_ydata()[[0, -1]], law.predict(np.array([1.0, 12.0]))[0])
+def test_layers_that_were_not_asked_for_are_hollow_and_beside_the_line(run: Run) -> None:
+    other = run.refit(law_layers="conv")
+    left_out = other.layers[other.layers["law"] == "not asked for"]
+    assert len(left_out) > 1
+    ax = plot_law(other.layers, other.law)
+    hollow = {
+        float(y)
+        for line in ax.lines
+        if line.get_marker() in "os^" and to_rgba(line.get_markerfacecolor()) == to_rgba("white")
+        for y in line.get_ydata()
+    }
+    assert set(left_out.exponent.dropna()) <= hollow
+    assert any("not in the law" in label for label in _labels(ax))
+    assert not any("not in the law" in label for label in _labels(plot_law(run.layers, run.law)))
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_the_line_is_solid_only_for_a_linear_law(verdict: str) -> None:
+    law, exponent = law_of(0.1)
+    assert law.verdict == "linear law"
+    ax = plot_law(_rows(exponent), replace(law, verdict=verdict))
+    (line,) = (line for line in ax.lines if line.get_linestyle() != "None")
+    assert line.get_linestyle() == ("-" if verdict == "linear law" else "--")
+    np.testing.assert_allclose(line.get_ydata()[[0, -1]], law.predict(np.array([1.0, 12.0]))[0])
+    assert ("line of the law" in _labels(ax)) == (verdict == "linear law")
+
+
+DEEP = np.arange(1.0, 25.0)
+STAGES = ["32"] * 8 + ["16"] * 8 + ["8"] * 8
+CURVES = {
+    "quadratic": 1 + 0.01 * (DEEP - 12) ** 2,
+    "saturating": 1 + 2 * (1 - np.exp(-(DEEP - 1) / 4)),
+    "step per resolution": np.repeat([1.0, 2.5, 1.7], 8),
+}
+
+
+@pytest.mark.parametrize("shape", CURVES)
+def test_the_best_shape_goes_through_its_values_and_says_what_it_explains(shape: str) -> None:
+    noise = 0.05 * np.random.default_rng(0).standard_normal(24)
+    law = _law(DEEP, CURVES[shape] + noise, STAGES)
+    assert law.network is not None
+    assert law.network.shape == shape
+    ax = plot_law(_rows(CURVES[shape] + noise), law)
+    line, dotted = (line for line in ax.lines if line.get_marker() == "None" and _is_long(line))
+    assert line.get_linestyle() == "--"
+    depth, value = np.array(law.network.shape_values).T
+    x, y = dotted.get_data()
+    if shape.startswith("step"):
+        assert dotted.get_drawstyle() == "steps-mid"
+        np.testing.assert_allclose([x, y], [depth, value])
+    else:
+        np.testing.assert_allclose(np.interp(depth, x, y), value, atol=0.02)
+        assert y.min() >= value.min() - 0.02
+        assert y.max() <= value.max() + 0.02
+    told = f"best shape here:\n{shape}\n({share(law.network.shape_share)} of the variance)"
+    assert told in _labels(ax)
+
+
+def _is_long(line) -> bool:
+    return len(line.get_xdata()) > 10
+
+
+def test_a_straight_line_has_no_shape_beside_it() -> None:
+    law, exponent = law_of(0.1)
+    assert law.best_shape == "linear"
+    assert not any("shape" in label for label in _labels(plot_law(_rows(exponent), law)))
+
+
+def test_a_wide_band_does_not_press_the_points_together() -> None:
+    exponent = np.array([1.0, 1.3, 0.9, 1.2, 1.1])
+    law = replace(_law(np.arange(1.0, 6), exponent, ["8"] * 5), covariance=((90, 0), (0, 9)))
+    low, high = plot_law(_rows(exponent), law).get_ylim()
+    assert high - low == pytest.approx(3 * 0.6)
+
+
+@pytest.mark.parametrize("measure", DEPTH_AXES)
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("width", WIDTH)
+def test_no_verdict_is_cut(verdict: str, measure: str, width: str) -> None:
+    law, exponent = law_of(0.1)
+    law = replace(law, verdict=verdict, depth=measure, slope=-0.123456, slope_low=-0.2)
+    rows = _rows(exponent).assign(order=np.arange(1, 13), receptive_field=np.arange(3.0, 15))
+    with look():
+        ax = Figure(figsize=(WIDTH[width], 4.0), layout="constrained").add_subplot()
+        plot_law(rows, law, ax=ax)
+        title = ax.get_title(loc="left")
+        assert headline(law) in title.replace("\n", " ")
+        assert "−0.1235 [" in title
+        assert len(title.split("\n")) <= (2 if width == "double" else 3)
+        assert outside(ax) == overlapping(ax) == []
 
 
 def _rows(exponent: np.ndarray):
@@ -462,7 +553,7 @@ def test_kinds_keep_their_marks_and_never_share_one() -> None:
 def test_files_are_written_and_reproducible(run: Run, tmp_path: Path) -> None:
     first = draw_run(run, tmp_path / "a")
     second = draw_run(run, tmp_path / "b")
-    names = ["law", "spectra", "spread", "sensitivity"]
+    names = ["law", "specifications", "spectra", "spread", "sensitivity"]
     assert [p.name for p in first] == [f"{n}.{s}" for n in names for s in ("svg", "png")]
     for one, other in zip(first, second, strict=True):
         assert one.parent == tmp_path / "a"
@@ -502,7 +593,7 @@ def test_numbers_that_are_missing_say_so() -> None:
 MEASURE_WORDS = {
     "order": ("order of execution", "per layer"),
     "normalized": ("relative depth", "over the whole depth"),
-    "receptive-field": ("input pixels", "per pixel"),
+    "receptive-field": ("input pixels", "per input pixel"),
 }
 
 

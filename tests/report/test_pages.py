@@ -23,8 +23,8 @@ from natstats.fits import exponents
 from natstats.fits.flags import FIT_FLAGS
 from natstats.fits.forms import flag_meanings
 from natstats.fits.options import FitOptions
+from natstats.law.verdict import headline
 from natstats.measurement.one_run import measure, measure_images
-from natstats.report.figures.law import headline
 from natstats.report.pages.html import embedded
 from natstats.report.pages.provenance import measured, repeat
 from natstats.report.pages.results import flag_rows
@@ -118,7 +118,7 @@ def test_the_page_is_well_formed(page: Page) -> None:
     assert page.misnested == []
     assert page.open == []
     assert page.tags.count("h1") == 1
-    assert page.tags.count("img") == 4
+    assert page.tags.count("img") == 5
 
 
 def test_ids_are_unique_and_every_reference_is_met(page: Page) -> None:
@@ -147,7 +147,7 @@ def test_a_control_is_a_section_of_a_well_formed_page(tmp_path: Path) -> None:
     run = measure(model, images, control="random-weights", control_seeds=2)
     page = page_of(run, tmp_path)
     assert page.misnested == page.open == page.loads == []
-    assert page.tags.count("img") == 5
+    assert page.tags.count("img") == 6
     assert len(page.ids) == len(set(page.ids))
     assert page.references <= set(page.ids)
     assert run.control is not None
@@ -157,8 +157,9 @@ def test_a_control_is_a_section_of_a_well_formed_page(tmp_path: Path) -> None:
 
 def test_the_verdict_comes_before_the_figures(run: Run, page: Page) -> None:
     first_figure = page.text.index("<img")
-    assert f"<h1>{headline(run.law)}</h1>" in page.text[:first_figure]
-    assert html.escape(run.law.sentence(), quote=False) in page.text[:first_figure]
+    assert f"<h1>{headline(run.verdict.law)}</h1>" in page.text[:first_figure]
+    for line in run.verdict.lines():
+        assert f"<p>{html.escape(line, quote=False)}</p>" in page.text[:first_figure]
 
 
 def test_the_table_has_a_row_for_every_layer(run: Run, page: Page) -> None:
@@ -237,9 +238,10 @@ def test_images_alone_get_a_page_without_a_law(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_a_run_with_too_few_layers_says_so(run: Run, tmp_path: Path) -> None:
     page = page_of(Run(run.spectra[:3], (), run.info, run.options), tmp_path)
-    assert "<h1>Undecided</h1>" in page.text
+    assert "<h1>Too little to tell whether the exponent changes with depth</h1>" in page.text
     assert "a law takes at least 5 layers" in page.text
-    assert 'id="shapes"' not in page.text
+    sections = ("shapes", "this-network", "a-law", "specifications", "influence")
+    assert not {f'id="{name}"' in page.text for name in sections} - {False}
 
 
 @pytest.mark.slow

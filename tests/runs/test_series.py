@@ -277,7 +277,7 @@ def test_a_checkpoint_without_a_law_is_a_gap_and_no_error(folder, images, tmp_pa
     assert own["flags"].str.contains("no images").all()
     assert "-" in found.table().splitlines()[3].split()
     labels = [text.get_text() for text in plot_slopes(found.report()).get_legend().get_texts()]
-    assert "no law (undecided)" in labels
+    assert "no law (too few layers)" in labels
     labels = [text.get_text() for text in plot_exponents(found.report()).get_legend().get_texts()]
     assert f"{N_LAYERS} without an exponent not drawn" in labels
 

@@ -13,10 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from natstats.fits.band_choice import ImageBand
+from natstats.fits.band_choice import FittedBand, ImageBand
 from natstats.report.figures.law import INPUT_NAMES
 from natstats.report.figures.style import FAINT, GREY, INK, NARROW, PALETTE, WIDTH, look
-from natstats.report.records import RunReport
 from natstats.spectra.frequencies import extent
 from natstats.spectra.records import LayerSpectrum
 
@@ -94,12 +93,26 @@ def plot_sensitivity(
     return figure
 
 
-def plot_run_sensitivity(run: RunReport, figure: Figure | None = None) -> Figure:
-    """Draw :func:`plot_sensitivity` in the unit in which the band of a run was asked for."""
-    if not isinstance(run.options.band, ImageBand):
-        return plot_sensitivity(run.sensitivity, figure, run.unit)
-    unit = "clip" if run.unit == "frame" else "image"
-    return plot_sensitivity(per_image(run.sensitivity, run.spectra), figure, unit)
+def plot_run_sensitivity(
+    sensitivity: pd.DataFrame,
+    spectra: Sequence[LayerSpectrum],
+    band: FittedBand,
+    unit: str,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw :func:`plot_sensitivity` in the unit in which the band of a run was asked for.
+
+    Args:
+        sensitivity: see :func:`natstats.fits.band_sensitivity.sensitivity_frame`.
+        spectra: of the layers in it.
+        band: that was asked for, see :class:`natstats.fits.options.FitOptions`.
+        unit: what frequencies of the maps count cycles per, ``pixel`` or ``frame``.
+        figure: where to draw; by default a new one.
+    """
+    if not isinstance(band, ImageBand):
+        return plot_sensitivity(sensitivity, figure, unit)
+    whole = "clip" if unit == "frame" else "image"
+    return plot_sensitivity(per_image(sensitivity, spectra), figure, whole)
 
 
 def _chosen(sensitivity: pd.DataFrame) -> list[str]:

@@ -45,6 +45,14 @@ def _law(run: RunReport) -> Axes | None:
     return plot_law(layers, run.law) if has_any else None
 
 
+def _specifications(run: RunReport) -> Axes | None:
+    from natstats.report.figures.specifications import plot_specifications
+
+    found = run.verdict.specifications
+    has_any = np.isfinite([row.change for row in found.rows]).sum() > 1
+    return plot_specifications(found)[0] if has_any else None
+
+
 def _control(run: RunReport) -> Axes | None:
     from natstats.report.figures.difference import plot_control
 
@@ -71,7 +79,8 @@ def _sensitivity(run: RunReport) -> Axes | None:
 
     if not has_bands(run.sensitivity):
         return None
-    return plot_run_sensitivity(run).axes[0]
+    figure = plot_run_sensitivity(run.sensitivity, run.spectra, run.options.band, run.unit)
+    return figure.axes[0]
 
 
 def _told_of_control(run: RunReport) -> str:
@@ -87,6 +96,15 @@ RUN_FIGURES = {
             "Exponent and depth",
             _law,
             lambda run: f"Exponent against depth for every layer. {run.law.sentence()}",
+        ),
+        RunFigure(
+            "specifications",
+            "Other choices",
+            _specifications,
+            lambda run: (
+                "Change of the exponent over the whole depth under other choices, sorted: "
+                f"the exponent {run.verdict.specifications.sentence()}."
+            ),
         ),
         RunFigure("control", "What training did", _control, _told_of_control),
         RunFigure(
@@ -116,8 +134,9 @@ def draw_run(run: RunReport, folder: Path) -> list[Path]:
     """Write the figures of a run into `folder`, each as SVG and as PNG.
 
     Those of :data:`RUN_FIGURES` for which there is something to draw: ``law`` needs a layer with
-    an exponent, ``spectra`` power, ``spread`` an image with an exponent of its own,
-    ``sensitivity`` a layer that was fitted in a second band, ``control`` random weights.
+    an exponent, ``specifications`` two of them at least, ``spectra`` power, ``spread`` an image
+    with an exponent of its own, ``sensitivity`` a layer that was fitted in a second band,
+    ``control`` random weights.
 
     Args:
         run: what to draw.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
+from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import Law
-from natstats.law.law_layers import IN_LAW
+from natstats.law.law_layers import IN_LAW, NOT_ASKED_FOR
 from natstats.law.verdict import headline
-from natstats.numbers import change
+from natstats.numbers import change, share
 from natstats.report.figures.points import draw_points, flag_names, hollow_mark, missing_entry
 from natstats.report.figures.style import (
     FAINT,
@@ -36,8 +39,20 @@ __all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "plot_law"]
 
 EXPONENT_LABEL = r"exponent $\alpha$ of the power spectrum"
 
-LONGEST_TITLE = 85
-"""Characters that a title has room for over two columns."""
+SOLID, DASHED, DOTTED = "-", (0, (5, 3)), (0, (1, 1.2))
+"""A line that is found to be a law, one that is not, and the shape that fits better."""
+
+CHARACTER = 0.62 / 72
+"""Mean width of a character of a title, inches per point of its size."""
+
+SHAPE_COLOUR = "#6a3d9a"
+"""Of the best shape: no kind of layer has it."""
+
+ABOVE = 1.03
+"""Where sizes of maps stand, as a share of the height: clear of a tick at the upper end."""
+
+NOT_IN_LAW = "not in the law"
+"""What is said of layers that were not asked for, as of a flag."""
 
 INPUT_NAMES = {"input": "input", "input.grey": "input, grey", "input.colour": "input, colour"}
 
@@ -47,8 +62,10 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
 
     Depth is measured as in the law.
 
-    The line is solid only when the verdict is ``linear``; dashed, it describes and does not claim.
-    Layers with a flag are hollow. Along the top stands the side of the maps.
+    The line is that of the law, with the interval for which layers are a sample, too. It is solid
+    only when the verdict is ``linear law``. Where another shape describes this network better, it
+    is dotted. Layers with a flag are hollow, and so are those that were not asked for in the law.
+    Along the top stands the side of the maps.
 
     Args:
         layers: one row per layer, see :func:`natstats.runs.tables.layers_frame`.
@@ -68,32 +85,55 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
     with look():
         ax = new_axes(ax, 4.4)
         inputs, inner = layers[layers.kind == "input"], layers[layers.kind != "input"]
-        inner = inner[np.isfinite(inner.depth)]
+        inner = _with_reasons(inner[np.isfinite(inner.depth)])
         deepest = max([1.0, *inner.depth])
         ax.set_xlim(-0.03 * deepest, 1.02 * deepest)
         ax.grid(axis="y")
         entries = _draw_inputs(ax, inputs, 0.006 * deepest)
         apart = 1.0 if measure.is_count else 0.02 * deepest
-        entries += [*_draw_layers(ax, inner, deepest, apart), *_draw_line(ax, inner, law)]
-        entries += missing_entry(layers)
+        entries += _draw_layers(ax, inner, deepest, apart)
+        entries += [*_draw_line(ax, inner, law), *_draw_shape(ax, law), *missing_entry(layers)]
+        _limit_band(ax, layers)
         _mark_map_sizes(ax, inner)
         depth_axis(ax, measure)
         narrow = is_narrow(ax)
         ax.set_ylabel(r"exponent $\alpha$" if narrow else EXPONENT_LABEL)
-        ax.set_title(_title(law, narrow), pad=18, loc="left")
+        title, size = _title(law, ax, narrow)
+        ax.set_title(title, pad=20, loc="left", fontsize=size)
         _draw_legend(ax, entries, narrow)
     return ax
 
 
-def _title(law: Law, narrow: bool) -> str:
+def _title(law: Law, ax: Axes, narrow: bool) -> tuple[str, float]:
+    """The verdict and the slope, on one line where there is room, and the size of the letters."""
     verdict, measure = headline(law), DEPTH_AXES[law.depth]
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    # A label of the axis stands to the left of the axes, and the legend to the right of wide ones.
+    room = ax.get_position(original=True).width / 0.775 * figure.get_figwidth() - 0.6
+    least, most = (7.5, 7.5) if narrow else (8.0, 9.5)
+    size = float(np.clip(room / (CHARACTER * len(verdict)), least, most))
+    n_fitting = int(room / (CHARACTER * size) + 1e-9)
     if not np.isfinite(law.slope):
-        return f"{verdict}: too few layers for a law ({law.n_layers})"
-    slope = change(law.slope, law.slope_low, law.slope_high)
-    if narrow:
-        return f"{verdict}\n{slope} {measure.briefly}"
-    title = f"{verdict}: {slope} {measure.per}"
-    return title if len(title) <= LONGEST_TITLE else f"{verdict}: {slope} {measure.briefly}"
+        number = f"too few layers for a law ({law.n_layers})"
+    else:
+        slope = change(law.slope, law.slope_low, law.slope_high)
+        number = f"{slope} {measure.briefly if narrow else measure.per}"
+    title = f"{verdict}: {number}"
+    if len(title) <= n_fitting:
+        return title, size
+    parts = [*textwrap.wrap(verdict, n_fitting), *textwrap.wrap(number, n_fitting)]
+    return "\n".join(parts), size
+
+
+def _with_reasons(inner: pd.DataFrame) -> pd.DataFrame:
+    """The layers, those that are not in the law for a reason that is no flag with a flag more."""
+    if "law" not in inner:
+        return inner
+    asked = (inner["law"] != NOT_ASKED_FOR).to_numpy()
+    flags = inner["flags"].fillna("").astype(str)
+    more = np.where(flags == "", NOT_IN_LAW, flags + f"; {NOT_IN_LAW}")
+    return inner.assign(flags=np.where(asked, flags, more))
 
 
 def _draw_legend(ax: Axes, entries: Sequence[tuple[Artist, str]], narrow: bool) -> None:
@@ -122,11 +162,41 @@ def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, st
     is_law = law.verdict == "linear law"
     ax.fill_between(depth, low, high, color=GREY, alpha=0.16, linewidth=0, zorder=1)
     (line,) = ax.plot(
-        depth, middle, color=INK, linewidth=1.3, linestyle="-" if is_law else (0, (5, 3)), zorder=2
+        depth, middle, color=INK, linewidth=1.3, linestyle=SOLID if is_law else DASHED, zorder=2
     )
-    label = "fitted line" if is_law else "fitted line,\nonly a description"
+    label = "line of the law" if is_law else "line, not shown\nto be a law"
     band = Patch(color=GREY, alpha=0.16, linewidth=0)
     return [(line, label), (band, f"its {100 * law.level:g} % interval")]
+
+
+def _limit_band(ax: Axes, layers: pd.DataFrame) -> None:
+    """Keep a wide band from pressing the points together: cut it one range beyond them."""
+    drawn = layers[["exponent", "exponent_low", "exponent_high"]].to_numpy(dtype=float)
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) and np.ptp(drawn) > 0:
+        low, high = ax.get_ylim()
+        spare = np.ptp(drawn)
+        ax.set_ylim(max(low, drawn.min() - spare), min(high, drawn.max() + spare))
+
+
+def _draw_shape(ax: Axes, law: Law) -> list[tuple[Artist, str]]:
+    """The shape that describes this network best, where it is not the line."""
+    found = law.network
+    if found is None or found.shape in ("", "linear") or not found.shape_values:
+        return []
+    style: dict[str, Any] = {"color": SHAPE_COLOUR, "linewidth": 1.5, "linestyle": DOTTED}
+    depth, value = np.array(found.shape_values).T
+    if found.shape.startswith("step"):
+        ax.plot(depth, value, drawstyle="steps-mid", zorder=2, **style)
+    else:
+        at, first = np.unique(depth, return_index=True)
+        # Through layers far apart: exact for a square, and for a saturating shape without a bump.
+        curve = (CubicSpline if found.shape == "quadratic" else PchipInterpolator)(at, value[first])
+        between = np.linspace(at[0], at[-1], 200)
+        ax.plot(between, curve(between), zorder=2, **style)
+    explained = f"\n({share(found.shape_share)} of the variance)"
+    label = f"best shape here:\n{found.shape}{'' if found.shape == 'constant' else explained}"
+    return [(Line2D([], [], **style), label)]
 
 
 def _draw_layers(
@@ -193,10 +263,10 @@ def _mark_map_sizes(ax: Axes, inner: pd.DataFrame) -> None:
     for start, end, label in zip(starts, ends, labels, strict=True):
         room = (end - start) / (high - low) * points
         if room > 7 * 0.66 * len(label) + 3:
-            ax.text((start + end) / 2, 1.01, label, transform=above, ha="center", **style)  # type: ignore[arg-type]
+            ax.text((start + end) / 2, ABOVE, label, transform=above, ha="center", **style)  # type: ignore[arg-type]
     ax.annotate(
         "frames" if is_series else "map, px",
-        (0.0, 1.01),
+        (0.0, ABOVE),
         xycoords="axes fraction",
         xytext=(-4, 0),
         textcoords="offset points",

@@ -14,7 +14,8 @@ from natstats.files.paths import open_regular
 __all__ = ["add_figures"]
 
 _NAMES = (
-    "law", "control", "spectra", "spread", "sensitivity", "compare", "exponents", "slopes",
+    "law", "specifications", "control", "spectra", "spread", "sensitivity", "compare", "exponents",
+    "slopes",
 )  # fmt: skip
 """Names that figures have had in any version."""
 

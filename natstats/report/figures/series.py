@@ -199,7 +199,7 @@ def plot_slopes(series: SeriesReport, ax: Axes | None = None) -> Axes:
                 step[~has_law], at, linestyle="none", transform=ax.get_xaxis_transform(),
                 zorder=5, **cross,
             )  # fmt: skip
-            entries.append((Line2D([], [], linestyle="none", **cross), "no law (undecided)"))
+            entries.append((Line2D([], [], linestyle="none", **cross), "no law (too few layers)"))
         entries.append((Patch(**band), f"{100 * series.options.level:g} % interval"))
         _step_axis(ax, series)
         ax.set_ylabel(f"slope of the law\n({DEPTH_AXES[series.options.depth].per})")

@@ -18,12 +18,13 @@ from natstats.report.figures.drawing import RUN_FIGURES, draw_run
 from natstats.report.figures.points import flag_names
 from natstats.report.pages import provenance, results
 from natstats.report.pages.html import embedded, write_page
+from natstats.report.pages.verdict import verdict_contents
 from natstats.report.records import RunReport
 
 __all__ = ["write_report"]
 
 
-PLACED = ("law", "control", "spectra", "sensitivity", "spread")
+PLACED = ("law", "specifications", "control", "spectra", "sensitivity", "spread")
 """Figures that have a place of their own in the template, with a caption; others come behind."""
 
 
@@ -74,15 +75,16 @@ def _contents(run: RunReport) -> dict[str, Any]:
         "name": run.name,
         "is_network": is_network,
         "headline": headline(law) if is_network else run.name,
-        "sentence": law.sentence() if is_network else _images_sentence(run),
+        "lines": run.verdict.lines() if is_network else [_images_sentence(run)],
         "is_untrained": (info.get("model") or {}).get("trained") is False,
         "key_numbers": results.key_numbers(law, n_images) if is_network else [],
-        "verdict": law.verdict,
+        **verdict_contents(run.verdict),
         "forms": run.forms_sentence if is_network else "",
         "control": run.control.sentence if run.control is not None else "",
         "level": f"{100 * run.options.level:g} %",
         "depth_meaning": DEPTH_AXES[law.depth].meaning,
         "shapes": results.shape_rows(law),
+        "has_shape": law.network is not None and law.network.shape not in ("", "linear"),
         "clear_aicc": CLEAR_AICC,
         "columns": columns,
         "rows": rows,

@@ -1,0 +1,160 @@
+"""The verdict as the report page shows it: this network, a law, other choices, what it hangs on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.law.influence import LeftOut
+from natstats.law.law import Law, format_p
+from natstats.law.specifications import AGREEMENT, Specifications
+from natstats.law.trend import OUTCOMES, outcome_of
+from natstats.law.verdict import Verdict
+from natstats.numbers import change, interval, number, share
+from natstats.report.figures.specifications import CHOICE_NAMES, choice_value
+
+__all__ = [
+    "departure_rows",
+    "influence_rows",
+    "influence_sentence",
+    "law_facts",
+    "network_facts",
+    "outcome_rows",
+    "verdict_contents",
+]
+
+
+def verdict_contents(verdict: Verdict) -> dict[str, Any]:
+    """What the template asks for on the verdict; empty lists where there is no law."""
+    law, found = verdict.law, verdict.specifications
+    return {
+        "verdict": law.verdict,
+        "network_facts": network_facts(law),
+        "departures": departure_rows(law),
+        "law_facts": law_facts(law),
+        "n_specifications": len(found.rows),
+        "specifications": f"The exponent {found.sentence()}." if found.rows else "",
+        "agreement": f"{100 * AGREEMENT:g} %",
+        "outcome_columns": ["choice", *OUTCOMES, "specifications"],
+        "outcome_rows": outcome_rows(found),
+        "influence": influence_sentence(verdict),
+        "influence_rows": influence_rows(verdict),
+    }
+
+
+def network_facts(law: Law) -> list[tuple[str, str]]:
+    """This network described: name and value."""
+    if law.network is None:
+        return []
+    found = law.network
+    best = "not available"
+    if found.shape:
+        # A constant explains nothing, but for rounding.
+        explained = found.shape_share if found.shape != "constant" else 0.0
+        best = f"{found.shape}, {share(explained)}"
+    return [
+        (
+            f"slope {DEPTH_AXES[law.depth].per}",
+            change(found.slope, found.slope_low, found.slope_high),
+        ),
+        ("share of the variance that the line explains", share(found.line_share)),
+        ("share that the best shape by AICc explains", best),
+    ]
+
+
+def departure_rows(law: Law) -> list[tuple[str, str, str]]:
+    """The layers farthest from the line of this network: name, distance and its interval."""
+    if law.network is None:
+        return []
+    return [
+        (one.layer, number(one.value, sign=True), interval(one.low, one.high, sign=True))
+        for one in law.network.departures
+    ]
+
+
+def law_facts(law: Law) -> list[tuple[str, str]]:
+    """The layers as a sample: name and value."""
+    if not np.isfinite(law.slope):
+        return []
+    phi = interval(law.correlation_low, law.correlation_high, sign=True)
+    return [
+        (f"slope {DEPTH_AXES[law.depth].per}", change(law.slope, law.slope_low, law.slope_high)),
+        ("test that the slope is zero", f"p {format_p(law.trend_p)}"),
+        ("the same by ranks, which no single layer can rule", f"p {format_p(law.rank_p)}"),
+        (
+            "correlation φ of neighbours in what the line leaves",
+            f"{number(law.correlation, sign=True)} {phi}",
+        ),
+        (
+            "share of what the line leaves that maps of one size have in common",
+            share(law.stage_share),
+        ),
+    ]
+
+
+def outcome_rows(found: Specifications) -> list[tuple[str, ...]]:
+    """A value of a choice, how many specifications have each outcome, and how many there are."""
+    rows: list[tuple[str, ...]] = []
+    for choice, name in CHOICE_NAMES.items():
+        by_value: dict[str, Counter[str]] = {}
+        for row in found.rows:
+            by_value.setdefault(getattr(row, choice), Counter())[row.outcome] += 1
+        for value, counts in by_value.items():
+            numbers = [str(counts[outcome]) for outcome in OUTCOMES]
+            label = f"{name}: {choice_value(choice, value)}"
+            rows.append((label, *numbers, str(sum(counts.values()))))
+    return rows
+
+
+def influence_sentence(verdict: Verdict) -> str:
+    """What was left out, and whether it changes what is found; empty where there is no law."""
+    law = verdict.law
+    if not np.isfinite(law.slope):
+        return ""
+    start = f"With all {law.n_layers} layers the tests find: {_outcome(law)}."
+    if not verdict.left_out:
+        return f"{start} With so few layers none can be left out."
+    tried = _tried(verdict.left_out)
+    if not verdict.changing:
+        return f"{start} Leaving out {tried} does not change that."
+    return f"{start} Leaving out {tried} in turn changes that in these cases:"
+
+
+def _outcome(law: Law) -> str:
+    return outcome_of(law.slope, law.trend_p, law.rank_p)
+
+
+def _tried(left_out: Sequence[LeftOut]) -> str:
+    counts = Counter(one.what for one in left_out)
+    words = {
+        "layer": "any one layer",
+        "stage": "the maps of any one size",
+        "kind": "any one kind of layer",
+        "few rings": "the layers of few rings",
+    }
+    told = [words.get(what, what) for what in counts]
+    return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} or {told[-1]}"
+
+
+def influence_rows(verdict: Verdict) -> list[tuple[str, ...]]:
+    """What changes the outcome when it is left out, below a row for nothing left out."""
+    law = verdict.law
+    if not verdict.changing:
+        return []
+    whole = ("nothing", law.n_layers, law.slope, law.trend_p, law.rank_p, _outcome(law))
+    others = [
+        (one.name, one.n_layers, one.slope, one.p, one.rank_p, one.outcome)
+        for one in verdict.changing
+    ]
+    return [
+        (name, str(n), number(slope, 4, sign=True), _p(p), _p(by_rank), outcome)
+        for name, n, slope, p, by_rank, outcome in (whole, *others)
+    ]
+
+
+def _p(value: float) -> str:
+    return format_p(value).removeprefix("= ")
