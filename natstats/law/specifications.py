@@ -247,7 +247,7 @@ def _depths(depths: Mapping[str, Array], mask: Mask, options: FitOptions) -> dic
 
 def _spaced(depth: Array) -> bytes:
     """The same for depths that differ in unit and origin alone."""
-    return np.round((depth - depth.min()) / np.ptp(depth), 9).tobytes()
+    return bytes(np.round((depth - depth.min()) / np.ptp(depth), 9).tobytes())
 
 
 def _covariates(table: pd.DataFrame, mask: Mask) -> Iterator[str]:
