@@ -305,7 +305,7 @@ def test_ranks_know_no_units_and_no_single_layer():
 
 
 def rates(n, phi, seed, repeats=400, images=0.05, stages=None):
-    """Share of flat exponents with a slope or a trend by both tests, and that of intervals right."""
+    """Shares of flat exponents with a slope, with a trend by both tests, with 0 in the interval."""
     depth = np.arange(n, dtype=float)
     design = Design(np.column_stack([np.ones(n), depth]), depth, stages)
     rng = np.random.default_rng(seed)
