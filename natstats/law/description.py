@@ -122,4 +122,5 @@ def _reach(deviations: Array, level: float) -> float:
 def _share(rest: Array, exponent: Array) -> float:
     """Share of the variance that is explained; NaN where there is no variance."""
     total = float(np.var(exponent)) * len(exponent)
-    return 1 - float(rest @ rest) / total if total > 0 else np.nan
+    # Not below zero by rounding, which reads as "−0.001".
+    return max(1 - float(rest @ rest) / total, 0.0) if total > 0 else np.nan

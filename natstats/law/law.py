@@ -202,7 +202,7 @@ class Law:
             else:
                 plain["network"] = None
             return cls(**plain)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"law: expected the fields of a law; {error}") from None
 
 

@@ -265,7 +265,7 @@ class LayerErrors:
         covariance = scale[:, None, None] * shared + variance[:, None, None] * own
 
         # A constant that residuals cannot fall below keeps the logarithm finite for exact lines.
-        least = 1e-24 * max(float(self.exponent @ self.exponent), 1e-300)
+        least = max(1e-24 * float(self.exponent @ self.exponent), 1e-300)
         log_weight = ready.log_weight - n_spare / 2 * np.log(np.maximum(found, least))
         weight = np.exp(log_weight - log_weight.max())
         weight /= weight.sum()

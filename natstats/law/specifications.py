@@ -148,7 +148,7 @@ class Specifications:
 def _with(choice: str, value: str) -> str:
     """A value of a choice, in words that go on a sentence."""
     if choice == "map_size":
-        return "with map size left alone" if value == "left alone" else "with it as a covariate"
+        return f"with map size {'as a ' if value == 'covariate' else ''}{value}"
     if choice == "layers":
         return value if value.startswith(("without", "only")) else "of all layers"
     if choice == "depth":
@@ -201,28 +201,64 @@ def try_all(
     alternatives = list(alternative_exponents(layers, options))
     own = (options.estimator, alternatives[0].band if alternatives else "", "all")
     stages = [map_size(h, w) for h, w in zip(table.height, table.width, strict=True)]
+    ways = [
+        _Way(which, mask, axis, depth, covariate)
+        for which, mask in subsets_of(table).items()
+        for axis, depth in _depths(depths, mask, options).items()
+        for covariate in _covariates(table, mask)
+    ]
+    distinct = _distinct(ways, alternatives)
     rows: list[Specification] = []
-    seen: set[tuple[bytes, ...]] = set()
-    for which, mask in subsets_of(table).items():
-        for axis, depth in _depths(depths, mask, options).items():
-            for covariate in _covariates(table, mask):
-                designs: dict[bytes, Design | None] = {}
-                for one in alternatives:
-                    chosen = mask & np.isfinite(one.exponents) & np.isfinite(depth)
-                    key = chosen.tobytes()
-                    if key not in designs:
-                        designs[key] = _design(table, depth, chosen, covariate, stages)
-                    design = designs[key]
-                    if design is None:
-                        continue
-                    # A band without a layer's exponent may do what leaving the layer out does.
-                    same = (_spaced(depth[chosen]), np.round(one.exponents[chosen], 9).tobytes())
-                    if (case := (key, covariate.encode(), *same)) not in seen:
-                        seen.add(case)
-                        span = float(np.ptp(depth[np.isfinite(depth)]))
-                        choice = (one.estimator, one.band, which, axis, covariate)
-                        rows.append(_fitted(choice, one, chosen, design, span, options.level))
+    for place, way in enumerate(ways):
+        span = float(np.ptp(way.depth[np.isfinite(way.depth)]))
+        designs: dict[bytes, Design | None] = {}
+        for other, one in enumerate(alternatives):
+            if (place, other) not in distinct:
+                continue
+            chosen = way.chosen(one)
+            key = chosen.tobytes()
+            if key not in designs:
+                designs[key] = _design(table, way, chosen, stages)
+            design = designs[key]
+            if design is not None:
+                rows.append(_fitted(way, one, chosen, design, span, options.level))
     return Specifications(_asked_first(rows, own, options))
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """What is chosen beside the estimator and the band."""
+
+    layers: str
+    mask: Mask
+    axis: str
+    depth: Array
+    covariate: str
+
+    def chosen(self, one: Exponents) -> Mask:
+        """The layers that have an exponent and a depth, (L,)."""
+        return np.asarray(self.mask & np.isfinite(one.exponents) & np.isfinite(self.depth))
+
+
+def _distinct(ways: Sequence[_Way], alternatives: Sequence[Exponents]) -> set[tuple[int, int]]:
+    """Places of the ways and exponents that together are no regression that came before.
+
+    In a band that some layers lack, leaving these layers out changes nothing; and where all maps
+    that are left have one size, the widest common band is the whole one. The choice of layers in
+    the band that was asked for comes before the other bands.
+    """
+    found: dict[tuple[str, bytes, bytes, bytes], tuple[int, int]] = {}
+    for other, one in enumerate(alternatives):
+        for place, way in enumerate(ways):
+            chosen = way.chosen(one)
+            own = way.depth[chosen]
+            if len(own) < FEWEST_LAYERS or len(set(own)) < FEWEST_DEPTHS:
+                continue
+            exponents = np.round(one.exponents[chosen], 9).tobytes()
+            found.setdefault(
+                (way.covariate, chosen.tobytes(), _spaced(own), exponents), (place, other)
+            )
+    return set(found.values())
 
 
 def _asked_first(
@@ -266,15 +302,11 @@ def _side(table: pd.DataFrame) -> Array:
     return np.asarray(np.log(table.height.to_numpy(float) * table.width.to_numpy(float)) / 2)
 
 
-def _design(
-    table: pd.DataFrame, depth: Array, chosen: Mask, covariate: str, stages: Sequence[str]
-) -> Design | None:
-    """The line over the chosen layers; None where they cannot carry it."""
-    own = depth[chosen]
-    if len(own) < FEWEST_LAYERS or len(set(own)) < FEWEST_DEPTHS:
-        return None
+def _design(table: pd.DataFrame, way: _Way, chosen: Mask, stages: Sequence[str]) -> Design | None:
+    """The line over the chosen layers; None where they cannot carry a covariate."""
+    own = way.depth[chosen]
     columns = [np.ones_like(own), own]
-    if covariate == "covariate":
+    if way.covariate == "covariate":
         columns.append(_side(table)[chosen])
     design = np.stack(columns, axis=1)
     scaled = design / np.abs(design).max(axis=0)
@@ -284,7 +316,7 @@ def _design(
 
 
 def _fitted(
-    choice: tuple[str, ...],
+    way: _Way,
     one: Exponents,
     chosen: Mask,
     design: Design,
@@ -298,13 +330,12 @@ def _fitted(
     slope = errors.regress(design).coefficient(1)
     p, by_rank = slope.p(), rank_p(errors, design)
     ends = slope.interval(level)
-    estimator, band, which, axis, covariate = choice
     return Specification(
-        estimator=estimator,
-        band=band,
-        layers=which,
-        depth=axis,
-        map_size=covariate,
+        estimator=one.estimator,
+        band=one.band,
+        layers=way.layers,
+        depth=way.axis,
+        map_size=way.covariate,
         n_layers=int(chosen.sum()),
         slope=slope.mean,
         change=slope.mean * span,

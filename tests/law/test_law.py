@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import statsmodels.api as sm
 from scipy import stats
 
 import natstats
-from natstats.law.law import SHAPES, VERDICTS, Law, fit_law, format_p
+from natstats.law.law import OPENINGS, SHAPES, VERDICTS, Law, fit_law, format_p
+from natstats.law.regression import Design, LayerErrors, dummies
 from natstats.runs.store import to_json
 
 DEPTH = np.arange(1.0, 25.0)
@@ -39,20 +41,28 @@ def law_of(curve, seed=0, scatter=0.05):
     return fit_law(DEPTH, exponent, DEVIATIONS, RESOLUTION)
 
 
+STEPS = np.repeat([1.0, 2.0, 1.4], 8)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("curve", "verdict"),
+    ("curve", "verdict", "least"),
     [
-        (1 + 0.05 * DEPTH, "linear"),
-        (1 + 0.004 * DEPTH**2, "rises, not linearly"),
-        (1 + 2 * (1 - np.exp(-DEPTH / 4)), "rises, not linearly"),
-        (3 - 0.05 * DEPTH, "falls"),
-        (2 + 0 * DEPTH, "no trend"),
+        (1 + 0.05 * DEPTH, "linear law", 17),
+        (1 + 0.004 * DEPTH**2, "rises", 17),
+        (1 + 2 * (1 - np.exp(-DEPTH / 4)), "rises", 13),
+        (3 - 0.05 * DEPTH, "falls", 17),
+        (STEPS, "no trend", 17),
+        (
+            2 + 0 * DEPTH,
+            "too little to tell",
+            13,
+        ),  # a slope of half the scatter cannot be ruled out
     ],
 )
-def test_verdicts(curve, verdict):
+def test_verdicts(curve, verdict, least):
     laws = [law_of(curve, seed) for seed in range(20)]
-    assert sum(law.verdict == verdict for law in laws) >= 17
+    assert sum(law.verdict == verdict for law in laws) >= least
     assert all(law.verdict in VERDICTS and tuple(law.shapes) == SHAPES for law in laws)
 
 
@@ -60,10 +70,29 @@ def test_verdicts(curve, verdict):
 def test_flat_is_seldom_called_a_trend_and_a_line_seldom_bent():
     """Binomial bounds: at 5 %, more than 10 false alarms in 75 have a probability below 0.003."""
     flat = [law_of(2 + 0 * DEPTH, seed) for seed in range(75)]
+    assert sum(law.verdict in ("linear law", "rises", "falls") for law in flat) <= 10
     assert sum(law.trend_p < 0.05 for law in flat) <= 10
     line = [law_of(1 + 0.05 * DEPTH, seed) for seed in range(75)]
     assert sum(law.lack_of_fit_p < 0.05 for law in line) <= 10
     assert sum(law.slope_low < 0.05 < law.slope_high for law in line) >= 75 - 10
+
+
+@pytest.mark.slow
+def test_no_trend_takes_layers_enough_to_rule_one_out():
+    """It is said where no slope in the interval explains half of the variance, and only there."""
+    for n, is_said in ((6, False), (120, True)):
+        depth = np.arange(float(n))
+        verdicts = []
+        for seed in range(12):
+            rng = np.random.default_rng(seed)
+            noise, images = 0.3 * rng.standard_normal(n), 0.01 * rng.standard_normal((64, n))
+            law = fit_law(depth, 2 + noise, images, ["28"] * n)
+            verdicts.append(law.verdict)
+            if law.verdict in ("no trend", "too little to tell"):
+                farthest = max(-law.slope_low, law.slope_high) * np.std(depth)
+                is_small = farthest**2 <= 0.5 * np.var(2 + noise)
+                assert law.verdict == ("no trend" if is_small else "too little to tell")
+        assert verdicts.count("no trend" if is_said else "too little to tell") >= 9
 
 
 @pytest.mark.slow
@@ -75,53 +104,90 @@ def test_errors_that_layers_share_are_not_taken_for_a_trend():
     for seed in range(60):
         draw = np.random.default_rng(seed).multivariate_normal(np.full(24, 2.0), covariance)
         verdicts.append(fit_law(DEPTH, draw, deviations(covariance), RESOLUTION).verdict)
-    assert verdicts.count("no trend") >= 51
+    assert verdicts.count("no trend") + verdicts.count("too little to tell") >= 51
 
 
-def test_few_groups_widen_the_interval_and_leave_it_undecided():
+@pytest.mark.slow
+def test_neighbours_that_are_alike_are_no_witnesses_of_their_own():
+    """Flat exponents with phi 0.7: independent errors would call 40 % of them a trend."""
+    found = 0
+    for seed in range(100):
+        noise = np.random.default_rng(seed).standard_normal(20)
+        for place in range(1, 20):
+            noise[place] = 0.7 * noise[place - 1] + np.sqrt(0.51) * noise[place]
+        law = fit_law(DEPTH[:20], 2 + 0.3 * noise, 0.01 * DEVIATIONS[:, :20], ["28"] * 20)
+        found += law.verdict in ("linear law", "rises", "falls")
+    assert found <= 14  # at 6 %, more have a probability of 0.001
+
+
+def test_one_layer_makes_no_law():
+    """The last layer 30 sd off: the line is dragged along, the ranks are not."""
+    rng = np.random.default_rng(4)
+    exponent = 2 + 0.1 * rng.standard_normal(24)
+    exponent[-1] += 3.0
+    law = fit_law(DEPTH, exponent, DEVIATIONS, ["28"] * 24)
+    assert law.rank_p > 0.05
+    assert law.verdict in ("no trend", "too little to tell")
+
+
+def test_few_groups_widen_the_interval_and_tell_too_little():
     exponent = 1 + 0.05 * DEPTH + 0.02 * GENERATOR.standard_normal(24)
     shared = np.outer(DEPTH, DEPTH) * 1e-4
     many = fit_law(DEPTH, exponent, deviations(shared, 64), RESOLUTION)
     few = fit_law(DEPTH, exponent, deviations(shared, 4), RESOLUTION)
-    assert many.verdict == "linear"
-    assert few.verdict == "undecided"
-    assert many.dof > 22
-    assert few.dof < 4
+    assert many.verdict == "linear law"
+    assert few.verdict == "too little to tell"
+    assert few.dof < 4 < many.dof
+    assert few.slope_high - few.slope_low > many.slope_high - many.slope_low
 
 
-def test_without_sampling_error_it_is_ordinary_least_squares():
-    exponent = 1 + 0.05 * DEPTH + 0.1 * GENERATOR.standard_normal(24)
-    law = fit_law(DEPTH, exponent, 1e-6 * deviations(np.eye(24)), RESOLUTION)
-    line = sm.OLS(exponent, sm.add_constant(DEPTH)).fit()
-    assert law.slope == pytest.approx(line.params[1], rel=1e-4)
-    assert (law.slope_low, law.slope_high) == pytest.approx(tuple(line.conf_int()[1]), rel=1e-3)
-    assert law.trend_p == pytest.approx(line.pvalues[1], rel=1e-2)
-    assert law.between_layer_sd == pytest.approx(np.sqrt(line.scale), rel=1e-3)
+def test_groups_without_images_are_none():
+    exponent = 1 + 0.05 * DEPTH + 0.02 * GENERATOR.standard_normal(24)
+    some = deviations(COVARIANCE, 12)
+    padded = np.concatenate([some, np.zeros((116, 24))])
+    law = fit_law(DEPTH, exponent, some, RESOLUTION)
+    assert fit_law(DEPTH, exponent, padded, RESOLUTION).to_dict() == law.to_dict()
 
 
-@pytest.mark.parametrize(("scale", "noise"), [(100, 1), (1, 5), (1, 0.1)])
-def test_the_interval_is_that_under_the_joint_covariance(scale, noise):
-    """Var(slope) = c' V c with c the weights of the least-squares slope, V = S + tau^2 I.
+def test_the_numbers_are_those_of_the_regression():
+    """What is tested in test_regression.py is what the law says."""
+    exponent = 1 + 0.02 * DEPTH + 0.2 * GENERATOR.standard_normal(24)
+    law = fit_law(DEPTH, exponent, DEVIATIONS, RESOLUTION, level=0.9)
+    errors = LayerErrors(exponent, DEVIATIONS)
+    line = np.column_stack([np.ones(24), DEPTH])
+    fit = errors.regress(Design(line, DEPTH, RESOLUTION))
+    slope = fit.coefficient(1)
+    assert (law.slope, law.trend_p) == pytest.approx((slope.mean, slope.p()))
+    assert (law.slope_low, law.slope_high) == pytest.approx(slope.interval(0.9))
+    assert law.intercept == pytest.approx(fit.mean[0])
+    assert np.array(law.covariance) == pytest.approx(fit.mean_covariance)
+    assert law.between_layer_sd == pytest.approx(fit.scatter_sd)
+    assert (law.correlation, law.stage_share) == pytest.approx((fit.correlation, fit.stage_share))
+    assert (law.correlation_low, law.correlation_high) == fit.correlation_interval(0.9)
+    assert law.dof == pytest.approx(fit.weight @ fit.dof[:, 1])
+    levels = np.column_stack([DEPTH, dummies(RESOLUTION)])
+    within = errors.regress(Design(levels, DEPTH)).coefficient(0)
+    assert law.slope_within_resolution == pytest.approx(within.mean)
+    ends = law.slope_within_resolution_low, law.slope_within_resolution_high
+    assert ends == pytest.approx(within.interval(0.9))
+    powers = np.polynomial.legendre.legvander((DEPTH - 12.5) / 11.5, 3)
+    bent = errors.regress(Design(powers, DEPTH, RESOLUTION)).joint_p([2, 3])
+    assert law.lack_of_fit_p == pytest.approx(bent)
 
-    With less scatter than S would have, V is S scaled to the scatter, but by no less than a half.
-    """
-    drawn = np.random.default_rng(5).multivariate_normal(np.zeros(24), scale * COVARIANCE)
-    exponent = 1 + 0.05 * DEPTH + noise * drawn
-    used = deviations(scale * COVARIANCE)
-    covariance = used.T @ used
-    law = fit_law(DEPTH, exponent, used, RESOLUTION)
-    line = stats.linregress(DEPTH, exponent)
-    assert (law.slope, law.intercept) == pytest.approx((line.slope, line.intercept))
-    weights = (DEPTH - DEPTH.mean()) / np.sum((DEPTH - DEPTH.mean()) ** 2)
-    residual_maker = np.eye(24) - np.polynomial.polynomial.polyvander(DEPTH, 1) @ np.linalg.pinv(
-        np.polynomial.polynomial.polyvander(DEPTH, 1)
-    )
-    found = exponent @ residual_maker @ exponent
-    expected = np.trace(residual_maker @ covariance)
-    assert law.between_layer_sd**2 == pytest.approx(max(found - expected, 0) / 22)
-    whole = covariance * np.clip(found / expected, 0.5, 1) + law.between_layer_sd**2 * np.eye(24)
-    reach = stats.t.ppf(0.975, law.dof) * np.sqrt(weights @ whole @ weights)
-    assert law.slope_high - law.slope == pytest.approx(reach)
+
+@pytest.mark.slow
+def test_without_the_other_shapes_of_the_errors_it_is_near_least_squares():
+    """Independent scatter, no errors of images, one size of maps: not far from the textbook."""
+    inside, widths = 0, []
+    for seed in range(20):
+        exponent = 1 + 0.05 * DEPTH + 0.1 * np.random.default_rng(seed).standard_normal(24)
+        law = fit_law(DEPTH, exponent, 1e-6 * DEVIATIONS, ["28"] * 24)
+        line = sm.OLS(exponent, sm.add_constant(DEPTH)).fit()
+        low, high = line.conf_int()[1]
+        inside += low < law.slope < high
+        widths.append((law.slope_high - law.slope_low) / (high - low))
+    assert inside == 20
+    assert 1.0 < np.median(widths) < 2.0  # what it costs not to know phi
 
 
 def test_errors_shared_unequally_leave_the_line_on_the_points():
@@ -131,24 +197,21 @@ def test_errors_shared_unequally_leave_the_line_on_the_points():
     exponent = 1.5 + 0.02 * DEPTH - 1.5 * loading
     law = fit_law(DEPTH, exponent, deviations(covariance), RESOLUTION)
     middle, low, high = law.predict(DEPTH)
-    assert abs((exponent - middle).mean()) < 1e-6
+    assert abs((exponent - middle).mean()) < 0.02
     assert ((low < exponent) & (exponent < high)).mean() > 0.9
 
 
-@pytest.mark.slow
-def test_shapes_find_the_one_that_made_the_data():
-    steps = np.repeat([1.0, 2.0, 1.4], 8)
-    assert law_of(steps).best_shape == "step per resolution"
-    assert law_of(1 + 2 * (1 - np.exp(-DEPTH / 4))).best_shape == "saturating"
-    flat = [law_of(2 + 0 * DEPTH, seed).best_shape for seed in range(9)]
-    assert flat.count("constant") >= 5
-
-
 def test_slope_within_resolution_leaves_out_the_steps():
-    """Steps down at each resolution hide a rise inside: Simpson's paradox, and both are told."""
+    """Steps down at each resolution hide a rise inside: Simpson's paradox.
+
+    Where stages have something in common of their own, the law is that of the rise; with one label
+    for all it is that of the fall.
+    """
     curve = 0.05 * DEPTH - np.repeat([0.0, 1.0, 2.0], 8)
     law = law_of(curve, scatter=0.02)
-    assert law.slope < 0
+    assert 0 < law.slope_low < 0.05 < law.slope_high
+    assert law.stage_share > 0.8
+    assert fit_law(DEPTH, curve, DEVIATIONS, ["28"] * 24).slope < 0
     assert law.slope_within_resolution == pytest.approx(0.05, abs=0.01)
     assert law.slope_within_resolution_low > 0
 
@@ -159,16 +222,32 @@ def test_rank_correlation_is_kendalls():
     assert law.rank_correlation == pytest.approx(stats.kendalltau(DEPTH, exponent).statistic)
 
 
-def test_without_shared_errors_p_is_the_textbook_one():
-    exponent = 1 + 0.01 * DEPTH + 0.2 * GENERATOR.standard_normal(24)
-    law = fit_law(DEPTH, exponent, 1e-9 * np.eye(24), RESOLUTION)
-    assert law.rank_p == pytest.approx(stats.kendalltau(DEPTH, exponent).pvalue, abs=0.03)
+@pytest.mark.parametrize("depth", [np.repeat([1.0, 2.0, 3.0], 8), np.repeat([1.0, 2.0], 12)])
+def test_equal_depths(depth):
+    """Three depths carry a line and a square, two carry no law."""
+    rng = np.random.default_rng(0)
+    law = fit_law(depth, 1 + 0.3 * depth + 0.02 * rng.standard_normal(24), DEVIATIONS, ["28"] * 24)
+    assert np.isfinite(law.slope) == np.isfinite(law.lack_of_fit_p) == (len(set(depth)) == 3)
+    if len(set(depth)) == 2:
+        assert law.verdict == "too little to tell"
+        assert "at 3 depths or more" in law.sentence()
+
+
+def test_exponents_that_are_all_the_same_have_no_trend():
+    law = fit_law(DEPTH, np.full(24, 2.0), DEVIATIONS, RESOLUTION)
+    assert law.verdict in ("no trend", "too little to tell")
+    assert law.slope == pytest.approx(0.0, abs=1e-12)
+    assert law.rank_p == 1.0
+    assert np.isnan(law.network.line_share)
+    assert to_json(Law.from_dict(json.loads(to_json(law.to_dict()))).to_dict())
 
 
 @pytest.mark.parametrize("n", [0, 1, 4])
-def test_too_few_layers_are_undecided_with_no_numbers(n):
+def test_too_few_layers_tell_too_little_and_no_numbers(n):
     law = fit_law(DEPTH[:n], DEPTH[:n], DEVIATIONS[:, :n], RESOLUTION[:n])
-    assert law.verdict == "undecided"
+    assert law.verdict == "too little to tell"
+    assert law.network is None
+    assert np.isnan(list(law.shapes.values())).all()
     assert law.n_layers == n
     assert np.isnan(law.slope)
     assert f"there are {n} layers" in law.sentence()
@@ -194,14 +273,23 @@ def test_the_band_is_the_interval_of_the_line():
 
 
 def test_a_law_survives_json():
-    for law in (law_of(1 + 0.05 * DEPTH), fit_law([], [], np.zeros((0, 0)), [])):
+    few = fit_law(DEPTH[:6], DEPTH[:6] ** 2, DEVIATIONS[:, :6], RESOLUTION[:6])
+    for law in (law_of(1 + 0.05 * DEPTH), few, fit_law([], [], np.zeros((0, 0)), [])):
         again = Law.from_dict(json.loads(to_json(law.to_dict())))
         assert to_json(again.to_dict()) == to_json(law.to_dict())
+        assert again.network == law.network or law is few  # whose shapes are partly NaN
+        assert type(again.network) is type(law.network)
+        assert again.sentence() == law.sentence()
+    assert set(law.to_dict()) == {field.name for field in fields(Law)}
 
 
 def test_a_broken_law_is_refused():
     with pytest.raises(natstats.UsageError, match="law: expected the fields of a law"):
         Law.from_dict({"slope": 1.0})
+    whole = law_of(1 + 0.05 * DEPTH).to_dict()
+    for broken in ({"tau": 1.0}, {"shapes": None}, {"covariance": 3}, {"network": {"slope": 1}}):
+        with pytest.raises(natstats.UsageError, match="law: expected the fields of a law"):
+            Law.from_dict(whole | broken)
 
 
 def test_lengths_that_differ_are_named():
@@ -211,8 +299,24 @@ def test_lengths_that_differ_are_named():
 
 def test_the_sentence_carries_the_numbers():
     law = law_of(1 + 0.05 * DEPTH)
-    for part in (f"{law.slope:+.4f}", f"{law.slope_low:+.4f}", "24 layers", law.best_shape):
+    numbers = (
+        f"{law.slope:+.4f} [{law.slope_low:+.4f}, {law.slope_high:+.4f}]",
+        f"(95 % interval; p {format_p(law.trend_p)}, by ranks {format_p(law.rank_p)})",
+        "over 24 layers",
+        f"correlation {law.correlation:.2f}",
+        f"best shape by AICc: {law.best_shape}",
+    )
+    for part in numbers:
         assert part in law.sentence()
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_every_verdict_begins_a_sentence_of_its_own(verdict):
+    law = replace(law_of(1 + 0.05 * DEPTH), verdict=verdict)
+    assert law.sentence().startswith(OPENINGS[verdict].format("depth"))
+    assert ("lack of fit" in law.sentence()) == (verdict == "rises")
+    assert law.sentence().count(".\n") == 0
+    assert len(set(OPENINGS.values())) == len(VERDICTS) == len(OPENINGS)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +340,10 @@ def test_the_unit_of_depth_changes_the_slope_and_nothing_else():
     for unit in (0.001, 24.0):
         scaled = fit_law(DEPTH / unit, exponent, DEVIATIONS, RESOLUTION)
         assert scaled.slope == pytest.approx(law.slope * unit)
-        assert (scaled.verdict, scaled.rank_p) == (law.verdict, law.rank_p)
+        assert scaled.verdict == law.verdict
+        assert scaled.rank_p == pytest.approx(law.rank_p)
+        assert scaled.trend_p == pytest.approx(law.trend_p)
+        assert scaled.network.departures[0].value == pytest.approx(law.network.departures[0].value)
         assert scaled.lack_of_fit_p == pytest.approx(law.lack_of_fit_p)
         assert list(scaled.shapes.values()) == pytest.approx(list(law.shapes.values()))
 
