@@ -224,6 +224,18 @@ def test_layers_that_were_not_asked_for_are_hollow_and_beside_the_line(run: Run)
     assert not any("not in the law" in label for label in _labels(plot_law(run.layers, run.law)))
 
 
+def test_lines_end_where_the_layers_of_their_law_end(run: Run) -> None:
+    other = run.refit(law_layers="conv")
+    depths = other.layers.depth[other.layers["law"] == "yes"]
+    law = replace(law_of(0.1)[0], depth="layers")
+    overlay = plot_overlay([("one", other.layers, law)])
+    for ax in (overlay, plot_law(other.layers, law)):
+        (line,) = (line for line in ax.lines if (line.get_linestyle(), line.zorder) == ("-", 2))
+        assert [*line.get_xdata()[[0, -1]]] == [depths.min(), depths.max()]
+        assert depths.min() > 0
+    assert any("not in the law" in label for label in _labels(overlay))
+
+
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_the_line_is_solid_only_for_a_linear_law(verdict: str) -> None:
     law, exponent = law_of(0.1)
