@@ -208,6 +208,7 @@ def _labels(ax: Axes) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
+@pytest.mark.slow
 def test_layers_that_were_not_asked_for_are_hollow_and_beside_the_line(run: Run) -> None:
     other = run.refit(law_layers="conv")
     left_out = other.layers[other.layers["law"] == "not asked for"]
@@ -224,6 +225,7 @@ def test_layers_that_were_not_asked_for_are_hollow_and_beside_the_line(run: Run)
     assert not any("not in the law" in label for label in _labels(plot_law(run.layers, run.law)))
 
 
+@pytest.mark.slow
 def test_lines_end_where_the_layers_of_their_law_end(run: Run) -> None:
     other = run.refit(law_layers="conv")
     depths = other.layers.depth[other.layers["law"] == "yes"]
@@ -295,6 +297,7 @@ def test_a_wide_band_does_not_press_the_points_together() -> None:
     assert high - low == pytest.approx(3 * 0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", DEPTH_AXES)
 @pytest.mark.parametrize("verdict", VERDICTS)
 @pytest.mark.parametrize("width", WIDTH)
