@@ -208,6 +208,7 @@ def _labels(ax: Axes) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
+@pytest.mark.slow
 def test_layers_that_were_not_asked_for_are_hollow_and_beside_the_line(run: Run) -> None:
     other = run.refit(law_layers="conv")
     left_out = other.layers[other.layers["law"] == "not asked for"]
@@ -222,6 +223,19 @@ def test_layers_that_were_not_asked_for_are_hollow_and_beside_the_line(run: Run)
     assert set(left_out.exponent.dropna()) <= hollow
     assert any("not in the law" in label for label in _labels(ax))
     assert not any("not in the law" in label for label in _labels(plot_law(run.layers, run.law)))
+
+
+@pytest.mark.slow
+def test_lines_end_where_the_layers_of_their_law_end(run: Run) -> None:
+    other = run.refit(law_layers="conv")
+    depths = other.layers.depth[other.layers["law"] == "yes"]
+    law = replace(law_of(0.1)[0], depth="layers")
+    overlay = plot_overlay([("one", other.layers, law)])
+    for ax in (overlay, plot_law(other.layers, law)):
+        (line,) = (line for line in ax.lines if (line.get_linestyle(), line.zorder) == ("-", 2))
+        assert [*line.get_xdata()[[0, -1]]] == [depths.min(), depths.max()]
+        assert depths.min() > 0
+    assert any("not in the law" in label for label in _labels(overlay))
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
@@ -283,6 +297,7 @@ def test_a_wide_band_does_not_press_the_points_together() -> None:
     assert high - low == pytest.approx(3 * 0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", DEPTH_AXES)
 @pytest.mark.parametrize("verdict", VERDICTS)
 @pytest.mark.parametrize("width", WIDTH)

@@ -93,6 +93,7 @@ def strokes(line) -> list[tuple[float, float, float]]:
     return [(float(a[0]), float(b[0]), float(b[1])) for a, b in zip(x, y, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 12, 150])
 def test_columns_are_sorted_and_have_the_colour_of_what_is_found(n):
     found = made(n)
@@ -153,7 +154,8 @@ def test_the_one_asked_for_is_marked_in_both():
     assert [place, place] in [list(line.get_xdata()) for line in below.lines]
 
 
-@pytest.mark.parametrize("n", [2, 12, pytest.param(700, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 12, 700])
 @pytest.mark.parametrize("width", WIDTH)
 def test_it_can_be_read(n, width):
     above, below = drawn(made(n, kinds=9), width)

@@ -35,7 +35,7 @@ from natstats.report.figures.style import (
     side_by_side,
 )
 
-__all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "plot_law"]
+__all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "depths_of_law", "plot_law", "with_reasons"]
 
 EXPONENT_LABEL = r"exponent $\alpha$ of the power spectrum"
 
@@ -85,7 +85,7 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
     with look():
         ax = new_axes(ax, 4.4)
         inputs, inner = layers[layers.kind == "input"], layers[layers.kind != "input"]
-        inner = _with_reasons(inner[np.isfinite(inner.depth)])
+        inner = with_reasons(inner[np.isfinite(inner.depth)])
         deepest = max([1.0, *inner.depth])
         ax.set_xlim(-0.03 * deepest, 1.02 * deepest)
         ax.grid(axis="y")
@@ -126,7 +126,7 @@ def _title(law: Law, ax: Axes, narrow: bool) -> tuple[str, float]:
     return "\n".join(parts), size
 
 
-def _with_reasons(inner: pd.DataFrame) -> pd.DataFrame:
+def with_reasons(inner: pd.DataFrame) -> pd.DataFrame:
     """The layers, those that are not in the law for a reason that is no flag with a flag more."""
     if "law" not in inner:
         return inner
@@ -151,10 +151,15 @@ def _draw_legend(ax: Axes, entries: Sequence[tuple[Artist, str]], narrow: bool) 
     legend(ax, handles, labels, loc="upper left", borderaxespad=0.0, **place)
 
 
+def depths_of_law(inner: pd.DataFrame) -> pd.Series:
+    """Depths of the layers that the law was fitted to; by their exponents where no column says."""
+    is_in_law = inner["law"] == IN_LAW if "law" in inner else np.isfinite(inner.exponent)
+    return inner.depth[is_in_law].dropna()
+
+
 def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, str]]:
     """The line over the depths that it was fitted to, with its band."""
-    is_in_law = inner["law"] == IN_LAW if "law" in inner else np.isfinite(inner.exponent)
-    depths = inner.depth[is_in_law]
+    depths = depths_of_law(inner)
     if not np.isfinite(law.slope) or depths.empty:
         return []
     depth = np.linspace(depths.min(), depths.max(), 60)

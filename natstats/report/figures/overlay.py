@@ -14,7 +14,7 @@ from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import Law
 from natstats.numbers import change
-from natstats.report.figures.law import EXPONENT_LABEL
+from natstats.report.figures.law import EXPONENT_LABEL, depths_of_law, with_reasons
 from natstats.report.figures.points import draw_points, flag_names, hollow_mark, missing_entry
 from natstats.report.figures.style import (
     GREY,
@@ -37,9 +37,10 @@ LONGEST_NAME = 40
 def plot_overlay(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None = None) -> Axes:
     """Draw exponent against depth for several runs, each with its line.
 
-    A line is solid where the verdict of its run is ``linear``, else dashed. Runs at one depth stand
-    side by side so that their intervals can be told apart. At depth 0 stand the input images (in
-    grey, where they have colours), which no line takes into account.
+    A line is solid where the verdict of its run is ``linear law``, else dashed; it ends where the
+    layers of its law end. Runs at one depth stand side by side so that their intervals can be told
+    apart. At depth 0 stand the input images (in grey, where they have colours), which no line takes
+    into account.
 
     Args:
         runs: name to show, rows of the layers, and law; at most eight.
@@ -81,7 +82,7 @@ def plot_overlay(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
             colour, marker = PALETTE[place], MARKERS[place]
             shift = 0.5 * apart * (place - (len(runs) - 1) / 2) / len(runs)
             shown = pd.concat([layers[layers.kind == "input"].head(1), rows])
-            shown = shown[np.isfinite(shown.depth)]
+            shown = with_reasons(shown[np.isfinite(shown.depth)])
             depth = shown.depth.to_numpy(dtype=float)
             handle = draw_points(ax, shown, depth + shift, colour, marker, 3.6)
             _draw_line(ax, rows, law, colour)
@@ -111,15 +112,15 @@ def _reading(
     entries: list[tuple[Artist, str]] = []
     if any(np.isfinite(law.slope) and law.verdict != "linear law" for _, _, law in runs):
         dashed = Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (5, 3)))
-        entries.append((dashed, "dashed: not a linear law, only a description"))
-    flags = flag_names(rows[np.isfinite(rows.exponent)], doubts=True)
+        entries.append((dashed, "dashed: not shown to be a law"))
+    flags = flag_names(with_reasons(rows[np.isfinite(rows.exponent)]), doubts=True)
     if flags:
         entries.append((hollow_mark(), "hollow: " + ", ".join(flags)))
     return [*entries, *missing_entry(rows)]
 
 
 def _draw_line(ax: Axes, rows: pd.DataFrame, law: Law, colour: str) -> None:
-    depths = rows.depth[np.isfinite(rows.exponent)].dropna()
+    depths = depths_of_law(rows)
     if not np.isfinite(law.slope) or depths.empty:
         return
     ends = np.array([depths.min(), depths.max()], dtype=float)
