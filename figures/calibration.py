@@ -91,25 +91,27 @@ def draw_coverage() -> Axes:
 
 
 def draw_power() -> Axes:
-    """Share of verdicts that say “rises”, by the true slope."""
+    """How often a rise is found, by its size in standard deviations of the scatter."""
     ax = _panel(3.2)
-    rows = rows_of("power")
-    cases = list(dict.fromkeys((r["alpha_sd"], r["contrast"], r["scatter"]) for r in rows))
-    for place, case in enumerate(cases):
-        own = [r for r in rows if (r["alpha_sd"], r["contrast"], r["scatter"]) == case]
+    rows = [row for row in rows_of("power") if row["images"] == "alike"]
+    cases = list(dict.fromkeys((r["layers"], r["maps"], r["phi"]) for r in rows))
+    colours = {(layers, maps): place for place, (layers, maps, _) in enumerate(cases[::2])}
+    for layers, maps, phi in cases:
+        own = [r for r in rows if (r["layers"], r["maps"], r["phi"]) == (layers, maps, phi)]
         rises = np.array([row["rises"] for row in own])
         reach = [rises - [r["rises_low"] for r in own], [r["rises_high"] for r in own] - rises]
+        place = colours[layers, maps]
         ax.errorbar(
-            [row["slope"] for row in own],
+            [row["rise"] for row in own],
             100 * rises,
             yerr=100 * np.abs(np.array(reach)),
             color=PALETTE[place], marker=MARKERS[place], markersize=4, linewidth=1.0,
-            label=f"images {'alike' if case[0] == 0 else 'of different exponent and contrast'}, "
-            f"scatter of layers {case[2]:g}",
+            linestyle="-" if phi == 0 else "--",
+            label=f"{layers} layers, {maps}, φ = {phi:g}",
         )  # fmt: skip
-    ax.set_xlabel("true slope per layer, over 20 layers and 64 images")
-    ax.set_ylabel("verdict “rises”, %")
-    ax.legend(loc="lower right")
+    ax.set_xlabel("total rise, standard deviations of the scatter of layers")
+    ax.set_ylabel("a rise is found, %")
+    ax.legend(loc="lower right", fontsize=7)
     ax.grid(axis="y")
     return ax
 

@@ -224,55 +224,51 @@ def forms() -> list[str]:
 
 
 def law() -> list[str]:
-    """Error rates of the tests of the law."""
+    """How often flat exponents are called a trend, and how often the interval holds the slope."""
+    rows = rows_of("law")
+    cells = {(r["scatter"], r["layers"], r["maps"], r["images"]): r for r in rows}
+    networks = list(dict.fromkeys((r["layers"], r["maps"]) for r in rows))
+    head = ["scatter of layers", *(f"{layers} layers, {maps}" for layers, maps in networks)]
     lines = []
-    for row in rows_of("law"):
-        error = np.sqrt(0.05 * 0.95 / row["repeats"])
-        lines.append(
+    for key, title in (("false", "a trend is found in"), ("covered", "slope covered")):
+        lines += ["", f"Flat exponents, {title} (per cent; images alike, images different):", ""]
+        lines += table(
+            head,
             [
-                f"{row['n_images']}",
-                CONDITIONS[row["alpha_sd"], row["contrast"]],
-                f"{row['scatter']:g}",
-                percent(row["flat: rises or falls"]),
-                percent(row["flat: slope covered"]),
-                percent(row["linear: slope covered"]),
-                percent(row["linear: lack of fit"]),
-                percent(row.get("linear: rises, not linearly", 0.0)),
-            ]
+                [scatter, *(_both(cells, scatter, network, key) for network in networks)]
+                for scatter in dict.fromkeys(r["scatter"] for r in rows)
+            ],
         )
-    head = [
-        "images",
-        "images are",
-        "scatter of layers",
-        "flat: “rises” or “falls”",
-        "flat: slope covered",
-        "linear: slope covered",
-        "linear: lack of fit p < 0.05",
-        "linear: verdict “rises, not linearly”",
-    ]
+    error = np.sqrt(0.05 * 0.95 / rows[0]["repeats"])
     return [
-        *table(head, lines),
+        *lines[1:],
         "",
-        f"Per cent of {row['repeats']} repeats; the standard error of a rate of 5 % is "
+        f"{rows[0]['repeats']} repeats per cell; the standard error of a rate of 5 % is "
         f"{percent(error)}.",
         *made_by("calibration_law"),
     ]
 
 
+def _both(cells: Row, scatter: str, network: tuple[int, str], key: str) -> str:
+    """A rate with images alike and with images that differ; a dash where it was not tried."""
+    found = [cells.get((scatter, *network, images)) for images in ("alike", "different")]
+    return ", ".join(percent(one[key]) for one in found if one is not None) or "–"
+
+
 def power() -> list[str]:
-    """Power at each slope."""
+    """How often a rise is found, by its size."""
     rows = rows_of("power")
-    slopes = sorted({row["slope"] for row in rows})
-    cases = list(dict.fromkeys((r["alpha_sd"], r["contrast"], r["scatter"]) for r in rows))
-    cells = {(r["alpha_sd"], r["contrast"], r["scatter"], r["slope"]): r for r in rows}
+    rises = sorted({row["rise"] for row in rows})
+    cases = list(dict.fromkeys((r["layers"], r["maps"], r["images"], r["phi"]) for r in rows))
+    cells = {(r["layers"], r["maps"], r["images"], r["phi"], r["rise"]): r for r in rows}
     lines = [
         [
-            f"{CONDITIONS[case[:2]]}, scatter {case[2]:g}",
-            *(percent(cells[(*case, slope)]["rises"], 0) for slope in slopes),
+            *(f"{one:g}" if isinstance(one, float) else str(one) for one in case),
+            *(percent(cells[(*case, rise)]["rises"], 0) for rise in rises),
         ]
         for case in cases
     ]
-    head = ["images are", *(f"{slope:g}" for slope in slopes)]
+    head = ["layers", "maps", "images", "φ", *(f"{rise:g} sd" for rise in rises)]
     return [*table(head, lines), *made_by("calibration_power")]
 
 

@@ -31,7 +31,7 @@ def main() -> None:
             "```text",
             text_table(run.layers),
             "",
-            run.law.sentence(),
+            *run.verdict.lines(),
             run.forms_sentence(),
             "```",
             "",
