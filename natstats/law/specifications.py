@@ -153,7 +153,11 @@ def _with(choice: str, value: str) -> str:
         return value if value.startswith(("without", "only")) else "of all layers"
     if choice == "depth":
         return f"by {DEPTH_AXES[value].name}"
-    return f"by {value}" if choice == "estimator" else f"in the band: {value}"
+    if choice == "estimator":
+        return f"by {value}"
+    if value.startswith("without"):
+        return value
+    return "in the whole band" if value == "whole" else f"in the band of {value}"
 
 
 def subsets_of(table: pd.DataFrame) -> dict[str, Mask]:

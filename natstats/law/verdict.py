@@ -88,23 +88,21 @@ class Verdict:
         sure = [
             *([f"slope {slope} {measure.briefly}"] if slope else []),
             f"p {format_p(law.trend_p)}, by ranks {format_p(law.rank_p)}",
-            f"neighbours correlate by {number(law.correlation)}",
+            f"correlation of neighbours {number(law.correlation)}",
         ]
         if law.network is not None:
             sure.append(f"a line explains {share(law.network.line_share)} of the variance")
         depends = [part for part in (_capital(told), self._hinges()) if part]
-        return [
-            f"{line}." for line in (first, _capital(", ".join(sure)), "; ".join(depends)) if line
-        ]
+        how_sure = ", ".join(sure)
+        lines = (first, how_sure if slope else f"Test: {how_sure}", _capital("; ".join(depends)))
+        return [f"{_capital(line)}." for line in lines if line]
 
     def _hinges(self) -> str:
         """Layers without which the outcome would be another, and the choice that matters most."""
         law = self.law
-        outcome = outcome_of(law.slope, law.trend_p, law.rank_p)
-        parts = []
-        if self.changing:
-            parts.append(f"{_without(self.changing)}: {_others(self.changing)}")
+        parts = [_without(self.changing)] if self.changing else []
         if self.word == "depends on the specification":
+            outcome = outcome_of(law.slope, law.trend_p, law.rank_p)
             parts.append(self.specifications.hinge(_commonest(self.specifications, outcome)))
         return "; ".join(part for part in parts if part)
 
@@ -134,14 +132,17 @@ def _capital(text: str) -> str:
 
 
 def _without(changing: Sequence[LeftOut]) -> str:
+    """What would be found without some layers, in words.
+
+    >>> _without([LeftOut("layer", "conv1", 9, 0.1, 0.01, 0.01, "rises", True)])
+    'without conv1 it rises'
+    """
     names = [one.name for one in changing]
     more = len(names) - 3
     others = f" or {more} {'other' if more == 1 else 'others'}" if more > 0 else ""
-    return f"without {', '.join(names[:3])}{others}"
-
-
-def _others(changing: Sequence[LeftOut]) -> str:
-    return " or ".join(dict.fromkeys(one.outcome for one in changing))
+    found = {"rises": "it rises", "falls": "it falls", "no trend": "there is no trend"}
+    outcomes = " or ".join(found[one] for one in dict.fromkeys(one.outcome for one in changing))
+    return f"without {' or '.join(names[:3])}{others} {outcomes}"
 
 
 def judge(
