@@ -270,7 +270,7 @@ def test_a_checkpoint_without_a_law_is_a_gap_and_no_error(folder, images, tmp_pa
     measure_series(network(), folder, images, out=tmp_path / "out")
     found = Series.open(tmp_path / "out")
     row = found.frame.iloc[2]
-    assert (row.verdict, row.n_exponents) == ("undecided", 0)
+    assert (row.verdict, row.n_exponents) == ("too little to tell", 0)
     assert np.isnan([row.slope, row.exponent_mean]).all()
     assert np.isfinite(found.change.slope.value)
     own = found.exponents[(found.exponents.step == 2) & (found.exponents.kind != "input")]
