@@ -251,7 +251,7 @@ def test_verdicts_of_earlier_versions_stay_as_they_are(series, tmp_path):
     assert tuple(Series.open(found.save(tmp_path / "again")).frame.verdict) == OLDER_VERDICTS
     record["runs"][0]["verdict"] = "rises, linearly"
     (older / "series.json").write_text(json.dumps(record))
-    with pytest.raises(natstats.NatstatsError, match=r"runs\[0\].verdict: expected one of linear l"):
+    with pytest.raises(natstats.NatstatsError, match=r"runs\[0\].verdict: expected one of"):
         Series.open(older)
 
 
