@@ -21,6 +21,7 @@ from scipy import stats
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.intervals import effective_dof, t_reach
 from natstats.law.law import Law
+from natstats.law.mixtures import Regression
 from natstats.law.regression import Design, LayerErrors
 from natstats.law.trend import FEWEST_DEPTHS, FEWEST_LAYERS
 from natstats.numbers import change
@@ -160,25 +161,48 @@ class Differences:
     def slope(self, depth: Array, chosen: Sequence[int]) -> Estimate:
         """Slope of the differences against depth (L,), over the chosen layers.
 
-        It is the difference of the slopes of the two laws, free of what both share: the errors of
-        common images, and the scatter about the line that a kind of layer has in both.
+        It is free of what both networks share: the errors of common images, and the scatter about
+        the line that a kind of layer has in both. The slopes of the two laws differ by about as
+        much, and not exactly: each of the three weights the layers by its own scatter.
         """
-        places = np.array(chosen, dtype=np.int64)
-        places = places[np.isfinite(depth[places])]
-        depth = depth[places]
-        if len(places) < FEWEST_LAYERS or len(set(depth)) < FEWEST_DEPTHS:
+        places, regression = self._line(depth, chosen)
+        if regression is None:
             return Estimate()
-        value = self.value[places]
-        images = [s.deviations[:, places] for s in self.sources if s.dof is None]
-        deviations = np.concatenate(images)
-        line = np.stack([np.ones_like(depth), depth], axis=1)
-        if not value.any() and not deviations.any():
+        if not self.value[places].any() and not self._of_images(places).any():
             return Estimate.of(0.0, [0.0], [1.0], self.level)
-        regression = LayerErrors(value, deviations).regress(Design(line, depth))
         slope, weights = regression.coefficient(1), regression.mean_rows[1]
         others = [s.part(weights, places) for s in self.sources if s.dof is not None]
         own = slope.variance, float(slope.weight @ slope.dof)
         return self._estimate(slope.mean, [own, *others])
+
+    def slope_weights(self, depth: Array, chosen: Sequence[int]) -> Array:
+        """What the exponents of all layers are multiplied by to give that slope, (L,).
+
+        With them the slope of the differences is the difference of the slopes.
+        """
+        places, regression = self._line(depth, chosen)
+        weights = np.zeros(len(self.value))
+        if regression is not None:
+            weights[places] = regression.mean_rows[1]
+        return weights
+
+    def _line(
+        self, depth: Array, chosen: Sequence[int]
+    ) -> tuple[NDArray[np.int64], Regression | None]:
+        """Places of the chosen layers that have a depth, and the line through their differences."""
+        places = np.array(chosen, dtype=np.int64)
+        places = places[np.isfinite(depth[places])]
+        depth = depth[places]
+        if len(places) < FEWEST_LAYERS or len(set(depth)) < FEWEST_DEPTHS:
+            return places, None
+        line = np.stack([np.ones_like(depth), depth], axis=1)
+        errors = LayerErrors(self.value[places], self._of_images(places))
+        return places, errors.regress(Design(line, depth))
+
+    def _of_images(self, places: NDArray[np.int64]) -> Array:
+        """Deviations of all groups of images, (g, n)."""
+        images = [s.deviations[:, places] for s in self.sources if s.dof is None]
+        return np.concatenate(images)
 
 
 def layers_text(n: int) -> str:

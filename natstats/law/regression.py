@@ -60,7 +60,7 @@ STAGE_SD = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 _STAGE_PRIOR = (1.5, 1.0, 1.0, 1.0, 1.5, 2.0, 2.0, 1.5)
 """Their prior: flat by the trapezoid rule, but for zero, which has three times its share."""
 
-NUGGETS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+NUGGETS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Values of nu, the variance that images add to single layers, in units of tau^2."""
 
 Array = NDArray[np.float64]
@@ -118,7 +118,7 @@ class Design:
         noise = deviations - (deviations @ basis) @ basis.T
         found, expected = float(rest @ rest), float(np.sum(noise**2))
         ratio = expected / max(found - expected, 1e-3 * found, 1e-300)
-        return min(NUGGETS, key=lambda nugget: abs(np.log((nugget + 0.025) / (ratio + 0.025))))
+        return min(NUGGETS, key=lambda nugget: abs(nugget - ratio))
 
 
 class PreparedDesign:

@@ -133,7 +133,9 @@ def outcome_of(slope: float, p: float, by_rank: float) -> str:
 
 def rank_p(errors: LayerErrors, line: Design) -> float:
     """P of the test that the normal scores of the exponents' ranks have no slope."""
-    ranks = 1 + np.argsort(np.argsort(errors.exponent, kind="stable"))
+    # Equal exponents share a rank: in the order in which they stand they would make a trend.
+    _, place, n_equal = np.unique(errors.exponent, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(n_equal) - (n_equal - 1) / 2)[place]
     scores = special.ndtri((ranks - 0.375) / (len(ranks) + 0.25))
     ranked = LayerErrors(scores, np.zeros((1, len(ranks))))
     return ranked.regress(line, errors.nugget(line)).coefficient(1).p()

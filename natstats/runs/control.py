@@ -59,7 +59,8 @@ class Control:
         seeds: seeds of the random weights.
         mean: difference in the mean over the layers that count.
         slope: difference of the slopes against depth.
-        slope_trained: slope of the trained layers that count.
+        slope_trained: slope of the trained layers that count, which weigh as in the difference;
+            that of the law may differ a little.
         slope_random: mean over seeds of the slope of the same layers with random weights.
         n_layers: layers that count: those with a difference that are nowhere beyond range. The
             slopes are over those of them that are in the law.
@@ -151,7 +152,8 @@ def compare_with_random(
     law = in_law(spectra, fits)[beside.places]
     placed = [place for place in counted if law[place]]
     slope = differences.slope(depth, placed)
-    trained, with_random = beside.slopes(depth, placed) if np.isfinite(slope.value) else _NONE
+    weights = differences.slope_weights(depth, placed)
+    trained, with_random = beside.slopes(weights) if weights.any() else _NONE
     mean, n_differ = differences.mean(counted), int(np.sum(corrected < SIGNIFICANCE))
     level = fits.options.level
     return Control(
@@ -247,11 +249,11 @@ class _SideBySide:
         fits = self.trained[place], *(own[name] for own in self.by_seed)
         return not any("beyond range" in fit.flags for fit in fits)
 
-    def slopes(self, depth: Array, placed: Sequence[int]) -> tuple[float, float]:
-        """Slopes of layers that have a depth against it (L,): trained, and the mean of seeds."""
-        placed = list(placed)
+    def slopes(self, weights: Array) -> tuple[float, float]:
+        """Slopes by these weights of the layers (L,): trained, and the mean of seeds."""
+        placed = np.flatnonzero(weights)
         trained, with_random = (
-            float(np.polyfit(depth[placed], one[placed], 1)[0])
+            float(weights[placed] @ one[placed])
             for one in (self.own_exponents, self.exponents.mean(0))
         )
         return trained, with_random

@@ -304,6 +304,34 @@ def test_ranks_know_no_units_and_no_single_layer():
     assert rank_p(LayerErrors(0 * DEPTH, deviations(1.0)), design) == 1.0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_layers_of_equal_exponents_share_a_rank(seed):
+    """The order in which they are given must make no trend of them."""
+    rng = np.random.default_rng(seed)
+    tied = np.round(2 + 0.3 * rng.standard_normal(N), 1)
+    assert len(set(tied)) < N - 3
+    ranks = stats.rankdata(tied)
+    scores = stats.norm.ppf((ranks - 0.375) / (N + 0.25))
+    errors, design = LayerErrors(tied, deviations(0.01)), Design(LINE, DEPTH)
+    own = LayerErrors(scores, deviations(0.01)).regress(design, errors.nugget(design))
+    assert rank_p(errors, design) == pytest.approx(own.coefficient(1).p())
+
+
+def test_every_design_has_a_nugget_of_its_own():
+    """Designs that are gone leave nothing behind for those that come to stand in their place."""
+    left_out = deviations(0.05)
+    errors = LayerErrors(EXPONENT, left_out)
+    wide = np.polynomial.legendre.legvander(np.linspace(-1, 1, N), 12)
+    nuggets = set()
+    for k in (1, 2, 6, 12, 2, 12, 1):
+        found = errors.regress(Design(wide[:, :k], DEPTH)).mean
+        fresh = LayerErrors(EXPONENT, left_out)
+        design = Design(wide[:, :k], DEPTH)
+        nuggets.add(fresh.nugget(design))
+        assert found == pytest.approx(fresh.regress(design).mean)
+    assert len(nuggets) > 1
+
+
 def rates(n, phi, seed, repeats=400, images=0.05, stages=None):
     """Shares of flat exponents with a slope, with a trend by both tests, with 0 in the interval."""
     depth = np.arange(n, dtype=float)

@@ -346,8 +346,11 @@ def test_agreement_is_the_share_that_finds_the_same():
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({"band": "aabb", "depth": ["layers", "order", "layers", "order"]},
-         "rises in 2 of 2 in the band: a, in 0 of 2 in the band: b"),
+        ({"band": ["whole", "whole", "2 to 7 cycles per image", "2 to 7 cycles per image"],
+          "depth": ["layers", "order", "layers", "order"]},
+         "rises in 2 of 2 in the whole band, in 0 of 2 in the band of 2 to 7 cycles per image"),
+        ({"band": ["without the top octave"] * 2 + ["whole"] * 2},
+         "rises in 2 of 2 without the top octave, in 0 of 2 in the whole band"),
         ({"map_size": ["left alone", "left alone", "covariate", "covariate"]},
          "rises in 2 of 2 with map size left alone, in 0 of 2 with map size as a covariate"),
         ({"map_size": ["covariate", "covariate", "left alone", "left alone"]},

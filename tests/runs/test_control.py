@@ -18,6 +18,7 @@ from natstats.fits.exponents import fit_layers
 from natstats.fits.intervals import effective_dof
 from natstats.fits.options import FitOptions
 from natstats.law.differences import Differences, ErrorSource, Estimate
+from natstats.law.regression import Design, LayerErrors
 from natstats.law.seed_variance import effective_number, pooled_seeds, seeds_as_source
 from natstats.networks.load import Network, build_network
 from natstats.networks.random_weights import with_random_weights
@@ -95,11 +96,18 @@ def test_controls_saw_the_same_images_with_weights_by_seed(run, images):
 
 def test_the_slope_of_the_control_is_that_of_the_differences(run):
     control = run.control
-    depth = np.arange(1, N_LAYERS)  # the last is the network's own output
-    assert control.slope.value == pytest.approx(
-        np.polyfit(depth, control.layers.difference[:-1], 1)[0], abs=1e-9
-    )
+    rows = control.layers[:-1]  # the last is the network's own output
     assert control.slope.value == pytest.approx(control.slope_trained - control.slope_random)
+    # All three with the same weights of the layers, those of the regression of the differences.
+    random = [Run(one.spectra, options=run.options).fits for one in run.random_weights]
+    own = run.fits.deviations[:, -N_LAYERS:]
+    paired = own - np.mean([fits.deviations for fits in random], axis=0)
+    depth = np.arange(1.0, N_LAYERS)
+    errors = LayerErrors(rows.difference.to_numpy(), paired[:, :-1])
+    by_hand = errors.regress(Design(np.stack([np.ones_like(depth), depth], axis=1), depth))
+    assert control.slope.value == pytest.approx(by_hand.mean[1])
+    weights = by_hand.mean_rows[1]
+    assert control.slope_trained == pytest.approx(weights @ rows.exponent)
 
 
 def test_the_error_of_seeds_is_that_of_one_more_and_their_mean(run):

@@ -18,7 +18,7 @@ import natstats
 from natstats import Series, measure_series
 from natstats.fits.options import FitOptions
 from natstats.images import open_images
-from natstats.law.law import VERDICTS
+from natstats.law.law import OLDER_VERDICTS, VERDICTS
 from natstats.measurement import MeasureOptions
 from natstats.measurement.series_request import SeriesRequest
 from natstats.networks.checkpoint_files import find_checkpoints, number_checkpoints, step_name
@@ -184,7 +184,7 @@ def test_a_series_is_its_runs_and_their_paired_comparison(folder, images):
         alone.load_state_dict(torch.load(row["file"], weights_only=True))
         single = natstats.measure(alone, images)
         assert row["slope"] == single.law.slope == run.law.slope
-        assert row["verdict"] == single.law.verdict
+        assert row["verdict"] == single.verdict.word
         assert row["weights_digest"] == single.info["model"]["digest"]
         inner = single.layers[single.layers.kind != "input"]
         assert row["exponent_mean"] == pytest.approx(inner.exponent.mean())
@@ -224,6 +224,35 @@ def test_a_series_survives_the_disk(series, images):
     assert len(again.runs) == 3
     assert again.runs[-1].law.slope == whole.runs[-1].law.slope
     assert [run.law.slope for run in again.runs] == again.frame.slope.tolist()
+
+
+def test_verdicts_of_earlier_versions_stay_as_they_are(series, tmp_path):
+    """Before 0.7 laws had other words, by other tests: nothing is said of them in the new ones."""
+    older = tmp_path / "older"
+    shutil.copytree(series, older)
+    record = json.loads((older / "series.json").read_text())
+    for row, verdict in zip(record["runs"], OLDER_VERDICTS, strict=True):
+        row["verdict"] = verdict
+    (older / "series.json").write_text(json.dumps(record))
+    found = Series.open(older)
+    assert tuple(found.frame.verdict) == OLDER_VERDICTS
+    assert not set(OLDER_VERDICTS) & set(VERDICTS)
+    told = "linear (1), rises, not linearly (1), undecided (1); its slope"
+    assert f"by the verdict on their law: {told}" in found.sentence()
+    for verdict in OLDER_VERDICTS:
+        assert verdict in found.table()
+    ax = plot_slopes(found.report())
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels[:-1] == list(OLDER_VERDICTS)
+    write_series_report(tmp_path, found.report())
+    text = (tmp_path / "report.html").read_text()
+    for verdict in OLDER_VERDICTS:
+        assert f">{verdict}</td>" in text
+    assert tuple(Series.open(found.save(tmp_path / "again")).frame.verdict) == OLDER_VERDICTS
+    record["runs"][0]["verdict"] = "rises, linearly"
+    (older / "series.json").write_text(json.dumps(record))
+    with pytest.raises(natstats.NatstatsError, match=r"runs\[0\].verdict: expected one of"):
+        Series.open(older)
 
 
 def test_the_directory_holds_what_the_documentation_says(series):
@@ -270,7 +299,7 @@ def test_a_checkpoint_without_a_law_is_a_gap_and_no_error(folder, images, tmp_pa
     measure_series(network(), folder, images, out=tmp_path / "out")
     found = Series.open(tmp_path / "out")
     row = found.frame.iloc[2]
-    assert (row.verdict, row.n_exponents) == ("undecided", 0)
+    assert (row.verdict, row.n_exponents) == ("too little to tell", 0)
     assert np.isnan([row.slope, row.exponent_mean]).all()
     assert np.isfinite(found.change.slope.value)
     own = found.exponents[(found.exponents.step == 2) & (found.exponents.kind != "input")]
