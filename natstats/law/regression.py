@@ -63,6 +63,10 @@ _STAGE_PRIOR = (1.5, 1.0, 1.0, 1.0, 1.5, 2.0, 2.0, 1.5)
 NUGGETS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Values of nu, the variance that images add to single layers, in units of tau^2."""
 
+TRUSTED = 0.7
+"""Share of the estimated nu that is taken: few layers tell it, too little of it does less harm than
+too much."""
+
 Array = NDArray[np.float64]
 
 
@@ -112,13 +116,13 @@ class Design:
         return self._prepared[nugget]
 
     def nugget(self, exponent: Array, deviations: Array) -> float:
-        """The one of :data:`NUGGETS` that is nearest to nu of the least-squares fit."""
+        """The largest of :data:`NUGGETS` that :data:`TRUSTED` of the estimated nu reaches."""
         basis = self._basis
         rest = exponent - basis @ (basis.T @ exponent)
         noise = deviations - (deviations @ basis) @ basis.T
         found, expected = float(rest @ rest), float(np.sum(noise**2))
         ratio = expected / max(found - expected, 1e-3 * found, 1e-300)
-        return min(NUGGETS, key=lambda nugget: abs(nugget - ratio))
+        return max(nugget for nugget in NUGGETS if nugget <= TRUSTED * ratio)
 
 
 class PreparedDesign:
