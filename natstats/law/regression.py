@@ -58,7 +58,8 @@ STAGE_SD = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)
 """Standard deviations of what stages have in common, in units of tau."""
 
 _STAGE_PRIOR = (1.5, 1.0, 1.0, 1.0, 1.5, 2.0, 2.0, 1.5)
-"""Their prior: flat by the trapezoid rule, but for zero, which has three times its share."""
+"""Their prior: flat by the trapezoid rule, but for zero, which has three times its share, and the
+last, which has half as much again for what lies beyond."""
 
 NUGGETS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Values of nu, the variance that images add to single layers, in units of tau^2."""
