@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from natstats.law.law import format_p
 from natstats.numbers import change, interval, number
-from natstats.report.figures.style import GREY, INK, kind_marks, legend, look, new_axes, save
+from natstats.report.figures.style import GREY, kind_marks, legend, look, new_axes, save
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "families.md"
@@ -60,27 +59,22 @@ def kinds_text(row: Row) -> str:
 
 
 def trained_table() -> list[str]:
-    """The law of each trained network."""
+    """The slope of each trained network."""
     lines = [
-        "| network | trained on | verdict | slope per weight layer | within one map size | trend p "
-        "| lack of fit p | best shape | verdict by `whittle` | by `ols` | over 4 rings or more |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| network | trained on | slope per weight layer | within one map size | best shape |",
+        "|---|---|---|---|---|",
     ]
     for row in networks(*TRAINED):
         law = row["law"]
         cells = [
             row["network"],
             TRAINED[row["group"]],
-            f"**{law['verdict']}**",
-            slope_text(law["slope"]),
-            slope_text(law["within_resolution"]),
-            p_text(law["trend_p"]),
-            p_text(law["lack_of_fit_p"]),
+            number(value(law["slope"][0]), 4, sign=True),
+            number(value(law["within_resolution"][0]), 4, sign=True),
             str(law["best_shape"] or "–"),
-            *(row["refits"][name] for name in ("whittle", "ols", "four rings")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", counted(*TRAINED)]
+    return lines
 
 
 def exponents_table() -> list[str]:
@@ -113,60 +107,15 @@ def exponents_table() -> list[str]:
     ]
 
 
-def counted(*groups: str) -> str:
-    """How often each verdict came."""
-    rows = networks(*groups)
-    verdicts = Counter(row["law"]["verdict"] for row in rows)
-    listed = ", ".join(f"{verdict}: {n}" for verdict, n in verdicts.most_common())
-    measured = len({row["network"].split(",")[0] for row in rows})  # ViT stands there twice
-    what = f"{len(rows)} measurements of {measured} networks"
-    return f"Verdicts of {what if len(rows) > measured else f'{measured} networks'}: {listed}."
-
-
 def roles_table() -> list[str]:
-    """The law within layers of one kind."""
-    lines = [
-        "| network | kind of layer | layers | slope per weight layer | lack of fit p | best shape "
-        "| verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """The slope within layers of one kind."""
+    lines = ["| network | kind of layer | layers | slope per weight layer |", "|---|---|---|---|"]
     for row in networks(*TRAINED):
         # Where all layers are of one kind there is nothing to set apart.
         kinds = [one for one in row["by_role"] if one["n"] < row["n_layers"] - 1]
         for one in kinds:
-            cells = [
-                row["network"],
-                one["role"],
-                str(one["n"]),
-                slope_text(one["slope"]),
-                p_text(one["lack_of_fit_p"]),
-                str(one["best_shape"] or "–"),
-                one["verdict"],
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def control_table() -> list[str]:
-    """Trained against the same architecture with random weights."""
-    lines = [
-        "| network | slope, trained | slope, random weights | difference of the slopes | p "
-        "| difference of the mean exponent | p | layers that differ |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in networks(*TRAINED):
-        control = row["control"]
-        cells = [
-            row["network"],
-            number(value(row["law"]["slope"][0]), 4, sign=True),
-            number(value(control["slope_random"]), 4, sign=True),
-            slope_text(control["slope"]),
-            p_text(control["slope"][3]),
-            change(*(value(one) for one in control["mean"][:3]), digits=2),
-            p_text(control["mean"][3]),
-            f"{control['n_differ']} of {control['n_layers']}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+            slope = number(value(one["slope"][0]), 4, sign=True)
+            lines.append(f"| {row['network']} | {one['role']} | {one['n']} | {slope} |")
     return lines
 
 
@@ -199,14 +148,13 @@ def random_table() -> list[str]:
     """A row for each network with random weights, over its seeds."""
     lines = [
         "| network | layers with an exponent | images | first, last | mean | slope per weight "
-        "layer, by seed | verdict, by seed | another form is better |",
-        "|---|---|---|---|---|---|---|---|",
+        "layer, by seed | another form is better |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, group in itertools.groupby(networks("random"), key=lambda row: row["network"]):
         rows = list(group)
         first, n = rows[0], rows[0]["n_layers"]
         slopes = [number(value(row["law"]["slope"][0]), 4, sign=True) for row in rows]
-        verdicts = [row["law"]["verdict"] for row in rows]
         means = [row["mean"] for row in rows]
         better = sum(row["n_better_form"] for row in rows)
         cells = [
@@ -216,11 +164,10 @@ def random_table() -> list[str]:
             f"{number(first['first'])}, {number(first['last'])}",
             ", ".join(number(mean) for mean in means),
             ", ".join(slopes),
-            verdicts[0] if len({*verdicts}) == 1 else ", ".join(verdicts),
             f"{better} of {sum(row['n_layers'] for row in rows)}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", counted("random"), "First and last are those of the first seed."]
+    return [*lines, "", "First and last are those of the first seed."]
 
 
 def closing() -> list[str]:
@@ -263,14 +210,9 @@ def panels(rows: list[Row], n_columns: int, height: float, size: float, share: s
                 some.depth, some.exponent, reach if is_trained else None, elinewidth=0.6,
                 markeredgewidth=0, zorder=3, **style,
             )  # fmt: skip
-        if row["law"]["verdict"] == "linear":
-            ends = np.array([inner.depth.min(), inner.depth.max()])
-            line = row["line"]["intercept"] + row["law"]["slope"][0] * ends
-            ax.plot(ends, line, color=INK, linewidth=1.3, zorder=4)
         # The detector's and the segmenter's names end with that of their backbone.
         title = row["network"].removesuffix("_mobilenet_v3_large")
         ax.set_title(f"{title}\n", fontsize=7, pad=2)
-        ax.text(0, 1.02, row["law"]["verdict"], transform=ax.transAxes, fontsize=7, color=GREY)
         ax.tick_params(labelsize=7)
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
         ax.set_xlim(left=0)
@@ -284,9 +226,6 @@ def panels(rows: list[Row], n_columns: int, height: float, size: float, share: s
     photographs = Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 2)))
     entries = ["random, mean of 3 seeds" if is_trained else "other seeds", "photographs"]
     handles += [random, photographs]
-    if any(row["law"]["verdict"] == "linear" for row in rows):
-        handles.append(Line2D([], [], color=INK, linewidth=1.3))
-        entries.append("fitted line, where linear")
     beside = legend(
         spare[0], handles, [*marks, *entries], loc="upper left", fontsize=7, borderaxespad=0.0
     )
@@ -299,7 +238,6 @@ PARTS = {
     "trained": trained_table,
     "exponents": exponents_table,
     "roles": roles_table,
-    "control": control_table,
     "training": training_table,
     "random": random_table,
     "closing": closing,
