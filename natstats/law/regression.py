@@ -237,13 +237,14 @@ class LayerErrors:
         self.exponent = exponent
         self.deviations = deviations
         self.covariance = deviations.T @ deviations
-        self._nuggets: dict[int, float] = {}
+        # By the design itself: the id of one that is gone may come again.
+        self._nuggets: dict[Design, float] = {}
 
     def nugget(self, design: Design) -> float:
         """How much of the scatter the images make, as :meth:`Design.nugget` has it."""
-        if id(design) not in self._nuggets:
-            self._nuggets[id(design)] = design.nugget(self.exponent, self.deviations)
-        return self._nuggets[id(design)]
+        if design not in self._nuggets:
+            self._nuggets[design] = design.nugget(self.exponent, self.deviations)
+        return self._nuggets[design]
 
     def regress(self, design: Design, nugget: float | None = None) -> Regression:
         """Fit exponent = columns @ coefficients.
