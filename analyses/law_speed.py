@@ -24,7 +24,7 @@ from natstats.spectra.records import Layer, LayerSpectrum
 from natstats.spectra.simulate import spectrum_of
 
 RESULT = Path(__file__).parent / "results" / "law_speed.json"
-N_LAYERS, N_IMAGES, N_NETWORKS, ROUNDS = 60, 64, 50, 5
+N_LAYERS, N_IMAGES, N_NETWORKS, ROUNDS = 60, 64, 50, 3
 SIDES = (56, 28, 14, 7)
 KINDS = ("pointwise", "depthwise", "pointwise")
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from natstats.errors import UsageError
 
@@ -97,7 +97,7 @@ def effective_dof(deviations: Array) -> Array:
 
 def t_reach(standard_error: float, dof: float, level: float) -> float:
     """Half the width of the interval by Student's t."""
-    return float(stats.t.ppf(0.5 + level / 2, dof)) * standard_error
+    return float(special.stdtrit(dof, 0.5 + level / 2)) * standard_error
 
 
 @lru_cache(maxsize=4)

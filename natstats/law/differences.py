@@ -11,7 +11,7 @@ Biometrika 34).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -237,5 +237,5 @@ def holm(p: Array) -> Array:
 
 def depths_of(spectra: Sequence[LayerSpectrum], measure: str) -> Array:
     """Depth of every layer by a measure of depth, (L,); NaN where it is not known."""
-    layers = pd.DataFrame([asdict(measured.layer) for measured in spectra])
+    layers = pd.DataFrame([vars(measured.layer) for measured in spectra])
     return DEPTH_AXES[measure].values(layers) if len(layers) else np.zeros(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -90,7 +89,7 @@ def in_law(spectra: Sequence[LayerSpectrum], fits: Fits) -> NDArray[np.bool_]:
     """
     rows = [
         {
-            **asdict(measured.layer),
+            **vars(measured.layer),
             "layer": measured.layer.name,
             "exponent": fit.exponent,
             "exponent_low": fit.low,
