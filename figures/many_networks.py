@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from natstats.law.law import format_p
 from natstats.numbers import change, number
-from natstats.report.figures.style import GREY, INK, PALETTE, kind_marks, look, save
+from natstats.report.figures.style import INK, PALETTE, kind_marks, look, save
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "law.md"
@@ -254,7 +254,7 @@ def draw_exponents() -> Axes:
                 depth, exponent, marker=marker, color=colour, markersize=2.6, linestyle="none",
                 markerfacecolor=colour if law == "yes" else "white", markeredgewidth=0.6,
             )  # fmt: skip
-        ax.set_title(f"{row['network']}: {row['law']['verdict']}", fontsize=7, loc="left")
+        ax.set_title(row["network"], fontsize=7, loc="left")
         ax.tick_params(labelsize=6)
         ax.grid(axis="y")
     for ax in list(axes.flat)[len(rows) :]:
@@ -277,8 +277,8 @@ def draw_specifications() -> Axes:
         ax.barh(range(len(rows)), shares, left=left, color=colour, label=outcome, height=0.75)
         left += shares
     ax.set_yticks(range(len(rows)), [row["network"] for row in rows], fontsize=7)
-    ax.axvline(90, color=GREY, linewidth=0.8, linestyle=":")
     ax.set_xlim(0, 100)
+    ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xlabel("specifications, %")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     ax.tick_params(colors=INK)
