@@ -200,7 +200,27 @@ def together(runs: Runs) -> Row:
     rows["bands"] = {
         name: meta_row(natstats.meta_analysis(plain, band=band)) for name, band in BANDS.items()
     }
+    rows["same_layers"] = {name: same_layers(plain, band) for name, band in BANDS.items()}
     return rows
+
+
+def same_layers(plain: Mapping[str, natstats.Run], band: Any) -> Row:
+    """The mean slope in the whole band, over the layers that have an exponent in another one.
+
+    Small maps do not hold a narrow band: what leaving them out does must be told from what the
+    band does.
+    """
+    laws, n_kept, n_all = [], 0, 0
+    for run in plain.values():
+        kept = set(run.refit(band=band).law_places)
+        places = [place for place in run.law_places if place in kept]
+        n_kept, n_all = n_kept + len(places), n_all + len(run.law_places)
+        law = part_law(run, places)
+        if np.isfinite(law.slope):
+            laws.append(law)
+    errors = [np.sqrt(law.covariance[1][1]) for law in laws]
+    found = pool([law.slope for law in laws], errors, [law.dof for law in laws])
+    return {**pooled_row(found), "layers": [n_kept, n_all]}
 
 
 def two_trainings(runs: Runs) -> list[Row]:

@@ -140,8 +140,13 @@ def together(images: str, unit: str) -> list[str]:
                 rows.append((str(row["subgroup"]), named))
     rows.append(("families as the sample", found["families"][unit]))
     for name, row in found["bands"].items():
-        if name != "whole":
-            rows.append((f"all, band {name}", row["pooled"][unit]))
+        if name == "whole":
+            continue
+        same = found["same_layers"][name]
+        kept, total = same["layers"]
+        rows.append((f"band {name}, {kept} of {total} layers", row["pooled"][unit]))
+        if unit == "depth":
+            rows.append(("the same layers, whole band", same))
     kept = [(name, row) for name, row in rows if name != "all networks" or row is rows[0][1]]
     return table(MEANS, pooled(kept))
 

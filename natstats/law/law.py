@@ -159,8 +159,8 @@ class Law:
         if not np.isfinite(self.slope):
             return (
                 f"Too little to tell: a law takes at least {FEWEST_LAYERS} layers with an exponent "
-                f"and an interval{measure.condition}, at {FEWEST_DEPTHS} depths or more; there are "
-                f"{self.n_layers} layers."
+                f"and an interval{measure.condition}, at {FEWEST_DEPTHS} depths or more; this one "
+                f"has {self.n_layers}."
             )
         opening = OPENINGS[self.verdict].format(measure.name)
         text = (

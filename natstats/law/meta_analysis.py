@@ -17,7 +17,8 @@ Satterthwaite's rule for these weights (Tipton 2015, Psychological Methods 20):
 Where networks weigh the same, it is Hartung and Knapp's interval exactly.
 
 The next network is expected within b +- t sqrt(tau^2 + V), t with k - 2 degrees of freedom
-(Higgins, Thompson and Spiegelhalter 2009, Journal of the Royal Statistical Society A 172).
+(Higgins, Thompson and Spiegelhalter 2009, Journal of the Royal Statistical Society A 172), or those
+of V where these are fewer.
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def pool(
     estimate = Estimate.of(mean, [spread], [spread_dof], level)
     reach = np.nan
     if k > 2:
-        reach = float(stats.t.ppf(0.5 + level / 2, k - 2) * np.sqrt(tau2 * unit**2 + spread))
+        # No more degrees of freedom than the mean has: its interval lies within this one.
+        dof_next = min(k - 2, spread_dof)
+        reach = float(stats.t.ppf(0.5 + level / 2, dof_next) * np.sqrt(tau2 * unit**2 + spread))
     own = 1 / floored
     typical = (k - 1) * own.sum() / (own.sum() ** 2 - np.sum(own**2))
     return Pooled(

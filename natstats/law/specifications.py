@@ -139,10 +139,16 @@ class Specifications:
         _, choice, shares = found
         ordered = shares.sort_values("mean", ascending=False, kind="stable")
         told = [
-            f"{row['sum']} of {row['size']} {_with(choice, value)}"
+            f"{row['sum']} of {row['size']} {_with(choice, value)}{self._fewer(choice, value)}"
             for value, row in zip(ordered.index, ordered.to_dict("records"), strict=True)
         ]
         return f"{outcome} in {told[0]}, in {told[-1]}"
+
+    def _fewer(self, choice: str, value: str) -> str:
+        """How many layers have an exponent in a band, where maps are too small for it."""
+        n_layers = self.frame.n_layers
+        most, total = n_layers[self.frame[choice] == value].max(), n_layers.max()
+        return f" ({most} of {total} layers)" if choice == "band" and most < total else ""
 
 
 def _with(choice: str, value: str) -> str:

@@ -278,6 +278,11 @@ def _refuse_one_twice(members: Sequence[Member]) -> None:
         seen[key] = one
 
 
+def _typed(value: object) -> str:
+    """A value of an option as it is typed: a band as LOW:HIGH."""
+    return ":".join(f"{end:g}" for end in value) if isinstance(value, tuple) else str(value)
+
+
 def _refuse_other_quantity(members: Sequence[Member]) -> None:
     """Slopes that were measured or fitted in different ways are not the same quantity."""
     first = members[0]
@@ -288,7 +293,8 @@ def _refuse_other_quantity(members: Sequence[Member]) -> None:
             if pair[0] != pair[1]:
                 raise UsageError(
                     f"{name}: expected the same in all runs, or their slopes are not the same "
-                    f"quantity; got {pair[0]!r} in {printable(first.path)} and {pair[1]!r} in "
+                    f"quantity; got {_typed(pair[0])} in {printable(first.path)} and "
+                    f"{_typed(pair[1])} in "
                     f"{printable(other.path)} (give {option} to fit all alike)"
                 )
     for other in members[1:]:

@@ -37,6 +37,10 @@ VERDICTS = ("rises", "falls", "no trend", "too little to tell")
 FEWEST_NETWORKS = 3
 """With fewer networks than this the verdict is ``too little to tell``."""
 
+SMALL_CHANGE = 0.5
+"""``no trend`` is said where the interval of the mean leaves out any larger change of the exponent
+over the whole depth, a quarter of that of natural images; else too little is known."""
+
 RECORD = "meta_analysis.json"
 
 
@@ -101,7 +105,11 @@ class MetaAnalysis:
         mean = self.mean.mean
         if self.mean.n < FEWEST_NETWORKS or not np.isfinite(mean.low):
             return "too little to tell"
-        return "rises" if mean.low > 0 else "falls" if mean.high < 0 else "no trend"
+        if mean.low > 0 or mean.high < 0:
+            return "rises" if mean.low > 0 else "falls"
+        whole = self.pooled["whole"].mean
+        is_small = max(abs(whole.low), abs(whole.high)) <= SMALL_CHANGE
+        return "no trend" if is_small else "too little to tell"
 
     def per(self, unit: str) -> str:
         """What a slope is per, in full."""

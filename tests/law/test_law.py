@@ -250,7 +250,7 @@ def test_too_few_layers_tell_too_little_and_no_numbers(n):
     assert np.isnan(list(law.shapes.values())).all()
     assert law.n_layers == n
     assert np.isnan(law.slope)
-    assert f"there are {n} layers" in law.sentence()
+    assert f"this one has {n}." in law.sentence()
 
 
 def test_layers_without_exponent_or_interval_are_left_out():
