@@ -73,10 +73,10 @@ def check_target(
         UsageError: something is there and `overwrite` is not set, it is not of this kind, or files
             are in the way that natstats did not write.
     """
-    if not os.path.lexists(path):
-        # What a path leads to over folders that are not there is where the folder would go.
-        path = Path(os.path.realpath(path))
     try:
+        if not os.path.lexists(path):
+            # What a path leads to over folders that are not there is where the folder would go.
+            path = Path(os.path.realpath(path))
         restore(path)
         _check_target(path, overwrite, kind)
         if os.path.lexists(path):

@@ -153,6 +153,19 @@ def test_a_link_to_a_run_stays_one(tmp_path, way):
     assert contents(real)["report.html"] == "new"
 
 
+@pytest.mark.parametrize("kind", ["run", "series", "law", "table"])
+def test_a_path_over_a_folder_that_is_not_there_is_where_it_leads(tmp_path, kind):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    path = tmp_path / "missing" / ".." / "mine"
+    with pytest.raises(UsageError, match="out: expected a path where nothing is"):
+        store.check_target(path, False, kind)
+    (tmp_path / "mine" / "run.json").write_text("{}")
+    if kind != "table":  # whose files go beside others
+        with pytest.raises(UsageError, match="is kept"):
+            store.check_target(path, True, kind)
+
+
 def test_a_file_that_comes_while_a_folder_is_written_is_kept(tmp_path, way, monkeypatch, caplog):
     path = write(tmp_path / "run", "old")
     real = folders.check_target

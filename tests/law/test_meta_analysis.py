@@ -232,3 +232,10 @@ def test_the_variance_between_networks_solves_its_equation():
         weight = 1 / (variance + found.tau**2)
         left = weight @ (value - np.average(value, weights=weight)) ** 2 - (k - 1)
         assert left == pytest.approx(0, abs=1e-6) if found.tau else left <= 0
+
+
+@pytest.mark.parametrize("k", [3, 5, 13])
+def test_the_next_network_is_less_sure_than_the_mean(k):
+    values = np.random.default_rng(k).normal(0.03, 0.005, k)
+    found = pool(values, np.geomspace(0.01, 0.05, k), np.full(k, 20.0))
+    assert found.next_low <= found.mean.low < found.mean.high <= found.next_high
