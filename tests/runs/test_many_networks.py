@@ -182,7 +182,8 @@ def test_verdicts(made_networks):
 
     assert verdict([0.05, 0.06, 0.055, 0.05]) == "rises"
     assert verdict([-0.05, -0.06, -0.055, -0.05]) == "falls"
-    assert verdict([0.05, -0.06, 0.02, -0.03]) == "no trend"
+    assert verdict([0.004, -0.004, 0.002, -0.002]) == "no trend"
+    assert verdict([0.05, -0.06, 0.02, -0.03]) == "too little to tell"
     assert verdict([0.05, 0.05]) == "too little to tell"
 
 
