@@ -65,26 +65,24 @@ def check_target(
         path: of the folder.
         overwrite: a folder of this kind may be there.
         kind: see :data:`natstats.files.ownership.KINDS`.
-        beside: files go into the folder beside what else is there, so that only those that are
-            replaced need be natstats' own; else the folder is replaced, and may hold nothing else.
-            By default as the kind says.
+        beside: files go beside what else is there, so that only those that are replaced need be
+            natstats' own; else the folder may hold nothing else. By default as the kind says.
 
     Raises:
         UsageError: something is there and `overwrite` is not set, it is not of this kind, or files
             are in the way that natstats did not write.
     """
     try:
-        if not os.path.lexists(path):
-            # What a path leads to over folders that are not there is where the folder would go.
+        if not os.path.lexists(path):  # it may lead to something over folders that are not there
             path = Path(os.path.realpath(path))
         restore(path)
         _check_target(path, overwrite, kind)
         if os.path.lexists(path):
             refuse_foreign(path, kind, beside)
     except (OSError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"out: expected a path for a folder; {error}") from error
+        if not isinstance(error, UsageError):
+            raise UsageError(f"out: expected a path for a folder; {error}") from error
+        raise
 
 
 def _check_target(path: Path, overwrite: bool, kind: str) -> None:

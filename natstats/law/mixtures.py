@@ -53,16 +53,21 @@ class Mixture:
         """Share of the mixture below `x`."""
         return float(self._below(np.array([x]))[0])
 
+    @property
+    def _positive(self) -> Array:
+        """The scales; a part without any has next to none."""
+        least = max(1e-12 * float(self.error.max()), 1e-150)
+        return np.maximum(self.error, least)
+
     def _below(self, x: Array) -> Array:
-        error = np.where(self.error > 0, self.error, np.finfo(np.float64).tiny)
-        shares = special.stdtr(self.dof, (x[:, None] - self.value) / error)
+        shares = special.stdtr(self.dof, (x[:, None] - self.value) / self._positive)
         return np.asarray(shares @ self.weight)
 
     def _density(self, x: Array) -> Array:
-        t = (x[:, None] - self.value) / self.error
+        t = (x[:, None] - self.value) / self._positive
         half = (self.dof + 1) / 2
         scale = np.exp(special.gammaln(half) - special.gammaln(self.dof / 2))
-        scale /= np.sqrt(self.dof * np.pi) * self.error
+        scale /= np.sqrt(self.dof * np.pi) * self._positive
         return np.asarray((1 + t**2 / self.dof) ** -half @ (scale * self.weight))
 
     def interval(self, level: float) -> tuple[float, float]:
