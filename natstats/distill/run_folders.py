@@ -6,12 +6,11 @@ without :data:`RECORD` beside it the training is not finished.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from natstats.errors import UsageError
-from natstats.files.paths import expanded
+from natstats.files.paths import expanded, folders_below
 from natstats.text import natural, printable
 
 __all__ = [
@@ -91,14 +90,8 @@ def _nothing(path: Path) -> str:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """A folder and the folders below it; links are followed once, runs are not looked into."""
-    seen = set()
-    for name, folders, _ in os.walk(path, followlinks=True):
-        here = Path(name)
-        if here.resolve() in seen:
+    """A folder and the folders below it; runs are not looked into."""
+    for here, folders in folders_below(path):
+        if (here / RECORD).is_file():
             folders.clear()
-            continue
-        seen.add(here.resolve())
-        is_run = (here / RECORD).is_file()
-        folders[:] = [] if is_run else [one for one in folders if not one.startswith(".")]
         yield here

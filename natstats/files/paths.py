@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +18,8 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.text import printable
 
 __all__ = [
-    "expanded", "is_plain_name", "member", "open_regular", "plain_name", "read_regular",
+    "expanded", "folders_below", "is_plain_name", "member", "open_regular", "plain_name",
+    "read_regular",
 ]  # fmt: skip
 
 _KINDS = (
@@ -139,3 +141,20 @@ def expanded(path: str | Path, argument: str) -> Path:
         raise UsageError(
             f"{argument}: expected the home of a user behind ~; got {printable(path)}"
         ) from None
+
+
+def folders_below(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below it, each with the names in it that are gone into next.
+
+    The list may be changed, as that of :func:`os.walk`. Links are followed once, and hidden folders
+    are not gone into.
+    """
+    seen: set[Path] = set()
+    for name, folders, _ in os.walk(path, followlinks=True):
+        here = Path(name)
+        if here.resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        folders[:] = [one for one in folders if not one.startswith(".")]
+        yield here, folders

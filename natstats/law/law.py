@@ -283,22 +283,18 @@ def fit_law(
     if n < FEWEST_LAYERS or len(set(layers.depth)) < FEWEST_DEPTHS:
         return _no_law(n, level, measure)
     errors = LayerErrors(layers.exponent, layers.deviations)
-    line = errors.regress(line_of(layers))
-    numbers = trend_numbers(layers, errors, line, level)
+    design = line_of(layers)
+    line = errors.regress(design)
+    numbers = trend_numbers(layers, errors, design, line, level)
     shapes = compare_shapes(errors, layers.depth, layers.resolution)
+    aicc = {name: shape.aicc for name, shape in shapes.items()}
     (aa, ab), (_, bb) = line.mean_covariance.tolist()
     return Law(
         **numbers,
         covariance=((aa, ab), (ab, bb)),
-        shapes={name: shape.aicc for name, shape in shapes.items()},
+        shapes=aicc,
         network=describe(errors, layers.depth, shapes, layers.names, level),
-        verdict=_verdict(
-            numbers,
-            {name: shape.aicc for name, shape in shapes.items()},
-            layers.depth,
-            layers.exponent,
-            len(layers.deviations),
-        ),
+        verdict=_verdict(numbers, aicc, layers.depth, layers.exponent, len(layers.deviations)),
         n_layers=n,
         dof=float(line.weight @ line.dof[:, 1]),
         level=level,

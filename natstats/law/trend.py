@@ -93,7 +93,7 @@ def usable_layers(
 
 
 def trend_numbers(
-    layers: UsableLayers, errors: LayerErrors, line: Regression, level: float
+    layers: UsableLayers, errors: LayerErrors, design: Design, line: Regression, level: float
 ) -> dict[str, float]:
     """The numbers of a law, from the regression on the line and the tests."""
     slope, phi = line.coefficient(1), line.correlation_interval(level)
@@ -112,7 +112,7 @@ def trend_numbers(
         "stage_share": line.stage_share,
         "between_layer_sd": line.scatter_sd,
         "rank_correlation": float(stats.kendalltau(layers.depth, layers.exponent).statistic),
-        "rank_p": rank_p(errors, line_of(layers)),
+        "rank_p": rank_p(errors, design),
         "lack_of_fit_p": _lack_of_fit_p(layers, errors),
         "slope_within_resolution": within.mean if within is not None else np.nan,
         "slope_within_resolution_low": ends[0],

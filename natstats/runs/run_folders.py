@@ -9,7 +9,7 @@ from pathlib import Path
 
 from natstats.errors import UsageError
 from natstats.files.ownership import KINDS
-from natstats.files.paths import expanded
+from natstats.files.paths import expanded, folders_below
 from natstats.runs import store
 from natstats.runs.series import Series
 from natstats.text import natural, printable
@@ -74,14 +74,8 @@ def _last(path: Path, *, is_named: bool = True) -> FoundRun:
 
 
 def _below(path: Path, notes: list[str]) -> Iterator[FoundRun]:
-    seen: set[Path] = set()
-    for name, folders, _ in os.walk(path, followlinks=True):
-        here = Path(name)
-        if here.resolve() in seen:
-            folders.clear()
-            continue
-        seen.add(here.resolve())
-        folders[:] = sorted((one for one in folders if not one.startswith(".")), key=natural)
+    for here, folders in folders_below(path):
+        folders.sort(key=natural)
         if (here / _RUN).is_file():
             folders.clear()
             yield FoundRun(here, is_named=False)
