@@ -220,11 +220,14 @@ def _line(network: Network) -> Any:
     return _line_of(network.sides)
 
 
+def _stores(seed: int) -> dict[int, Store]:
+    """Crops of every side that a network has."""
+    return {side: Store(side, seed) for side in sorted({s for one in SIZES.values() for s in one})}
+
+
 def rates(repeats: int, seed: int) -> Rows:
     """How often flat exponents are called a trend, and how often the interval holds the slope."""
-    stores = {
-        side: Store(side, seed) for side in sorted({s for one in SIZES.values() for s in one})
-    }
+    stores = _stores(seed)
     rows = []
     for network, cell in _cells(LAYERS):
         generator = np.random.default_rng([seed, cell["layers"], len(set(network.sides)), 7])
@@ -257,9 +260,7 @@ def rates(repeats: int, seed: int) -> Rows:
 
 def power(repeats: int, seed: int) -> Rows:
     """How often a total rise is found, by its size in standard deviations of the scatter."""
-    stores = {
-        side: Store(side, seed) for side in sorted({s for one in SIZES.values() for s in one})
-    }
+    stores = _stores(seed)
     rows = []
     for network, cell in _cells(POWER_LAYERS):
         generator = np.random.default_rng([seed, cell["layers"], len(set(network.sides)), 11])

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from trained_networks import dncnn_module, own_module
 
 import natstats
 from natstats.fits.band_choice import ImageBand
@@ -56,18 +56,7 @@ Row = dict[str, Any]
 
 def dncnn(file: Path) -> Network:
     """DnCNN: 17 convolutions without stride, of which the last writes the noise."""
-    steps: list[nn.Module] = [nn.Conv2d(1, 64, 3, padding=1, bias=False), nn.ReLU()]
-    for _ in range(15):
-        middle = nn.Conv2d(64, 64, 3, padding=1, bias=False)
-        steps += [middle, nn.BatchNorm2d(64), nn.ReLU()]
-    steps.append(nn.Conv2d(64, 1, 3, padding=1, bias=False))
-    model = nn.ModuleDict({"dncnn": nn.Sequential(*steps)})
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
-    network: nn.Module = model["dncnn"].eval()
-    return Network(
-        network, "dncnn", file.name, preprocessing=Preprocessing(Framing(96), (0.0,), (1.0,))
-    )
+    return own_module(file, dncnn_module, Preprocessing(Framing(96), (0.0,), (1.0,)), "dncnn.")
 
 
 def named(name: str, file: Path, **arguments: Any) -> Network:

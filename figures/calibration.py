@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from calibration_network_tables import networks
 from calibration_tables import CONDITIONS, PARTS, rows_of
+from filling import fill
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -118,12 +119,7 @@ def draw_power() -> Axes:
 
 def main() -> None:
     """Fill the page between its markers, and draw the figures beside it."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, part in {**PARTS, "networks": networks}.items():
-        begin, end = f"<!-- {name}: begin (figures/calibration.py) -->", f"<!-- {name}: end -->"
-        before, rest = text.split(begin)
-        text = "\n".join([before + begin, *part(), end]) + rest.split(end)[1]
-    PAGE.write_text(text, encoding="utf-8")
+    fill(PAGE, "calibration.py", {**PARTS, "networks": networks})
     with look():
         for name, draw in (("bias", draw_bias), ("coverage", draw_coverage), ("power", draw_power)):
             save(draw(), FIGURES, name)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filling import fill
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -246,12 +247,7 @@ PARTS = {
 
 def main() -> None:
     """Fill the page between its markers, and draw the figures beside it."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, part in PARTS.items():
-        begin, end = f"<!-- {name}: begin (figures/families.py) -->", f"<!-- {name}: end -->"
-        before, rest = text.split(begin)
-        text = "\n".join([before + begin, *part(), end]) + rest.split(end)[1]
-    PAGE.write_text(text, encoding="utf-8")
+    fill(PAGE, "families.py", PARTS)
     with look():
         save(panels(networks(*TRAINED), 4, 1.75, 3.0, "all"), FIGURES, "trained")
         shown = [row for row in networks("random") if row["seed"] == 0]

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from calibration_tables import table
+from families import p_text, slope_text, value
+from filling import fill
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from natstats.law.law import format_p
-from natstats.numbers import change, number
+from natstats.numbers import number
 from natstats.report.figures.style import INK, PALETTE, kind_marks, look, save
 
 ROOT = Path(__file__).parents[1]
@@ -32,21 +33,6 @@ def results() -> Row:
     """What the study wrote."""
     found: Row = json.loads(RESULT.read_text(encoding="utf-8"))
     return found
-
-
-def value(given: float | None) -> float:
-    """A number of a JSON file, in which NaN is null."""
-    return np.nan if given is None else float(given)
-
-
-def ends(given: Sequence[float | None]) -> str:
-    """An estimate with its interval."""
-    return change(*(value(one) for one in given))
-
-
-def p_text(given: float | None) -> str:
-    """A p-value as it stands in a column of its own."""
-    return format_p(value(given)).removeprefix("= ")
 
 
 def counts(row: Row) -> str:
@@ -65,12 +51,12 @@ def networks(images: str) -> list[str]:
                 row["network"],
                 row["training"],
                 f"{law['n']} ({row['n_few_rings']})",
-                ends(law["slope"]),
+                slope_text(law["slope"]),
                 f"{p_text(law['p'])}, {p_text(law['rank_p'])}",
                 number(law["correlation"][0]),
                 law["verdict"],
                 counts(row),
-                ends(own["slope"]),
+                slope_text(own["slope"]),
                 f"{own['line_share']:.2f}",
                 f"{law['best_shape']}, {max(own['shape_share'], 0):.2f}",
             ]
@@ -92,9 +78,9 @@ def control(images: str) -> list[str]:
         lines.append(
             [
                 row["network"],
-                ends(row["law"]["slope"]),
+                slope_text(row["law"]["slope"]),
                 ", ".join(number(one["slope"][0], 4, sign=True) for one in row["random"]),
-                ends(found["difference"]),
+                slope_text(found["difference"]),
                 p_text(found["p"]),
             ]
         )
@@ -108,7 +94,7 @@ def pooled(rows: Sequence[tuple[str, Row]]) -> list[list[str]]:
         [
             name,
             str(row["n"]),
-            ends(row["mean"]),
+            slope_text(row["mean"]),
             p_text(row["p"]),
             "–" if row["next"][0] is None else _interval(row["next"]),
             number(value(row["tau"]), 4),
@@ -183,7 +169,7 @@ def trainings() -> list[str]:
         for row in results().get(images, {}).get("trainings", []):
             shown = f"{row['rms']:.2f} of {row['sd']:.2f}"
             cells = [f"ResNet-{row['depth']}", name, str(row["n"]), f"{row['correlation']:.2f}"]
-            lines += [[*cells, shown, *(ends(slope) for slope in row["slopes"])]]
+            lines += [[*cells, shown, *(slope_text(slope) for slope in row["slopes"])]]
     head = [
         "network", "images", "layers", "correlation of exponents", "rms difference of sd", "slope",
         "slope, b",
@@ -198,8 +184,8 @@ def stretch() -> list[str]:
             row["network"],
             "whole" if row["band"].startswith("(") else row["band"],
             str(row["n"]),
-            ends(row["slope"]),
-            ends(row["description"]["slope"]),
+            slope_text(row["slope"]),
+            slope_text(row["description"]["slope"]),
             f"{row['description']['line_share']:.2f}",
             row["verdict"],
         ]
@@ -225,7 +211,7 @@ def closing() -> list[str]:
     n = found["photographs"]["networks"][0]["n_images"]
     return [
         f"`{found['command']}`; {n} images; {versions}; {found['machine']}. Slope against depth in "
-        f"{scaling['n']} CIFAR ResNets: power {ends(scaling['power'])}."
+        f"{scaling['n']} CIFAR ResNets: power {slope_text(scaling['power'])}."
     ]
 
 
@@ -292,12 +278,7 @@ def draw_specifications() -> Axes:
 
 def main() -> None:
     """Fill the page between its markers, and draw the figures beside it."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, part in PARTS.items():
-        begin, end = f"<!-- {name}: begin (figures/many_networks.py) -->", f"<!-- {name}: end -->"
-        before, rest = text.split(begin)
-        text = "\n".join([before + begin, *part(), end]) + rest.split(end)[1]
-    PAGE.write_text(text, encoding="utf-8")
+    fill(PAGE, "many_networks.py", PARTS)
     with look():
         save(draw_exponents(), FIGURES, "exponents")
         save(draw_specifications(), FIGURES, "specifications")

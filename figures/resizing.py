@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filling import fill
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -152,12 +153,7 @@ def draw() -> Axes:
 
 def main() -> None:
     """Fill the page between its markers, and draw the figure beside it."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, part in {"factors": factor_table, "presets": preset_table}.items():
-        begin, end = f"<!-- {name}: begin (figures/resizing.py) -->", f"<!-- {name}: end -->"
-        before, rest = text.split(begin)
-        text = "\n".join([before + begin, *part(), end]) + rest.split(end)[1]
-    PAGE.write_text(text, encoding="utf-8")
+    fill(PAGE, "resizing.py", {"factors": factor_table, "presets": preset_table})
     with look():
         save(draw(), FIGURES, "factors")
 
