@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from natstats.activations.storages import storage_key
+
 __all__ = ["OwnOutput", "WayOut", "is_named_classifier", "is_normalisation"]
 
 
@@ -188,7 +190,7 @@ class OwnOutput:
         self._given: dict[str, int] = {}
         self._left: list[int | None] = []
         for leaf in _tensors(inputs):
-            self._hold(_key(leaf), _Value())
+            self._hold(storage_key(leaf), _Value())
 
     def _hold(self, key: int, value: _Value) -> None:
         self._values.append(value)
@@ -218,9 +220,13 @@ class OwnOutput:
         given |= kwargs
         outs = {argument.name for argument in func._schema.arguments if argument.is_out}
         tensors = {name: list(_flat(value)) for name, value in given.items()}
-        old = {_key(tensor) for inside in tensors.values() for tensor in inside}
+        old = {storage_key(tensor) for inside in tensors.values() for tensor in inside}
         data = {
-            name: [self._held[_key(tensor)] for tensor in inside if _key(tensor) in self._held]
+            name: [
+                self._held[storage_key(tensor)]
+                for tensor in inside
+                if storage_key(tensor) in self._held
+            ]
             for name, inside in tensors.items()
             if name not in outs
         }
@@ -228,16 +234,13 @@ class OwnOutput:
         name = func.overloadpacket.__name__.strip("_")
         writes = func._schema.is_mutable and torch.Tag.inplace_view not in func.tags
         for leaf in _flat(output):
-            key = _key(leaf)
+            key = storage_key(leaf)
             if key in old and not writes:
                 continue  # a view
             whole = leaf.numel() * leaf.element_size() >= leaf.untyped_storage().nbytes()
             if name in ("fill", "zero", "copy") and key in old:
                 self._write(key, data, whole)
-            elif not data or _CONSTANT.search(func.overloadpacket.__name__):
-                if key not in old:  # it may have the address of one that is gone
-                    self._held.pop(key, None)
-            else:
+            elif data and not _CONSTANT.search(func.overloadpacket.__name__):
                 step = _step_of(func, name, data)
                 made_of = {number: step for inside in data.values() for number in inside}
                 if key in old and not whole and key in self._held:
@@ -260,16 +263,20 @@ class OwnOutput:
 
     def enter(self, name: str, given: Any) -> None:
         """Note what a module that only normalises is given, however that is written inside."""
-        numbers = [self._held[_key(leaf)] for leaf in _flat(given) if _key(leaf) in self._held]
+        numbers = [
+            self._held[storage_key(leaf)]
+            for leaf in _flat(given)
+            if storage_key(leaf) in self._held
+        ]
         if len(numbers) == 1:
             self._given[name] = numbers[0]
 
     def leave(self, name: str, output: Tensor) -> None:
         """Note what a module returns: a tensor of it, one call after the other."""
         before = self._given.pop(name, None)
-        if before is not None and self._held.get(_key(output)) not in (None, before):
-            self._hold(_key(output), self._made({before: Step.LINEAR}, False))
-        self._left.append(self._held.get(_key(output)))
+        if before is not None and self._held.get(storage_key(output)) not in (None, before):
+            self._hold(storage_key(output), self._made({before: Step.LINEAR}, False))
+        self._left.append(self._held.get(storage_key(output)))
 
     def ways_out(self, returned: Any) -> list[WayOut | None]:
         """What becomes of everything that was left; None where that is not known.
@@ -283,8 +290,8 @@ class OwnOutput:
         steps = [Step.LINEAR] * len(self._values)
         is_returned = [False] * len(self._values)
         for leaf in _tensors(returned):
-            if _key(leaf) in self._held:
-                is_returned[self._held[_key(leaf)]] = True
+            if storage_key(leaf) in self._held:
+                is_returned[self._held[storage_key(leaf)]] = True
         for number in reversed(range(len(self._values))):
             if is_returned[number]:
                 for source, step in self._values[number].made_of:
@@ -320,11 +327,6 @@ def _step_of(func: Any, name: str, data: Mapping[str, list[int]]) -> Step:
         return Step.TAKEN if any(own in data for own in _SELECTORS) else Step.LINEAR
     is_pointwise = torch.Tag.pointwise in func.tags or name in _UNTAGGED
     return Step.ACTIVATION if is_pointwise and n_data == 1 else Step.TAKEN
-
-
-def _key(tensor: Tensor) -> int:
-    # A storage, not a tensor: views and in-place writes share it.
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _flat(values: Any) -> Iterator[Tensor]:

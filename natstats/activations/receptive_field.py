@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from natstats.activations.storages import storage_key
 from natstats.activations.windows import Window, window_of
 
 __all__ = ["ReceptiveFields"]
@@ -94,12 +95,13 @@ class ReceptiveFields:
                 # Images of several heights have no pixel in common.
                 side = math.nan if math.isnan(self._height) else 1.0
                 field = _Field(side, 1.0, rows.reshape((1,) * (leaf.ndim - 2) + rows.shape))
-            self._kept[_key(leaf)] = field, _place(leaf)
+            self._kept[storage_key(leaf)] = field, _place(leaf)
 
     def side_of(self, output: Any) -> float:
         """Side of the largest field in `output`, input pixels; NaN when it is not known."""
         leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        sides = [self._kept[_key(leaf)][0].side for leaf in leaves if _key(leaf) in self._kept]
+        keys = [storage_key(leaf) for leaf in leaves]
+        sides = [self._kept[key][0].side for key in keys if key in self._kept]
         return math.nan if not sides or any(map(math.isnan, sides)) else max(sides)
 
     def pitch_of(self, output: Tensor, n_rows: int) -> float:
@@ -126,18 +128,15 @@ class ReceptiveFields:
     def follow(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], output: Any) -> None:
         """Note the fields of `output`, which the operation `func` has just made."""
         sources = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        keys = {_key(leaf) for leaf in sources}
+        keys = {storage_key(leaf) for leaf in sources}
         changes = func._schema.is_mutable and torch.Tag.inplace_view not in func.tags
         made = [
             leaf
             for leaf in tree_leaves(output)
-            if isinstance(leaf, Tensor) and (changes or _key(leaf) not in keys)
+            if isinstance(leaf, Tensor) and (changes or storage_key(leaf) not in keys)
         ]
         name = func.overloadpacket.__name__
         if not any(key in self._kept for key in keys) or name.endswith("_like") or "new_" in name:
-            for leaf in made:
-                if _key(leaf) not in keys:  # it may have the address of one that is gone
-                    self._kept.pop(_key(leaf), None)
             return
         for place, leaf in enumerate(made):
             try:
@@ -148,10 +147,10 @@ class ReceptiveFields:
             except (_LostError, RuntimeError, LookupError, TypeError, ValueError):
                 # What no rule was written for is not known; the pass itself must go on.
                 field = _Field(math.nan, math.nan, torch.full((1,) * leaf.ndim, math.nan))
-            self._keep(leaf, field, _key(leaf) in keys)
+            self._keep(leaf, field, storage_key(leaf) in keys)
 
     def _keep(self, tensor: Tensor, field: _Field, is_old: bool) -> None:
-        kept = self._kept.get(_key(tensor)) if is_old else None
+        kept = self._kept.get(storage_key(tensor)) if is_old else None
         place = _place(tensor)
         if is_old and (kept is None or kept[1] != place):
             # Written into a part of a storage: the rest of it stays what it was.
@@ -166,13 +165,13 @@ class ReceptiveFields:
                 side = math.nan
             field = _Field(side, jump, flat)
             place = (tuple(flat.shape), (1,), 0)
-        self._kept[_key(tensor)] = field, place
+        self._kept[storage_key(tensor)] = field, place
 
     def _flat(self, tensor: Tensor) -> Tensor:
         """The rows of every element of a storage, in the order of memory."""
         flat = torch.full((tensor.untyped_storage().nbytes() // tensor.element_size(),), math.nan)
-        if _key(tensor) in self._kept:
-            field, place = self._kept[_key(tensor)]
+        if storage_key(tensor) in self._kept:
+            field, place = self._kept[storage_key(tensor)]
             flat.as_strided(*place).copy_(field.rows)
         return flat
 
@@ -182,9 +181,9 @@ class ReceptiveFields:
         Raises:
             _LostError: it is not known.
         """
-        if not isinstance(tensor, Tensor) or _key(tensor) not in self._kept:
+        if not isinstance(tensor, Tensor) or storage_key(tensor) not in self._kept:
             return None
-        field, place = self._kept[_key(tensor)]
+        field, place = self._kept[storage_key(tensor)]
         if math.isnan(field.side):
             raise _LostError
         if place == _place(tensor):
@@ -297,7 +296,7 @@ class ReceptiveFields:
 
         def rows_of(tensor: Tensor) -> Tensor:
             if not tensor.is_floating_point():
-                if _key(tensor) in self._kept:
+                if storage_key(tensor) in self._kept:
                     raise _LostError  # places that depend on the data
                 return tensor.cpu()
             field = self._field(tensor)
@@ -323,11 +322,6 @@ class ReceptiveFields:
         )
         rows = places.reshape((1,) * (ndim - 2) + (window.n_out, 1))
         return _Field(field.side + window.span * field.jump, window.step * field.jump, rows)
-
-
-def _key(tensor: Tensor) -> int:
-    # A storage, not a tensor: views and in-place writes share it.
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _place(tensor: Tensor) -> _Place:

@@ -36,6 +36,7 @@ from natstats.activations.selection import (
     module_kind,
     owned_weights,
 )
+from natstats.activations.storages import HeldStorages, storage_key
 
 __all__ = ["LayerCall", "Trace", "trace_calls"]
 
@@ -153,27 +154,23 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
         self.fields = ReceptiveFields(inputs)
         self.own = OwnOutput(inputs)
         self._depth: dict[int, int] = {}
+        self._storages = HeldStorages()
         self.multiplied: set[int] = set()
         """Storages of weights that data were multiplied with."""
-        self._weights = {self._key(p) for p in [*model.parameters(), *model.buffers()]}
+        self._weights = {storage_key(p) for p in [*model.parameters(), *model.buffers()]}
         for leaf in tree_leaves(inputs):
             if isinstance(leaf, Tensor):
-                self._depth[self._key(leaf)] = 0
-
-    @staticmethod
-    def _key(tensor: Tensor) -> int:
-        # A storage, not a tensor: views and in-place writes share it.
-        return int(tensor.untyped_storage()._cdata)
+                self._depth[storage_key(leaf)] = 0
 
     def has_multiplied(self, weight: Tensor) -> bool:
-        return self._key(weight) in self.multiplied
+        return storage_key(weight) in self.multiplied
 
     def depends_on_input(self, output: Tensor) -> bool:
-        return self._key(output) in self._depth
+        return storage_key(output) in self._depth
 
     def depth_of(self, output: Any) -> int:
         leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-        return max((self._depth.get(self._key(leaf), 0) for leaf in leaves), default=0)
+        return max((self._depth.get(storage_key(leaf), 0) for leaf in leaves), default=0)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -187,9 +184,12 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
             if whole is not NotImplemented:
                 return whole
         output = func(*args, **kwargs)
+        for leaf in tree_leaves((args, kwargs, output)):
+            if isinstance(leaf, Tensor):
+                self._storages.hold(leaf)
         self.fields.follow(func, args, kwargs, output)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        keys = [self._key(tensor) for tensor in tensors]
+        keys = [storage_key(tensor) for tensor in tensors]
         depths = [self._depth[key] for key in keys if key in self._depth]
         weights = {
             key
@@ -206,19 +206,14 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
         for leaf in tree_leaves(output):
             if not isinstance(leaf, Tensor):
                 continue
-            key = self._key(leaf)
+            key = storage_key(leaf)
             if depths:
                 deep = max(depths) + (1 if is_deeper else 0)
-                # A storage that was there before keeps what is deepest in it; a new one may have
-                # the address of one that is gone.
-                self._depth[key] = max(deep, self._depth.get(key, 0)) if key in keys else deep
+                # A storage that was there before keeps what is deepest in it.
+                self._depth[key] = max(deep, self._depth.get(key, 0))
                 self._weights.discard(key)
-            elif key not in keys:
-                self._depth.pop(key, None)
-                if any(source in self._weights for source in keys):
-                    self._weights.add(key)
-                else:
-                    self._weights.discard(key)
+            elif key not in keys and any(source in self._weights for source in keys):
+                self._weights.add(key)
         return output
 
 

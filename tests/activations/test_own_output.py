@@ -147,6 +147,14 @@ def test_what_is_taken_on_the_way_out_is_not(end):
     assert "last" not in outputs(Net(end))
 
 
+def test_memory_that_is_used_again_is_new_data():
+    """A list of indices is a new tensor, often at the address of one of the trunk's."""
+    for seed in range(60):
+        torch.manual_seed(seed)
+        others = [torch.zeros(3) for _ in range(seed % 7)]
+        assert "last" in outputs(Net(TRANSPARENT["chosen channels"])), len(others)
+
+
 def test_a_check_whose_result_is_not_returned_takes_nothing():
     def end(net, x, inner, last):
         assert last.isfinite().all()
