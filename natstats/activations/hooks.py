@@ -259,7 +259,8 @@ class ActivationHooks:
         def succeed(module: nn.Module, inputs: Any, output: Any) -> None:
             is_own = module is self._model and level.get() == self._level
             if is_own and self._is_outermost() and self._on_success is not None:
-                self._on_success()
+                with unwatched():
+                    self._on_success()
 
         return start, stop, succeed
 
@@ -295,7 +296,8 @@ class ActivationHooks:
         self._calls.clear()
         self._running.clear()
         if self._on_start is not None:
-            self._on_start(inputs, named)
+            with unwatched():
+                self._on_start(inputs, named)
         self._inside = True
         if self.functional:
             watched = {n: m for n, m in self._modules.items() if n in self.functional}
@@ -317,7 +319,8 @@ class ActivationHooks:
     def _enter_hook(self, name: str, told: Sink) -> Callable[[nn.Module, Any], None]:
         def hook(module: nn.Module, inputs: Any) -> None:
             if module is self._modules[name] and self._is_watched():
-                told(name, self._calls[name], inputs)
+                with unwatched():
+                    told(name, self._calls[name], inputs)
 
         return hook
 
@@ -345,4 +348,6 @@ class ActivationHooks:
             return
         call = self._calls[name]
         self._calls[name] += 1
-        self._sink(name, call, output)
+        # What is done with an output is no part of the pass, for nobody that watches it.
+        with unwatched():
+            self._sink(name, call, output)
