@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from natstats.activations.hooks import ActivationHooks, level
+from natstats.activations.hooks import ActivationHooks, at_work, level
 from natstats.activations.selection import owned_weights
 from natstats.activations.storages import HeldStorages
 
@@ -175,7 +175,7 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if level.get() != self._level:  # what other hooks do with outputs
+        if at_work.get() or level.get() != self._level:
             return func(*args, **kwargs)
         if not func.overloadpacket.__name__.startswith("upsample"):
             with self.again():
