@@ -22,8 +22,8 @@ from torch.utils.hooks import RemovableHandle
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = [
-    "ActivationHooks", "Sink", "at_work", "batch_size", "level", "parts_of", "same_modes", "undisturbed",
-    "unwatched",
+    "ActivationHooks", "Sink", "at_work", "batch_size", "level", "parts_of", "same_modes",
+    "undisturbed", "unwatched",
 ]  # fmt: skip
 
 Sink = Callable[[str, int, Any], None]
