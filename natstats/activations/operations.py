@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from natstats.activations.hooks import ActivationHooks, at_work, level
@@ -124,7 +124,7 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
             [name for name in modules if name],
             self._leave,
             self._start,
-            on_success,
+            self._unseen(on_success),
             on_enter=self._enter,
             functional=linear,
         )
@@ -150,6 +150,18 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
     ) -> None:
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call, unused-ignore]
         self._contexts.close()
+
+    @staticmethod
+    def _unseen(work: Callable[[], None] | None) -> Callable[[], None] | None:
+        """The same work out of sight of this mode and others, which would make it slow."""
+        if work is None:
+            return None
+
+        def unseen() -> None:
+            with _disable_current_modes():
+                work()
+
+        return unseen
 
     def _start(self, inputs: tuple[Any, ...], named: dict[str, Any], is_pass: bool = True) -> None:
         self._scopes: list[tuple[str, int]] = [("", 0)]

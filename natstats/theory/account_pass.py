@@ -22,9 +22,9 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import extent
 from natstats.theory.account_spectra import AccountSpectra, Step
-from natstats.theory.filters import MapPower
+from natstats.theory.filters import Filter, MapPower
 from natstats.theory.moments import MomentSums
-from natstats.theory.predictions import Place2d, Predictions, in_words, predictions_of
+from natstats.theory.predictions import Place2d, Predictions, in_words, predictions_of, scale_of
 from natstats.theory.state_sums import StateSums
 from natstats.theory.trunk import MeasuredValue, Plan, PlannedStep, plan_of_graph, plan_of_modules
 
@@ -88,7 +88,7 @@ class AccountPass:
         else:
             names = sorted({value.place.module for value in self._plan.values if value.place})
             self._hooks = ActivationHooks(
-                model, names, self._receive, lambda inputs, named: self._start(), self._count
+                model, names, self._receive, self._start_at_images, self._count
             )
         self._next_index = 0
         self._numbers: Tensor | None = None
@@ -105,7 +105,7 @@ class AccountPass:
         ]
         self._states = [self._sums.new(place.size, place.span) for place in self._places]
         self._predicted: dict[int, Predictions] = {}
-        filters: dict[int, list[Any]] = {}
+        filters: dict[int, list[Filter]] = {}
         for step in plan.steps:
             made = Predictions()
             if step.operation is not None:
@@ -115,10 +115,7 @@ class AccountPass:
                 made.states["sum"] = self._sums.new(_size(values[step.after]), 1.0)
             self._predicted[step.after] = made
             filters.setdefault(step.before, []).extend(made.filters)
-        self._power = [
-            MapPower(place.size, self.edges, state, filters.get(number, []), self._device)
-            for number, (place, state) in enumerate(zip(self._places, self._states, strict=True))
-        ]
+        self._power = self._new_power(filters)
         self._moments = self._new_moments()
         self._values_at: dict[Place, list[MeasuredValue]] = {}
         for value in values:
@@ -126,6 +123,27 @@ class AccountPass:
                 self._values_at.setdefault(value.place, []).append(value)
         self._step_at = {
             step.operation.place: step for step in plan.steps if step.operation is not None
+        }
+
+    def _new_power(self, filters: dict[int, list[Filter]]) -> dict[int, MapPower]:
+        """The transforms of the values, but of those whose spectra follow without one.
+
+        Args:
+            filters: what is predicted from each value; more may be added.
+        """
+        derived = set()
+        for step in self._plan.steps:
+            scale = scale_of(step.operation)
+            if scale is not None and not filters.get(step.after) and step.before not in derived:
+                own = Filter(self._states[step.after], scale[:, None, None])
+                filters.setdefault(step.before, []).append(own)
+                derived.add(step.after)
+        return {
+            number: MapPower(
+                place.size, self.edges, self._states[number], filters.get(number, []), self._device
+            )
+            for number, place in enumerate(self._places)
+            if number not in derived
         }
 
     def _are_alike(self, step: PlannedStep) -> bool:
@@ -171,9 +189,14 @@ class AccountPass:
 
     def _start(self) -> None:
         self._rows: dict[int, Tensor] = {}
-        self._later: list[tuple[int, tuple[Tensor, Tensor]]] = []
+        self._later: list[tuple[int, tuple[list[Tensor], Tensor]]] = []
         self._chosen: Tensor | None = None
         self._index = None
+
+    def _start_at_images(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._start()
+        images = next(one for one in (*inputs, *named.values()) if isinstance(one, Tensor))
+        self._measure(self._plan.values[0], images)
 
     def _see_images(self, n_images: int) -> None:
         """Number the images of a batch, now that it is known how many they are."""
@@ -217,6 +240,8 @@ class AccountPass:
     def _measure(self, value: MeasuredValue, output: Tensor) -> None:
         maps = self._maps(value, output)
         self._see_images(len(maps))
+        if value.number not in self._power:
+            return
         for state, rows in self._power[value.number].rows(maps).items():
             self._rows[state] = rows
 
@@ -264,11 +289,11 @@ class AccountPass:
                 self._rows[made] = both[0] + both[1]
         whole = self._sums.add(self._rows, self._index, self._chosen)
         self._next_index = int(self._index.max()) + 1
-        kept = whole[self._chosen]
         group = self._index[self._chosen.cpu()] % self.n_groups
-        block = (group // self.every % self.n_blocks)[kept.cpu()]
-        for after, (power, sums) in self._later:
-            self._moments[after].add((power[kept], sums[kept]), block.to(self._device))
+        block = (group // self.every % self.n_blocks).to(self._device)
+        block = torch.where(whole[self._chosen], block, -1)
+        for after, prepared in self._later:
+            self._moments[after].add(prepared, block)
         self._start()
 
     def compute(self) -> AccountSpectra:

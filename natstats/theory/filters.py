@@ -7,7 +7,7 @@ plane. Both end in rings, so that each image gives a row, as a measured spectrum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -159,15 +159,25 @@ class MapPower:
             return {self.state: self._plain(maps)[:, :-1] * maps.shape[1]}
         found: dict[int, list[Tensor]] = {}
         for piece in in_pieces(maps, 4):
-            for state, rows in self._piece(piece):
-                found.setdefault(state, []).append(rows)
-        return {state: torch.cat(rows) for state, rows in found.items()}
+            for state, power in self._piece(piece):
+                found.setdefault(state, []).append(power)
+        folded = {own.state: own.folded for own in self._prepared()}
+        return {
+            state: rows_of_squares(self.transform, torch.cat(power), folded.get(state))
+            for state, power in found.items()
+        }
+
+    def _prepared(self) -> Iterator[_Prepared]:
+        yield from self._filters
+        for filters in self._padded.values():
+            yield from filters
 
     def _piece(self, maps: Tensor) -> list[tuple[int, Tensor]]:
+        """Weighted squares of a few images by state, (n, P)."""
         transform = self.transform
         with full_precision(maps.device):
             plane = transform.plane(maps)
-            found = []
+            found: list[tuple[int, Tensor]] = []
             for grid, filters in self._padded.items():
                 # A tapered map ends in zeros, to which more can be put.
                 tapered = torch.fft.irfft2(plane, s=self.size)
@@ -182,10 +192,8 @@ class MapPower:
         sums = raw.sum(1).square_() if self._needs_sums else None
         squares = raw.square_()
         total = squares.sum(1)
-        found = [] if state is None else [(state, self.transform.mean_rings(total))]
-        for own in filters:
-            power = own.power(squares, total, sums)
-            found.append((own.state, rows_of_squares(self.transform, power, own.folded)))
+        found = [] if state is None else [(state, total)]
+        found += [(own.state, own.power(squares, total, sums)) for own in filters]
         return found
 
 
@@ -204,7 +212,3 @@ def in_pieces(maps: Tensor, n_copies: int = 1) -> Sequence[Tensor]:
     budget = _PIECE_BYTES.get(maps.device.type, _PIECE_BYTES["cuda"])
     bytes_of_image = 4 * n_copies * max(1, maps[0].numel()) if len(maps) else 1
     return torch.split(maps, max(1, budget // bytes_of_image))
-
-
-Rows = Callable[[Tensor], Tensor]
-"""Ring power of each image of maps, (N, C, H, W) -> (N, n_rings)."""

@@ -72,40 +72,45 @@ class MomentSums:
         """Memory that the sums take."""
         return 8 * n_blocks * channels * size[0] * (size[1] + 1)
 
-    def prepared(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+    def prepared(self, maps: Tensor) -> tuple[list[Tensor], Tensor]:
         """What a batch adds, for :meth:`add`: taken before the function may write into the maps.
 
         Args:
             maps: (N, C, H, W).
 
         Returns:
-            Squared transforms of the maps with as many zeros around, and sums over the map.
+            Squared transforms of the maps with as many zeros around, a few images in each piece,
+            and sums over the map.
         """
         maps = maps.float()
         if self._centre is None:
             # Products of values far from zero would lose their digits.
             self._centre = maps.mean((0, 2, 3), keepdim=True).nan_to_num(0.0, 0.0, 0.0)
         size = [2 * side for side in self.size]
-        power = []
-        for piece in in_pieces(maps, 8):
-            raw = torch.view_as_real(torch.fft.rfft2(piece - self._centre, s=size)).square_()
+        power, sums = [], []
+        for piece in in_pieces(maps, 4):
+            own = piece - self._centre
+            sums.append(own.sum((2, 3), dtype=torch.float64))
+            raw = torch.view_as_real(torch.fft.rfft2(own, s=size)).square_()
             power.append(raw[..., 0] + raw[..., 1])
-        sums = (maps - self._centre).sum((2, 3), dtype=torch.float64)
-        return torch.cat(power), sums
+        return power, torch.cat(sums)
 
-    def add(self, prepared: tuple[Tensor, Tensor], block: Tensor) -> None:
-        """Add a batch, or what is left of it.
+    def add(self, prepared: tuple[list[Tensor], Tensor], block: Tensor) -> None:
+        """Add a batch.
 
         Args:
             prepared: what :meth:`prepared` gave.
-            block: block of each image, (N,).
+            block: block of each image, (N,); -1 for an image that is left out.
         """
-        power, sums = prepared
-        for number in sorted(set(block.tolist())):
-            own = block == number
-            self.power[number] += power[own].sum(0)
-            self.total[number] += sums[own].sum(0)
-            self.count[number] += own.sum()
+        pieces, sums = prepared
+        kept, first = block >= 0, 0
+        for piece in pieces:
+            own = slice(first, first + len(piece))
+            first += len(piece)
+            inside = kept[own]
+            self.power.index_add_(0, block[own][inside], piece[inside])
+        self.total.index_add_(0, block[kept], sums[kept])
+        self.count += torch.bincount(block[kept], minlength=len(self.count))
 
     def result(self) -> GaussianPart | None:
         """The spectrum before and after, of all images and without each block; None without any."""
@@ -179,7 +184,7 @@ class _Channels:
     def _moments(self, power: Tensor) -> Tensor:
         """Sum of products at every lag over its pairs, from squared transforms, (C, 2H, W + 1)."""
         height, width = self.size
-        lags: Tensor = torch.fft.irfft2(power.double(), s=(2 * height, 2 * width))
+        lags: Tensor = torch.fft.irfft2(power, s=(2 * height, 2 * width)).double()
         rows, columns = (_pairs(side, power.device) for side in self.size)
         return lags[..., : width + 1] / (rows[:, None] * columns[: width + 1])
 

@@ -17,7 +17,7 @@ from natstats.theory.circular import CircularConvolution
 from natstats.theory.filters import Filter
 from natstats.theory.kernels import kernel_exponent, kernel_power, shuffled_kernel_power
 
-__all__ = ["Place2d", "Predictions", "activation_of", "in_words", "predictions_of"]
+__all__ = ["Place2d", "Predictions", "activation_of", "in_words", "predictions_of", "scale_of"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,20 @@ def predictions_of(
     return Predictions()
 
 
+def scale_of(one: Operation | None) -> Tensor | None:
+    """What batch normalisation in eval mode multiplies the power of each channel with, (C,).
+
+    None for any other operation.
+    """
+    if one is None or "batch_norm" not in one.name or one.arguments.get("training", False):
+        return None
+    variance, weight = (one.arguments.get(name) for name in ("running_var", "weight"))
+    if not isinstance(variance, Tensor):
+        return None
+    scale = 1 / (variance.detach().double() + float(one.arguments["eps"]))
+    return scale * weight.detach().double() ** 2 if isinstance(weight, Tensor) else scale
+
+
 def _is_plain_convolution(one: Operation) -> bool:
     weight = one.arguments.get("weight")
     is_kernel = isinstance(weight, Tensor) and weight.ndim == 4 and weight.is_floating_point()
@@ -132,7 +146,8 @@ def _convolution(
     if not is_pointwise:
         predict("shuffled kernels", weights(before.size, shuffled_kernel_power))
     if groups == 1:
-        predict("shuffled channels", *_mixed(own, before.size, dilation))
+        size = (1, 1) if is_pointwise else before.size
+        predict("shuffled channels", *_mixed(own, size, before.size, dilation))
     elif own.shape[1] == 1:
         predict("shuffled channels", weights(before.size).mean(0, keepdim=True))
     if own.shape[1] == 1:  # no channels meet
@@ -157,7 +172,9 @@ def _coarse(grid: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
     return grid[0] // stride[0], grid[1] // stride[1]
 
 
-def _mixed(weight: Any, size: tuple[int, int], dilation: tuple[int, int]) -> Any:
+def _mixed(
+    weight: Any, size: tuple[int, int], whole: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[Tensor, tuple[int, int], Tensor]:
     """Weights of a convolution whose input channels are shuffled: of power, and of correlations.
 
     Over all orders the kernels of two different inputs have the mean product
@@ -166,8 +183,12 @@ def _mixed(weight: Any, size: tuple[int, int], dilation: tuple[int, int]) -> Any
     n = weight.shape[1]
     own = kernel_power(weight, *size, dilation).sum(0)
     together = kernel_power(weight.sum(1, keepdims=True), *size, dilation)[0]
-    pairs = (together - own) / max(n * (n - 1), 1)
-    return torch.from_numpy(own / n)[None].float(), (1, 1), torch.from_numpy(pairs).float()
+    half = whole[0], whole[1] // 2 + 1
+    power, pairs = (
+        torch.from_numpy(one).float().expand(half)
+        for one in (own / n, (together - own) / max(n * (n - 1), 1))
+    )
+    return power[None], (1, 1), pairs
 
 
 def _product(weight: Tensor, before: Place2d, new_state: NewState) -> Predictions:
