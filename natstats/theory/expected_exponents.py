@@ -16,6 +16,7 @@ from natstats.errors import UsageError
 from natstats.fits.bands import band_of
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import check_size, rings
+from natstats.theory.arrays import as_array
 from natstats.theory.covariances import power_of_lags
 
 __all__ = ["exponent_of_lags", "exponent_of_power"]
@@ -49,9 +50,7 @@ def exponent_of_power(
     >>> round(exponent_of_power(power_of_lags(white)), 2) + 0.0
     0.0
     """
-    if isinstance(plane, Tensor):
-        plane = plane.detach().cpu().numpy()
-    plane = np.asarray(plane, dtype=np.float64)
+    plane = as_array(plane)
     if plane.ndim != 2:
         raise UsageError(f"plane: expected shape (H, W); got {plane.shape}")
     height, width = check_size("plane", *plane.shape)
@@ -93,5 +92,5 @@ def exponent_of_lags(
     >>> round(exponent_of_lags(white), 2) + 0.0
     0.0
     """
-    lags = covariance if isinstance(covariance, Tensor) else torch.tensor(np.asarray(covariance))
+    lags = covariance if isinstance(covariance, Tensor) else torch.from_numpy(as_array(covariance))
     return exponent_of_power(power_of_lags(lags, edges).cpu().numpy(), edges, low, high, estimator)

@@ -18,17 +18,16 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.spectra.frequencies import check_size
+from natstats.theory.arrays import as_array, checked_pair
 from natstats.theory.expected_exponents import exponent_of_lags
 
 __all__ = [
     "SHUFFLES",
-    "checked_pair",
     "checked_weight",
     "fold",
     "kernel_exponent",
@@ -46,24 +45,6 @@ _PIECE = 1 << 21
 """Numbers that are transformed at once: 16 MB."""
 
 
-def checked_pair(argument: str, value: Any) -> tuple[int, int]:
-    """Return a number, or one for each axis, as two whole numbers of at least 1.
-
-    Raises:
-        UsageError: it is neither.
-
-    >>> checked_pair("stride", 2), checked_pair("stride", (1, 2))
-    ((2, 2), (1, 2))
-    """
-    try:
-        first, second = value
-    except TypeError:
-        first = second = value
-    except ValueError as error:
-        raise UsageError(f"{argument}: expected one whole number or two; got {value!r}") from error
-    return checks.positive_int(argument, first), checks.positive_int(argument, second)
-
-
 def checked_weight(weight: ArrayLike, groups: int) -> Array:
     """Return the weight of a convolution by group, (groups, O / groups, I / groups, kh, kw).
 
@@ -77,9 +58,7 @@ def checked_weight(weight: ArrayLike, groups: int) -> Array:
     >>> checked_weight(np.ones((6, 1, 3, 3)), 3).shape
     (3, 2, 1, 3, 3)
     """
-    if isinstance(weight, torch.Tensor):
-        weight = weight.detach().cpu().double().numpy()
-    array = np.asarray(weight, dtype=np.float64)
+    array = as_array(weight)
     if array.ndim != 4 or 0 in array.shape:
         raise UsageError(f"weight: expected shape (O, I / groups, kh, kw); got {array.shape}")
     if len(array) % checks.positive_int("groups", groups):
@@ -276,7 +255,7 @@ def fold(plane: ArrayLike, stride: Any) -> Array:
     >>> fold(np.array([[3.0, 1.0, 1.0, 1.0]]), (1, 2))
     array([[2., 1.]])
     """
-    plane = np.asarray(plane, dtype=np.float64)
+    plane = as_array(plane)
     down, across = checked_pair("stride", stride)
     if plane.ndim < 2 or plane.shape[-2] % down or plane.shape[-1] % across:
         raise UsageError(
