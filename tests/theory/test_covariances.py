@@ -15,6 +15,7 @@ from natstats.theory import covariances
 from natstats.theory.covariances import (
     about_the_mean,
     lag_covariance,
+    mean_lag_covariance,
     power_of_lags,
     power_of_matrix,
 )
@@ -115,6 +116,19 @@ def test_moments_with_a_taper_have_the_power_that_is_measured(edges):
     np.testing.assert_allclose(torch.fft.fft2(folded).real / (window**2).sum(), measured, atol=1e-9)
 
 
+def test_many_maps_are_worked_off_in_pieces(monkeypatch):
+    maps = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 5, 6, 7)))
+    whole = lag_covariance(maps, "sine")
+    np.testing.assert_allclose(mean_lag_covariance(maps, "sine"), whole.mean(0), atol=1e-12)
+    monkeypatch.setitem(covariances._PIECE, "cpu", 400)
+    np.testing.assert_allclose(lag_covariance(maps, "sine"), whole, atol=1e-12)
+    np.testing.assert_allclose(mean_lag_covariance(maps, "sine"), whole.mean(0), atol=1e-12)
+    single = mean_lag_covariance(maps.half(), "sine")
+    assert single.dtype == torch.float64
+    np.testing.assert_allclose(single, whole.mean(0), atol=0.01)
+    assert lag_covariance(maps[:0]).shape == (0, 5, 12, 14)
+
+
 @pytest.mark.parametrize("edges", EDGES)
 def test_the_mean_can_be_removed_after_the_pass(edges):
     maps = torch.from_numpy(np.random.default_rng(1).normal(size=(5, 3, 8, 7)))
@@ -174,6 +188,8 @@ def test_matrices_come_in_batches():
         (lambda: lag_covariance(torch.ones(4)), r"maps: .* got shape \(4,\)"),
         (lambda: lag_covariance(torch.ones(4, 0)), r"maps: .* got \(4, 0\)"),
         (lambda: lag_covariance(torch.ones(4, 4), "sin"), "edges: expected one of sine"),
+        (lambda: mean_lag_covariance(torch.ones(3, 4, 4)), r"maps: .* got \(3, 4, 4\)"),
+        (lambda: mean_lag_covariance(torch.ones(0, 1, 4, 4)), r"maps: .* got \(0, 1, 4, 4\)"),
         (lambda: about_the_mean(torch.ones(4, 4), torch.ones(4, 4)), r"moments: .* got \(4, 4\)"),
         (lambda: power_of_lags(torch.ones(5, 4)), r"covariance: .* even sides; got shape \(5, 4\)"),
         (lambda: power_of_lags(torch.ones(4, 4), "sin"), "edges: expected one of sine"),
