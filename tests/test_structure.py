@@ -22,12 +22,20 @@ PACKAGE = ROOT / "natstats"
 # The rooms in the order of the data; each may import itself and those before it. Modules outside
 # of rooms stand first (what all need) and last (where all meet).
 ROOMS = """_version|errors|text|numbers|checks files images activations networks spectra fits law
-report runs distill measurement demo|demo_data"""
+theory report runs distill measurement demo|demo_data"""
 DISTILL = """method|record|run_folders|trunk run_files taps pairing losses methods results report
 comparison training"""
 
 NEVER = {  # what rooms, or modules of them, do not load
-    "torch": ["fits", "law", "report", "runs.run", "runs.series", "runs.comparison"],
+    "torch": [
+        "fits",
+        "law",
+        "theory.account",
+        "report",
+        "runs.run",
+        "runs.series",
+        "runs.comparison",
+    ],
     "matplotlib": ["images", "spectra", "fits", "law", "runs", "measurement"],
 }
 

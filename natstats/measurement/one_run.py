@@ -179,4 +179,4 @@ def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptio
 
 
 def _as_control(seed: int, run: Run) -> RandomWeights:
-    return RandomWeights.of(seed, run.info, run.spectra, run.skipped_layers)
+    return RandomWeights.of(seed, run.info, run.spectra, run.skipped_layers, run.account_spectra)

@@ -65,6 +65,8 @@ class MeasureOptions:
         control: ``random-weights`` to measure the same architecture untrained as well, see
             :mod:`natstats.runs.control`.
         control_seeds: how many times, with the random weights of `seed`, `seed` + 1 and so on.
+        explain: measure the maps before and after every operation, for the account of where the
+            exponents come from, see :mod:`natstats.theory.account`.
 
     Raises:
         UsageError: an option is out of range.
@@ -98,6 +100,7 @@ class MeasureOptions:
     amp: bool = False
     control: str | None = None
     control_seeds: int = 3
+    explain: bool = False
 
     def __post_init__(self) -> None:
         checks.one_of("edges", self.edges, EDGES)
@@ -105,8 +108,13 @@ class MeasureOptions:
             value = getattr(self, name)
             if value is not None or name in ("n_groups", "batch_size", "seed"):
                 checks.positive_int(name, value, least, checks.LARGEST[name])
-        for name in ("temporal", "probe", "normalize", "amp"):
+        for name in ("temporal", "probe", "normalize", "amp", "explain"):
             checks.flag(name, getattr(self, name))
+        if self.explain and self.temporal:
+            raise UsageError(
+                "explain: expected only for maps, not with temporal; nothing is known of what "
+                "operations do along time"
+            )
         if self.control is not None:
             checks.one_of("control", self.control, NETWORK_CONTROLS)
             # One seed could not tell how much seeds differ, and so would have no interval.
@@ -115,12 +123,14 @@ class MeasureOptions:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; those of the control only where there is one."""
+        """Plain values, for JSON; those of the control and the account only where they are."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["layers"] = self.layers if isinstance(self.layers, str) else list(self.layers)
         values["layouts"] = dict(self.layouts or {})
         if self.control is None:
             del values["control"], values["control_seeds"]
+        if not self.explain:
+            del values["explain"]
         return values
 
     @classmethod
@@ -193,6 +203,7 @@ class MeasureSettings(ImageSettings, total=False):
     amp: bool
     control: str | None
     control_seeds: int
+    explain: bool
 
 
 class SeriesSettings(LoadSettings, MeasureSettings, total=False):

@@ -30,6 +30,7 @@ from natstats.law.verdict import Verdict, judge
 from natstats.numbers import map_size
 from natstats.report.records import RunReport
 from natstats.runs import store
+from natstats.runs.account_files import read_account, write_account
 from natstats.runs.control import Control, compare_with_random
 from natstats.runs.random_weights import (
     RandomWeights,
@@ -38,6 +39,8 @@ from natstats.runs.random_weights import (
 )
 from natstats.runs.tables import in_law, layers_frame, skipped_frame
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
+from natstats.theory.account import Account, fit_account
+from natstats.theory.account_spectra import AccountSpectra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +58,7 @@ class Run:
         info: facts about the measurement: model, images, options, versions, timing.
         options: how to fit.
         random_weights: the same network with random weights, measured on the same images.
+        account_spectra: what was measured for the account; None where it was not asked for.
 
     >>> import numpy as np, torch, natstats
     >>> fields = natstats.power_law_fields(32, 32, 32, alpha=2.0, seed=0)
@@ -71,12 +75,14 @@ class Run:
         info: dict[str, Any] | None = None,
         options: FitOptions | None = None,
         random_weights: Sequence[RandomWeights] = (),
+        account_spectra: AccountSpectra | None = None,
     ) -> None:
         self.spectra = list(spectra)
         self.skipped_layers = list(skipped)
         self.info = dict(info or {})
         self.options = options or FitOptions()
         self.random_weights = list(random_weights)
+        self.account_spectra = account_spectra
 
     @cached_property
     def fits(self) -> Fits:
@@ -154,6 +160,11 @@ class Run:
             return None
         return compare_with_random(self.spectra, self.fits, self.random_weights)
 
+    @cached_property
+    def account(self) -> Account | None:
+        """Where the exponents come from; None where that was not measured (``explain``)."""
+        return fit_account(self.account_spectra, self.options)
+
     def forms_sentence(self) -> str:
         """In how many layers another form is clearly better than a power law, in words."""
         return forms_sentence(self.forms[(self.layers.kind != "input").to_numpy()])
@@ -186,7 +197,14 @@ class Run:
             checks.one_of("option", name, self.options.to_dict())
         options = replace(self.options, **changes)
         _check_law_layers(self.spectra, options)  # now, and not when the law is asked for
-        again = Run(self.spectra, self.skipped_layers, self.info, options, self.random_weights)
+        again = Run(
+            self.spectra,
+            self.skipped_layers,
+            self.info,
+            options,
+            self.random_weights,
+            self.account_spectra,
+        )
         again.info["refit"] = True
         return again
 
@@ -215,6 +233,9 @@ class Run:
                 write_csv(self.control.layers, folder / "control.csv")
                 text = store.to_json(self.control.to_dict())
                 (folder / "control.json").write_text(text, encoding="utf-8")
+            if self.account_spectra is not None and self.account is not None:
+                write_account(folder, self.account_spectra)
+                write_csv(self.account.frame, folder / "account.csv")
             if report:
                 from natstats.report.pages.run import write_report
 
@@ -239,7 +260,8 @@ class Run:
                 f"run: expected a whole run in {path}; run.json, fit.{error}"
             ) from error
         n_groups = len(spectra[0].spectrum.count)
-        return cls(spectra, skipped, info, options, read_random_weights(path, n_groups))
+        random = read_random_weights(path, n_groups)
+        return cls(spectra, skipped, info, options, random, read_account(path, n_groups))
 
     def report(self) -> RunReport:
         """Everything that its figures and its page show."""

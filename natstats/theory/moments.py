@@ -1,8 +1,9 @@
 """The input of an activation function as Gaussian theory sees it: moments, summed as a pass goes.
 
-Of each channel the mean, and the mean product of values at every lag, over all images. From these
-follows what the function would do to a Gaussian field with the same moments, and so to its
-spectrum (:mod:`natstats.theory.rectifiers`).
+Of each channel the mean, and the mean product of values at every lag, over all images; every pixel
+counts as its taper does. So the spectrum that these moments give is the measured one. From them
+follows what the function would do to a Gaussian field with the same moments, and so to its spectrum
+(:mod:`natstats.theory.rectifiers`).
 
 How sure that is, the groups of images tell, of which blocks are left out. A function of sums moves
 by the derivative in the sums when a block is left out; so the costly part is done once. With a_k
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from natstats.spectra.edges import axis_taper
 from natstats.spectra.frequencies import rings
 from natstats.theory.account_spectra import GaussianPart
 from natstats.theory.activation_functions import hermite_coefficients, second_moment
@@ -65,6 +67,8 @@ class MomentSums:
         self.power = torch.zeros(n_blocks, channels, 2 * height, width + 1, device=device)
         self.total = torch.zeros(n_blocks, channels, dtype=torch.float64, device=device)
         self.count = torch.zeros(n_blocks, dtype=torch.int64, device=device)
+        tapers = [torch.from_numpy(axis_taper(side, edges)) for side in size]
+        self._taper = torch.outer(*tapers).to(device, torch.float32)
         self._centre: Tensor | None = None
 
     @staticmethod
@@ -79,8 +83,8 @@ class MomentSums:
             maps: (N, C, H, W).
 
         Returns:
-            Squared transforms of the maps with as many zeros around, a few images in each piece,
-            and sums over the map.
+            Squared transforms of the tapered maps with as many zeros around, a few images in each
+            piece, and means weighted by the square of the taper.
         """
         maps = maps.float()
         if self._centre is None:
@@ -89,8 +93,8 @@ class MomentSums:
         size = [2 * side for side in self.size]
         power, sums = [], []
         for piece in in_pieces(maps, 4):
-            own = piece - self._centre
-            sums.append(own.sum((2, 3), dtype=torch.float64))
+            own = (piece - self._centre) * self._taper
+            sums.append((own * self._taper).sum((2, 3)).double() / self._taper.square().sum())
             raw = torch.view_as_real(torch.fft.rfft2(own, s=size)).square_()
             power.append(raw[..., 0] + raw[..., 1])
         return power, torch.cat(sums)
@@ -120,11 +124,17 @@ class MomentSums:
             return None
         height, width = self.size
         step = max(1, _CHANNEL_BYTES // (8 * 2 * height * (width + 1)))
+        rows, columns = (
+            _pairs(torch.from_numpy(axis_taper(side, self.edges)), self.power.device)
+            for side in self.size
+        )
+        pairs = rows[:, None] * columns[: width + 1]
         whole: list[Tensor] = []
         for first in range(0, self.total.shape[1], step):
             own = slice(first, first + step)
             one = _Channels(
                 self.size,
+                pairs,
                 self.power[filled, own],
                 self.total[filled, own],
                 count,
@@ -144,13 +154,15 @@ class _Channels:
 
     Attributes:
         size: (H, W) of the maps.
+        pairs: products of the taper with itself, summed at every lag, (2H, W + 1).
         power: squared transforms summed over the images of each block, (B, C, 2H, W + 1).
-        total: values summed over the images of each block, less the centre, (B, C).
+        total: means of the maps, less the centre, summed over the images of each block, (B, C).
         count: images in each block, (B,).
         centre: what was taken from the values, (C,).
     """
 
     size: tuple[int, int]
+    pairs: Tensor
     power: Tensor
     total: Tensor
     count: Tensor
@@ -162,16 +174,16 @@ class _Channels:
         Returns:
             Twice (1 + B, 2H, W + 1).
         """
-        n_images, n_pixels = int(self.count.sum()), self.size[0] * self.size[1]
+        n_images = int(self.count.sum())
         moments = self._moments(self.power.sum(0))
-        mean = self.total.sum(0) / (n_images * n_pixels)
+        mean = self.total.sum(0) / n_images
         covariance = moments / n_images - mean[:, None, None] ** 2
         series = _Series(function, mean + self.centre, covariance)
         in_lag, in_mean, in_variance = series.derivatives()
         before, after = [covariance.sum(0)], [series.value().sum(0)]
         for power, total, count in zip(self.power, self.total, self.count.tolist(), strict=True):
             rest = n_images - count
-            own_mean = (self.total.sum(0) - total) / (rest * n_pixels)
+            own_mean = (self.total.sum(0) - total) / rest
             left = (moments - self._moments(power)) / rest - own_mean[:, None, None] ** 2
             change = left - covariance
             moved = in_lag * change
@@ -185,8 +197,7 @@ class _Channels:
         """Sum of products at every lag over its pairs, from squared transforms, (C, 2H, W + 1)."""
         height, width = self.size
         lags: Tensor = torch.fft.irfft2(power, s=(2 * height, 2 * width)).double()
-        rows, columns = (_pairs(side, power.device) for side in self.size)
-        return lags[..., : width + 1] / (rows[:, None] * columns[: width + 1])
+        return lags[..., : width + 1] / self.pairs
 
 
 class _Series:
@@ -246,9 +257,9 @@ def _mirrored(half: Tensor) -> Tensor:
     return torch.cat([half, back], -1)
 
 
-def _pairs(n: int, device: torch.device) -> Tensor:
-    """Pairs of an axis of n pixels at each lag, (2n,), in FFT order; infinite at lag n."""
-    lag = torch.arange(-n, n, device=device).roll(n).abs()
-    pairs = (n - lag).double()
+def _pairs(taper: Tensor, device: torch.device) -> Tensor:
+    """Autocorrelation of a taper (n,) at lags in FFT order, (2n,); infinite at lag n."""
+    n = len(taper)
+    pairs: Tensor = torch.fft.irfft(torch.fft.rfft(taper, n=2 * n).abs().square(), n=2 * n)
     pairs[n] = torch.inf
-    return pairs
+    return pairs.to(device)
