@@ -93,7 +93,7 @@ class RingTransform:
         width: W, pixels, at least 5.
         edges: edge treatment, see :mod:`natstats.spectra.edges`.
         device: where the maps will be.
-        planes: keep to the FFT at all sizes, for :meth:`plane` and :meth:`squares`.
+        planes: keep to the FFT at all sizes, for :meth:`plane`.
 
     Raises:
         UsageError: a side below 5 pixels, or an unknown edge treatment.
@@ -316,20 +316,8 @@ class RingTransform:
         half = self.shape[1] // 2 + 1
         return torch.view_as_complex(raw.reshape(*maps.shape[:2], self.shape[0], half, 2))
 
-    def squares(self, maps: Tensor) -> Tensor:
-        """Squares of real and imaginary parts, side by side as they stand in :meth:`plane`.
-
-        Args:
-            maps: (N, C, H, W), any floating dtype; cast to float32.
-
-        Returns:
-            (N, C, 2 H (W // 2 + 1)), float32.
-        """
-        with full_precision(maps.device):
-            return self._by_fft(maps.float()).square_().squeeze(2)
-
     def mean_rings(self, squares: Tensor) -> Tensor:
-        """Mean power over rings from squares, (N, 2 H (W // 2 + 1)) -> (N, n_rings)."""
+        """Mean over rings of squared parts of a plane, (N, 2 H (W // 2 + 1)) -> (N, n_rings)."""
         with full_precision(squares.device):
             return self._mean_rings(squares)[:, :-1]
 

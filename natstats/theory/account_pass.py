@@ -189,7 +189,7 @@ class AccountPass:
 
     def _start(self) -> None:
         self._rows: dict[int, Tensor] = {}
-        self._later: list[tuple[int, tuple[list[Tensor], Tensor]]] = []
+        self._later: list[tuple[int, list[tuple[Tensor, Tensor]]]] = []
         self._chosen: Tensor | None = None
         self._index = None
 

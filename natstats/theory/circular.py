@@ -68,7 +68,8 @@ class CircularConvolution:
                 dilation=self._dilation,
                 groups=self._groups,
             )
-        return self._rings(made)[:, :-1] * made.shape[1]
+        # The maps were divided by the root of the pixels before; that is not to be done again.
+        return self._rings(made)[:, :-1] * (made.shape[1] * self._grid[0] * self._grid[1])
 
 
 def _wrapped(maps: Tensor, axis: int, n: int) -> Tensor:

@@ -66,6 +66,7 @@ class MomentSums:
         height, width = size
         self.power = torch.zeros(n_blocks, channels, 2 * height, width + 1, device=device)
         self.total = torch.zeros(n_blocks, channels, dtype=torch.float64, device=device)
+        self.maps = torch.zeros(channels, height, width, dtype=torch.float64, device=device)
         self.count = torch.zeros(n_blocks, dtype=torch.int64, device=device)
         tapers = [torch.from_numpy(axis_taper(side, edges)) for side in size]
         self._taper = torch.outer(*tapers).to(device, torch.float32)
@@ -76,45 +77,45 @@ class MomentSums:
         """Memory that the sums take."""
         return 8 * n_blocks * channels * size[0] * (size[1] + 1)
 
-    def prepared(self, maps: Tensor) -> tuple[list[Tensor], Tensor]:
+    def prepared(self, maps: Tensor) -> list[tuple[Tensor, Tensor]]:
         """What a batch adds, for :meth:`add`: taken before the function may write into the maps.
 
         Args:
             maps: (N, C, H, W).
 
         Returns:
-            Squared transforms of the tapered maps with as many zeros around, a few images in each
-            piece, and means weighted by the square of the taper.
+            Of a few images each, the tapered maps less the centre, and their squared transforms
+            with as many zeros around.
         """
         maps = maps.float()
         if self._centre is None:
             # Products of values far from zero would lose their digits.
             self._centre = maps.mean((0, 2, 3), keepdim=True).nan_to_num(0.0, 0.0, 0.0)
         size = [2 * side for side in self.size]
-        power, sums = [], []
+        pieces = []
         for piece in in_pieces(maps, 4):
             own = (piece - self._centre) * self._taper
-            sums.append((own * self._taper).sum((2, 3)).double() / self._taper.square().sum())
             raw = torch.view_as_real(torch.fft.rfft2(own, s=size)).square_()
-            power.append(raw[..., 0] + raw[..., 1])
-        return power, torch.cat(sums)
+            pieces.append((own, raw[..., 0] + raw[..., 1]))
+        return pieces
 
-    def add(self, prepared: tuple[list[Tensor], Tensor], block: Tensor) -> None:
+    def add(self, prepared: list[tuple[Tensor, Tensor]], block: Tensor) -> None:
         """Add a batch.
 
         Args:
             prepared: what :meth:`prepared` gave.
             block: block of each image, (N,); -1 for an image that is left out.
         """
-        pieces, sums = prepared
-        kept, first = block >= 0, 0
-        for piece in pieces:
-            own = slice(first, first + len(piece))
-            first += len(piece)
-            inside = kept[own]
-            self.power.index_add_(0, block[own][inside], piece[inside])
-        self.total.index_add_(0, block[kept], sums[kept])
-        self.count += torch.bincount(block[kept], minlength=len(self.count))
+        first = 0
+        for maps, power in prepared:
+            own = block[first : first + len(maps)]
+            first += len(maps)
+            inside = own >= 0
+            mean = (maps * self._taper).sum((2, 3)).double() / self._taper.square().sum()
+            self.power.index_add_(0, own[inside], power[inside])
+            self.total.index_add_(0, own[inside], mean[inside])
+            self.maps += maps[inside].sum(0)
+        self.count += torch.bincount(block[block >= 0], minlength=len(self.count))
 
     def result(self) -> GaussianPart | None:
         """The spectrum before and after, of all images and without each block; None without any."""
@@ -124,17 +125,17 @@ class MomentSums:
             return None
         height, width = self.size
         step = max(1, _CHANNEL_BYTES // (8 * 2 * height * (width + 1)))
-        rows, columns = (
-            _pairs(torch.from_numpy(axis_taper(side, self.edges)), self.power.device)
-            for side in self.size
-        )
+        tapers = [torch.from_numpy(axis_taper(side, self.edges)) for side in self.size]
+        rows, columns = (_pairs(taper, self.power.device) for taper in tapers)
         pairs = rows[:, None] * columns[: width + 1]
+        window = torch.outer(*tapers).to(self.power.device)
         whole: list[Tensor] = []
         for first in range(0, self.total.shape[1], step):
             own = slice(first, first + step)
             one = _Channels(
                 self.size,
                 pairs,
+                _both_means(self.maps[own] / count.sum(), window) / pairs,
                 self.power[filled, own],
                 self.total[filled, own],
                 count,
@@ -155,6 +156,7 @@ class _Channels:
     Attributes:
         size: (H, W) of the maps.
         pairs: products of the taper with itself, summed at every lag, (2H, W + 1).
+        means: of the mean map, at both ends of all pairs of a lag, added, (C, 2H, W + 1).
         power: squared transforms summed over the images of each block, (B, C, 2H, W + 1).
         total: means of the maps, less the centre, summed over the images of each block, (B, C).
         count: images in each block, (B,).
@@ -163,6 +165,7 @@ class _Channels:
 
     size: tuple[int, int]
     pairs: Tensor
+    means: Tensor
     power: Tensor
     total: Tensor
     count: Tensor
@@ -177,14 +180,14 @@ class _Channels:
         n_images = int(self.count.sum())
         moments = self._moments(self.power.sum(0))
         mean = self.total.sum(0) / n_images
-        covariance = moments / n_images - mean[:, None, None] ** 2
+        covariance = self._about(moments / n_images, mean)
         series = _Series(function, mean + self.centre, covariance)
         in_lag, in_mean, in_variance = series.derivatives()
         before, after = [covariance.sum(0)], [series.value().sum(0)]
         for power, total, count in zip(self.power, self.total, self.count.tolist(), strict=True):
             rest = n_images - count
             own_mean = (self.total.sum(0) - total) / rest
-            left = (moments - self._moments(power)) / rest - own_mean[:, None, None] ** 2
+            left = self._about((moments - self._moments(power)) / rest, own_mean)
             change = left - covariance
             moved = in_lag * change
             moved += in_mean * (own_mean - mean)[:, None, None]
@@ -192,6 +195,11 @@ class _Channels:
             before.append(left.sum(0))
             after.append(after[0] + moved.sum(0))
         return torch.stack(before), torch.stack(after)
+
+    def _about(self, moments: Tensor, mean: Tensor) -> Tensor:
+        """Mean products of what is above the mean, where that differs from place to place."""
+        level = mean[:, None, None]
+        return moments - level * self.means + level**2
 
     def _moments(self, power: Tensor) -> Tensor:
         """Sum of products at every lag over its pairs, from squared transforms, (C, 2H, W + 1)."""
@@ -255,6 +263,14 @@ def _mirrored(half: Tensor) -> Tensor:
     """All lags from those of a half plane, (..., 2H, W + 1) -> (..., 2H, 2W): C(-h) = C(h)."""
     back = half[..., 1:-1].flip(-1, -2).roll(1, -2)
     return torch.cat([half, back], -1)
+
+
+def _both_means(maps: Tensor, window: Tensor) -> Tensor:
+    """Sum over all pairs of a lag of the mean map (tapered) at one end and at the other."""
+    size = [2 * side for side in window.shape]
+    product = torch.fft.rfft2(maps, s=size) * torch.fft.rfft2(window, s=size).conj()
+    lags: Tensor = torch.fft.irfft2(2 * product.real, s=size)
+    return lags[..., : window.shape[1] + 1]
 
 
 def _pairs(taper: Tensor, device: torch.device) -> Tensor:

@@ -118,7 +118,11 @@ class _Ways:
         if self.is_measured(one.output):
             # A gate comes a long way, too, but through a pooling over the whole map.
             inputs = [number for number in inputs if self.is_measured(number)] or inputs
-        return max(inputs, key=lambda number: (self.depth[number], self._taps[number]))
+        return max(inputs, key=self.rank)
+
+    def rank(self, value: int) -> tuple[int, int]:
+        """What makes a value the deeper of two: weight layers, then how far their kernels look."""
+        return self.depth[value], self._taps[value]
 
     def between(self, value: int) -> list[Operation]:
         """The operations from the measured value before to this one, the last first."""
@@ -249,7 +253,7 @@ def _trunk(ways: _Ways, trace: Trace, chosen: Sequence[int]) -> set[int]:
         is_product = any(one.kind in ("convolution", "linear") for one in ways.between(value))
         if is_end or not is_product or maker is None:
             continue
-        if best is None or ways.depth[value] >= ways.depth[best]:
+        if best is None or ways.rank(value) >= ways.rank(best):
             best = value
     found: set[int] = set()
     while best is not None:
