@@ -27,11 +27,10 @@ from numpy.typing import NDArray
 
 from natstats.fits.bands import band_of
 from natstats.fits.estimators import ESTIMATORS
-from natstats.fits.exponents import fit_spectrum
+from natstats.fits.exponents import exponent_and_deviations
 from natstats.fits.held_bands import NOWHERE, held_band
 from natstats.fits.intervals import jackknife_deviations
 from natstats.fits.options import FitOptions
-from natstats.fits.records import LayerFit
 from natstats.law.differences import Estimate
 from natstats.theory.account_spectra import AccountSpectra, GaussianPart, State, Step
 from natstats.theory.shares import Share, Shares
@@ -70,10 +69,6 @@ class _Fitted:
 
     value: float
     deviations: Array
-
-    @classmethod
-    def of(cls, fit: LayerFit) -> _Fitted:
-        return cls(fit.exponent, np.nan_to_num(fit.deviations))
 
     def less(self, other: _Fitted) -> _Fitted:
         return _Fitted(self.value - other.value, self.deviations - other.deviations)
@@ -120,9 +115,8 @@ class Account:
         return self._fits[state]
 
     def _fitted(self, state: State, chosen: NDArray[np.bool_] | None) -> _Fitted:
-        return _Fitted.of(
-            fit_spectrum(state.spectrum(chosen), self.options, state.span, is_brief=True)
-        )
+        spectrum = state.spectrum(chosen)
+        return _Fitted(*exponent_and_deviations(spectrum, self.options, state.span))
 
     def _is_known(self, state: int) -> bool:
         return bool(np.isfinite(self.exponent(state)))
