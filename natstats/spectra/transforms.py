@@ -303,7 +303,7 @@ class RingTransform:
         return sums.index_add(1, self._place, power.to(dtype))[:, :-1].float()
 
     def plane(self, maps: Tensor) -> Tensor:
-        """The transform of each map, whose squared modulus is its power; mean removed.
+        """The transform of each map less its mean, whose squared modulus is its power.
 
         Args:
             maps: (N, C, H, W), any floating dtype; cast to float32.
@@ -313,6 +313,7 @@ class RingTransform:
         """
         with full_precision(maps.device):
             raw = self._by_fft(maps.float())
+        raw[..., :2] = 0.0
         half = self.shape[1] // 2 + 1
         return torch.view_as_complex(raw.reshape(*maps.shape[:2], self.shape[0], half, 2))
 

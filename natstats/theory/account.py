@@ -202,10 +202,12 @@ class Account:
             return np.nan, np.zeros(0)
         estimator = ESTIMATORS[self.options.estimator]
         before, after = (estimator.estimate(band, one) for one in rows)
-        change = after - before
-        return float(change[0]), jackknife_deviations(
-            change[0], change[1:], part.count.astype(np.float64)
+        change, filled = after - before, part.count > 0
+        deviations = np.zeros(len(filled))
+        deviations[filled] = jackknife_deviations(
+            change[0], change[1:][filled], part.count[filled].astype(np.float64)
         )
+        return float(change[0]), deviations
 
     @cached_property
     def _parent(self) -> dict[int, int]:

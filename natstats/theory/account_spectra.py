@@ -70,7 +70,7 @@ class GaussianPart:
         before: ring power of the input by its moments: of all images, then without each block,
             (1 + B, n_rings).
         after: of the predicted output, same shape.
-        count: images in each block, (B,).
+        count: images in each block, (B,); without images nothing is left out with it.
     """
 
     before: Array

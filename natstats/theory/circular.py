@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from natstats.spectra.edges import axis_taper
 from natstats.spectra.transforms import full_precision, ring_transform
 from natstats.theory.filters import in_pieces, padded_size
 
@@ -45,6 +46,10 @@ class CircularConvolution:
         self._stride, self._dilation, self._groups = stride, dilation, groups
         self.size = self._grid[0] // stride[0], self._grid[1] // stride[1]
         self._rings = ring_transform(*self.size, "none", device)
+        self._taper: Tensor | None = None
+        if stride != (1, 1) and edges != "periodic":
+            tapers = [torch.from_numpy(axis_taper(side, edges)) for side in self.size]
+            self._taper = torch.outer(*tapers).to(device, torch.float32)
 
     def rows(self, maps: Tensor) -> Tensor:
         """Ring power of each image, summed over channels, (N, C, H, W) -> (N, n_rings)."""
@@ -68,6 +73,10 @@ class CircularConvolution:
                 dilation=self._dilation,
                 groups=self._groups,
             )
+            if self._taper is not None:
+                # Pixels that are left out leave the others with a mean.
+                mean = made.sum((2, 3), keepdim=True) / self._taper.sum()
+                made = made - mean * self._taper
         # The maps were divided by the root of the pixels before; that is not to be done again.
         return self._rings(made)[:, :-1] * (made.shape[1] * self._grid[0] * self._grid[1])
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from natstats.spectra.edges import axis_taper
 from natstats.spectra.frequencies import rings
 from natstats.spectra.transforms import RingTransform, full_precision, ring_transform
 
@@ -32,10 +33,13 @@ def _interleaved(half: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=128)
-def _folded_rings(height: int, width: int, stride: tuple[int, int], device: torch.device) -> Tensor:
+def _folded_rings(
+    height: int, width: int, stride: tuple[int, int], edges: str, device: torch.device
+) -> Tensor:
     """From squares of a half plane to the rings of every s-th pixel, (2 H (W // 2 + 1), n_rings).
 
-    The power of every s-th pixel is the mean of the frequencies that look alike there.
+    The power of every s-th pixel is the mean of the frequencies that look alike there. What comes
+    to lie at DC is the mean of these pixels, which is removed, see :func:`_of_mean`.
     """
     low = height // stride[0], width // stride[1]
     ring = rings(*low)
@@ -48,9 +52,27 @@ def _folded_rings(height: int, width: int, stride: tuple[int, int], device: torc
     inside = np.flatnonzero(index >= 0)
     matrix = np.zeros((index.size, ring.n_rings), dtype=np.float32)
     own = index.ravel()[inside]
-    matrix[inside, own] = members.ravel()[inside] / (ring.n_members[own] * np.prod(stride))
+    matrix[inside, own] = members.ravel()[inside] / ring.n_members[own]
+    at_dc = np.outer(rows == 0, columns == 0).ravel()
+    matrix[at_dc] -= np.outer(members.ravel()[at_dc], _of_mean(low, edges))
     with torch.inference_mode(False):
-        return torch.from_numpy(np.repeat(matrix, 2, axis=0)).to(device)
+        matrix = np.repeat(matrix / np.prod(stride), 2, axis=0)
+        return torch.from_numpy(matrix).to(device, torch.float32)
+
+
+def _of_mean(size: tuple[int, int], edges: str) -> Array:
+    """Power in rings that goes with the mean of a map, per power at DC, (n_rings,).
+
+    With W the transform of the taper and R that of its square, over their values at DC, the mean
+    takes |F - F(0) W|^2 - |F|^2, whose expectation is P(0) (|W|^2 - 2 Re R* W) where the power
+    is flat as far as the taper smears.
+    """
+    ring = rings(*size)
+    if edges == "periodic":
+        return np.zeros(ring.n_rings)
+    window = np.outer(*(axis_taper(side, edges) for side in size))
+    constant, square = (np.fft.fft2(one) / one.sum() for one in (window, window**2))
+    return ring.mean(2 * (square.conj() * constant).real - np.abs(constant) ** 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +97,9 @@ class Filter:
 class _Prepared:
     """A filter on a grid of frequencies, with its tensors where the maps are."""
 
-    def __init__(self, own: Filter, size: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self, own: Filter, size: tuple[int, int], edges: str, device: torch.device
+    ) -> None:
         self.state, self.stride = own.state, own.stride
         weight = own.weight.to(device, torch.float32)
         self.by_channel: Tensor | None = None
@@ -90,7 +114,9 @@ class _Prepared:
         self.coherent = None
         if own.coherent is not None:
             self.coherent = _interleaved(own.coherent.to(device, torch.float32))
-        self.folded = None if own.stride == (1, 1) else _folded_rings(*size, own.stride, device)
+        self.folded = (
+            None if own.stride == (1, 1) else _folded_rings(*size, own.stride, edges, device)
+        )
 
     def power(self, squares: Tensor, total: Tensor, sums: Tensor | None) -> Tensor:
         """Weighted squares, summed over channels, (N, P)."""
@@ -142,7 +168,7 @@ class MapPower:
         self._padded: dict[tuple[int, int], list[_Prepared]] = {}
         for own in filters:
             grid = padded_size(size, own.stride)
-            prepared = _Prepared(own, grid, device)
+            prepared = _Prepared(own, grid, edges, device)
             if grid == size:
                 self._filters.append(prepared)
             else:

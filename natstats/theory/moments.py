@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -145,8 +146,11 @@ class MomentSums:
             whole = [lags if not whole else whole[0] + lags]
         ring = rings(height, width)
         power = power_of_lags(_mirrored(whole[0]), self.edges).cpu().numpy()
-        before, after = ring.mean(power)
-        return GaussianPart(before, after, count.cpu().numpy())
+        # Where a block has no images, nothing is left out.
+        place = torch.cumsum(filled, 0) * filled
+        kept = np.concatenate([[0], place.cpu().numpy()])
+        before, after = ring.mean(power)[:, kept]
+        return GaussianPart(before, after, self.count.cpu().numpy())
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,10 +150,10 @@ def _convolution(
         predict("shuffled channels", *_mixed(own, size, before.size, dilation))
     elif own.shape[1] == 1:
         predict("shuffled channels", weights(before.size).mean(0, keepdim=True))
-    if own.shape[1] == 1:  # no channels meet
+    if is_pointwise and stride == (1, 1) and not any(one.arguments["padding"]):
+        made.is_exact = True
+    elif own.shape[1] == 1:  # no channels meet
         made.states["linear"] = made.states.get("strided", made.states["independent"])
-    elif is_pointwise and stride == (1, 1):
-        made.is_exact = not any(one.arguments["padding"])
     if "linear" not in made.states and not made.is_exact:
         circular = CircularConvolution(
             before.size, before.edges, weight, stride, dilation, groups, device
