@@ -57,8 +57,10 @@ class Shares:
         self.level = level
         n_blocks = len(self.list[0].blocks) if self.list else 0
         self.value = np.array([one.value for one in self.list])
-        self._groups = np.array([one.groups for one in self.list]).reshape(-1, len(block_of))
-        self._blocks = np.array([one.blocks for one in self.list]).reshape(-1, n_blocks)
+        self._groups = np.array([one.groups for one in self.list]).reshape(
+            len(self.list), len(block_of)
+        )
+        self._blocks = np.array([one.blocks for one in self.list]).reshape(len(self.list), n_blocks)
         self._block_of = block_of
 
     def __len__(self) -> int:
