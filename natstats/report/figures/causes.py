@@ -28,7 +28,7 @@ class CauseStyle:
 CAUSE_STYLES = {
     "kernels": CauseStyle(PALETTE[0], "", "o"),
     "correlations": CauseStyle(PALETTE[2], "/////", "^"),
-    "borders": CauseStyle(PALETTE[7], ".....", "p"),
+    "borders": CauseStyle(PALETTE[7], "-----", "p"),
     "strides": CauseStyle(PALETTE[5], "", "s"),
     "rectifiers": CauseStyle(PALETTE[1], "\\\\\\\\\\", "v"),
     "norms": CauseStyle(PALETTE[3], "|||||", "D"),
@@ -37,7 +37,7 @@ CAUSE_STYLES = {
     "concatenations": CauseStyle("#a8b0b8", "", "<"),
     "gates": CauseStyle("#7a4a1e", "/////", ">"),
     "attention": CauseStyle("#5b3a8c", "", "*"),
-    "convolutions": CauseStyle(GREY, "-----", "h"),
+    "convolutions": CauseStyle(GREY, "+++++", "h"),
     "other": CauseStyle("#cdd3d8", "", "d"),
 }
 """How each of :data:`natstats.theory.account.CAUSES` is drawn, in all figures alike."""
