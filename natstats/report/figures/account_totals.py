@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from natstats.numbers import change, number
@@ -54,8 +53,8 @@ def plot_account_totals(account: AccountReport, ax: Axes | None = None) -> Axes:
         )
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-        gap = "\n" if is_narrow(ax) else " "
-        ax.set_xlabel(rf"change of the exponent $\alpha${gap}from the images to the last layer")
+        what = r"change of the exponent $\alpha$"
+        ax.set_xlabel(what if is_narrow(ax) else f"{what} from the images to the last layer")
         _draw_numbers(ax, rows, has_random)
         _draw_legend(ax, has_random)
     return ax
@@ -135,10 +134,9 @@ def _draw_legend(ax: Axes, has_random: bool) -> None:
         return
     entries: list[tuple[Artist, str]] = [
         (Patch(facecolor=GREY, linewidth=0.0), "trained"),
-        (Line2D([], [], color=INK, linewidth=1.0), "interval from the images"),
         (Patch(facecolor="white", edgecolor=GREY, linewidth=1.2), "random weights"),
     ]
     legend(
         ax, [handle for handle, _ in entries], [text for _, text in entries], loc="lower left",
-        bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2, ncols=1 if is_narrow(ax) else 3, fontsize=7.5,
+        bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2, ncols=2, fontsize=7.5,
     )  # fmt: skip

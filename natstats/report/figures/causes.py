@@ -36,7 +36,7 @@ CAUSE_STYLES = {
     "additions": CauseStyle(PALETTE[4], "xxxxx", "X"),
     "concatenations": CauseStyle("#a8b0b8", "", "<"),
     "gates": CauseStyle("#7a4a1e", "/////", ">"),
-    "attention": CauseStyle("#5b3a8c", "", "*"),
+    "attention": CauseStyle("#5b3a8c", "|||||", "*"),
     "convolutions": CauseStyle(GREY, "+++++", "h"),
     "other": CauseStyle("#cdd3d8", "", "d"),
 }

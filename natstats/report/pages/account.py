@@ -22,6 +22,10 @@ THEORY = "https://github.com/natstats/natstats/blob/main/docs/theory.md"
 """Where the formulas are derived."""
 
 WHOLE = "all"
+"""The row of the whole, in tables of slopes and of differences."""
+
+ROUNDING = 1e-9
+"""What is smaller is zero but for rounding."""
 
 MEANINGS = {
     "kernels": "what the transfer functions of the kernels do to the spectra of the channels that "
@@ -199,46 +203,41 @@ def step_table(frame: pd.DataFrame, options: FitOptions) -> tuple[list[Column], 
     level = f"{100 * options.level:g} %"
     columns = [
         Column("step", "layer or operation that the step ends at", is_number=False),
-        Column("leads to", "the first weight layer behind", is_number=False),
         Column("operation", "what is done to the maps", is_number=False),
-        Column("depth", "weight layers on the longest path from the input"),
-        Column("trunk", "yes where the step is on the way to the last layer", is_number=False),
-        Column("before", "exponent before the step"),
-        Column("after", "exponent after the step"),
         Column("cause", "what the share is put down to", is_number=False),
         Column("part", "which part of it", is_number=False),
         Column("share", "of the change of the exponent"),
         Column(f"{level} interval", "from resampling the images; sorted by its lower end"),
         Column("p", "of the test that the share is zero"),
+        Column("before", "exponent before the step"),
+        Column("after", "exponent after the step"),
+        Column("depth", "weight layers on the longest path from the input"),
+        Column("trunk", "yes where the step is on the way to the last layer", is_number=False),
+        Column("leads to", "the first weight layer behind", is_number=False),
         Column("kernels", "exponent that the kernels alone would leave white noise with"),
     ]
     rows = []
     for row in frame.to_dict("records"):
         low = row["low"]
-        has_error = np.isfinite(low) and row["high"] - low > 1e-12
+        has_error = np.isfinite(low) and row["high"] - low > ROUNDING
         rows.append(
             [
                 Cell(str(row["step"])),
-                Cell(str(row["layer"])),
                 Cell(str(row["operation"])),
-                Cell(f"{row['depth']:d}", row["depth"]),
-                Cell("yes" if row["trunk"] else "no"),
-                _cell(row["before"]),
-                _cell(row["after"]),
-                Cell(cause_name(row["cause"])),
+                Cell(str(row["cause"])),
                 Cell(str(row["part"])),
-                _cell(_plain_zero(row["share"]), sign=True),
+                _cell(row["share"] if abs(row["share"]) > ROUNDING else 0.0, sign=True),
                 Cell(interval(low, row["high"], sign=True), low) if has_error else Cell("–"),
                 Cell(_p(row["p"]), float(row["p"])) if has_error else Cell("–"),
+                _cell(row["before"]),
+                _cell(row["after"]),
+                Cell(f"{row['depth']:d}", row["depth"]),
+                Cell("yes" if row["trunk"] else "no"),
+                Cell(str(row["layer"])),
                 _cell(row["kernel_exponent"]),
             ]
         )
     return columns, rows
-
-
-def _plain_zero(value: float) -> float:
-    """A share that is zero but for rounding is zero."""
-    return 0.0 if abs(value) < 1e-9 else value
 
 
 def _cell(value: float, *, sign: bool = False) -> Cell:
