@@ -84,10 +84,12 @@ class AccountReport:
             share (of the whole slope).
         slopes_sentence: which operations carry the slope, in words.
         counterfactuals: a row per layer: layer, depth, exponent, and a column of exponents for
-            each of `counterfactual_slopes`.
-        counterfactual_slopes: name, slope, low, high.
+            each counterfactual.
+        counterfactual_slopes: name, slope, low, high, difference (from the measured slope),
+            difference_low, difference_high, p (of the difference); ``measured`` comes first.
+        counterfactuals_sentence: the counterfactual slopes in words.
         difference: totals of the trained network and of random weights: cause, trained, random,
-            difference, low, high, p (of the difference).
+            difference, low, high, p (of the difference); ``all`` is the whole change.
         difference_sentence: what training did, in words.
     """
 
@@ -101,6 +103,7 @@ class AccountReport:
     slopes_sentence: str = ""
     counterfactuals: pd.DataFrame | None = None
     counterfactual_slopes: pd.DataFrame | None = None
+    counterfactuals_sentence: str = ""
     difference: pd.DataFrame | None = None
     difference_sentence: str = ""
 

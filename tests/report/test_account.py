@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import itertools
+import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,8 @@ from matplotlib.text import Text
 
 from natstats import power_law_fields
 from natstats.activations.trace import trace_calls
+from natstats.errors import UsageError
+from natstats.files.json_files import to_json
 from natstats.files.ownership import KINDS
 from natstats.fits.options import FitOptions
 from natstats.law.differences import Estimate
@@ -45,7 +51,7 @@ from natstats.report.pages.account import (
 )
 from natstats.report.pages.run import PLACED, write_report
 from natstats.report.records import RunReport
-from natstats.runs.account_report import account_report
+from natstats.runs.accounts import account_dict, account_report
 from natstats.runs.run import Run
 from natstats.theory.account import CAUSES, Account
 from natstats.theory.account_pass import AccountPass
@@ -107,7 +113,7 @@ def whole(shown: AccountReport) -> AccountReport:
     slopes = shown.totals.rename(columns={"share": "slope"}).drop(columns="n_steps")
     first = {"cause": "all", "slope": slopes.slope.sum(), "low": -1.0, "high": 1.0, "p": 0.5}
     slopes = pd.concat([pd.DataFrame([first]), slopes], ignore_index=True)
-    names = ("shuffled kernels", "equal rectifiers")
+    names = ("shuffle-kernels", "same-rectifiers")
     return replace(
         shown,
         note=EVIL,
@@ -118,7 +124,10 @@ def whole(shown: AccountReport) -> AccountReport:
              names[0]: [0.5, 0.25], names[1]: [2.0, 3.0]}
         ),
         counterfactual_slopes=pd.DataFrame(
-            {"name": names, "slope": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]}
+            {"name": ["measured", *names], "slope": [0.3, 0.1, 0.2], "low": [0.2, 0.0, 0.1],
+             "high": [0.4, 0.2, 0.3], "difference": [np.nan, -0.2, -0.1],
+             "difference_low": [np.nan, -0.3, -0.2], "difference_high": [np.nan, -0.1, 0.0],
+             "p": [np.nan, 0.01, 0.04]}
         ),
         difference=difference,
         difference_sentence="This is what training did.",
@@ -173,6 +182,19 @@ def test_a_record_holds_what_the_account_has(account: Account, shown: AccountRep
     pd.testing.assert_frame_equal(shown.frame, account.frame)
     assert shown.trunk.step.iloc[-1] == account.steps[account.trunk[-1]].name
     assert account_report(account, slopes_sentence="More.").slopes_sentence == "More."
+
+
+def test_the_json_has_every_table_but_the_shares(
+    shown: AccountReport, whole: AccountReport
+) -> None:
+    assert account_dict(shown)["slopes"] is None
+    kept = json.loads(to_json(account_dict(whole)))
+    assert kept["sentence"] == whole.sentence
+    assert kept["change"]["value"] == whole.change.value
+    assert [row["share"] for row in kept["totals"]] == [*whole.totals.share]
+    assert len(kept["counterfactuals"]) == 2
+    assert kept["counterfactuals"][1]["exponent"] is None  # NaN, which JSON lacks
+    assert {"slopes", "difference", "counterfactual_slopes"} <= {*kept}
 
 
 def test_layers_of_the_trunk_add_up_and_join(account: Account, shown: AccountReport) -> None:
@@ -281,6 +303,7 @@ def test_layers_of_one_depth_are_drawn_in_order() -> None:
     assert "in order" in below.get_xlabel()
 
 
+@pytest.mark.slow
 def test_bars_too_narrow_for_hatching_have_none() -> None:
     with look():
         assert any(one.get_hatch() for one in plot_account(deep(40))[0].patches)
@@ -409,10 +432,18 @@ def test_one_column_is_enough(whole: AccountReport) -> None:
         assert unreadable(ax) == []
 
 
+@pytest.mark.slow
 def test_without_an_account_there_is_no_figure_of_it(run: Run) -> None:
     assert all(RUN_FIGURES[name].draw(with_account(run, None)) is None for name in FIGURES)
 
 
+def test_a_run_without_an_account_says_that_it_has_none(run: Run) -> None:
+    for draw in (run.plot_account, run.plot_kernels):
+        with pytest.raises(UsageError, match="run: expected one that was measured with an account"):
+            draw()
+
+
+@pytest.mark.slow
 def test_an_account_without_a_way_from_the_images_is_told_in_words(
     run: Run, shown: AccountReport, tmp_path: Path
 ) -> None:
@@ -477,8 +508,9 @@ def test_the_page_tells_the_account(page: str, whole: AccountReport) -> None:
         assert row[1] in section(page, "account_totals")
     assert whole.difference_sentence in section(page, "account_difference")
     assert whole.slopes_sentence in section(page, "account_slopes")
-    assert "+0.1000 [0.0000" not in section(page, "counterfactuals")
-    assert "equal rectifiers" in section(page, "counterfactuals")
+    if_so = section(page, "counterfactuals")
+    for text in ("every rectifier took the same", change(0.1, 0.0, 0.2), change(-0.1, -0.2, 0.0)):
+        assert text in if_so
     assert kernels_sentence(whole.frame) in section(page, "kernels")
     assert section(page, "account_steps").count("<tr>") == 1 + len(whole.frame)
 
@@ -501,6 +533,7 @@ def test_figures_have_captions_and_descriptions(page: str, run: Run, whole: Acco
         assert len(caption[1].split()) > 20
 
 
+@pytest.mark.slow
 def test_parts_that_were_not_found_have_no_section(
     run: Run, shown: AccountReport, tmp_path: Path
 ) -> None:
@@ -540,6 +573,57 @@ def test_the_worst_prediction_is_named(shown: AccountReport) -> None:
     apart = (found.linear - found.measured).abs()
     worst = found.layer[apart.idxmax()]
     assert f"farthest off is {worst}, by {number(apart.max())}" in kernels_sentence(shown.frame)
+
+
+HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
+<iframe style="width:390px;height:800px;border:0" srcdoc="{page}"></iframe><pre id="result"></pre>
+<script>
+document.querySelector("iframe").addEventListener("load", function (event) {{
+  const page = event.target.contentDocument, seen = {{}};
+  const rows = name => Array.from(page.querySelectorAll(name + " tbody tr"))
+    .filter(row => !row.hidden).length;
+  page.querySelectorAll("details").forEach(one => {{ one.open = true; }});
+  seen.scroll = Math.max(page.documentElement.scrollWidth, page.body.scrollWidth);
+  const steps = page.getElementById("account_steps");
+  const input = steps.querySelector("input");
+  input.value = "rectifiers gaussian";
+  input.dispatchEvent(new Event("input"));
+  seen.steps = rows("#account_steps");
+  seen.layers = rows("#layers");
+  seen.count = steps.querySelector("output").textContent;
+  const head = Array.from(steps.querySelectorAll("thead th")).find(h => h.textContent === "share");
+  head.querySelector("button").click();
+  seen.first = steps.querySelector("tbody tr th").textContent;
+  document.getElementById("result").textContent = JSON.stringify(seen);
+}});
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium in the path")
+def test_the_page_fits_a_phone_and_each_table_has_its_own_filter(
+    page: str, run: Run, whole: AccountReport, tmp_path: Path
+) -> None:
+    harness = tmp_path / "harness.html"
+    harness.write_text(HARNESS.format(page=html.escape(page)), encoding="utf-8")
+    shown = subprocess.run(
+        [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-sync",
+            "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=5000", "--dump-dom", harness.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+    found = re.search(r'<pre id="result">(.+?)</pre>', shown, re.DOTALL)
+    assert found is not None
+    seen = json.loads(html.unescape(found[1]))
+    frame = whole.frame
+    n = int(((frame.cause == "rectifiers") & (frame.part == "Gaussian")).sum())
+    assert seen["scroll"] <= 390
+    assert seen["steps"] == n > 0
+    assert seen["count"] == f"{n} of {len(frame)} rows"
+    assert seen["layers"] == len(run.layers)
+    assert seen["first"] == frame.step[frame.share.idxmin()]
 
 
 def test_contents_without_an_account() -> None:

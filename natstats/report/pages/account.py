@@ -48,6 +48,15 @@ MEANINGS = {
 }
 """What the causes are, in the words of the page."""
 
+IF = {
+    "measured": "as measured",
+    "same-rectifiers": "every rectifier took the same",
+    "first-kernels": "kernels did what the first ones do",
+    "shuffle-kernels": "the taps of each kernel were shuffled",
+    "shuffle-channels": "the channels that enter were shuffled",
+}
+"""Counterfactuals, after the word *if*."""
+
 
 def account_contents(account: AccountReport | None, options: FitOptions) -> dict[str, Any]:
     """What the template asks for on the account.
@@ -72,6 +81,7 @@ def account_contents(account: AccountReport | None, options: FitOptions) -> dict
             "slopes": slope_rows(account.slopes),
             "per": DEPTH_AXES[options.depth].per,
             "counterfactuals": counterfactual_rows(account.counterfactual_slopes),
+            "counterfactuals_sentence": account.counterfactuals_sentence,
             "difference_sentence": account.difference_sentence,
             "difference": difference_rows(account.difference),
             "columns": columns,
@@ -155,11 +165,18 @@ def _percent(value: float) -> str:
 
 
 def counterfactual_rows(slopes: pd.DataFrame | None) -> list[tuple[str, ...]]:
-    """Counterfactual, and the slope it would have with its interval."""
+    """What is otherwise, the slope that there would be, how far it is from the measured one, p."""
     if slopes is None:
         return []
     return [
-        (str(row["name"]), change(row["slope"], row["low"], row["high"]))
+        (
+            IF.get(row["name"], str(row["name"])),
+            change(row["slope"], row["low"], row["high"]),
+            change(row["difference"], row["difference_low"], row["difference_high"])
+            if np.isfinite(row["difference"])
+            else "–",
+            _p(row["p"]),
+        )
         for row in slopes.to_dict("records")
     ]
 
@@ -168,7 +185,7 @@ def _counterfactual_layers(layers: pd.DataFrame | None) -> dict[str, Any]:
     """Heads and rows of the exponents of every layer, measured and in each counterfactual."""
     if layers is None:
         return {"counterfactual_heads": [], "counterfactual_layers": []}
-    names = [str(name) for name in layers.columns if name not in ("layer", "depth", "exponent")]
+    names = [name for name in layers.columns if name not in ("layer", "depth", "exponent")]
     rows = [
         (
             str(row["layer"]),
@@ -178,7 +195,7 @@ def _counterfactual_layers(layers: pd.DataFrame | None) -> dict[str, Any]:
         )
         for row in layers.to_dict("records")
     ]
-    heads = ["layer", "depth", "measured", *names]
+    heads = ["layer", "depth", IF["measured"], *(IF.get(name, str(name)) for name in names)]
     return {"counterfactual_heads": heads, "counterfactual_layers": rows}
 
 
@@ -194,7 +211,7 @@ def difference_rows(difference: pd.DataFrame | None) -> list[tuple[str, ...]]:
             change(row["difference"], row["low"], row["high"], 2),
             _p(row["p"]),
         )
-        for row in difference.to_dict("records")
+        for row in sorted(difference.to_dict("records"), key=lambda row: row["cause"] == WHOLE)
     ]
 
 
