@@ -28,7 +28,7 @@ from natstats.law.law import Law, fit_law
 from natstats.law.law_layers import asked_for
 from natstats.law.verdict import Verdict, judge
 from natstats.numbers import map_size
-from natstats.report.records import RunReport
+from natstats.report.records import AccountReport, RunReport
 from natstats.runs import store
 from natstats.runs.account_files import read_account, write_account
 from natstats.runs.control import Control, compare_with_random
@@ -312,6 +312,32 @@ class Run:
         return plot_run_sensitivity(
             self.sensitivity, self.spectra, self.options.band, self.unit, figure
         )
+
+    def plot_account(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
+        """Draw where the exponents come from, see :mod:`natstats.report.figures.account`.
+
+        Raises:
+            UsageError: the run was measured without an account.
+        """
+        from natstats.report.figures.account import plot_account
+
+        return plot_account(self._account_report(), axes)
+
+    def plot_kernels(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
+        """Draw what kernels alone would do, see :mod:`natstats.report.figures.kernels`.
+
+        Raises:
+            UsageError: the run was measured without an account.
+        """
+        from natstats.report.figures.kernels import plot_kernels
+
+        return plot_kernels(self._account_report(), axes)
+
+    def _account_report(self) -> AccountReport:
+        found = self.report().account
+        if found is None:
+            raise UsageError("run: expected one that was measured with an account (explain)")
+        return found
 
 
 def _check_law_layers(spectra: Sequence[LayerSpectrum], options: FitOptions) -> None:

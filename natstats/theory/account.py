@@ -246,7 +246,8 @@ class Account:
 
         Columns: step, layer (the first layer that the step leads to), operation, kind, module,
         depth, trunk, before and after (exponents), cause, part, share, low, high, p,
-        kernel_exponent (exponent that the kernels alone would leave white noise with).
+        kernel_exponent (exponent that the kernels alone would leave white noise with),
+        shuffled_exponent (the same when the taps of each kernel are shuffled).
         """
         leads = self._leads_to()
         rows = []
@@ -270,6 +271,7 @@ class Account:
                     "high": own.high,
                     "p": own.p,
                     "kernel_exponent": step.kernel_exponent,
+                    "shuffled_exponent": step.shuffled_exponent,
                 }
             )
         return pd.DataFrame(rows, columns=_COLUMNS)
@@ -341,7 +343,7 @@ class Account:
 
 _COLUMNS = [
     "step", "layer", "operation", "kind", "module", "depth", "trunk", "before", "after", "cause",
-    "part", "share", "low", "high", "p", "kernel_exponent",
+    "part", "share", "low", "high", "p", "kernel_exponent", "shuffled_exponent",
 ]  # fmt: skip
 
 
