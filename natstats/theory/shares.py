@@ -21,6 +21,9 @@ __all__ = ["Share", "Shares"]
 
 Array = NDArray[np.float64]
 
+_ROUNDING = 1e-12
+"""Part of the deviations that are added up that a sum of nothing may come to."""
+
 
 @dataclass(frozen=True, eq=False)
 class Share:
@@ -59,7 +62,7 @@ class Shares:
         self.value = np.array([one.value for one in self.list])
         self._groups = np.array([one.groups for one in self.list]).reshape(-1, len(block_of))
         self._blocks = np.array([one.blocks for one in self.list]).reshape(-1, n_blocks)
-        self._block_of = block_of
+        self.block_of = block_of
 
     def __len__(self) -> int:
         return len(self.list)
@@ -73,10 +76,12 @@ class Shares:
         used = weights != 0
         groups = weights[used] @ self._groups[used]
         blocks = weights[used] @ self._blocks[used]
-        if not np.any(blocks):
+        # A part known by blocks and what is left of its cause cancel, but for rounding.
+        least = _ROUNDING * (np.abs(weights[used]) @ np.abs(self._blocks[used]))
+        if not np.any(np.abs(blocks) > least):
             return np.asarray(groups)
-        inside = self._block_of >= 0
-        joined = blocks + np.bincount(self._block_of[inside], groups[inside], minlength=len(blocks))
+        inside = self.block_of >= 0
+        joined = blocks + np.bincount(self.block_of[inside], groups[inside], minlength=len(blocks))
         return np.concatenate([joined, groups[~inside]])
 
     def sum(self, weights: Array) -> Estimate:
