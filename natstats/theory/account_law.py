@@ -156,9 +156,10 @@ def weights_of_slope(depth: Array) -> Array | None:
 
 def _weight_layers(account: Account) -> dict[str, float]:
     return {
-        name: float(account.steps[place].depth)
-        for name, place in account.place_of_layer.items()
-        if account.steps[place].kind in ("convolution", "linear")
+        name: float(step.depth)
+        for step in account.steps
+        if step.kind in ("convolution", "linear")
+        for name in step.layers[:1]  # a container that ends with the layer has the same maps
     }
 
 
