@@ -58,10 +58,10 @@ class Shares:
     def __init__(self, shares: Sequence[Share], block_of: NDArray[np.int64], level: float) -> None:
         self.list = list(shares)
         self.level = level
-        n_blocks = len(self.list[0].blocks) if self.list else 0
+        n, n_blocks = len(self.list), len(self.list[0].blocks) if self.list else 0
         self.value = np.array([one.value for one in self.list])
-        self._groups = np.array([one.groups for one in self.list]).reshape(-1, len(block_of))
-        self._blocks = np.array([one.blocks for one in self.list]).reshape(-1, n_blocks)
+        self._groups = np.array([one.groups for one in self.list]).reshape(n, len(block_of))
+        self._blocks = np.array([one.blocks for one in self.list]).reshape(n, n_blocks)
         self.block_of = block_of
 
     def __len__(self) -> int:

@@ -209,3 +209,15 @@ def test_equal_networks_have_no_difference(trained):
     found = AccountDifference(trained, [trained, trained])
     assert found.totals.difference.abs().max() < 1e-12
     assert found.totals.p.max() <= 1
+
+
+def test_accounts_without_a_common_step_have_nothing_to_say(made_account):
+    empty, one = made_account().account(), made_account()
+    one.step("conv", "convolution", 1.5)
+    found = AccountDifference(one.account(), [empty, empty])
+    assert found.missing == ("conv",)
+    assert found.steps == found.layers == ()
+    assert found.totals.difference.tolist() == [0.0]
+    assert found.shares.reason.tolist() == ["not in random 0, random 1"]
+    assert found.sentence().endswith("no step of the trunk is in all accounts.")
+    assert len(AccountDifference(empty, [empty, empty]).shares) == 0

@@ -157,3 +157,12 @@ def test_kernels_that_are_all_alike_lose_nothing_when_they_trade_places():
     assert slopes.slope["measured"] > 0.25
     assert slopes.slope["shuffle-kernels"] < 0.8 * slopes.slope["measured"]
     assert "same-rectifiers" not in table
+
+
+def test_an_account_without_steps_has_nothing_to_say(made_account):
+    law = AccountLaw(made_account().account(), {"conv": 1.0})
+    found = Counterfactuals(law)
+    assert found.each == ()
+    assert len(found.exponents) == len(found.slopes) == len(law.slopes) == 0
+    assert law.missing == ("conv",)
+    assert "got 0 layers; not in the account: conv" in law.sentence()
