@@ -121,6 +121,17 @@ class Account:
     def _is_known(self, state: int) -> bool:
         return bool(np.isfinite(self.exponent(state)))
 
+    def share_between(self, place: int, state: int, cause: str) -> Share:
+        """What the exponent of a state has over the one that a step starts from, as a share.
+
+        Args:
+            place: place of the step.
+            state: number of the state, such as a predicted one of the step.
+            cause: what to call it.
+        """
+        own = self._fit(state).less(self._fit(self.steps[place].before))
+        return self._share(place, cause, "", own)
+
     def _share(
         self, place: int, cause: str, part: str, own: _Fitted, blocks: Array | None = None
     ) -> Share:

@@ -21,6 +21,9 @@ __all__ = ["Share", "Shares"]
 
 Array = NDArray[np.float64]
 
+_ROUNDING = 1e-12
+"""Part of the deviations that are added up that a sum of nothing may come to."""
+
 
 @dataclass(frozen=True, eq=False)
 class Share:
@@ -55,12 +58,11 @@ class Shares:
     def __init__(self, shares: Sequence[Share], block_of: NDArray[np.int64], level: float) -> None:
         self.list = list(shares)
         self.level = level
-        n_blocks = len(self.list[0].blocks) if self.list else 0
+        n, n_blocks = len(self.list), len(self.list[0].blocks) if self.list else 0
         self.value = np.array([one.value for one in self.list])
-        n = len(self.list)
         self._groups = np.array([one.groups for one in self.list]).reshape(n, len(block_of))
         self._blocks = np.array([one.blocks for one in self.list]).reshape(n, n_blocks)
-        self._block_of = block_of
+        self.block_of = block_of
 
     def __len__(self) -> int:
         return len(self.list)
@@ -74,10 +76,12 @@ class Shares:
         used = weights != 0
         groups = weights[used] @ self._groups[used]
         blocks = weights[used] @ self._blocks[used]
-        if not np.any(blocks):
+        # A part known by blocks and what is left of its cause cancel, but for rounding.
+        least = _ROUNDING * (np.abs(weights[used]) @ np.abs(self._blocks[used]))
+        if not np.any(np.abs(blocks) > least):
             return np.asarray(groups)
-        inside = self._block_of >= 0
-        joined = blocks + np.bincount(self._block_of[inside], groups[inside], minlength=len(blocks))
+        inside = self.block_of >= 0
+        joined = blocks + np.bincount(self.block_of[inside], groups[inside], minlength=len(blocks))
         return np.concatenate([joined, groups[~inside]])
 
     def sum(self, weights: Array) -> Estimate:
