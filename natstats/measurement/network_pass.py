@@ -20,12 +20,14 @@ from natstats.errors import NatstatsError
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Batch, ImageSet, Photographs, batches
 from natstats.law.law_layers import asked_for
+from natstats.measurement.counterfactual import counterfactual_of
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.preparation import home_of
 from natstats.networks.input_forms import channels_hint, stills_note
 from natstats.networks.load import Network
 from natstats.networks.preprocessing import NORMALISED, spoken
 from natstats.networks.wrappers import uncompiled
+from natstats.runs.counterfactual import ShuffledWeights
 from natstats.runs.provenance import Reading, circumstances, image_facts, model_facts
 from natstats.runs.run import Run
 from natstats.spectra.collector import Collector
@@ -110,9 +112,33 @@ class NetworkPass:
     def of_control(self, network: Network, progress: Progress | None) -> NetworkPass:
         """The same images, framed and normalised as they are, through an untrained network."""
         usual = MeasureOptions()
-        settled = ("limit", "seed", "size", "crop", "normalize", "frames", "control")
+        settled = (
+            "limit", "seed", "size", "crop", "normalize", "frames", "control", "counterfactual"
+        )  # fmt: skip
         options = replace(self.options, **{name: getattr(usual, name) for name in settled})
         return replace(self, network=network, options=options, fit=FitOptions(), progress=progress)
+
+    def shuffled(
+        self, name: str, seed: int, first: Progress | None, second: Progress | None
+    ) -> ShuffledWeights:
+        """The same images through a copy with shuffled kernels, whose norms are estimated on them.
+
+        Args:
+            name: what is shuffled.
+            seed: seed of the orders.
+            first: progress of the estimation.
+            second: progress of the measurement.
+        """
+        place, dtype = home_of(self.network.model)
+        reading = Reading(self.source)
+        images = (
+            self._prepared(batch.images, dtype)
+            for batch in read_batches(reading, self.options, place, self.strict, first)
+        )
+        network = counterfactual_of(self.network, name, seed, images)
+        own = self.of_control(network, second)
+        run = replace(own, options=replace(own.options, explain=False)).measured()
+        return ShuffledWeights.of(name, run.info, run.spectra, run.skipped_layers)
 
     def _takes_photographs(self) -> bool:
         return isinstance(self.source, Photographs)

@@ -2,16 +2,98 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from natstats.files.csv_files import write_csv
+from natstats.files.json_files import to_json
 from natstats.report.records import AccountReport
+from natstats.runs.counterfactual import MeasuredCounterfactual, ShuffledWeights
+from natstats.runs.random_weights import RandomWeights
+from natstats.theory.account import Account, fit_account
+from natstats.theory.account_difference import AccountDifference
+from natstats.theory.account_law import AccountLaw
+from natstats.theory.counterfactuals import Counterfactuals
 
-if TYPE_CHECKING:
-    from natstats.theory.account import Account
+__all__ = ["Explanation", "account_dict", "account_report"]
 
-__all__ = ["account_dict", "account_report"]
+
+class Explanation:
+    """What follows from the account of a run: the law's slope, counterfactuals, the control.
+
+    Args:
+        account: of the network.
+        layers: depth of each layer of the law, by name.
+        random: the same network with random weights; used where all seeds have an account.
+        shuffled: the same network with shuffled kernels; None where it was not measured.
+
+    Attributes:
+        account: as given.
+        law: the slope of the exponents by cause.
+        counterfactuals: slopes and exponents that are predicted if something were otherwise.
+        difference: trained less random weights; None without accounts of both.
+        measured: a counterfactual that was measured; None where none was.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        layers: Mapping[str, float],
+        random: Sequence[RandomWeights] = (),
+        shuffled: ShuffledWeights | None = None,
+    ) -> None:
+        options = account.options
+        self.account = account
+        self.law = AccountLaw(account, layers, options.depth)
+        self.counterfactuals = Counterfactuals(self.law)
+        others = [fit_account(one.account, options) for one in random]
+        known = [one for one in others if one is not None]
+        self.difference: AccountDifference | None = None
+        if others and len(known) == len(others):
+            self.difference = AccountDifference(account, known, layers, options.depth)
+        self.measured: MeasuredCounterfactual | None = None
+        if shuffled is not None:
+            self.measured = MeasuredCounterfactual(shuffled, self.counterfactuals, options)
+
+    def sentences(self) -> list[str]:
+        """What the terminal says of it."""
+        found = [self.account.sentence(), self.law.sentence()]
+        if self.difference is not None:
+            found.append(self.difference.sentence())
+        if self.measured is not None:
+            found.append(self.measured.sentence())
+        return found
+
+    def report(self) -> AccountReport:
+        """Everything that the figures and the page show."""
+        counterfactuals, sentence = self.counterfactuals, self.counterfactuals.sentence()
+        exponents = counterfactuals.exponents
+        if self.measured is not None:
+            measured = self.measured.frame.measured
+            exponents = exponents.assign(**{f"{self.measured.shuffled.name}, measured": measured})
+            sentence = f"{sentence} {self.measured.sentence()}"
+        more: dict[str, Any] = {}
+        if self.difference is not None:
+            more["difference"] = self.difference.totals
+            more["difference_sentence"] = self.difference.sentence()
+        return account_report(
+            self.account,
+            slopes=self.law.slopes,
+            slopes_sentence=self.law.sentence(),
+            counterfactuals=exponents,
+            counterfactual_slopes=counterfactuals.slopes,
+            counterfactuals_sentence=sentence,
+            **more,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write ``account.csv`` and ``account.json``."""
+        write_csv(self.account.frame, folder / "account.csv")
+        text = to_json(account_dict(self.report()))
+        (folder / "account.json").write_text(text, encoding="utf-8")
 
 
 def account_report(account: Account, **more: Any) -> AccountReport:
@@ -23,7 +105,6 @@ def account_report(account: Account, **more: Any) -> AccountReport:
             :class:`natstats.report.records.AccountReport`, such as `slopes` or `difference`.
 
     >>> from natstats.fits.options import FitOptions
-    >>> from natstats.theory.account import Account
     >>> from natstats.theory.account_spectra import AccountSpectra
     >>> account_report(Account(AccountSpectra((), ()), FitOptions())).sentence
     'Account: no way from the images to a layer has exponents all along.'

@@ -31,7 +31,9 @@ from natstats.numbers import map_size
 from natstats.report.records import AccountReport, RunReport
 from natstats.runs import store
 from natstats.runs.account_files import read_account, write_account
+from natstats.runs.accounts import Explanation
 from natstats.runs.control import Control, compare_with_random
+from natstats.runs.counterfactual import ShuffledWeights, read_shuffled, write_shuffled
 from natstats.runs.random_weights import (
     RandomWeights,
     read_random_weights,
@@ -59,6 +61,7 @@ class Run:
         options: how to fit.
         random_weights: the same network with random weights, measured on the same images.
         account_spectra: what was measured for the account; None where it was not asked for.
+        shuffled: the same network with shuffled kernels, measured on the same images.
 
     >>> import numpy as np, torch, natstats
     >>> fields = natstats.power_law_fields(32, 32, 32, alpha=2.0, seed=0)
@@ -76,6 +79,7 @@ class Run:
         options: FitOptions | None = None,
         random_weights: Sequence[RandomWeights] = (),
         account_spectra: AccountSpectra | None = None,
+        shuffled: ShuffledWeights | None = None,
     ) -> None:
         self.spectra = list(spectra)
         self.skipped_layers = list(skipped)
@@ -83,6 +87,7 @@ class Run:
         self.options = options or FitOptions()
         self.random_weights = list(random_weights)
         self.account_spectra = account_spectra
+        self.shuffled = shuffled
 
     @cached_property
     def fits(self) -> Fits:
@@ -165,6 +170,15 @@ class Run:
         """Where the exponents come from; None where that was not measured (``explain``)."""
         return fit_account(self.account_spectra, self.options)
 
+    @cached_property
+    def explanation(self) -> Explanation | None:
+        """What follows from the account: see :class:`natstats.runs.accounts.Explanation`."""
+        if self.account is None:
+            return None
+        depths = depths_of(self.spectra, self.options.depth)
+        layers = {self.spectra[n].layer.name: float(depths[n]) for n in self.law_places}
+        return Explanation(self.account, layers, self.random_weights, self.shuffled)
+
     def forms_sentence(self) -> str:
         """In how many layers another form is clearly better than a power law, in words."""
         return forms_sentence(self.forms[(self.layers.kind != "input").to_numpy()])
@@ -204,6 +218,7 @@ class Run:
             options,
             self.random_weights,
             self.account_spectra,
+            self.shuffled,
         )
         again.info["refit"] = True
         return again
@@ -233,9 +248,11 @@ class Run:
                 write_csv(self.control.layers, folder / "control.csv")
                 text = store.to_json(self.control.to_dict())
                 (folder / "control.json").write_text(text, encoding="utf-8")
-            if self.account_spectra is not None and self.account is not None:
+            if self.account_spectra is not None and self.explanation is not None:
                 write_account(folder, self.account_spectra)
-                write_csv(self.account.frame, folder / "account.csv")
+                self.explanation.save(folder)
+            if self.shuffled is not None:
+                write_shuffled(folder, self.shuffled)
             if report:
                 from natstats.report.pages.run import write_report
 
@@ -261,7 +278,8 @@ class Run:
             ) from error
         n_groups = len(spectra[0].spectrum.count)
         random = read_random_weights(path, n_groups)
-        return cls(spectra, skipped, info, options, random, read_account(path, n_groups))
+        explained = read_account(path, n_groups), read_shuffled(path, n_groups)
+        return cls(spectra, skipped, info, options, random, *explained)
 
     def report(self) -> RunReport:
         """Everything that its figures and its page show."""
@@ -279,6 +297,7 @@ class Run:
             image_exponents=self.image_exponents,
             skipped=self.skipped,
             control=None if self.control is None else self.control.report(),
+            account=None if self.explanation is None else self.explanation.report(),
         )
 
     def plot_law(self, ax: Axes | None = None) -> Axes:
@@ -334,10 +353,9 @@ class Run:
         return plot_kernels(self._account_report(), axes)
 
     def _account_report(self) -> AccountReport:
-        found = self.report().account
-        if found is None:
+        if self.explanation is None:
             raise UsageError("run: expected one that was measured with an account (explain)")
-        return found
+        return self.explanation.report()
 
 
 def _check_law_layers(spectra: Sequence[LayerSpectrum], options: FitOptions) -> None:
