@@ -3,7 +3,9 @@
 The prediction is of *first order*: one share of each step is replaced by another one, and all other
 shares stay as they were measured. In a network that is changed in earnest they would answer, as the
 maps that come in would be others; :mod:`natstats.networks.shuffled_weights` makes such networks, to
-be measured. What is replaced:
+be measured. Single steps are then as predicted from what comes in, but not whole trunks
+(analyses/theory_counterfactual.py): a predicted slope says what a share is worth where it stands,
+and is no forecast. What is replaced:
 
     same-rectifiers    the share of each rectifier, by the mean over those of the trunk;
     first-kernels      the share of the kernels of each convolution, by that of the first;
