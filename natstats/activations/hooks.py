@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.hooks import RemovableHandle
 
 from natstats.errors import NatstatsError, UsageError
@@ -54,7 +55,11 @@ at_work: ContextVar[bool] = ContextVar("at_work", default=False)
 def _at_work() -> Iterator[None]:
     token = at_work.set(True)
     try:
-        yield
+        if torch._C._len_torch_dispatch_stack():  # else there is nothing to switch off
+            with _disable_current_modes():
+                yield
+        else:
+            yield
     finally:
         at_work.reset(token)
 

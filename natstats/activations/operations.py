@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from natstats.activations.hooks import ActivationHooks, at_work, level
@@ -100,7 +100,8 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
     Args:
         model: the network.
         on_operation: called before every operation.
-        on_layer: called after every call of a module.
+        on_layer: called after every call of a module; with it the storages of the pass are held, so
+            that an address is no other's before the pass has ended.
         on_start: called before each pass.
         on_success: called after each pass that raised nothing.
     """
@@ -118,15 +119,17 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         self._on_start = on_start
         modules = dict(model.named_modules())
         owned = owned_weights(model)
-        linear = {n for n, m in modules.items() if type(m) is nn.Linear and n and n not in owned}
+        linear: set[str] = set()
+        if on_layer is not None:  # only then it matters which parent uses the weights of whom
+            linear = {n for n, m in modules.items() if type(m) is nn.Linear and n not in owned}
         self._hooks = ActivationHooks(
             model,
             [name for name in modules if name],
             self._leave,
             self._start,
-            self._unseen(on_success),
+            on_success,
             on_enter=self._enter,
-            functional=linear,
+            functional=linear - {""},
         )
         self._contexts = ExitStack()
         self._start((), {}, is_pass=False)
@@ -151,23 +154,10 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call, unused-ignore]
         self._contexts.close()
 
-    @staticmethod
-    def _unseen(work: Callable[[], None] | None) -> Callable[[], None] | None:
-        """The same work out of sight of this mode and others, which would make it slow."""
-        if work is None:
-            return None
-
-        def unseen() -> None:
-            with _disable_current_modes():
-                work()
-
-        return unseen
-
     def _start(self, inputs: tuple[Any, ...], named: dict[str, Any], is_pass: bool = True) -> None:
         self._scopes: list[tuple[str, int]] = [("", 0)]
         self._calls: Counter[str] = Counter()
         self._run: Counter[tuple[str, int, str]] = Counter()
-        # Of one pass, so that an address is no other's before the pass has ended.
         self.storages = HeldStorages()
         if is_pass and self._on_start is not None:
             self._on_start()
@@ -201,9 +191,10 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         self._run[seen] += 1
         after = self._on_operation(place, func, _by_name(func, args, kwargs))
         output = func(*args, **kwargs)
-        for leaf in tree_leaves((args, kwargs, output)):
-            if isinstance(leaf, Tensor):
-                self.storages.hold(leaf)
+        if self._on_layer is not None:
+            for leaf in tree_leaves((args, kwargs, output)):
+                if isinstance(leaf, Tensor):
+                    self.storages.hold(leaf)
         if after is not None:
             after(output)
         return output

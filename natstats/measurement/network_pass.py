@@ -36,10 +36,10 @@ from natstats.theory.account_pass import AccountPass
 
 __all__ = ["NetworkPass", "Progress", "read_batches", "share_of"]
 
-IMAGES_FOR_THEORY = 32
+IMAGES_FOR_THEORY = 16
 """Images that costly predictions of an account are made of, if there are so many."""
 
-MOST_SAVED = 4
+MOST_SAVED = 8
 """Of more images, one in so many."""
 
 Progress = Callable[[int, int], None]

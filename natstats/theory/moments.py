@@ -188,15 +188,18 @@ class _Channels:
         series = _Series(function, mean + self.centre, covariance)
         in_lag, in_mean, in_variance = series.derivatives()
         before, after = [covariance.sum(0)], [series.value().sum(0)]
+        # What a block changes is known to fewer digits, which is much faster.
+        whole, means = (moments / n_images).float(), self.means.float()
         for power, total, count in zip(self.power, self.total, self.count.tolist(), strict=True):
             rest = n_images - count
             own_mean = (self.total.sum(0) - total) / rest
-            left = self._about((moments - self._moments(power)) / rest, own_mean)
-            change = left - covariance
-            moved = in_lag * change
-            moved += in_mean * (own_mean - mean)[:, None, None]
-            moved += in_variance * change[:, :1, :1]
-            before.append(left.sum(0))
+            shift = (own_mean - mean)[:, None, None].float()
+            change = (whole * count - self._moments(power, torch.float32)) / rest
+            change -= shift * means
+            change += (own_mean**2 - mean**2)[:, None, None].float()
+            before.append(before[0] + change.sum(0))
+            moved = in_mean * shift + in_variance * change[:, :1, :1]
+            moved += change.mul_(in_lag)
             after.append(after[0] + moved.sum(0))
         return torch.stack(before), torch.stack(after)
 
@@ -205,11 +208,11 @@ class _Channels:
         level = mean[:, None, None]
         return moments - level * self.means + level**2
 
-    def _moments(self, power: Tensor) -> Tensor:
+    def _moments(self, power: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """Sum of products at every lag over its pairs, from squared transforms, (C, 2H, W + 1)."""
         height, width = self.size
-        lags: Tensor = torch.fft.irfft2(power, s=(2 * height, 2 * width)).double()
-        return lags[..., : width + 1] / self.pairs
+        lags: Tensor = torch.fft.irfft2(power, s=(2 * height, 2 * width))
+        return lags[..., : width + 1].to(dtype) / self.pairs.to(dtype)
 
 
 class _Series:

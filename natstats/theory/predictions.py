@@ -124,9 +124,11 @@ def _convolution(
     grid = _grid(before.size, stride)
     own = weight.detach().cpu().double().numpy()
     shape = (*before.size, before.edges, dilation, groups)
-    made.kernel_exponent = kernel_exponent(own, *shape)
-    made.shuffled_exponent = kernel_exponent(own, *shape, shuffle="kernels")
     is_pointwise = own.shape[2:] == (1, 1)
+    made.kernel_exponent = made.shuffled_exponent = 0.0
+    if not is_pointwise:
+        made.kernel_exponent = kernel_exponent(own, *shape)
+        made.shuffled_exponent = kernel_exponent(own, *shape, shuffle="kernels")
 
     def weights(size: tuple[int, int], of: Callable[..., Any] = kernel_power) -> Tensor:
         # One tap does the same at all frequencies.
