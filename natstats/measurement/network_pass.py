@@ -161,6 +161,7 @@ class NetworkPass:
                     collector = stack.enter_context(self._new_collector(prepared))
                     if self.options.explain:
                         account = stack.enter_context(self._new_account(prepared, collector.trace))
+                        collector.known_rows = account.rows_of
                 inputs.update(batch.images, batch.index)
                 collector.number_images(batch.index)
                 if account is not None:

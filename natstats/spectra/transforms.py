@@ -303,7 +303,9 @@ class RingTransform:
         return sums.index_add(1, self._place, power.to(dtype))[:, :-1].float()
 
     def plane(self, maps: Tensor) -> Tensor:
-        """The transform of each map less its mean, whose squared modulus is its power.
+        """The transform of each map, whose squared modulus is its power.
+
+        The mean is removed from all frequencies but DC, where it stays.
 
         Args:
             maps: (N, C, H, W), any floating dtype; cast to float32.
@@ -313,14 +315,20 @@ class RingTransform:
         """
         with full_precision(maps.device):
             raw = self._by_fft(maps.float())
-        raw[..., :2] = 0.0
         half = self.shape[1] // 2 + 1
         return torch.view_as_complex(raw.reshape(*maps.shape[:2], self.shape[0], half, 2))
 
     def mean_rings(self, squares: Tensor) -> Tensor:
-        """Mean over rings of squared parts of a plane, (N, 2 H (W // 2 + 1)) -> (N, n_rings)."""
+        """Mean over rings, and squared mean, from squared parts of a plane.
+
+        Args:
+            squares: (N, 2 H (W // 2 + 1)).
+
+        Returns:
+            (N, n_rings + 1).
+        """
         with full_precision(squares.device):
-            return self._mean_rings(squares)[:, :-1]
+            return self._mean_rings(squares)
 
     def _power(self, maps: Tensor) -> Tensor:
         """Squares summed over channels of maps that need no gradient, (N, P)."""

@@ -189,6 +189,7 @@ class AccountPass:
 
     def _start(self) -> None:
         self._rows: dict[int, Tensor] = {}
+        self._of_layers: dict[str, Tensor] = {}
         self._later: list[tuple[int, list[tuple[Tensor, Tensor]]]] = []
         self._chosen: Tensor | None = None
         self._index = None
@@ -242,8 +243,23 @@ class AccountPass:
         self._see_images(len(maps))
         if value.number not in self._power:
             return
-        for state, rows in self._power[value.number].rows(maps).items():
-            self._rows[state] = rows
+        own, predicted = self._power[value.number].rows(maps)
+        self._rows |= predicted
+        self._rows[self._states[value.number]] = own[:, :-1]
+        for name in value.layers:
+            self._of_layers[name] = own / value.channels
+
+    def rows_of(self, layer: str) -> Tensor | None:
+        """Ring power and squared mean of a layer whose output has just been measured.
+
+        Args:
+            layer: its name.
+
+        Returns:
+            (N, n_rings + 1), see :class:`natstats.spectra.transforms.RingTransform`; None for a
+            layer that is measured in no way that gives them.
+        """
+        return self._of_layers.get(layer)
 
     def _predict(self, step: PlannedStep, given: dict[str, Any]) -> None:
         """What needs the maps themselves, before the operation may write into them."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from natstats.spectra.edges import axis_taper
 from natstats.spectra.transforms import full_precision, ring_transform
-from natstats.theory.filters import in_pieces, padded_size
+from natstats.theory.filters import in_pieces, padded_size, tapered_maps
 
 __all__ = ["CircularConvolution"]
 
@@ -57,7 +57,7 @@ class CircularConvolution:
 
     def _piece(self, maps: Tensor) -> Tensor:
         with full_precision(maps.device):
-            tapered = torch.fft.irfft2(self._transform.plane(maps), s=self._size)
+            tapered = tapered_maps(self._transform.plane(maps), self._size)
             # A tapered map ends in zeros, to which more can be put.
             more = [whole - side for whole, side in zip(self._grid, self._size, strict=True)]
             tapered = functional.pad(tapered, (0, more[1], 0, more[0]))

@@ -20,7 +20,7 @@ from natstats.spectra.edges import axis_taper
 from natstats.spectra.frequencies import rings
 from natstats.spectra.transforms import RingTransform, full_precision, ring_transform
 
-__all__ = ["Filter", "MapPower", "rows_of_squares"]
+__all__ = ["Filter", "MapPower", "in_pieces", "padded_size", "rows_of_squares", "tapered_maps"]
 
 _PIECE_BYTES = {"cpu": 1 << 21, "cuda": 1 << 26}
 
@@ -54,6 +54,7 @@ def _folded_rings(
     own = index.ravel()[inside]
     matrix[inside, own] = members.ravel()[inside] / ring.n_members[own]
     at_dc = np.outer(rows == 0, columns == 0).ravel()
+    at_dc[0] = False  # which holds the mean of the map itself
     matrix[at_dc] -= np.outer(members.ravel()[at_dc], _of_mean(low, edges))
     with torch.inference_mode(False):
         matrix = np.repeat(matrix / np.prod(stride), 2, axis=0)
@@ -133,8 +134,25 @@ class _Prepared:
         return power
 
 
+def tapered_maps(plane: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps less their mean, tapered, from their transform; its DC, which is the mean, is no part.
+
+    Args:
+        plane: (N, C, H, W // 2 + 1), see :meth:`RingTransform.plane`; it is left as it is.
+        size: (H, W).
+    """
+    mean = plane[..., 0, 0].clone()
+    plane[..., 0, 0] = 0.0
+    maps: Tensor = torch.fft.irfft2(plane, s=size)
+    plane[..., 0, 0] = mean
+    return maps
+
+
 def rows_of_squares(transform: RingTransform, power: Tensor, folded: Tensor | None) -> Tensor:
-    """Ring power of squares summed over channels, folded or not, (N, P) -> (N, n_rings)."""
+    """Ring power of squares summed over channels, (N, P) -> (N, n_rings).
+
+    Where they are not folded the squared mean stands behind, (N, n_rings + 1).
+    """
     if folded is None:
         return transform.mean_rings(power)
     with full_precision(power.device):
@@ -175,23 +193,30 @@ class MapPower:
                 self._padded.setdefault(grid, []).append(prepared)
         self._needs_sums = any(own.coherent is not None for own in filters)
 
-    def rows(self, maps: Tensor) -> dict[int, Tensor]:
-        """Ring power of each image by state, (N, n_rings), summed over channels.
+    def rows(self, maps: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Ring power and squared mean of each image, and its ring power in predicted states.
 
         Args:
             maps: (N, C, H, W).
+
+        Returns:
+            (N, n_rings + 1) as :class:`natstats.spectra.transforms.RingTransform` gives them but
+            summed over channels, and (N, n_rings) by number of the state.
         """
         if self._plain is not None:
-            return {self.state: self._plain(maps)[:, :-1] * maps.shape[1]}
+            return self._plain(maps) * maps.shape[1], {}
         found: dict[int, list[Tensor]] = {}
         for piece in in_pieces(maps, 4):
             for state, power in self._piece(piece):
                 found.setdefault(state, []).append(power)
         folded = {own.state: own.folded for own in self._prepared()}
-        return {
+        rows = {
             state: rows_of_squares(self.transform, torch.cat(power), folded.get(state))
             for state, power in found.items()
         }
+        own = rows.pop(self.state)
+        return own, {state: one[:, : -1 if folded[state] is None else None] for state, one in
+                     rows.items()}  # fmt: skip
 
     def _prepared(self) -> Iterator[_Prepared]:
         yield from self._filters
@@ -206,7 +231,7 @@ class MapPower:
             found: list[tuple[int, Tensor]] = []
             for grid, filters in self._padded.items():
                 # A tapered map ends in zeros, to which more can be put.
-                tapered = torch.fft.irfft2(plane, s=self.size)
+                tapered = tapered_maps(plane, self.size)
                 wide = torch.view_as_real(torch.fft.rfft2(tapered, s=grid)).flatten(2)
                 found += self._filtered(wide, filters)
             raw = torch.view_as_real(plane).flatten(2)

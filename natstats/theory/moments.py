@@ -38,6 +38,9 @@ __all__ = ["N_TERMS", "MomentSums"]
 N_TERMS = 24
 """Powers of the correlation in the series; the next takes the variance that these miss."""
 
+N_TERMS_OF_ERRORS = 12
+"""Powers in its derivatives, which only tell how sure it is."""
+
 _CHANNEL_BYTES = 1 << 21
 """Size of one array of lags of some channels: a CPU's cache."""
 
@@ -244,7 +247,8 @@ class _Series:
 
     def derivatives(self) -> tuple[Tensor, Tensor, Tensor]:
         """In the covariance at the lag, the mean and the variance, each (C, ...)."""
-        terms, k = self._terms, torch.arange(1.0, N_TERMS + 1, device=self._terms.device)[:, None]
+        terms = self._terms[: N_TERMS_OF_ERRORS + 3]
+        k = torch.arange(1.0, N_TERMS_OF_ERRORS + 1, device=terms.device)[:, None]
         zero = torch.zeros_like(terms[:1])
         here, one_on, two_on = terms[1:-2], terms[2:-1], terms[3:]
         in_lag = k * here**2 * self._scale
