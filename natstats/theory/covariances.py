@@ -1,0 +1,270 @@
+"""From the covariance of a field to the power that its maps are expected to have.
+
+What natstats measures at a frequency k is a quadratic form in the values of a map: with w the
+taper, W its transform and m = sum(w u) / sum(w) the mean that is removed,
+
+    P(k) = |F(k) - m W(k)|^2 / sum(w^2) = |sum_x a_k(x) u(x)|^2,    E P(k) = a_k K a_k^H,
+
+K the covariance of the values at all pairs of positions. Where it depends on the lag alone, as in a
+stationary field, C(x' - x), the form becomes a few transforms:
+
+    E|F|^2 = transform of (C times the autocorrelation of w),
+    E|F - m W|^2 = E|F|^2 - 2 Re(W* E[F m]) + |W|^2 E[m^2].
+
+:mod:`natstats.spectra.expected` has the same for fields that are alike in all directions; a filter
+does not leave them so. For the periodic component of Moisan (2011) the jumps at the border take the
+place of the mean.
+
+A constant in the covariance is a constant in the field, which every treatment of the edges removes:
+second moments serve as well as covariances. The numbers are torch tensors in float64, so that all
+of this also runs on a GPU.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from natstats import checks
+from natstats.errors import UsageError
+from natstats.spectra.edges import EDGES, axis_taper, boundary_laplacian
+
+__all__ = ["lag_covariance", "power_of_lags", "power_of_matrix"]
+
+
+def _checked(argument: str, value: Any, shape: str) -> Tensor:
+    """A real tensor of at least two axes as float64."""
+    if not isinstance(value, Tensor) or value.is_complex() or value.ndim < 2:
+        came = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise UsageError(f"{argument}: expected a real torch.Tensor of shape {shape}; got {came}")
+    if 0 in value.shape[-2:]:
+        raise UsageError(f"{argument}: expected shape {shape}; got {tuple(value.shape)}")
+    return value.double()
+
+
+def lag_covariance(maps: Tensor) -> Tensor:
+    """Mean product of the values of maps at every lag: the second moment, without bias.
+
+    The mean is not removed. Each lag is divided by the number of pairs of pixels that are so far
+    apart, so that the expectation is the covariance of a stationary field whatever its size.
+
+    Args:
+        maps: (..., H, W), real.
+
+    Returns:
+        (..., 2H, 2W), float64: lags in FFT order, index h for lag h and -h for lag -h. No pixels
+        are H or W apart; there it is zero.
+
+    Raises:
+        UsageError: `maps` is no such tensor.
+
+    >>> maps = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> lag_covariance(maps)[0]  # lags 0, 1, none, -1 along a row
+    tensor([7.5000, 7.0000, 0.0000, 7.0000], dtype=torch.float64)
+    >>> lag_covariance(maps)[1]  # one row down; 1 * 4 on one diagonal, 2 * 3 on the other
+    tensor([5.5000, 4.0000, 0.0000, 6.0000], dtype=torch.float64)
+    """
+    maps = _checked("maps", maps, "(..., H, W)")
+    height, width = maps.shape[-2:]
+    size = (2 * height, 2 * width)
+    power = torch.fft.rfft2(maps, s=size).abs().square_()
+    lags: Tensor = torch.fft.irfft2(power, s=size)
+    rows, columns = (_pairs(n, maps.device) for n in (height, width))
+    lags /= rows[:, None] * columns
+    lags[..., height, :] = 0.0
+    lags[..., width] = 0.0
+    return lags
+
+
+def _pairs(n: int, device: torch.device) -> Tensor:
+    """Pairs of an axis of n pixels at each lag, (2n,), in FFT order; 1 at lag n, for a quotient."""
+    lag = torch.arange(-n, n, device=device).roll(n).abs()
+    return (n - lag).clamp(min=1).double()
+
+
+def _taper(n: int, edges: str, device: torch.device) -> Tensor:
+    return torch.from_numpy(axis_taper(n, edges)).to(device)
+
+
+def _overlap(taper: Tensor) -> Tensor:
+    """Autocorrelation of a taper at lags in FFT order, (2n,); zero at lag n."""
+    n = len(taper)
+    return torch.fft.irfft(torch.fft.rfft(taper, n=2 * n).abs().square(), n=2 * n)
+
+
+def _folded(lags: Tensor, axis: int) -> Tensor:
+    """Sum of lags that are equal modulo n along an axis of 2n."""
+    first, second = lags.chunk(2, dim=axis)
+    return first + second
+
+
+def power_of_lags(covariance: Tensor, edges: str = "sine") -> Tensor:
+    """Expected power of maps cut from a stationary field of this covariance.
+
+    Args:
+        covariance: (..., 2H, 2W), real; lags in FFT order as :func:`lag_covariance` gives them.
+            C(-h) = C(h) for the two-dimensional lag h, and no other symmetry. The entries of lags
+            H and W are not looked at.
+        edges: edge treatment, see :mod:`natstats.spectra.edges`.
+
+    Returns:
+        (..., H, W), float64, in FFT order: the power of an H x W map as
+        :mod:`natstats.spectra.transforms` defines it, at every frequency; without a taper and for
+        white noise it is the variance at every frequency but 0.
+
+    Raises:
+        UsageError: `covariance` is no such tensor, or `edges` is unknown.
+
+    >>> white = torch.zeros(16, 16)
+    >>> white[0, 0] = 2.0
+    >>> power_of_lags(white, "none")[0, :4].numpy().round(6) + 0.0
+    array([0., 2., 2., 2.])
+    """
+    covariance = _checked("covariance", covariance, "(..., 2H, 2W)").clone()
+    checks.one_of("edges", edges, EDGES)
+    if covariance.shape[-2] % 2 or covariance.shape[-1] % 2:
+        raise UsageError(
+            f"covariance: expected lags (..., 2H, 2W), two even sides; "
+            f"got shape {tuple(covariance.shape)}"
+        )
+    height, width = (n // 2 for n in covariance.shape[-2:])
+    covariance[..., height, :] = 0.0
+    covariance[..., width] = 0.0
+    return _periodic(covariance) if edges == "periodic" else _tapered(covariance, edges)
+
+
+def _tapered(covariance: Tensor, edges: str) -> Tensor:
+    """E|F - m W|^2 / sum w^2, (..., H, W)."""
+    size = covariance.shape[-2:]
+    height, width = (n // 2 for n in size)
+    rows, columns = (_taper(n, edges, covariance.device) for n in (height, width))
+    weighted = covariance * (_overlap(rows)[:, None] * _overlap(columns))
+    power = torch.fft.fft2(_folded(_folded(weighted, -2), -1)).real
+    window = rows[:, None] * columns
+    total = window.sum()
+    product = torch.fft.rfft2(covariance) * torch.fft.rfft2(window, s=size)
+    smoothed = torch.fft.irfft2(product, s=size)[..., :height, :width] * window
+    mean_cross = torch.fft.fft2(smoothed) / total  # E[F m]
+    mean_square = smoothed.sum((-2, -1), keepdim=True) / total**2  # E[m^2]
+    constant = torch.fft.fft2(window)
+    power = power - 2 * (constant.conj() * mean_cross).real
+    power = power + constant.abs().square() * mean_square
+    return power / (window**2).sum()
+
+
+def _jump_phase(n: int, device: torch.device) -> Tensor:
+    """1 - exp(ip) at every frequency p of an axis, (n,)."""
+    phase = 2j * torch.pi * torch.fft.fftfreq(n, dtype=torch.float64, device=device)
+    return 1 - phase.exp()
+
+
+def _laplacian(height: int, width: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(boundary_laplacian(height, width)).to(device)
+
+
+def _periodic(covariance: Tensor) -> Tensor:
+    """E|F - S|^2 / (H W), S the transform of the smooth component, (..., H, W).
+
+    With a(j) = u(H-1, j) - u(0, j) and b(i) = u(i, W-1) - u(i, 0) the jumps across the border,
+    S (2 cos p + 2 cos q - 4) = a^(q) (1 - exp(ip)) + b^(p) (1 - exp(iq)).
+    """
+    height, width = (n // 2 for n in covariance.shape[-2:])
+    device = covariance.device
+    fft, ifft = torch.fft.fft, torch.fft.ifft
+    # Lag L stands at index L, and -L at -L. Products below are those of pairs of pixels.
+    pairs_h, pairs_w = _pairs(height, device)[:, None], _pairs(width, device)
+    down, up = torch.arange(height, device=device), -torch.arange(height, device=device)
+    right, left = torch.arange(width, device=device), -torch.arange(width, device=device)
+    power = torch.fft.fft2(_folded(_folded(covariance * pairs_h * pairs_w, -2), -1)).real
+
+    # E[conj(u^) a^] and E[conj(u^) b^]: one axis is a sum over lags, the other over positions.
+    jumps = covariance[..., down.flip(0), :] - covariance[..., up, :]
+    cross_a = height * ifft(fft(_folded(jumps * pairs_w, -1), dim=-1), dim=-2)
+    jumps = covariance[..., right.flip(0)] - covariance[..., left]
+    cross_b = width * ifft(fft(_folded(jumps * pairs_h, -2), dim=-2), dim=-1)
+
+    far_h, far_w = height - 1, width - 1
+    square_a = 2 * covariance[..., 0, :] - covariance[..., far_h, :] - covariance[..., -far_h, :]
+    square_b = 2 * covariance[..., 0] - covariance[..., far_w] - covariance[..., -far_w]
+    square_a = fft(_folded(square_a * pairs_w, -1)).real[..., None, :]
+    square_b = fft(_folded(square_b * pairs_h[:, 0], -1)).real[..., None]
+
+    # E[a(j) b(i)]: from (H-1, j) and (0, j) to (i, W-1) and (i, 0).
+    rows = covariance[..., up.flip(0), :] - covariance[..., down, :]
+    corners = rows[..., right.flip(0)] - rows[..., left]
+    cross_ab = height * ifft(fft(corners, dim=-1), dim=-2)  # E[a^ conj(b^)]
+
+    laplacian = _laplacian(height, width, device)
+    row_phase, column_phase = _jump_phase(height, device)[:, None], _jump_phase(width, device)
+    smooth_cross = (cross_a * row_phase + cross_b * column_phase) / laplacian
+    smooth_square = (
+        square_a * row_phase.abs().square()
+        + square_b * column_phase.abs().square()
+        + 2 * (cross_ab * row_phase * column_phase.conj()).real
+    ) / laplacian**2
+    return (power - 2 * smooth_cross.real + smooth_square) / (height * width)
+
+
+def _coefficients(maps: Tensor, edges: str) -> Tensor:
+    """The coefficients whose squares are the power of maps (..., H, W): sum_x a_k(x) u(x)."""
+    height, width = maps.shape[-2:]
+    window = _taper(height, edges, maps.device)[:, None] * _taper(width, edges, maps.device)
+    if edges != "periodic":
+        mean = (maps * window).sum((-2, -1), keepdim=True) / window.sum()
+        coefficients: Tensor = torch.fft.fft2((maps - mean) * window)
+        return coefficients / (window**2).sum().sqrt()
+    row_jumps = torch.fft.fft(maps[..., -1, :] - maps[..., 0, :])[..., None, :]
+    column_jumps = torch.fft.fft(maps[..., -1] - maps[..., 0])[..., None]
+    smooth = row_jumps * _jump_phase(height, maps.device)[:, None]
+    smooth = smooth + column_jumps * _jump_phase(width, maps.device)
+    smooth /= _laplacian(height, width, maps.device)
+    return (torch.fft.fft2(maps) - smooth) / (height * width) ** 0.5
+
+
+@lru_cache(maxsize=2)
+def _rows(height: int, width: int, edges: str, device: torch.device) -> Tensor:
+    """conj(a_k(x)), (HW, H, W), the first axis x."""
+    with torch.inference_mode(False):
+        units = torch.eye(height * width, dtype=torch.float64, device=device)
+        return _coefficients(units.view(-1, height, width), edges).conj().resolve_conj()
+
+
+def power_of_matrix(covariance: Tensor, height: int, width: int, edges: str = "sine") -> Tensor:
+    """Expected power a_k K a_k^H of maps whose values have this covariance, stationary or not.
+
+    Args:
+        covariance: K, (..., HW, HW), real and symmetric, of the values in row order.
+        height: H, pixels.
+        width: W, pixels.
+        edges: edge treatment, see :mod:`natstats.spectra.edges`.
+
+    Returns:
+        (..., H, W), float64, in FFT order, as :func:`power_of_lags`. It takes 32 (HW)^2 bytes of
+        memory beside the matrix.
+
+    Raises:
+        UsageError: `covariance` is no such tensor, or `edges` is unknown.
+
+    >>> power_of_matrix(torch.eye(64), 8, 8, "none")[0, :4].numpy().round(6) + 0.0
+    array([0., 1., 1., 1.])
+    """
+    covariance = _checked("covariance", covariance, "(..., HW, HW)")
+    checks.one_of("edges", edges, EDGES)
+    checks.positive_int("height", height)
+    checks.positive_int("width", width)
+    n = height * width
+    if covariance.shape[-2:] != (n, n):
+        raise UsageError(
+            f"covariance: expected shape (..., {n}, {n}) for maps of {height} x {width}; "
+            f"got {tuple(covariance.shape)}"
+        )
+    rows = _rows(height, width, edges, covariance.device)
+    power = [
+        (_coefficients(one.view(n, height, width), edges) * rows).sum(0).real
+        for one in covariance.reshape(-1, n, n)
+    ]
+    stacked = torch.stack(power) if power else covariance.new_zeros(0, height, width)
+    return stacked.view(*covariance.shape[:-2], height, width)
