@@ -1,0 +1,378 @@
+"""The state of a value in the recursion over a network with random weights.
+
+For every image a state holds the second moment of a value at pairs of positions, Q(x, x'), as its
+expectation over random weights, averaged over channels, and the mean of the value at each position.
+Two forms stand behind one interface: all pairs (:mod:`natstats.theory.exact_states`), and lags alone
+(:mod:`natstats.theory.stationary_states`).
+
+What is exact in the limit of many channels, and what is a moment match:
+
+* A convolution with independent weights of mean zero makes a Gaussian field of mean zero, whose
+  covariance is exact whatever its input. So is a pointwise function of it, and any chain of
+  pointwise functions: the chain is kept as one function of the Gaussian field. So is the sum of
+  independent values.
+* A function of anything else (a sum of a rectified shortcut and a Gaussian, a pooled or
+  concatenated value, a convolution over few channels) is taken as one of a Gaussian field with the
+  same mean at every position and the same second moment.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from natstats.theory.activation_functions import Activation, hermite_coefficients, second_moment
+from natstats.theory.function_chains import beside, composed, linear_function
+from natstats.theory.gaussian_pairs import N_TERMS, correlation, homogeneous, series
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ChannelFactors", "NoFormError", "Origin", "State", "Window", "new_root"]
+
+_numbers = itertools.count()
+
+
+def new_root() -> frozenset[int]:
+    """A name for a value whose channels are independent of all before it, given what they see."""
+    return frozenset([next(_numbers)])
+
+
+class NoFormError(Exception):
+    """An operation has no closed form; the text says why."""
+
+
+class Origin(NamedTuple):
+    """A value is a function, point by point, of another one."""
+
+    base: State
+    function: Activation
+
+
+class ChannelFactors(NamedTuple):
+    """Means over channels of what each is multiplied by, g, and of what is added, b.
+
+    Attributes:
+        factor: mean of g.
+        square: mean of g^2.
+        cross: mean of g b.
+        shift: mean of b.
+        shift_square: mean of b^2.
+    """
+
+    factor: float
+    square: float
+    cross: float = 0.0
+    shift: float = 0.0
+    shift_square: float = 0.0
+
+    @classmethod
+    def of(cls, factor: Tensor, shift: Tensor) -> ChannelFactors:
+        """The means of one number for each channel, (C,)."""
+        g, b = factor.double(), shift.double()
+        return cls(*(float(x.mean()) for x in (g, g * g, g * b, b, b * b)))
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all channels have the same factor and the same shift."""
+        spread = (self.square - self.factor**2, self.shift_square - self.shift**2)
+        scale = max(self.square, self.shift_square, 1e-300)
+        return max(spread) <= 1e-12 * scale
+
+
+def _coefficients(function: Activation, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+    """Hermite coefficients (n_terms + 1, N, P), and the root of what they leave out, (N, P)."""
+    at, spread = mean.cpu().numpy(), deviation.cpu().numpy()
+    terms = hermite_coefficients(function, at, spread, N_TERMS)
+    square = second_moment(function, at, spread)
+    rest = square - (terms**2).sum(0)
+    rest = np.sqrt(np.where(rest > 1e-10 * square, rest, 0.0))
+    return tuple(torch.from_numpy(x).to(mean.device) for x in (terms, rest))  # type: ignore[return-value]
+
+
+class Window(NamedTuple):
+    """Kernel, stride, padding and dilation along an axis of `side` pixels."""
+
+    side: int
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int = 1
+
+    @property
+    def n_out(self) -> int:
+        """Positions of a convolution."""
+        reach = self.dilation * (self.kernel - 1) + 1
+        return (self.side + 2 * self.padding - reach) // self.stride + 1
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What is known of a value of the network, for N images.
+
+    Attributes:
+        height: H of the maps.
+        width: W of the maps.
+        second: second moment, (N, HW, HW), or at lags in FFT order (N, 2H, 2W).
+        mean: (N, HW), or (N, 1) where it is the same at every position.
+        cross: the same between each image and the next, the last and the first; None where it is
+            not followed. At lags it is E[u_n(x) u_n+1(x + h)].
+        is_gaussian: whether the value is a Gaussian field of mean zero.
+        roots: what it depends on point by point; values without a common one are independent.
+        origin: the value that this is a function of, and the function.
+    """
+
+    height: int
+    width: int
+    second: Tensor
+    mean: Tensor
+    cross: Tensor | None
+    is_gaussian: bool
+    roots: frozenset[int]
+    origin: Origin | None = None
+
+    form = ""
+
+    # What the two forms do in their own way.
+
+    def outer(self, left: Tensor, right: Tensor) -> Tensor:
+        """Products of (..., N, HW) at all pairs of positions, or of the one number (..., N, 1)."""
+        raise NotImplementedError
+
+    def diagonal(self) -> Tensor:
+        """Second moment at every position, shape of the mean."""
+        raise NotImplementedError
+
+    def position_means(self, pairs: Tensor) -> Tensor:
+        """Mean of Q(x, x') over x', shape of the mean."""
+        raise NotImplementedError
+
+    def convolved(
+        self, rows: Window, columns: Window, gain: float, bias: float, *, is_gaussian: bool
+    ) -> State:
+        """Behind a convolution with independent weights of mean zero.
+
+        Args:
+            rows: what it does along the height.
+            columns: what it does along the width.
+            gain: mean square of a weight times the channels that a weight's output sums over.
+            bias: mean square of the bias.
+            is_gaussian: whether so many channels are summed that the output is Gaussian.
+        """
+        raise NotImplementedError
+
+    def averaged(self, rows: Tensor, columns: Tensor, step: tuple[Window, Window]) -> State:
+        """Behind an average over windows.
+
+        Args:
+            rows: weights along the height, (H', H).
+            columns: weights along the width, (W', W).
+            step: the windows, for the form that knows no positions.
+        """
+        raise NotImplementedError
+
+    def padded(self, rows: Sequence[int], columns: Sequence[int]) -> State:
+        """With rows and columns of these numbers, -1 for zeros."""
+        raise NotImplementedError
+
+    def ring_power(self, edges: str) -> np.ndarray:
+        """Expected power of every image in every ring, (N, n_rings)."""
+        raise NotImplementedError
+
+    # What they share.
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether the mean is zero everywhere."""
+        return not bool(self.mean.any())
+
+    def _with_pairs(
+        self, change: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Second moment and cross moment changed alike.
+
+        `change` is given the moments and a function that takes what belongs to the left image of
+        each pair to the right one.
+        """
+        second = change(self.second, lambda own: own)
+        if self.cross is None:
+            return second, None
+        return second, change(self.cross, lambda own: own.roll(-1, -2))
+
+    def pointwise(self, function: Activation) -> State:
+        """Behind a function of single values, exact for a Gaussian field or a function of one."""
+        base = self
+        if self.origin is not None:
+            base, function = self.origin.base, composed(self.origin.function, function)
+        return base._mapped(function)
+
+    def _mapped(self, function: Activation) -> State:
+        variance = (self.diagonal() - self.mean.square()).clamp(min=0.0)
+        deviation = variance.sqrt()
+        if function.is_homogeneous and self.is_centred:
+            ends = function.function(np.array([-1.0, 1.0]))
+            linear, even = float(ends[1] - ends[0]) / 2, float(ends[1] + ends[0]) / 2
+            mean = even * np.sqrt(2 / np.pi) * deviation
+            second, cross = self._with_pairs(
+                lambda pairs, right: homogeneous(
+                    pairs, self.outer(deviation, right(deviation)), linear, even
+                )
+            )
+        else:
+            terms, rest = _coefficients(function, self.mean, deviation)
+            mean = terms[0]
+
+            def change(pairs: Tensor, right: Callable[[Tensor], Tensor]) -> Tensor:
+                centred = pairs - self.outer(self.mean, right(self.mean))
+                rho = correlation(centred, self.outer(deviation, right(deviation)))
+                return series(rho, terms, right(terms), rest, right(rest), self.outer)
+
+            second, cross = self._with_pairs(change)
+        return replace(
+            self,
+            second=second,
+            cross=cross,
+            mean=mean,
+            is_gaussian=False,
+            origin=Origin(self, function),
+        )
+
+    def affine(self, factor: float, shift: float = 0.0) -> State:
+        """Every value times a number, and a number added to it."""
+        return self.of_channels(
+            ChannelFactors(factor, factor**2, factor * shift, shift, shift**2)
+        )
+
+    def of_channels(self, by: ChannelFactors) -> State:
+        """Every channel times a number of its own, and a number added to it.
+
+        The numbers are taken as independent of the values: exact for random weights. Where they
+        differ from channel to channel, a Gaussian is a mixture of Gaussians behind it.
+        """
+        mean = by.factor * self.mean + by.shift
+
+        def change(pairs: Tensor, right: Callable[[Tensor], Tensor]) -> Tensor:
+            changed = by.square * pairs
+            if by.cross or by.shift_square:
+                ones = torch.ones_like(self.mean)
+                sums = self.outer(self.mean, ones) + self.outer(ones, right(self.mean))
+                changed = changed + by.cross * sums + by.shift_square
+            return changed
+
+        second, cross = self._with_pairs(change)
+        origin, is_gaussian = None, self.is_gaussian
+        if by.is_uniform and self.origin is not None:
+            origin = Origin(
+                self.origin.base,
+                composed(self.origin.function, linear_function(by.factor, by.shift)),
+            )
+        # With a shift of mean zero channels stay Gaussian fields of mean zero.
+        if by.shift or by.square - by.factor**2 > 1e-12 * by.square:
+            is_gaussian = False
+        return replace(
+            self, second=second, cross=cross, mean=mean, is_gaussian=is_gaussian, origin=origin
+        )
+
+    def batch_normalized(self, epsilon: float) -> State:
+        """Less each channel's mean over the batch, the images at hand, over its deviation.
+
+        The mean over other images is taken from the two neighbours of each. The variance of a
+        channel is taken as that of the mean channel: it varies where images are much alike.
+        """
+        if self.cross is None:
+            raise NoFormError("the covariance between images is not known here")
+        n = len(self.second)
+        own = self.position_means(self.second)
+        before = self.position_means(self.cross.mT if self.form == "exact" else self.cross)
+        means = own
+        if n > 1:
+            neighbours = (self.position_means(self.cross) + before.roll(1, 0)) / 2
+            means = (own + (n - 1) * neighbours) / n
+        level = means.mean()
+
+        def change(pairs: Tensor, right: Callable[[Tensor], Tensor]) -> Tensor:
+            ones = torch.ones_like(means)
+            return pairs - self.outer(means, ones) - self.outer(ones, right(means)) + level
+
+        second, cross = self._with_pairs(change)
+        centred = replace(
+            self, second=second, cross=cross, mean=self.mean - self.mean.mean(), origin=None
+        )
+        return centred.affine(float((centred.diagonal().mean() + epsilon) ** -0.5))
+
+    def plus(self, other: Self) -> State:
+        """The sum with another value.
+
+        Independent values: second moments and products of means add. The same value: twice it. Two
+        functions of one value, point by point: their sum is a function of it, too.
+
+        Raises:
+            NoFormError: the values are related in another way.
+        """
+        if other is self:
+            return self.affine(2.0)
+        if self.roots & other.roots:
+            return self._merged(other, np.add, "sum")
+        second = self.second + other.second
+        second = second + self.outer(self.mean, other.mean) + self.outer(other.mean, self.mean)
+        cross = None
+        if self.cross is not None and other.cross is not None:
+            one, two = self.mean.roll(-1, 0), other.mean.roll(-1, 0)
+            cross = self.cross + other.cross
+            cross = cross + self.outer(self.mean, two) + self.outer(other.mean, one)
+        return replace(
+            self,
+            second=second,
+            cross=cross,
+            mean=self.mean + other.mean,
+            is_gaussian=self.is_gaussian and other.is_gaussian,
+            roots=self.roots | other.roots,
+            origin=None,
+        )
+
+    def times(self, other: Self) -> State:
+        """The product with another function of the same value, such as x times sigmoid(x).
+
+        Raises:
+            NoFormError: it is none.
+        """
+        return self._merged(other, np.multiply, "product")
+
+    def _merged(self, other: Self, how: Callable[..., np.ndarray], name: str) -> State:
+        one = self.origin or Origin(self, linear_function(1.0))
+        two = other.origin or Origin(other, linear_function(1.0))
+        if one.base is not two.base:
+            raise NoFormError(f"the {name} is of two values that depend on each other")
+        return one.base._mapped(beside(how, name, one.function, two.function))
+
+    @staticmethod
+    def concatenated(parts: Sequence[tuple[State, int]]) -> State:
+        """Channels of several values side by side: moments are means weighted by channels.
+
+        Args:
+            parts: each value, and how many channels it has.
+        """
+        first, total = parts[0][0], sum(n for _, n in parts)
+        if all(state is first for state, _ in parts):
+            return first
+
+        def mean(name: str) -> Tensor:
+            summed: Tensor = sum(getattr(state, name) * (n / total) for state, n in parts)  # type: ignore[assignment]
+            return summed
+
+        has_cross = all(state.cross is not None for state, _ in parts)
+        return replace(
+            first,
+            second=mean("second"),
+            mean=mean("mean"),
+            cross=mean("cross") if has_cross else None,
+            is_gaussian=False,
+            roots=frozenset().union(*(state.roots for state, _ in parts)),
+            origin=None,
+        )
