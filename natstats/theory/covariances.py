@@ -92,7 +92,8 @@ def _taper(n: int, edges: str, device: torch.device) -> Tensor:
 def _overlap(taper: Tensor) -> Tensor:
     """Autocorrelation of a taper at lags in FFT order, (2n,); zero at lag n."""
     n = len(taper)
-    return torch.fft.irfft(torch.fft.rfft(taper, n=2 * n).abs().square(), n=2 * n)
+    overlap: Tensor = torch.fft.irfft(torch.fft.rfft(taper, n=2 * n).abs().square(), n=2 * n)
+    return overlap
 
 
 def _folded(lags: Tensor, axis: int) -> Tensor:
@@ -142,7 +143,7 @@ def _tapered(covariance: Tensor, edges: str) -> Tensor:
     height, width = (n // 2 for n in size)
     rows, columns = (_taper(n, edges, covariance.device) for n in (height, width))
     weighted = covariance * (_overlap(rows)[:, None] * _overlap(columns))
-    power = torch.fft.fft2(_folded(_folded(weighted, -2), -1)).real
+    power: Tensor = torch.fft.fft2(_folded(_folded(weighted, -2), -1)).real
     window = rows[:, None] * columns
     total = window.sum()
     product = torch.fft.rfft2(covariance) * torch.fft.rfft2(window, s=size)
@@ -152,13 +153,14 @@ def _tapered(covariance: Tensor, edges: str) -> Tensor:
     constant = torch.fft.fft2(window)
     power = power - 2 * (constant.conj() * mean_cross).real
     power = power + constant.abs().square() * mean_square
-    return power / (window**2).sum()
+    power /= (window**2).sum()
+    return power
 
 
 def _jump_phase(n: int, device: torch.device) -> Tensor:
     """1 - exp(ip) at every frequency p of an axis, (n,)."""
     phase = 2j * torch.pi * torch.fft.fftfreq(n, dtype=torch.float64, device=device)
-    return 1 - phase.exp()
+    return 1 - torch.exp(phase)
 
 
 def _laplacian(height: int, width: int, device: torch.device) -> Tensor:
@@ -178,7 +180,7 @@ def _periodic(covariance: Tensor) -> Tensor:
     pairs_h, pairs_w = _pairs(height, device)[:, None], _pairs(width, device)
     down, up = torch.arange(height, device=device), -torch.arange(height, device=device)
     right, left = torch.arange(width, device=device), -torch.arange(width, device=device)
-    power = torch.fft.fft2(_folded(_folded(covariance * pairs_h * pairs_w, -2), -1)).real
+    power: Tensor = torch.fft.fft2(_folded(_folded(covariance * pairs_h * pairs_w, -2), -1)).real
 
     # E[conj(u^) a^] and E[conj(u^) b^]: one axis is a sum over lags, the other over positions.
     jumps = covariance[..., down.flip(0), :] - covariance[..., up, :]
@@ -205,23 +207,29 @@ def _periodic(covariance: Tensor) -> Tensor:
         + square_b * column_phase.abs().square()
         + 2 * (cross_ab * row_phase * column_phase.conj()).real
     ) / laplacian**2
-    return (power - 2 * smooth_cross.real + smooth_square) / (height * width)
+    power = power - 2 * smooth_cross.real + smooth_square
+    power /= height * width
+    return power
 
 
 def _coefficients(maps: Tensor, edges: str) -> Tensor:
     """The coefficients whose squares are the power of maps (..., H, W): sum_x a_k(x) u(x)."""
     height, width = maps.shape[-2:]
     window = _taper(height, edges, maps.device)[:, None] * _taper(width, edges, maps.device)
+    coefficients: Tensor
     if edges != "periodic":
         mean = (maps * window).sum((-2, -1), keepdim=True) / window.sum()
-        coefficients: Tensor = torch.fft.fft2((maps - mean) * window)
-        return coefficients / (window**2).sum().sqrt()
+        coefficients = torch.fft.fft2((maps - mean) * window)
+        coefficients /= (window**2).sum().sqrt()
+        return coefficients
     row_jumps = torch.fft.fft(maps[..., -1, :] - maps[..., 0, :])[..., None, :]
     column_jumps = torch.fft.fft(maps[..., -1] - maps[..., 0])[..., None]
-    smooth = row_jumps * _jump_phase(height, maps.device)[:, None]
+    smooth: Tensor = row_jumps * _jump_phase(height, maps.device)[:, None]
     smooth = smooth + column_jumps * _jump_phase(width, maps.device)
     smooth /= _laplacian(height, width, maps.device)
-    return (torch.fft.fft2(maps) - smooth) / (height * width) ** 0.5
+    coefficients = torch.fft.fft2(maps) - smooth
+    coefficients /= (height * width) ** 0.5
+    return coefficients
 
 
 @lru_cache(maxsize=2)
@@ -229,7 +237,8 @@ def _rows(height: int, width: int, edges: str, device: torch.device) -> Tensor:
     """conj(a_k(x)), (HW, H, W), the first axis x."""
     with torch.inference_mode(False):
         units = torch.eye(height * width, dtype=torch.float64, device=device)
-        return _coefficients(units.view(-1, height, width), edges).conj().resolve_conj()
+        rows = _coefficients(units.view(-1, height, width), edges)
+        return rows.conj().resolve_conj()
 
 
 def power_of_matrix(covariance: Tensor, height: int, width: int, edges: str = "sine") -> Tensor:
