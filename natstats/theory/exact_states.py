@@ -56,6 +56,9 @@ class ExactState(State):
     def position_means(self, pairs: Tensor) -> Tensor:
         return pairs.mean(-1)
 
+    def _swapped(self, cross: Tensor) -> Tensor:
+        return cross.mT
+
     def _spread(self, pairs: Tensor) -> Tensor:
         return pairs.view(-1, self.height, self.width, self.height, self.width)
 

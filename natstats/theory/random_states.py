@@ -266,45 +266,73 @@ class State:
             return changed
 
         second, cross = self._with_pairs(change)
-        origin, is_gaussian = None, self.is_gaussian
-        if by.is_uniform and self.origin is not None:
-            origin = Origin(
-                self.origin.base,
-                composed(self.origin.function, linear_function(by.factor, by.shift)),
-            )
-        # With a shift of mean zero channels stay Gaussian fields of mean zero.
-        if by.shift or by.square - by.factor**2 > 1e-12 * by.square:
-            is_gaussian = False
+        origin = None
+        if by.is_uniform:
+            function = linear_function(by.factor, by.shift)
+            base, before = self.origin or Origin(self, linear_function(1.0))
+            origin = Origin(base, composed(before, function))
+        # With factors alike, and shifts of mean zero, channels stay Gaussian fields of mean zero.
+        is_alike = by.square - by.factor**2 <= 1e-12 * by.square
+        is_gaussian = self.is_gaussian and is_alike and by.shift == 0.0
         return replace(
             self, second=second, cross=cross, mean=mean, is_gaussian=is_gaussian, origin=origin
         )
 
-    def batch_normalized(self, epsilon: float) -> State:
-        """Less each channel's mean over the batch, the images at hand, over its deviation.
+    def normalized(self, epsilon: float, *, by_image: bool = False) -> State:
+        """Less each channel's own mean, over its own deviation, as batch norm does in training.
 
         The mean over other images is taken from the two neighbours of each. The variance of a
         channel is taken as that of the mean channel: it varies where images are much alike.
+
+        Args:
+            epsilon: what is added to the variance.
+            by_image: over each image, as instance norm does, in place of all images at hand.
+
+        Raises:
+            NoFormError: the covariance between images is not followed.
         """
-        if self.cross is None:
-            raise NoFormError("the covariance between images is not known here")
         n = len(self.second)
-        own = self.position_means(self.second)
-        before = self.position_means(self.cross.mT if self.form == "exact" else self.cross)
-        means = own
-        if n > 1:
-            neighbours = (self.position_means(self.cross) + before.roll(1, 0)) / 2
-            means = (own + (n - 1) * neighbours) / n
-        level = means.mean()
+        means = self.position_means(self.second)
+        if not by_image and n > 1:
+            if self.cross is None:
+                raise NoFormError("the covariance between images is not known here")
+            after, before = map(self.position_means, (self.cross, self._swapped(self.cross)))
+            means = (means + (n - 1) * (after + before.roll(1, 0)) / 2) / n
+        level = means.mean(1, keepdim=True)
+        level = level if by_image else level.mean(0, keepdim=True).expand(n, 1)
+        variance = (self.diagonal() - 2 * means).mean(1, keepdim=True) + level
+        if not by_image:
+            variance = variance.mean(0, keepdim=True).expand(n, 1)
+        scale = (variance.clamp(min=0.0) + epsilon).rsqrt()
 
         def change(pairs: Tensor, right: Callable[[Tensor], Tensor]) -> Tensor:
             ones = torch.ones_like(means)
-            return pairs - self.outer(means, ones) - self.outer(ones, right(means)) + level
+            centred = pairs - self.outer(means, ones) - self.outer(ones, right(means))
+            if not by_image:
+                centred = centred + level[:1, :, None]
+            elif right(level) is level:
+                centred = centred + level[:, :, None]
+            return centred * self.outer(scale, right(scale))
 
         second, cross = self._with_pairs(change)
-        centred = replace(
-            self, second=second, cross=cross, mean=self.mean - self.mean.mean(), origin=None
-        )
-        return centred.affine(float((centred.diagonal().mean() + epsilon) ** -0.5))
+        if by_image:
+            cross = None  # a channel's mean in one image is not that in the next
+        centre = self.mean.mean(1, keepdim=True)
+        centre = centre if by_image else centre.mean(0, keepdim=True)
+        mean = (self.mean - centre) * scale
+        return replace(self, second=second, cross=cross, mean=mean, origin=None)
+
+    def _swapped(self, cross: Tensor) -> Tensor:
+        """The cross moment from each next image to the one before."""
+        raise NotImplementedError
+
+    def fresh(self) -> State:
+        """Some of the channels: the same moments, independent of the other channels."""
+        roots = new_root()
+        if self.origin is None:
+            return replace(self, roots=roots)
+        base = replace(self.origin.base, roots=roots)
+        return replace(self, roots=roots, origin=Origin(base, self.origin.function))
 
     def plus(self, other: Self) -> State:
         """The sum with another value.
@@ -337,12 +365,25 @@ class State:
         )
 
     def times(self, other: Self) -> State:
-        """The product with another function of the same value, such as x times sigmoid(x).
+        """The product with another value.
+
+        Independent values: second moments and means multiply. Two functions of one value, point by
+        point, such as x times sigmoid(x): their product is a function of it, too.
 
         Raises:
-            NoFormError: it is none.
+            NoFormError: the values are related in another way.
         """
-        return self._merged(other, np.multiply, "product")
+        if self.roots & other.roots:
+            return self._merged(other, np.multiply, "product")
+        return replace(
+            self,
+            second=self.second * other.second,
+            cross=None if self.cross is None or other.cross is None else self.cross * other.cross,
+            mean=self.mean * other.mean,
+            is_gaussian=False,
+            roots=self.roots | other.roots,
+            origin=None,
+        )
 
     def _merged(self, other: Self, how: Callable[..., np.ndarray], name: str) -> State:
         one = self.origin or Origin(self, linear_function(1.0))

@@ -101,6 +101,9 @@ class StationaryState(State):
         overlap = taper_overlap(self.height, self.width, "none").to(pairs)
         return ((pairs * overlap).sum((-2, -1)) / overlap.sum())[:, None]
 
+    def _swapped(self, cross: Tensor) -> Tensor:
+        return cross  # the mean over all lags has no direction
+
     def _through(self, height: int, width: int, rows: Tensor, columns: Tensor) -> StationaryState:
         """At other lags, each a sum of these: (2H', 2H) and (2W', 2W)."""
         rows, columns = rows.to(self.second), columns.to(self.second)
@@ -152,8 +155,10 @@ class StationaryState(State):
 
     def settled(self) -> State:
         """The same, at all pairs where the maps are small enough."""
-        if not is_exact_size(self.height, self.width):
-            return self
+        return self.at_all_pairs() if is_exact_size(self.height, self.width) else self
+
+    def at_all_pairs(self) -> ExactState:
+        """The same as if it were known at all pairs of positions."""
         rows, columns = (
             torch.arange(n, device=self.second.device) for n in (self.height, self.width)
         )
