@@ -13,7 +13,7 @@ from natstats.spectra.frequencies import rings
 from natstats.theory.covariances import power_of_matrix
 from natstats.theory.random_states import State, Window, new_root
 
-__all__ = ["LARGEST_EXACT", "ExactState", "is_exact_size"]
+__all__ = ["LARGEST_EXACT", "ExactState", "is_exact_size", "taken"]
 
 LARGEST_EXACT = 48
 """Longest side of maps, pixels, whose covariance is kept at all pairs of positions."""
@@ -67,7 +67,7 @@ class ExactState(State):
     ) -> ExactState:
         height, width = rows.n_out, columns.n_out
         offsets = [
-            [_taken(window, offset) for offset in range(window.kernel)]
+            [taken(window, offset) for offset in range(window.kernel)]
             for window in (rows, columns)
         ]
 
@@ -137,7 +137,7 @@ class ExactState(State):
         return rings(self.height, self.width).mean(plane)
 
 
-def _taken(window: Window, offset: int) -> tuple[slice, slice]:
+def taken(window: Window, offset: int) -> tuple[slice, slice]:
     """Outputs whose tap at this offset lies inside, and the inputs that lie under it."""
     first = offset * window.dilation - window.padding  # under output 0
     start = max(0, -(first // window.stride))

@@ -126,6 +126,7 @@ class State:
         is_gaussian: whether the value is a Gaussian field of mean zero.
         roots: what it depends on point by point; values without a common one are independent.
         origin: the value that this is a function of, and the function.
+        amplitude: in the form of lags, what values at each position are multiplied by, (N, H, W).
     """
 
     height: int
@@ -136,6 +137,7 @@ class State:
     is_gaussian: bool
     roots: frozenset[int]
     origin: Origin | None = None
+    amplitude: Tensor | None = None
 
     form = ""
 
@@ -234,7 +236,7 @@ class State:
                 return series(rho, terms, right(terms), rest, right(rest), self.outer)
 
             second, cross = self._with_pairs(change)
-        return replace(
+        behind = replace(
             self,
             second=second,
             cross=cross,
@@ -242,6 +244,15 @@ class State:
             is_gaussian=False,
             origin=Origin(self, function),
         )
+        return behind if function.is_homogeneous else self._reshaped(behind, function, deviation)
+
+    def _reshaped(self, behind: State, function: Activation, deviation: Tensor) -> State:
+        """The same with the amplitudes that are left behind a function of this value."""
+        return behind
+
+    def _mixed(self, parts: Sequence[tuple[State, float]]) -> Tensor | None:
+        """The amplitudes of a sum, or a mean, of independent values with weights."""
+        return None
 
     def affine(self, factor: float, shift: float = 0.0) -> State:
         """Every value times a number, and a number added to it."""
@@ -362,6 +373,7 @@ class State:
             is_gaussian=self.is_gaussian and other.is_gaussian,
             roots=self.roots | other.roots,
             origin=None,
+            amplitude=self._mixed([(self, 1.0), (other, 1.0)]),
         )
 
     def times(self, other: Self) -> State:
@@ -383,7 +395,13 @@ class State:
             is_gaussian=False,
             roots=self.roots | other.roots,
             origin=None,
+            amplitude=self._product_amplitude(other),
         )
+
+    def _product_amplitude(self, other: State) -> Tensor | None:
+        if self.amplitude is None or other.amplitude is None:
+            return None
+        return self.amplitude * other.amplitude
 
     def _merged(self, other: Self, how: Callable[..., np.ndarray], name: str) -> State:
         one = self.origin or Origin(self, linear_function(1.0))
@@ -416,4 +434,5 @@ class State:
             is_gaussian=False,
             roots=frozenset().union(*(state.roots for state, _ in parts)),
             origin=None,
+            amplitude=first._mixed([(state, n / total) for state, n in parts]),
         )
