@@ -45,6 +45,14 @@ class MaxWindow(NamedTuple):
             maps, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode
         )
 
+    def mean_square(self, amplitude: Tensor) -> Tensor:
+        """Mean square of amplitudes (N, H, W) over the windows."""
+        reach = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        square = amplitude.square()[:, None]
+        return functional.avg_pool2d(
+            square, reach, self.stride, self.padding, self.ceil_mode, count_include_pad=False
+        )[:, 0]
+
 
 def simulated_max(state: State, window: MaxWindow, n_fields: int, seed: int, edges: str) -> State:
     """The state behind a max pooling.
@@ -55,6 +63,9 @@ def simulated_max(state: State, window: MaxWindow, n_fields: int, seed: int, edg
         n_fields: fields to draw for every image of large maps; more for small ones.
         seed: of the draws.
         edges: edge treatment, whose taper lags are seen under.
+
+    Of large maps fields are drawn whose amplitude is 1 everywhere; a window's own amplitude is the
+    root mean square of those in it.
 
     Raises:
         NoFormError: the covariance between images is followed, which a simulation of single images
@@ -73,9 +84,13 @@ def simulated_max(state: State, window: MaxWindow, n_fields: int, seed: int, edg
     height, width = found[0][2]
     second = torch.stack([one[0] for one in found]).to(state.second)
     mean = torch.stack([one[1] for one in found]).to(state.second)
-    make = ExactState if isinstance(base, ExactState) else StationaryState
-    made = make(height, width, second, mean, None, False, state.roots)
-    return made.settled() if isinstance(made, StationaryState) else made
+    if not isinstance(state, StationaryState):
+        return ExactState(height, width, second, mean, None, False, state.roots)
+    amplitude = window.mean_square(state.amplitude).sqrt()
+    made = StationaryState(
+        height, width, second, mean, None, False, state.roots, amplitude=amplitude
+    )
+    return made.rescaled(amplitude).settled()
 
 
 def _pooled_pairs(base, n, values, n_fields, generator, edges):

@@ -238,9 +238,9 @@ class StationaryState(State):
         )
         scale = behind.diagonal().clamp(min=1e-300)
         shape = torch.from_numpy(own).to(amplitude).view_as(amplitude)
-        return behind._rescaled((shape / scale[..., None]).clamp(min=0.0).sqrt())  # type: ignore[attr-defined, no-any-return]
+        return behind.rescaled((shape / scale[..., None]).clamp(min=0.0).sqrt())  # type: ignore[attr-defined, no-any-return]
 
-    def _rescaled(self, amplitude: Tensor) -> StationaryState:
+    def rescaled(self, amplitude: Tensor) -> StationaryState:
         """The same with these amplitudes, of any mean square."""
         amplitude, square = _unit(amplitude)
         root = square[:, 0].sqrt()
