@@ -18,7 +18,7 @@ from natstats.activations.graph import Operation
 from natstats.theory.activation_functions import Activation, activation
 from natstats.theory.activation_kinds import ACTIVATIONS
 from natstats.theory.function_chains import composed, linear_function
-from natstats.theory.random_fields import MaxWindow, simulated_max
+from natstats.theory.random_fields import MaxWindow, SimulationOptions, simulated_max
 from natstats.theory.random_states import ChannelFactors, NoFormError, State, Window
 from natstats.theory.stationary_states import StationaryState
 from natstats.theory.window_weights import adaptive_weights, padded_positions, pooling_weights
@@ -55,11 +55,11 @@ class Given:
     Attributes:
         operation: the operation.
         states: of the values among its arguments, by name; lists for lists.
-        channels: of the same values.
         shape: of its output, of one image.
         shapes: of its inputs, by name.
         by_image: whether a normalisation has the statistics of each image for itself.
         seed: for draws.
+        sample: gives channels of its first input, drawn at random.
         options: of the recursion.
     """
 
@@ -69,6 +69,7 @@ class Given:
     shapes: Mapping[str, Any]
     by_image: bool
     seed: int
+    sample: Callable[[], Tensor]
     options: RecursionOptions
 
     @property
@@ -339,9 +340,8 @@ def _max(given: Given) -> State:
         _pair(get("dilation")),
         bool(get("ceil_mode")),
     )
-    return simulated_max(
-        given.own, window, given.options.n_fields, given.seed, given.options.edges
-    )
+    how = SimulationOptions(given.options.n_fields, given.seed, given.options.edges)
+    return simulated_max(given.own, window, given.sample, how)
 
 
 def _concatenation(given: Given) -> State:
@@ -398,6 +398,8 @@ def _view(given: Given) -> State:
     """Without effect on maps; all that moves pixels is refused."""
     name, state, after = given.operation.name, given.own, given.shape
     before = given.shapes.get("self") or given.shapes.get("input") or given.shapes.get("src")
+    if name == "copy" and "src" in given.states:
+        return given.states["src"]  # type: ignore[no-any-return]
     if name in ("slice", "split", "chunk", "narrow", "split_with_sizes", "unsafe_split"):
         return _part(given)
     moved = {

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.nn import functional
+from torch.utils._pytree import tree_leaves
 
 from natstats.activations.graph import Graph, Operation, ValueRef
 from natstats.activations.operations import Place
 from natstats.theory.random_operations import Given, RecursionOptions, state_behind
+from natstats.theory.random_samples import Samples, apply_operation
 from natstats.theory.random_states import NoFormError, State
 from natstats.theory.stationary_states import state_of_maps
 
@@ -102,7 +104,8 @@ class Recursion:
             )
             for one in norms
         )
-        self.matched: dict[str, None] = {}
+        simulated = self._operations if options.max_pooling == "simulate" else []
+        self._samples = Samples(graph, simulated, options.n_fields, options.seed)
 
     def run(self, given: tuple[Any, ...], first: int = 0) -> Iterator[tuple[int, _Known]]:
         """Every value of the graph, by number, in the order of execution.
@@ -113,8 +116,10 @@ class Recursion:
         """
         tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
         values: dict[int, _Known] = dict(zip(self.graph.inputs, tensors, strict=True))
+        self._samples.start(dict(zip(self.graph.inputs, tensors, strict=True)), first)
         yield from values.items()
         for operation in self._operations:
+            self._samples.follow(operation)
             try:
                 found: _Known = self._behind(operation, values, first)
             except NoFormError as error:
@@ -125,6 +130,7 @@ class Recursion:
             for number in operation.inputs:
                 if self._last_use[number] == operation.number:
                     values.pop(number, None)
+                    self._samples.forget(number)
 
     def _behind(self, operation: Operation, values: Mapping[int, _Known], first: int) -> _Known:
         known = [values[number] for number in operation.inputs]
@@ -141,29 +147,20 @@ class Recursion:
 
     def _computed(self, operation: Operation, values: Mapping[int, _Known]) -> Tensor:
         """What comes before the first weights is no matter of chance: it is computed."""
-        n = len(next(one for one in values.values() if isinstance(one, Tensor)))
-        packet = getattr(torch.ops.aten, operation.name, None)
-        packet = packet or getattr(torch.ops.aten, f"_{operation.name}", None)
-        arguments = tree_map_only(
-            ValueRef, lambda ref: values[ref.number], dict(operation.arguments)
-        )
-        size = arguments.get("size")
-        if isinstance(size, list) and size and size[0] == 1:
-            arguments["size"] = [n, *size[1:]]
-        try:
-            if operation.name == "circular_pad":
-                raise RuntimeError
-            result = packet(**arguments)
-        except (RuntimeError, TypeError) as error:
-            raise NoFormError("it cannot be applied to several images") from error
-        parts = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        given = {n: one for n, one in values.items() if isinstance(one, Tensor)}
+        n_images = len(next(iter(given.values())))
         shape = self.graph.values[operation.output].shape
-        same = [one for one in self.graph.operations if one.place == operation.place]
-        place = [one.output for one in same].index(operation.output) if len(same) > 1 else 0
-        chosen: Tensor = parts[place]
-        if chosen.shape[1:] != shape[1:]:
+        if operation.name == "circular_pad":
+            pad = self._border(dict(operation.arguments))["pad"]
+            return functional.pad(given[operation.inputs[0]], pad, mode="circular")
+        size = operation.arguments.get("size")
+        if isinstance(size, list) and size and size[0] == 1:
+            arguments = {**operation.arguments, "size": [n_images, *size[1:]]}
+            operation = replace(operation, arguments=arguments)
+        found = apply_operation(operation, given)
+        if found.shape[1:] != shape[1:] or operation.name in ("split", "chunk", "unbind"):
             raise NoFormError("it cannot be applied to several images")
-        return chosen
+        return found
 
     def _state(self, operation: Operation, values: Mapping[int, _Known], first: int) -> State:
         shapes = self.graph.values
@@ -194,7 +191,8 @@ class Recursion:
                 tuple(shapes[operation.output].shape),
                 _of_data(arguments, lambda ref: tuple(shapes[ref.number].shape)),
                 operation.module in self._by_image,
-                self.options.seed + 1000003 * operation.number + first,
+                self.options.seed + 1_000_003 * operation.number + first,
+                lambda: self._samples.get(operation.inputs[0]),
                 self.options,
             )
         )

@@ -114,11 +114,15 @@ class StationaryState(State):
 
         def lags(other: Tensor, its: Tensor) -> Tensor:
             found = _autocorrelation(maps * window, other * window).mean(1)
-            return found / _autocorrelation(amplitude * window, its * window).clamp(min=floor)
+            pairs = _autocorrelation(amplitude * window, its * window)
+            # Where there are hardly any pairs the mean over all pairs makes up for them.
+            far = found.sum((-2, -1), keepdim=True) / pairs.sum((-2, -1), keepdim=True)
+            lacking = (floor - pairs).clamp(min=0.0)
+            return (found + lacking * far) / (pairs + lacking)
 
         second = lags(maps, amplitude)
         cross = lags(maps.roll(-1, 0), amplitude.roll(-1, 0)) if with_cross else None
-        mean = maps.mean((1, 2, 3))[:, None]
+        mean = (maps.mean((1, 2, 3)) / amplitude.mean((1, 2)).clamp(min=1e-300))[:, None]
         return cls(
             height, width, second, mean, cross, False, new_root(), amplitude=amplitude
         )
