@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from natstats.spectra.frequencies import rings
 from natstats.theory.covariances import power_of_matrix
-from natstats.theory.random_states import State, Window, new_root
+from natstats.theory.random_states import State
+from natstats.theory.state_parts import Window, new_root
 
 __all__ = ["LARGEST_EXACT", "ExactState", "is_exact_size", "taken"]
 
@@ -41,19 +43,22 @@ class ExactState(State):
             maps: (N, C, H, W).
             with_cross: follow the covariance between each image and the next, too.
         """
-        n, channels, height, width = maps.shape
+        _, channels, height, width = maps.shape
         flat = maps.double().flatten(2)
         second = flat.mT @ flat / channels
         cross = flat.mT @ flat.roll(-1, 0) / channels if with_cross else None
         return cls(height, width, second, flat.mean(1), cross, False, new_root())
 
     def outer(self, left: Tensor, right: Tensor) -> Tensor:
+        """Products at all pairs of positions, (..., N, HW, HW)."""
         return left[..., :, None] * right[..., None, :]
 
     def diagonal(self) -> Tensor:
+        """Second moment at every position, (N, HW)."""
         return self.second.diagonal(dim1=-2, dim2=-1)
 
     def position_means(self, pairs: Tensor) -> Tensor:
+        """Mean over the right position, (N, HW)."""
         return pairs.mean(-1)
 
     def _swapped(self, cross: Tensor) -> Tensor:
@@ -65,10 +70,10 @@ class ExactState(State):
     def convolved(
         self, rows: Window, columns: Window, gain: float, bias: float, *, is_gaussian: bool
     ) -> ExactState:
+        """Behind a convolution: K(x, x') is the sum of Q(x + b, x' + b) over the taps b."""
         height, width = rows.n_out, columns.n_out
         offsets = [
-            [taken(window, offset) for offset in range(window.kernel)]
-            for window in (rows, columns)
+            [taken(window, offset) for offset in range(window.kernel)] for window in (rows, columns)
         ]
 
         def change(pairs: Tensor, right: object) -> Tensor:
@@ -85,9 +90,8 @@ class ExactState(State):
         mean = second.new_zeros(len(second), height * width)
         return ExactState(height, width, second, mean, cross, is_gaussian, new_root())
 
-    def averaged(
-        self, rows: Tensor, columns: Tensor, step: tuple[Window, Window]
-    ) -> ExactState:
+    def averaged(self, rows: Tensor, columns: Tensor, step: tuple[Window, Window]) -> ExactState:
+        """Behind an average: the weights act on both positions."""
         rows, columns = rows.to(self.second), columns.to(self.second)
         height, width = len(rows), len(columns)
 
@@ -112,6 +116,7 @@ class ExactState(State):
         )
 
     def padded(self, rows: Sequence[int], columns: Sequence[int]) -> ExactState:
+        """With rows and columns of these numbers, -1 for zeros."""
         height, width = len(rows), len(columns)
         down = torch.tensor(rows, device=self.second.device)
         across = torch.tensor(columns, device=self.second.device)
@@ -132,7 +137,8 @@ class ExactState(State):
             origin=None,
         )
 
-    def ring_power(self, edges: str) -> np.ndarray:
+    def ring_power(self, edges: str) -> np.ndarray[Any, Any]:
+        """Expected power in every ring, the quadratic form of the covariance."""
         plane = power_of_matrix(self.second, self.height, self.width, edges).cpu().numpy()
         return rings(self.height, self.width).mean(plane)
 

@@ -117,8 +117,8 @@ def beside(
     """The sum, or the product, of two functions of the same value.
 
     >>> from natstats.theory.activation_functions import activation
-    >>> beside(np.multiply, "product", linear_function(1.0), activation("sigmoid"))(0.0)
-    array(0.)
+    >>> beside(np.multiply, "product", linear_function(1.0), activation("sigmoid"))([0.0])
+    array([0.])
     """
     joined = _joined(
         f"{name} of {one.name} and {two.name}",

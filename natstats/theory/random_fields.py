@@ -20,7 +20,8 @@ from torch.nn import functional
 from natstats.theory.activation_functions import Activation
 from natstats.theory.exact_states import ExactState
 from natstats.theory.function_chains import linear_function
-from natstats.theory.random_states import NoFormError, Origin, State
+from natstats.theory.random_states import Origin, State
+from natstats.theory.state_parts import NoFormError
 from natstats.theory.stationary_states import StationaryState
 
 __all__ = ["MaxWindow", "SimulationOptions", "simulated_max"]
@@ -39,6 +40,7 @@ class MaxWindow(NamedTuple):
     ceil_mode: bool
 
     def __call__(self, maps: Tensor) -> Tensor:
+        """The largest value in every window, (N, C, H, W) -> (N, C, H', W')."""
         return functional.max_pool2d(
             maps, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode
         )
@@ -85,9 +87,8 @@ def simulated_max(
         for n in range(len(base.second))
     ]
     height, width = found[0][2]
-    second, mean = (
-        torch.stack([one[part] for one in found]).to(state.second) for part in (0, 1)
-    )
+    second = torch.stack([one[0] for one in found]).to(state.second)
+    mean = torch.stack([one[1] for one in found]).to(state.second)
     return ExactState(height, width, second, mean, None, False, state.roots)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ from natstats.networks.preprocessing import Preprocessing, configured
 from natstats.networks.random_weights import with_random_weights
 from natstats.networks.wrappers import unwrapped
 from natstats.spectra.edges import EDGES
-from natstats.spectra.frequencies import extent
+from natstats.spectra.frequencies import extent, rings
 from natstats.spectra.input_spectra import InputSpectra
-from natstats.spectra.records import Layer, LayerSpectrum
+from natstats.spectra.records import Layer
 from natstats.spectra.simulate import spectrum_of
-from natstats.theory.random_operations import RecursionOptions
+from natstats.theory.given_operations import RecursionOptions
 from natstats.theory.random_recursion import Recursion, Stopped
 from natstats.theory.random_states import State
 
@@ -84,6 +84,8 @@ class RandomSpectra:
         stopped: the place where the recursion ended before all layers with maps were reached, and
             why; empty where they all were.
         missing: names of the layers with maps that were not reached.
+        approximate: activation functions, by place, of values that are taken for Gaussian and are
+            not; behind them the spectra are no longer exact in the limit.
         n_images: images.
         edges: edge treatment.
         max_pooling: ``stop`` or ``simulate``.
@@ -93,6 +95,7 @@ class RandomSpectra:
     layers: tuple[RandomLayer, ...]
     stopped: str
     missing: tuple[str, ...]
+    approximate: tuple[str, ...]
     n_images: int
     edges: str
     max_pooling: str
@@ -233,6 +236,12 @@ def random_spectra(
     return work.result()
 
 
+def _mean_power(power: Array, layer: Layer) -> Array:
+    """Mean power of every image over the frequencies of all rings, (N, 1)."""
+    n_members = rings(layer.height, layer.width).n_members
+    return np.asarray(power @ n_members / n_members.sum())[:, None]
+
+
 class _Work:
     """What was found so far."""
 
@@ -304,8 +313,10 @@ class _Work:
     def result(self) -> RandomSpectra:
         """The layers, in the order of execution."""
         if self._recursion is None:
-            raise NatstatsError(f"images: expected an image that can be read in "
-                                f"{self._source.description}; got none")
+            raise NatstatsError(
+                f"images: expected an image that can be read in "
+                f"{self._source.description}; got none"
+            )
         given = self._inputs.compute()[-1]
         power = given.spectrum.power.sum(0) / self.n_images
         rows = [self._row(given.layer, power, "measured")]
@@ -318,7 +329,7 @@ class _Work:
             layer = self._layer(call)
             power = np.concatenate(found)
             if self._fit.normalize:
-                power = power / _mean_power(power, layer)[:, None]
+                power = power / _mean_power(power, layer)
             rows.append(self._row(layer, power.mean(0), self._forms[name]))
         stopped = next((self._stops[name] for name in missing if name in self._stops), "")
         if missing and not stopped:
@@ -327,6 +338,7 @@ class _Work:
             tuple(rows),
             stopped and f"stopped at {stopped}",
             tuple(missing),
+            tuple(self._recursion.approximate),
             self.n_images,
             self._options.edges,
             self._options.max_pooling,

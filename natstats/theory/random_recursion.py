@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
 from natstats.activations.graph import Graph, Operation, ValueRef
 from natstats.activations.operations import Place
-from natstats.theory.random_operations import Given, RecursionOptions, state_behind
+from natstats.theory.given_operations import Given, RecursionOptions
+from natstats.theory.random_operations import state_behind
 from natstats.theory.random_samples import Samples, apply_operation
-from natstats.theory.random_states import NoFormError, State
+from natstats.theory.random_states import State
+from natstats.theory.state_parts import NoFormError
 from natstats.theory.stationary_states import state_of_maps
 
 __all__ = ["Recursion", "Stopped"]
@@ -83,6 +84,10 @@ class Recursion:
         graph: of one image.
         model: the network, whose weights give the variances.
         options: how to go.
+
+    Attributes:
+        with_cross: whether the covariance between images is followed.
+        approximate: places of functions of what is taken for Gaussian and is not, as keys.
     """
 
     def __init__(self, graph: Graph, model: nn.Module, options: RecursionOptions) -> None:
@@ -105,6 +110,7 @@ class Recursion:
             for one in norms
         )
         simulated = self._operations if options.max_pooling == "simulate" else []
+        self.approximate: dict[str, None] = {}
         self._samples = Samples(graph, simulated, options.n_fields, options.seed)
 
     def run(self, given: tuple[Any, ...], first: int = 0) -> Iterator[tuple[int, _Known]]:
@@ -180,6 +186,12 @@ class Recursion:
             arguments = self._border(arguments)
             operation = replace(operation, arguments=arguments)
         made: dict[int, State] = {}
+        number = operation.inputs[0]
+        first_state = values[number]
+        if operation.kind == "rectifier" and isinstance(first_state, State):
+            base = first_state.origin.base if first_state.origin else first_state
+            if not base.is_gaussian:
+                self.approximate[f"{operation.module} ({operation.name})"] = None
 
         def once(ref: ValueRef) -> State:
             return made.setdefault(ref.number, state(ref))

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from natstats.activations.graph import Graph, Operation, ValueRef
 from natstats.theory.exact_states import is_exact_size
-from natstats.theory.random_states import NoFormError
+from natstats.theory.state_parts import NoFormError
 
 __all__ = ["Samples", "apply_operation"]
 
@@ -175,8 +175,6 @@ class Samples:
         for number, first, last in zip(operation.inputs, ends[:-1], ends[1:], strict=True):
             maps = self._values[number]
             n_taken = last * n // total - first * n // total
-            order = torch.randperm(
-                maps.shape[1], generator=self._generator(operation, number)
-            )
+            order = torch.randperm(maps.shape[1], generator=self._generator(operation, number))
             parts.append(maps[:, order[:n_taken]])
         return torch.cat(parts, 1)

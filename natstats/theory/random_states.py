@@ -2,8 +2,8 @@
 
 For every image a state holds the second moment of a value at pairs of positions, Q(x, x'), as its
 expectation over random weights, averaged over channels, and the mean of the value at each position.
-Two forms stand behind one interface: all pairs (:mod:`natstats.theory.exact_states`), and lags alone
-(:mod:`natstats.theory.stationary_states`).
+Two forms stand behind one interface: all pairs (:mod:`natstats.theory.exact_states`), and lags with
+an amplitude at every position (:mod:`natstats.theory.stationary_states`).
 
 What is exact in the limit of many channels, and what is a moment match:
 
@@ -18,7 +18,6 @@ What is exact in the limit of many channels, and what is a moment match:
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,22 +29,12 @@ from torch import Tensor
 from natstats.theory.activation_functions import Activation, hermite_coefficients, second_moment
 from natstats.theory.function_chains import beside, composed, linear_function
 from natstats.theory.gaussian_pairs import N_TERMS, correlation, homogeneous, series
+from natstats.theory.state_parts import ChannelFactors, NoFormError, Window, new_root
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ChannelFactors", "NoFormError", "Origin", "State", "Window", "new_root"]
-
-_numbers = itertools.count()
-
-
-def new_root() -> frozenset[int]:
-    """A name for a value whose channels are independent of all before it, given what they see."""
-    return frozenset([next(_numbers)])
-
-
-class NoFormError(Exception):
-    """An operation has no closed form; the text says why."""
+__all__ = ["Origin", "State"]
 
 
 class Origin(NamedTuple):
@@ -53,37 +42,6 @@ class Origin(NamedTuple):
 
     base: State
     function: Activation
-
-
-class ChannelFactors(NamedTuple):
-    """Means over channels of what each is multiplied by, g, and of what is added, b.
-
-    Attributes:
-        factor: mean of g.
-        square: mean of g^2.
-        cross: mean of g b.
-        shift: mean of b.
-        shift_square: mean of b^2.
-    """
-
-    factor: float
-    square: float
-    cross: float = 0.0
-    shift: float = 0.0
-    shift_square: float = 0.0
-
-    @classmethod
-    def of(cls, factor: Tensor, shift: Tensor) -> ChannelFactors:
-        """The means of one number for each channel, (C,)."""
-        g, b = factor.double(), shift.double()
-        return cls(*(float(x.mean()) for x in (g, g * g, g * b, b, b * b)))
-
-    @property
-    def is_uniform(self) -> bool:
-        """Whether all channels have the same factor and the same shift."""
-        spread = (self.square - self.factor**2, self.shift_square - self.shift**2)
-        scale = max(self.square, self.shift_square, 1e-300)
-        return max(spread) <= 1e-12 * scale
 
 
 def _coefficients(function: Activation, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,22 +52,6 @@ def _coefficients(function: Activation, mean: Tensor, deviation: Tensor) -> tupl
     rest = square - (terms**2).sum(0)
     rest = np.sqrt(np.where(rest > 1e-10 * square, rest, 0.0))
     return tuple(torch.from_numpy(x).to(mean.device) for x in (terms, rest))  # type: ignore[return-value]
-
-
-class Window(NamedTuple):
-    """Kernel, stride, padding and dilation along an axis of `side` pixels."""
-
-    side: int
-    kernel: int
-    stride: int
-    padding: int
-    dilation: int = 1
-
-    @property
-    def n_out(self) -> int:
-        """Positions of a convolution."""
-        reach = self.dilation * (self.kernel - 1) + 1
-        return (self.side + 2 * self.padding - reach) // self.stride + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,9 +198,7 @@ class State:
 
     def affine(self, factor: float, shift: float = 0.0) -> State:
         """Every value times a number, and a number added to it."""
-        return self.of_channels(
-            ChannelFactors(factor, factor**2, factor * shift, shift, shift**2)
-        )
+        return self.of_channels(ChannelFactors(factor, factor**2, factor * shift, shift, shift**2))
 
     def of_channels(self, by: ChannelFactors) -> State:
         """Every channel times a number of its own, and a number added to it.
@@ -422,7 +362,7 @@ class State:
             return first
 
         def mean(name: str) -> Tensor:
-            summed: Tensor = sum(getattr(state, name) * (n / total) for state, n in parts)  # type: ignore[assignment]
+            summed: Tensor = sum(getattr(state, name) * (n / total) for state, n in parts)
             return summed
 
         has_cross = all(state.cross is not None for state, _ in parts)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ from natstats.spectra.frequencies import rings
 from natstats.theory.activation_functions import Activation, second_moment
 from natstats.theory.covariances import power_of_lags
 from natstats.theory.exact_states import ExactState, is_exact_size, taken
-from natstats.theory.random_states import State, Window, new_root
+from natstats.theory.random_states import State
+from natstats.theory.state_parts import Window, new_root
 
 __all__ = ["StationaryState", "state_of_maps", "taper_overlap"]
 
@@ -55,7 +57,8 @@ def _autocorrelation(maps: Tensor, other: Tensor | None = None) -> Tensor:
     size = (2 * maps.shape[-2], 2 * maps.shape[-1])
     one = torch.fft.rfft2(maps, s=size)
     two = one if other is None else torch.fft.rfft2(other, s=size)
-    return torch.fft.irfft2(one.conj() * two, s=size)
+    found: Tensor = torch.fft.irfft2(one.conj() * two, s=size)
+    return found
 
 
 def taper_overlap(height: int, width: int, edges: str) -> Tensor:
@@ -71,7 +74,8 @@ def taper_overlap(height: int, width: int, edges: str) -> Tensor:
 
 def _weighted(amplitude: Tensor, edges: str, other: Tensor | None = None) -> Tensor:
     """Sum of w w' A A' at every lag as a share of that of w w', (N, 2H, 2W)."""
-    window = _window(*amplitude.shape[-2:], edges).to(amplitude)
+    height, width = amplitude.shape[-2:]
+    window = _window(height, width, edges).to(amplitude)
     given = None if other is None else other * window
     found = _autocorrelation(amplitude * window, given)
     floor = _LEAST_OVERLAP * window.square().sum()
@@ -92,7 +96,6 @@ class StationaryState(State):
 
     form = "stationary"
     amplitude: Tensor
-    edges = "sine"
 
     @classmethod
     def of_maps(
@@ -123,17 +126,18 @@ class StationaryState(State):
         second = lags(maps, amplitude)
         cross = lags(maps.roll(-1, 0), amplitude.roll(-1, 0)) if with_cross else None
         mean = (maps.mean((1, 2, 3)) / amplitude.mean((1, 2)).clamp(min=1e-300))[:, None]
-        return cls(
-            height, width, second, mean, cross, False, new_root(), amplitude=amplitude
-        )
+        return cls(height, width, second, mean, cross, False, new_root(), amplitude=amplitude)
 
     def outer(self, left: Tensor, right: Tensor) -> Tensor:
+        """Products of numbers that are the same at every lag, (..., N, 1, 1)."""
         return (left * right)[..., None]
 
     def diagonal(self) -> Tensor:
+        """Second moment at lag 0, (N, 1)."""
         return self.second[:, 0, :1]
 
     def position_means(self, pairs: Tensor) -> Tensor:
+        """Mean over all pairs of positions, (N, 1)."""
         overlap = taper_overlap(self.height, self.width, "none").to(pairs)
         return ((pairs * overlap).sum((-2, -1)) / overlap.sum())[:, None]
 
@@ -165,13 +169,14 @@ class StationaryState(State):
     def convolved(
         self, rows: Window, columns: Window, gain: float, bias: float, *, is_gaussian: bool
     ) -> State:
+        """Behind a convolution: the correlation stays, amplitudes are those of windows."""
         taps = rows.kernel * columns.kernel
         dense = rows._replace(stride=1), columns._replace(stride=1)
         counts = _box_sum(torch.ones_like(self.amplitude[:1]), *dense)
         inside = (_box_sum(self.amplitude.square(), *dense) / counts.clamp(min=1.0)).sqrt()
         state: StationaryState = self
         if taps > 1:
-            state = replace(self, **self._smoothed(inside))
+            state = self._smoothed(inside)
         amplitude = (inside * (counts / taps).sqrt())[:, :: rows.stride, :: columns.stride]
         n_rows, n_columns = rows.n_out, columns.n_out
         state = state._at(
@@ -189,7 +194,7 @@ class StationaryState(State):
             roots=new_root(),
         ).settled()
 
-    def _smoothed(self, inside: Tensor) -> dict[str, Tensor | None]:
+    def _smoothed(self, inside: Tensor) -> StationaryState:
         """Moments where amplitudes are no longer these but those of windows around each place."""
         same = self.amplitude.shape[-2:] == inside.shape[-2:]
 
@@ -205,9 +210,10 @@ class StationaryState(State):
             cross = self.cross * ratio(
                 self.amplitude, self.amplitude.roll(-1, 0), inside, inside.roll(-1, 0)
             )
-        return {"second": found, "cross": cross}
+        return replace(self, second=found, cross=cross)
 
     def averaged(self, rows: Tensor, columns: Tensor, step: tuple[Window, Window]) -> State:
+        """Behind an average: the mean over all pairs of lags within two windows."""
         maps = []
         for side, weights, window in (
             (self.height, rows, step[0]), (self.width, columns, step[1])
@@ -215,9 +221,10 @@ class StationaryState(State):
             box = np.full(window.kernel, 1 / window.kernel)
             maps.append(_lag_map(side, len(weights), window.stride, np.convolve(box, box)))
         amplitude = rows.to(self.amplitude) @ self.amplitude @ columns.to(self.amplitude).mT
-        return self._at(*maps, amplitude).settled()
+        return self._at(maps[0], maps[1], amplitude).settled()
 
     def padded(self, rows: Sequence[int], columns: Sequence[int]) -> State:
+        """With rows and columns of these numbers, -1 for zeros."""
         down, across = torch.tensor(rows), torch.tensor(columns)
         there = ((down >= 0)[:, None] & (across >= 0)).to(self.amplitude)
         amplitude = self.amplitude[:, down.clamp(min=0)][:, :, across.clamp(min=0)] * there
@@ -235,10 +242,7 @@ class StationaryState(State):
         mean, spread = (x.cpu().numpy() for x in (self.mean, deviation))
         square = second_moment(function, mean * at, spread * at)
         own = np.stack(
-            [
-                np.interp(amplitude[i].cpu().numpy().ravel(), at[i], square[i])
-                for i in range(n)
-            ]
+            [np.interp(amplitude[i].cpu().numpy().ravel(), at[i], square[i]) for i in range(n)]
         )
         scale = behind.diagonal().clamp(min=1e-300)
         shape = torch.from_numpy(own).to(amplitude).view_as(amplitude)
@@ -248,12 +252,8 @@ class StationaryState(State):
         """The same with these amplitudes, of any mean square."""
         amplitude, square = _unit(amplitude)
         root = square[:, 0].sqrt()
-        second, cross = self._with_pairs(
-            lambda pairs, right: pairs * self.outer(root, right(root))
-        )
-        return replace(
-            self, second=second, cross=cross, mean=self.mean * root, amplitude=amplitude
-        )
+        second, cross = self._with_pairs(lambda pairs, right: pairs * self.outer(root, right(root)))
+        return replace(self, second=second, cross=cross, mean=self.mean * root, amplitude=amplitude)
 
     def _mixed(self, parts: Sequence[tuple[State, float]]) -> Tensor:
         weights = [weight * state.diagonal()[..., None] for state, weight in parts]
@@ -291,7 +291,8 @@ class StationaryState(State):
             self.height, self.width, second, self.mean * flat, cross, self.is_gaussian, self.roots
         )
 
-    def ring_power(self, edges: str) -> np.ndarray:
+    def ring_power(self, edges: str) -> np.ndarray[Any, Any]:
+        """Expected power in every ring, with the amplitude as a part of the taper."""
         ring = rings(self.height, self.width)
         if edges == "periodic":
             lags = self.second * _weighted(self.amplitude, "none")

@@ -12,7 +12,7 @@ theirs, and the exponent falls with depth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import scipy.fft
@@ -74,10 +74,10 @@ def random_exponents(
     checks.positive_int("size", size, _SMALLEST, _LARGEST)
     if size % 2:
         raise UsageError(f"size: expected an even number of pixels; got {size}")
-    is_one = isinstance(depth, int | np.integer)
-    depths = list(range(checks.positive_int("depth", depth, 0, _DEEPEST) + 1)) if is_one else [
-        checks.positive_int("depth", one, 0, _DEEPEST) for one in depth
-    ]
+    if isinstance(depth, Iterable):
+        depths = [checks.positive_int("depth", one, 0, _DEEPEST) for one in depth]
+    else:
+        depths = list(range(checks.positive_int("depth", depth, 0, _DEEPEST) + 1))
     low, high = (2.0, size / 4) if band is None else band
     checks.pair_in_order("band", (low, high), 1.0, size / 2)
     cycles = np.arange(1, size // 2 + 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from natstats.theory.random_states import NoFormError
+from natstats.theory.state_parts import NoFormError
 
 __all__ = ["adaptive_weights", "padded_positions", "pooling_weights"]
 
