@@ -8,7 +8,8 @@ a_k = E[f(m + s z) He_k(z)] / sqrt(k!),
 Where f has a kink the series converges slowly, and what it leaves out matters most where rho is
 near 1: in the finest waves. There the shape of the rest does not depend on where the kink is. It
 is that of the rectifier at mean zero, whose sum is known (kappa below), scaled so that the second
-moment at rho = 1 is exact.
+moment at rho = 1 is exact. For negative rho even and odd terms have opposite signs: what counts
+there is by how much the last even terms outweigh the odd ones.
 
 For a function with f(s x) = s f(x) and values of mean zero there is a closed form: with f = p x +
 q |x| it is p^2 K + q^2 (2 / pi) s s' (sqrt(1 - rho^2) + rho arcsin rho), the arc-cosine kernel of
@@ -73,8 +74,7 @@ _KAPPA_REST = 1.0 - sum(_KAPPA)
 
 
 def _rest_shape(rho: Tensor) -> Tensor:
-    """What the series of kappa leaves out, as a share of that at rho = 1; 0 for rho < 0."""
-    rho = rho.clamp(min=0.0)
+    """What the series of kappa leaves out, as a share of that at rho = 1; for rho of at least 0."""
     square = rho.square()
     even = torch.full_like(rho, _KAPPA[N_TERMS])
     for k in range(N_TERMS - 2, -1, -2):
@@ -97,22 +97,23 @@ def series(
         rho: correlations, (N, ...).
         left: coefficients of the left values, (n_terms + 1, N, P).
         right: of the right values.
-        left_rest: root of what the series leaves out of the second moment, (N, P).
+        left_rest: root of what the series leaves out of the second moment, for positive and for
+            negative correlations, (2, N, P).
         right_rest: of the right values.
         outer: from (N, P) and (N, P) to products that broadcast against `rho`.
 
     >>> from natstats.theory.activation_functions import activation, hermite_coefficients
     >>> terms = torch.from_numpy(hermite_coefficients(activation("relu"), [[0.0]], 1.0))
-    >>> rest = (0.5 - terms.square().sum(0)).sqrt()
-    >>> rho = torch.tensor([[[0.999]]], dtype=torch.float64)
+    >>> rest = (0.5 - terms.square().sum(0)).sqrt().expand(2, 1, 1)
+    >>> rho = torch.tensor([[[0.999, -0.999]]], dtype=torch.float64)
     >>> by_series = series(rho, terms, terms, rest, rest, lambda x, y: (x * y)[..., None])
-    >>> (by_series - homogeneous(rho, torch.ones_like(rho), 0.5, 0.5)).abs().item() < 1e-12
+    >>> (by_series - homogeneous(rho, torch.ones_like(rho), 0.5, 0.5)).abs().max().item() < 1e-12
     True
     """
     total = torch.zeros_like(rho)
     for one, two in zip(left.flip(0), right.flip(0), strict=True):
         total.mul_(rho).add_(outer(one, two))
-    rest = outer(left_rest, right_rest)
-    if bool((rest > 0).any()):
-        total += _rest_shape(rho).mul_(rest)
+    if bool((left_rest > 0).any()):
+        above, below = (outer(one, two) for one, two in zip(left_rest, right_rest, strict=True))
+        total += _rest_shape(rho.abs()).mul_(torch.where(rho > 0, above, below))
     return total

@@ -45,12 +45,18 @@ class Origin(NamedTuple):
 
 
 def _coefficients(function: Activation, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """Hermite coefficients (n_terms + 1, N, P), and the root of what they leave out, (N, P)."""
+    """Hermite coefficients (n_terms + 1, N, P), and the root of what they leave out, (2, N, P).
+
+    The second root is for negative correlations, see :mod:`natstats.theory.gaussian_pairs`.
+    """
     at, spread = mean.cpu().numpy(), deviation.cpu().numpy()
     terms = hermite_coefficients(function, at, spread, N_TERMS)
     square = second_moment(function, at, spread)
     rest = square - (terms**2).sum(0)
     rest = np.sqrt(np.where(rest > 1e-10 * square, rest, 0.0))
+    even, odd = ((terms[start::2] ** 2).sum(0) for start in (N_TERMS - 6, N_TERMS - 7))
+    outweighed = np.clip((even - odd) / np.maximum(even + odd, 1e-300), 0.0, 1.0)
+    rest = np.stack([rest, rest * np.sqrt(outweighed)])
     return tuple(torch.from_numpy(x).to(mean.device) for x in (terms, rest))  # type: ignore[return-value]
 
 
