@@ -30,6 +30,7 @@ PHOTOS = Path(natstats.__file__).parent / "demo_data" / "photos"
 STRIDES = (1, 1, 1, 2, 1, 1, 2, 1)
 NETWORKS = ("resnet18", "mobilenet_v2", "vgg11")
 NEAR, FACTOR = 0.03, 0.3
+WIDE = 4.0
 
 
 def plain_network(n_channels: int, seed: int) -> natstats.Network:
@@ -99,9 +100,14 @@ def plain_study(photos: Path, n_images: int, n_seeds: int, n_channels: int) -> l
     return compared(found, runs)
 
 
-def network_study(name: str, photos: Path, n_images: int, n_seeds: int) -> dict[str, Any]:
+def network_study(
+    name: str, photos: Path, n_images: int, n_seeds: int, model_args: dict[str, Any]
+) -> dict[str, Any]:
     """Predicted and measured exponents of a network of torchvision, and their slopes."""
-    networks = [natstats.load_network(name, weights="none", seed=seed) for seed in range(n_seeds)]
+    networks = [
+        natstats.load_network(name, weights="none", seed=seed, model_args=model_args)
+        for seed in range(n_seeds)
+    ]
     found = random_spectra(
         networks[0], photos, limit=n_images, max_pooling="simulate", batch_size=4
     )
@@ -111,6 +117,8 @@ def network_study(name: str, photos: Path, n_images: int, n_seeds: int) -> dict[
     predicted, mean = slope_of(rows, "predicted"), float(np.mean(seeds))
     return {
         "network": name,
+        "arguments": model_args,
+        "images": n_images,
         "stopped": found.stopped,
         "predicted_slope": predicted,
         "measured_slope": mean,
@@ -130,6 +138,9 @@ def network_study(name: str, photos: Path, n_images: int, n_seeds: int) -> dict[
 @click.option("--channels", "n_channels", default=256, show_default=True, help="Of that network.")
 @click.option("--network", "names", multiple=True, default=NETWORKS, show_default=True)
 @click.option("--network-seeds", default=3, show_default=True, help="Of every other network.")
+@click.option(
+    "--wide-images", default=8, show_default=True, help="Of MobileNetV2, widened; 0: none."
+)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=False)
 def random(
@@ -139,6 +150,7 @@ def random(
     n_channels: int,
     names: tuple[str, ...],
     network_seeds: int,
+    wide_images: int,
     threads: int,
     out: Path,
 ) -> None:
@@ -148,8 +160,12 @@ def random(
     for row in plain:
         click.echo(" ".join(f"{value}" for value in row.values()))
     studies = []
-    for name in names:
-        studies.append(network_study(name, photos, n_images, network_seeds))
+    plans: list[tuple[str, int, dict[str, Any]]] = [(name, n_images, {}) for name in names]
+    # What is left where every channel has few weights: the same network, four times as wide.
+    if "mobilenet_v2" in names and wide_images:
+        plans.append(("mobilenet_v2", wide_images, {"width_mult": WIDE}))
+    for name, n, model_args in plans:
+        studies.append(network_study(name, photos, n, network_seeds, model_args))
         click.echo({key: one for key, one in studies[-1].items() if key != "layers"})
     record = {
         "command": "python analyses/theory.py random PHOTOS",
@@ -167,7 +183,10 @@ def random(
         {"network": network, **row}
         for network, rows in [
             ("plain", plain),
-            *((study["network"], study["layers"]) for study in studies),
+            *(
+                (study["network"] + (" wide" if study["arguments"] else ""), study["layers"])
+                for study in studies
+            ),
         ]
         for row in rows
     ]
