@@ -224,6 +224,11 @@ def random_spectra(
     checks.positive_int("batch_size", batch_size)
     checks.positive_int("seed", seed, 0)
     network = _network(model, seed)
+    if network.takes != "images":
+        raise UsageError(
+            f"model: expected a network that takes images (N, C, H, W); got one that takes "
+            f"{network.takes}"
+        )
     source = _source(images, network, limit, seed)
     options = RecursionOptions(edges, max_pooling, n_fields, seed, batch_norm)
     work = _Work(network, source, layers, options, fit or FitOptions())
@@ -289,10 +294,18 @@ class _Work:
 
     def _prepared(self, prepared: Tensor) -> Recursion:
         """Trace the network with the first image."""
-        model = self._network.model.eval()
+        model = self._network.model
         arguments = self._network.arguments(prepared[:1])
         self._sides = tuple(prepared.shape[2:])
-        trace = trace_calls(model, arguments)
+        try:
+            trace, graph = trace_calls(model, arguments), trace_graph(model, arguments)
+        except (RuntimeError, NotImplementedError, AttributeError, ValueError, TypeError) as error:
+            shape = " x ".join(str(side) for side in prepared.shape)
+            reason = " ".join(str(error).split())[:160]
+            raise NatstatsError(
+                f"model: expected to take images of shape {shape}, and operations that can be "
+                f"followed; {reason}"
+            ) from error
         chosen = {*select_modules(model, self._asked, trace.stages(model))}
         self._calls = {
             call.name: call
@@ -301,13 +314,6 @@ class _Work:
             and isinstance(call.layout, Layout)
             and min(call.layout.grid[-2:]) >= MINIMUM_SIDE
         }
-        try:
-            graph = trace_graph(model, arguments)
-        except (RuntimeError, NotImplementedError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise NatstatsError(
-                f"model: expected a network whose operations can be followed; {reason}"
-            ) from error
         return Recursion(graph, model, self._options)
 
     def result(self) -> RandomSpectra:

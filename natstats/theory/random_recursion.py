@@ -176,8 +176,9 @@ class Recursion:
             if isinstance(value, Tensor):
                 if value.ndim != 4:
                     raise NoFormError("it is not given maps (N, C, H, W)")
-                with_cross = self.with_cross
-                return state_of_maps(value, self.options.edges, with_cross=with_cross)
+                # Where there is no float64 the CPU does it.
+                value = value.cpu() if value.device.type == "mps" else value
+                return state_of_maps(value, self.options.edges, with_cross=self.with_cross)
             assert isinstance(value, State)
             return value
 

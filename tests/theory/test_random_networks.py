@@ -120,6 +120,7 @@ def test_wide_networks_have_the_predicted_spectra_within_the_error_of_their_seed
         assert (np.abs(gap) < room + 4 * error).all(), (layer.name, gap, error)
 
 
+@pytest.mark.slow
 def test_depth_0_is_the_image_as_natstats_measures_it():
     images = images_of(20, 8)
     found = random_spectra(network("relu", 0, 4), images)
@@ -129,6 +130,7 @@ def test_depth_0_is_the_image_as_natstats_measures_it():
     assert found.layers[0].depth == 0
 
 
+@pytest.mark.slow
 def test_layers_have_the_names_depths_and_sizes_that_a_measurement_gives_them():
     model = network("residual", 0, 8)
     found = random_spectra(model, images_of(n=8))
@@ -141,6 +143,7 @@ def test_layers_have_the_names_depths_and_sizes_that_a_measurement_gives_them():
     assert "1.1" in found.approximate[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [20, 56])
 def test_a_linear_network_keeps_the_spectrum(side):
     model = nn.Sequential(*[nn.Conv2d(3, 3, 1) for _ in range(4)])
@@ -161,6 +164,7 @@ def test_up_to_borders_convolutions_keep_the_spectrum():
         assert np.abs(found.exponents - found.exponents[0]).max() < 0.1
 
 
+@pytest.mark.slow
 def test_a_rectifier_lowers_the_exponent_and_the_slope_says_so():
     model = nn.Sequential(
         *[m for _ in range(4) for m in (nn.Conv2d(3, 3, 1, bias=False), nn.ReLU())]
@@ -191,17 +195,23 @@ class Attention(nn.Module):
         return self.last(mixed.view_as(x))
 
 
+def between(module):
+    """Between two convolutions."""
+    return nn.Sequential(nn.Conv2d(3, 4, 3), module, nn.Conv2d(4, 4, 1))
+
+
 @pytest.mark.parametrize(
     ("model", "where", "why"),
     [
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 1)), "1 (max_pool2d", "simulate"),
+        (between(nn.MaxPool2d(2)), "1 (max_pool2d", "simulate"),
+        (between(nn.GroupNorm(2, 4)), "1 (native", "norm"),
+        (between(nn.Upsample(scale_factor=2)), "1 (upsample", "no closed form"),
+        (between(nn.ConvTranspose2d(4, 4, 2, 2)), "1 (convolution)", "transposed"),
+        (between(nn.PixelShuffle(1)), "1 (pixel_shuffle)", "rearranged"),
         (Gated(), "mul", "gate"),
         (Attention(), "view", "maps"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1)), "1 (native", "norm"),
-        (nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2), nn.Conv2d(4, 4, 1)), "0 (convolution)", "transposed"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 1)), "1 (upsample", "no closed form"),
     ],
-)  # fmt: skip
+)
 def test_where_there_is_no_closed_form_it_stops_and_says_so(model, where, why):
     found = random_spectra(model.eval(), images_of(16, 2))
     assert found.stopped.startswith("stopped at ")
@@ -248,6 +258,7 @@ def test_max_pooling_by_simulation_is_seeded_and_agrees_with_wide_networks(side)
     assert np.abs(gap - gap.mean()).max() < 0.15 + 4 * runs.std(0).max() / 6**0.5
 
 
+@pytest.mark.slow
 def test_batch_norm_in_training_takes_the_mean_of_the_batch_away():
     def build(stored):
         torch.manual_seed(0)
@@ -311,3 +322,14 @@ def test_mistakes_are_named(arguments, name):
 def test_a_model_that_is_none_is_named():
     with pytest.raises(NatstatsError, match=r"^model: expected"):
         random_spectra(3, images_of())
+
+
+def test_a_network_that_does_not_take_the_images_is_named():
+    with pytest.raises(NatstatsError, match=r"^model: expected to take images of shape 4 x 3 x 12"):
+        random_spectra(nn.Sequential(nn.Conv2d(5, 4, 3)), images_of())
+
+
+def test_a_network_is_left_in_the_mode_that_it_was_in():
+    model = network("norm", 0, 4).train()
+    random_spectra(model, images_of(n=2))
+    assert all(module.training for module in model.modules())
