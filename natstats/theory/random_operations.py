@@ -220,9 +220,13 @@ def _view(given: Given) -> State:
         raise NoFormError("positions are rearranged")
     n = len(before or ())
     if name == "transpose" and any(int(axis) % n in (0, n - 2, n - 1) for axis in moved):
-        raise NoFormError("the axes of the maps are moved")
+        raise NoFormError(
+            "the axes of the maps are moved, as for a norm over channels or attention"
+        )
     if name == "permute" and [int(axis) % n for axis in moved][-2:] != [n - 2, n - 1]:
-        raise NoFormError("the axes of the maps are moved")
+        raise NoFormError(
+            "the axes of the maps are moved, as for a norm over channels or attention"
+        )
     if len(after) < 3 or tuple(after[-2:]) != (state.height, state.width):
         raise NoFormError("its output is no longer maps")
     return state
