@@ -6,7 +6,7 @@ python analyses/theory.py random PHOTOS
 from __future__ import annotations
 
 import click
-from theory_random import random
+from theory_random import depthwise, random
 
 
 @click.group()
@@ -14,7 +14,8 @@ def theory() -> None:
     """Theory beside measurement, a command for each study."""
 
 
-theory.add_command(random)
+for study in (random, depthwise):
+    theory.add_command(study)
 
 if __name__ == "__main__":
     theory()
