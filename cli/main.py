@@ -20,6 +20,7 @@ _NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
 
 COMMANDS = (
     "measure",
+    "explain",
     "models",
     "fit",
     "compare",

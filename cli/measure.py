@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -12,6 +13,10 @@ from natstats.measurement.options import NETWORK_CONTROLS, MeasureOptions
 
 from . import options, output, series
 from .model_options import model_options
+
+__all__ = ["command", "measure_network", "network_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 HELP = """Measure the exponent of every layer of MODEL on images, and test the depth law.
 
@@ -31,64 +36,85 @@ give a series: a run for each, and the exponents and the slope of the law over t
 is kept as soon as it is finished, and the same command goes on where it stopped.
 """
 
+_OPTIONS = (
+    click.argument("model"),
+    click.option(
+        "--images",
+        required=True,
+        help="A folder, a pattern in quotes, a .txt list, .tar shards, a .npy or .pt array, a data "
+        "set such as cifar10:ROOT, or clips:ROOT (see `natstats images --help`).",
+    ),
+    click.option(
+        "--no-normalize",
+        is_flag=True,
+        help="Photographs enter in [0, 1], not normalised as the network expects.",
+    ),
+    model_options,
+    click.option(
+        "--layers",
+        multiple=True,
+        default=(MeasureOptions.layers,),
+        show_default=True,
+        help="weight, conv, act, block, stage, or name patterns; repeat it or separate by commas.",
+    ),
+    click.option(
+        "--layout",
+        "layouts",
+        multiple=True,
+        type=options.Pair(),
+        help="NAME=LAYOUT: where the maps are in the output of a module (name or pattern) of your "
+        f"own, one of {', '.join(declarable())}. Of tokens, NLC+1 leaves out one before "
+        "the map, NLC+0-2 two behind it, and NLC:0-29,36-65 takes those that are listed.",
+    ),
+    click.option(
+        "--no-probe",
+        is_flag=True,
+        help="Do not prove where the maps of each layer are; saves five passes of one image.",
+    ),
+    click.option("--temporal", is_flag=True, help="Measure clips along time, not frame by frame."),
+    click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: cuda if there is one]"),
+    click.option(
+        "--amp", is_flag=True, help="Run the network in mixed precision; spectra stay float32."
+    ),
+    click.option(
+        "--control",
+        type=click.Choice(NETWORK_CONTROLS),
+        help="Measure the same architecture untrained as well: what did training do?",
+    ),
+    click.option(
+        "--control-seeds",
+        type=int,
+        default=MeasureOptions.control_seeds,
+        show_default=True,
+        help="Seeds of the random weights of --control, at least 2 (10 for a finding); each costs "
+        "as much as the measurement.",
+    ),
+    options.image_options,
+    options.fit_options,
+    options.output_options,
+)
+
+
+def network_options(function: F) -> F:
+    """Everything that can be said of a measurement of networks on images."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
 
 @click.command("measure", help=HELP)
-@click.argument("model")
+@network_options
 @click.option(
-    "--images",
-    required=True,
-    help="A folder, a pattern in quotes, a .txt list, .tar shards, a .npy or .pt array, a data set "
-    "such as cifar10:ROOT, or clips:ROOT (see `natstats images --help`).",
-)
-@click.option(
-    "--no-normalize",
+    "--explain",
     is_flag=True,
-    help="Photographs enter in [0, 1], not normalised as the network expects.",
+    help="Measure every operation, too: where the exponents come from (see `natstats explain`).",
 )
-@model_options
-@click.option(
-    "--layers",
-    multiple=True,
-    default=(MeasureOptions.layers,),
-    show_default=True,
-    help="weight, conv, act, block, stage, or name patterns; repeat it or separate by commas.",
-)
-@click.option(
-    "--layout",
-    "layouts",
-    multiple=True,
-    type=options.Pair(),
-    help="NAME=LAYOUT: where the maps are in the output of a module (name or pattern) of your "
-    f"own, one of {', '.join(declarable())}. Of tokens, NLC+1 leaves out one before "
-    "the map, NLC+0-2 two behind it, and NLC:0-29,36-65 takes those that are listed.",
-)
-@click.option(
-    "--no-probe",
-    is_flag=True,
-    help="Do not prove where the maps of each layer are; saves five passes of one image.",
-)
-@click.option("--temporal", is_flag=True, help="Measure clips along time, not frame by frame.")
-@click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: cuda if there is one]")
-@click.option(
-    "--amp", is_flag=True, help="Run the network in mixed precision; spectra stay float32."
-)
-@click.option(
-    "--control",
-    type=click.Choice(NETWORK_CONTROLS),
-    help="Measure the same architecture untrained as well: what did training do?",
-)
-@click.option(
-    "--control-seeds",
-    type=int,
-    default=MeasureOptions.control_seeds,
-    show_default=True,
-    help="Seeds of the random weights of --control, at least 2 (10 for a finding); each costs as "
-    "much as the measurement.",
-)
-@options.image_options
-@options.fit_options
-@options.output_options
-def command(
+def command(**settings: Any) -> None:
+    """Measure a network on photographs."""
+    measure_network(**settings)
+
+
+def measure_network(
     model: str,
     images: str,
     no_normalize: bool,
@@ -100,7 +126,7 @@ def command(
     overwrite: bool,
     **settings: Any,
 ) -> None:
-    """Measure a network on photographs."""
+    """Measure a network, or the checkpoints of a training, and write what was found."""
     from natstats.images.sources import source_name
     from natstats.networks.checkpoint_files import find_checkpoints
 

@@ -141,6 +141,9 @@ def finish(run: Run, path: Path, *, overwrite: bool) -> None:
         say(run.forms_sentence())
     if run.control is not None:
         say(run.control.sentence())
+    if run.explanation is not None:
+        for line in run.explanation.sentences():
+            say(line)
     for note in [*run.info.get("warnings", []), *filter(None, [run.band_sentence()])]:
         say(f"Note: {note}.")
     images = run.info.get("images", {})

@@ -20,8 +20,8 @@ PACKAGE = ROOT / "natstats"
 PICTURE = ROOT / "docs" / "architecture" / "rooms.svg"
 
 ROOMS = (
-    "files", "images", "activations", "networks", "spectra", "fits", "law", "report", "runs",
-    "distill", "measurement", "demo",
+    "files", "images", "activations", "networks", "spectra", "fits", "law", "theory", "report",
+    "runs", "distill", "measurement", "demo",
 )  # fmt: skip
 """The rooms in the order of the data, then the demo."""
 

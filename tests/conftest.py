@@ -36,6 +36,8 @@ from natstats.runs.run import Run
 from natstats.spectra.expected import expected_spectrum
 from natstats.spectra.records import Layer, LayerSpectrum
 from natstats.spectra.simulate import spectrum_of
+from natstats.theory.account import Account
+from natstats.theory.account_spectra import AccountSpectra, State, Step
 
 
 def pytest_collection_finish() -> None:
@@ -368,3 +370,59 @@ class MadeNetworks:
 @pytest.fixture(scope="session")
 def made_networks() -> MadeNetworks:
     return MadeNetworks()
+
+
+class MadeAccount:
+    """Makes the account of a network step by step, with the exponents that are asked for.
+
+    Every group of images has a spectrum as the estimator expects it. With a scatter, exponents
+    differ from group to group, and that of all groups is near the one that is asked for.
+
+    Args:
+        images: exponent of the images.
+        scatter: standard deviation of exponents between groups.
+        seed: of the scatter.
+    """
+
+    N_GROUPS = 12
+
+    def __init__(self, images: float = 2.0, scatter: float = 0.0, seed: int = 0) -> None:
+        self.rng, self.scatter = np.random.default_rng(seed), scatter
+        self.states: list[State] = []
+        self.steps: list[Step] = []
+        self.last = self._state(images)
+
+    def _state(self, alpha: float) -> int:
+        own = alpha + self.scatter * self.rng.standard_normal(self.N_GROUPS)
+        power = np.array([np.exp(expected_spectrum(16, 16).log_power(one)) for one in own])
+        count = np.ones(self.N_GROUPS, dtype=np.int64)
+        self.states.append(State(16, 16, "sine", 1.0, power, power, count))
+        return len(self.states) - 1
+
+    def step(
+        self,
+        name: str,
+        kind: str,
+        after: float,
+        before: int | None = None,
+        is_trunk: bool = True,
+        **predictions: float,
+    ) -> int:
+        """Add a step, by default behind the last of the trunk; return the number of its end."""
+        start = self.last if before is None else before
+        end = self._state(after)
+        known = {one.replace("_", " "): self._state(a) for one, a in predictions.items()}
+        depth = next((s.depth for s in self.steps if s.after == start), 0)
+        depth += kind in ("convolution", "linear")
+        self.steps.append(Step(name, kind, kind, name, (name,), depth, start, end, is_trunk, known))
+        self.last = end if is_trunk else self.last
+        return end
+
+    def account(self, **fit: Any) -> Account:
+        """The account of the steps so far."""
+        return Account(AccountSpectra(tuple(self.states), tuple(self.steps)), FitOptions(**fit))
+
+
+@pytest.fixture(scope="session")
+def made_account() -> type[MadeAccount]:
+    return MadeAccount

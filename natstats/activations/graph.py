@@ -42,6 +42,7 @@ class Operation:
         inputs: numbers of the values that it takes, in the order of its arguments.
         output: number of the value that it makes.
         arguments: all arguments by name; values of the data are :class:`ValueRef`, weights tensors.
+        part: which of the tensors that it returns; such as a split counts as several operations.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Operation:
     inputs: tuple[int, ...]
     output: int
     arguments: Mapping[str, Any] = field(repr=False)
+    part: int = 0
 
     @property
     def module(self) -> str:
@@ -156,11 +158,12 @@ class _Builder:
         arguments: Mapping[str, Any],
         output: Tensor,
         is_write: bool = False,
+        part: int = 0,
     ) -> int:
         operation = len(self.operations)
         made = self.new_value(output, operation, is_write)
         self.operations.append(
-            Operation(operation, name, kind, place, tuple(inputs), made, arguments)
+            Operation(operation, name, kind, place, tuple(inputs), made, arguments, part)
         )
         return made
 
@@ -183,11 +186,10 @@ class _Builder:
         def after(output: Any) -> None:
             tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
             # Statistics beside a normalised value, or indices beside a maximum, are no maps.
-            parts = tensors if kind_of(place.name) == "view" else tensors[:1]
-            for tensor in parts:
-                self._note(
-                    place.name, kind_of(place.name), place, inputs, given, tensor, is_write=writes
-                )
+            kind = kind_of(place.name)
+            parts = tensors if kind == "view" else tensors[:1]
+            for part, tensor in enumerate(parts):
+                self._note(place.name, kind, place, inputs, given, tensor, writes, part)
 
         return after
 

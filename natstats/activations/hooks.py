@@ -22,8 +22,8 @@ from torch.utils.hooks import RemovableHandle
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = [
-    "ActivationHooks", "Sink", "batch_size", "level", "parts_of", "same_modes", "undisturbed",
-    "unwatched",
+    "ActivationHooks", "Sink", "at_work", "batch_size", "level", "parts_of", "same_modes",
+    "undisturbed", "unwatched",
 ]  # fmt: skip
 
 Sink = Callable[[str, int, Any], None]
@@ -44,6 +44,19 @@ def unwatched() -> Iterator[None]:
         yield
     finally:
         level.reset(token)
+
+
+at_work: ContextVar[bool] = ContextVar("at_work", default=False)
+"""Whether a hook is at work, whose operations are no part of the pass, for nobody that watches."""
+
+
+@contextlib.contextmanager
+def _at_work() -> Iterator[None]:
+    token = at_work.set(True)
+    try:
+        yield
+    finally:
+        at_work.reset(token)
 
 
 def parts_of(output: Any) -> Iterator[tuple[str, Tensor]]:
@@ -259,7 +272,7 @@ class ActivationHooks:
         def succeed(module: nn.Module, inputs: Any, output: Any) -> None:
             is_own = module is self._model and level.get() == self._level
             if is_own and self._is_outermost() and self._on_success is not None:
-                with unwatched():
+                with _at_work():
                     self._on_success()
 
         return start, stop, succeed
@@ -296,7 +309,7 @@ class ActivationHooks:
         self._calls.clear()
         self._running.clear()
         if self._on_start is not None:
-            with unwatched():
+            with _at_work():
                 self._on_start(inputs, named)
         self._inside = True
         if self.functional:
@@ -319,7 +332,7 @@ class ActivationHooks:
     def _enter_hook(self, name: str, told: Sink) -> Callable[[nn.Module, Any], None]:
         def hook(module: nn.Module, inputs: Any) -> None:
             if module is self._modules[name] and self._is_watched():
-                with unwatched():
+                with _at_work():
                     told(name, self._calls[name], inputs)
 
         return hook
@@ -348,6 +361,5 @@ class ActivationHooks:
             return
         call = self._calls[name]
         self._calls[name] += 1
-        # What is done with an output is no part of the pass, for nobody that watches it.
-        with unwatched():
+        with _at_work():
             self._sink(name, call, output)

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from natstats.activations.hooks import ActivationHooks, level
+from natstats.activations.hooks import ActivationHooks, at_work, level
 from natstats.activations.selection import owned_weights
 from natstats.activations.storages import HeldStorages
 
@@ -124,7 +124,7 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
             [name for name in modules if name],
             self._leave,
             self._start,
-            on_success,
+            self._unseen(on_success),
             on_enter=self._enter,
             functional=linear,
         )
@@ -151,6 +151,18 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call, unused-ignore]
         self._contexts.close()
 
+    @staticmethod
+    def _unseen(work: Callable[[], None] | None) -> Callable[[], None] | None:
+        """The same work out of sight of this mode and others, which would make it slow."""
+        if work is None:
+            return None
+
+        def unseen() -> None:
+            with _disable_current_modes():
+                work()
+
+        return unseen
+
     def _start(self, inputs: tuple[Any, ...], named: dict[str, Any], is_pass: bool = True) -> None:
         self._scopes: list[tuple[str, int]] = [("", 0)]
         self._calls: Counter[str] = Counter()
@@ -175,7 +187,7 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if level.get() != self._level:  # what other hooks do with outputs
+        if at_work.get() or level.get() != self._level:
             return func(*args, **kwargs)
         if not func.overloadpacket.__name__.startswith("upsample"):
             with self.again():

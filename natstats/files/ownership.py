@@ -66,8 +66,11 @@ KINDS = {
         "run",
         _known(
             r"run\.json|spectra\.npz|(layers|forms|sensitivity|image_exponents|skipped|control)\.csv"
-            r"|specifications\.csv|(law|control)\.json|report\.html|control/seed-\d+/(run\.json|spectra\.npz)",
-            "law|specifications|control|spectra|spread|sensitivity",
+            r"|(specifications|account)\.csv|(law|control|account)\.json|account\.npz|report\.html"
+            r"|control/seed-\d+/(run\.json|(spectra|account)\.npz)"
+            r"|counterfactual/(run\.json|spectra\.npz)",
+            "law|specifications|control|spectra|spread|sensitivity"
+            "|account|account_totals|kernels|kernel_exponents",
         ),
     ),
     "series": Kind(

@@ -33,7 +33,7 @@ from natstats.fits.records import Fits, LayerFit
 from natstats.spectra.expected import EXPONENT_RANGE
 from natstats.spectra.records import LayerSpectrum, Spectrum
 
-__all__ = ["fit_layers", "fit_spectrum", "group_power"]
+__all__ = ["exponent_and_deviations", "fit_layers", "fit_spectrum", "group_power"]
 
 FEW_RINGS = 4
 """A fit through fewer rings than this is flagged: two of them carry most of the slope."""
@@ -336,6 +336,33 @@ def fit_spectrum(
         deviations=deviations,
         flags=tuple(flags),
     )
+
+
+def exponent_and_deviations(
+    spectrum: Spectrum, options: FitOptions, span: float = 1.0
+) -> tuple[float, Array]:
+    """The exponent of :func:`fit_spectrum` and its deviations, without what says how good it is.
+
+    Args:
+        spectrum: what was measured or predicted.
+        options: how to fit.
+        span: share of the image that the maps stand for.
+
+    Returns:
+        Alpha, NaN where there is none, and how it deviates as each group is left out, (G,).
+
+    Raises:
+        UsageError: normalised power is asked for and was not measured.
+    """
+    sample = _Sample.of(spectrum, options, span)
+    deviations = np.zeros(len(sample.filled))
+    if sample.hindrance():
+        return np.nan, deviations
+    found = sample.estimate(np.concatenate([sample.mean[None], sample.left_out]))
+    if found[0] in EXPONENT_RANGE:
+        return np.nan, deviations
+    deviations[sample.filled] = jackknife_deviations(found[0], found[1:], sample.count)
+    return float(found[0]), deviations
 
 
 def fit_layers(

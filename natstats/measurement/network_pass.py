@@ -20,18 +20,27 @@ from natstats.errors import NatstatsError
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Batch, ImageSet, Photographs, batches
 from natstats.law.law_layers import asked_for
+from natstats.measurement.counterfactual import counterfactual_of
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.preparation import home_of
 from natstats.networks.input_forms import channels_hint, stills_note
 from natstats.networks.load import Network
 from natstats.networks.preprocessing import NORMALISED, spoken
 from natstats.networks.wrappers import uncompiled
+from natstats.runs.counterfactual import ShuffledWeights
 from natstats.runs.provenance import Reading, circumstances, image_facts, model_facts
 from natstats.runs.run import Run
 from natstats.spectra.collector import Collector
 from natstats.spectra.input_spectra import InputSpectra
+from natstats.theory.account_pass import AccountPass
 
 __all__ = ["NetworkPass", "Progress", "read_batches", "share_of"]
+
+IMAGES_FOR_THEORY = 32
+"""Images that costly predictions of an account are made of, if there are so many."""
+
+MOST_SAVED = 4
+"""Of more images, one in so many."""
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the images done and the images in all."""
@@ -78,9 +87,10 @@ class NetworkPass:
         reading = Reading(self.source)
         inputs = InputSpectra(options.edges, options.n_groups, options.temporal)
         started = time.perf_counter()
-        collector, stills = self._collected(reading, inputs)
+        collector, account, stills = self._collected(reading, inputs)
         seconds = time.perf_counter() - started
         warnings = self._warnings(reading, collector, stills, is_guess)
+        explained = None if account is None else account.compute()
         spectra = [*inputs.compute(), *collector.compute()]
         way = self.network.preprocessing
         normalisation = {"mean": list(way.mean), "std": list(way.std)}
@@ -95,25 +105,52 @@ class NetworkPass:
             "options": options.to_dict(),
             "warnings": warnings,
         }
-        run = Run(spectra, collector.skipped, info, self.fit)
+        run = Run(spectra, collector.skipped, info, self.fit, (), explained)
         warnings += reading.few_images_warning(run)
         return run
 
     def of_control(self, network: Network, progress: Progress | None) -> NetworkPass:
         """The same images, framed and normalised as they are, through an untrained network."""
         usual = MeasureOptions()
-        settled = ("limit", "seed", "size", "crop", "normalize", "frames", "control")
+        settled = (
+            "limit", "seed", "size", "crop", "normalize", "frames", "control", "counterfactual"
+        )  # fmt: skip
         options = replace(self.options, **{name: getattr(usual, name) for name in settled})
         return replace(self, network=network, options=options, fit=FitOptions(), progress=progress)
+
+    def shuffled(
+        self, name: str, seed: int, first: Progress | None, second: Progress | None
+    ) -> ShuffledWeights:
+        """The same images through a copy with shuffled kernels, whose norms are estimated on them.
+
+        Args:
+            name: what is shuffled.
+            seed: seed of the orders.
+            first: progress of the estimation.
+            second: progress of the measurement.
+        """
+        place, dtype = home_of(self.network.model)
+        reading = Reading(self.source)
+        images = (
+            self._prepared(batch.images, dtype)
+            for batch in read_batches(reading, self.options, place, self.strict, first)
+        )
+        network = counterfactual_of(self.network, name, seed, images)
+        own = self.of_control(network, second)
+        run = replace(own, options=replace(own.options, explain=False)).measured()
+        return ShuffledWeights.of(name, run.info, run.spectra, run.skipped_layers)
 
     def _takes_photographs(self) -> bool:
         return isinstance(self.source, Photographs)
 
-    def _collected(self, reading: Reading, inputs: InputSpectra) -> tuple[Collector, list[str]]:
+    def _collected(
+        self, reading: Reading, inputs: InputSpectra
+    ) -> tuple[Collector, AccountPass | None, list[str]]:
         """Run all images through the network, and say what was made of single images."""
         model = self.network.model
         place, dtype = home_of(model)
         collector: Collector | None = None
+        account: AccountPass | None = None
         with contextlib.ExitStack() as stack:
             stack.enter_context(uncompiled(model))
             stack.enter_context(undisturbed(model))
@@ -122,12 +159,16 @@ class NetworkPass:
                 prepared = self._prepared(batch.images, dtype)
                 if collector is None:
                     collector = stack.enter_context(self._new_collector(prepared))
+                    if self.options.explain:
+                        account = stack.enter_context(self._new_account(prepared, collector.trace))
                 inputs.update(batch.images, batch.index)
                 collector.number_images(batch.index)
+                if account is not None:
+                    account.number_images(batch.index)
                 with _forward_errors(prepared), _autocast(place, self.options.amp):
                     model(*self.network.arguments(prepared))
         assert collector is not None  # read_batches raises when there is no batch
-        return collector, stills_note(self.network.takes, batch.images)
+        return collector, account, stills_note(self.network.takes, batch.images)
 
     def _prepared(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """Images as the network expects them, in memory of their own."""
@@ -157,6 +198,20 @@ class NetworkPass:
             temporal=options.temporal,
             probe=options.probe,
         )
+
+    def _new_account(self, prepared: Tensor, trace: Trace) -> AccountPass:
+        """What measures every operation, whose costly predictions take some of the images."""
+        place, _ = home_of(self.network.model)
+        every = min(max(len(self.source) // IMAGES_FOR_THEORY, 1), MOST_SAVED)
+        with _forward_errors(prepared), _autocast(place, self.options.amp):
+            return AccountPass(
+                self.network.model,
+                self.network.arguments(prepared[:1]),
+                trace,
+                edges=self.options.edges,
+                n_groups=self.options.n_groups,
+                every=every,
+            )
 
     def _check_law_layers(self, trace: Trace) -> None:
         """Say what is wrong with the selection of layers for the law before anything is measured.

@@ -100,14 +100,18 @@ def measure(
         check_control(network, chosen.seed)
     chosen = _with_workers(chosen, home_of(network.model)[0])
     n_seeds = 0 if chosen.control is None else chosen.control_seeds
+    n_parts = 1 + n_seeds + 2 * (chosen.counterfactual is not None)
     is_guess = isinstance(model, nn.Module) and configured(network.model) is None
-    share = share_of(progress, 0, 1 + n_seeds)
+    share = share_of(progress, 0, n_parts)
     trained = NetworkPass(network, source, chosen, fit or FitOptions(), strict is True, share)
     run = trained.measured(is_guess)
     for number in range(n_seeds):
-        seed, share = chosen.seed + number, share_of(progress, 1 + number, 1 + n_seeds)
+        seed, share = chosen.seed + number, share_of(progress, 1 + number, n_parts)
         untrained = trained.of_control(with_random_weights(network, seed), share)
         run.random_weights.append(_as_control(seed, untrained.measured()))
+    if chosen.counterfactual is not None:
+        shares = [share_of(progress, 1 + n_seeds + part, n_parts) for part in (0, 1)]
+        run.shuffled = trained.shuffled(chosen.counterfactual, chosen.seed, *shares)
     return run
 
 
@@ -179,4 +183,4 @@ def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptio
 
 
 def _as_control(seed: int, run: Run) -> RandomWeights:
-    return RandomWeights.of(seed, run.info, run.spectra, run.skipped_layers)
+    return RandomWeights.of(seed, run.info, run.spectra, run.skipped_layers, run.account_spectra)

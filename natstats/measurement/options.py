@@ -17,6 +17,7 @@ from natstats.networks.load_options import LoadOptions, LoadSettings
 from natstats.spectra.edge_names import EDGES
 
 __all__ = [
+    "COUNTERFACTUALS",
     "EDGES",
     "NETWORK_CONTROLS",
     "ImageSettings",
@@ -30,6 +31,9 @@ __all__ = [
 
 NETWORK_CONTROLS = ("random-weights",)
 """The networks that a network can be compared with: the same architecture with random weights."""
+
+COUNTERFACTUALS = ("shuffle-kernels", "shuffle-channels")
+"""What can be shuffled in a copy of a network."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,6 +69,10 @@ class MeasureOptions:
         control: ``random-weights`` to measure the same architecture untrained as well, see
             :mod:`natstats.runs.control`.
         control_seeds: how many times, with the random weights of `seed`, `seed` + 1 and so on.
+        explain: measure the maps before and after every operation, for the account of where the
+            exponents come from, see :mod:`natstats.theory.account`.
+        counterfactual: ``shuffle-kernels`` or ``shuffle-channels`` to measure, too, what the
+            account predicts of such a network, see :mod:`natstats.networks.shuffled_weights`.
 
     Raises:
         UsageError: an option is out of range.
@@ -98,6 +106,8 @@ class MeasureOptions:
     amp: bool = False
     control: str | None = None
     control_seeds: int = 3
+    explain: bool = False
+    counterfactual: str | None = None
 
     def __post_init__(self) -> None:
         checks.one_of("edges", self.edges, EDGES)
@@ -105,8 +115,20 @@ class MeasureOptions:
             value = getattr(self, name)
             if value is not None or name in ("n_groups", "batch_size", "seed"):
                 checks.positive_int(name, value, least, checks.LARGEST[name])
-        for name in ("temporal", "probe", "normalize", "amp"):
+        for name in ("temporal", "probe", "normalize", "amp", "explain"):
             checks.flag(name, getattr(self, name))
+        if self.explain and self.temporal:
+            raise UsageError(
+                "explain: expected only for maps, not with temporal; nothing is known of what "
+                "operations do along time"
+            )
+        if self.counterfactual is not None:
+            checks.one_of("counterfactual", self.counterfactual, COUNTERFACTUALS)
+            if not self.explain:
+                raise UsageError(
+                    "counterfactual: expected only with explain, whose account predicts what is "
+                    f"measured; got {self.counterfactual!r}"
+                )
         if self.control is not None:
             checks.one_of("control", self.control, NETWORK_CONTROLS)
             # One seed could not tell how much seeds differ, and so would have no interval.
@@ -115,12 +137,16 @@ class MeasureOptions:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; those of the control only where there is one."""
+        """Plain values, for JSON; those of the control and the account only where they are."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["layers"] = self.layers if isinstance(self.layers, str) else list(self.layers)
         values["layouts"] = dict(self.layouts or {})
         if self.control is None:
             del values["control"], values["control_seeds"]
+        if not self.explain:
+            del values["explain"]
+        if self.counterfactual is None:
+            del values["counterfactual"]
         return values
 
     @classmethod
@@ -193,6 +219,8 @@ class MeasureSettings(ImageSettings, total=False):
     amp: bool
     control: str | None
     control_seeds: int
+    explain: bool
+    counterfactual: str | None
 
 
 class SeriesSettings(LoadSettings, MeasureSettings, total=False):

@@ -5,6 +5,7 @@ from .figures.drawing import draw_series as draw_series
 from .pages.networks import write_networks_report as write_networks_report
 from .pages.run import write_report as write_report
 from .pages.series import write_series_report as write_series_report
+from .records import AccountReport as AccountReport
 from .records import ControlReport as ControlReport
 from .records import DifferenceReport as DifferenceReport
 from .records import NetworksReport as NetworksReport

@@ -14,13 +14,14 @@ import pandas as pd
 
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
+from natstats.law.differences import Estimate
 from natstats.law.law import Law
 from natstats.law.verdict import Verdict
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = [
-    "ALL", "CONTROL", "DIFFERENCE", "ControlReport", "DifferenceReport", "NetworksReport",
-    "RunReport", "SeriesReport",
+    "ALL", "CONTROL", "DIFFERENCE", "AccountReport", "ControlReport", "DifferenceReport",
+    "NetworksReport", "RunReport", "SeriesReport",
 ]  # fmt: skip
 
 
@@ -69,6 +70,50 @@ class ControlReport:
 
 
 @dataclass(frozen=True, eq=False)
+class AccountReport:
+    """Where the exponents of a network come from.
+
+    Attributes:
+        frame: a row per share, the columns of :attr:`natstats.theory.account.Account.frame`.
+        totals: what each cause adds along the trunk: cause, share, low, high, p, n_steps.
+        change: change of the exponent along the trunk.
+        ends: exponents of the images and of the last layer of the trunk.
+        sentence: the result in words.
+        note: what a reader must know; empty where there is nothing.
+        slopes: the slope of the law by cause, the first row is ``all``: cause, slope, low, high, p,
+            share (of the whole slope).
+        slopes_sentence: which operations carry the slope, in words.
+        counterfactuals: a row per layer: layer, depth, exponent, and a column of exponents for
+            each counterfactual.
+        counterfactual_slopes: name, slope, low, high, difference (from the measured slope),
+            difference_low, difference_high, p (of the difference); ``measured`` comes first.
+        counterfactuals_sentence: the counterfactual slopes in words.
+        difference: totals of the trained network and of random weights: cause, trained, random,
+            difference, low, high, p (of the difference); ``all`` is the whole change.
+        difference_sentence: what training did, in words.
+    """
+
+    frame: pd.DataFrame
+    totals: pd.DataFrame
+    change: Estimate
+    ends: tuple[float, float]
+    sentence: str
+    note: str = ""
+    slopes: pd.DataFrame | None = None
+    slopes_sentence: str = ""
+    counterfactuals: pd.DataFrame | None = None
+    counterfactual_slopes: pd.DataFrame | None = None
+    counterfactuals_sentence: str = ""
+    difference: pd.DataFrame | None = None
+    difference_sentence: str = ""
+
+    @property
+    def trunk(self) -> pd.DataFrame:
+        """The rows of the trunk, from the images to its last layer."""
+        return self.frame[self.frame.trunk.astype(bool)]
+
+
+@dataclass(frozen=True, eq=False)
 class RunReport:
     """One measurement, fitted.
 
@@ -86,6 +131,7 @@ class RunReport:
         image_exponents: spread of single images, the columns of ``image_exponents.csv``.
         skipped: a row per layer that was not measured: layer, kind, reason.
         control: the same network with random weights, where it was measured.
+        account: where the exponents come from, where that was measured.
     """
 
     name: str
@@ -101,6 +147,7 @@ class RunReport:
     image_exponents: pd.DataFrame
     skipped: pd.DataFrame
     control: ControlReport | None = None
+    account: AccountReport | None = None
 
     @property
     def law(self) -> Law:

@@ -11,7 +11,9 @@ from natstats.errors import NatstatsError
 from natstats.files.paths import member
 from natstats.files.schema import shown
 from natstats.runs import store
+from natstats.runs.account_files import read_account, write_account
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
+from natstats.theory.account_spectra import AccountSpectra
 
 __all__ = ["RandomWeights", "read_random_weights", "write_random_weights"]
 
@@ -27,12 +29,14 @@ class RandomWeights:
         info: facts about the measurement, as of a run.
         spectra: spectra of the layers, without the input images and without those of single images.
         skipped: layers that were not measured.
+        account: what was measured for the account; None where it was not asked for.
     """
 
     seed: int
     info: dict[str, Any]
     spectra: list[LayerSpectrum]
     skipped: list[SkippedLayer]
+    account: AccountSpectra | None = None
 
     @classmethod
     def of(
@@ -41,6 +45,7 @@ class RandomWeights:
         info: dict[str, Any],
         spectra: Sequence[LayerSpectrum],
         skipped: Sequence[SkippedLayer],
+        account: AccountSpectra | None = None,
     ) -> RandomWeights:
         """Keep what the control needs of a measurement: neither images nor their own spectra."""
         kept = [
@@ -48,7 +53,7 @@ class RandomWeights:
             for m in spectra
             if m.layer.kind != "input"
         ]
-        return cls(seed, info, kept, list(skipped))
+        return cls(seed, info, kept, list(skipped), account)
 
 
 def write_random_weights(folder: Path, random: Sequence[RandomWeights]) -> None:
@@ -57,6 +62,8 @@ def write_random_weights(folder: Path, random: Sequence[RandomWeights]) -> None:
         own = folder / FOLDER / f"seed-{one.seed}"
         own.mkdir(parents=True)
         store.write_run(own, {**one.info, "seed": one.seed}, one.spectra, one.skipped)
+        if one.account is not None:
+            write_account(own, one.account)
 
 
 def read_random_weights(folder: Path, n_groups: int) -> list[RandomWeights]:
@@ -86,7 +93,8 @@ def read_random_weights(folder: Path, n_groups: int) -> list[RandomWeights]:
                     f"run: expected a whole run in {folder}; {name}/spectra.npz, {place:04d}/count:"
                     f" expected {n_groups} groups as in the run; got {len(measured.spectrum.count)}"
                 )
-        found.append(RandomWeights(seed, info, spectra, skipped))
+        account = read_account(home / entry.name, n_groups, f"{name}/")
+        found.append(RandomWeights(seed, info, spectra, skipped, account))
     if len(found) == 1:
         raise NatstatsError(f"control: expected two seeds or more in {home}; got one")
     return sorted(found, key=lambda one: one.seed)

@@ -28,9 +28,12 @@ from natstats.law.law import Law, fit_law
 from natstats.law.law_layers import asked_for
 from natstats.law.verdict import Verdict, judge
 from natstats.numbers import map_size
-from natstats.report.records import RunReport
+from natstats.report.records import AccountReport, RunReport
 from natstats.runs import store
+from natstats.runs.account_files import read_account, write_account
+from natstats.runs.accounts import Explanation
 from natstats.runs.control import Control, compare_with_random
+from natstats.runs.counterfactual import ShuffledWeights, read_shuffled, write_shuffled
 from natstats.runs.random_weights import (
     RandomWeights,
     read_random_weights,
@@ -38,6 +41,8 @@ from natstats.runs.random_weights import (
 )
 from natstats.runs.tables import in_law, layers_frame, skipped_frame
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
+from natstats.theory.account import Account, fit_account
+from natstats.theory.account_spectra import AccountSpectra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +60,8 @@ class Run:
         info: facts about the measurement: model, images, options, versions, timing.
         options: how to fit.
         random_weights: the same network with random weights, measured on the same images.
+        account_spectra: what was measured for the account; None where it was not asked for.
+        shuffled: the same network with shuffled kernels, measured on the same images.
 
     >>> import numpy as np, torch, natstats
     >>> fields = natstats.power_law_fields(32, 32, 32, alpha=2.0, seed=0)
@@ -71,12 +78,16 @@ class Run:
         info: dict[str, Any] | None = None,
         options: FitOptions | None = None,
         random_weights: Sequence[RandomWeights] = (),
+        account_spectra: AccountSpectra | None = None,
+        shuffled: ShuffledWeights | None = None,
     ) -> None:
         self.spectra = list(spectra)
         self.skipped_layers = list(skipped)
         self.info = dict(info or {})
         self.options = options or FitOptions()
         self.random_weights = list(random_weights)
+        self.account_spectra = account_spectra
+        self.shuffled = shuffled
 
     @cached_property
     def fits(self) -> Fits:
@@ -154,6 +165,20 @@ class Run:
             return None
         return compare_with_random(self.spectra, self.fits, self.random_weights)
 
+    @cached_property
+    def account(self) -> Account | None:
+        """Where the exponents come from; None where that was not measured (``explain``)."""
+        return fit_account(self.account_spectra, self.options)
+
+    @cached_property
+    def explanation(self) -> Explanation | None:
+        """What follows from the account: see :class:`natstats.runs.accounts.Explanation`."""
+        if self.account is None:
+            return None
+        depths = depths_of(self.spectra, self.options.depth)
+        layers = {self.spectra[n].layer.name: float(depths[n]) for n in self.law_places}
+        return Explanation(self.account, layers, self.random_weights, self.shuffled)
+
     def forms_sentence(self) -> str:
         """In how many layers another form is clearly better than a power law, in words."""
         return forms_sentence(self.forms[(self.layers.kind != "input").to_numpy()])
@@ -186,7 +211,15 @@ class Run:
             checks.one_of("option", name, self.options.to_dict())
         options = replace(self.options, **changes)
         _check_law_layers(self.spectra, options)  # now, and not when the law is asked for
-        again = Run(self.spectra, self.skipped_layers, self.info, options, self.random_weights)
+        again = Run(
+            self.spectra,
+            self.skipped_layers,
+            self.info,
+            options,
+            self.random_weights,
+            self.account_spectra,
+            self.shuffled,
+        )
         again.info["refit"] = True
         return again
 
@@ -215,6 +248,11 @@ class Run:
                 write_csv(self.control.layers, folder / "control.csv")
                 text = store.to_json(self.control.to_dict())
                 (folder / "control.json").write_text(text, encoding="utf-8")
+            if self.account_spectra is not None and self.explanation is not None:
+                write_account(folder, self.account_spectra)
+                self.explanation.save(folder)
+            if self.shuffled is not None:
+                write_shuffled(folder, self.shuffled)
             if report:
                 from natstats.report.pages.run import write_report
 
@@ -239,7 +277,9 @@ class Run:
                 f"run: expected a whole run in {path}; run.json, fit.{error}"
             ) from error
         n_groups = len(spectra[0].spectrum.count)
-        return cls(spectra, skipped, info, options, read_random_weights(path, n_groups))
+        random = read_random_weights(path, n_groups)
+        explained = read_account(path, n_groups), read_shuffled(path, n_groups)
+        return cls(spectra, skipped, info, options, random, *explained)
 
     def report(self) -> RunReport:
         """Everything that its figures and its page show."""
@@ -257,6 +297,7 @@ class Run:
             image_exponents=self.image_exponents,
             skipped=self.skipped,
             control=None if self.control is None else self.control.report(),
+            account=None if self.explanation is None else self.explanation.report(),
         )
 
     def plot_law(self, ax: Axes | None = None) -> Axes:
@@ -290,6 +331,31 @@ class Run:
         return plot_run_sensitivity(
             self.sensitivity, self.spectra, self.options.band, self.unit, figure
         )
+
+    def plot_account(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
+        """Draw where the exponents come from, see :mod:`natstats.report.figures.account`.
+
+        Raises:
+            UsageError: the run was measured without an account.
+        """
+        from natstats.report.figures.account import plot_account
+
+        return plot_account(self._account_report(), axes)
+
+    def plot_kernels(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
+        """Draw what kernels alone would do, see :mod:`natstats.report.figures.kernels`.
+
+        Raises:
+            UsageError: the run was measured without an account.
+        """
+        from natstats.report.figures.kernels import plot_kernels
+
+        return plot_kernels(self._account_report(), axes)
+
+    def _account_report(self) -> AccountReport:
+        if self.explanation is None:
+            raise UsageError("run: expected one that was measured with an account (explain)")
+        return self.explanation.report()
 
 
 def _check_law_layers(spectra: Sequence[LayerSpectrum], options: FitOptions) -> None:

@@ -7,7 +7,6 @@ looked at before they are read: a small file can hold more than any memory.
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, BinaryIO
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from natstats.checks import LARGEST, MINIMUM_SIDE
 from natstats.errors import NatstatsError
+from natstats.files.array_files import Arrays
 from natstats.files.schema import (
     FLAG,
     MAPPING,
@@ -38,7 +38,6 @@ __all__ = ["ARRAYS", "FACTS", "check_format", "check_record", "read_spectra"]
 
 _MOST_GROUPS = LARGEST["n_groups"]
 _LONGEST_SIDE, _MOST_PIXELS = 2**16, 2**28
-_MOST_BYTES = 16 * 2**30
 
 _COUNT = whole(0, 2**40)
 _SIZE = or_null(whole(1, _LONGEST_SIDE))
@@ -211,7 +210,7 @@ def read_spectra(
     Raises:
         NatstatsError: an array is missing, damaged or not as the layer says; it is named.
     """
-    arrays = _Arrays(file, name)
+    arrays = Arrays(file, name)
     spectra = []
     n_groups: int | None = None
     for place, layer in enumerate(record["layers"]):
@@ -234,7 +233,7 @@ def read_spectra(
 
 
 def _layer_arrays(
-    arrays: _Arrays, place: int, layer: Mapping[str, Any], n_groups: int | None, version: int
+    arrays: Arrays, place: int, layer: Mapping[str, Any], n_groups: int | None, version: int
 ) -> dict[str, NDArray[Any]]:
     n_rings = extent(layer["height"], layer["width"]) // 2
     count = arrays.read(f"{place:04d}/count", ARRAYS["count"], (_MOST_GROUPS + 1,), least=True)
@@ -293,73 +292,3 @@ def _odd(values: NDArray[Any]) -> str:
         if odd.any():
             return str(values[odd][0])
     return f"{values.min():g} to {values.max():g}"
-
-
-class _Arrays:
-    """The arrays of a file, each read only when its header says what is expected."""
-
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self.name = name
-        self._left = _MOST_BYTES
-        try:
-            self._archive = zipfile.ZipFile(file)
-        except Exception as error:  # as below
-            raise NatstatsError(f"{name}: expected arrays of numpy; {error}") from error
-
-    def __contains__(self, key: str) -> bool:
-        return f"{key}.npy" in self._archive.namelist()
-
-    def error(self, key: str, expected: str, got: object) -> NatstatsError:
-        return NatstatsError(f"{self.name}, {key}: expected {expected}; got {got}")
-
-    def read(
-        self, key: str, dtype: np.dtype[Any], shape: tuple[int, ...], *, least: bool = False
-    ) -> NDArray[Any]:
-        """An array of this type and shape.
-
-        Args:
-            key: its name.
-            dtype: its type.
-            shape: its shape, -1 for any number.
-            least: the shape is an upper bound.
-        """
-        try:
-            entry = self._archive.getinfo(f"{key}.npy")
-        except KeyError:
-            raise NatstatsError(f"{self.name}, {key}: expected an array; it is missing") from None
-        try:
-            with self._archive.open(entry) as member:
-                version = np.lib.format.read_magic(member)
-                if version not in ((1, 0), (2, 0)):
-                    raise ValueError(f"it has the version {version}")
-                header = (
-                    np.lib.format.read_array_header_1_0
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0
-                )
-                found, is_fortran, kind = header(member)
-                is_shape = len(found) == len(shape) and all(
-                    one == side or side == -1 or (least and one < side)
-                    for one, side in zip(found, shape, strict=False)
-                )
-                if not is_shape or kind.newbyteorder("=") != dtype:
-                    sides = "(n,)" if least else str(shape).replace("-1", "n")
-                    raise self.error(key, f"shape {sides} of {dtype}", f"{found} of {kind}")
-                n_bytes = math.prod(found) * kind.itemsize
-                self._left -= n_bytes
-                if self._left < 0:
-                    raise self.error(key, f"at most {_MOST_BYTES >> 30} GiB of arrays", "more")
-                if entry.file_size != member.tell() + n_bytes:
-                    raise ValueError("its length is not that of its shape")
-                content = member.read()
-                array = np.frombuffer(content, kind)
-                array = array.reshape(found, order="F" if is_fortran else "C")
-                return array.astype(dtype, order="C")
-        except NatstatsError:
-            raise
-        # A packed file fails in many ways, each with an error of its own.
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise NatstatsError(
-                f"{self.name}, {key}: expected an array that can be read; {reason}"
-            ) from error

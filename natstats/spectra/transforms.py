@@ -93,19 +93,22 @@ class RingTransform:
         width: W, pixels, at least 5.
         edges: edge treatment, see :mod:`natstats.spectra.edges`.
         device: where the maps will be.
+        planes: keep to the FFT at all sizes, for :meth:`plane`.
 
     Raises:
         UsageError: a side below 5 pixels, or an unknown edge treatment.
     """
 
-    def __init__(self, height: int, width: int, edges: str, device: torch.device) -> None:
+    def __init__(
+        self, height: int, width: int, edges: str, device: torch.device, planes: bool = False
+    ) -> None:
         self.rings = rings(height, width)
         self.edges = checks.one_of("edges", edges, EDGES)
         self.shape = (height, width)
         self.device = device
         self._ring: Tensor | None = None  # none where rings are summed frequency by frequency
         # Prepared in float64, used in float32: constants carry no rounding of their own.
-        if edges == "periodic" or max(height, width) > LARGEST_AXIS:
+        if planes or edges == "periodic" or max(height, width) > LARGEST_AXIS:
             self._coefficients, self._adjoint = self._by_fft, self._back_from_fft
             self._prepare_fft()
         else:
@@ -299,6 +302,26 @@ class RingTransform:
         sums = torch.zeros(len(squares), self.rings.n_rings + 2, dtype=dtype, device=self.device)
         return sums.index_add(1, self._place, power.to(dtype))[:, :-1].float()
 
+    def plane(self, maps: Tensor) -> Tensor:
+        """The transform of each map less its mean, whose squared modulus is its power.
+
+        Args:
+            maps: (N, C, H, W), any floating dtype; cast to float32.
+
+        Returns:
+            (N, C, H, W // 2 + 1), complex64, the half plane of a real FFT.
+        """
+        with full_precision(maps.device):
+            raw = self._by_fft(maps.float())
+        raw[..., :2] = 0.0
+        half = self.shape[1] // 2 + 1
+        return torch.view_as_complex(raw.reshape(*maps.shape[:2], self.shape[0], half, 2))
+
+    def mean_rings(self, squares: Tensor) -> Tensor:
+        """Mean over rings of squared parts of a plane, (N, 2 H (W // 2 + 1)) -> (N, n_rings)."""
+        with full_precision(squares.device):
+            return self._mean_rings(squares)[:, :-1]
+
     def _power(self, maps: Tensor) -> Tensor:
         """Squares summed over channels of maps that need no gradient, (N, P)."""
         return self._squares(self._coefficients(maps.float()))
@@ -356,10 +379,12 @@ class _SummedPower(torch.autograd.Function):
 
 
 @lru_cache(maxsize=64)
-def ring_transform(height: int, width: int, edges: str, device: torch.device) -> RingTransform:
+def ring_transform(
+    height: int, width: int, edges: str, device: torch.device, planes: bool = False
+) -> RingTransform:
     """Return the prepared transform of (H, W) maps on `device`, made once.
 
     Its tensors are ordinary ones, also when inference mode is on, so that it serves both.
     """
     with torch.inference_mode(False), torch.no_grad():
-        return RingTransform(height, width, edges, device)
+        return RingTransform(height, width, edges, device, planes)

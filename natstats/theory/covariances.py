@@ -25,6 +25,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,34 +33,48 @@ from natstats import checks
 from natstats.errors import UsageError
 from natstats.spectra.edges import EDGES, axis_taper, boundary_laplacian
 
-__all__ = ["lag_covariance", "power_of_lags", "power_of_matrix"]
+__all__ = [
+    "about_the_mean",
+    "lag_covariance",
+    "mean_lag_covariance",
+    "power_of_lags",
+    "power_of_matrix",
+]
+
+
+_PIECE = {"cpu": 1 << 18, "cuda": 1 << 26}
+"""Numbers of padded maps that are transformed at once: a CPU's cache, or what a GPU likes."""
 
 
 def _checked(argument: str, value: Any, shape: str) -> Tensor:
-    """A real tensor of at least two axes as float64."""
+    """A real tensor of at least two axes."""
     if not isinstance(value, Tensor) or value.is_complex() or value.ndim < 2:
         came = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(f"{argument}: expected a real torch.Tensor of shape {shape}; got {came}")
     if 0 in value.shape[-2:]:
         raise UsageError(f"{argument}: expected shape {shape}; got {tuple(value.shape)}")
-    return value.double()
+    return value
 
 
-def lag_covariance(maps: Tensor) -> Tensor:
+def lag_covariance(maps: Tensor, edges: str = "none") -> Tensor:
     """Mean product of the values of maps at every lag: the second moment, without bias.
 
-    The mean is not removed. Each lag is divided by the number of pairs of pixels that are so far
-    apart, so that the expectation is the covariance of a stationary field whatever its size.
+    The mean is not removed, see :func:`about_the_mean`. Each lag is divided by the number of pairs
+    of pixels that are so far apart, so that the expectation is the covariance of a stationary field
+    whatever its size.
 
     Args:
         maps: (..., H, W), real.
+        edges: with a taper, ``sine`` or ``hann``, a pair of pixels counts as much as the product of
+            their weights: where a field differs from place to place, this is its covariance as a
+            measurement with that taper sees it.
 
     Returns:
         (..., 2H, 2W), float64: lags in FFT order, index h for lag h and -h for lag -h. No pixels
         are H or W apart; there it is zero.
 
     Raises:
-        UsageError: `maps` is no such tensor.
+        UsageError: `maps` is no such tensor, or `edges` is unknown.
 
     >>> maps = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     >>> lag_covariance(maps)[0]  # lags 0, 1, none, -1 along a row
@@ -68,15 +83,118 @@ def lag_covariance(maps: Tensor) -> Tensor:
     tensor([5.5000, 4.0000, 0.0000, 6.0000], dtype=torch.float64)
     """
     maps = _checked("maps", maps, "(..., H, W)")
+    checks.one_of("edges", edges, EDGES)
     height, width = maps.shape[-2:]
-    size = (2 * height, 2 * width)
-    power = torch.fft.rfft2(maps, s=size).abs().square_()
-    lags: Tensor = torch.fft.irfft2(power, s=size)
-    rows, columns = (_pairs(n, maps.device) for n in (height, width))
-    lags /= rows[:, None] * columns
-    lags[..., height, :] = 0.0
-    lags[..., width] = 0.0
-    return lags
+    flat = maps.reshape(-1, height, width)
+    lags = maps.new_empty(len(flat), 2 * height, 2 * width, dtype=torch.float64)
+    window = _window(height, width, edges, maps.device)
+    for some in _pieces(flat):
+        power = _squares(_padded(flat[some].double() * window))
+        lags[some] = _per_pair(power, height, width, edges)
+    return lags.view(*maps.shape[:-2], 2 * height, 2 * width)
+
+
+def mean_lag_covariance(maps: Tensor, edges: str = "none") -> Tensor:
+    """The mean of :func:`lag_covariance` over images, at half its cost and little memory.
+
+    Args:
+        maps: (N, C, H, W), real.
+        edges: edge treatment, as there.
+
+    Returns:
+        (C, 2H, 2W), float64.
+
+    Raises:
+        UsageError: `maps` is no such tensor, or holds no image, or `edges` is unknown.
+
+    >>> maps = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> torch.allclose(mean_lag_covariance(maps), lag_covariance(maps).mean(0))
+    True
+    """
+    maps = _checked("maps", maps, "(N, C, H, W)")
+    if maps.ndim != 4 or 0 in maps.shape:
+        raise UsageError(f"maps: expected shape (N, C, H, W); got {tuple(maps.shape)}")
+    checks.one_of("edges", edges, EDGES)
+    height, width = maps.shape[-2:]
+    window = _window(height, width, edges, maps.device)
+    size = (maps.shape[1], 2 * height, width + 1)
+    power = torch.zeros(size, dtype=torch.float64, device=maps.device)
+    for image in maps:
+        for some in _pieces(image):
+            power[some] += _squares(_padded(image[some].double() * window))
+    return _per_pair(power / len(maps), height, width, edges)
+
+
+def about_the_mean(
+    moments: Tensor, mean_maps: Tensor, edges: str = "none"
+) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of channels from sums that one pass over the images can keep.
+
+    Args:
+        moments: :func:`lag_covariance` of the maps of every channel, mean over images,
+            (..., 2H, 2W).
+        mean_maps: the maps themselves, mean over images, (..., H, W).
+        edges: as it was for `moments`.
+
+    Returns:
+        The mean over positions, each as the square of its taper, (...), and what
+        :func:`lag_covariance` would have given for maps less this mean, (..., 2H, 2W).
+
+    Raises:
+        UsageError: no such tensors, or `edges` is unknown.
+
+    >>> maps = 5 + torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> mean, lags = about_the_mean(lag_covariance(maps).mean(0), maps.mean(0))
+    >>> torch.allclose(lags, lag_covariance(maps - mean[:, None, None]).mean(0), atol=1e-4)
+    True
+    """
+    mean_maps = _checked("mean_maps", mean_maps, "(..., H, W)").double()
+    moments = _checked("moments", moments, "(..., 2H, 2W)").double()
+    checks.one_of("edges", edges, EDGES)
+    height, width = mean_maps.shape[-2:]
+    if moments.shape != (*mean_maps.shape[:-2], 2 * height, 2 * width):
+        raise UsageError(
+            f"moments: expected twice the sides of mean_maps {tuple(mean_maps.shape)}; "
+            f"got {tuple(moments.shape)}"
+        )
+    window = _window(height, width, edges, mean_maps.device)
+    mean = (mean_maps * window**2).sum((-2, -1)) / (window**2).sum()
+    # The mean over the first pixel of all pairs at a lag, and that over the second.
+    both = 2 * (_padded(mean_maps * window) * _padded(window).conj()).real
+    level = mean[..., None, None]
+    covariance = moments - level * _per_pair(both, height, width, edges) + level**2
+    weights = _overlap(height, width, edges, mean_maps.device)
+    return mean, torch.where(weights > 0, covariance, 0.0)
+
+
+def _window(height: int, width: int, edges: str, device: torch.device) -> Tensor:
+    """Weights of the taper, (H, W)."""
+    return _taper(height, edges, device)[:, None] * _taper(width, edges, device)
+
+
+def _pieces(maps: Tensor) -> list[slice]:
+    """Parts of the first axis that fit into cache when padded."""
+    piece = _PIECE["cuda" if maps.is_cuda else "cpu"]
+    step = max(1, piece // (4 * maps.shape[-2] * maps.shape[-1]))
+    return [slice(first, first + step) for first in range(0, len(maps), step)]
+
+
+def _squares(transform: Tensor) -> Tensor:
+    return transform.real.square().addcmul_(transform.imag, transform.imag)
+
+
+def _padded(maps: Tensor) -> Tensor:
+    """Transform of maps on twice their sides, where nothing wraps around."""
+    height, width = maps.shape[-2:]
+    transform: Tensor = torch.fft.rfft2(maps, s=(2 * height, 2 * width))
+    return transform
+
+
+def _per_pair(power: Tensor, height: int, width: int, edges: str) -> Tensor:
+    """Mean products at each lag, from the transform of their sums, (..., 2H, 2W)."""
+    lags: Tensor = torch.fft.irfft2(power, s=(2 * height, 2 * width))
+    weights = _overlap(height, width, edges, power.device)
+    return torch.where(weights > 0, lags / weights.where(weights > 0, 1.0), 0.0)
 
 
 def _pairs(n: int, device: torch.device) -> Tensor:
@@ -89,11 +207,15 @@ def _taper(n: int, edges: str, device: torch.device) -> Tensor:
     return torch.from_numpy(axis_taper(n, edges)).to(device)
 
 
-def _overlap(taper: Tensor) -> Tensor:
-    """Autocorrelation of a taper at lags in FFT order, (2n,); zero at lag n."""
-    n = len(taper)
-    overlap: Tensor = torch.fft.irfft(torch.fft.rfft(taper, n=2 * n).abs().square(), n=2 * n)
-    return overlap
+def _overlap(height: int, width: int, edges: str, device: torch.device) -> Tensor:
+    """Autocorrelation of the taper at lags in FFT order, (2H, 2W); zero at lags H and W."""
+    axes = []
+    for n in (height, width):
+        # As a sum, not by a transform: far lags are small and divide what is estimated there.
+        taper = axis_taper(n, edges)
+        lags = np.correlate(taper, taper, mode="full")
+        axes.append(torch.from_numpy(np.concatenate([lags[n - 1 :], [0.0], lags[: n - 1]])))
+    return torch.outer(*axes).to(device)
 
 
 def _folded(lags: Tensor, axis: int) -> Tensor:
@@ -124,7 +246,7 @@ def power_of_lags(covariance: Tensor, edges: str = "sine") -> Tensor:
     >>> power_of_lags(white, "none")[0, :4].numpy().round(6) + 0.0
     array([0., 2., 2., 2.])
     """
-    covariance = _checked("covariance", covariance, "(..., 2H, 2W)").clone()
+    covariance = _checked("covariance", covariance, "(..., 2H, 2W)").double().clone()
     checks.one_of("edges", edges, EDGES)
     if covariance.shape[-2] % 2 or covariance.shape[-1] % 2:
         raise UsageError(
@@ -141,10 +263,9 @@ def _tapered(covariance: Tensor, edges: str) -> Tensor:
     """E|F - m W|^2 / sum w^2, (..., H, W)."""
     size = covariance.shape[-2:]
     height, width = (n // 2 for n in size)
-    rows, columns = (_taper(n, edges, covariance.device) for n in (height, width))
-    weighted = covariance * (_overlap(rows)[:, None] * _overlap(columns))
+    weighted = covariance * _overlap(height, width, edges, covariance.device)
     power: Tensor = torch.fft.fft2(_folded(_folded(weighted, -2), -1)).real
-    window = rows[:, None] * columns
+    window = _window(height, width, edges, covariance.device)
     total = window.sum()
     product = torch.fft.rfft2(covariance) * torch.fft.rfft2(window, s=size)
     smoothed = torch.fft.irfft2(product, s=size)[..., :height, :width] * window
@@ -215,7 +336,7 @@ def _periodic(covariance: Tensor) -> Tensor:
 def _coefficients(maps: Tensor, edges: str) -> Tensor:
     """The coefficients whose squares are the power of maps (..., H, W): sum_x a_k(x) u(x)."""
     height, width = maps.shape[-2:]
-    window = _taper(height, edges, maps.device)[:, None] * _taper(width, edges, maps.device)
+    window = _window(height, width, edges, maps.device)
     coefficients: Tensor
     if edges != "periodic":
         mean = (maps * window).sum((-2, -1), keepdim=True) / window.sum()
@@ -260,7 +381,7 @@ def power_of_matrix(covariance: Tensor, height: int, width: int, edges: str = "s
     >>> power_of_matrix(torch.eye(64), 8, 8, "none")[0, :4].numpy().round(6) + 0.0
     array([0., 1., 1., 1.])
     """
-    covariance = _checked("covariance", covariance, "(..., HW, HW)")
+    covariance = _checked("covariance", covariance, "(..., HW, HW)").double()
     checks.one_of("edges", edges, EDGES)
     checks.positive_int("height", height)
     checks.positive_int("width", width)

@@ -63,7 +63,7 @@ def test_figures_drawn_beside_the_photographs_are_left_out(photos):
     from natstats import report
 
     run = natstats.measure_images(photos)
-    report.draw_run(run, photos / "figs")
+    report.draw_run(run.report(), photos / "figs")
     put(photos / "drawn" / "a.png")
     (photos / "drawn" / "a.svg").write_text("<svg/>")  # somebody else's, and no figure
     assert list((photos / "figs").glob("*.png"))

@@ -566,8 +566,8 @@ def test_kinds_keep_their_marks_and_never_share_one() -> None:
 @pytest.mark.draws
 @pytest.mark.slow
 def test_files_are_written_and_reproducible(run: Run, tmp_path: Path) -> None:
-    first = draw_run(run, tmp_path / "a")
-    second = draw_run(run, tmp_path / "b")
+    first = draw_run(run.report(), tmp_path / "a")
+    second = draw_run(run.report(), tmp_path / "b")
     names = ["law", "specifications", "spectra", "spread", "sensitivity"]
     assert [p.name for p in first] == [f"{n}.{s}" for n in names for s in ("svg", "png")]
     for one, other in zip(first, second, strict=True):
@@ -578,7 +578,7 @@ def test_files_are_written_and_reproducible(run: Run, tmp_path: Path) -> None:
 
 
 def test_what_has_no_data_is_left_out(images_run: Run, tmp_path: Path) -> None:
-    names = [path.stem for path in draw_run(images_run, tmp_path) if path.suffix == ".svg"]
+    names = [path.stem for path in draw_run(images_run.report(), tmp_path) if path.suffix == ".svg"]
     assert names == ["spectra", "spread", "sensitivity"]
 
 

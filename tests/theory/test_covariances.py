@@ -9,9 +9,16 @@ import torch
 from natstats.errors import UsageError
 from natstats.spectra import expected
 from natstats.spectra.accumulator import power_spectrum
-from natstats.spectra.edges import EDGES
+from natstats.spectra.edges import EDGES, axis_taper
 from natstats.spectra.frequencies import rings
-from natstats.theory.covariances import lag_covariance, power_of_lags, power_of_matrix
+from natstats.theory import covariances
+from natstats.theory.covariances import (
+    about_the_mean,
+    lag_covariance,
+    mean_lag_covariance,
+    power_of_lags,
+    power_of_matrix,
+)
 
 SIZES = [(8, 8), (7, 10), (9, 6), (12, 5)]
 
@@ -80,6 +87,61 @@ def test_moments_at_each_lag_are_those_of_the_pairs():
     assert (lags[..., 5] == 0).all()
 
 
+@pytest.mark.parametrize("edges", ["sine", "hann"])
+def test_pairs_count_as_much_as_their_weights(edges):
+    maps = torch.from_numpy(np.random.default_rng(1).normal(1.0, 2.0, size=(2, 7, 6)))
+    window = np.outer(axis_taper(7, edges), axis_taper(6, edges))
+    lags = lag_covariance(maps, edges)
+    assert lags.shape == (2, 14, 12)
+    for h, w in [(0, 0), (2, 1), (6, -5), (-3, 2)]:
+        here = np.s_[max(-h, 0) : 7 - max(h, 0), max(-w, 0) : 6 - max(w, 0)]
+        there = np.s_[max(h, 0) : 7 + min(h, 0), max(w, 0) : 6 + min(w, 0)]
+        weight = window[here] * window[there]
+        expected = (maps.numpy()[(..., *here)] * maps.numpy()[(..., *there)] * weight).sum(
+            (-2, -1)
+        ) / weight.sum()
+        np.testing.assert_allclose(lags[:, h, w], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("edges", ["sine", "hann", "none"])
+def test_moments_with_a_taper_have_the_power_that_is_measured(edges):
+    """Also of fields that are not stationary; but for the mean, which is that of no lag."""
+    rng = np.random.default_rng(4)
+    maps = torch.from_numpy(rng.normal(size=(3, 1, 12, 10)) * np.linspace(0, 3, 10))
+    moments = lag_covariance(maps, edges)[:, 0]
+    window = torch.from_numpy(np.outer(axis_taper(12, edges), axis_taper(10, edges)))
+    measured = torch.fft.fft2(maps[:, 0] * window).abs().square() / (window**2).sum()
+    sums = moments * covariances._overlap(12, 10, edges, maps.device)
+    folded = sums.view(3, 2, 12, 2, 10).sum((1, 3))
+    np.testing.assert_allclose(torch.fft.fft2(folded).real / (window**2).sum(), measured, atol=1e-9)
+
+
+def test_many_maps_are_worked_off_in_pieces(monkeypatch):
+    maps = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 5, 6, 7)))
+    whole = lag_covariance(maps, "sine")
+    np.testing.assert_allclose(mean_lag_covariance(maps, "sine"), whole.mean(0), atol=1e-12)
+    monkeypatch.setitem(covariances._PIECE, "cpu", 400)
+    np.testing.assert_allclose(lag_covariance(maps, "sine"), whole, atol=1e-12)
+    np.testing.assert_allclose(mean_lag_covariance(maps, "sine"), whole.mean(0), atol=1e-12)
+    single = mean_lag_covariance(maps.half(), "sine")
+    assert single.dtype == torch.float64
+    np.testing.assert_allclose(single, whole.mean(0), atol=0.01)
+    assert lag_covariance(maps[:0]).shape == (0, 5, 12, 14)
+
+
+@pytest.mark.parametrize("edges", EDGES)
+def test_the_mean_can_be_removed_after_the_pass(edges):
+    maps = torch.from_numpy(np.random.default_rng(1).normal(size=(5, 3, 8, 7)))
+    maps = maps * 0.1 + torch.linspace(-2, 3, 7) + torch.tensor([1.0, 10.0, 0.0])[:, None, None]
+    mean, lags = about_the_mean(lag_covariance(maps, edges).mean(0), maps.mean(0), edges)
+    direct = lag_covariance(maps - mean[:, None, None], edges).mean(0)
+    np.testing.assert_allclose(lags, direct, atol=1e-9)
+    assert mean.shape == (3,)
+    window = np.outer(axis_taper(8, edges), axis_taper(7, edges)) ** 2
+    weighted = (maps.mean(0).numpy() * window).sum((-2, -1))
+    np.testing.assert_allclose(mean, weighted / window.sum())
+
+
 @pytest.mark.slow
 def test_the_mean_moment_of_many_fields_is_their_covariance():
     lags, kernel = slanted(8, 7)
@@ -125,6 +187,10 @@ def test_matrices_come_in_batches():
         (lambda: lag_covariance(np.ones((4, 4))), r"maps: .* \(..., H, W\); got ndarray"),
         (lambda: lag_covariance(torch.ones(4)), r"maps: .* got shape \(4,\)"),
         (lambda: lag_covariance(torch.ones(4, 0)), r"maps: .* got \(4, 0\)"),
+        (lambda: lag_covariance(torch.ones(4, 4), "sin"), "edges: expected one of sine"),
+        (lambda: mean_lag_covariance(torch.ones(3, 4, 4)), r"maps: .* got \(3, 4, 4\)"),
+        (lambda: mean_lag_covariance(torch.ones(0, 1, 4, 4)), r"maps: .* got \(0, 1, 4, 4\)"),
+        (lambda: about_the_mean(torch.ones(4, 4), torch.ones(4, 4)), r"moments: .* got \(4, 4\)"),
         (lambda: power_of_lags(torch.ones(5, 4)), r"covariance: .* even sides; got shape \(5, 4\)"),
         (lambda: power_of_lags(torch.ones(4, 4), "sin"), "edges: expected one of sine"),
         (lambda: power_of_lags(torch.ones(4, 4) * 1j), "covariance: expected a real"),

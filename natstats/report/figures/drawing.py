@@ -83,6 +83,52 @@ def _sensitivity(run: RunReport) -> Axes | None:
     return figure.axes[0]
 
 
+def _account(run: RunReport) -> Axes | None:
+    from natstats.report.figures.account import plot_account
+
+    return plot_account(run.account)[0] if _has_trunk(run) and run.account is not None else None
+
+
+def _account_totals(run: RunReport) -> Axes | None:
+    from natstats.report.figures.account_totals import plot_account_totals
+
+    return plot_account_totals(run.account) if _has_trunk(run) and run.account is not None else None
+
+
+def _kernels(run: RunReport) -> Axes | None:
+    from natstats.report.figures.kernels import plot_kernels
+
+    return plot_kernels(run.account)[0] if run.account is not None and _n_kernels(run) else None
+
+
+def _kernel_exponents(run: RunReport) -> Axes | None:
+    from natstats.report.figures.kernels import plot_kernel_exponents
+
+    if run.account is None or not _n_kernels(run):
+        return None
+    return plot_kernel_exponents(run.account)[0]
+
+
+def _has_trunk(run: RunReport) -> bool:
+    return run.account is not None and len(run.account.trunk) > 0
+
+
+def _n_kernels(run: RunReport) -> int:
+    """Convolutions whose change was parted."""
+    return 0 if run.account is None else int((run.account.frame.cause == "kernels").sum())
+
+
+def _told_of_account(run: RunReport) -> str:
+    said = "" if run.account is None else run.account.sentence
+    return f"What raises and what lowers the exponent from layer to layer of the trunk. {said}"
+
+
+def _told_of_totals(run: RunReport) -> str:
+    control = run.account is not None and run.account.difference is not None
+    beside = ", beside that of random weights" if control else ""
+    return f"Bars: what each cause adds to the exponent along the trunk, with intervals{beside}."
+
+
 def _told_of_control(run: RunReport) -> str:
     said = "" if run.control is None else run.control.sentence
     return f"Exponents trained and untrained. {said}"
@@ -125,6 +171,26 @@ RUN_FIGURES = {
             _sensitivity,
             lambda run: "Exponent of some layers as either end of the band is moved inwards.",
         ),
+        RunFigure("account", "Where the exponents come from", _account, _told_of_account),
+        RunFigure("account_totals", "What each cause adds", _account_totals, _told_of_totals),
+        RunFigure(
+            "kernels",
+            "What the kernels alone would do",
+            _kernels,
+            lambda run: (
+                f"Measured against predicted change of the exponent over {_n_kernels(run)} "
+                "convolutions: from their kernels alone, and with correlations of channels."
+            ),
+        ),
+        RunFigure(
+            "kernel_exponents",
+            "Kernels and rectifiers by depth",
+            _kernel_exponents,
+            lambda run: (
+                "Exponents of the kernels by depth, as they are and shuffled; below, what "
+                "rectifiers add, measured and as for Gaussian maps."
+            ),
+        ),
     )
 }
 """The figures of a run by name, in the order in which they are drawn."""
@@ -136,7 +202,8 @@ def draw_run(run: RunReport, folder: Path) -> list[Path]:
     Those of :data:`RUN_FIGURES` for which there is something to draw: ``law`` needs a layer with
     an exponent, ``specifications`` two of them at least, ``spectra`` power, ``spread`` an image
     with an exponent of its own, ``sensitivity`` a layer that was fitted in a second band,
-    ``control`` random weights.
+    ``control`` random weights, ``account`` and ``account_totals`` an account with a trunk,
+    ``kernels`` and ``kernel_exponents`` a convolution in it that was parted.
 
     Args:
         run: what to draw.

@@ -15,7 +15,7 @@ __all__ = ["add_figures"]
 
 _NAMES = (
     "law", "specifications", "control", "spectra", "spread", "sensitivity", "compare", "exponents",
-    "slopes",
+    "slopes", "account", "account_totals", "kernels", "kernel_exponents",
 )  # fmt: skip
 """Names that figures have had in any version."""
 

@@ -17,6 +17,7 @@ from natstats.numbers import interval, number
 from natstats.report.figures.drawing import RUN_FIGURES, draw_run
 from natstats.report.figures.points import flag_names
 from natstats.report.pages import provenance, results
+from natstats.report.pages.account import account_contents
 from natstats.report.pages.html import embedded, write_page
 from natstats.report.pages.verdict import verdict_contents
 from natstats.report.records import RunReport
@@ -24,7 +25,10 @@ from natstats.report.records import RunReport
 __all__ = ["write_report"]
 
 
-PLACED = ("law", "specifications", "control", "spectra", "sensitivity", "spread")
+PLACED = (
+    "law", "specifications", "control", "spectra", "sensitivity", "spread", "account",
+    "account_totals", "kernels", "kernel_exponents",
+)  # fmt: skip
 """Figures that have a place of their own in the template, with a caption; others come behind."""
 
 
@@ -79,6 +83,7 @@ def _contents(run: RunReport) -> dict[str, Any]:
         "is_untrained": (info.get("model") or {}).get("trained") is False,
         "key_numbers": results.key_numbers(law, n_images) if is_network else [],
         **verdict_contents(run.verdict),
+        **account_contents(run.account, run.options),
         "forms": run.forms_sentence if is_network else "",
         "control": run.control.sentence if run.control is not None else "",
         "level": f"{100 * run.options.level:g} %",

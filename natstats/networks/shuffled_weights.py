@@ -1,0 +1,246 @@
+"""Networks whose kernels are shuffled: what the shape of the kernels, or their order, is good for.
+
+Two ways to take one thing from a trained network and leave all else. With the *taps* of every
+kernel shuffled, each by itself, its norm and its sum stay and its shape is gone. With the *input
+channels* of every convolution shuffled, kernels keep their shapes and meet other channels; the
+kernels of a depthwise convolution, whose groups have one channel each, trade places.
+
+What :mod:`natstats.theory.counterfactuals` predicts of such networks is that all other shares of
+the exponent stay as they are. The statistics that batch normalisation has from training do not fit
+shuffled kernels, though, and would scale channels by factors that nobody chose. So they are
+estimated anew on images, which keeps the norms what they were: a scale to unit variance, times the
+trained weight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
+
+from natstats import checks
+from natstats.errors import NatstatsError, UsageError
+from natstats.networks.network import Network
+
+__all__ = ["SHUFFLES", "estimate_norms", "with_shuffled_weights"]
+
+SHUFFLES = {
+    "shuffle-kernels": "the taps of each kernel shuffled",
+    "shuffle-channels": "the input channels of each convolution shuffled",
+}
+"""What can be shuffled, and what it is called in words."""
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def with_shuffled_weights(network: Network, name: str, seed: int) -> Network:
+    """Shuffle the kernels of a copy of a network, the same for the same seed.
+
+    It is for all modules that are an ``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d``, wherever they
+    are. Transposed convolutions and linear layers, of which no prediction is made, stay as they
+    are, and so do biases. A weight that is computed from others, as weight normalisation does, is
+    written out first. A weight that two modules share is shuffled once.
+
+    Args:
+        network: it is left as it is.
+        name: one of :data:`SHUFFLES`.
+        seed: seed of the orders.
+
+    Returns:
+        A network on the same device, in the same precision, with the same preprocessing. Its batch
+        normalisation still has the statistics of the old one: see :func:`estimate_norms`.
+
+    Raises:
+        UsageError: there is no such name, the seed is out of range, there is nothing in the network
+            to shuffle, or the weight of a convolution cannot be set.
+        NatstatsError: the module cannot be copied.
+
+    >>> trained = Network(nn.Sequential(nn.Conv2d(3, 8, 3)), "mine", "as given")
+    >>> shuffled = with_shuffled_weights(trained, "shuffle-kernels", 0)
+    >>> shuffled.weights
+    'as given, the taps of each kernel shuffled (seed 0)'
+    >>> sums = [one.model[0].weight.sum((2, 3)) for one in (trained, shuffled)]
+    >>> torch.allclose(*sums)
+    True
+    """
+    checks.one_of("counterfactual", name, SHUFFLES)
+    seed = checks.positive_int("seed", seed, 0)
+    model = _copied(network.model)
+    shuffle = _taps_shuffled if name == "shuffle-kernels" else _channels_shuffled
+    generator = torch.Generator().manual_seed(seed)  # of the CPU: the same orders on every device
+    done: set[int] = set()
+    for place, module in model.named_modules():
+        if not isinstance(module, CONVOLUTIONS):
+            continue
+        weight = _own_weight(place, module)
+        if id(weight) not in done:
+            found = shuffle(weight.detach(), module.groups, generator)
+            if found is not None:
+                done.add(id(weight))
+                with torch.no_grad():
+                    weight.copy_(found)
+    if not done:
+        raise UsageError(
+            f"counterfactual: expected a network with {_NEEDED[name]}; {network.name} has none"
+        )
+    weights = f"{network.weights}, {SHUFFLES[name]} (seed {seed})"
+    return replace(network, model=model, weights=weights, trained=None)
+
+
+_NEEDED = {
+    "shuffle-kernels": "convolutions whose kernels have more than one tap",
+    "shuffle-channels": "convolutions of more than one input channel",
+}
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    # What a pass has computed and left on a module, as weight normalisation does, cannot be copied.
+    computed = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    try:
+        return copy.deepcopy(model, computed).eval()
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise NatstatsError(
+            f"counterfactual: expected a model that can be copied; {reason}"
+        ) from error
+
+
+def _own_weight(place: str, module: nn.Module) -> Tensor:
+    """The weight of a convolution as a parameter of its own, of which none is computed anew.
+
+    Raises:
+        UsageError: there is no such parameter.
+    """
+    if parametrize.is_parametrized(module, "weight"):
+        _write_out(module)
+    for remove in (nn.utils.remove_weight_norm, nn.utils.remove_spectral_norm):
+        with contextlib.suppress(ValueError):
+            remove(module)
+    weight = module._parameters.get("weight")
+    if weight is None or nn.parameter.is_lazy(weight):
+        raise UsageError(
+            f"counterfactual: expected a parameter `weight` in every convolution; "
+            f"{place or 'the model'} ({type(module).__name__}) has none"
+        )
+    return weight
+
+
+def _write_out(module: nn.Module) -> None:
+    """Make parameters of what a module parametrizes, as they are now.
+
+    The function of torch for it takes them from the class, which the original module shares.
+    """
+    parametrized = module.parametrizations
+    assert isinstance(parametrized, nn.ModuleDict)
+    values = {name: getattr(module, name).detach().clone() for name in parametrized}
+    module.__class__ = parametrize.type_before_parametrizations(module)
+    del module.parametrizations
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value))
+
+
+def _taps_shuffled(weight: Tensor, groups: int, generator: torch.Generator) -> Tensor | None:
+    """The taps of each kernel in an order of its own; None where kernels have one tap."""
+    flat = weight.flatten(2)
+    if flat.shape[2] == 1:
+        return None
+    order = torch.rand(flat.shape, generator=generator).argsort(2).to(weight.device)
+    return flat.gather(2, order).reshape(weight.shape)
+
+
+def _channels_shuffled(weight: Tensor, groups: int, generator: torch.Generator) -> Tensor | None:
+    """The input channels in another order within each group; None where there is but one.
+
+    Where a group has one channel, the kernels of the groups trade places.
+    """
+    by_group = weight.reshape(
+        groups, -1, *weight.shape[1:]
+    )  # (groups, O / groups, I / groups, taps)
+    n_inputs = by_group.shape[2]
+    if n_inputs == 1:
+        if groups == 1:
+            return None
+        order = torch.randperm(groups, generator=generator).to(weight.device)
+        return by_group[order].reshape(weight.shape)
+    orders = torch.rand((groups, n_inputs), generator=generator).argsort(1).to(weight.device)
+    shuffled = [own[:, order] for own, order in zip(by_group, orders, strict=True)]
+    return torch.cat(shuffled)
+
+
+def estimate_norms(network: Network, batches: Iterable[Tensor]) -> int:
+    """Estimate the statistics of all batch normalisation anew, in place.
+
+    They become the averages, over batches, of the mean and the variance of each channel in a batch.
+    Only batch normalisation is in train mode as the batches pass; all else is in eval mode, and so
+    is everything afterwards.
+
+    Args:
+        network: its model is changed.
+        batches: images as the network takes them, normalised, (N, C, H, W) each; best all of one
+            size, and large. Nothing is read where there is no batch normalisation with statistics.
+
+    Returns:
+        Number of modules whose statistics were estimated.
+
+    Raises:
+        UsageError: there is no batch.
+        NatstatsError: a batch does not pass through the network.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval()
+    >>> estimate_norms(Network(model, "mine", "as given"), [torch.rand(4, 3, 16, 16)])
+    1
+    """
+    model = network.model
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and isinstance(module.running_mean, Tensor)
+    ]
+    if not norms:
+        return 0
+    place = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    n_batches = 0
+    with _averaging(model, norms), torch.no_grad():
+        for images in batches:
+            try:
+                model(*network.arguments(images.to(place.device, place.dtype)))
+            except (RuntimeError, ValueError, TypeError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise NatstatsError(
+                    "counterfactual: expected batches that pass through the network, to estimate "
+                    f"the statistics of batch normalisation; {reason}"
+                ) from error
+            n_batches += 1
+    if not n_batches:
+        raise UsageError(
+            "batches: expected at least one, to estimate the statistics of batch normalisation"
+        )
+    return len(norms)
+
+
+@contextlib.contextmanager
+def _averaging(model: nn.Module, norms: list[_BatchNorm]) -> Iterator[None]:
+    """Have batch normalisation, and nothing else, average the statistics of batches."""
+    model.eval()
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain average
+            norm.training = True  # and not what is inside of it
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        model.eval()

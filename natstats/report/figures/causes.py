@@ -1,0 +1,54 @@
+"""How the causes of an account are drawn: apart by colour, by hatching and by marker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from natstats.report.figures.style import GREY, PALETTE
+from natstats.theory.account import CAUSES
+
+__all__ = ["CAUSE_STYLES", "CauseStyle", "cause_name"]
+
+
+@dataclass(frozen=True)
+class CauseStyle:
+    """Colour, hatching of areas and marker of lines; any two of them tell causes apart."""
+
+    colour: str
+    hatch: str
+    marker: str
+
+    @property
+    def area(self) -> dict[str, Any]:
+        """Arguments for a bar: white hatching on the colour."""
+        return {"facecolor": self.colour, "edgecolor": "white", "linewidth": 0.0}
+
+
+CAUSE_STYLES = {
+    "kernels": CauseStyle(PALETTE[0], "", "o"),
+    "correlations": CauseStyle(PALETTE[2], "/////", "^"),
+    "borders": CauseStyle(PALETTE[7], "-----", "p"),
+    "strides": CauseStyle(PALETTE[5], "", "s"),
+    "rectifiers": CauseStyle(PALETTE[1], "\\\\\\\\\\", "v"),
+    "norms": CauseStyle(PALETTE[3], "|||||", "D"),
+    "pooling": CauseStyle("#3c4650", "", "P"),
+    "additions": CauseStyle(PALETTE[4], "xxxxx", "X"),
+    "concatenations": CauseStyle("#a8b0b8", "", "<"),
+    "gates": CauseStyle("#7a4a1e", "/////", ">"),
+    "attention": CauseStyle("#5b3a8c", "|||||", "*"),
+    "convolutions": CauseStyle(GREY, "+++++", "h"),
+    "other": CauseStyle("#cdd3d8", "", "d"),
+}
+"""How each of :data:`natstats.theory.account.CAUSES` is drawn, in all figures alike."""
+
+assert tuple(CAUSE_STYLES) == tuple(CAUSES)
+
+
+def cause_name(cause: str) -> str:
+    """What a cause is called where it is drawn.
+
+    >>> cause_name("correlations"), cause_name("all")
+    ('correlations of channels', 'all')
+    """
+    return CAUSES.get(cause, cause)

@@ -1,0 +1,12 @@
+from .account import CAUSES as CAUSES
+from .account import Account as Account
+from .account_pass import AccountPass as AccountPass
+from .account_spectra import AccountSpectra as AccountSpectra
+from .activation_functions import activation as activation
+from .kernels import kernel_exponent as kernel_exponent
+from .kernels import kernel_power as kernel_power
+from .linear_operations import addition as addition
+from .linear_operations import convolution as convolution
+from .linear_operations import normalization as normalization
+from .linear_operations import pooling as pooling
+from .rectifiers import rectifier as rectifier

@@ -1,0 +1,365 @@
+"""The pass that an account is made of: every operation of a network is measured where it stands.
+
+It runs beside anyone's loop, as the collector does: open it as a context around the forward passes.
+What is measured goes into sums at once, so that memory does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from natstats import checks
+from natstats.activations.graph import trace_graph
+from natstats.activations.hooks import ActivationHooks
+from natstats.activations.operations import After, OperationHooks, Place
+from natstats.activations.trace import Trace
+from natstats.errors import NatstatsError, UsageError
+from natstats.spectra.edges import EDGES
+from natstats.spectra.frequencies import extent
+from natstats.theory.account_spectra import AccountSpectra, Step
+from natstats.theory.filters import Filter, MapPower
+from natstats.theory.moments import MomentSums
+from natstats.theory.predictions import Place2d, Predictions, in_words, predictions_of, scale_of
+from natstats.theory.state_sums import StateSums
+from natstats.theory.trunk import MeasuredValue, Plan, PlannedStep, plan_of_graph, plan_of_modules
+
+__all__ = ["AccountPass"]
+
+N_BLOCKS = 8
+"""Blocks of images that are left out of the moments of activation functions."""
+
+MOST_MOMENT_BYTES = 1 << 30
+"""Memory for the moments of all activation functions with so many blocks; with half the blocks
+where it is not enough."""
+
+
+class AccountPass:
+    """Measures the maps before and after every operation while anyone's own loop runs a network.
+
+    Args:
+        model: the network.
+        inputs: arguments of a forward pass of one image, to follow its operations.
+        trace: the traced pass of that image.
+        edges: edge treatment, see :mod:`natstats.spectra.edges`.
+        n_groups: groups of images, the unit of resampling.
+        every: predict what is costly from groups 0, `every`, 2 `every` and so on.
+
+    Raises:
+        UsageError: an argument is out of range, or the network takes no images (N, C, H, W).
+
+    >>> from natstats.activations.trace import trace_calls
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
+    >>> images = torch.rand(8, 3, 32, 32)
+    >>> with AccountPass(model, (images[:1],), trace_calls(model, (images[:1],))) as account:
+    ...     _ = model(images)
+    >>> [step.operation for step in account.compute().steps]
+    ['convolution 3x3', 'relu', 'convolution 3x3']
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: tuple[Any, ...],
+        trace: Trace,
+        *,
+        edges: str = "sine",
+        n_groups: int = 128,
+        every: int = 1,
+    ) -> None:
+        self.edges = checks.one_of("edges", edges, EDGES)
+        self.n_groups = checks.positive_int("n_groups", n_groups, 1, checks.LARGEST["n_groups"])
+        self.every = checks.positive_int("every", every)
+        self._plan, is_followed = _planned(model, inputs, trace)
+        if not self._plan.values:
+            raise UsageError(f"explain: expected a network of images (N, C, H, W); {_why(trace)}")
+        self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self._sums = StateSums(self.edges, self.n_groups, self._device)
+        self._prepare()
+        self._hooks: OperationHooks | ActivationHooks
+        if is_followed:
+            self._hooks = OperationHooks(
+                model, self._before, on_start=self._start, on_success=self._count
+            )
+        else:
+            names = sorted({value.place.module for value in self._plan.values if value.place})
+            self._hooks = ActivationHooks(
+                model, names, self._receive, self._start_at_images, self._count
+            )
+        self._next_index = 0
+        self._numbers: Tensor | None = None
+        self._index: Tensor | None = None
+        self._start()
+
+    def _prepare(self) -> None:
+        """States, predictions and transforms of all values and steps."""
+        values, plan = self._plan.values, self._plan
+        image_side = extent(*values[0].layout.grid)
+        self._places = [
+            Place2d(_size(value), self.edges, _span(value, image_side), value.channels)
+            for value in values
+        ]
+        self._states = [self._sums.new(place.size, place.span) for place in self._places]
+        self._predicted: dict[int, Predictions] = {}
+        filters: dict[int, list[Filter]] = {}
+        for step in plan.steps:
+            made = Predictions()
+            if step.operation is not None:
+                before = self._places[step.before]
+                made = predictions_of(step.operation, before, self._sums.new, self._device)
+            if step.kind == "addition" and self._are_alike(step):
+                made.states["sum"] = self._sums.new(_size(values[step.after]), 1.0)
+            self._predicted[step.after] = made
+            filters.setdefault(step.before, []).extend(made.filters)
+        self._power = self._new_power(filters)
+        self._moments = self._new_moments()
+        self._values_at: dict[Place, list[MeasuredValue]] = {}
+        for value in values:
+            if value.place is not None:
+                self._values_at.setdefault(value.place, []).append(value)
+        self._step_at = {
+            step.operation.place: step for step in plan.steps if step.operation is not None
+        }
+
+    def _new_power(self, filters: dict[int, list[Filter]]) -> dict[int, MapPower]:
+        """The transforms of the values, but of those whose spectra follow without one.
+
+        Args:
+            filters: what is predicted from each value; more may be added.
+        """
+        derived = set()
+        for step in self._plan.steps:
+            scale = scale_of(step.operation)
+            if scale is not None and not filters.get(step.after) and step.before not in derived:
+                own = Filter(self._states[step.after], scale[:, None, None])
+                filters.setdefault(step.before, []).append(own)
+                derived.add(step.after)
+        return {
+            number: MapPower(
+                place.size, self.edges, self._states[number], filters.get(number, []), self._device
+            )
+            for number, place in enumerate(self._places)
+            if number not in derived
+        }
+
+    def _are_alike(self, step: PlannedStep) -> bool:
+        """Whether an addition is one of measured maps of one size."""
+        sizes = {_size(self._plan.values[number]) for number in (step.before, *step.others)}
+        after = _size(self._plan.values[step.after])
+        alpha = 1 if step.operation is None else step.operation.arguments.get("alpha", 1)
+        return len(step.others) == 1 and sizes == {after} and alpha in (1, -1)
+
+    def _new_moments(self) -> dict[int, MomentSums]:
+        """Sums for the activation functions, by the value that they make."""
+        wanted = {
+            step.after: self._places[step.before]
+            for step in self._plan.steps
+            if self._predicted[step.after].function is not None
+        }
+        n_bytes = sum(MomentSums.bytes_of(p.size, p.channels, N_BLOCKS) for p in wanted.values())
+        self.n_blocks = N_BLOCKS if n_bytes <= MOST_MOMENT_BYTES else N_BLOCKS // 2
+        made = {}
+        for after, place in wanted.items():
+            function = self._predicted[after].function
+            assert function is not None
+            made[after] = MomentSums(
+                place.size, self.edges, place.channels, function, self.n_blocks, self._device
+            )
+        return made
+
+    def __enter__(self) -> AccountPass:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._hooks.__exit__(kind, error, trace)
+
+    def number_images(self, index: Tensor) -> None:
+        """Give the images of the next batch their numbers in the data, (N,) whole numbers."""
+        self._numbers = index
+
+    def _start(self) -> None:
+        self._rows: dict[int, Tensor] = {}
+        self._later: list[tuple[int, list[tuple[Tensor, Tensor]]]] = []
+        self._chosen: Tensor | None = None
+        self._index = None
+
+    def _start_at_images(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._start()
+        images = next(one for one in (*inputs, *named.values()) if isinstance(one, Tensor))
+        self._measure(self._plan.values[0], images)
+
+    def _see_images(self, n_images: int) -> None:
+        """Number the images of a batch, now that it is known how many they are."""
+        if self._index is not None:
+            return
+        if self._numbers is None:
+            self._index = torch.arange(self._next_index, self._next_index + n_images)
+        else:
+            self._index, self._numbers = self._numbers.cpu(), None
+        group = self._index % self.n_groups
+        self._chosen = (group % self.every == 0).nonzero()[:, 0].to(self._device)
+
+    def _before(self, place: Place, func: Any, given: dict[str, Any]) -> After | None:
+        step, values = self._step_at.get(place), self._values_at.get(place)
+        if step is not None:
+            self._predict(step, given)
+        if values is None:
+            return None
+
+        def after(output: Any) -> None:
+            tensors = [output] if isinstance(output, Tensor) else output
+            for value in values:
+                self._measure(value, tensors[value.part])
+
+        return after
+
+    def _receive(self, name: str, call: int, output: Any) -> None:
+        for value in self._values_at.get(Place(name, call, "", 0), ()):
+            if isinstance(output, Tensor):
+                self._measure(value, output)
+
+    def _maps(self, value: MeasuredValue, output: Tensor) -> Tensor:
+        maps = value.layout.maps(output.detach())
+        if tuple(maps.shape[2:]) != _size(value) or maps.shape[1] != value.channels:
+            raise NatstatsError(
+                f"explain: expected maps of {value.channels} x {' x '.join(map(str, _size(value)))}"
+                f" at {value.name}, as with the first image; got {tuple(maps.shape[1:])}"
+            )
+        return maps
+
+    def _measure(self, value: MeasuredValue, output: Tensor) -> None:
+        maps = self._maps(value, output)
+        self._see_images(len(maps))
+        if value.number not in self._power:
+            return
+        for state, rows in self._power[value.number].rows(maps).items():
+            self._rows[state] = rows
+
+    def _predict(self, step: PlannedStep, given: dict[str, Any]) -> None:
+        """What needs the maps themselves, before the operation may write into them."""
+        one, before = step.operation, self._plan.values[step.before]
+        assert one is not None
+        main = next((n for n in ("input", "self", "mat1") if isinstance(given.get(n), Tensor)), "")
+        if not main:
+            return
+        if step.before == 0 and 0 not in self._done():
+            self._measure(before, given[main])
+        made = self._predicted[step.after]
+        if made.circular is None and step.after not in self._moments:
+            return
+        maps = self._maps(before, given[main])
+        self._see_images(len(maps))
+        assert self._chosen is not None
+        if not len(self._chosen):
+            return
+        maps = maps.index_select(0, self._chosen.to(maps.device))
+        if made.circular is not None:
+            circular, state = made.circular
+            self._rows[state] = circular.rows(maps)
+        if step.after in self._moments:
+            self._later.append((step.after, self._moments[step.after].prepared(maps)))
+
+    def _done(self) -> set[int]:
+        return {number for number, state in enumerate(self._states) if state in self._rows}
+
+    def _count(self) -> None:
+        """Add what the pass gave, now that it has succeeded."""
+        missing = [v.name for v in self._plan.values if v.number not in self._done()]
+        if missing:
+            raise NatstatsError(
+                f"explain: expected the network to do the same for every batch; for this one it "
+                f"did not come to {missing[0]}"
+            )
+        assert self._index is not None
+        assert self._chosen is not None
+        for step in self._plan.steps:
+            made = self._predicted[step.after].states.get("sum")
+            if made is not None:
+                both = [self._rows[self._states[n]] for n in (step.before, *step.others)]
+                self._rows[made] = both[0] + both[1]
+        whole = self._sums.add(self._rows, self._index, self._chosen)
+        self._next_index = int(self._index.max()) + 1
+        group = self._index[self._chosen.cpu()] % self.n_groups
+        block = (group // self.every % self.n_blocks).to(self._device)
+        block = torch.where(whole[self._chosen], block, -1)
+        for after, prepared in self._later:
+            self._moments[after].add(prepared, block)
+        self._start()
+
+    def compute(self) -> AccountSpectra:
+        """What was measured so far.
+
+        Raises:
+            NatstatsError: no image has come yet.
+        """
+        if self._next_index == 0:
+            raise NatstatsError("explain: expected a forward pass inside the context; none was")
+        values = self._plan.values
+        steps = tuple(
+            _recorded(step, values, self._states, self._predicted[step.after], self._moments)
+            for step in self._plan.steps
+        )
+        return AccountSpectra(self._sums.states(), steps, self.every, self._plan.note)
+
+
+def _planned(model: nn.Module, inputs: tuple[Any, ...], trace: Trace) -> tuple[Plan, bool]:
+    """What to measure, and whether it is found operation by operation."""
+    if trace.followed:
+        try:
+            return plan_of_graph(trace_graph(model, inputs), trace), True
+        except (RuntimeError, NotImplementedError, AttributeError):
+            pass  # something that cannot be dispatched through Python
+    return plan_of_modules(trace), False
+
+
+def _why(trace: Trace) -> str:
+    shapes = [tuple(one.shape) for one in trace.arguments[0] if isinstance(one, Tensor)]
+    return f"got inputs of shape {', '.join(map(str, shapes)) or 'none'}"
+
+
+def _size(value: MeasuredValue) -> tuple[int, int]:
+    height, width = value.layout.grid
+    return height, width
+
+
+def _span(value: MeasuredValue, image_side: int) -> float:
+    """Share of the image that maps stand for; 1 where it is not known."""
+    span = extent(*value.layout.grid) * value.pitch / image_side
+    return span if np.isfinite(span) else 1.0
+
+
+def _recorded(
+    step: PlannedStep,
+    values: tuple[MeasuredValue, ...],
+    states: list[int],
+    made: Predictions,
+    moments: dict[int, MomentSums],
+) -> Step:
+    after = values[step.after]
+    module = "" if after.place is None else after.place.module
+    return Step(
+        name=after.name,
+        kind=step.kind,
+        operation=in_words(step.operation, step.kind),
+        module=module,
+        layers=after.layers,
+        depth=after.depth,
+        before=states[step.before],
+        after=states[step.after],
+        is_trunk=step.is_trunk,
+        predictions=dict(made.states),
+        kernel_exponent=made.kernel_exponent,
+        shuffled_exponent=made.shuffled_exponent,
+        gaussian=moments[step.after].result() if step.after in moments else None,
+        is_exact=made.is_exact,
+    )

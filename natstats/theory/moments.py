@@ -1,0 +1,285 @@
+"""The input of an activation function as Gaussian theory sees it: moments, summed as a pass goes.
+
+Of each channel the mean, and the mean product of values at every lag, over all images; every pixel
+counts as its taper does. So the spectrum that these moments give is the measured one. From them
+follows what the function would do to a Gaussian field with the same moments, and so to its spectrum
+(:mod:`natstats.theory.rectifiers`).
+
+How sure that is, the groups of images tell, of which blocks are left out. A function of sums moves
+by the derivative in the sums when a block is left out; so the costly part is done once. With a_k
+the Hermite coefficients of the function for mean m and variance v, and r the correlation at a lag,
+the covariance that leaves is sum_k a_k^2 r^k (k from 1), and
+
+    its derivative in the covariance at that lag   sum_k k a_k^2 r^(k-1) / v,
+    in the mean                                     2 sum_k a_k a_(k+1) sqrt(k+1) r^k / sqrt(v),
+    in the variance              sum_k a_k a_(k+2) sqrt((k+1) (k+2)) r^k / v,
+
+the last two by integration by parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from natstats.spectra.edges import axis_taper
+from natstats.spectra.frequencies import rings
+from natstats.theory.account_spectra import GaussianPart
+from natstats.theory.activation_functions import hermite_coefficients, second_moment
+from natstats.theory.activation_kinds import Activation
+from natstats.theory.covariances import power_of_lags
+from natstats.theory.filters import in_pieces
+
+__all__ = ["N_TERMS", "MomentSums"]
+
+N_TERMS = 24
+"""Powers of the correlation in the series; the next takes the variance that these miss."""
+
+_CHANNEL_BYTES = 1 << 21
+"""Size of one array of lags of some channels: a CPU's cache."""
+
+
+class MomentSums:
+    """Sums the moments of the maps that an activation function takes.
+
+    Args:
+        size: (H, W) of the maps, pixels.
+        edges: edge treatment.
+        channels: number of maps.
+        function: the activation function.
+        n_blocks: blocks of images that can be left out.
+        device: where the sums live.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        edges: str,
+        channels: int,
+        function: Activation,
+        n_blocks: int,
+        device: torch.device,
+    ) -> None:
+        self.size, self.edges, self.function = size, edges, function
+        height, width = size
+        self.power = torch.zeros(n_blocks, channels, 2 * height, width + 1, device=device)
+        self.total = torch.zeros(n_blocks, channels, dtype=torch.float64, device=device)
+        self.maps = torch.zeros(channels, height, width, dtype=torch.float64, device=device)
+        self.count = torch.zeros(n_blocks, dtype=torch.int64, device=device)
+        tapers = [torch.from_numpy(axis_taper(side, edges)) for side in size]
+        self._taper = torch.outer(*tapers).to(device, torch.float32)
+        self._centre: Tensor | None = None
+
+    @staticmethod
+    def bytes_of(size: tuple[int, int], channels: int, n_blocks: int) -> int:
+        """Memory that the sums take."""
+        return 8 * n_blocks * channels * size[0] * (size[1] + 1)
+
+    def prepared(self, maps: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What a batch adds, for :meth:`add`: taken before the function may write into the maps.
+
+        Args:
+            maps: (N, C, H, W).
+
+        Returns:
+            Of a few images each, the tapered maps less the centre, and their squared transforms
+            with as many zeros around.
+        """
+        maps = maps.float()
+        if self._centre is None:
+            # Products of values far from zero would lose their digits.
+            self._centre = maps.mean((0, 2, 3), keepdim=True).nan_to_num(0.0, 0.0, 0.0)
+        size = [2 * side for side in self.size]
+        pieces = []
+        for piece in in_pieces(maps, 4):
+            own = (piece - self._centre) * self._taper
+            raw = torch.view_as_real(torch.fft.rfft2(own, s=size)).square_()
+            pieces.append((own, raw[..., 0] + raw[..., 1]))
+        return pieces
+
+    def add(self, prepared: list[tuple[Tensor, Tensor]], block: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            prepared: what :meth:`prepared` gave.
+            block: block of each image, (N,); -1 for an image that is left out.
+        """
+        first = 0
+        for maps, power in prepared:
+            own = block[first : first + len(maps)]
+            first += len(maps)
+            inside = own >= 0
+            mean = (maps * self._taper).sum((2, 3)).double() / self._taper.square().sum()
+            self.power.index_add_(0, own[inside], power[inside])
+            self.total.index_add_(0, own[inside], mean[inside])
+            self.maps += maps[inside].sum(0)
+        self.count += torch.bincount(block[block >= 0], minlength=len(self.count))
+
+    def result(self) -> GaussianPart | None:
+        """The spectrum before and after, of all images and without each block; None without any."""
+        filled = self.count > 0
+        count = self.count[filled]
+        if len(count) < 2 or self._centre is None:
+            return None
+        height, width = self.size
+        step = max(1, _CHANNEL_BYTES // (8 * 2 * height * (width + 1)))
+        tapers = [torch.from_numpy(axis_taper(side, self.edges)) for side in self.size]
+        rows, columns = (_pairs(taper, self.power.device) for taper in tapers)
+        pairs = rows[:, None] * columns[: width + 1]
+        window = torch.outer(*tapers).to(self.power.device)
+        whole: list[Tensor] = []
+        for first in range(0, self.total.shape[1], step):
+            own = slice(first, first + step)
+            one = _Channels(
+                self.size,
+                pairs,
+                _both_means(self.maps[own] / count.sum(), window) / pairs,
+                self.power[filled, own],
+                self.total[filled, own],
+                count,
+                self._centre[0, own, 0, 0].double(),
+            )
+            lags = torch.stack(one.before_and_after(self.function))
+            whole = [lags if not whole else whole[0] + lags]
+        ring = rings(height, width)
+        power = power_of_lags(_mirrored(whole[0]), self.edges).cpu().numpy()
+        # Where a block has no images, nothing is left out.
+        place = torch.cumsum(filled, 0) * filled
+        kept = np.concatenate([[0], place.cpu().numpy()])
+        before, after = ring.mean(power)[:, kept]
+        return GaussianPart(before, after, self.count.cpu().numpy())
+
+
+@dataclass(frozen=True, eq=False)
+class _Channels:
+    """The moments of some channels. Lags are those of a half plane, (2H, W + 1), in FFT order.
+
+    Attributes:
+        size: (H, W) of the maps.
+        pairs: products of the taper with itself, summed at every lag, (2H, W + 1).
+        means: of the mean map, at both ends of all pairs of a lag, added, (C, 2H, W + 1).
+        power: squared transforms summed over the images of each block, (B, C, 2H, W + 1).
+        total: means of the maps, less the centre, summed over the images of each block, (B, C).
+        count: images in each block, (B,).
+        centre: what was taken from the values, (C,).
+    """
+
+    size: tuple[int, int]
+    pairs: Tensor
+    means: Tensor
+    power: Tensor
+    total: Tensor
+    count: Tensor
+    centre: Tensor
+
+    def before_and_after(self, function: Activation) -> tuple[Tensor, Tensor]:
+        """Covariance summed over channels: of all images, then without each block.
+
+        Returns:
+            Twice (1 + B, 2H, W + 1).
+        """
+        n_images = int(self.count.sum())
+        moments = self._moments(self.power.sum(0))
+        mean = self.total.sum(0) / n_images
+        covariance = self._about(moments / n_images, mean)
+        series = _Series(function, mean + self.centre, covariance)
+        in_lag, in_mean, in_variance = series.derivatives()
+        before, after = [covariance.sum(0)], [series.value().sum(0)]
+        for power, total, count in zip(self.power, self.total, self.count.tolist(), strict=True):
+            rest = n_images - count
+            own_mean = (self.total.sum(0) - total) / rest
+            left = self._about((moments - self._moments(power)) / rest, own_mean)
+            change = left - covariance
+            moved = in_lag * change
+            moved += in_mean * (own_mean - mean)[:, None, None]
+            moved += in_variance * change[:, :1, :1]
+            before.append(left.sum(0))
+            after.append(after[0] + moved.sum(0))
+        return torch.stack(before), torch.stack(after)
+
+    def _about(self, moments: Tensor, mean: Tensor) -> Tensor:
+        """Mean products of what is above the mean, where that differs from place to place."""
+        level = mean[:, None, None]
+        return moments - level * self.means + level**2
+
+    def _moments(self, power: Tensor) -> Tensor:
+        """Sum of products at every lag over its pairs, from squared transforms, (C, 2H, W + 1)."""
+        height, width = self.size
+        lags: Tensor = torch.fft.irfft2(power, s=(2 * height, 2 * width)).double()
+        return lags[..., : width + 1] / self.pairs
+
+
+class _Series:
+    """The covariance that leaves an activation function, as a series in the correlation.
+
+    Args:
+        function: the activation function.
+        mean: of its input, (C,).
+        covariance: of its input, (C, ...), the variance first.
+    """
+
+    def __init__(self, function: Activation, mean: Tensor, covariance: Tensor) -> None:
+        self._variance = covariance[:, 0, 0].clamp(min=0.0)
+        host = mean.cpu().numpy(), self._variance.sqrt().cpu().numpy()
+        found = hermite_coefficients(function, *host, n_terms=N_TERMS + 2)
+        self._terms = torch.from_numpy(found).to(mean.device)
+        self._moment = torch.from_numpy(second_moment(function, *host)).to(mean.device)
+        safe = torch.where(self._variance > 0, self._variance, torch.inf)
+        self._scale = 1 / safe
+        # An estimate at a lag of few pairs may be larger than the variance.
+        self._correlation = (covariance * self._scale[:, None, None]).clamp(-1.0, 1.0)
+
+    def value(self) -> Tensor:
+        """The covariance of the output, (C, ...)."""
+        squares = self._terms[: N_TERMS + 1] ** 2
+        missed = (self._moment - squares.sum(0)).clamp(min=0.0)
+        squares[0] = 0.0
+        return _polynomial(torch.cat([squares, missed[None]]), self._correlation)
+
+    def derivatives(self) -> tuple[Tensor, Tensor, Tensor]:
+        """In the covariance at the lag, the mean and the variance, each (C, ...)."""
+        terms, k = self._terms, torch.arange(1.0, N_TERMS + 1, device=self._terms.device)[:, None]
+        zero = torch.zeros_like(terms[:1])
+        here, one_on, two_on = terms[1:-2], terms[2:-1], terms[3:]
+        in_lag = k * here**2 * self._scale
+        in_mean = torch.cat([zero, 2 * here * one_on * (k + 1).sqrt() * self._scale.sqrt()])
+        in_variance = torch.cat([zero, here * two_on * ((k + 1) * (k + 2)).sqrt() * self._scale])
+        # They only tell how sure the value is.
+        correlation = self._correlation.float()
+        lag, mean, variance = (
+            _polynomial(one.float(), correlation) for one in (in_lag, in_mean, in_variance)
+        )
+        return lag, mean, variance
+
+
+def _polynomial(terms: Tensor, x: Tensor) -> Tensor:
+    """Sum of terms (K, C) times the powers 0 .. K - 1 of x (C, ...), by Horner's rule."""
+    found = terms[-1, :, None, None].expand_as(x).clone()
+    for term in terms[:-1].flip(0):
+        found.mul_(x).add_(term[:, None, None])
+    return found
+
+
+def _mirrored(half: Tensor) -> Tensor:
+    """All lags from those of a half plane, (..., 2H, W + 1) -> (..., 2H, 2W): C(-h) = C(h)."""
+    back = half[..., 1:-1].flip(-1, -2).roll(1, -2)
+    return torch.cat([half, back], -1)
+
+
+def _both_means(maps: Tensor, window: Tensor) -> Tensor:
+    """Sum over all pairs of a lag of the mean map (tapered) at one end and at the other."""
+    size = [2 * side for side in window.shape]
+    product = torch.fft.rfft2(maps, s=size) * torch.fft.rfft2(window, s=size).conj()
+    lags: Tensor = torch.fft.irfft2(2 * product.real, s=size)
+    return lags[..., : window.shape[1] + 1]
+
+
+def _pairs(taper: Tensor, device: torch.device) -> Tensor:
+    """Autocorrelation of a taper (n,) at lags in FFT order, (2n,); infinite at lag n."""
+    n = len(taper)
+    pairs: Tensor = torch.fft.irfft(torch.fft.rfft(taper, n=2 * n).abs().square(), n=2 * n)
+    pairs[n] = torch.inf
+    return pairs.to(device)
