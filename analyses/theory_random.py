@@ -220,7 +220,7 @@ def random(
 @click.command()
 @click.argument("photos", type=click.Path(exists=True, path_type=Path), default=PHOTOS)
 @click.option("--images", "n_images", default=24, show_default=True, help="Photographs.")
-@click.option("--seeds", "n_seeds", default=4, show_default=True)
+@click.option("--seeds", "n_seeds", default=12, show_default=True)
 @click.option("--channels", "n_channels", default=256, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=False)
