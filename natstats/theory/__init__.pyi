@@ -9,4 +9,8 @@ from .linear_operations import addition as addition
 from .linear_operations import convolution as convolution
 from .linear_operations import normalization as normalization
 from .linear_operations import pooling as pooling
+from .random_networks import RandomLayer as RandomLayer
+from .random_networks import RandomSpectra as RandomSpectra
+from .random_networks import random_spectra as random_spectra
 from .rectifiers import rectifier as rectifier
+from .untrained_exponents import random_exponents as random_exponents
