@@ -4,7 +4,7 @@
         --trained runs/families/trained --cifar CIFAR10/val --work runs/accounts
 
 explains each network of analyses/trained_networks.py on unscaled crops of photographs, those of
-CIFAR on images of CIFAR-10, each with three seeds of random weights. Runs are kept below --work and
+CIFAR on images of CIFAR-10, and some with three seeds of random weights. Runs are kept below --work and
 used again, so that an interruption loses nothing. Writes analyses/results/accounts.json, from which
 figures/theory.py makes tables and figures of docs/theory.md; `python analyses/theory.py trained`
 reads the same runs.
@@ -27,6 +27,8 @@ from natstats.runs.store import to_json
 RESULT = Path(__file__).parent / "results" / "accounts.json"
 N_IMAGES = 64
 SEEDS = 3
+WITH_CONTROL = ("ResNet-20", "ResNet-56", "MobileNetV2", "SqueezeNet 1.1", "DnCNN, sigma 25")
+"""Networks that are measured with random weights, too."""
 
 Row = dict[str, Any]
 
@@ -45,7 +47,7 @@ def measured(one: Trained, photos: Path, cifar: Path | None, work: Path, limit: 
         crop=crop,
         limit=limit,
         n_groups=limit,
-        control="random-weights",
+        control="random-weights" if one.name in WITH_CONTROL else None,
         control_seeds=SEEDS,
         explain=True,
     )
@@ -56,9 +58,10 @@ def measured(one: Trained, photos: Path, cifar: Path | None, work: Path, limit: 
 
 def row_of(one: Trained, run: natstats.Run) -> Row:
     """Everything that is said of one network."""
-    account = run.account
+    account, explanation = run.account, run.explanation
     assert account is not None
-    frame = account.frame
+    assert explanation is not None
+    frame, difference = account.frame, explanation.difference
     kernels = frame[(frame.cause == "kernels") & frame.trunk]
     return {
         "network": one.name,
@@ -69,6 +72,12 @@ def row_of(one: Trained, run: natstats.Run) -> Row:
         "ends": account.ends,
         "sentence": account.sentence(),
         "totals": account.totals.to_dict("records"),
+        "verdict": run.verdict.law.verdict,
+        "slopes": explanation.law.slopes.to_dict("records"),
+        "slopes_sentence": explanation.law.sentence(),
+        "difference": None if difference is None else difference.totals.to_dict("records"),
+        "difference_slopes": None if difference is None else difference.slopes.to_dict("records"),
+        "difference_sentence": None if difference is None else difference.sentence(),
         "kernels": kernels[["step", "depth", "kernel_exponent", "share"]].to_dict("records"),
     }
 

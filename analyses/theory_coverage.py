@@ -25,9 +25,10 @@ from natstats.theory.account import Account
 from natstats.theory.account_pass import AccountPass
 
 RESULT = Path(__file__).parent / "results" / "theory_coverage.json"
-SIDE, N_IMAGES, N_TRUE, REPEATS = 32, 48, 16384, 400
-CONTRAST = 0.5
-"""Standard deviation of the log amplitude of an image."""
+SIDE, N_IMAGES, N_TRUE, REPEATS = 32, 128, 16384, 400
+CONTRAST = 0.4
+"""Standard deviation of the log amplitude of an image: that of photographs (of images of CIFAR-10 it
+is 0.34)."""
 
 
 class Known(nn.Module):
@@ -96,8 +97,9 @@ def account_of(model: nn.Module, n: int, seed: int, every: int) -> Account:
 
 @click.command()
 @click.option("--repeats", default=REPEATS, show_default=True)
-@click.option("--every", default=1, show_default=True, help="predict what is costly from one in so")
-def coverage(repeats: int, every: int) -> None:
+@click.option("--images", "n_images", default=N_IMAGES, show_default=True)
+@click.option("--every", default=8, show_default=True, help="predict what is costly from one in so")
+def coverage(repeats: int, n_images: int, every: int) -> None:
     """Coverage of the intervals of shares and totals, by simulation."""
     model = settled(Known())
     true = account_of(model, N_TRUE, 2 * 10**6, 1)
@@ -111,7 +113,7 @@ def coverage(repeats: int, every: int) -> None:
     truth = true.totals.set_index("cause")["share"]
     whole = 0
     for repeat in range(repeats):
-        own = account_of(model, N_IMAGES, 1000 * repeat, every)
+        own = account_of(model, n_images, 1000 * repeat, every)
         each = own.shares.each()
         inside += [each[p].low <= true.shares.value[p] <= each[p].high for p in moving]
         for row in own.totals.itertuples():
@@ -120,10 +122,11 @@ def coverage(repeats: int, every: int) -> None:
         if repeat % 50 == 49:
             print(f"{repeat + 1}: shares {inside.mean() / (repeat + 1):.3f}", flush=True)
     record: dict[str, Any] = {
-        "command": f"python analyses/theory.py coverage --repeats {repeats} --every {every}",
+        "command": f"python analyses/theory.py coverage --repeats {repeats} "
+        f"--images {n_images} --every {every}",
         **circumstances(),
         "repeats": repeats,
-        "n_images": N_IMAGES,
+        "n_images": n_images,
         "all_shares": float(inside.mean() / repeats),
         "shares": {
             names[p]: {"true": float(true.shares.value[p]), "coverage": float(n / repeats)}
