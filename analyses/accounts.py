@@ -4,10 +4,10 @@
         --trained runs/families/trained --cifar CIFAR10/val --work runs/accounts
 
 explains each network of analyses/trained_networks.py on unscaled crops of photographs, those of
-CIFAR on images of CIFAR-10, and some with three seeds of random weights. Runs are kept below --work and
-used again, so that an interruption loses nothing. Writes analyses/results/accounts.json, from which
-figures/theory.py makes tables and figures of docs/theory.md; `python analyses/theory.py trained`
-reads the same runs.
+CIFAR on images of CIFAR-10, and some with three seeds of random weights. Runs are kept below --work
+and used again, so that an interruption loses nothing. Writes analyses/results/accounts.json, from
+which figures/theory.py makes tables and figures of docs/theory.md; `python analyses/theory.py
+trained` reads the same runs.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from natstats.theory.account_pass import AccountPass
 RESULT = Path(__file__).parent / "results" / "theory_coverage.json"
 SIDE, N_IMAGES, N_TRUE, REPEATS = 32, 128, 16384, 400
 CONTRAST = 0.4
-"""Standard deviation of the log amplitude of an image: that of photographs (of images of CIFAR-10 it
-is 0.34)."""
+"""Standard deviation of the log amplitude of an image: that of photographs; images of CIFAR-10 have
+0.34."""
 
 
 class Known(nn.Module):
