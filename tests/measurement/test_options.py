@@ -23,6 +23,7 @@ OTHER = {
     "size": 64, "crop": 32, "normalize": False, "frames": 4, "amp": True,
     "control": "random-weights", "control_seeds": 2,
 }  # fmt: skip
+EXPLAINED = {**OTHER, "temporal": False, "explain": True, "counterfactual": "shuffle-channels"}
 
 
 def network():
@@ -31,11 +32,12 @@ def network():
 
 
 def test_options_survive_their_plain_values():
-    assert OTHER.keys() == {one.name for one in fields(MeasureOptions)}
-    for options in (MeasureOptions(), MeasureOptions(**OTHER)):
+    assert EXPLAINED.keys() == {one.name for one in fields(MeasureOptions)}
+    for options in (MeasureOptions(), MeasureOptions(**OTHER), MeasureOptions(**EXPLAINED)):
         assert MeasureOptions.from_dict(options.to_dict()) == options
-    assert MeasureOptions(**OTHER).to_dict() == OTHER
-    assert list(MeasureOptions(**OTHER).to_dict()) == list(OTHER)
+    for values in (OTHER, EXPLAINED):
+        assert MeasureOptions(**values).to_dict() == values
+        assert list(MeasureOptions(**values).to_dict()) == list(values)
 
 
 @pytest.mark.slow
