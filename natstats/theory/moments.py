@@ -198,7 +198,8 @@ class _Channels:
             own_mean = (self.total.sum(0) - total) / rest
             shift = (own_mean - mean)[:, None, None].float()
             change = (whole * count - self._moments(power, torch.float32)) / rest
-            change -= shift * means
+            # The mean of a block is taken to be off by as much at every place.
+            change -= shift * (means + 2 * own_mean[:, None, None].float())
             change += (own_mean**2 - mean**2)[:, None, None].float()
             before.append(before[0] + change.sum(0))
             moved = in_mean * shift + in_variance * change[:, :1, :1]

@@ -206,13 +206,18 @@ def difference_rows(difference: pd.DataFrame | None) -> list[tuple[str, ...]]:
     return [
         (
             "whole change" if row["cause"] == WHOLE else cause_name(row["cause"]),
-            number(row["trained"], sign=True),
-            number(row["random"], sign=True),
+            number(_plain(row["trained"]), sign=True),
+            number(_plain(row["random"]), sign=True),
             change(row["difference"], row["low"], row["high"], 2),
             _p(row["p"]),
         )
         for row in sorted(difference.to_dict("records"), key=lambda row: row["cause"] == WHOLE)
     ]
+
+
+def _plain(value: float) -> float:
+    """A number without the digits of rounding."""
+    return value if abs(value) > ROUNDING else 0.0
 
 
 def step_table(frame: pd.DataFrame, options: FitOptions) -> tuple[list[Column], list[list[Cell]]]:
@@ -243,7 +248,7 @@ def step_table(frame: pd.DataFrame, options: FitOptions) -> tuple[list[Column], 
                 Cell(str(row["operation"])),
                 Cell(str(row["cause"])),
                 Cell(str(row["part"])),
-                _cell(row["share"] if abs(row["share"]) > ROUNDING else 0.0, sign=True),
+                _cell(_plain(row["share"]), sign=True),
                 Cell(interval(low, row["high"], sign=True), low) if has_error else Cell("–"),
                 Cell(_p(row["p"]), float(row["p"])) if has_error else Cell("–"),
                 _cell(row["before"]),
