@@ -20,7 +20,12 @@ from natstats.activations.passes import repeatable, unchanged
 from natstats.activations.selection import call_name
 from natstats.activations.storages import storage_key
 
-__all__ = ["Graph", "Operation", "Value", "ValueRef", "trace_graph"]
+__all__ = ["WRITTEN", "Graph", "Operation", "Value", "ValueRef", "trace_graph"]
+
+
+WRITTEN = "written"
+"""Name of an operation that torch does not know: a value has changed as another view of its
+storage was written into."""
 
 
 class ValueRef(NamedTuple):
@@ -58,11 +63,6 @@ class Operation:
     def module(self) -> str:
         """Dotted name of the innermost module that runs it; empty for the model itself."""
         return self.place.module
-
-    def value_of(self, argument: str) -> int | None:
-        """Number of the value that an argument is; None where it is not data."""
-        given = self.arguments.get(argument)
-        return given.number if isinstance(given, ValueRef) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +103,6 @@ class Graph:
         number = self.values[value].operation
         return None if number is None else self.operations[number]
 
-    def value_of_layer(self, layer: str) -> int | None:
-        """The last value that is the output of a layer; None where there is none."""
-        found = [value.number for value in self.values if layer in value.layers]
-        return found[-1] if found else None
-
 
 _View = tuple[int, tuple[int, ...], tuple[int, ...]]
 
@@ -146,7 +141,7 @@ class _Builder:
             source = next(reversed(views.values()))
             is_whole = tensor.numel() == torch.Size(self.values[source].shape).numel()
             kind = "view" if is_whole else "other"
-            number = self._note("written", kind, Place("", 0, "written", -1), [source], {}, tensor)
+            number = self._note(WRITTEN, kind, Place("", 0, WRITTEN, -1), [source], {}, tensor)
         return number
 
     def _note(

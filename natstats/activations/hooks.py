@@ -24,7 +24,7 @@ from natstats.errors import NatstatsError, UsageError
 
 __all__ = [
     "ActivationHooks", "Sink", "at_work", "batch_size", "level", "parts_of", "same_modes",
-    "undisturbed", "unwatched",
+    "undisturbed", "unwatched", "working",
 ]  # fmt: skip
 
 Sink = Callable[[str, int, Any], None]
@@ -52,7 +52,8 @@ at_work: ContextVar[bool] = ContextVar("at_work", default=False)
 
 
 @contextlib.contextmanager
-def _at_work() -> Iterator[None]:
+def working() -> Iterator[None]:
+    """Let operations inside be no part of a pass, for nobody that watches it."""
     token = at_work.set(True)
     try:
         if torch._C._len_torch_dispatch_stack():  # else there is nothing to switch off
@@ -277,7 +278,7 @@ class ActivationHooks:
         def succeed(module: nn.Module, inputs: Any, output: Any) -> None:
             is_own = module is self._model and level.get() == self._level
             if is_own and self._is_outermost() and self._on_success is not None:
-                with _at_work():
+                with working():
                     self._on_success()
 
         return start, stop, succeed
@@ -314,7 +315,7 @@ class ActivationHooks:
         self._calls.clear()
         self._running.clear()
         if self._on_start is not None:
-            with _at_work():
+            with working():
                 self._on_start(inputs, named)
         self._inside = True
         if self.functional:
@@ -337,10 +338,15 @@ class ActivationHooks:
     def _enter_hook(self, name: str, told: Sink) -> Callable[[nn.Module, Any], None]:
         def hook(module: nn.Module, inputs: Any) -> None:
             if module is self._modules[name] and self._is_watched():
-                with _at_work():
+                with working():
                     told(name, self._calls[name], inputs)
 
         return hook
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a forward pass of the model is running."""
+        return self._inside
 
     def _is_watched(self) -> bool:
         """Whether a forward pass of the model runs; a part of it called alone is none."""
@@ -366,5 +372,5 @@ class ActivationHooks:
             return
         call = self._calls[name]
         self._calls[name] += 1
-        with _at_work():
+        with working():
             self._sink(name, call, output)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from natstats.activations.hooks import ActivationHooks, at_work, level
+from natstats.activations.hooks import ActivationHooks, at_work, level, working
 from natstats.activations.selection import owned_weights
 from natstats.activations.storages import HeldStorages
 
@@ -102,7 +102,7 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         on_operation: called before every operation.
         on_layer: called after every call of a module; with it the storages of the pass are held, so
             that an address is no other's before the pass has ended.
-        on_start: called before each pass.
+        on_start: called before each pass, with the arguments of the model.
         on_success: called after each pass that raised nothing.
     """
 
@@ -111,7 +111,7 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         model: nn.Module,
         on_operation: Operations,
         on_layer: Layers | None = None,
-        on_start: Callable[[], None] | None = None,
+        on_start: Callable[[tuple[Any, ...], dict[str, Any]], None] | None = None,
         on_success: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
@@ -160,7 +160,7 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         self._run: Counter[tuple[str, int, str]] = Counter()
         self.storages = HeldStorages()
         if is_pass and self._on_start is not None:
-            self._on_start()
+            self._on_start(inputs, named)
 
     def _enter(self, name: str, call: int, given: Any) -> None:
         self._scopes.append((name, self._calls[name]))
@@ -177,7 +177,7 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if at_work.get() or level.get() != self._level:
+        if not self._hooks.is_inside or at_work.get() or level.get() != self._level:
             return func(*args, **kwargs)
         if not func.overloadpacket.__name__.startswith("upsample"):
             with self.again():
@@ -189,14 +189,16 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         seen = *scope, name
         place = Place(*seen, self._run[seen])
         self._run[seen] += 1
-        after = self._on_operation(place, func, _by_name(func, args, kwargs))
+        with working():
+            after = self._on_operation(place, func, _by_name(func, args, kwargs))
         output = func(*args, **kwargs)
         if self._on_layer is not None:
             for leaf in tree_leaves((args, kwargs, output)):
                 if isinstance(leaf, Tensor):
                     self.storages.hold(leaf)
         if after is not None:
-            after(output)
+            with working():
+                after(output)
         return output
 
     def again(self) -> Any:

@@ -33,6 +33,7 @@ from natstats.runs.run import Run
 from natstats.spectra.collector import Collector
 from natstats.spectra.input_spectra import InputSpectra
 from natstats.theory.account_pass import AccountPass
+from natstats.theory.planning import NotFollowedError
 
 __all__ = ["NetworkPass", "Progress", "read_batches", "share_of"]
 
@@ -41,6 +42,9 @@ IMAGES_FOR_THEORY = 16
 
 MOST_SAVED = 8
 """Of more images, one in so many."""
+
+FEWEST_GROUPS_FOR_THEORY = 8
+"""Groups of images that they are taken from, if there are so many."""
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the images done and the images in all."""
@@ -138,7 +142,7 @@ class NetworkPass:
         network = counterfactual_of(self.network, name, seed, images)
         own = self.of_control(network, second)
         run = replace(own, options=replace(own.options, explain=False)).measured()
-        return ShuffledWeights.of(name, run.info, run.spectra, run.skipped_layers)
+        return ShuffledWeights.of(name, seed, run.info, run.spectra, run.skipped_layers)
 
     def _takes_photographs(self) -> bool:
         return isinstance(self.source, Photographs)
@@ -166,10 +170,31 @@ class NetworkPass:
                 collector.number_images(batch.index)
                 if account is not None:
                     account.number_images(batch.index)
-                with _forward_errors(prepared), _autocast(place, self.options.amp):
-                    model(*self.network.arguments(prepared))
+                try:
+                    self._forward(prepared)
+                except NotFollowedError:
+                    if account is None or account.n_images:
+                        raise
+                    # The first batch goes another way than its first image: module by module then.
+                    account.close()
+                    account = self._new_account(prepared, collector.trace, by_modules=True)
+                    stack.enter_context(account)
+                    collector.known_rows = account.rows_of
+                    collector.number_images(batch.index)
+                    account.number_images(batch.index)
+                    self._forward(prepared)
         assert collector is not None  # read_batches raises when there is no batch
         return collector, account, stills_note(self.network.takes, batch.images)
+
+    def _forward(self, prepared: Tensor) -> None:
+        """One batch through the network, which hooks watch.
+
+        Raises:
+            NatstatsError: the model fails.
+        """
+        place, _ = home_of(self.network.model)
+        with _forward_errors(prepared), _autocast(place, self.options.amp):
+            self.network.model(*self.network.arguments(prepared))
 
     def _prepared(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """Images as the network expects them, in memory of their own."""
@@ -200,10 +225,12 @@ class NetworkPass:
             probe=options.probe,
         )
 
-    def _new_account(self, prepared: Tensor, trace: Trace) -> AccountPass:
+    def _new_account(self, prepared: Tensor, trace: Trace, by_modules: bool = False) -> AccountPass:
         """What measures every operation, whose costly predictions take some of the images."""
         place, _ = home_of(self.network.model)
+        n_groups = min(len(self.source), self.options.n_groups)
         every = min(max(len(self.source) // IMAGES_FOR_THEORY, 1), MOST_SAVED)
+        every = min(every, max(n_groups // FEWEST_GROUPS_FOR_THEORY, 1))
         with _forward_errors(prepared), _autocast(place, self.options.amp):
             return AccountPass(
                 self.network.model,
@@ -212,6 +239,7 @@ class NetworkPass:
                 edges=self.options.edges,
                 n_groups=self.options.n_groups,
                 every=every,
+                by_modules=by_modules,
             )
 
     def _check_law_layers(self, trace: Trace) -> None:

@@ -68,7 +68,6 @@ _STEP = Record(
         "predictions": MappingOf(_NUMBER),
         "kernel_exponent": or_null(real()),
         "shuffled_exponent": or_null(real()),
-        "is_exact": FLAG,
         "is_gaussian": FLAG,
     }
 )

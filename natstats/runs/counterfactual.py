@@ -40,12 +40,14 @@ class ShuffledWeights:
 
     Attributes:
         name: the counterfactual, ``shuffle-kernels`` or ``shuffle-channels``.
+        seed: seed of the orders.
         info: facts about the measurement, as of a run.
         spectra: spectra of the layers, without those of single images.
         skipped: layers that were not measured.
     """
 
     name: str
+    seed: int
     info: dict[str, Any]
     spectra: list[LayerSpectrum]
     skipped: list[SkippedLayer]
@@ -54,6 +56,7 @@ class ShuffledWeights:
     def of(
         cls,
         name: str,
+        seed: int,
         info: Mapping[str, Any],
         spectra: Sequence[LayerSpectrum],
         skipped: Sequence[SkippedLayer],
@@ -64,14 +67,14 @@ class ShuffledWeights:
             for m in spectra
             if m.layer.kind != "input"
         ]
-        return cls(name, dict(info), kept, list(skipped))
+        return cls(name, seed, dict(info), kept, list(skipped))
 
 
 def write_shuffled(folder: Path, shuffled: ShuffledWeights) -> None:
     """Write ``counterfactual/`` into the folder of a run, as a run."""
     own = folder / FOLDER
     own.mkdir()
-    info = {**shuffled.info, "counterfactual": shuffled.name, "seed": 0}
+    info = {**shuffled.info, "counterfactual": shuffled.name, "seed": shuffled.seed}
     store.write_run(own, info, shuffled.spectra, shuffled.skipped)
 
 
@@ -89,7 +92,7 @@ def read_shuffled(folder: Path, n_groups: int) -> ShuffledWeights | None:
         return None
     info, spectra, skipped = store.read_run(member(folder, FOLDER, FOLDER), FOLDER)
     name = info.pop("counterfactual", None)
-    info.pop("seed", None)
+    seed = info.pop("seed", 0)
     if not isinstance(name, str):
         raise NatstatsError(
             f"run: expected a whole run in {folder}; {FOLDER}/run.json, counterfactual: expected a "
@@ -101,7 +104,7 @@ def read_shuffled(folder: Path, n_groups: int) -> ShuffledWeights | None:
                 f"run: expected a whole run in {folder}; {FOLDER}/spectra.npz: expected {n_groups} "
                 f"groups as in the run; got {len(measured.spectrum.count)}"
             )
-    return ShuffledWeights(name, info, spectra, skipped)
+    return ShuffledWeights(name, seed, info, spectra, skipped)
 
 
 class MeasuredCounterfactual:

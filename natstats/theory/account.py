@@ -60,6 +60,9 @@ _CAUSE_OF = {
     "concatenation": "concatenations", "gate": "gates", "attention": "attention",
 }  # fmt: skip
 
+ROUNDING = 1e-12
+"""A share below this is zero but for rounding."""
+
 Array = NDArray[np.float64]
 
 
@@ -136,6 +139,8 @@ class Account:
         self, place: int, cause: str, part: str, own: _Fitted, blocks: Array | None = None
     ) -> Share:
         blocks = np.zeros(self._n_blocks) if blocks is None else blocks
+        if abs(own.value) < ROUNDING and not np.any(blocks):
+            return Share(place, cause, part, 0.0, np.zeros_like(own.deviations), blocks)
         return Share(place, cause, part, own.value, own.deviations, blocks)
 
     def _parts(self, place: int) -> Iterator[Share]:
@@ -148,12 +153,14 @@ class Account:
         elif step.kind == "rectifier" and step.gaussian is not None:
             found = self._parts_of_rectifier(place, step, change)
         elif step.kind in ("addition", "pooling"):
-            names = {"addition": ("sum", "", "cross terms"), "pooling": ("average", "", "rest")}
+            names = {
+                "addition": ("sum", "independent", "cross terms"),
+                "pooling": ("average", "average", "rest"),
+            }
             state, first, second = names[step.kind]
             if state in step.predictions and self._is_known(step.predictions[state]):
                 own = self._fit(step.predictions[state]).less(self._fit(step.before))
                 cause = _CAUSE_OF[step.kind]
-                first = "independent" if step.kind == "addition" else "average"
                 found = [
                     self._share(place, cause, first, own),
                     self._share(place, cause, second, change.less(own)),

@@ -125,8 +125,8 @@ class AccountLaw:
         whole = causes.pop("all")
         ordered = sorted(causes, key=lambda cause: -abs(causes[cause].value))
         text = (
-            f"The exponents change by {whole.text()} {DEPTH_AXES[self.measure].per} over "
-            f"{layers_text(len(self.layers))} of this network "
+            f"The exponents change by {whole.text()} {DEPTH_AXES[self.measure].per}, by least "
+            f"squares over {layers_text(len(self.layers))} of this network "
             f"({100 * self.account.options.level:g} % interval for other images; "
             f"p {format_p(whole.p)}){'' if _is_clear(whole) else ', which is not told from zero'}"
         )

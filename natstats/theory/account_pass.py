@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from natstats import checks
-from natstats.activations.graph import trace_graph
 from natstats.activations.hooks import ActivationHooks
 from natstats.activations.operations import After, OperationHooks, Place
 from natstats.activations.trace import Trace
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import NatstatsError
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import extent
 from natstats.theory.account_spectra import AccountSpectra, Step
 from natstats.theory.filters import Filter, MapPower
 from natstats.theory.moments import MomentSums
+from natstats.theory.planning import NotFollowedError, plan_of
 from natstats.theory.predictions import Place2d, Predictions, in_words, predictions_of, scale_of
 from natstats.theory.state_sums import StateSums
-from natstats.theory.trunk import MeasuredValue, Plan, PlannedStep, plan_of_graph, plan_of_modules
+from natstats.theory.trunk import MeasuredValue, PlannedStep
 
 __all__ = ["AccountPass"]
 
@@ -48,6 +49,7 @@ class AccountPass:
         edges: edge treatment, see :mod:`natstats.spectra.edges`.
         n_groups: groups of images, the unit of resampling.
         every: predict what is costly from groups 0, `every`, 2 `every` and so on.
+        by_modules: do not follow operations, but measure before and after modules.
 
     Raises:
         UsageError: an argument is out of range, or the network takes no images (N, C, H, W).
@@ -70,27 +72,27 @@ class AccountPass:
         edges: str = "sine",
         n_groups: int = 128,
         every: int = 1,
+        by_modules: bool = False,
     ) -> None:
         self.edges = checks.one_of("edges", edges, EDGES)
         self.n_groups = checks.positive_int("n_groups", n_groups, 1, checks.LARGEST["n_groups"])
         self.every = checks.positive_int("every", every)
-        self._plan, is_followed = _planned(model, inputs, trace)
-        if not self._plan.values:
-            raise UsageError(f"explain: expected a network of images (N, C, H, W); {_why(trace)}")
+        self._plan, is_followed = plan_of(model, inputs, trace, by_modules)
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self._sums = StateSums(self.edges, self.n_groups, self._device)
         self._prepare()
         self._hooks: OperationHooks | ActivationHooks
         if is_followed:
             self._hooks = OperationHooks(
-                model, self._before, on_start=self._start, on_success=self._count
+                model, self._before, on_start=self._start_at_images, on_success=self._count
             )
         else:
             names = sorted({value.place.module for value in self._plan.values if value.place})
             self._hooks = ActivationHooks(
                 model, names, self._receive, self._start_at_images, self._count
             )
-        self._next_index = 0
+        self._is_open = False
+        self._next_index = self._n_left_out = 0
         self._numbers: Tensor | None = None
         self._index: Tensor | None = None
         self._start()
@@ -148,10 +150,10 @@ class AccountPass:
 
     def _are_alike(self, step: PlannedStep) -> bool:
         """Whether an addition is one of measured maps of one size."""
-        sizes = {_size(self._plan.values[number]) for number in (step.before, *step.others)}
-        after = _size(self._plan.values[step.after])
+        values = [self._plan.values[n] for n in (step.before, *step.others, step.after)]
+        shapes = {(*_size(value), value.channels) for value in values}
         alpha = 1 if step.operation is None else step.operation.arguments.get("alpha", 1)
-        return len(step.others) == 1 and sizes == {after} and alpha in (1, -1)
+        return len(step.others) == 1 and len(shapes) == 1 and alpha in (1, -1)
 
     def _new_moments(self) -> dict[int, MomentSums]:
         """Sums for the activation functions, by the value that they make."""
@@ -173,7 +175,14 @@ class AccountPass:
 
     def __enter__(self) -> AccountPass:
         self._hooks.__enter__()
+        self._is_open = True
         return self
+
+    def close(self) -> None:
+        """Take the hooks off; what was measured stays. It is done when the context closes."""
+        if self._is_open:
+            self._is_open = False
+            self._hooks.__exit__(None, None, None)
 
     def __exit__(
         self,
@@ -181,7 +190,7 @@ class AccountPass:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._hooks.__exit__(kind, error, trace)
+        self.close()
 
     def number_images(self, index: Tensor) -> None:
         """Give the images of the next batch their numbers in the data, (N,) whole numbers."""
@@ -189,6 +198,7 @@ class AccountPass:
 
     def _start(self) -> None:
         self._rows: dict[int, Tensor] = {}
+        self._offsets: dict[int, Tensor] = {}
         self._of_layers: dict[str, Tensor] = {}
         self._later: list[tuple[int, list[tuple[Tensor, Tensor]]]] = []
         self._chosen: Tensor | None = None
@@ -196,8 +206,9 @@ class AccountPass:
 
     def _start_at_images(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._start()
-        images = next(one for one in (*inputs, *named.values()) if isinstance(one, Tensor))
-        self._measure(self._plan.values[0], images)
+        leaves = [one for one in tree_leaves((inputs, named)) if isinstance(one, Tensor)]
+        if self._plan.image_leaf < len(leaves):
+            self._measure(self._plan.values[0], leaves[self._plan.image_leaf])
 
     def _see_images(self, n_images: int) -> None:
         """Number the images of a batch, now that it is known how many they are."""
@@ -232,9 +243,14 @@ class AccountPass:
     def _maps(self, value: MeasuredValue, output: Tensor) -> Tensor:
         maps = value.layout.maps(output.detach())
         if tuple(maps.shape[2:]) != _size(value) or maps.shape[1] != value.channels:
-            raise NatstatsError(
+            raise NotFollowedError(
                 f"explain: expected maps of {value.channels} x {' x '.join(map(str, _size(value)))}"
                 f" at {value.name}, as with the first image; got {tuple(maps.shape[1:])}"
+            )
+        if self._index is not None and len(maps) != len(self._index):
+            raise NotFollowedError(
+                f"explain: expected every operation to take all {len(self._index)} images of a "
+                f"batch; {value.name} took {len(maps)}"
             )
         return maps
 
@@ -245,7 +261,8 @@ class AccountPass:
             return
         own, predicted = self._power[value.number].rows(maps)
         self._rows |= predicted
-        self._rows[self._states[value.number]] = own[:, :-1]
+        state = self._states[value.number]
+        self._rows[state], self._offsets[state] = own[:, :-1], own[:, -1]
         for name in value.layers:
             self._of_layers[name] = own / value.channels
 
@@ -268,8 +285,6 @@ class AccountPass:
         main = next((n for n in ("input", "self", "mat1") if isinstance(given.get(n), Tensor)), "")
         if not main:
             return
-        if step.before == 0 and 0 not in self._done():
-            self._measure(before, given[main])
         made = self._predicted[step.after]
         if made.circular is None and step.after not in self._moments:
             return
@@ -292,7 +307,7 @@ class AccountPass:
         """Add what the pass gave, now that it has succeeded."""
         missing = [v.name for v in self._plan.values if v.number not in self._done()]
         if missing:
-            raise NatstatsError(
+            raise NotFollowedError(
                 f"explain: expected the network to do the same for every batch; for this one it "
                 f"did not come to {missing[0]}"
             )
@@ -303,7 +318,8 @@ class AccountPass:
             if made is not None:
                 both = [self._rows[self._states[n]] for n in (step.before, *step.others)]
                 self._rows[made] = both[0] + both[1]
-        whole = self._sums.add(self._rows, self._index, self._chosen)
+        whole = self._sums.add(self._rows, self._index, self._chosen, self._offsets)
+        self._n_left_out += int((~whole).sum())
         self._next_index = int(self._index.max()) + 1
         group = self._index[self._chosen.cpu()] % self.n_groups
         block = (group // self.every % self.n_blocks).to(self._device)
@@ -325,22 +341,15 @@ class AccountPass:
             _recorded(step, values, self._states, self._predicted[step.after], self._moments)
             for step in self._plan.steps
         )
-        return AccountSpectra(self._sums.states(), steps, self.every, self._plan.note)
+        notes = [self._plan.note] if self._plan.note else []
+        if self._n_left_out:
+            notes.append(f"images left out, not finite at some operation: {self._n_left_out}")
+        return AccountSpectra(self._sums.states(), steps, self.every, "; ".join(notes))
 
-
-def _planned(model: nn.Module, inputs: tuple[Any, ...], trace: Trace) -> tuple[Plan, bool]:
-    """What to measure, and whether it is found operation by operation."""
-    if trace.followed:
-        try:
-            return plan_of_graph(trace_graph(model, inputs), trace), True
-        except (RuntimeError, NotImplementedError, AttributeError):
-            pass  # something that cannot be dispatched through Python
-    return plan_of_modules(trace), False
-
-
-def _why(trace: Trace) -> str:
-    shapes = [tuple(one.shape) for one in trace.arguments[0] if isinstance(one, Tensor)]
-    return f"got inputs of shape {', '.join(map(str, shapes)) or 'none'}"
+    @property
+    def n_images(self) -> int:
+        """Images that were counted so far, those that were left out included."""
+        return self._next_index
 
 
 def _size(value: MeasuredValue) -> tuple[int, int]:
@@ -377,5 +386,4 @@ def _recorded(
         kernel_exponent=made.kernel_exponent,
         shuffled_exponent=made.shuffled_exponent,
         gaussian=moments[step.after].result() if step.after in moments else None,
-        is_exact=made.is_exact,
     )

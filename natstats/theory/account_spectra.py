@@ -96,10 +96,10 @@ class Step:
             correlations), ``strided`` (these, at every s-th pixel), ``linear`` (with correlations),
             ``sum`` (independent summands), ``average`` (pooling by averages), ``shuffled kernels``
             and ``shuffled channels``.
-        kernel_exponent: exponent that white, independent input would leave a convolution with.
+        kernel_exponent: exponent that white, independent input would leave a convolution with, over
+            the whole band and by octaves, however the layers are fitted.
         shuffled_exponent: the same when the taps of each kernel are shuffled.
         gaussian: the Gaussian part of an activation function.
-        is_exact: whether ``linear`` is what is measured but for rounding: no border, no stride.
     """
 
     name: str
@@ -115,7 +115,6 @@ class Step:
     kernel_exponent: float = np.nan
     shuffled_exponent: float = np.nan
     gaussian: GaussianPart | None = None
-    is_exact: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from torch import Tensor
 from natstats.activations.graph import Operation
 from natstats.theory.activation_kinds import ACTIVATIONS, Activation, activation
 from natstats.theory.circular import CircularConvolution
-from natstats.theory.filters import Filter
+from natstats.theory.filters import Filter, padded_size
 from natstats.theory.kernels import kernel_exponent, kernel_power, shuffled_kernel_power
 
 __all__ = ["Place2d", "Predictions", "activation_of", "in_words", "predictions_of", "scale_of"]
@@ -49,7 +49,6 @@ class Predictions:
         function: the activation function, for its Gaussian part.
         kernel_exponent: see :class:`natstats.theory.account_spectra.Step`.
         shuffled_exponent: likewise.
-        is_exact: likewise.
     """
 
     states: dict[str, int] = field(default_factory=dict)
@@ -58,7 +57,6 @@ class Predictions:
     function: Activation | None = None
     kernel_exponent: float = math.nan
     shuffled_exponent: float = math.nan
-    is_exact: bool = False
 
 
 NewState = Callable[[tuple[int, int], float], int]
@@ -121,7 +119,7 @@ def _convolution(
     stride, dilation = _pair(one.arguments["stride"]), _pair(one.arguments["dilation"])
     groups = int(one.arguments["groups"])
     made = Predictions()
-    grid = _grid(before.size, stride)
+    grid = padded_size(before.size, stride)
     own = weight.detach().cpu().double().numpy()
     shape = (*before.size, before.edges, dilation, groups)
     is_pointwise = own.shape[2:] == (1, 1)
@@ -153,21 +151,16 @@ def _convolution(
     elif own.shape[1] == 1:
         predict("shuffled channels", weights(before.size).mean(0, keepdim=True))
     if is_pointwise and stride == (1, 1) and not any(one.arguments["padding"]):
-        made.is_exact = True
-    elif own.shape[1] == 1:  # no channels meet
+        return made  # no border, and what channels add is what is left
+    if own.shape[1] == 1:  # no channels meet
         made.states["linear"] = made.states.get("strided", made.states["independent"])
-    if "linear" not in made.states and not made.is_exact:
+    else:
         circular = CircularConvolution(
             before.size, before.edges, weight, stride, dilation, groups, device
         )
         made.states["linear"] = new_state(circular.size, before.span)
         made.circular = circular, made.states["linear"]
     return made
-
-
-def _grid(size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
-    height, width = (-(-side // by) * by for side, by in zip(size, stride, strict=True))
-    return height, width
 
 
 def _coarse(grid: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
@@ -195,7 +188,7 @@ def _mixed(
 
 def _product(weight: Tensor, before: Place2d, new_state: NewState) -> Predictions:
     """A product of the channels at every place with one matrix, (C, O)."""
-    made = Predictions(kernel_exponent=0.0, shuffled_exponent=0.0, is_exact=True)
+    made = Predictions(kernel_exponent=0.0, shuffled_exponent=0.0)
     power = weight.detach().double().square().sum(1).cpu()
     made.states["independent"] = new_state(before.size, before.span)
     made.filters.append(Filter(made.states["independent"], power[:, None, None].float()))
@@ -209,7 +202,7 @@ def _pooling(one: Operation, before: Place2d, new_state: NewState) -> Prediction
         return made
     window = _pair(one.arguments["kernel_size"])
     stride = _pair(one.arguments.get("stride") or window)
-    grid = _grid(before.size, stride)
+    grid = padded_size(before.size, stride)
     box = np.full((1, 1, *window), 1 / np.prod(window))
     power = torch.from_numpy(kernel_power(box, *grid)).float()
     size = _coarse(grid, stride)

@@ -73,6 +73,7 @@ class Shares:
 
     def deviations(self, weights: Array) -> Array:
         """Deviations of a weighted sum, of groups or, where it needs them, of blocks, (g,)."""
+        weights = _plain(weights)
         used = weights != 0
         groups = weights[used] @ self._groups[used]
         blocks = weights[used] @ self._blocks[used]
@@ -90,6 +91,7 @@ class Shares:
         Args:
             weights: of the shares, (K,).
         """
+        weights = _plain(weights)
         used = weights != 0
         value = float(weights[used] @ self.value[used])
         deviations = self.deviations(weights)
@@ -98,6 +100,11 @@ class Shares:
     def each(self) -> list[Estimate]:
         """Every share with its interval."""
         return [self.sum(row) for row in np.eye(len(self))]
+
+
+def _plain(weights: Array) -> Array:
+    """Weights without those that are zero but for rounding."""
+    return np.where(np.abs(weights) > _ROUNDING, weights, 0.0)
 
 
 def estimate(value: float, deviations: Array, level: float) -> Estimate:

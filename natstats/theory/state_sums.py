@@ -28,6 +28,8 @@ class StateSums:
         self._dtype = torch.float32 if device.type == "mps" else torch.float64
         self._sizes: list[tuple[int, int]] = []
         self._spans: list[float] = []
+        self._offsets: dict[int, float] = {}
+        """Squared means of the maps, summed over the images, where they are known."""
         self._sums: dict[tuple[int, ...], Tensor] = {}
         """Of the states that are added together: power, power of every image over its mean, images;
         (S, G, 2 n_rings + 1)."""
@@ -39,13 +41,20 @@ class StateSums:
         self._spans.append(span)
         return len(self._sizes) - 1
 
-    def add(self, rows: Mapping[int, Tensor], index: Tensor, chosen: Tensor) -> Tensor:
+    def add(
+        self,
+        rows: Mapping[int, Tensor],
+        index: Tensor,
+        chosen: Tensor,
+        offsets: Mapping[int, Tensor] | None = None,
+    ) -> Tensor:
         """Add a batch.
 
         Args:
             rows: ring power of the images by state, (N, n_rings), or of the chosen ones.
             index: numbers of the images, (N,).
             chosen: places of the images that costly predictions were made of.
+            offsets: squared means of the maps of each image, (N,), by state.
 
         Returns:
             Which images were whole, (N,); any other is left out of all states.
@@ -69,6 +78,10 @@ class StateSums:
             sums = self._sums_of(size, alike[key])
             summands = self._summands(size, power[:, kept].to(self._dtype))
             sums.index_add_(1, groups[kept], summands)
+        if offsets:
+            sums_of_offsets = torch.stack([one[whole].sum() for one in offsets.values()]).tolist()
+            for state, offset in zip(offsets, sums_of_offsets, strict=True):
+                self._offsets[state] = self._offsets.get(state, 0.0) + offset
         return whole
 
     def _summands(self, size: tuple[int, int], power: Tensor) -> Tensor:
@@ -98,6 +111,9 @@ class StateSums:
             # In a batch without chosen images, others may have been added together.
             if number in key:
                 sums += own[key.index(number)].double().cpu().numpy()
+        rounding = float(np.finfo(np.float32).eps) ** 2
+        if sums[:, :n_rings].sum() / n_rings <= 16 * rounding * self._offsets.get(number, -1.0):
+            sums[:, :-1] = 0.0  # constant maps, and what is left of their mean
         return State(
             *size,
             self._edges,

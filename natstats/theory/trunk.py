@@ -13,7 +13,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from natstats.activations.graph import Graph, Operation
+from torch import Tensor
+
+from natstats.activations.graph import WRITTEN, Graph, Operation
 from natstats.activations.layouts import Layout
 from natstats.activations.operations import Place
 from natstats.activations.trace import LayerCall, Trace
@@ -81,12 +83,14 @@ class Plan:
     Attributes:
         values: the measured values, in the order of execution; the images first.
         steps: one for each value but the images.
+        image_leaf: which of the tensors that the network is given are the images.
         note: what a reader must know; empty where every operation was followed.
     """
 
     values: tuple[MeasuredValue, ...]
     steps: tuple[PlannedStep, ...]
     note: str = ""
+    image_leaf: int = 0
 
 
 class _Ways:
@@ -98,9 +102,14 @@ class _Ways:
         n = len(graph.values)
         self.main: list[int | None] = [None] * n
         self.depth, self._taps, self.anchor = [0] * n, [0] * n, list(range(n))
+        # Values that came to be by writing into others, at no time of their own, and views of them.
+        self._written: set[int] = set()
         for one in graph.operations:
-            main = self._main_input(one)
             out = one.output
+            is_view = one.kind == "view" and not self._written.isdisjoint(one.inputs)
+            if one.name == WRITTEN or is_view:
+                self._written.add(out)
+            main = self._main_input(one)
             self.main[out] = main
             is_product = one.kind in ("convolution", "linear")
             self.depth[out] = self.depth[main] + is_product
@@ -111,6 +120,8 @@ class _Ways:
     def is_measured(self, value: int) -> bool:
         """Whether maps are known to be in a value, of a size that can be measured."""
         layout = self.layouts.get(value)
+        if value in self._written:
+            return False
         return layout is not None and min(layout.grid) >= MINIMUM_SIDE
 
     def _main_input(self, one: Operation) -> int:
@@ -139,9 +150,10 @@ class _Ways:
 
 def _taps(one: Operation) -> int:
     """How much farther an operation looks than one pixel."""
-    if one.kind != "convolution":
+    weight = one.arguments.get("weight")
+    if one.kind != "convolution" or not isinstance(weight, Tensor):
         return 0
-    shape = one.arguments["weight"].shape[2:]
+    shape = weight.shape[2:]
     return sum((side - 1) * by for side, by in zip(shape, one.arguments["dilation"], strict=True))
 
 
@@ -226,7 +238,7 @@ def plan_of_graph(graph: Graph, trace: Trace) -> Plan:
         step = _step(ways, value, number_of, value in trunk)
         if step is not None:
             steps.append(step)
-    return Plan(values, tuple(steps))
+    return Plan(values, tuple(steps), image_leaf=graph.inputs.index(images))
 
 
 _ORDER_KEEPING = ("clone", "contiguous", "alias", "detach", "dropout", "to_copy", "permute")

@@ -59,7 +59,7 @@ def test_what_was_written_is_read(run, folder):
         )  # fmt: skip
     for one, other in zip(again.steps, before.steps, strict=True):
         plain = ("name", "kind", "operation", "module", "layers", "depth", "before", "after",
-                 "is_trunk", "is_exact")  # fmt: skip
+                 "is_trunk")  # fmt: skip
         assert [getattr(one, name) for name in plain] == [getattr(other, name) for name in plain]
         assert dict(one.predictions) == dict(other.predictions)
         assert np.allclose(one.kernel_exponent, other.kernel_exponent, equal_nan=True)

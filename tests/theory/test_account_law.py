@@ -154,7 +154,7 @@ def test_the_sentence_claims_what_intervals_tell(made_account):
         alpha += 0.2
     text = AccountLaw(made.account()).sentence()
     assert text.startswith("The exponents change by +0.19982 [+0.19")
-    assert "per weight layer over 8 layers of this network (95 % interval for other" in text
+    assert "per weight layer, by least squares over 8 layers of this network (95 %" in text
     named, unclear = text.split("; not told from zero: ")
     assert ": kernels +0.20" in named
     assert unclear == "correlations of channels, borders."

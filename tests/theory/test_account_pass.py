@@ -193,7 +193,7 @@ def test_operations_that_cannot_be_followed_leave_modules(small, monkeypatch):
     def refuse(*args, **kwargs):
         raise RuntimeError("no dispatch through Python")
 
-    monkeypatch.setattr("natstats.theory.account_pass.trace_graph", refuse)
+    monkeypatch.setattr("natstats.theory.planning.trace_graph", refuse)
     model, images = small.Residual(), small.photographs(8)
     spectra = small.passed(model, images)
     assert "could not be followed" in spectra.note
