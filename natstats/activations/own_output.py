@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 
 from natstats.activations.storages import storage_key
 
-__all__ = ["OwnOutput", "WayOut", "is_named_classifier", "is_normalisation"]
+__all__ = ["IS_CONSTANT", "OwnOutput", "WayOut", "is_named_classifier", "is_normalisation"]
 
 
 class Step(enum.IntFlag):
@@ -70,7 +70,7 @@ _SELECTORS = ("index", "indices", "mask", "condition", "grid", "weight", "bias",
               "running_mean", "running_var", "zero_point")  # fmt: skip
 """Arguments that must not be data where an operation is to be linear in its data."""
 
-_CONSTANT = re.compile(r"(_like$|new_|^bernoulli$|^scalar_tensor$)")
+IS_CONSTANT = re.compile(r"(_like$|new_|^bernoulli$|^scalar_tensor$)")
 """Makes tensors of the size of the data, and not of their values."""
 
 _UNTAGGED = ("hardswish", "rrelu_with_noise", "prelu_kernel", "log_sigmoid_forward", "glu")
@@ -240,7 +240,7 @@ class OwnOutput:
             whole = leaf.numel() * leaf.element_size() >= leaf.untyped_storage().nbytes()
             if name in ("fill", "zero", "copy") and key in old:
                 self._write(key, data, whole)
-            elif data and not _CONSTANT.search(func.overloadpacket.__name__):
+            elif data and not IS_CONSTANT.search(func.overloadpacket.__name__):
                 step = _step_of(func, name, data)
                 made_of = {number: step for inside in data.values() for number in inside}
                 if key in old and not whole and key in self._held:
