@@ -6,9 +6,7 @@ from typing import Any
 
 import click
 
-from natstats.measurement.options import COUNTERFACTUALS
-
-from .measure import measure_network, network_options
+from .measure import counterfactual_option, measure_network, network_options
 
 HELP = """Measure MODEL on images, and account for the exponent of every layer.
 
@@ -25,12 +23,7 @@ and options are those of `natstats measure --help`.
 
 @click.command("explain", help=HELP)
 @network_options
-@click.option(
-    "--counterfactual",
-    type=click.Choice(COUNTERFACTUALS),
-    help="Measure a copy, too, whose kernels are shuffled: the taps of each, or the input channels "
-    "of each convolution; beside what the account predicts of it.",
-)
+@counterfactual_option
 def command(**settings: Any) -> None:
     """Account for the exponents of a network."""
     measure_network(explain=True, **settings)

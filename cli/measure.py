@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import click
 
 from natstats.activations.declared_layouts import declarable
-from natstats.measurement.options import NETWORK_CONTROLS, MeasureOptions
+from natstats.measurement.options import MEASURED_COUNTERFACTUALS, NETWORK_CONTROLS, MeasureOptions
 
 from . import options, output, series
 from .model_options import model_options
 
-__all__ = ["command", "measure_network", "network_options"]
+__all__ = ["command", "counterfactual_option", "measure_network", "network_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,8 +102,17 @@ def network_options(function: F) -> F:
     return function
 
 
+counterfactual_option = click.option(
+    "--counterfactual",
+    type=click.Choice(MEASURED_COUNTERFACTUALS),
+    help="Measure a copy, too, whose kernels are shuffled: the taps of each, or the input channels "
+    "of each convolution; beside what the account predicts of it.",
+)
+
+
 @click.command("measure", help=HELP)
 @network_options
+@counterfactual_option
 @click.option(
     "--explain",
     is_flag=True,

@@ -144,7 +144,8 @@ def finish(run: Run, path: Path, *, overwrite: bool) -> None:
     if run.explanation is not None:
         for line in run.explanation.sentences():
             say(line)
-    for note in [*run.info.get("warnings", []), *filter(None, [run.band_sentence()])]:
+    account = "" if run.account is None else run.account.spectra.note
+    for note in [*run.info.get("warnings", []), *filter(None, [run.band_sentence(), account])]:
         say(f"Note: {note}.")
     images = run.info.get("images", {})
     # Images that are too small are spoken of in the warnings.

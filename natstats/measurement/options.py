@@ -17,8 +17,8 @@ from natstats.networks.load_options import LoadOptions, LoadSettings
 from natstats.spectra.edge_names import EDGES
 
 __all__ = [
-    "COUNTERFACTUALS",
     "EDGES",
+    "MEASURED_COUNTERFACTUALS",
     "NETWORK_CONTROLS",
     "ImageSettings",
     "MeasureOptions",
@@ -32,7 +32,7 @@ __all__ = [
 NETWORK_CONTROLS = ("random-weights",)
 """The networks that a network can be compared with: the same architecture with random weights."""
 
-COUNTERFACTUALS = ("shuffle-kernels", "shuffle-channels")
+MEASURED_COUNTERFACTUALS = ("shuffle-kernels", "shuffle-channels")
 """What can be shuffled in a copy of a network."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -123,7 +123,7 @@ class MeasureOptions:
                 "operations do along time"
             )
         if self.counterfactual is not None:
-            checks.one_of("counterfactual", self.counterfactual, COUNTERFACTUALS)
+            checks.one_of("counterfactual", self.counterfactual, MEASURED_COUNTERFACTUALS)
             if not self.explain:
                 raise UsageError(
                     "counterfactual: expected only with explain, whose account predicts what is "

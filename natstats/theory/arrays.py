@@ -14,15 +14,34 @@ from natstats.errors import UsageError
 __all__ = ["as_array", "checked_pair"]
 
 
-def as_array(value: ArrayLike | Tensor) -> NDArray[np.float64]:
+def as_array(argument: str, value: ArrayLike | Tensor) -> NDArray[np.float64]:
     """Return an array, a tensor or nested lists as an array of float64.
 
-    >>> as_array(Tensor([1, 2]).requires_grad_())
+    Args:
+        argument: what it is, for an error.
+        value: the array.
+
+    Raises:
+        UsageError: it is no array of finite real numbers.
+
+    >>> as_array("power", Tensor([1, 2]).requires_grad_())
     array([1., 2.])
     """
     if isinstance(value, Tensor):
-        value = value.detach().cpu().double().numpy()
-    return np.asarray(value, dtype=np.float64)
+        value = value.detach().cpu().numpy() if not value.is_complex() else np.zeros(1, complex)
+    try:
+        raw = np.asarray(value)
+        is_complex = np.iscomplexobj(raw)
+        array = np.zeros(0) if is_complex else raw.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"{argument}: expected an array of numbers; got a {type(value).__name__}"
+        ) from error
+    if is_complex:
+        raise UsageError(f"{argument}: expected real numbers; got complex ones")
+    if not np.all(np.isfinite(array)):
+        raise UsageError(f"{argument}: expected finite numbers; got NaN or infinite ones")
+    return array
 
 
 def checked_pair(argument: str, value: Any) -> tuple[int, int]:

@@ -50,7 +50,7 @@ def exponent_of_power(
     >>> round(exponent_of_power(power_of_lags(white)), 2) + 0.0
     0.0
     """
-    plane = as_array(plane)
+    plane = as_array("power", plane)
     if plane.ndim != 2:
         raise UsageError(f"plane: expected shape (H, W); got {plane.shape}")
     height, width = check_size("plane", *plane.shape)
@@ -92,5 +92,9 @@ def exponent_of_lags(
     >>> round(exponent_of_lags(white), 2) + 0.0
     0.0
     """
-    lags = covariance if isinstance(covariance, Tensor) else torch.from_numpy(as_array(covariance))
+    lags = (
+        covariance
+        if isinstance(covariance, Tensor)
+        else torch.from_numpy(as_array("covariance", covariance))
+    )
     return exponent_of_power(power_of_lags(lags, edges).cpu().numpy(), edges, low, high, estimator)

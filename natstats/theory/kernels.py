@@ -58,7 +58,7 @@ def checked_weight(weight: ArrayLike, groups: int) -> Array:
     >>> checked_weight(np.ones((6, 1, 3, 3)), 3).shape
     (3, 2, 1, 3, 3)
     """
-    array = as_array(weight)
+    array = as_array("weight", weight)
     if array.ndim != 4 or 0 in array.shape:
         raise UsageError(f"weight: expected shape (O, I / groups, kh, kw); got {array.shape}")
     if len(array) % checks.positive_int("groups", groups):
@@ -255,7 +255,7 @@ def fold(plane: ArrayLike, stride: Any) -> Array:
     >>> fold(np.array([[3.0, 1.0, 1.0, 1.0]]), (1, 2))
     array([[2., 1.]])
     """
-    plane = as_array(plane)
+    plane = as_array("plane", plane)
     down, across = checked_pair("stride", stride)
     if plane.ndim < 2 or plane.shape[-2] % down or plane.shape[-1] % across:
         raise UsageError(

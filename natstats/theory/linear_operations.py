@@ -129,9 +129,11 @@ class AdditionPower:
 
 
 def _checked_power(argument: str, power: ArrayLike) -> Array:
-    array = as_array(power)
+    array = as_array(argument, power)
     if array.ndim != 3 or 0 in array.shape:
         raise UsageError(f"{argument}: expected shape (C, H, W); got {array.shape}")
+    if array.min() < 0:
+        raise UsageError(f"{argument}: expected power of at least 0; got {array.min():g}")
     return array
 
 
@@ -156,7 +158,10 @@ def _transfer(kernels: Array, height: int, width: int, dilation: tuple[int, int]
 
 
 def _checked_cross(cross: ArrayLike, n_channels: int, height: int, width: int) -> Complex:
-    array = np.asarray(cross, dtype=np.complex128)
+    try:
+        array = np.asarray(cross, dtype=np.complex128)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"cross: expected an array of numbers; got {cross!r}") from error
     expected = (n_channels, n_channels, height, width)
     if array.shape != expected:
         raise UsageError(f"cross: expected shape {expected}; got {array.shape}")
@@ -257,8 +262,11 @@ def normalization(
     array([0.25, 9.  ])
     """
     power = _checked_power("power", power)
-    total = as_array(variance) + checks.finite("eps", eps, least=0.0)
-    gamma = np.ones(len(power)) if weight is None else as_array(weight)
+    running = as_array("variance", variance)
+    if running.min(initial=0.0) < 0:
+        raise UsageError(f"variance: expected at least 0; got {running.min():g}")
+    total = running + checks.finite("eps", eps, least=0.0)
+    gamma = np.ones(len(power)) if weight is None else as_array("weight", weight)
     for argument, value in (("weight", gamma), ("variance", total)):
         if value.shape != (len(power),):
             raise UsageError(f"{argument}: expected shape ({len(power)},); got {value.shape}")
@@ -316,7 +324,7 @@ def addition(first: ArrayLike, second: ArrayLike, cross: ArrayLike | None = None
     >>> addition(np.ones((1, 1, 2)), np.ones((1, 1, 2)), [[[1.0, -1.0]]]).total
     array([[[4., 0.]]])
     """
-    a, b = as_array(first), as_array(second)
+    a, b = as_array("first", first), as_array("second", second)
     if a.shape != b.shape:
         raise UsageError(f"second: expected shape {a.shape} as the first; got {b.shape}")
     independent = a + b

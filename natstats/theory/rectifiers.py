@@ -60,7 +60,7 @@ def _function(function: str | Activation, parameters: dict[str, Any]) -> Activat
 def _moments(covariance: Tensor, mean: Any) -> tuple[Array, Array]:
     """Mean and deviation of every channel, (C,)."""
     n_channels = len(covariance)
-    means, variance = as_array(mean), as_array(covariance[:, 0, 0])
+    means, variance = as_array("mean", mean), as_array("covariance", covariance[:, 0, 0])
     if means.shape not in ((), (n_channels,)):
         raise UsageError(f"mean: expected shape ({n_channels},); got {means.shape}")
     odd = ~((variance >= 0) & np.isfinite(means) & np.isfinite(variance))
@@ -84,7 +84,11 @@ def _shares(function: Activation, mean: Array, deviation: Array, n_terms: int) -
 
 
 def _checked(covariance: Any, n_terms: int) -> Tensor:
-    lags = covariance if isinstance(covariance, Tensor) else torch.from_numpy(as_array(covariance))
+    lags = (
+        covariance
+        if isinstance(covariance, Tensor)
+        else torch.from_numpy(as_array("covariance", covariance))
+    )
     if lags.ndim != 3 or 0 in lags.shape or lags.is_complex():
         raise UsageError(
             f"covariance: expected a real array of shape (C, 2H, 2W); got {tuple(lags.shape)}"
