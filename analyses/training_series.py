@@ -11,7 +11,8 @@ photographs. DATA is a folder with train/CLASS/*.jpg and val/CLASS/*.jpg, all im
 writes the checkpoints and the series below --work, analyses/results/training_series.csv (a row for
 each checkpoint), training_series_kernels.csv (a row for each checkpoint and convolution) and
 training_series.json (the training log, the account of every checkpoint and the change from the
-first to the last), and two figures of docs/training.md; figures/training.py makes the rest.
+first to the last), and two figures of docs/training.md. After it and
+analyses/training_norms.py, figures/training.py makes the rest.
 Checkpoints and runs that are there already are used again.
 """
 

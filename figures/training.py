@@ -1,6 +1,7 @@
-"""Tables and a figure of docs/training.md, from what analyses/training_series.py wrote.
+"""Tables and a figure of docs/training.md.
 
-Run that first, then `python figures/training.py`.
+Run analyses/training_series.py and analyses/training_norms.py first, then
+`python figures/training.py`.
 """
 
 from __future__ import annotations
@@ -131,6 +132,37 @@ def account_table() -> list[str]:
     return lines
 
 
+def averages_table() -> list[str]:
+    """A row for each checkpoint: as it is held, and with running averages estimated anew."""
+    held = pd.read_csv(RESULTS / "training_series.csv")
+    anew = pd.read_csv(RESULTS / "training_norms.csv")
+    lines = [
+        "| step | validation accuracy | anew | mean exponent | anew | least-squares slope | anew |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for own, other, account in zip(
+        held.to_dict("records"), anew.to_dict("records"), record()["accounts"], strict=True
+    ):
+        whole = account["slopes"][0]
+        slopes = (
+            (whole["slope"], whole["low"], whole["high"]),
+            (other["slope"], other["slope_low"], other["slope_high"]),
+        )
+        cells = [str(own["step"])]
+        cells += [number(row["val_accuracy"]) for row in (own, other)]
+        cells += [
+            f"{number(row['exponent_mean'])} "
+            f"{interval(row['exponent_mean_low'], row['exponent_mean_high'])}"
+            for row in (own, other)
+        ]
+        cells += [
+            f"{number(value, 3, sign=True)} {interval(low, high, 3, sign=True)}"
+            for value, low, high in slopes
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def slopes_table() -> list[str]:
     """A row for each checkpoint: the slope of the exponents by cause."""
     rows = record()["accounts"]
@@ -237,6 +269,7 @@ def draw() -> Axes:
 
 PARTS = {
     "series": series_table,
+    "averages": averages_table,
     "kernels": kernels_table,
     "account": account_table,
     "slopes": slopes_table,
