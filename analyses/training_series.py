@@ -9,8 +9,10 @@ photographs. DATA is a folder with train/CLASS/*.jpg and val/CLASS/*.jpg, all im
         --photos PHOTOS --work runs/training
 
 writes the checkpoints and the series below --work, analyses/results/training_series.csv (a row for
-each checkpoint) and .json (the training log and the change from the first checkpoint to the last),
-and the figures of docs/training.md; figures/training.py writes the table of that page.
+each checkpoint), training_series_kernels.csv (a row for each checkpoint and convolution) and
+training_series.json (the training log, the account of every checkpoint and the change from the
+first to the last), and two figures of docs/training.md. After it and
+analyses/training_norms.py, figures/training.py makes the rest.
 Checkpoints and runs that are there already are used again.
 """
 
@@ -25,6 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from train_demo_network import accuracy, load_folder, normalise, random_crops
+from training_accounts import LEVEL, N_DRAWS, accounts, kernels
 
 import natstats
 from natstats.networks.zoo import cifar_resnet20
@@ -166,17 +169,21 @@ def main() -> None:
         args.photos,
         limit=args.limit,
         seed=args.seed,
+        explain=True,
         out=home,
         progress=lambda done, total: print(f"{done} of {total} images", flush=True),
     )
     print(series.sentence())
     results = ROOT / "analyses" / "results"
     table(series, log).to_csv(results / "training_series.csv", index=False)
+    kernels(series, log["classes"]).to_csv(results / "training_series_kernels.csv", index=False)
     record = json.loads((home / "series.json").read_text(encoding="utf-8"))
     kept = {name: record[name] for name in ("sentence", "change", "fit", "versions")}
     kept["measured"] = {"photographs": args.limit, "size": args.size, "seed": args.seed}
     images = series.exponents[series.exponents.layer == "input.grey"].iloc[0]
     kept["images"] = {name: float(images[name]) for name in ("exponent", "low", "high")}
+    kept["accounts"] = accounts(series)
+    kept["random_kernels"] = {"draws": N_DRAWS, "level": LEVEL}
     kept["training"] = log
     (results / "training_series.json").write_text(
         json.dumps(kept, indent=1) + "\n", encoding="utf-8"
