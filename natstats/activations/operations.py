@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -80,6 +80,9 @@ class Place(NamedTuple):
     number: int
 
 
+_WHOLE: set[Any] = set()
+"""Operations that are not made of others; asking each time would take most of the time."""
+
 After = Callable[[Any], None]
 """Called with what an operation returned."""
 
@@ -131,6 +134,8 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
             on_enter=self._enter,
             functional=linear - {""},
         )
+        self.places: Container[Place] | None = None
+        """Places of the operations that are shown; None for all."""
         self._contexts = ExitStack()
         self._start((), {}, is_pass=False)
 
@@ -179,16 +184,19 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         kwargs = kwargs or {}
         if not self._hooks.is_inside or at_work.get() or level.get() != self._level:
             return func(*args, **kwargs)
-        if not func.overloadpacket.__name__.startswith("upsample"):
+        if func not in _WHOLE and not func.overloadpacket.__name__.startswith("upsample"):
             with self.again():
                 whole = func.decompose(*args, **kwargs)
             if whole is not NotImplemented:
                 return whole
+            _WHOLE.add(func)
         name = func.overloadpacket.__name__.strip("_")
         scope = self._scopes[-1]
         seen = *scope, name
         place = Place(*seen, self._run[seen])
         self._run[seen] += 1
+        if self.places is not None and place not in self.places:
+            return func(*args, **kwargs)
         with working():
             after = self._on_operation(place, func, _by_name(func, args, kwargs))
         output = func(*args, **kwargs)

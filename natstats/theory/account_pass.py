@@ -86,6 +86,7 @@ class AccountPass:
             self._hooks = OperationHooks(
                 model, self._before, on_start=self._start_at_images, on_success=self._count
             )
+            self._hooks.places = {*self._values_at, *self._step_at}
         else:
             names = sorted({value.place.module for value in self._plan.values if value.place})
             self._hooks = ActivationHooks(
