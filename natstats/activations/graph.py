@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from natstats.activations.hooks import parts_of, unwatched
 from natstats.activations.operations import After, OperationHooks, Place, kind_of
-from natstats.activations.own_output import IS_CONSTANT
 from natstats.activations.passes import repeatable, unchanged
 from natstats.activations.selection import call_name
 from natstats.activations.storages import storage_key
@@ -175,7 +174,7 @@ class _Builder:
             return ValueRef(number)
 
         given = tree_map_only(Tensor, replaced, arguments)
-        if not inputs or IS_CONSTANT.search(place.name):
+        if not inputs:
             return None
         writes = func._schema.is_mutable and torch.Tag.inplace_view not in func.tags
 

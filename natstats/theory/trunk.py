@@ -18,6 +18,7 @@ from torch import Tensor
 from natstats.activations.graph import WRITTEN, Graph, Operation
 from natstats.activations.layouts import Layout
 from natstats.activations.operations import Place
+from natstats.activations.own_output import IS_CONSTANT
 from natstats.activations.trace import LayerCall, Trace
 from natstats.checks import MINIMUM_SIDE
 
@@ -102,12 +103,12 @@ class _Ways:
         n = len(graph.values)
         self.main: list[int | None] = [None] * n
         self.depth, self._taps, self.anchor = [0] * n, [0] * n, list(range(n))
-        # Values that came to be by writing into others, at no time of their own, and views of them.
+        # Values that came to be by writing into new memory or into others, and views of them.
         self._written: set[int] = set()
         for one in graph.operations:
             out = one.output
             is_view = one.kind == "view" and not self._written.isdisjoint(one.inputs)
-            if one.name == WRITTEN or is_view:
+            if one.name == WRITTEN or is_view or IS_CONSTANT.search(one.name):
                 self._written.add(out)
             main = self._main_input(one)
             self.main[out] = main
@@ -233,11 +234,8 @@ def plan_of_graph(graph: Graph, trace: Trace) -> Plan:
                 number_of[one.output] = number_of[ways.anchor[main]]
     trunk = _trunk(ways, trace, chosen)
     values = tuple(_named(_value(ways, trace, number_of[v], v) for v in chosen))
-    steps = []
-    for value in chosen[1:]:
-        step = _step(ways, value, number_of, value in trunk)
-        if step is not None:
-            steps.append(step)
+    found = [_step(ways, value, number_of, value in trunk) for value in chosen[1:]]
+    steps = [step for step in found if step is not None]
     return Plan(values, tuple(steps), image_leaf=graph.inputs.index(images))
 
 
