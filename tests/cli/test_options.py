@@ -100,7 +100,7 @@ def of_scripts():
         option
         for path in (*ROOT.glob("analyses/*.py"), *ROOT.glob("figures/*.py"))
         for option in re.findall(
-            r'add_argument\(\s*"(--[a-z-]+)"', path.read_text(encoding="utf-8")
+            r'(?:add_argument|click\.option)\(\s*"(--[a-z-]+)"', path.read_text(encoding="utf-8")
         )
     }
 
