@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +21,7 @@ from typing import Any
 
 import numpy as np
 import statsmodels.api as sm
-import torch
-import torchvision
+from study import circumstances
 from trained_networks import Trained, networks
 
 import natstats
@@ -350,14 +348,7 @@ def main() -> None:
     record = {
         "command": "python analyses/many_networks.py --photos ... --weights ... --trained ... "
         f"--cifar ... --limit {args.limit}",
-        "machine": f"{platform.machine()}, CPU",
-        "versions": {
-            "natstats": natstats.__version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        **circumstances(),
         **analysed(runs),
     }
     RESULT.write_text(json.dumps(json.loads(to_json(record)), indent=0) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=2 python analyses/theory.py random PHOTOS
     python analyses/theory.py trained RUNS
+    python analyses/theory.py outliers WEIGHTS CIFAR PHOTOS
     python analyses/theory.py coverage
     python analyses/theory.py counterfactual WEIGHTS CIFAR PHOTOS
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import click
 from theory_counterfactual import counterfactual
 from theory_coverage import coverage
+from theory_outliers import outliers
 from theory_random import depthwise, random
 from theory_trained import trained
 
@@ -23,7 +25,7 @@ def theory() -> None:
     """Theory beside measurement, a command for each study."""
 
 
-for study in (random, depthwise, trained, coverage, counterfactual):
+for study in (random, depthwise, trained, outliers, coverage, counterfactual):
     theory.add_command(study)
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 from train_demo_network import accuracy, load_folder, normalise, random_crops
 from training_accounts import accounts
-from training_series import CROP, N_VALIDATED, network, parse_arguments
+from training_series import CROP, N_VALIDATED, measured, parse_arguments
 
-import natstats
 from natstats.networks.zoo import cifar_resnet20
 
 RESULT = Path(__file__).parent / "results" / "training_norms.csv"
@@ -62,15 +61,7 @@ def main() -> None:
         right = accuracy(net, val_images[chosen], val_labels[chosen], mean, std)
         rows.append({"val_accuracy": round(right, 4)})
         print(f"{file.stem}: validation accuracy {right:.2f}", flush=True)
-    series = natstats.measure_series(
-        network(log, args.size),
-        folder / "step_*.pth",
-        args.photos,
-        limit=args.limit,
-        seed=args.seed,
-        explain=True,
-        out=args.work / "averages_series",
-    )
+    series = measured(log, args, folder, args.work / "averages_series")
     columns = ["step", "exponent_mean", "exponent_mean_low", "exponent_mean_high"]
     table = pd.concat([series.frame[columns], pd.DataFrame(rows)], axis=1)
     for place, row in enumerate(accounts(series)):

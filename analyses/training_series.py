@@ -157,22 +157,29 @@ def table(series: natstats.Series, log: dict[str, object]) -> pd.DataFrame:
     return frame.merge(history, on="step")
 
 
-def main() -> None:
-    """Train unless that was done, measure, and write the tables and figures."""
-    args = parse_arguments()
-    folder, home = args.work / "checkpoints", args.work / "series"
-    log_file = folder / "log.json"
-    log = json.loads(log_file.read_text()) if log_file.is_file() else train(args, folder)
-    series = natstats.measure_series(
+def measured(
+    log: dict[str, object], args: argparse.Namespace, folder: Path, out: Path
+) -> natstats.Series:
+    """The series of the checkpoints in a folder, with their accounts."""
+    return natstats.measure_series(
         network(log, args.size),
         folder / "step_*.pth",
         args.photos,
         limit=args.limit,
         seed=args.seed,
         explain=True,
-        out=home,
+        out=out,
         progress=lambda done, total: print(f"{done} of {total} images", flush=True),
     )
+
+
+def main() -> None:
+    """Train unless that was done, measure, and write the tables and figures."""
+    args = parse_arguments()
+    folder, home = args.work / "checkpoints", args.work / "series"
+    log_file = folder / "log.json"
+    log = json.loads(log_file.read_text()) if log_file.is_file() else train(args, folder)
+    series = measured(log, args, folder, home)
     print(series.sentence())
     results = ROOT / "analyses" / "results"
     table(series, log).to_csv(results / "training_series.csv", index=False)

@@ -39,7 +39,7 @@ def results(name: str) -> Row:
 
 def versions(found: Mapping[str, Any]) -> str:
     """The command of a result, and where it ran."""
-    own = found.get("versions", {})
+    own = found.get("versions", found)  # earlier results have them beside the rest
     listed = ", ".join(f"{name} {own[name]}" for name in ("natstats", "torch") if name in own)
     return f"`{found['command']}`; {found.get('machine', 'x86_64, CPU')}, {listed}."
 
@@ -185,7 +185,7 @@ def counterfactual() -> list[str]:
         "network", "counterfactual", "slope as it is", "predicted", "measured",
         "exponents, median gap", "one step, median gap",
     ]  # fmt: skip
-    return table(head, lines)
+    return [*table(head, lines), "", versions(found)]
 
 
 def plain() -> list[str]:
@@ -197,7 +197,8 @@ def plain() -> list[str]:
         ]
         for row in results("theory_random")["plain"]["layers"]
     ]  # fmt: skip
-    return table(["layer", "map", "predicted", "measured", "standard error", "within"], lines)
+    head = ["layer", "map", "predicted", "measured", "standard error", "within"]
+    return [*table(head, lines), "", versions(results("theory_random"))]
 
 
 def random() -> list[str]:

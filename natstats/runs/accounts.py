@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,11 @@ class Explanation:
         return found
 
     def report(self) -> AccountReport:
-        """Everything that the figures and the page show."""
+        """Everything that the figures and the page show, put together once."""
+        return self._report
+
+    @cached_property
+    def _report(self) -> AccountReport:
         counterfactuals, sentence = self.counterfactuals, self.counterfactuals.sentence()
         exponents = counterfactuals.exponents
         if self.measured is not None:

@@ -264,7 +264,8 @@ class Account:
 
         Columns: step, layer (the first layer that the step leads to), operation, kind, module,
         depth, trunk, before and after (exponents), cause, part, share, low, high, p,
-        kernel_exponent (exponent that the kernels alone would leave white noise with),
+        kernel_exponent (exponent that the kernels alone would leave white noise with, over the
+        whole band and by octaves, whatever the options),
         shuffled_exponent (the same when the taps of each kernel are shuffled).
         """
         leads = self._leads_to()
@@ -301,8 +302,8 @@ class Account:
     def _leads_to(self) -> list[str]:
         """The weight layer that each step leads to, that of the trunk where there are several."""
         found = [""] * len(self.steps)
-        ends = [p for p, step in enumerate(self.steps) if step.kind in ("convolution", "linear")]
-        for place in sorted(ends, key=lambda p: p not in self._on_trunk):
+        ends = {p for p, step in enumerate(self.steps) if step.kind in ("convolution", "linear")}
+        for place in sorted(ends, key=lambda p: (p not in self._on_trunk, p)):
             for own in reversed(self.way_to(place)):
                 if own != place and own in ends:
                     break

@@ -301,12 +301,10 @@ class AccountPass:
         if step.after in self._moments:
             self._later.append((step.after, self._moments[step.after].prepared(maps)))
 
-    def _done(self) -> set[int]:
-        return {number for number, state in enumerate(self._states) if state in self._rows}
-
     def _count(self) -> None:
         """Add what the pass gave, now that it has succeeded."""
-        missing = [v.name for v in self._plan.values if v.number not in self._done()]
+        done = {number for number, state in enumerate(self._states) if state in self._rows}
+        missing = [value.name for value in self._plan.values if value.number not in done]
         if missing:
             raise NotFollowedError(
                 f"explain: expected the network to do the same for every batch; for this one it "

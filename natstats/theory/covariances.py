@@ -34,12 +34,9 @@ from natstats.errors import UsageError
 from natstats.spectra.edges import EDGES, axis_taper, boundary_laplacian
 
 __all__ = [
-    "about_the_mean",
-    "lag_covariance",
-    "mean_lag_covariance",
-    "power_of_lags",
+    "about_the_mean", "lag_covariance", "mean_lag_covariance", "overlap", "power_of_lags",
     "power_of_matrix",
-]
+]  # fmt: skip
 
 
 _PIECE = {"cpu": 1 << 18, "cuda": 1 << 26}
@@ -163,7 +160,7 @@ def about_the_mean(
     both = 2 * (_padded(mean_maps * window) * _padded(window).conj()).real
     level = mean[..., None, None]
     covariance = moments - level * _per_pair(both, height, width, edges) + level**2
-    weights = _overlap(height, width, edges, mean_maps.device)
+    weights = overlap(height, width, edges, mean_maps.device)
     return mean, torch.where(weights > 0, covariance, 0.0)
 
 
@@ -193,7 +190,7 @@ def _padded(maps: Tensor) -> Tensor:
 def _per_pair(power: Tensor, height: int, width: int, edges: str) -> Tensor:
     """Mean products at each lag, from the transform of their sums, (..., 2H, 2W)."""
     lags: Tensor = torch.fft.irfft2(power, s=(2 * height, 2 * width))
-    weights = _overlap(height, width, edges, power.device)
+    weights = overlap(height, width, edges, power.device)
     return torch.where(weights > 0, lags / weights.where(weights > 0, 1.0), 0.0)
 
 
@@ -207,7 +204,7 @@ def _taper(n: int, edges: str, device: torch.device) -> Tensor:
     return torch.from_numpy(axis_taper(n, edges)).to(device)
 
 
-def _overlap(height: int, width: int, edges: str, device: torch.device) -> Tensor:
+def overlap(height: int, width: int, edges: str, device: torch.device) -> Tensor:
     """Autocorrelation of the taper at lags in FFT order, (2H, 2W); zero at lags H and W."""
     axes = []
     for n in (height, width):
@@ -263,7 +260,7 @@ def _tapered(covariance: Tensor, edges: str) -> Tensor:
     """E|F - m W|^2 / sum w^2, (..., H, W)."""
     size = covariance.shape[-2:]
     height, width = (n // 2 for n in size)
-    weighted = covariance * _overlap(height, width, edges, covariance.device)
+    weighted = covariance * overlap(height, width, edges, covariance.device)
     power: Tensor = torch.fft.fft2(_folded(_folded(weighted, -2), -1)).real
     window = _window(height, width, edges, covariance.device)
     total = window.sum()

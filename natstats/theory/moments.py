@@ -30,13 +30,11 @@ from natstats.spectra.frequencies import rings
 from natstats.theory.account_spectra import GaussianPart
 from natstats.theory.activation_functions import hermite_coefficients, second_moment
 from natstats.theory.activation_kinds import Activation
-from natstats.theory.covariances import power_of_lags
+from natstats.theory.covariances import overlap, power_of_lags
 from natstats.theory.filters import in_pieces
+from natstats.theory.rectifiers import N_TERMS, variance_of_terms
 
-__all__ = ["N_TERMS", "MomentSums"]
-
-N_TERMS = 24
-"""Powers of the correlation in the series; the next takes the variance that these miss."""
+__all__ = ["MomentSums"]
 
 N_TERMS_OF_ERRORS = 12
 """Powers in its derivatives, which only tell how sure it is."""
@@ -129,10 +127,11 @@ class MomentSums:
             return None
         height, width = self.size
         step = max(1, _CHANNEL_BYTES // (8 * 2 * height * (width + 1)))
+        device = self.power.device
         tapers = [torch.from_numpy(axis_taper(side, self.edges)) for side in self.size]
-        rows, columns = (_pairs(taper, self.power.device) for taper in tapers)
-        pairs = rows[:, None] * columns[: width + 1]
-        window = torch.outer(*tapers).to(self.power.device)
+        window = torch.outer(*tapers).to(device)
+        pairs = overlap(height, width, self.edges, device)[:, : width + 1]
+        pairs = torch.where(pairs > 0, pairs, torch.inf)  # no pixels are so far apart
         whole: list[Tensor] = []
         for first in range(0, self.total.shape[1], step):
             own = slice(first, first + step)
@@ -233,7 +232,8 @@ class _Series:
         host = mean.cpu().numpy(), self._variance.sqrt().cpu().numpy()
         found = hermite_coefficients(function, *host, n_terms=N_TERMS + 2)
         self._terms = torch.from_numpy(found).to(mean.device)
-        self._moment = torch.from_numpy(second_moment(function, *host)).to(mean.device)
+        shares = variance_of_terms(found[: N_TERMS + 1], second_moment(function, *host))
+        self._shares = torch.from_numpy(shares).to(mean.device)
         safe = torch.where(self._variance > 0, self._variance, torch.inf)
         self._scale = 1 / safe
         # An estimate at a lag of few pairs may be larger than the variance.
@@ -241,10 +241,8 @@ class _Series:
 
     def value(self) -> Tensor:
         """The covariance of the output, (C, ...)."""
-        squares = self._terms[: N_TERMS + 1] ** 2
-        missed = (self._moment - squares.sum(0)).clamp(min=0.0)
-        squares[0] = 0.0
-        return _polynomial(torch.cat([squares, missed[None]]), self._correlation)
+        zero = torch.zeros_like(self._shares[:1])
+        return _polynomial(torch.cat([zero, self._shares]), self._correlation)
 
     def derivatives(self) -> tuple[Tensor, Tensor, Tensor]:
         """In the covariance at the lag, the mean and the variance, each (C, ...)."""
@@ -283,11 +281,3 @@ def _both_means(maps: Tensor, window: Tensor) -> Tensor:
     product = torch.fft.rfft2(maps, s=size) * torch.fft.rfft2(window, s=size).conj()
     lags: Tensor = torch.fft.irfft2(2 * product.real, s=size)
     return lags[..., : window.shape[1] + 1]
-
-
-def _pairs(taper: Tensor, device: torch.device) -> Tensor:
-    """Autocorrelation of a taper (n,) at lags in FFT order, (2n,); infinite at lag n."""
-    n = len(taper)
-    pairs: Tensor = torch.fft.irfft(torch.fft.rfft(taper, n=2 * n).abs().square(), n=2 * n)
-    pairs[n] = torch.inf
-    return pairs.to(device)

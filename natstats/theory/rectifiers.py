@@ -34,7 +34,7 @@ from natstats.theory.activation_functions import (
 )
 from natstats.theory.arrays import as_array
 
-__all__ = ["N_TERMS", "rectified_mean", "rectified_sum", "rectifier"]
+__all__ = ["N_TERMS", "rectified_mean", "rectified_sum", "rectifier", "variance_of_terms"]
 
 Array = NDArray[np.float64]
 Lags = TypeVar("Lags", Tensor, Array)
@@ -74,12 +74,28 @@ def _moments(covariance: Tensor, mean: Any) -> tuple[Array, Array]:
     return np.broadcast_to(means, n_channels), np.sqrt(variance)
 
 
-def _shares(function: Activation, mean: Array, deviation: Array, n_terms: int) -> Array:
-    """Variance of every term from k = 1, and on the last what the series misses, (n + 1, C)."""
-    coefficients = hermite_coefficients(function, mean, deviation, n_terms)
+def variance_of_terms(coefficients: Array, moment: Array) -> Array:
+    """Variance of every term from k = 1, and on the last what the series misses.
+
+    Args:
+        coefficients: of the series from k = 0, (n + 1, C).
+        moment: second moment of the output, (C,).
+
+    Returns:
+        (n + 1, C).
+
+    >>> variance_of_terms(np.array([[1.0], [0.5]]), np.array([1.5])).ravel()
+    array([0.25, 0.25])
+    """
     squares = coefficients**2
-    missed = second_moment(function, mean, deviation) - squares.sum(0)
-    shares = np.concatenate([squares[1:], np.maximum(missed, 0.0)[None]])
+    missed = moment - squares.sum(0)
+    return np.concatenate([squares[1:], np.maximum(missed, 0.0)[None]])
+
+
+def _shares(function: Activation, mean: Array, deviation: Array, n_terms: int) -> Array:
+    """Variance of the terms of every channel, (n + 1, C)."""
+    coefficients = hermite_coefficients(function, mean, deviation, n_terms)
+    shares = variance_of_terms(coefficients, second_moment(function, mean, deviation))
     return np.where(deviation > 0, shares, 0.0)
 
 

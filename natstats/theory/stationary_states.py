@@ -30,12 +30,12 @@ from torch import Tensor
 from natstats.spectra.edges import axis_taper
 from natstats.spectra.frequencies import rings
 from natstats.theory.activation_functions import Activation, second_moment
-from natstats.theory.covariances import power_of_lags
+from natstats.theory.covariances import overlap, power_of_lags
 from natstats.theory.exact_states import ExactState, is_exact_size, taken
 from natstats.theory.random_states import State
 from natstats.theory.state_parts import Window, new_root
 
-__all__ = ["StationaryState", "state_of_maps", "taper_overlap"]
+__all__ = ["StationaryState", "state_of_maps"]
 
 _LEAST_OVERLAP = 1e-3
 """Share of the pairs at lag 0 below which a lag counts as having no pairs."""
@@ -59,17 +59,6 @@ def _autocorrelation(maps: Tensor, other: Tensor | None = None) -> Tensor:
     two = one if other is None else torch.fft.rfft2(other, s=size)
     found: Tensor = torch.fft.irfft2(one.conj() * two, s=size)
     return found
-
-
-def taper_overlap(height: int, width: int, edges: str) -> Tensor:
-    """Autocorrelation of the taper at lags in FFT order, (2H, 2W); 1 at lag 0.
-
-    >>> taper_overlap(2, 2, "none")[0].abs()
-    tensor([1.0000, 0.5000, 0.0000, 0.5000], dtype=torch.float64)
-    """
-    overlap = _autocorrelation(_window(height, width, edges))
-    overlap[height], overlap[:, width] = 0.0, 0.0
-    return overlap / overlap[0, 0].clone()
 
 
 def _weighted(amplitude: Tensor, edges: str, other: Tensor | None = None) -> Tensor:
@@ -138,8 +127,8 @@ class StationaryState(State):
 
     def position_means(self, pairs: Tensor) -> Tensor:
         """Mean over all pairs of positions, (N, 1)."""
-        overlap = taper_overlap(self.height, self.width, "none").to(pairs)
-        return ((pairs * overlap).sum((-2, -1)) / overlap.sum())[:, None]
+        times = overlap(self.height, self.width, "none", pairs.device).to(pairs)
+        return ((pairs * times).sum((-2, -1)) / times.sum())[:, None]
 
     def _swapped(self, cross: Tensor) -> Tensor:
         return cross  # the mean over all lags has no direction

@@ -111,7 +111,7 @@ def test_moments_with_a_taper_have_the_power_that_is_measured(edges):
     moments = lag_covariance(maps, edges)[:, 0]
     window = torch.from_numpy(np.outer(axis_taper(12, edges), axis_taper(10, edges)))
     measured = torch.fft.fft2(maps[:, 0] * window).abs().square() / (window**2).sum()
-    sums = moments * covariances._overlap(12, 10, edges, maps.device)
+    sums = moments * covariances.overlap(12, 10, edges, maps.device)
     folded = sums.view(3, 2, 12, 2, 10).sum((1, 3))
     np.testing.assert_allclose(torch.fft.fft2(folded).real / (window**2).sum(), measured, atol=1e-9)
 

@@ -11,6 +11,7 @@ from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
 from natstats.numbers import change, interval, number
+from natstats.report.figures.account_totals import WHOLE
 from natstats.report.figures.causes import cause_name
 from natstats.report.figures.kernels import convolutions, median_difference
 from natstats.report.pages.results import Cell, Column
@@ -20,9 +21,6 @@ __all__ = ["THEORY", "account_contents"]
 
 THEORY = "https://github.com/natstats/natstats/blob/main/docs/theory.md"
 """Where the formulas are derived."""
-
-WHOLE = "all"
-"""The row of the whole, in tables of slopes and of differences."""
 
 ROUNDING = 1e-9
 """What is smaller is zero but for rounding."""
