@@ -124,6 +124,8 @@ class CifarResNet(nn.Module):
         num_classes: Outputs of the linear layer, at least 1.
         shortcut: One of :data:`SHORTCUTS`.
         channels: Of the first convolution and of the three stages, never falling.
+        stem_stride: Stride of the first convolution: 2 makes images of 64 pixels cost what those
+            of 32 do.
 
     Raises:
         UsageError: A number is smaller than 1, or the shortcut is unknown.
@@ -141,12 +143,14 @@ class CifarResNet(nn.Module):
         num_classes: int = 10,
         shortcut: str = "pad",
         channels: tuple[int, int, int, int] = CHANNELS,
+        stem_stride: int = 1,
     ) -> None:
         super().__init__()
         checks.positive_int("blocks_per_stage", blocks_per_stage)
         checks.positive_int("num_classes", num_classes)
+        checks.positive_int("stem_stride", stem_stride)
         stem, narrow, middle, wide = channels
-        self.conv1 = conv3x3(3, stem)
+        self.conv1 = conv3x3(3, stem, stem_stride)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu1 = nn.ReLU()
         self.stage1 = _stage(stem, narrow, blocks_per_stage, 1, shortcut)
@@ -180,7 +184,9 @@ def _stage(
     return nn.Sequential(first, *rest)
 
 
-def cifar_resnet(depth: int, num_classes: int = 10, shortcut: str = "pad") -> CifarResNet:
+def cifar_resnet(
+    depth: int, num_classes: int = 10, shortcut: str = "pad", stem_stride: int = 1
+) -> CifarResNet:
     """Build the residual network for small images with ``depth`` weighted layers.
 
     The published depths are 20, 32, 44, 56 and 110, with 0.27, 0.46, 0.66, 0.85 and 1.7 million
@@ -191,6 +197,7 @@ def cifar_resnet(depth: int, num_classes: int = 10, shortcut: str = "pad") -> Ci
         num_classes: Number of classes, at least 1.
         shortcut: ``pad`` or ``pad-both`` (option A) or ``conv`` (option B), where a block changes
             the shape.
+        stem_stride: Stride of the first convolution.
 
     Returns:
         The network with freshly initialised weights, in training mode. It maps images of shape
@@ -208,7 +215,7 @@ def cifar_resnet(depth: int, num_classes: int = 10, shortcut: str = "pad") -> Ci
         Traceback (most recent call last):
         natstats.errors.UsageError: depth: expected 6 n + 2 with n at least 1 (8, 14, ...); got 18
     """
-    return CifarResNet(blocks_of(depth, 6, 2), num_classes, shortcut)
+    return CifarResNet(blocks_of(depth, 6, 2), num_classes, shortcut, stem_stride=stem_stride)
 
 
 def cifar_resnet_x4(depth: int, num_classes: int = 10, shortcut: str = "conv") -> CifarResNet:
@@ -234,13 +241,16 @@ def cifar_resnet_x4(depth: int, num_classes: int = 10, shortcut: str = "conv") -
     return CifarResNet(blocks_of(depth, 6, 2), num_classes, shortcut, CHANNELS_X4)
 
 
-def cifar_resnet20(num_classes: int = 10, shortcut: str = "pad") -> CifarResNet:
+def cifar_resnet20(
+    num_classes: int = 10, shortcut: str = "pad", stem_stride: int = 1
+) -> CifarResNet:
     """Build the network of 20 layers, 0.27 million parameters.
 
     Args:
         num_classes: Number of classes, at least 1.
         shortcut: ``pad`` or ``pad-both`` (option A) or ``conv`` (option B), where a block changes
             the shape.
+        stem_stride: Stride of the first convolution.
 
     Returns:
         The network with freshly initialised weights, in training mode. It maps images of shape
@@ -254,4 +264,4 @@ def cifar_resnet20(num_classes: int = 10, shortcut: str = "pad") -> CifarResNet:
         >>> sum(weight.numel() for weight in net.parameters())
         269722
     """
-    return cifar_resnet(20, num_classes, shortcut)
+    return cifar_resnet(20, num_classes, shortcut, stem_stride)
