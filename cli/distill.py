@@ -132,6 +132,8 @@ natstats table runs/kd*
               help="Of the training; several give a run each: --seed 0 1 2.")  # fmt: skip
 @click.option("--evaluate-every", type=int, default=1, show_default=True,
               help="Epochs between looks at the evaluation images.")  # fmt: skip
+@click.option("--teacher-cache", type=options.PATH, help="Folder that keeps the teacher's "
+              "outputs, for this and other trainings.  [default: none]")  # fmt: skip
 @click.option("--workers", type=int, default=0, show_default=True,
               help="Processes that read images.")  # fmt: skip
 @click.option("--device", help="[default: cuda if there is any, else cpu]")
@@ -310,6 +312,7 @@ def _train(
             overwrite=settings["overwrite"],
             command=output.command_line(),
             evaluate_every=settings["evaluate_every"],
+            teacher_cache=settings["teacher_cache"],
             progress=progress,
             log=log,
         )

@@ -22,8 +22,10 @@ from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.run_record import Ending, history_frame, run_of
 from natstats.distill.training.setup import Distillation
 from natstats.distill.training.state import TrainingState
+from natstats.distill.training.teacher_cache import CacheKey, TeacherCache
 from natstats.distill.training.trainer import DTYPES, Trained, Trainer
 from natstats.distill.training.weights import weights_file
+from natstats.errors import UsageError
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded
 from natstats.networks.load import Network
@@ -48,6 +50,7 @@ def distill(
     command: str = "",
     report: bool = True,
     keep_seconds: float = 300.0,
+    teacher_cache: str | Path | None = None,
     evaluate_every: int = 1,
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[Mapping[str, Any]], None] | None = None,
@@ -66,12 +69,15 @@ def distill(
         command: the command line, for the record.
         report: write figures and the page.
         keep_seconds: the state is kept after every epoch, and when this time has passed.
+        teacher_cache: folder in which the teacher's outputs are kept for this and other trainings,
+            see :mod:`natstats.distill.training.teacher_cache`; None for passes of the teacher.
         evaluate_every: epochs between looks at the evaluation images; the last one counts.
         progress: called with the steps done and to do.
         log: called with each record of the history.
 
     Raises:
-        UsageError: `out` holds something else, or a training with other settings.
+        UsageError: `out` holds something else, or a training with other settings; or the outputs of
+            this teacher cannot be kept.
         NatstatsError: a loss or a weight is not finite, or a file cannot be read or written.
     """
     checks.positive_int("evaluate_every", evaluate_every)
@@ -93,11 +99,12 @@ def distill(
         if log is not None:
             log(row)
 
+    batches = _batches(setup, workers, together)
     trainer = Trainer(
         setup.student.model,
         teacher if setup.program.needs_teacher else None,
         setup.program,
-        _batches(setup, workers, together),
+        batches,
         setup.recipe,
         evaluation.look,
         together=together,
@@ -107,6 +114,7 @@ def distill(
         evaluate_every=evaluate_every,
         progress=progress,
         log=note,
+        cache=_cache(teacher_cache, setup, batches, together),
     )
     trained = trainer.train()
     together.wait()
@@ -141,6 +149,34 @@ def _batches(setup: Distillation, workers: int, together: Processes) -> TrainBat
         together.rank,
         together.world,
         pin_memory=together.device.type == "cuda",
+    )
+
+
+def _cache(
+    folder: str | Path | None, setup: Distillation, batches: TrainBatches, together: Processes
+) -> TeacherCache | None:
+    """The cache of the teacher's outputs; None where none is asked for, or no teacher needed."""
+    if folder is None or setup.teacher is None or not setup.program.needs_teacher:
+        return None
+    if setup.program.teacher_bn == "batch":
+        raise UsageError(
+            "teacher_cache: expected a teacher that sees each image by itself; got batch "
+            f"statistics, as {setup.program.method} asks for (ofd.teacher_bn=running does not)"
+        )
+    for method in setup.program.methods:
+        if method.uses_images:
+            raise UsageError(
+                "teacher_cache: expected a method that looks at the teacher's outputs; got "
+                f"{method.name}, which differentiates them in the images and needs a pass for it"
+            )
+    return TeacherCache(
+        folder,
+        CacheKey.of(setup.teacher.digest(), setup.data.train.digest(), setup.recipe, setup.seed),
+        setup.teacher.model,
+        batches,
+        [theirs for pairs in setup.program.taps.values() for _, theirs in pairs],
+        autocast=DTYPES[setup.recipe.amp],
+        together=together,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from natstats.distill.training.objective import Objective
+from natstats.distill.training.objective import Objective, Taught
 
 __all__ = ["gradient_rows"]
 
@@ -37,7 +37,11 @@ def _norm(gradient: Tensor) -> float:
 
 
 def gradient_rows(
-    objective: Objective, images: Tensor, labels: Tensor, weights: Mapping[str, float]
+    objective: Objective,
+    images: Tensor,
+    labels: Tensor,
+    weights: Mapping[str, float],
+    taught: Taught | None = None,
 ) -> list[dict[str, Any]]:
     """Norm of the gradient of each weighted term in the student's parameters, on one batch.
 
@@ -49,6 +53,7 @@ def gradient_rows(
         images: (N, 3, H, W).
         labels: (N,).
         weights: weight of each term by its name.
+        taught: what the teacher says of the images, where that is known.
 
     Returns:
         A record for each term: its name, weight, the norm of the weighted gradient, that of the
@@ -61,7 +66,7 @@ def gradient_rows(
     parameters: list[Tensor] = [p for p in objective.student.parameters() if p.requires_grad]
     try:
         with torch.enable_grad():
-            values = objective(images, labels)
+            values = objective(images, labels, None, taught)
             if values.objective_ce is None:
                 return []
             ce = _flat(values.objective_ce, parameters, scale)

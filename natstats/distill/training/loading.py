@@ -188,8 +188,40 @@ class TrainBatches:
                 f"start_step: expected at most the {self.n_steps} steps of an epoch; "
                 f"got {start_step}"
             )
-        draws = Draws.of_epoch(len(self.images), self.recipe.padding, self.seed, stage, epoch)
         batches = [one[self.rank :: self.world] for one in self.order(stage, epoch)[start_step:]]
+        return self._changed(stage, epoch, batches)
+
+    def every_image(self, stage: str, epoch: int) -> Iterator[LabelledBatch]:
+        """All images as they are changed in an epoch, in the order of the set, for any process.
+
+        Args:
+            stage: its name.
+            epoch: its number in the stage.
+
+        Raises:
+            NatstatsError: an image cannot be read; the sentence names it.
+        """
+        places = np.arange(len(self.images))
+        size = self.recipe.batch_size
+        return self._changed(
+            stage, epoch, [places[at : at + size] for at in range(0, len(places), size)]
+        )
+
+    def draw_of(self, epoch: int) -> int:
+        """Number of the random changes that the images have in an epoch."""
+        return epoch if self.recipe.draws is None else epoch % self.recipe.draws
+
+    def _changed(
+        self, stage: str, epoch: int, batches: list[NDArray[np.int64]]
+    ) -> Iterator[LabelledBatch]:
+        own = self.recipe.augmentation_seed
+        draws = Draws.of_epoch(
+            len(self.images),
+            self.recipe.padding,
+            self.seed if own is None else own,
+            stage,
+            self.draw_of(epoch),
+        )
         source = _Source(self.images, self.recipe, draws)
         return _read(source, batches, self.workers, self.pin_memory)
 

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from natstats.distill.method import DistillationLoss, Outputs, Term
 from natstats.distill.taps import Tapped, Taps
 
-__all__ = ["BoundTerm", "Objective", "Values", "scores_of"]
+__all__ = ["BoundTerm", "Objective", "Taught", "Values", "scores_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,19 @@ class BoundTerm:
     def needs_teacher(self) -> bool:
         """Whether the loss looks at what the teacher gave."""
         return bool(self.term.loss.needs_teacher)
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """What a teacher said of a batch, where it was kept.
+
+    Attributes:
+        scores: (N, K).
+        maps: by the name of the tap, (N, C, H, W).
+    """
+
+    scores: Tensor
+    maps: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +105,17 @@ class Objective(nn.Module):
         self.autocast = autocast
         self.needs_student = needs_student
         self._teacher = (teacher,)  # a tuple hides it from the parameters of this module
-        self._uses_images = any(bound.uses_images for bound in terms)
-        self._needs_teacher = teacher is not None and any(b.needs_teacher for b in terms)
+        self.uses_images = any(bound.uses_images for bound in terms)
+        self.needs_teacher = teacher is not None and any(b.needs_teacher for b in terms)
         self._student_taps = Taps(student, [n for b in terms for n in b.student], image)
         self._teacher_taps: Taps | None = None
         if teacher is not None:
             self._teacher_taps = Taps(teacher, [n for b in terms for n in b.teacher], image)
+
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """Names of the taps in the teacher."""
+        return () if self._teacher_taps is None else tuple(self._teacher_taps.names)
 
     @contextlib.contextmanager
     def _precision(self, device: torch.device) -> Iterator[None]:
@@ -109,7 +127,7 @@ class Objective(nn.Module):
 
     def _kernels(self) -> contextlib.AbstractContextManager[Any]:
         """The student's gradient in the images is differentiated again; fused attention is not."""
-        return sdpa_kernel(SDPBackend.MATH) if self._uses_images else contextlib.nullcontext()
+        return sdpa_kernel(SDPBackend.MATH) if self.uses_images else contextlib.nullcontext()
 
     def _student_pass(self, images: Tensor) -> tuple[Tensor, Tapped]:
         if not self.needs_student:
@@ -120,10 +138,10 @@ class Objective(nn.Module):
 
     def _teacher_pass(self, images: Tensor) -> tuple[Tensor, Tapped]:
         teacher = self._teacher[0]
-        if teacher is None or self._teacher_taps is None or not self._needs_teacher:
+        if teacher is None or self._teacher_taps is None or not self.needs_teacher:
             return images.new_empty(0), Tapped({})
         with (
-            torch.set_grad_enabled(self._uses_images),
+            torch.set_grad_enabled(self.uses_images),
             self._teacher_taps,
             self._precision(images.device),
         ):
@@ -133,7 +151,11 @@ class Objective(nn.Module):
         return scores, Tapped({name: one.detach() for name, one in maps.items()})
 
     def forward(
-        self, images: Tensor, labels: Tensor, factors: Mapping[str, float] | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        factors: Mapping[str, float] | None = None,
+        taught: Taught | None = None,
     ) -> Values:
         """The cross-entropy and every term on a batch.
 
@@ -143,15 +165,18 @@ class Objective(nn.Module):
             factors: factor of each term by its name, and of the cross-entropy as ``ce``. A value
                 with the factor 0 comes without a gradient: several processes would wait for it.
                 None for gradients of all.
+            taught: what the teacher says of these images, where that is known: it then does not
+                run.
         """
 
         def counted(name: str, value: Tensor) -> Tensor:
             return value if factors is None or factors[name] else value.detach()
 
-        if self._uses_images:
+        if self.uses_images:
             images = images.detach().requires_grad_(True)
+        # The teacher first: it leaves no graph, so that its memory serves the student's pass again.
+        theirs, their_maps = self._teacher_pass(images) if taught is None else _known(taught)
         mine, my_maps = self._student_pass(images)
-        theirs, their_maps = self._teacher_pass(images)
         terms = {}
         with torch.autocast(images.device.type, enabled=False):
             for bound in self.terms:
@@ -176,6 +201,10 @@ class Objective(nn.Module):
                 )
         n_right = (scores.detach().argmax(dim=1) == labels).sum()
         return Values(plain.detach(), counted("ce", smooth), terms, n_right)
+
+
+def _known(taught: Taught) -> tuple[Tensor, Tapped]:
+    return taught.scores, Tapped(taught.maps)
 
 
 def scores_of(output: object) -> Tensor:

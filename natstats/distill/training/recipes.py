@@ -59,6 +59,11 @@ class Recipe:
             every other image left to right.
         pad_mode: padding for ``crop-flip``, ``zero`` (black pixels) or ``reflect``.
         padding: pixels added on every side for ``crop-flip``.
+        augmentation_seed: seed of the random changes of the images; None for that of the training.
+            With one for all, trainings with other seeds see the same changed images, in another
+            order, and a teacher's outputs can be kept for all of them.
+        draws: random changes of every image, of which each epoch takes the next and after the last
+            the first again; None for new ones in every epoch.
         size: side of the images that the network sees, pixels; None for the shorter side of the
             smallest training image.
         resize: shorter side of an evaluated image before its centre is cut out, pixels; None for
@@ -96,6 +101,8 @@ class Recipe:
     augmentation: str = "crop-flip"
     pad_mode: str = "reflect"
     padding: int = 4
+    augmentation_seed: int | None = None
+    draws: int | None = None
     size: int | None = None
     resize: int | None = None
     mean: tuple[float, ...] | None = _IMAGENET["mean"]
@@ -107,6 +114,10 @@ class Recipe:
         checks.positive_int("epochs", self.epochs)
         checks.positive_int("batch_size", self.batch_size)
         checks.positive_int("padding", self.padding, 0)
+        if self.augmentation_seed is not None:
+            checks.positive_int("augmentation_seed", self.augmentation_seed, 0)
+        if self.draws is not None:
+            checks.positive_int("draws", self.draws)
         for name in ("size", "resize"):
             if getattr(self, name) is not None:
                 checks.positive_int(name, getattr(self, name), _SMALLEST)

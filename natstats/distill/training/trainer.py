@@ -21,12 +21,13 @@ from natstats.distill.training.distributed import Processes
 from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, prepared
-from natstats.distill.training.objective import Objective, Values
+from natstats.distill.training.objective import Objective, Taught, Values
 from natstats.distill.training.optimization import learning_rate, make_optimizer
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.stages import Program, TrainingStage
 from natstats.distill.training.state import TrainingState
 from natstats.distill.training.sums import EpochSums
+from natstats.distill.training.teacher_cache import TeacherCache
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = ["DTYPES", "Trained", "Trainer"]
@@ -104,6 +105,7 @@ class Trainer:
         evaluate_every: epochs between evaluations in the main stage; the last epoch has one always.
         progress: called with the steps done and to do.
         log: called with each record of the history, when the state is kept.
+        cache: gives the teacher's outputs in place of its passes; None for none.
     """
 
     def __init__(
@@ -122,12 +124,13 @@ class Trainer:
         evaluate_every: int = 1,
         progress: Callable[[int, int], None] | None = None,
         log: Callable[[Mapping[str, Any]], None] | None = None,
+        cache: TeacherCache | None = None,
     ) -> None:
         self.student, self.teacher, self.program = student, teacher, program
         self.batches, self.recipe, self.evaluate = batches, recipe, evaluate
         self.together, self.seed, self.state = together, seed, state
         self.keep_seconds, self.evaluate_every = keep_seconds, evaluate_every
-        self.progress, self.log = progress, log
+        self.progress, self.log, self.cache = progress, log, cache
         self.trained = Trained()
         self.losses = program.losses().to(together.device)
         self.scaler = torch.amp.GradScaler(
@@ -232,15 +235,17 @@ class Trainer:
         self.student.train(stage.trains != "losses")
         objective.losses.train()
         looks_at_each = self.together.device.type == "cpu"
+        kept = None if self.cache is None else self.cache.epoch(objective, stage.name, epoch)
         began = time.perf_counter()
         aside = 0.0
         for offset, batch in enumerate(self.batches.epoch(stage.name, epoch, start)):
             step = start + offset
             images = prepared(batch.images, self.recipe, self.together.device)
             labels = batch.labels.to(self.together.device, non_blocking=True)
+            taught = None if kept is None else kept.batch(batch.places, self.together.device)
             if step == 0 and stage.trains != "losses" and self.together.world == 1:
                 before = time.perf_counter()
-                self._note_gradients(stage, epoch, objective, images, labels)
+                self._note_gradients(stage, epoch, objective, images, labels, taught)
                 aside += time.perf_counter() - before
             torch.manual_seed(_seed(self.seed, self.together.rank, stage.name, epoch, step))
             at = epoch * n_steps + step
@@ -250,7 +255,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             factors = self._factors(stage, at / (stage.epochs * n_steps))
-            values: Values = runner(images, labels, factors)
+            values: Values = runner(images, labels, factors, taught)
             loss, listed = self._total(stage, values, factors)
             sums.add(listed, values.n_right, len(labels), step)
             if looks_at_each or step % _CHECKED_EVERY == _CHECKED_EVERY - 1:
@@ -325,11 +330,17 @@ class Trainer:
         return "; the last good state is kept" if is_there else ""
 
     def _note_gradients(
-        self, stage: TrainingStage, epoch: int, objective: Objective, images: Tensor, labels: Tensor
+        self,
+        stage: TrainingStage,
+        epoch: int,
+        objective: Objective,
+        images: Tensor,
+        labels: Tensor,
+        taught: Taught | None,
     ) -> None:
         torch.manual_seed(_seed(self.seed, "gradients", stage.name, epoch))
         weights = {b.term.name: b.term.factor(epoch / stage.epochs) for b in stage.terms}
-        rows = gradient_rows(objective, images, labels, weights)
+        rows = gradient_rows(objective, images, labels, weights, taught)
         self.trained.gradients += [{"stage": stage.name, "epoch": epoch + 1, **r} for r in rows]
 
     def _finish_epoch(

@@ -1,0 +1,319 @@
+"""What a teacher says of every training image, kept on disk: one pass of it serves many trainings.
+
+A teacher in eval mode sees each image by itself, and the random changes of an image are decided by
+the recipe, the seed, the stage and the epoch. So its scores and maps can be kept under these, and
+trainings that share them read them in place of running the teacher: other methods at the same
+layers, and, where the recipe has an ``augmentation_seed``, other seeds. With ``draws`` in the
+recipe an image has a fixed number of changes, and the teacher runs for as many epochs only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from natstats.distill.method import TapPoint
+from natstats.distill.taps import Taps
+from natstats.distill.training.distributed import Processes
+from natstats.distill.training.loading import TrainBatches, prepared
+from natstats.distill.training.objective import Objective, Taught, scores_of
+from natstats.distill.training.recipes import Recipe
+from natstats.errors import NatstatsError, UsageError
+from natstats.files.json_files import to_json
+from natstats.files.paths import expanded
+
+__all__ = ["CacheKey", "TaughtEpoch", "TeacherCache"]
+
+SCORES = "scores"
+"""Name of the file of the class scores; taps have the names of their layers behind ``maps-``."""
+
+OF_THE_STUDENT = (
+    "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay",
+    "decay_vectors", "schedule", "milestones", "gamma", "warmup_epochs", "clip", "label_smoothing",
+    "augmentation_seed", "draws", "resize", "ema", "accumulate", "sync_bn",
+)  # fmt: skip
+"""Fields of a recipe that change nothing of what a teacher says of an image (seed and number of the
+changes are in the key and in the names of the folders)."""
+
+_STORED: Mapping[torch.dtype, tuple[str, torch.dtype, Any]] = {
+    torch.float32: ("float32", torch.float32, np.float32),
+    torch.float64: ("float64", torch.float64, np.float64),
+    torch.float16: ("float16", torch.float16, np.float16),
+    # numpy has no bfloat16: its bits stand as whole numbers.
+    torch.bfloat16: ("bfloat16", torch.int16, np.int16),
+}
+_DTYPES = {name: dtype for dtype, (name, _, _) in _STORED.items()}
+
+_SPARE = 2**30
+"""Bytes that are left free on the disk."""
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """What the outputs of a teacher depend on.
+
+    Attributes:
+        teacher: digest of its weights.
+        images: digest of the training images.
+        seed: seed of the random changes of the images.
+        recipe: the fields that say how the images reach the teacher.
+    """
+
+    teacher: str
+    images: str
+    seed: int
+    recipe: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def of(cls, teacher: str, images: str, recipe: Recipe, seed: int) -> CacheKey:
+        """The key of a training.
+
+        Args:
+            teacher: digest of the teacher's weights.
+            images: digest of the training images.
+            recipe: without open fields.
+            seed: seed of the training, which the recipe's ``augmentation_seed`` replaces.
+
+        >>> one, other = (CacheKey.of("t", "i", Recipe(epochs=n), 0) for n in (6, 30))
+        >>> one == other
+        True
+        """
+        fields = {k: v for k, v in recipe.to_dict().items() if k not in OF_THE_STUDENT}
+        shown = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in fields.items())
+        own = seed if recipe.augmentation_seed is None else recipe.augmentation_seed
+        return cls(teacher, images, own, shown)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the file beside the outputs."""
+        return {**vars(self), "recipe": dict(self.recipe)}
+
+    @property
+    def digest(self) -> str:
+        """16 digits."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class TaughtEpoch:
+    """What the teacher says of the images of an epoch.
+
+    Attributes:
+        scores: (n, K), by the place of an image in the set.
+        maps: by the name of the tap, (n, C, H, W).
+    """
+
+    scores: NDArray[Any]
+    maps: Mapping[str, NDArray[Any]]
+    dtypes: Mapping[str, torch.dtype]
+
+    def batch(self, places: Tensor, device: torch.device) -> Taught:
+        """The outputs for some images, on `device`."""
+
+        def rows(name: str, kept: NDArray[Any]) -> Tensor:
+            found = torch.from_numpy(kept[places.numpy()]).view(self.dtypes[name])
+            return found.to(device, non_blocking=True)
+
+        return Taught(
+            rows(SCORES, self.scores), {name: rows(name, kept) for name, kept in self.maps.items()}
+        )
+
+
+class TeacherCache:
+    """Keeps a teacher's outputs in a folder, and gives those that are there.
+
+    A file is there whole or not at all; several trainings may fill a cache at once, and then do
+    the same work twice at worst.
+
+    Args:
+        folder: of the cache; several teachers and data sets have folders of their own in it.
+        key: what the outputs depend on.
+        teacher: in eval mode whenever :meth:`epoch` is called.
+        batches: the training images.
+        points: taps in the teacher: layers that give the same maps share a file.
+        autocast: type in which the teacher computes; None for float32.
+        together: the processes that train, of which the first fills; None for this one on a CPU.
+
+    Raises:
+        UsageError: the folder cannot be had.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        key: CacheKey,
+        teacher: nn.Module,
+        batches: TrainBatches,
+        points: Sequence[TapPoint] = (),
+        *,
+        autocast: torch.dtype | None = None,
+        together: Processes | None = None,
+    ) -> None:
+        self.folder = expanded(folder, "teacher_cache") / key.digest
+        self.key = key
+        self.n_filled = 0
+        self._teacher, self._batches = teacher, batches
+        self._autocast = autocast
+        self._together = together or Processes(0, 1, torch.device("cpu"))
+        self._device = self._together.device
+        self._file_of = {p.name: min((p.name, *p.aliases)) for p in points}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "key.json").write_text(to_json(key.to_dict()), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"teacher_cache: expected a folder that can be written to; {error}"
+            ) from error
+
+    def epoch(self, objective: Objective, stage: str, epoch: int) -> TaughtEpoch | None:
+        """The teacher's outputs for the images of an epoch; what is not there yet is computed.
+
+        Args:
+            objective: says whether its terms look at the teacher, and where.
+            stage: name of the stage.
+            epoch: number of the epoch in it.
+
+        Returns:
+            None where the terms need no teacher.
+
+        Raises:
+            UsageError: the disk is too small.
+            NatstatsError: a file cannot be written or read.
+        """
+        if not objective.needs_teacher:
+            return None
+        folder = self.folder / f"{quote(stage, safe='')}-{self._batches.draw_of(epoch):04d}"
+        names = objective.teacher_names
+        missing = [name for name in (SCORES, *names) if self._find(folder, name) is None]
+        if missing and self._together.is_first:
+            self._fill(folder, missing, stage, epoch)
+        self._together.wait()
+        found = {name: self._open(folder, name) for name in (SCORES, *names)}
+        maps = {name: found[name][0] for name in names}
+        dtypes = {name: dtype for name, (_, dtype) in found.items()}
+        return TaughtEpoch(found[SCORES][0], maps, dtypes)
+
+    # -- files --------------------------------------------------------------------------------
+
+    def _stem(self, name: str) -> str:
+        if name == SCORES:
+            return SCORES
+        return f"maps-{quote(self._file_of.get(name, name), safe='')}"
+
+    def _find(self, folder: Path, name: str) -> tuple[Path, torch.dtype, tuple[int, ...]] | None:
+        """The file of a tap, its type, and the shape that its name tells."""
+        for path in sorted(folder.glob(f"{self._stem(name)}~*.bin")):
+            shape_text, _, kind = path.stem.rpartition("~")[2].partition(" ")
+            try:
+                shape = tuple(int(side) for side in shape_text.split("x"))
+                dtype = _DTYPES[kind]
+            except (ValueError, KeyError):
+                continue
+            n_bytes = int(np.prod(shape)) * np.dtype(_STORED[dtype][2]).itemsize
+            if shape[0] == len(self._batches.images) and path.stat().st_size == n_bytes:
+                return path, dtype, shape
+        return None
+
+    def _open(self, folder: Path, name: str) -> tuple[NDArray[Any], torch.dtype]:
+        found = self._find(folder, name)
+        if found is None:
+            raise NatstatsError(
+                f"teacher_cache: expected {self._stem(name)} in {folder}; it is gone"
+            )
+        path, dtype, shape = found
+        return np.memmap(path, _STORED[dtype][2], "r", shape=shape), dtype
+
+    # -- filling ------------------------------------------------------------------------------
+
+    def _fill(self, folder: Path, missing: Sequence[str], stage: str, epoch: int) -> None:
+        """Run the teacher over all images of an epoch and keep what was missing."""
+        self.n_filled += 1
+        folder.mkdir(parents=True, exist_ok=True)
+        size = self._batches.images.size
+        image = torch.zeros(1, 3, size, size, device=self._device)
+        taps = Taps(self._teacher, [name for name in missing if name != SCORES], image)
+        self._refuse_small_disk(folder, taps)
+        writers: dict[str, _Writer] = {}
+        try:
+            for batch in self._batches.every_image(stage, epoch):
+                images = prepared(batch.images, self._batches.recipe, self._device)
+                with (
+                    torch.no_grad(),
+                    taps,
+                    torch.autocast(
+                        self._device.type, self._autocast, enabled=self._autocast is not None
+                    ),
+                ):
+                    scores = scores_of(self._teacher(images))
+                given = {SCORES: scores, **taps.take().maps}
+                for name in missing:
+                    if name not in writers:
+                        writers[name] = _Writer(
+                            folder, self._stem(name), given[name], len(self._batches.images)
+                        )
+                    writers[name].add(given[name])
+            for writer in writers.values():
+                writer.finish()
+        except OSError as error:
+            raise NatstatsError(f"teacher_cache: expected room for {folder}; {error}") from error
+        finally:
+            for writer in writers.values():
+                writer.drop()
+
+    def _refuse_small_disk(self, folder: Path, taps: Taps) -> None:
+        values = sum(int(np.prod(shape)) for shape in taps.shapes.values())
+        n_bytes = 4 * values * len(self._batches.images)
+        free = shutil.disk_usage(folder).free
+        if n_bytes + _SPARE > free:
+            raise UsageError(
+                f"teacher_cache: expected {n_bytes / 2**30:.1f} GiB free, and one beside, for an "
+                f"epoch of the maps at {len(taps.names)} layers; got {free / 2**30:.1f} GiB"
+            )
+
+
+class _Writer:
+    """Writes the rows of one file; until :meth:`finish` it has another name.
+
+    Args:
+        folder: of the epoch.
+        stem: beginning of its name.
+        first: rows of the first batch, for their shape and type.
+        n: rows of the whole.
+    """
+
+    def __init__(self, folder: Path, stem: str, first: Tensor, n: int) -> None:
+        kind, self._as_dtype, self._kind = _STORED[first.dtype]
+        shape = "x".join(map(str, (n, *first.shape[1:])))
+        self._path = folder / f"{stem}~{shape} {kind}.bin"
+        self._partial = folder / f"{self._path.name}.partial-{os.getpid()}"
+        self._partial.unlink(missing_ok=True)
+        self._file = self._partial.open("xb")
+
+    def add(self, rows: Tensor) -> None:
+        """Append the rows of a batch."""
+        values = rows.detach().contiguous().view(self._as_dtype).cpu().numpy()
+        self._file.write(values.tobytes())
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._partial.replace(self._path)
+
+    def drop(self) -> None:
+        """Leave nothing of an unfinished file."""
+        self._file.close()
+        self._partial.unlink(missing_ok=True)

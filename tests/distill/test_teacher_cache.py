@@ -1,0 +1,191 @@
+"""The teacher's outputs kept on disk: the same trainings, fewer passes, nothing half-written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from natstats.distill import distill
+from natstats.distill.training.loading import TrainBatches
+from natstats.distill.training.teacher_cache import CacheKey
+from natstats.errors import NatstatsError, UsageError
+
+pytestmark = pytest.mark.slow
+
+
+def weights_of(setup):
+    return {name: value.clone() for name, value in setup.student.model.state_dict().items()}
+
+
+def trained(setup, out, **options):
+    run = distill(setup, out, report=False, **options)
+    return run, weights_of(setup)
+
+
+@pytest.fixture
+def passes(teacher):
+    """Counts the images that the teacher sees in training mode of nothing: its forward passes."""
+    seen = []
+    handle = teacher.model.register_forward_hook(lambda m, args, out: seen.append(len(args[0])))
+    yield seen
+    handle.remove()
+
+
+@pytest.mark.parametrize("method", ["kd", "at", "kd+spectral", "fitnets", "ft"])
+def test_a_training_with_a_cache_is_the_training_without(method, setup_of, data, teacher, tmp_path):
+    plain, expected = trained(setup_of(data, teacher, method), tmp_path / "plain")
+    cached, found = trained(
+        setup_of(data, teacher, method), tmp_path / "cached", teacher_cache=tmp_path / "cache"
+    )
+    # The teacher sees the images in other batches, which may round otherwise in the last digit.
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(cached.history.loss, plain.history.loss, rtol=1e-4)
+
+
+def test_other_methods_and_seeds_share_the_passes(
+    setup_of, data, teacher, recipe, tmp_path, passes
+):
+    shared = recipe.changed(augmentation_seed=7, draws=1)
+    cache = tmp_path / "cache"
+    counts = []
+    for name, method, seed in (("a", "kd", 0), ("b", "dkd", 1), ("c", "kd", 2), ("d", "at", 0)):
+        method = "kd" if method == "dkd" else method
+        setup = setup_of(data, teacher, method, recipe=shared, seed=seed)
+        passes.clear()
+        distill(setup, tmp_path / name, report=False, teacher_cache=cache)
+        counts.append(sum(passes))
+    n = len(data.train)
+    # The first fills the only draw; the third adds maps to the scores; evaluation and gap stay.
+    assert counts[0] - counts[1] == n
+    assert counts[1] == counts[2]
+    assert counts[3] - counts[1] >= n
+
+
+def test_every_epoch_has_its_own_changes_or_takes_turns(data, recipe):
+    def images(batches, epoch):
+        return torch.cat([batch.images for batch in batches.every_image("main", epoch)])
+
+    new = TrainBatches(data.train, recipe, seed=0)
+    turns = TrainBatches(data.train, recipe.changed(draws=2), seed=0)
+    shared = [TrainBatches(data.train, recipe.changed(augmentation_seed=5), s) for s in (0, 1)]
+    assert not torch.equal(images(new, 0), images(new, 2))
+    assert torch.equal(images(turns, 0), images(turns, 2))
+    assert not torch.equal(images(turns, 0), images(turns, 1))
+    assert torch.equal(images(shared[0], 3), images(shared[1], 3))
+    orders = [batches.order("main", 3)[0].tolist() for batches in shared]
+    assert orders[0] != orders[1]
+    # What a training sees of an image is what the whole set has at its place.
+    whole = images(turns, 1)
+    for batch in turns.epoch("main", 1):
+        assert torch.equal(batch.images, whole[batch.places])
+
+
+def test_the_key_tells_apart_what_changes_the_outputs(recipe):
+    key = CacheKey.of("t", "i", recipe, 0)
+    same = (recipe.changed(epochs=9), recipe.changed(learning_rate=1.0), recipe.changed(clip=1.0))
+    other = (
+        recipe.changed(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)), recipe.changed(padding=1),
+        recipe.changed(amp="bf16"), recipe.changed(size=12), recipe.changed(augmentation="none"),
+    )  # fmt: skip
+    assert {CacheKey.of("t", "i", one, 0).digest for one in same} == {key.digest}
+    assert len({CacheKey.of("t", "i", one, 0).digest for one in other} | {key.digest}) == 6
+    assert CacheKey.of("t", "i", recipe, 1) != key
+    assert CacheKey.of("u", "i", recipe, 0) != key
+    assert CacheKey.of("t", "j", recipe, 0) != key
+    of_all = recipe.changed(augmentation_seed=4)
+    assert CacheKey.of("t", "i", of_all, 0) == CacheKey.of("t", "i", of_all, 1)
+
+
+def test_layers_that_give_the_same_maps_share_a_file(setup_of, data, teacher, recipe, tmp_path):
+    shared = recipe.changed(augmentation_seed=1, draws=1)
+    cache = tmp_path / "cache"
+    distill(setup_of(data, teacher, "at", recipe=shared), tmp_path / "a", teacher_cache=cache)
+    before = sorted(cache.rglob("*.bin"))
+    distill(setup_of(data, teacher, "spectral", recipe=shared), tmp_path / "b", teacher_cache=cache)
+    assert sorted(cache.rglob("*.bin")) == before
+
+
+def test_half_precision_is_kept_as_it_is(setup_of, data, teacher, recipe, tmp_path):
+    half = recipe.changed(amp="bf16")
+    _, expected = trained(setup_of(data, teacher, "at", recipe=half), tmp_path / "plain")
+    _, found = trained(
+        setup_of(data, teacher, "at", recipe=half), tmp_path / "b", teacher_cache=tmp_path / "c"
+    )
+    assert any("bfloat16" in path.name for path in (tmp_path / "c").rglob("*.bin"))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0.05, atol=0.05)
+
+
+def test_a_training_that_was_cut_goes_on_with_its_cache(setup_of, data, teacher, tmp_path):
+    options = {"teacher_cache": tmp_path / "cache"}
+    _, expected = trained(setup_of(data, teacher), tmp_path / "whole", **options)
+    n_calls = []
+
+    def stop(done, total):
+        n_calls.append(done)
+        if len(n_calls) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(
+            setup_of(data, teacher),
+            tmp_path / "cut",
+            progress=stop,
+            keep_seconds=0,
+            report=False,
+            **options,
+        )
+    _, found = trained(setup_of(data, teacher), tmp_path / "cut", **options)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_nothing_half_written_is_left(setup_of, data, teacher, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+
+    def full(self, rows):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("natstats.distill.training.teacher_cache._Writer.add", full)
+    with pytest.raises(NatstatsError, match="teacher_cache: expected room for .*No space left"):
+        distill(setup_of(data, teacher), tmp_path / "run", teacher_cache=cache)
+    assert [path.name for path in cache.rglob("*") if path.is_file()] == ["key.json"]
+
+
+def test_a_cut_off_file_is_made_again(setup_of, data, teacher, tmp_path):
+    options = {"teacher_cache": tmp_path / "cache"}
+    _, expected = trained(setup_of(data, teacher), tmp_path / "whole", **options)
+    for path in (tmp_path / "cache").rglob("*.bin"):
+        path.write_bytes(path.read_bytes()[:-4])
+    _, found = trained(setup_of(data, teacher), tmp_path / "again", **options)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [("ofd", "batch statistics.*ofd.teacher_bn=running"), ("jacobian", "differentiates")],
+)
+def test_what_cannot_be_kept_is_refused(method, reason, setup_of, data, teacher, tmp_path):
+    with pytest.raises(UsageError, match=f"teacher_cache: expected .*{reason}"):
+        distill(setup_of(data, teacher, method), tmp_path / "run", teacher_cache=tmp_path / "c")
+
+
+def test_a_small_disk_is_refused_before_anything_is_written(
+    setup_of, data, teacher, tmp_path, monkeypatch
+):
+    free = type("Usage", (), {"free": 2**29})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
+    with pytest.raises(UsageError, match=r"teacher_cache: expected .* GiB free.*got 0\.5 GiB"):
+        distill(setup_of(data, teacher, "at"), tmp_path / "run", teacher_cache=tmp_path / "c")
+
+
+def test_a_file_in_place_of_the_folder_is_refused(setup_of, data, teacher, tmp_path):
+    (tmp_path / "c").write_text("x")
+    with pytest.raises(UsageError, match="teacher_cache: expected a folder"):
+        distill(setup_of(data, teacher), tmp_path / "run", teacher_cache=tmp_path / "c")
+
+
+def test_the_student_alone_makes_no_cache(setup_of, data, tmp_path):
+    distill(setup_of(data, None, "ce"), tmp_path / "run", teacher_cache=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
