@@ -57,10 +57,27 @@ def test_other_methods_and_seeds_share_the_passes(
         distill(setup, tmp_path / name, report=False, teacher_cache=cache)
         counts.append(sum(passes))
     n = len(data.train)
-    # The first fills the only draw; the third adds maps to the scores; evaluation and gap stay.
-    assert counts[0] - counts[1] == n
+    # The first fills the only draw and looks at the evaluation images; the gap is measured always;
+    # the last adds maps to the scores.
+    assert counts[0] - counts[1] == n + len(data.evaluation)
     assert counts[1] == counts[2]
     assert counts[3] - counts[1] >= n
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", None])
+def test_predictions_of_the_teacher_are_kept_and_made_again_where_damaged(
+    damage, setup_of, data, teacher, tmp_path, passes
+):
+    options = {"teacher_cache": tmp_path / "cache", "report": False}
+    first = distill(setup_of(data, teacher), tmp_path / "a", **options)
+    (path,) = (tmp_path / "cache").glob("evaluation-*.npz")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30] if damage is None else damage)
+    passes.clear()
+    second = distill(setup_of(data, teacher), tmp_path / "b", **options)
+    assert passes.count(8) >= len(data.evaluation) // 8
+    assert path.read_bytes()[:2] == b"PK"
+    assert second.teacher_accuracy == first.teacher_accuracy
 
 
 def test_every_epoch_has_its_own_changes_or_takes_turns(data, recipe):

@@ -16,6 +16,7 @@ from natstats.distill.training.costs import PeakMemory
 from natstats.distill.training.distributed import Processes
 from natstats.distill.training.evaluation import Evaluated, evaluate
 from natstats.distill.training.gap import GapMeasurement
+from natstats.distill.training.kept_evaluation import kept_evaluation
 from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, prepared
 from natstats.distill.training.out_folders import check_out
 from natstats.distill.training.recipes import Recipe
@@ -88,7 +89,7 @@ def distill(
         check_out(path, overwrite)
     together.wait()
     _set_memory_format(setup)
-    evaluation = _Evaluation(setup, device, workers)
+    evaluation = _Evaluation(setup, device, workers, teacher_cache)
     memory = PeakMemory(device)
     state = TrainingState(path, setup.identity(together.world), begins_again=overwrite)
     teacher = None if setup.teacher is None else setup.teacher.model
@@ -187,10 +188,18 @@ class _Evaluation:
         setup: the training.
         device: the device that it runs on.
         workers: processes that read images.
+        cache: folder of a cache of the teacher's outputs; None for none.
     """
 
-    def __init__(self, setup: Distillation, device: torch.device, workers: int) -> None:
+    def __init__(
+        self,
+        setup: Distillation,
+        device: torch.device,
+        workers: int,
+        cache: str | Path | None = None,
+    ) -> None:
         self._setup, self._device, self._workers = setup, device, workers
+        self._cache = None if cache is None else expanded(cache, "teacher_cache")
         self._latest: Evaluated | None = None
 
     def _batches(self) -> Iterator[LabelledBatch]:
@@ -220,7 +229,12 @@ class _Evaluation:
 
     def teacher(self) -> Evaluated | None:
         """The teacher; None without one."""
-        return None if self._setup.teacher is None else self._of(self._setup.teacher)
+        teacher = self._setup.teacher
+        if teacher is None or self._cache is None:
+            return None if teacher is None else self._of(teacher)
+        images = self._setup.data.evaluation
+        key = CacheKey.of(teacher.digest(), images.digest(), self._setup.recipe, 0)
+        return kept_evaluation(self._cache, key, len(images), lambda: self._of(teacher))
 
 
 def _write_history(path: Path, trained: Trained) -> None:
