@@ -6,12 +6,15 @@ import copy
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from natstats.errors import UsageError
 
 __all__ = [
     "Paraphraser",
+    "connected",
     "hint_regressor",
     "projection",
     "resizing_regressor",
@@ -32,6 +35,40 @@ def projection(student_channels: int, teacher_channels: int) -> nn.Sequential:
     convolution = nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(teacher_channels))
+
+
+def connected(connector: nn.Module, maps: Tensor) -> Tensor:
+    """What a connector makes of maps, in the wider of the types of the two.
+
+    So float64 maps go through a float32 connector without loss, and the other way round.
+
+    Args:
+        connector: takes and gives maps.
+        maps: (N, C, H, W), float32 or float64.
+
+    >>> connector = projection(2, 3)
+    >>> connected(connector, torch.zeros(2, 2, 4, 4, dtype=torch.double)).dtype
+    torch.float64
+    """
+    state = dict(connector.named_parameters()) | dict(connector.named_buffers())
+    dtype = maps.dtype
+    for value in state.values():
+        if value.is_floating_point():
+            dtype = torch.promote_types(dtype, value.dtype)
+    wider = {
+        name: value.to(dtype)
+        for name, value in state.items()
+        if value.is_floating_point() and value.dtype != dtype
+    }
+    if not wider:
+        result: Tensor = connector(maps.to(dtype))
+        return result.to(dtype)
+    result = functional_call(connector, wider, (maps,))
+    with torch.no_grad():  # batch norms count in what they were given
+        for name, buffer in connector.named_buffers():
+            if name in wider:
+                buffer.copy_(wider[name])
+    return result.to(dtype)
 
 
 def hint_regressor(

@@ -18,10 +18,11 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from natstats.distill.losses.connectors import connected
 from natstats.distill.losses.maps import PairedLoss, channel_connectors, pooled
-from natstats.distill.losses.ring_comparison import FLOOR
+from natstats.distill.losses.ring_comparison import DEAD, FLOOR
 from natstats.distill.method import DistillationLoss, TapPoint
 from natstats.errors import UsageError
 
@@ -34,14 +35,15 @@ __all__ = [
     "common_plane",
 ]
 
-_TINY = 1e-12
+_TINY = 1e-30
+"""Keeps quotients and logarithms finite where the teacher's map, too, is constant."""
 
 
 def common_plane(maps: Tensor, side: int, taper: Tensor | None = None) -> Tensor:
     """Fourier coefficients at the frequencies below `side` / 2 cycles/image on both axes.
 
     Args:
-        maps: (N, C, H, W), float32.
+        maps: (N, C, H, W), float32 or float64.
         side: 2 K; frequencies -K < ky < K and 0 <= kx < K are kept.
         taper: (H, W), by which the maps without their mean, itself taken under the taper, are
             multiplied; so nothing of the mean leaks into the lowest frequencies.
@@ -55,11 +57,12 @@ def common_plane(maps: Tensor, side: int, taper: Tensor | None = None) -> Tensor
     if taper is None:
         tapered = maps - maps.mean(dim=(2, 3), keepdim=True)
     else:
+        taper = taper.to(maps.dtype)
         tapered = (maps - (maps * taper).sum((2, 3), keepdim=True) / taper.sum()) * taper
     plane = torch.fft.rfft2(tapered, norm="ortho")
     half = side // 2
     rows = torch.cat([plane[..., :half, :half], plane[..., 1 - half :, :half]], dim=2)
-    mask = torch.ones(rows.shape[2:], device=maps.device)
+    mask = torch.ones(rows.shape[2:], dtype=maps.dtype, device=maps.device)
     mask[0, 0] = 0.0
     return rows * mask
 
@@ -138,12 +141,13 @@ class _Control(PairedLoss):
     def of_pair(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
         if self.has_connectors:
-            student = self.connectors[index](student)
+            student = connected(self.connectors[index], student)
         planes = [
             common_plane(maps, self.sides[index], getattr(self, f"_{name}_taper_{index}"))
             for name, maps in (("student", student), ("teacher", teacher))
         ]
-        return self.distance(planes[0], planes[1], getattr(self, f"_weights_{index}")).mean()
+        weights = getattr(self, f"_weights_{index}").to(planes[0].real.dtype)
+        return self.distance(planes[0], planes[1], weights).mean()
 
 
 class AmplitudeDistance(_Control):
@@ -158,13 +162,14 @@ class AmplitudeDistance(_Control):
 
     def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         """Distance of each image, (N,)."""
-        logs = []
-        for plane in (student, teacher):
-            power = _power(plane).mean(1)
-            counted = weights > 0
-            mean = (power.detach() * counted).sum((1, 2), keepdim=True) / counted.sum()
-            logs.append((power + FLOOR * mean + _TINY).log())
-        difference = logs[0] - logs[1]
+        counted = weights > 0
+        powers = [_power(plane).mean(1) for plane in (student, teacher)]
+        means = [
+            (power.detach() * counted).sum((1, 2), keepdim=True) / counted.sum() for power in powers
+        ]
+        # A share of the teacher's: see log_power.
+        floors = FLOOR * means[0] + DEAD * means[1] + _TINY, FLOOR * means[1] + _TINY
+        difference = (powers[0] + floors[0]).log() - (powers[1] + floors[1]).log()
         level = (difference * weights).sum((1, 2), keepdim=True)
         return ((difference - level).square() * weights).sum((1, 2))
 
@@ -179,6 +184,14 @@ def _power(plane: Tensor) -> Tensor:
     return torch.view_as_real(plane).square().sum(-1)
 
 
+def _floor(power: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """What is added to the power of both before a quotient, by image.
+
+    A student that has next to nothing beside the teacher then has a gradient of limited size.
+    """
+    return DEAD * power.mean(dims, keepdim=True) + _TINY
+
+
 class PhaseDistance(_Control):
     """One minus the mean cosine of the differences of phase: amplitudes do not enter.
 
@@ -187,7 +200,8 @@ class PhaseDistance(_Control):
 
     def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         """Distance of each image, (N,)."""
-        size = (_power(student) * _power(teacher) + _TINY).sqrt()
+        floor = _floor(_power(teacher), (1, 2, 3))
+        size = (_power(student) + floor).sqrt() * (_power(teacher) + floor).sqrt()
         cosine = (_cross(student, teacher) / size).mean(1)
         return 1 - (cosine * weights).sum((1, 2))
 
@@ -215,9 +229,11 @@ class Coherence(_Control):
         def over_rings(values: Tensor) -> Tensor:
             return values.sum(1).flatten(1) @ weights
 
-        size = over_rings(_power(student)) * over_rings(_power(teacher))
-        correlation = over_rings(_cross(student, teacher)) / (size + _TINY**2).sqrt()
-        octaves = 1 / torch.arange(1, weights.shape[1] + 1, device=weights.device)
+        mine, theirs = over_rings(_power(student)), over_rings(_power(teacher))
+        floor = _floor(theirs, (1,))
+        size = (mine + floor).sqrt() * (theirs + floor).sqrt()
+        correlation = over_rings(_cross(student, teacher)) / size
+        octaves = 1 / torch.arange(1, weights.shape[1] + 1).to(weights)
         return 1 - correlation @ (octaves / octaves.sum())
 
 
@@ -238,10 +254,14 @@ class SpatialDistance(PairedLoss):
 
     def of_pair(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
-        units = []
-        for maps in pooled(self.connectors[index](student), teacher):
-            centred = (maps - maps.mean(dim=(2, 3), keepdim=True)).flatten(1)
-            units.append(nn.functional.normalize(centred, dim=1))
+        mine, theirs = (
+            (maps - maps.mean(dim=(2, 3), keepdim=True)).flatten(1)
+            for maps in pooled(connected(self.connectors[index], student), teacher)
+        )
+        floor = DEAD * theirs.square().sum(1, keepdim=True) + _TINY
+        units = [
+            maps / (maps.square().sum(1, keepdim=True) + floor).sqrt() for maps in (mine, theirs)
+        ]
         return (units[0] - units[1]).square().sum(1).mean() / 2
 
 

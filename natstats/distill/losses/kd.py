@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from natstats.checks import finite
-from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
+from natstats.distill.method import (
+    DistillationLoss,
+    Method,
+    Outputs,
+    Plan,
+    Setting,
+    Term,
+    at_least_float32,
+)
 from natstats.errors import UsageError
 
 __all__ = ["METHOD", "SoftTargets", "soft_target_loss"]
@@ -48,8 +56,9 @@ def soft_target_loss(
             "soft_target_loss: expected logits (N, K) of the same images and classes; got "
             f"{tuple(student.shape)} of the student and {tuple(teacher.shape)} of the teacher"
         )
-    log_student = functional.log_softmax(student.float() / temperature, dim=1)
-    log_teacher = functional.log_softmax(teacher.detach().float() / temperature, dim=1)
+    ours, theirs = at_least_float32(student), at_least_float32(teacher.detach())
+    log_student = functional.log_softmax(ours / temperature, dim=1)
+    log_teacher = functional.log_softmax(theirs / temperature, dim=1)
     divergence = functional.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
     return divergence * temperature**2 if t_squared else divergence
 

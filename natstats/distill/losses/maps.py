@@ -29,7 +29,9 @@ __all__ = [
 def paired_maps(
     method: str, student: Outputs, teacher: Outputs, n_pairs: int | None = None
 ) -> list[tuple[Tensor, Tensor]]:
-    """The maps of student and teacher, tap by tap, in float32, the teacher's detached.
+    """The maps of student and teacher, tap by tap, the teacher's detached.
+
+    In float32, or in float64 where one of them is.
 
     Args:
         method: named in errors.
@@ -59,11 +61,15 @@ def paired_maps(
                 f"{method}: expected maps (N, C, H, W) of the same images at tap {index}; got "
                 f"{tuple(one.shape)} of the student and {tuple(other.shape)} of the teacher"
             )
-    return [(one, other.detach()) for one, other in zip(ours, theirs, strict=True)]
+    pairs = []
+    for one, other in zip(ours, theirs, strict=True):
+        dtype = torch.promote_types(one.dtype, other.dtype)
+        pairs.append((one.to(dtype), other.detach().to(dtype)))
+    return pairs
 
 
 class PairedLoss(DistillationLoss):
-    """Mean over pairs of maps of a distance, in full float32 also under autocast.
+    """Mean over pairs of maps of a distance, in full precision also under autocast.
 
     Args:
         n_pairs: how many maps each network must give.

@@ -23,25 +23,43 @@ from natstats.spectra.accumulator import power_spectrum
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import NYQUIST, rings
 
-__all__ = ["FLOOR", "RingComparison", "exponent_of", "log_power", "ring_comparisons"]
+__all__ = ["DEAD", "FLOOR", "RingComparison", "exponent_of", "log_power", "ring_comparisons"]
 
 FLOOR = 1e-6
 """What is added to the ring power before the logarithm, as a share of an image's mean."""
 
+DEAD = 1e-10
+"""Power, as a share of what it is compared with, below which a map counts as silent."""
+
 _TINY = 1e-30
-"""Keeps the logarithm finite for a map that is constant."""
+"""Keeps the logarithm finite where both maps are constant."""
 
 
-def log_power(power: Tensor) -> Tensor:
+def log_power(power: Tensor, reference: Tensor | None = None) -> Tensor:
     """Natural logarithm of ring power, (N, ..., n_rings), with a floor by image.
 
-    A map that is constant has the same logarithm at all rings, without a gradient that explodes.
+    The floor is a share of the image's own mean, :data:`FLOOR`, so that the logarithm follows any
+    gain, and a smaller one of the mean of what it will be compared with, :data:`DEAD`. A map that
+    is constant has the same logarithm at all rings; one that is close to that, a gradient of
+    limited size.
+
+    Args:
+        power: ring power.
+        reference: power that it will be compared with, of the same images or of one for all; None
+            for the floor of its own alone.
 
     >>> log_power(torch.zeros(1, 3)).isfinite().all().item()
     True
     """
-    floor = FLOOR * power.detach().mean(dim=tuple(range(1, power.ndim)), keepdim=True) + _TINY
+    floor = FLOOR * _mean(power) + _TINY
+    if reference is not None:
+        floor = floor + DEAD * _mean(reference)
     return (power + floor).log()
+
+
+def _mean(power: Tensor) -> Tensor:
+    """Mean over all but the images, detached, with its axes kept."""
+    return power.detach().mean(dim=tuple(range(1, power.ndim)), keepdim=True)
 
 
 def _lines(where: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -142,12 +160,13 @@ class RingComparison(nn.Module):
             "weights", torch.tensor(weights / weights.sum(), dtype=torch.float32), False
         )
 
-    def spectrum(self, maps: Tensor, which: str) -> Tensor:
+    def spectrum(self, maps: Tensor, which: str, reference: Tensor | None = None) -> Tensor:
         """Log ring spectrum of each image, (N, n_rings), at the network's own frequencies.
 
         Args:
             maps: (N, C, H, W).
             which: ``student`` or ``teacher``, for the error.
+            reference: log ring spectrum that it will be compared with, see :func:`log_power`.
 
         Raises:
             UsageError: the maps have another size than was said.
@@ -158,7 +177,9 @@ class RingComparison(nn.Module):
                 f"maps: expected {size[0]} x {size[1]} pixels of the {which}; "
                 f"got {tuple(maps.shape)}"
             )
-        return log_power(power_spectrum(maps, self.edges))
+        double = {"dtype": maps.dtype} if maps.dtype == torch.float64 else {}
+        power = power_spectrum(maps, self.edges, **double)
+        return log_power(power, None if reference is None else reference.exp())
 
     def common(self, log_spectrum: Tensor, which: str) -> Tensor:
         """A log ring spectrum (N, n_rings) at the common frequencies, (N, n).
@@ -168,7 +189,7 @@ class RingComparison(nn.Module):
         """
         height, width = self.student_size if which == "student" else self.teacher_size
         matrix = cast("Tensor | None", getattr(self, f"_{which}_matrix"))
-        known = log_spectrum if matrix is None else log_spectrum @ matrix
+        known = log_spectrum if matrix is None else log_spectrum @ matrix.to(log_spectrum.dtype)
         return known - math.log(height * width)
 
     def exponent(self, log_spectrum: Tensor, which: str) -> Tensor:
@@ -180,12 +201,24 @@ class RingComparison(nn.Module):
         """Squared distance of two log spectra at the common frequencies, (N, n) -> (N,).
 
         The mean over octaves of the squared difference; with ``level="free"`` of what is left
-        when its own mean over octaves is taken off, which leaves the gain of the maps free.
+        when its own mean over octaves is taken off, which leaves the gain of the maps free. With
+        ``"kept"`` both have :data:`FLOOR` of the mean power of the two added, so that a map
+        without any power is (log FLOOR)^2 from its partner, 191, and not infinitely far.
         """
+        weights = self.weights.to(torch.promote_types(student.dtype, teacher.dtype))
+        if level == "kept":
+            floor = math.log(FLOOR) + torch.logaddexp(_log_mean(student), _log_mean(teacher))
+            student, teacher = torch.logaddexp(student, floor), torch.logaddexp(teacher, floor)
         difference = student - teacher
         if level == "free":
-            difference = difference - (difference @ self.weights)[:, None]
-        return difference.square() @ self.weights
+            difference = difference - (difference @ weights)[:, None]
+        return difference.square() @ weights
+
+
+def _log_mean(log_power: Tensor) -> Tensor:
+    """Logarithm of the mean power, (N, n) -> (N, 1), detached."""
+    log_sum = log_power.detach().logsumexp(dim=1, keepdim=True)
+    return log_sum - math.log(log_power.shape[1])
 
 
 def ring_comparisons(

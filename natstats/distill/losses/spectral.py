@@ -135,14 +135,15 @@ class _RingLoss(DistillationLoss):
         theirs_of = float_maps(teacher) if self.needs_teacher else ()
         for place, maps in enumerate(float_maps(student)):
             comparison = cast("RingComparison", self.comparisons[place])
-            mine = comparison.spectrum(maps, "student")
+            if self.needs_teacher:
+                with torch.no_grad():
+                    theirs = comparison.spectrum(theirs_of[place], "teacher")
+            else:
+                theirs = cast("Tensor", getattr(self, f"_target_{place}"))
+            mine = comparison.spectrum(maps, "student", theirs)
             if not self.needs_teacher:
                 # A run knows the mean over images, which a batch can be compared with.
                 mine = mine.logsumexp(dim=0, keepdim=True) - math.log(len(mine))
-                theirs = cast("Tensor", getattr(self, f"_target_{place}"))
-            else:
-                with torch.no_grad():
-                    theirs = comparison.spectrum(theirs_of[place], "teacher")
             found.append((mine, theirs))
         return found
 
