@@ -7,7 +7,23 @@ from types import MappingProxyType
 from typing import Any
 
 from natstats import checks
-from natstats.distill.losses import ab, at, fitnets, fsp, ft, jacobian, kd, ofd, spectral
+from natstats.distill.losses import (
+    ab,
+    at,
+    dist,
+    dkd,
+    ffl,
+    fitnets,
+    freekd,
+    fsp,
+    ft,
+    jacobian,
+    kd,
+    ofd,
+    reviewkd,
+    spectral,
+    spectralkd,
+)
 from natstats.distill.method import Method, Plan, Setting
 from natstats.errors import UsageError
 
@@ -44,9 +60,25 @@ def registry(methods: Iterable[Method]) -> Mapping[str, Method]:
     return MappingProxyType(found)
 
 
-METHODS = registry(
-    [CE, *(of.METHOD for of in (kd, fitnets, at, fsp, jacobian, ft, ab, ofd, spectral))]
+_LOSSES = (
+    kd,
+    dkd,
+    dist,
+    fitnets,
+    at,
+    fsp,
+    jacobian,
+    ft,
+    ab,
+    ofd,
+    reviewkd,
+    spectralkd,
+    freekd,
+    ffl,
+    spectral,
 )
+
+METHODS = registry([CE, *(of.METHOD for of in _LOSSES)])
 """Every method by its name."""
 
 
