@@ -12,8 +12,9 @@ from natstats.distill.losses import ab, at, fitnets, fsp, ft, kd, ofd
 from natstats.distill.losses.channels import ChannelSpectra
 from natstats.distill.losses.connectors import Paraphraser, connected, projection, translator
 from natstats.distill.losses.controls import CONTROLS
+from natstats.distill.losses.likeness import Likeness
 from natstats.distill.losses.ring_comparison import DEAD, FLOOR
-from natstats.distill.losses.spectral import ExponentDistance, SpectrumDistance
+from natstats.distill.losses.spectral import ExponentDistance, RelativeDistance, SpectrumDistance
 from natstats.distill.method import Outputs, TapPoint
 
 N, SIDE = 2, 8
@@ -25,6 +26,8 @@ SPECTRAL = {
     "exponent": lambda: ExponentDistance(MINE, THEIRS),
     "channels": lambda: ChannelSpectra(MINE, THEIRS),
     **{name: lambda make=make: make(MINE, THEIRS) for name, make in CONTROLS.items()},
+    "relative": lambda: RelativeDistance(MINE, THEIRS),
+    "likeness": lambda: Likeness(MINE, THEIRS),
 }
 MARGIN = torch.full((4,), -0.5)
 OTHERS = {
@@ -114,6 +117,8 @@ BOUNDS = {
     **dict.fromkeys(("free", "channels", "amplitude"), 200.0),
     "exponent": 50.0,
     **dict.fromkeys(("phase", "coherence", "spatial"), 2.0),
+    "relative": 1e3,
+    "likeness": 4.0,
 }
 """The largest distance of any map."""
 

@@ -25,9 +25,14 @@ from natstats.distill.losses.fsp import FlowMatching
 from natstats.distill.losses.ft import FactorTransfer, Reconstruction
 from natstats.distill.losses.jacobian import JacobianMatching
 from natstats.distill.losses.kd import SoftTargets
+from natstats.distill.losses.likeness import Likeness
 from natstats.distill.losses.ofd import FeatureOverhaul
 from natstats.distill.losses.reviewkd import KnowledgeReview
-from natstats.distill.losses.spectral import ExponentDistance, SpectrumDistance
+from natstats.distill.losses.spectral import (
+    ExponentDistance,
+    RelativeDistance,
+    SpectrumDistance,
+)
 from natstats.distill.losses.spectralkd import CoefficientDistance
 
 __all__ = [
@@ -46,9 +51,11 @@ __all__ = [
     "HintLoss",
     "JacobianMatching",
     "KnowledgeReview",
+    "Likeness",
     "PhaseDistance",
     "Reconstruction",
     "RelationMatching",
+    "RelativeDistance",
     "SoftTargets",
     "SpatialDistance",
     "SpectrumDistance",

@@ -48,6 +48,8 @@ class ChannelSpectra(PairedLoss):
     Args:
         student: taps in the student.
         teacher: taps in the teacher.
+        weighting: of the frequencies, in place of octaves, see
+            :func:`natstats.distill.losses.ring_comparison.frequency_weights`.
 
     Example:
         >>> points = [TapPoint("layer", 4, 16, 16)]
@@ -60,10 +62,15 @@ class ChannelSpectra(PairedLoss):
 
     reduction = "mean over channels, octaves, images and pairs"
 
-    def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
+    def __init__(
+        self,
+        student: Sequence[TapPoint],
+        teacher: Sequence[TapPoint],
+        weighting: str = "octave",
+    ) -> None:
         super().__init__(len(student))
         self.connectors = channel_connectors(student, teacher)
-        self.comparisons = ring_comparisons(student, teacher)
+        self.comparisons = ring_comparisons(student, teacher, weighting=weighting)
 
     def of_pair(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""

@@ -33,6 +33,9 @@ __all__ = [
     "PhaseDistance",
     "SpatialDistance",
     "common_plane",
+    "radius",
+    "sine",
+    "smaller_side",
 ]
 
 _TINY = 1e-30
@@ -67,12 +70,26 @@ def common_plane(maps: Tensor, side: int, taper: Tensor | None = None) -> Tensor
     return rows * mask
 
 
-def _sine(height: int, width: int) -> Tensor:
+def sine(height: int, width: int) -> Tensor:
+    """The sine taper of a map, (H, W).
+
+    >>> sine(2, 2)
+    tensor([[0.5000, 0.5000],
+            [0.5000, 0.5000]])
+    """
     axes = [torch.sin(torch.pi * (torch.arange(n) + 0.5) / n) for n in (height, width)]
     return axes[0][:, None] * axes[1][None, :]
 
 
-def _side(student: TapPoint, teacher: TapPoint) -> int:
+def smaller_side(student: TapPoint, teacher: TapPoint) -> int:
+    """The shortest side of two maps, which says the frequencies that both have.
+
+    Raises:
+        UsageError: it is below 4 pixels.
+
+    >>> smaller_side(TapPoint("s", 4, 8, 6), TapPoint("t", 4, 16, 16))
+    6
+    """
     side = min(student.height, student.width, teacher.height, teacher.width)
     if side < 4:
         raise UsageError(
@@ -82,8 +99,12 @@ def _side(student: TapPoint, teacher: TapPoint) -> int:
     return side
 
 
-def _radius(half: int) -> NDArray[np.float64]:
-    """Frequency of every coefficient of :func:`common_plane`, cycles/image, (2 K - 1, K)."""
+def radius(half: int) -> NDArray[np.float64]:
+    """Frequency of every coefficient of :func:`common_plane`, cycles/image, (2 K - 1, K).
+
+    >>> radius(2).tolist()[0]
+    [0.0, 1.0]
+    """
     rows = np.concatenate([np.arange(half), np.arange(1 - half, 0)])
     return np.asarray(np.hypot(rows[:, None], np.arange(half)[None]))
 
@@ -109,12 +130,12 @@ class _Control(PairedLoss):
     def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
         super().__init__(len(student))
         pairs = list(zip(student, teacher, strict=True))
-        self.sides = [_side(*pair) for pair in pairs]
+        self.sides = [smaller_side(*pair) for pair in pairs]
         if self.has_connectors:
             self.connectors = channel_connectors(student, teacher)
         for index, (mine, theirs) in enumerate(pairs):
             for name, point in (("student", mine), ("teacher", theirs)):
-                taper = _sine(point.height, point.width)
+                taper = sine(point.height, point.width)
                 self.register_buffer(f"_{name}_taper_{index}", taper, persistent=False)
             weights = torch.tensor(self.weights(self.sides[index] // 2), dtype=torch.float32)
             self.register_buffer(f"_weights_{index}", weights, persistent=False)
@@ -125,7 +146,7 @@ class _Control(PairedLoss):
         The coefficients at a frequency f are in proportion to f, so each counts as 1 / f^2 where a
         ring counts as 1 / f.
         """
-        weights = _counts(half) / np.maximum(_radius(half), 1.0) ** 2
+        weights = _counts(half) / np.maximum(radius(half), 1.0) ** 2
         return np.asarray(weights / weights.sum())
 
     def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
@@ -219,7 +240,7 @@ class Coherence(_Control):
 
     def weights(self, half: int) -> NDArray[np.float64]:
         """How often each coefficient counts in each ring, ((2 K - 1) K, K - 1)."""
-        ring = np.floor(_radius(half) + 0.5)
+        ring = np.floor(radius(half) + 0.5)
         inside = ring[..., None] == np.arange(1, half)
         return np.asarray(inside * _counts(half)[..., None]).reshape(-1, half - 1)
 
