@@ -76,9 +76,10 @@ class _Tap(click.ParamType):
 
 HELP = """Train a student network, alone or from a teacher.
 
-Methods: ce (the labels alone), kd, fitnets, at, fsp, jacobian, ft, ab, ofd, and spectral, which
-brings the power spectra of the student's layers to the teacher's; kd+spectral is both. The spectral
-terms are ours, after the abstract of Rotman and Wolf (2021), whose own formulas are not open to us.
+Methods: ce (the labels alone), kd, dkd, dist, fitnets, at, fsp, jacobian, ft, ab, ofd, reviewkd,
+three of others on frequencies, spectralkd, freekd and ffl, and spectral, which brings the power
+spectra of the student's layers to the teacher's; kd+spectral is both. The spectral terms are ours,
+after the abstract of Rotman and Wolf (2021), whose own formulas are not open to us.
 
 A training that was cut goes on when the same command is given again, with its --out and without
 --overwrite. Under torchrun every process takes its share of each batch.
@@ -97,8 +98,9 @@ natstats table runs/kd*
 @click.option("--teacher", help="Network to learn from; none trains the student alone.")
 @click.option("--data", required=True, help="Labelled images: imagefolder:DIR with DIR/train/CLASS "
               "and DIR/val/CLASS, cifar100:ROOT, imagenet:DIR, ...")  # fmt: skip
-@click.option("--method", default=None, help="One of ce, kd, fitnets, at, fsp, jacobian, ft, ab, "
-              "ofd, spectral, or several with +.  [default: kd; ce without a teacher]")  # fmt: skip
+@click.option("--method", default=None, help="One of ce, kd, dkd, dist, fitnets, at, fsp, "
+              "jacobian, ft, ab, ofd, reviewkd, spectralkd, freekd, ffl, spectral, or several "
+              "with +.  [default: kd; ce without a teacher]")  # fmt: skip
 @click.option("--method-arg", "method_args", type=_Argument(), multiple=True, callback=once,
               help="Argument of a method, such as spectral.weight=2; repeat it.")  # fmt: skip
 @click.option("--teacher-checkpoint", type=options.PATH, help="The teacher's weights: a file.")

@@ -25,6 +25,7 @@ __all__ = [
     "Stage",
     "TapPoint",
     "Term",
+    "at_least_float32",
     "float_maps",
 ]
 
@@ -61,6 +62,8 @@ class Outputs:
 class DistillationLoss(nn.Module):
     """A loss of a student against its teacher; a scalar, fit for any training loop.
 
+    It is computed in the widest type of what it is given, and at least in float32.
+
     Parameters of its own (connectors) are trained beside the student and dropped at the end.
     """
 
@@ -71,7 +74,7 @@ class DistillationLoss(nn.Module):
     """Whether it looks at what the teacher gave."""
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
-        """The loss, a scalar in float32.
+        """The loss, a scalar in float32, or in float64 for outputs in that.
 
         Args:
             student: outputs of the student; gradients flow into them.
@@ -292,6 +295,17 @@ def _like(argument: str, value: Any, default: Any) -> Any:
     return float(value) if isinstance(default, float) else value
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in its own type where that is wider.
+
+    >>> at_least_float32(torch.zeros(1, dtype=torch.half)).dtype
+    torch.float32
+    >>> at_least_float32(torch.zeros(1, dtype=torch.double)).dtype
+    torch.float64
+    """
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def float_maps(outputs: Outputs) -> tuple[Tensor, ...]:
-    """The maps in float32, whatever precision the pass ran in."""
-    return tuple(maps.to(torch.promote_types(maps.dtype, torch.float32)) for maps in outputs.maps)
+    """The maps in float32, or in float64 where the pass ran in that."""
+    return tuple(at_least_float32(maps) for maps in outputs.maps)

@@ -55,7 +55,7 @@ def check_index(index: Any, n_images: int) -> None:
         )
 
 
-def power_spectrum(maps: Tensor, edges: str = "sine") -> Tensor:
+def power_spectrum(maps: Tensor, edges: str = "sine", dtype: torch.dtype = torch.float32) -> Tensor:
     """Ring-averaged power of each image's maps, averaged over channels. Differentiable.
 
     Power is a density, in squared units of the map per (cycle/pixel)^2: with ``edges="none"`` its
@@ -63,14 +63,15 @@ def power_spectrum(maps: Tensor, edges: str = "sine") -> Tensor:
     formula).
 
     Args:
-        maps: (N, C, H, W), floating, H and W at least 5. Half precision is cast to float32.
+        maps: (N, C, H, W), floating, H and W at least 5; cast to `dtype`.
         edges: ``sine``, ``hann``, ``none`` or ``periodic``, see :mod:`natstats.spectra.edges`.
+        dtype: type of the computation, ``torch.float32`` or ``torch.float64``.
 
     Returns:
-        (N, n_rings), float32, at the frequencies of :func:`ring_frequencies`.
+        (N, n_rings), of this type, at the frequencies of :func:`ring_frequencies`.
 
     Raises:
-        UsageError: `maps` is not such a tensor, or `edges` is unknown.
+        UsageError: `maps` is not such a tensor, `edges` is unknown, or `dtype` another.
 
     >>> maps = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     >>> power_spectrum(maps).shape
@@ -78,7 +79,10 @@ def power_spectrum(maps: Tensor, edges: str = "sine") -> Tensor:
     """
     maps = _checked(maps)
     checks.one_of("edges", edges, EDGES)
-    return ring_transform(maps.shape[2], maps.shape[3], edges, maps.device)(maps)[:, :-1]
+    if dtype not in (torch.float32, torch.float64):
+        raise UsageError(f"dtype: expected torch.float32 or torch.float64; got {dtype!r}")
+    size = maps.shape[2], maps.shape[3]
+    return ring_transform(*size, edges, maps.device, dtype=dtype)(maps)[:, :-1]
 
 
 def ring_frequencies(height: int, width: int) -> Tensor:

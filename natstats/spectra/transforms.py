@@ -94,20 +94,22 @@ class RingTransform:
         edges: edge treatment, see :mod:`natstats.spectra.edges`.
         device: where the maps will be.
         planes: keep to the FFT at all sizes, for :meth:`plane`.
+        dtype: type of the computation, float32 or float64.
 
     Raises:
         UsageError: a side below 5 pixels, or an unknown edge treatment.
     """
 
     def __init__(
-        self, height: int, width: int, edges: str, device: torch.device, planes: bool = False
-    ) -> None:
+        self, height: int, width: int, edges: str, device: torch.device, planes: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:  # fmt: skip
         self.rings = rings(height, width)
         self.edges = checks.one_of("edges", edges, EDGES)
         self.shape = (height, width)
-        self.device = device
+        self.device, self.dtype = device, dtype
         self._ring: Tensor | None = None  # none where rings are summed frequency by frequency
-        # Prepared in float64, used in float32: constants carry no rounding of their own.
+        # Prepared in float64, used in `dtype`: constants carry no rounding of their own.
         if planes or edges == "periodic" or max(height, width) > LARGEST_AXIS:
             self._coefficients, self._adjoint = self._by_fft, self._back_from_fft
             self._prepare_fft()
@@ -120,7 +122,7 @@ class RingTransform:
             self._prepare_matrices(whole)
 
     def _tensor(self, array: NDArray[np.floating] | NDArray[np.complexfloating]) -> Tensor:
-        dtype = torch.complex64 if np.iscomplexobj(array) else torch.float32
+        dtype = self.dtype.to_complex() if np.iscomplexobj(array) else self.dtype
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, dtype)
 
     def _ring_matrix(
@@ -131,7 +133,8 @@ class RingTransform:
         The last column turns the power at DC into the squared mean of the map, where `dc_of_one`
         is the power at DC of a map of ones.
         """
-        matrix = np.zeros((index.size, self.rings.n_rings + 1), dtype=np.float32)
+        kind = "float64" if self.dtype == torch.float64 else "float32"
+        matrix = np.zeros((index.size, self.rings.n_rings + 1), kind)
         inside = np.flatnonzero(index >= 0)
         ring = index.ravel()[inside]
         matrix[inside, ring] = members.ravel()[inside] / self.rings.n_members[ring]
@@ -194,8 +197,7 @@ class RingTransform:
         self._window = self._tensor(window)
         self._once = self._tensor(1 / members[0])
         if self.edges == "periodic":
-            scale = np.sqrt(height * width)
-            inverse = 1 / (scale * boundary_laplacian(height, width)[:, :half])
+            inverse = 1 / (np.sqrt(height * width) * boundary_laplacian(height, width)[:, :half])
             self._inverse_laplacian = self._tensor(inverse)
             self._row_jumps = self._tensor(1 - np.exp(2j * np.pi * np.fft.fftfreq(height)))
             self._column_jumps = self._tensor(1 - np.exp(2j * np.pi * np.fft.rfftfreq(width)))
@@ -206,7 +208,7 @@ class RingTransform:
         The weighted mean is removed from all coefficients but DC. So do the other two ways.
 
         Args:
-            maps: (N, C, H, W), float32.
+            maps: (N, C, H, W).
         """
         coefficients = maps.reshape(-1, len(self._matrix)) @ self._matrix
         return coefficients.view(*maps.shape[:2], 1, -1)
@@ -256,8 +258,7 @@ class RingTransform:
 
     def _squares(self, coefficients: Tensor) -> Tensor:
         """Squares summed over channels, (N, P); in place where no gradient needs what was there."""
-        needed = coefficients.requires_grad
-        squares = coefficients.square() if needed else coefficients.square_()
+        squares = coefficients.square() if coefficients.requires_grad else coefficients.square_()
         return squares.sum(1).flatten(1)
 
     def _smooth(self, maps: Tensor) -> Tensor:
@@ -273,13 +274,13 @@ class RingTransform:
         """Ring power and squared weighted mean of a batch of maps, averaged over channels.
 
         Args:
-            maps: (N, C, H, W), any floating dtype; cast to float32.
+            maps: (N, C, H, W), any floating dtype; cast to that of the transform.
 
         Returns:
-            (N, n_rings + 1), float32: the ring power, then the squared mean.
+            (N, n_rings + 1), in that dtype: the ring power, then the squared mean.
         """
         if len(maps) == 0:
-            return maps.new_zeros(0, self.rings.n_rings + 1, dtype=torch.float32)
+            return maps.new_zeros(0, self.rings.n_rings + 1, dtype=self.dtype)
         with full_precision(maps.device):
             if not (torch.is_grad_enabled() and maps.requires_grad):
                 if self._ring is None:  # images are so large that each is worked off by itself
@@ -287,9 +288,9 @@ class RingTransform:
                     return torch.cat(rows) / maps.shape[1]
                 squares = self._in_pieces(maps.detach())
             elif self.edges == "periodic":
-                squares = self._squares(self._coefficients(maps.float()))
+                squares = self._squares(self._coefficients(maps.to(self.dtype)))
             else:
-                squares = _SummedPower.apply(maps.float(), self)
+                squares = _SummedPower.apply(maps.to(self.dtype), self)
             return self._mean_rings(squares) / maps.shape[1]
 
     def _mean_rings(self, squares: Tensor) -> Tensor:
@@ -300,7 +301,7 @@ class RingTransform:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         power = squares.view(len(squares), -1, 2).sum(2) * self._weight
         sums = torch.zeros(len(squares), self.rings.n_rings + 2, dtype=dtype, device=self.device)
-        return sums.index_add(1, self._place, power.to(dtype))[:, :-1].float()
+        return sums.index_add(1, self._place, power.to(dtype))[:, :-1].to(self.dtype)
 
     def plane(self, maps: Tensor) -> Tensor:
         """The transform of each map, whose squared modulus is its power.
@@ -308,15 +309,15 @@ class RingTransform:
         The mean is removed from all frequencies but DC, where it stays.
 
         Args:
-            maps: (N, C, H, W), any floating dtype; cast to float32.
+            maps: (N, C, H, W), any floating dtype; cast to that of the transform.
 
         Returns:
-            (N, C, H, W // 2 + 1), complex64, the half plane of a real FFT.
+            (N, C, H, W // 2 + 1), complex, the half plane of a real FFT.
         """
         with full_precision(maps.device):
-            raw = self._by_fft(maps.float())
-        half = self.shape[1] // 2 + 1
-        return torch.view_as_complex(raw.reshape(*maps.shape[:2], self.shape[0], half, 2))
+            raw = self._by_fft(maps.to(self.dtype))
+        shape = *maps.shape[:2], self.shape[0], self.shape[1] // 2 + 1, 2
+        return torch.view_as_complex(raw.reshape(shape))
 
     def mean_rings(self, squares: Tensor) -> Tensor:
         """Mean over rings, and squared mean, from squared parts of a plane.
@@ -332,7 +333,7 @@ class RingTransform:
 
     def _power(self, maps: Tensor) -> Tensor:
         """Squares summed over channels of maps that need no gradient, (N, P)."""
-        return self._squares(self._coefficients(maps.float()))
+        return self._squares(self._coefficients(maps.to(self.dtype)))
 
     def _in_pieces(self, maps: Tensor) -> Tensor:
         """Sums over channels of the squared coefficients, (N, P)."""
@@ -345,7 +346,7 @@ class RingTransform:
             pieces = torch.split(maps, maps_per_piece // n_channels)
             return torch.cat([self._power(piece) for piece in pieces])
         n_squares = 2 * len(self._place) if self._ring is None else len(self._ring)
-        squares = torch.zeros(len(maps), n_squares, device=maps.device)
+        squares = torch.zeros(len(maps), n_squares, dtype=self.dtype, device=maps.device)
         for image, target in zip(maps, squares, strict=True):
             for piece in torch.split(image[None], maps_per_piece, dim=1):
                 target += self._power(piece)[0]
@@ -388,11 +389,12 @@ class _SummedPower(torch.autograd.Function):
 
 @lru_cache(maxsize=64)
 def ring_transform(
-    height: int, width: int, edges: str, device: torch.device, planes: bool = False
-) -> RingTransform:
+    height: int, width: int, edges: str, device: torch.device, planes: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> RingTransform:  # fmt: skip
     """Return the prepared transform of (H, W) maps on `device`, made once.
 
     Its tensors are ordinary ones, also when inference mode is on, so that it serves both.
     """
     with torch.inference_mode(False), torch.no_grad():
-        return RingTransform(height, width, edges, device, planes)
+        return RingTransform(height, width, edges, device, planes, dtype)

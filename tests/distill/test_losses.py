@@ -14,11 +14,19 @@ from natstats.errors import UsageError
 
 METHODS = {
     name: importlib.import_module(f"natstats.distill.losses.{name}").METHOD
-    for name in ("kd", "fitnets", "at", "fsp", "jacobian", "ft", "ab", "ofd")
-}
+    for name in (
+        "kd", "dkd", "dist", "fitnets", "at", "fsp", "jacobian", "ft", "ab", "ofd", "reviewkd",
+        "spectralkd", "freekd", "ffl",
+    )
+}  # fmt: skip
 VARIANTS = [
     ("kd", {}),
     ("kd", {"t_squared": False, "temperature": 1.0}),
+    ("kd", {"standardise": True, "temperature": 2.0, "weight": 9.0}),
+    ("dkd", {}),
+    ("dkd", {"standardise": True, "beta": 2.0, "warmup": 0.0}),
+    ("dist", {}),
+    ("dist", {"temperature": 1.0, "gamma": 0.0}),
     ("fitnets", {}),
     ("fitnets", {"schedule": "crd"}),
     ("at", {}),
@@ -34,6 +42,12 @@ VARIANTS = [
     ("ofd", {}),
     ("ofd", {"margin": "measured"}),
     ("ofd", {"margin": "code", "teacher_bn": "running"}),
+    ("reviewkd", {}),
+    ("spectralkd", {}),
+    ("spectralkd", {"kd_weight": 0.0}),
+    ("freekd", {}),
+    ("ffl", {}),
+    ("ffl", {"alpha": 0.0}),
 ]
 ON_MAPS = [variant for variant in VARIANTS if METHODS[variant[0]].place != "none"]
 LABELS = torch.tensor([0, 4, 2, 1, 1, 3])
@@ -174,7 +188,8 @@ def test_the_plan_has_the_stages_of_the_record(case):
     assert all(
         stage.epochs > 0 and stage.trains in ("student", "lower", "losses") for stage in plan.before
     )
-    assert bool(plan.notes) == (method.name != "kd")
+    plain = method.name == "kd" and not case.arguments["standardise"]
+    assert bool(plan.notes) != plain
 
 
 def test_connectors_are_those_the_record_names(case):
@@ -362,6 +377,16 @@ def test_a_stage_makes_its_loss_smaller(case):
         ("ab", "margin", 0.0, r"ab\.margin: expected a number that is above 0; got 0\.0"),
         ("ofd", "margin", "exact", r"ofd\.margin: expected one of bn, code, measured; got 'exact'"),
         ("ofd", "teacher_bn", "train", r"ofd\.teacher_bn: expected one of batch, running"),
+        ("dkd", "beta", -1.0, r"dkd\.beta: expected a number that is at least 0; got -1\.0"),
+        ("dkd", "temperature", 0.0, r"dkd\.temperature: expected a number that is above 0"),
+        ("dkd", "warmup", float("inf"), r"dkd\.warmup: expected a number that is at least 0"),
+        ("dist", "gamma", float("nan"), r"dist\.gamma: expected a number that is at least 0"),
+        ("dist", "temperature", -1.0, r"dist\.temperature: expected a number that is above 0"),
+        ("reviewkd", "warmup", -0.1, r"reviewkd\.warmup: expected a number that is at least 0"),
+        ("spectralkd", "kd_weight", -1.0, r"spectralkd\.kd_weight: expected a number that is at"),
+        ("spectralkd", "temperature", 0.0, r"spectralkd\.temperature: expected .* above 0"),
+        ("freekd", "weight", -1.0, r"freekd\.weight: expected a number that is at least 0"),
+        ("ffl", "alpha", -1.0, r"ffl\.alpha: expected a number that is at least 0; got -1\.0"),
     ],
 )
 def test_an_argument_that_cannot_be_is_named(name, argument, value, message):
@@ -371,7 +396,10 @@ def test_an_argument_that_cannot_be_is_named(name, argument, value, message):
         case.make_plan()
 
 
-@pytest.mark.parametrize("name", ["fitnets", "at", "fsp", "ft", "ab", "ofd"])
+@pytest.mark.parametrize(
+    "name",
+    ["fitnets", "at", "fsp", "ft", "ab", "ofd", "reviewkd", "spectralkd", "freekd", "ffl"],
+)
 def test_taps_that_do_not_pair_are_refused(name):
     case = Case(name, {})
     setting = replace(case.setting, teacher=case.setting.teacher[1:])

@@ -239,6 +239,32 @@ def test_the_forms_of_attention_have_their_own_weights():
     assert "form=paper" in plan.notes[0]
 
 
+def test_the_weight_of_the_papers_attention_follows_the_map():
+    """1000 / (128 H W), where the code has 1000 times a mean over the batch and H W pixels."""
+    sides = (8, 16, 32)
+    taps = [(4, side, side) for side in sides], [(7, 2 * side, side) for side in sides]
+    given = setting(at.METHOD, *taps, form="paper")
+    (term,) = at.METHOD.plan(given).terms
+    ours, theirs = ([maps(*shape, seed=n) for n, shape in enumerate(shapes)] for shapes in taps)
+    expected = 0.0
+    for side, one, other in zip(sides, ours, theirs, strict=True):
+        expected += 1000 / (128 * side**2) * float(at.attention_loss(one, other, "paper"))
+    value = term.weight * term.loss(outputs(*ours), outputs(*theirs), LABELS)
+    close(value, expected)
+    assert "which is 0.122, 0.0305, 0.00763" in at.METHOD.plan(given).notes[0]
+    # As natstats had it before 0.9: the same for all maps.
+    given = setting(at.METHOD, *taps, form="paper", paper_scale="fixed")
+    (term,) = at.METHOD.plan(given).terms
+    expected = sum(
+        float(at.attention_loss(*pair, "paper")) for pair in zip(ours, theirs, strict=True)
+    )
+    close(term.loss(outputs(*ours), outputs(*theirs), LABELS), expected)
+    with pytest.raises(UsageError, match=r"at\.paper_scale: expected one of map, fixed; got 'no'"):
+        at.METHOD.plan(setting(at.METHOD, *taps, paper_scale="no"))
+    with pytest.raises(UsageError, match="at: expected 2 maps of student and teacher each; got 3"):
+        at.AttentionTransfer("paper", (1.0, 2.0))(outputs(*ours), outputs(*theirs), LABELS)
+
+
 # FSP
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from natstats.distill.methods import completed
 from natstats.distill.results import DistillationRun
 from natstats.errors import UsageError
 
@@ -149,8 +150,9 @@ def _method_facts(run: DistillationRun) -> dict[str, str]:
     info = run.info
     teacher, student = info.get("teacher"), info["student"]
     facts: dict[str, Any] = {}
-    for method, arguments in (info.get("arguments") or {}).items():
-        for name, value in (arguments or {}).items():
+    given = {method: of or {} for method, of in (info.get("arguments") or {}).items()}
+    for method, arguments in completed(given).items():
+        for name, value in arguments.items():
             facts[f"argument.{method}.{name}"] = value
     for name, value in _flat(info.get("recipe") or {}).items():
         if name.rsplit(".", 1)[-1] not in _BY_MACHINE:

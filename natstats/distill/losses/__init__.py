@@ -16,27 +16,46 @@ from natstats.distill.losses.controls import (
     PhaseDistance,
     SpatialDistance,
 )
+from natstats.distill.losses.dist import RelationMatching
+from natstats.distill.losses.dkd import DecoupledTargets
+from natstats.distill.losses.ffl import FocalFrequency
 from natstats.distill.losses.fitnets import HintLoss
+from natstats.distill.losses.freekd import DetailDistance
 from natstats.distill.losses.fsp import FlowMatching
 from natstats.distill.losses.ft import FactorTransfer, Reconstruction
 from natstats.distill.losses.jacobian import JacobianMatching
 from natstats.distill.losses.kd import SoftTargets
+from natstats.distill.losses.likeness import Likeness
 from natstats.distill.losses.ofd import FeatureOverhaul
-from natstats.distill.losses.spectral import ExponentDistance, SpectrumDistance
+from natstats.distill.losses.reviewkd import KnowledgeReview
+from natstats.distill.losses.spectral import (
+    ExponentDistance,
+    RelativeDistance,
+    SpectrumDistance,
+)
+from natstats.distill.losses.spectralkd import CoefficientDistance
 
 __all__ = [
     "ActivationBoundaries",
     "AmplitudeDistance",
     "AttentionTransfer",
+    "CoefficientDistance",
     "Coherence",
+    "DecoupledTargets",
+    "DetailDistance",
     "ExponentDistance",
     "FactorTransfer",
     "FeatureOverhaul",
     "FlowMatching",
+    "FocalFrequency",
     "HintLoss",
     "JacobianMatching",
+    "KnowledgeReview",
+    "Likeness",
     "PhaseDistance",
     "Reconstruction",
+    "RelationMatching",
+    "RelativeDistance",
     "SoftTargets",
     "SpatialDistance",
     "SpectrumDistance",

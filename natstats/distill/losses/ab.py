@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from natstats.checks import finite, one_of
-from natstats.distill.losses.connectors import projection
+from natstats.distill.losses.connectors import connected, projection
 from natstats.distill.losses.kd import SoftTargets
 from natstats.distill.losses.maps import (
     halving_weights,
@@ -92,9 +92,9 @@ class ActivationBoundaries(DistillationLoss):
         for index, (connector, (ours, theirs)) in enumerate(
             zip(self.connectors, maps, strict=True)
         ):
-            connected = connector(ours).to(theirs.dtype)
-            refuse_other_shape("ab", index, connected, theirs)
-            losses.append(weights[index] * boundary_loss(connected, theirs, self.margin))
+            mapped = connected(connector, ours)
+            refuse_other_shape("ab", index, mapped, theirs)
+            losses.append(weights[index] * boundary_loss(mapped, theirs, self.margin))
         return sum(losses[1:], losses[0])
 
 

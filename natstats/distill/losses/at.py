@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -9,11 +11,26 @@ from torch.nn import functional
 from natstats.checks import one_of
 from natstats.distill.losses.choices import variant_weight
 from natstats.distill.losses.maps import paired_maps, paired_taps, pooled
-from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
+from natstats.distill.method import (
+    DistillationLoss,
+    Method,
+    Outputs,
+    Plan,
+    Setting,
+    TapPoint,
+    Term,
+)
 
 __all__ = ["METHOD", "AttentionTransfer", "attention_loss", "attention_map"]
 
 WEIGHTS = {"code": "weight", "paper": "paper_weight"}
+
+SCALES = ("map", "fixed")
+"""Whether the weight of form ``paper`` follows the size of the map."""
+
+REFERENCE = 1000.0 / (128 * 0.1)
+"""Pixels of a map for which the 1000 of the code, divided by the elements of its mean in a batch of
+128, is 0.1: 78.125, the size that `paper_weight` is for."""
 
 
 def attention_map(maps: Tensor, eps: float = 1e-12) -> Tensor:
@@ -72,6 +89,7 @@ class AttentionTransfer(DistillationLoss):
 
     Args:
         form: ``code`` or ``paper``.
+        pair_weights: a factor for each pair; None for 1.
 
     >>> import torch
     >>> outputs = Outputs(torch.zeros(2, 10), (torch.randn(2, 3, 4, 4),) * 3)
@@ -79,8 +97,9 @@ class AttentionTransfer(DistillationLoss):
     0.0
     """
 
-    def __init__(self, form: str = "code") -> None:
+    def __init__(self, form: str = "code", pair_weights: Sequence[float] | None = None) -> None:
         super().__init__()
+        self.pair_weights = None if pair_weights is None else tuple(pair_weights)
         self.form = one_of("form", form, WEIGHTS)
         self.reduction = {
             "code": "squared difference, mean over images and pixels, sum over pairs",
@@ -93,25 +112,40 @@ class AttentionTransfer(DistillationLoss):
         Raises:
             UsageError: unlike numbers of maps, or of images.
         """
-        first, *others = (
-            attention_loss(ours, theirs, self.form)
-            for ours, theirs in paired_maps("at", student, teacher)
-        )
-        return sum(others, first)
+        weights = self.pair_weights
+        maps = paired_maps("at", student, teacher, None if weights is None else len(weights))
+        losses = [attention_loss(ours, theirs, self.form) for ours, theirs in maps]
+        if weights is not None:
+            losses = [weight * loss for weight, loss in zip(weights, losses, strict=True)]
+        return sum(losses[1:], losses[0])
+
+
+def _by_size(pairs: Sequence[tuple[TapPoint, TapPoint]]) -> tuple[float, ...]:
+    """:data:`REFERENCE` / (H W) of every pair, the height and the width those it is compared at."""
+    return tuple(
+        REFERENCE / (min(mine.height, theirs.height) * min(mine.width, theirs.width))
+        for mine, theirs in pairs
+    )
 
 
 def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
     form = arguments["form"]
     name, weight = variant_weight("at", "form", WEIGHTS, arguments, METHOD.defaults)
-    paired_taps("at", setting)
+    pairs = paired_taps("at", setting)
+    scale = one_of("at.paper_scale", arguments["paper_scale"], SCALES)
+    by_size = _by_size(pairs) if form == "paper" and scale == "map" else None
     reduced = {
         "code": "squared difference, mean over images and pixels",
         "paper": "half the norm of the difference, mean over images",
     }[form]
+    times = f"times at.{name}"
+    if by_size is not None:
+        listed = ", ".join(f"{weight * factor:.3g}" for factor in by_size)
+        times += f" * {REFERENCE:g} / (H W), which is {listed}"
     return Plan(
-        (Term("at", AttentionTransfer(form), weight),),
-        notes=(f"at: form={form}, {reduced}, sum over pairs, times at.{name}",),
+        (Term("at", AttentionTransfer(form, by_size), weight),),
+        notes=(f"at: form={form}, {reduced}, sum over pairs, {times}",),
     )
 
 
@@ -120,9 +154,10 @@ METHOD = Method(
     title="Attention transfer",
     paper="Zagoruyko and Komodakis 2017, arXiv 1612.03928",
     reduction="squared difference, mean over images and pixels, sum over pairs; form=paper: half "
-    "the norm of the difference, mean over images, sum over pairs",
-    # 1000 belongs to the mean of the code; divided by the elements of that mean, about 0.1.
-    defaults={"weight": 1000.0, "form": "code", "paper_weight": 0.1},
+    "the norm of the difference, mean over images, sum over pairs by 1 / (H W)",
+    # 1000 belongs to the mean of the code. Divided by the elements of that mean, 128 H W in a batch
+    # of 128, it is 0.1 for maps of 78 pixels, and 0.12, 0.03, 0.008 at 8, 16 and 32 pixels a side.
+    defaults={"weight": 1000.0, "form": "code", "paper_weight": 0.1, "paper_scale": "map"},
     plan=_plan,
     place="groups",
     activation="block",

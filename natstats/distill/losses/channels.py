@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from natstats.distill.losses.connectors import connected
 from natstats.distill.losses.maps import PairedLoss, channel_connectors
 from natstats.distill.losses.ring_comparison import RingComparison, log_power, ring_comparisons
 from natstats.distill.method import TapPoint
@@ -16,22 +17,24 @@ from natstats.spectra.accumulator import power_spectrum
 __all__ = ["ChannelSpectra", "channel_log_power"]
 
 
-def channel_log_power(maps: Tensor, edges: str = "sine") -> Tensor:
+def channel_log_power(maps: Tensor, edges: str = "sine", reference: Tensor | None = None) -> Tensor:
     """Natural logarithm of the ring power of every channel, (N, C, n_rings).
 
     The floor is relative to the mean power of all channels of the image: a channel that is silent
     there says so, and no more.
 
     Args:
-        maps: (N, C, H, W), float32.
+        maps: (N, C, H, W), float32 or float64.
         edges: edge treatment, see :mod:`natstats.spectra.edges`.
+        reference: logarithms that they will be compared with, see :func:`log_power`.
 
     >>> channel_log_power(torch.randn(2, 3, 16, 16)).shape
     torch.Size([2, 3, 8])
     """
     n_images, n_channels, height, width = maps.shape
-    power = power_spectrum(maps.reshape(-1, 1, height, width), edges)
-    return log_power(power.view(n_images, n_channels, -1))
+    power = power_spectrum(maps.reshape(-1, 1, height, width), edges, maps.dtype)
+    other = None if reference is None else reference.exp()
+    return log_power(power.view(n_images, n_channels, -1), other)
 
 
 class ChannelSpectra(PairedLoss):
@@ -45,6 +48,8 @@ class ChannelSpectra(PairedLoss):
     Args:
         student: taps in the student.
         teacher: taps in the teacher.
+        weighting: of the frequencies, in place of octaves, see
+            :func:`natstats.distill.losses.ring_comparison.frequency_weights`.
 
     Example:
         >>> points = [TapPoint("layer", 4, 16, 16)]
@@ -57,18 +62,23 @@ class ChannelSpectra(PairedLoss):
 
     reduction = "mean over channels, octaves, images and pairs"
 
-    def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
+    def __init__(
+        self,
+        student: Sequence[TapPoint],
+        teacher: Sequence[TapPoint],
+        weighting: str = "octave",
+    ) -> None:
         super().__init__(len(student))
         self.connectors = channel_connectors(student, teacher)
-        self.comparisons = ring_comparisons(student, teacher)
+        self.comparisons = ring_comparisons(student, teacher, weighting=weighting)
 
     def of_pair(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
         comparison = cast("RingComparison", self.comparisons[index])
-        mine = channel_log_power(self.connectors[index](student))
         with torch.no_grad():
             theirs = channel_log_power(teacher)
+        mine = channel_log_power(connected(self.connectors[index], student), reference=theirs)
         difference = comparison.common(mine, "student") - comparison.common(theirs, "teacher")
-        weighted = difference @ comparison.weights
-        centred = difference - weighted.mean(dim=1)[:, None, None]
-        return (centred.square() @ comparison.weights).mean()
+        weights = comparison.weights.to(difference.dtype)
+        centred = difference - (difference @ weights).mean(dim=1)[:, None, None]
+        return (centred.square() @ weights).mean()

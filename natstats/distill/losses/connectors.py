@@ -6,13 +6,19 @@ import copy
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
 
 from natstats.errors import UsageError
 
 __all__ = [
+    "AttentionFusion",
     "Paraphraser",
+    "connected",
     "hint_regressor",
+    "like",
     "projection",
     "resizing_regressor",
     "translator",
@@ -32,6 +38,44 @@ def projection(student_channels: int, teacher_channels: int) -> nn.Sequential:
     convolution = nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(teacher_channels))
+
+
+def connected(connector: nn.Module, maps: Tensor, *others: Any) -> Any:
+    """What a connector makes of maps, in the wider of the types of the two.
+
+    So float64 maps go through a float32 connector without loss, and the other way round.
+
+    Args:
+        connector: takes and gives maps.
+        maps: (N, C, H, W), float32 or float64.
+        others: what else the connector takes.
+
+    Returns:
+        What it gives, a tensor or several.
+
+    >>> connector = projection(2, 3)
+    >>> connected(connector, torch.zeros(2, 2, 4, 4, dtype=torch.double)).dtype
+    torch.float64
+    """
+    state = dict(connector.named_parameters()) | dict(connector.named_buffers())
+    dtype = maps.dtype
+    for value in state.values():
+        if value.is_floating_point():
+            dtype = torch.promote_types(dtype, value.dtype)
+    wider = {
+        name: value.to(dtype)
+        for name, value in state.items()
+        if value.is_floating_point() and value.dtype != dtype
+    }
+    if not wider:
+        made = connector(maps.to(dtype), *others)
+    else:
+        made = functional_call(connector, wider, (maps, *others))
+        with torch.no_grad():  # batch norms count in what they were given
+            for name, buffer in connector.named_buffers():
+                if name in wider:
+                    buffer.copy_(wider[name])
+    return made.to(dtype) if isinstance(made, Tensor) else tuple(one.to(dtype) for one in made)
 
 
 def hint_regressor(
@@ -63,7 +107,7 @@ def hint_regressor(
             f"got {student[1]} x {student[2]} and {teacher[1]} x {teacher[2]} pixels"
         )
     convolution = nn.Conv2d(student[0], teacher[0], kernel)
-    return nn.Sequential(convolution, nn.Identity() if activation is None else _like(activation))
+    return nn.Sequential(convolution, nn.Identity() if activation is None else like(activation))
 
 
 def resizing_regressor(student: Shape, teacher: Shape) -> nn.Sequential:
@@ -101,6 +145,63 @@ def resizing_regressor(student: Shape, teacher: Shape) -> nn.Sequential:
             f"at least as large; got {height} x {width} and {size[0]} x {size[1]} pixels"
         )
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class AttentionFusion(nn.Module):
+    """The connector of ReviewKD: a map with what came from the deeper ones, by learnt attention.
+
+    A 1 x 1 convolution takes the map to `middle` channels. What came from the deeper map is
+    brought to its size, and two attention maps, of the sigmoid of a 1 x 1 convolution of both, mix
+    them. The mixture, at the size of the teacher's map, goes on to the shallower map and, through
+    a 3 x 3 convolution, to the comparison. Both convolutions are followed by batch norm.
+
+    Args:
+        inputs: channels of the student's map.
+        middle: channels of the mixture.
+        outputs: channels of the teacher's map.
+        is_deepest: True where nothing comes from a deeper map.
+
+    Reference:
+        P. Chen, S. Liu, H. Zhao and J. Jia, "Distilling Knowledge via Knowledge Review", CVPR
+        2021, arXiv 2104.09044, and its public code.
+
+    >>> import torch
+    >>> fusion = AttentionFusion(16, 32, 24)
+    >>> maps, residue = torch.rand(2, 16, 8, 8), torch.rand(2, 32, 4, 4)
+    >>> [tuple(made.shape) for made in fusion(maps, residue, (8, 8))]
+    [(2, 24, 8, 8), (2, 32, 8, 8)]
+    """
+
+    def __init__(self, inputs: int, middle: int, outputs: int, is_deepest: bool = False) -> None:
+        super().__init__()
+        self.inward = _normed(nn.Conv2d(inputs, middle, 1, bias=False))
+        self.outward = _normed(nn.Conv2d(middle, outputs, 3, padding=1, bias=False))
+        self.attention = None if is_deepest else nn.Conv2d(2 * middle, 2, 1)
+
+    def forward(
+        self, maps: Tensor, residue: Tensor | None, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """What is compared, and what goes on to the shallower map.
+
+        Args:
+            maps: (N, inputs, H, W).
+            residue: what came from the deeper map, (N, middle, H', W'); None at the deepest.
+            size: of the teacher's map, pixels.
+        """
+        mixed = self.inward(maps)
+        if self.attention is not None:
+            assert residue is not None
+            residue = functional.interpolate(residue, mixed.shape[2:], mode="nearest")
+            shares = self.attention(torch.cat([mixed, residue], dim=1)).sigmoid()
+            mixed = mixed * shares[:, :1] + residue * shares[:, 1:]
+        if mixed.shape[2:] != size:
+            mixed = functional.interpolate(mixed, size, mode="nearest")
+        return self.outward(mixed), mixed
+
+
+def _normed(convolution: nn.Conv2d) -> nn.Sequential:
+    nn.init.kaiming_uniform_(convolution.weight, a=1)
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels))
 
 
 class Paraphraser(nn.Module):
@@ -163,7 +264,7 @@ def _leaky(convolution: nn.Module) -> tuple[nn.Module, nn.Module]:
     return convolution, nn.LeakyReLU(0.1)
 
 
-def _like(activation: nn.Module) -> nn.Module:
+def like(activation: nn.Module) -> nn.Module:
     """A detached copy without hooks, not in place and not trained."""
     # The hooks of a tap would fire in the copy and record the connector's output as the map.
     without: dict[int, Any] = {}

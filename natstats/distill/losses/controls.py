@@ -18,10 +18,11 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from natstats.distill.losses.connectors import connected
 from natstats.distill.losses.maps import PairedLoss, channel_connectors, pooled
-from natstats.distill.losses.ring_comparison import FLOOR
+from natstats.distill.losses.ring_comparison import DEAD, FLOOR
 from natstats.distill.method import DistillationLoss, TapPoint
 from natstats.errors import UsageError
 
@@ -32,16 +33,20 @@ __all__ = [
     "PhaseDistance",
     "SpatialDistance",
     "common_plane",
+    "radius",
+    "sine",
+    "smaller_side",
 ]
 
-_TINY = 1e-12
+_TINY = 1e-30
+"""Keeps quotients and logarithms finite where the teacher's map, too, is constant."""
 
 
 def common_plane(maps: Tensor, side: int, taper: Tensor | None = None) -> Tensor:
     """Fourier coefficients at the frequencies below `side` / 2 cycles/image on both axes.
 
     Args:
-        maps: (N, C, H, W), float32.
+        maps: (N, C, H, W), float32 or float64.
         side: 2 K; frequencies -K < ky < K and 0 <= kx < K are kept.
         taper: (H, W), by which the maps without their mean, itself taken under the taper, are
             multiplied; so nothing of the mean leaks into the lowest frequencies.
@@ -55,21 +60,36 @@ def common_plane(maps: Tensor, side: int, taper: Tensor | None = None) -> Tensor
     if taper is None:
         tapered = maps - maps.mean(dim=(2, 3), keepdim=True)
     else:
+        taper = taper.to(maps.dtype)
         tapered = (maps - (maps * taper).sum((2, 3), keepdim=True) / taper.sum()) * taper
     plane = torch.fft.rfft2(tapered, norm="ortho")
     half = side // 2
     rows = torch.cat([plane[..., :half, :half], plane[..., 1 - half :, :half]], dim=2)
-    mask = torch.ones(rows.shape[2:], device=maps.device)
+    mask = torch.ones(rows.shape[2:], dtype=maps.dtype, device=maps.device)
     mask[0, 0] = 0.0
     return rows * mask
 
 
-def _sine(height: int, width: int) -> Tensor:
+def sine(height: int, width: int) -> Tensor:
+    """The sine taper of a map, (H, W).
+
+    >>> sine(2, 2)
+    tensor([[0.5000, 0.5000],
+            [0.5000, 0.5000]])
+    """
     axes = [torch.sin(torch.pi * (torch.arange(n) + 0.5) / n) for n in (height, width)]
     return axes[0][:, None] * axes[1][None, :]
 
 
-def _side(student: TapPoint, teacher: TapPoint) -> int:
+def smaller_side(student: TapPoint, teacher: TapPoint) -> int:
+    """The shortest side of two maps, which says the frequencies that both have.
+
+    Raises:
+        UsageError: it is below 4 pixels.
+
+    >>> smaller_side(TapPoint("s", 4, 8, 6), TapPoint("t", 4, 16, 16))
+    6
+    """
     side = min(student.height, student.width, teacher.height, teacher.width)
     if side < 4:
         raise UsageError(
@@ -79,8 +99,12 @@ def _side(student: TapPoint, teacher: TapPoint) -> int:
     return side
 
 
-def _radius(half: int) -> NDArray[np.float64]:
-    """Frequency of every coefficient of :func:`common_plane`, cycles/image, (2 K - 1, K)."""
+def radius(half: int) -> NDArray[np.float64]:
+    """Frequency of every coefficient of :func:`common_plane`, cycles/image, (2 K - 1, K).
+
+    >>> radius(2).tolist()[0]
+    [0.0, 1.0]
+    """
     rows = np.concatenate([np.arange(half), np.arange(1 - half, 0)])
     return np.asarray(np.hypot(rows[:, None], np.arange(half)[None]))
 
@@ -106,12 +130,12 @@ class _Control(PairedLoss):
     def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:
         super().__init__(len(student))
         pairs = list(zip(student, teacher, strict=True))
-        self.sides = [_side(*pair) for pair in pairs]
+        self.sides = [smaller_side(*pair) for pair in pairs]
         if self.has_connectors:
             self.connectors = channel_connectors(student, teacher)
         for index, (mine, theirs) in enumerate(pairs):
             for name, point in (("student", mine), ("teacher", theirs)):
-                taper = _sine(point.height, point.width)
+                taper = sine(point.height, point.width)
                 self.register_buffer(f"_{name}_taper_{index}", taper, persistent=False)
             weights = torch.tensor(self.weights(self.sides[index] // 2), dtype=torch.float32)
             self.register_buffer(f"_weights_{index}", weights, persistent=False)
@@ -122,7 +146,7 @@ class _Control(PairedLoss):
         The coefficients at a frequency f are in proportion to f, so each counts as 1 / f^2 where a
         ring counts as 1 / f.
         """
-        weights = _counts(half) / np.maximum(_radius(half), 1.0) ** 2
+        weights = _counts(half) / np.maximum(radius(half), 1.0) ** 2
         return np.asarray(weights / weights.sum())
 
     def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
@@ -138,12 +162,13 @@ class _Control(PairedLoss):
     def of_pair(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
         if self.has_connectors:
-            student = self.connectors[index](student)
+            student = connected(self.connectors[index], student)
         planes = [
             common_plane(maps, self.sides[index], getattr(self, f"_{name}_taper_{index}"))
             for name, maps in (("student", student), ("teacher", teacher))
         ]
-        return self.distance(planes[0], planes[1], getattr(self, f"_weights_{index}")).mean()
+        weights = getattr(self, f"_weights_{index}").to(planes[0].real.dtype)
+        return self.distance(planes[0], planes[1], weights).mean()
 
 
 class AmplitudeDistance(_Control):
@@ -158,13 +183,14 @@ class AmplitudeDistance(_Control):
 
     def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         """Distance of each image, (N,)."""
-        logs = []
-        for plane in (student, teacher):
-            power = _power(plane).mean(1)
-            counted = weights > 0
-            mean = (power.detach() * counted).sum((1, 2), keepdim=True) / counted.sum()
-            logs.append((power + FLOOR * mean + _TINY).log())
-        difference = logs[0] - logs[1]
+        counted = weights > 0
+        powers = [_power(plane).mean(1) for plane in (student, teacher)]
+        means = [
+            (power.detach() * counted).sum((1, 2), keepdim=True) / counted.sum() for power in powers
+        ]
+        # A share of the teacher's: see log_power.
+        floors = FLOOR * means[0] + DEAD * means[1] + _TINY, FLOOR * means[1] + _TINY
+        difference = (powers[0] + floors[0]).log() - (powers[1] + floors[1]).log()
         level = (difference * weights).sum((1, 2), keepdim=True)
         return ((difference - level).square() * weights).sum((1, 2))
 
@@ -179,6 +205,14 @@ def _power(plane: Tensor) -> Tensor:
     return torch.view_as_real(plane).square().sum(-1)
 
 
+def _floor(power: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """What is added to the power of both before a quotient, by image.
+
+    A student that has next to nothing beside the teacher then has a gradient of limited size.
+    """
+    return DEAD * power.mean(dims, keepdim=True) + _TINY
+
+
 class PhaseDistance(_Control):
     """One minus the mean cosine of the differences of phase: amplitudes do not enter.
 
@@ -187,7 +221,8 @@ class PhaseDistance(_Control):
 
     def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
         """Distance of each image, (N,)."""
-        size = (_power(student) * _power(teacher) + _TINY).sqrt()
+        floor = _floor(_power(teacher), (1, 2, 3))
+        size = (_power(student) + floor).sqrt() * (_power(teacher) + floor).sqrt()
         cosine = (_cross(student, teacher) / size).mean(1)
         return 1 - (cosine * weights).sum((1, 2))
 
@@ -205,7 +240,7 @@ class Coherence(_Control):
 
     def weights(self, half: int) -> NDArray[np.float64]:
         """How often each coefficient counts in each ring, ((2 K - 1) K, K - 1)."""
-        ring = np.floor(_radius(half) + 0.5)
+        ring = np.floor(radius(half) + 0.5)
         inside = ring[..., None] == np.arange(1, half)
         return np.asarray(inside * _counts(half)[..., None]).reshape(-1, half - 1)
 
@@ -215,9 +250,11 @@ class Coherence(_Control):
         def over_rings(values: Tensor) -> Tensor:
             return values.sum(1).flatten(1) @ weights
 
-        size = over_rings(_power(student)) * over_rings(_power(teacher))
-        correlation = over_rings(_cross(student, teacher)) / (size + _TINY**2).sqrt()
-        octaves = 1 / torch.arange(1, weights.shape[1] + 1, device=weights.device)
+        mine, theirs = over_rings(_power(student)), over_rings(_power(teacher))
+        floor = _floor(theirs, (1,))
+        size = (mine + floor).sqrt() * (theirs + floor).sqrt()
+        correlation = over_rings(_cross(student, teacher)) / size
+        octaves = 1 / torch.arange(1, weights.shape[1] + 1).to(weights)
         return 1 - correlation @ (octaves / octaves.sum())
 
 
@@ -238,10 +275,14 @@ class SpatialDistance(PairedLoss):
 
     def of_pair(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean distance over the images at a pair of taps."""
-        units = []
-        for maps in pooled(self.connectors[index](student), teacher):
-            centred = (maps - maps.mean(dim=(2, 3), keepdim=True)).flatten(1)
-            units.append(nn.functional.normalize(centred, dim=1))
+        mine, theirs = (
+            (maps - maps.mean(dim=(2, 3), keepdim=True)).flatten(1)
+            for maps in pooled(connected(self.connectors[index], student), teacher)
+        )
+        floor = DEAD * theirs.square().sum(1, keepdim=True) + _TINY
+        units = [
+            maps / (maps.square().sum(1, keepdim=True) + floor).sqrt() for maps in (mine, theirs)
+        ]
         return (units[0] - units[1]).square().sum(1).mean() / 2
 
 

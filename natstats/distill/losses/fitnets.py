@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from natstats.checks import finite, one_of
 from natstats.distill.losses.choices import variant_weight
-from natstats.distill.losses.connectors import hint_regressor, resizing_regressor
+from natstats.distill.losses.connectors import connected, hint_regressor, resizing_regressor
 from natstats.distill.losses.kd import SoftTargets
 from natstats.distill.losses.maps import paired_maps, paired_taps, refuse_other_shape
 from natstats.distill.method import (
@@ -84,7 +84,7 @@ class HintLoss(DistillationLoss):
             UsageError: not one map each, or the regressor's output has another shape.
         """
         ((guided, hint),) = paired_maps("fitnets", student, teacher, n_pairs=1)
-        regressed = self.regressor(guided).to(hint.dtype)
+        regressed = connected(self.regressor, guided)
         refuse_other_shape("fitnets", 0, regressed, hint)
         return hint_loss(regressed, hint, self.form)
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 from natstats.checks import finite, one_of
 from natstats.distill.losses.at import attention_map
 from natstats.distill.losses.choices import variant_weight
-from natstats.distill.losses.connectors import Paraphraser, translator
+from natstats.distill.losses.connectors import Paraphraser, connected, translator
 from natstats.distill.losses.maps import paired_maps, paired_taps, pooled, refuse_other_shape
 from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Stage, Term
 
@@ -105,7 +105,7 @@ class Reconstruction(DistillationLoss):
             UsageError: not one map of the teacher.
         """
         ((_, maps),) = paired_maps("ft", teacher, teacher, n_pairs=1)
-        rebuilt = self.paraphraser(maps).to(maps.dtype)
+        rebuilt = connected(self.paraphraser, maps)
         refuse_other_shape("ft", 0, rebuilt, maps)
         return reconstruction_loss(rebuilt, maps, self.form)
 
@@ -152,8 +152,8 @@ class FactorTransfer(DistillationLoss):
         """
         ((ours, theirs),) = paired_maps("ft", student, teacher, n_pairs=1)
         with torch.no_grad():
-            target = self._paraphraser[0].encoder(theirs).to(theirs.dtype)
-        factor, target = pooled(self.translator(ours).to(ours.dtype), target)
+            target = connected(self._paraphraser[0].encoder, theirs)
+        factor, target = pooled(connected(self.translator, ours), target)
         refuse_other_shape("ft", 0, factor, target)
         return factor_loss(factor, target, self.form)
 

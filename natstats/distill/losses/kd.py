@@ -11,14 +11,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from natstats.checks import finite
+from natstats.distill.losses.logits import STANDARDISED, paired_logits, standardised
 from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
-from natstats.errors import UsageError
 
 __all__ = ["METHOD", "SoftTargets", "soft_target_loss"]
 
 
 def soft_target_loss(
-    student: Tensor, teacher: Tensor, temperature: float = 4.0, t_squared: bool = True
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 4.0,
+    t_squared: bool = True,
+    standardise: bool = False,
 ) -> Tensor:
     """Divergence of the student's softened class probabilities from the teacher's.
 
@@ -30,6 +34,8 @@ def soft_target_loss(
         teacher: logits (N, K); no gradient flows into them.
         temperature: T.
         t_squared: False leaves the factor T^2 out, as FitNets and AB do.
+        standardise: True brings the logits of every image to mean 0 and deviation 1 first, see
+            :func:`natstats.distill.losses.logits.standardised`.
 
     Raises:
         UsageError: the shapes differ.
@@ -43,13 +49,11 @@ def soft_target_loss(
     >>> float(soft_target_loss(logits, logits + 3.0).abs() < 1e-6)
     1.0
     """
-    if student.shape != teacher.shape or student.ndim != 2:
-        raise UsageError(
-            "soft_target_loss: expected logits (N, K) of the same images and classes; got "
-            f"{tuple(student.shape)} of the student and {tuple(teacher.shape)} of the teacher"
-        )
-    log_student = functional.log_softmax(student.float() / temperature, dim=1)
-    log_teacher = functional.log_softmax(teacher.detach().float() / temperature, dim=1)
+    ours, theirs = paired_logits("soft_target_loss", student, teacher)
+    if standardise:
+        ours, theirs = standardised(ours), standardised(theirs)
+    log_student = functional.log_softmax(ours / temperature, dim=1)
+    log_teacher = functional.log_softmax(theirs / temperature, dim=1)
     divergence = functional.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
     return divergence * temperature**2 if t_squared else divergence
 
@@ -63,16 +67,21 @@ class SoftTargets(DistillationLoss):
     0.0
     """
 
-    def __init__(self, temperature: float = 4.0, t_squared: bool = True) -> None:
+    def __init__(
+        self, temperature: float = 4.0, t_squared: bool = True, standardise: bool = False
+    ) -> None:
         super().__init__()
         self.temperature = finite("temperature", temperature, above=0)
         self.t_squared = t_squared
+        self.standardise = standardise
         factor = "times T^2" if t_squared else "no T^2"
         self.reduction = f"T = {temperature:g}: sum over classes, mean over images, {factor}"
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32."""
-        return soft_target_loss(student.logits, teacher.logits, self.temperature, self.t_squared)
+        return soft_target_loss(
+            student.logits, teacher.logits, self.temperature, self.t_squared, self.standardise
+        )
 
 
 def _plan(setting: Setting) -> Plan:
@@ -80,8 +89,13 @@ def _plan(setting: Setting) -> Plan:
     finite("kd.temperature", arguments["temperature"], above=0)
     finite("kd.weight", arguments["weight"], least=0)
     finite("kd.ce_weight", arguments["ce_weight"], least=0)
-    loss = SoftTargets(arguments["temperature"], arguments["t_squared"])
-    return Plan((Term("kd", loss, arguments["weight"]),), ce_weight=arguments["ce_weight"])
+    loss = SoftTargets(*(arguments[name] for name in ("temperature", "t_squared", "standardise")))
+    notes: tuple[str, ...] = ()
+    if arguments["standardise"]:
+        notes = (f"kd: {STANDARDISED}, kd.weight 9, kd.temperature 2 and kd.ce_weight 0.1",)
+    return Plan(
+        (Term("kd", loss, arguments["weight"]),), ce_weight=arguments["ce_weight"], notes=notes
+    )
 
 
 METHOD = Method(
@@ -89,6 +103,12 @@ METHOD = Method(
     title="Soft targets",
     paper="Hinton, Vinyals and Dean 2015, arXiv 1503.02531",
     reduction="sum over classes, mean over images, times T^2",
-    defaults={"weight": 0.9, "ce_weight": 0.1, "temperature": 4.0, "t_squared": True},
+    defaults={
+        "weight": 0.9,
+        "ce_weight": 0.1,
+        "temperature": 4.0,
+        "t_squared": True,
+        "standardise": False,
+    },
     plan=_plan,
 )

@@ -14,9 +14,12 @@ from natstats.errors import UsageError
 from natstats.spectra.transforms import full_precision
 
 __all__ = [
+    "LAYERS",
     "PairedLoss",
     "channel_connectors",
     "halving_weights",
+    "layer_weights",
+    "mean_over_pairs",
     "paired_maps",
     "paired_taps",
     "pooled",
@@ -25,11 +28,16 @@ __all__ = [
     "refuse_rectified",
 ]
 
+LAYERS = ("equal", "deep", "shallow")
+"""How pairs of layers can be weighted, see :func:`layer_weights`."""
+
 
 def paired_maps(
     method: str, student: Outputs, teacher: Outputs, n_pairs: int | None = None
 ) -> list[tuple[Tensor, Tensor]]:
-    """The maps of student and teacher, tap by tap, in float32, the teacher's detached.
+    """The maps of student and teacher, tap by tap, the teacher's detached.
+
+    In float32, or in float64 where one of them is.
 
     Args:
         method: named in errors.
@@ -59,11 +67,15 @@ def paired_maps(
                 f"{method}: expected maps (N, C, H, W) of the same images at tap {index}; got "
                 f"{tuple(one.shape)} of the student and {tuple(other.shape)} of the teacher"
             )
-    return [(one, other.detach()) for one, other in zip(ours, theirs, strict=True)]
+    pairs = []
+    for one, other in zip(ours, theirs, strict=True):
+        dtype = torch.promote_types(one.dtype, other.dtype)
+        pairs.append((one.to(dtype), other.detach().to(dtype)))
+    return pairs
 
 
 class PairedLoss(DistillationLoss):
-    """Mean over pairs of maps of a distance, in full float32 also under autocast.
+    """Mean over pairs of maps of a distance, in full precision also under autocast.
 
     Args:
         n_pairs: how many maps each network must give.
@@ -72,6 +84,9 @@ class PairedLoss(DistillationLoss):
     reduction = "mean over images and pairs"
     method = "spectral"
     """Named in errors."""
+
+    pair_weights: tuple[float, ...] | None = None
+    """Weights of the pairs, see :func:`layer_weights`."""
 
     def __init__(self, n_pairs: int) -> None:
         super().__init__()
@@ -91,7 +106,8 @@ class PairedLoss(DistillationLoss):
         """The loss, a scalar in float32."""
         maps = paired_maps(self.method, student, teacher, self.n_pairs)
         with full_precision(maps[0][0].device):
-            return torch.stack([self.of_pair(n, *pair) for n, pair in enumerate(maps)]).mean()
+            distances = [self.of_pair(n, *pair) for n, pair in enumerate(maps)]
+            return mean_over_pairs(distances, self.pair_weights)
 
 
 def channel_connectors(student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> nn.ModuleList:
@@ -138,6 +154,41 @@ def halving_weights(n_pairs: int) -> tuple[float, ...]:
     (0.25, 0.5, 1.0)
     """
     return tuple(2.0 ** -(n_pairs - 1 - index) for index in range(n_pairs))
+
+
+def layer_weights(layers: str, n_pairs: int) -> tuple[float, ...] | None:
+    """Weights of the pairs from shallow to deep, of sum 1.
+
+    Args:
+        layers: ``equal``; ``deep``, half for each before the last; or ``shallow``, half for each
+            behind the first.
+        n_pairs: how many there are.
+
+    Returns:
+        The weights; None for the plain mean.
+
+    Raises:
+        UsageError: another way.
+
+    >>> [round(weight, 3) for weight in layer_weights("shallow", 3)]
+    [0.571, 0.286, 0.143]
+    """
+    if one_of("layers", layers, LAYERS) == "equal":
+        return None
+    halved = halving_weights(n_pairs)
+    ordered = halved if layers == "deep" else halved[::-1]
+    return tuple(weight / sum(halved) for weight in ordered)
+
+
+def mean_over_pairs(distances: Sequence[Tensor], weights: Sequence[float] | None) -> Tensor:
+    """The mean of scalars, plain or with weights of sum 1.
+
+    >>> import torch
+    >>> mean_over_pairs([torch.tensor(1.0), torch.tensor(3.0)], (0.75, 0.25))
+    tensor(1.5000)
+    """
+    stacked = torch.stack(list(distances))
+    return stacked.mean() if weights is None else (stacked * stacked.new_tensor(weights)).sum()
 
 
 def refuse_other_shape(method: str, index: int, student: Tensor, teacher: Tensor) -> None:

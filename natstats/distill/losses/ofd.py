@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from natstats.checks import finite, one_of, positive_int
-from natstats.distill.losses.connectors import projection
+from natstats.distill.losses.connectors import connected, projection
 from natstats.distill.losses.maps import (
     halving_weights,
     paired_maps,
@@ -162,16 +162,16 @@ class FeatureOverhaul(DistillationLoss):
                 refuse_rectified("ofd", "student", index, ours)
                 refuse_rectified("ofd", "teacher", index, theirs)
             self._looked = True
-        connected = []
+        mapped = []
         for index, (connector, (ours, theirs)) in enumerate(
             zip(self.connectors, maps, strict=True)
         ):
-            connected.append(connector(ours).to(theirs.dtype))
-            refuse_other_shape("ofd", index, connected[index], theirs)
+            mapped.append(connected(connector, ours))
+            refuse_other_shape("ofd", index, mapped[index], theirs)
         if self.training and any(self.measured):
             self._measure([theirs for _, theirs in maps])
         losses = [
-            weight * partial_distance(connected[index], theirs, self.margin(index))
+            weight * partial_distance(mapped[index], theirs, self.margin(index))
             for index, (weight, (_, theirs)) in enumerate(
                 zip(halving_weights(len(maps)), maps, strict=True)
             )

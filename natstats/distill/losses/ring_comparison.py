@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from natstats import checks
 from natstats.distill.method import TapPoint
 from natstats.errors import UsageError
 from natstats.fits.bands import band_of
@@ -23,25 +24,86 @@ from natstats.spectra.accumulator import power_spectrum
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import NYQUIST, rings
 
-__all__ = ["FLOOR", "RingComparison", "exponent_of", "log_power", "ring_comparisons"]
+__all__ = [
+    "DEAD",
+    "FLOOR",
+    "WEIGHTINGS",
+    "RingComparison",
+    "exponent_of",
+    "frequency_weights",
+    "log_power",
+    "ring_comparisons",
+]
 
 FLOOR = 1e-6
 """What is added to the ring power before the logarithm, as a share of an image's mean."""
 
+DEAD = 1e-10
+"""Power, as a share of what it is compared with, below which a map counts as silent."""
+
+WEIGHTINGS = ("octave", "ring", "low", "high")
+"""How frequencies can be weighted, see :func:`frequency_weights`."""
+
 _TINY = 1e-30
-"""Keeps the logarithm finite for a map that is constant."""
+"""Keeps the logarithm finite where both maps are constant."""
 
 
-def log_power(power: Tensor) -> Tensor:
+def log_power(power: Tensor, reference: Tensor | None = None) -> Tensor:
     """Natural logarithm of ring power, (N, ..., n_rings), with a floor by image.
 
-    A map that is constant has the same logarithm at all rings, without a gradient that explodes.
+    The floor is a share of the image's own mean, :data:`FLOOR`, so that the logarithm follows any
+    gain, and a smaller one of the mean of what it will be compared with, :data:`DEAD`. A map that
+    is constant has the same logarithm at all rings; one that is close to that, a gradient of
+    limited size.
+
+    Args:
+        power: ring power.
+        reference: power that it will be compared with, of the same images or of one for all; None
+            for the floor of its own alone.
 
     >>> log_power(torch.zeros(1, 3)).isfinite().all().item()
     True
     """
-    floor = FLOOR * power.detach().mean(dim=tuple(range(1, power.ndim)), keepdim=True) + _TINY
+    floor = FLOOR * _mean(power) + _TINY
+    if reference is not None:
+        floor = floor + DEAD * _mean(reference)
     return (power + floor).log()
+
+
+def _mean(power: Tensor) -> Tensor:
+    """Mean over all but the images, detached, with its axes kept."""
+    return power.detach().mean(dim=tuple(range(1, power.ndim)), keepdim=True)
+
+
+def frequency_weights(frequency: np.ndarray, weighting: str = "octave") -> np.ndarray:
+    """Weights of frequencies, of sum 1.
+
+    Args:
+        frequency: rising, (n,), in any unit.
+        weighting: ``octave``, in proportion to 1 / f, so that every octave counts the same;
+            ``ring``, all rings the same; ``low``, as octave but only below the geometric mean of
+            the lowest and the highest; ``high``, only from there on. Low and high have two
+            frequencies at least.
+
+    Raises:
+        UsageError: another weighting, or fewer than four frequencies for low and high.
+
+    >>> frequency_weights(np.array([1.0, 2.0, 3.0, 4.0]), "low").round(3).tolist()
+    [0.667, 0.333, 0.0, 0.0]
+    """
+    checks.one_of("weighting", weighting, WEIGHTINGS)
+    weights = np.ones(len(frequency)) if weighting == "ring" else 1 / frequency
+    if weighting in ("low", "high"):
+        if len(frequency) < 4:
+            raise UsageError(
+                f"weighting: expected maps with four frequencies or more for {weighting}; got "
+                f"{len(frequency)}"
+            )
+        below = int(np.sum(frequency < np.sqrt(frequency[0] * frequency[-1])))
+        n_low = min(max(below, 2), len(frequency) - 2)
+        is_low = np.arange(len(frequency)) < n_low
+        weights = np.where(is_low == (weighting == "low"), weights, 0.0)
+    return np.asarray(weights / weights.sum())
 
 
 def _lines(where: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -99,9 +161,10 @@ class RingComparison(nn.Module):
         student: (H, W) of the student's maps, at least 5 pixels.
         teacher: (H, W) of the teacher's maps.
         edges: edge treatment, see :mod:`natstats.spectra.edges`.
+        weighting: of the frequencies, see :func:`frequency_weights`.
 
     Raises:
-        UsageError: fewer than two frequencies in common, or maps that are too small.
+        UsageError: too few frequencies in common, or maps that are too small.
 
     >>> comparison = RingComparison((16, 16), (8, 8))
     >>> comparison.frequency.shape
@@ -112,10 +175,14 @@ class RingComparison(nn.Module):
     """Common frequencies, cycles/image, rising, (n,)."""
 
     weights: Tensor
-    """Octave weights, proportional to 1 / f, of sum 1, (n,)."""
+    """Weights of the frequencies, of sum 1, (n,)."""
 
     def __init__(
-        self, student: tuple[int, int], teacher: tuple[int, int], edges: str = "sine"
+        self,
+        student: tuple[int, int],
+        teacher: tuple[int, int],
+        edges: str = "sine",
+        weighting: str = "octave",
     ) -> None:
         super().__init__()
         if edges not in EDGES:
@@ -136,18 +203,17 @@ class RingComparison(nn.Module):
             matrix = None if is_same else _lines(np.log(common), np.log(own))
             kept = None if matrix is None else torch.tensor(matrix, dtype=torch.float32)
             self.register_buffer(f"_{name}_matrix", kept, persistent=False)
-        weights = 1 / common
+        weights = frequency_weights(common, weighting)
         self.register_buffer("frequency", torch.tensor(common, dtype=torch.float32), False)
-        self.register_buffer(
-            "weights", torch.tensor(weights / weights.sum(), dtype=torch.float32), False
-        )
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), False)
 
-    def spectrum(self, maps: Tensor, which: str) -> Tensor:
+    def spectrum(self, maps: Tensor, which: str, reference: Tensor | None = None) -> Tensor:
         """Log ring spectrum of each image, (N, n_rings), at the network's own frequencies.
 
         Args:
             maps: (N, C, H, W).
             which: ``student`` or ``teacher``, for the error.
+            reference: log ring spectrum that it will be compared with, see :func:`log_power`.
 
         Raises:
             UsageError: the maps have another size than was said.
@@ -158,7 +224,9 @@ class RingComparison(nn.Module):
                 f"maps: expected {size[0]} x {size[1]} pixels of the {which}; "
                 f"got {tuple(maps.shape)}"
             )
-        return log_power(power_spectrum(maps, self.edges))
+        double = {"dtype": maps.dtype} if maps.dtype == torch.float64 else {}
+        power = power_spectrum(maps, self.edges, **double)
+        return log_power(power, None if reference is None else reference.exp())
 
     def common(self, log_spectrum: Tensor, which: str) -> Tensor:
         """A log ring spectrum (N, n_rings) at the common frequencies, (N, n).
@@ -168,7 +236,7 @@ class RingComparison(nn.Module):
         """
         height, width = self.student_size if which == "student" else self.teacher_size
         matrix = cast("Tensor | None", getattr(self, f"_{which}_matrix"))
-        known = log_spectrum if matrix is None else log_spectrum @ matrix
+        known = log_spectrum if matrix is None else log_spectrum @ matrix.to(log_spectrum.dtype)
         return known - math.log(height * width)
 
     def exponent(self, log_spectrum: Tensor, which: str) -> Tensor:
@@ -179,17 +247,32 @@ class RingComparison(nn.Module):
     def distance(self, student: Tensor, teacher: Tensor, level: str = "kept") -> Tensor:
         """Squared distance of two log spectra at the common frequencies, (N, n) -> (N,).
 
-        The mean over octaves of the squared difference; with ``level="free"`` of what is left
-        when its own mean over octaves is taken off, which leaves the gain of the maps free.
+        The weighted mean of the squared difference; with ``level="free"`` of what is left when
+        its own weighted mean is taken off, which leaves the gain of the maps free. With
+        ``"kept"`` both have :data:`FLOOR` of the mean power of the two added, so that a map
+        without any power is (log FLOOR)^2 from its partner, 191, and not infinitely far.
         """
+        weights = self.weights.to(torch.promote_types(student.dtype, teacher.dtype))
+        if level == "kept":
+            floor = math.log(FLOOR) + torch.logaddexp(_log_mean(student), _log_mean(teacher))
+            student, teacher = torch.logaddexp(student, floor), torch.logaddexp(teacher, floor)
         difference = student - teacher
         if level == "free":
-            difference = difference - (difference @ self.weights)[:, None]
-        return difference.square() @ self.weights
+            difference = difference - (difference @ weights)[:, None]
+        return difference.square() @ weights
+
+
+def _log_mean(log_power: Tensor) -> Tensor:
+    """Logarithm of the mean power, (N, n) -> (N, 1), detached."""
+    log_sum = log_power.detach().logsumexp(dim=1, keepdim=True)
+    return log_sum - math.log(log_power.shape[1])
 
 
 def ring_comparisons(
-    student: Sequence[TapPoint], teacher: Sequence[TapPoint], edges: str = "sine"
+    student: Sequence[TapPoint],
+    teacher: Sequence[TapPoint],
+    edges: str = "sine",
+    weighting: str = "octave",
 ) -> nn.ModuleList:
     """A comparison for each pair of taps.
 
@@ -202,6 +285,6 @@ def ring_comparisons(
             f"{len(student)} in the student and {len(teacher)} in the teacher"
         )
     return nn.ModuleList(
-        RingComparison((mine.height, mine.width), (theirs.height, theirs.width), edges)
+        RingComparison((mine.height, mine.width), (theirs.height, theirs.width), edges, weighting)
         for mine, theirs in zip(student, teacher, strict=True)
     )

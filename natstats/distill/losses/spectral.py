@@ -9,8 +9,9 @@ an independent reading, on the spectra that natstats measures:
 
 A power spectrum is averaged over channels, so that channels need no matching and no connector is
 trained, and it says nothing of where a structure is. Other terms, off by default, stand beside
-them: :mod:`natstats.distill.losses.channels`, and what shows what the power spectrum does by
-itself, :mod:`natstats.distill.losses.controls`.
+them: :mod:`natstats.distill.losses.channels`, what shows what the power spectrum does by itself,
+:mod:`natstats.distill.losses.controls`, and two that compare images with each other, *relative*
+here and :mod:`natstats.distill.losses.likeness`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from torch import Tensor
 from natstats import checks
 from natstats.distill.losses import controls
 from natstats.distill.losses.channels import ChannelSpectra
-from natstats.distill.losses.maps import paired_taps
-from natstats.distill.losses.ring_comparison import RingComparison, ring_comparisons
+from natstats.distill.losses.likeness import Likeness
+from natstats.distill.losses.maps import LAYERS, layer_weights, mean_over_pairs, paired_taps
+from natstats.distill.losses.ring_comparison import WEIGHTINGS, RingComparison, ring_comparisons
 from natstats.distill.losses.teacher_run import Target, targets_of
 from natstats.distill.method import (
     DistillationLoss,
@@ -42,12 +44,17 @@ from natstats.errors import UsageError
 from natstats.spectra.edges import EDGES
 from natstats.spectra.transforms import full_precision
 
-__all__ = ["LEVELS", "METHOD", "ExponentDistance", "SpectrumDistance"]
+__all__ = ["LEVELS", "METHOD", "ExponentDistance", "RelativeDistance", "SpectrumDistance"]
 
 LEVELS = ("free", "kept")
 """Whether the overall power of the maps is left to the student or compared."""
 
-OPTIONAL = {"channels": ChannelSpectra, **controls.CONTROLS}
+CHOICES = {"edges": EDGES, "level": LEVELS, "weighting": WEIGHTINGS, "layers": LAYERS}
+"""Arguments that are a choice."""
+
+ENDS = {"deep": "last", "shallow": "first"}
+
+OPTIONAL = ("channels", *controls.CONTROLS, "relative", "likeness")
 """Terms that are off by default."""
 
 
@@ -82,9 +89,14 @@ class _RingLoss(DistillationLoss):
         targets: of a measured run of the teacher, one for each tap; the student's mean over the
             batch is compared with them, and the maps of a teacher are not looked at.
         shared: of two terms on the same taps, which then transform their maps once.
+        weighting: of the frequencies, see
+            :func:`natstats.distill.losses.ring_comparison.frequency_weights`.
     """
 
     _means = ""
+
+    pair_weights: tuple[float, ...] | None = None
+    """Weights of the pairs, see :func:`natstats.distill.losses.maps.layer_weights`."""
 
     def __init__(
         self,
@@ -93,6 +105,7 @@ class _RingLoss(DistillationLoss):
         edges: str = "sine",
         targets: Sequence[Target] | None = None,
         shared: _Spectra | None = None,
+        weighting: str = "octave",
     ) -> None:
         super().__init__()
         self.needs_teacher = targets is None
@@ -100,7 +113,7 @@ class _RingLoss(DistillationLoss):
         if targets is not None:
             self.reduction = f"mean over {self._means}pairs, of the batch's mean spectrum"
         self._shared = shared
-        self.comparisons = ring_comparisons(student, teacher, edges)
+        self.comparisons = ring_comparisons(student, teacher, edges, weighting)
         for place, target in enumerate(targets or ()):
             self.register_buffer(f"_target_{place}", target.log_power, persistent=False)
 
@@ -127,7 +140,7 @@ class _RingLoss(DistillationLoss):
                 self.distance(cast("RingComparison", comparison), *pair).mean()
                 for comparison, pair in zip(self.comparisons, spectra, strict=True)
             ]
-            return torch.stack(distances).mean()
+            return mean_over_pairs(distances, self.pair_weights)
 
     def _spectra(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
         """Log ring spectra of student and teacher at every pair of taps."""
@@ -135,14 +148,15 @@ class _RingLoss(DistillationLoss):
         theirs_of = float_maps(teacher) if self.needs_teacher else ()
         for place, maps in enumerate(float_maps(student)):
             comparison = cast("RingComparison", self.comparisons[place])
-            mine = comparison.spectrum(maps, "student")
+            if self.needs_teacher:
+                with torch.no_grad():
+                    theirs = comparison.spectrum(theirs_of[place], "teacher")
+            else:
+                theirs = cast("Tensor", getattr(self, f"_target_{place}"))
+            mine = comparison.spectrum(maps, "student", theirs)
             if not self.needs_teacher:
                 # A run knows the mean over images, which a batch can be compared with.
                 mine = mine.logsumexp(dim=0, keepdim=True) - math.log(len(mine))
-                theirs = cast("Tensor", getattr(self, f"_target_{place}"))
-            else:
-                with torch.no_grad():
-                    theirs = comparison.spectrum(theirs_of[place], "teacher")
             found.append((mine, theirs))
         return found
 
@@ -151,9 +165,9 @@ class SpectrumDistance(_RingLoss):
     """The term *spectrum*: squared distance of the log ring spectra of matched layers.
 
     For an image, with S and T the ring power of student and teacher at the common frequencies f,
-    and d(f) = log S(f) - log T(f): sum_f w(f) (d(f) - m)^2, w proportional to 1 / f with sum 1. The
-    level m is 0 (``level="kept"``) or the mean of d under w (``"free"``), which leaves the gain of
-    the student's maps to it. Mean over images, and over the pairs of taps.
+    and d(f) = log S(f) - log T(f): sum_f w(f) (d(f) - m)^2, w proportional to 1 / f with sum 1, or
+    another weighting. The level m is 0 (``level="kept"``) or the mean of d under w (``"free"``),
+    which leaves the gain of the student's maps to it. Mean over images, and over the pairs of taps.
 
     Example:
         >>> point = TapPoint("layer", 4, 16, 16)
@@ -174,14 +188,52 @@ class SpectrumDistance(_RingLoss):
         targets: Sequence[Target] | None = None,
         level: str = "kept",
         shared: _Spectra | None = None,
+        weighting: str = "octave",
     ) -> None:
-        super().__init__(student, teacher, edges, targets, shared)
+        super().__init__(student, teacher, edges, targets, shared, weighting)
         self.level = checks.one_of("level", level, LEVELS)
 
     def distance(self, comparison: RingComparison, student: Tensor, teacher: Tensor) -> Tensor:
         """Squared distance at the common frequencies, (N,)."""
         mine = comparison.common(student, "student")
         return comparison.distance(mine, comparison.common(teacher, "teacher"), self.level)
+
+
+class RelativeDistance(_RingLoss):
+    """The term *relative*: which images have more power than others, and at which frequencies.
+
+    With s and t the logarithms of the ring power of student and teacher, less their means over the
+    batch: sum_f w(f) mean_i (s_i(f) - t_i(f))^2 / (mean_i t_i(f)^2 + 0.01). What all images share
+    is left to the student; a student that does not tell them apart is at distance 1. The last
+    constant is the square of a tenth of the power: a smaller spread of the teacher is none. Mean
+    over the pairs of taps.
+
+    Example:
+        >>> point = TapPoint("layer", 4, 16, 16)
+        >>> loss = RelativeDistance([point], [point])
+        >>> maps = torch.randn(5, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> same = Outputs(torch.zeros(5, 3), (3 * maps,))
+        >>> bool(loss(same, Outputs(torch.zeros(5, 3), (maps,)), torch.zeros(5)) < 1e-9)
+        True
+    """
+
+    _means = "frequencies, "
+
+    def __init__(
+        self,
+        student: Sequence[TapPoint],
+        teacher: Sequence[TapPoint],
+        weighting: str = "octave",
+    ) -> None:
+        super().__init__(student, teacher, weighting=weighting)
+
+    def distance(self, comparison: RingComparison, student: Tensor, teacher: Tensor) -> Tensor:
+        """Squared distance relative to the teacher's spread, (N,)."""
+        mine = comparison.common(student, "student")
+        theirs = comparison.common(teacher, "teacher")
+        mine, theirs = mine - mine.mean(0), theirs - theirs.mean(0)
+        relative = (mine - theirs).square() / (theirs.square().mean(0) + 0.01)
+        return relative @ comparison.weights.to(relative.dtype)
 
 
 class ExponentDistance(_RingLoss):
@@ -200,8 +252,10 @@ class ExponentDistance(_RingLoss):
 def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
     paired_taps("spectral", setting)
-    edges = checks.one_of("method argument spectral.edges", arguments["edges"], EDGES)
-    level = checks.one_of("method argument spectral.level", arguments["level"], LEVELS)
+    edges, level, weighting, layers = (
+        checks.one_of(f"method argument spectral.{name}", arguments[name], known)
+        for name, known in CHOICES.items()
+    )
     for name in ("weight", "spectrum", "exponent", *OPTIONAL):
         checks.finite(f"spectral.{name}", arguments[name], least=0)
     factor = arguments["weight"]
@@ -211,10 +265,10 @@ def _plan(setting: Setting) -> Plan:
     pair = setting.student, setting.teacher
     shared = _Spectra() if arguments["spectrum"] and arguments["exponent"] else None
     losses: dict[str, DistillationLoss] = {
-        "spectrum": SpectrumDistance(*pair, edges, targets, level, shared),
+        "spectrum": SpectrumDistance(*pair, edges, targets, level, shared, weighting),
         "exponent": ExponentDistance(*pair, edges, targets, shared),
     }
-    for name, make in OPTIONAL.items():
+    for name in OPTIONAL:
         if arguments[name] == 0:
             continue
         if edges != "sine":
@@ -226,7 +280,9 @@ def _plan(setting: Setting) -> Plan:
                 f"method argument spectral.{name}: expected 0 beside a teacher run, which has ring "
                 f"spectra only; got {arguments[name]:g}"
             )
-        losses[name] = make(*pair)
+        losses[name] = _optional(name, pair, weighting)
+    for loss in losses.values():
+        loss.pair_weights = layer_weights(layers, len(setting.student))  # type: ignore[assignment]
     terms = tuple(
         Term(f"spectral.{name}", loss, factor * arguments[name])
         for name, loss in losses.items()
@@ -234,7 +290,30 @@ def _plan(setting: Setting) -> Plan:
     )
     if not terms:
         raise UsageError("method spectral: expected one term with a weight other than 0; got none")
-    return Plan(terms, ce_weight=1.0)
+    return Plan(terms, ce_weight=1.0, notes=_notes(weighting, layers))
+
+
+def _optional(
+    name: str, pair: tuple[Sequence[TapPoint], Sequence[TapPoint]], weighting: str
+) -> DistillationLoss:
+    """The loss of a term that is off by default."""
+    if name == "channels":
+        return ChannelSpectra(*pair, weighting)
+    if name == "relative":
+        return RelativeDistance(*pair, weighting)
+    return Likeness(*pair) if name == "likeness" else controls.CONTROLS[name](*pair)
+
+
+def _notes(weighting: str, layers: str) -> tuple[str, ...]:
+    """What is not as usual."""
+    notes = []
+    if weighting != "octave":
+        notes.append(
+            f"spectral: weighting={weighting} of the frequencies in spectrum, channels and relative"
+        )
+    if layers != "equal":
+        notes.append(f"spectral: layers={layers}, pairs halved from the {ENDS[layers]}")
+    return tuple(notes)
 
 
 METHOD = Method(
@@ -251,6 +330,9 @@ METHOD = Method(
         "activation": "post",
         "level": "kept",
         "edges": "sine",
+        "weighting": "octave",
+        "layers": "equal",
+        "skip_last": 0.0,
     },
     plan=_plan,
     place="groups",

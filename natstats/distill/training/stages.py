@@ -309,6 +309,7 @@ class _Networks:
         if method.needs_teacher and self.teacher is None and teacher_run is None:
             raise UsageError(f"teacher: expected one for method {method.name}; got none")
         pairs = self._find(method, arguments, teacher_run)
+        pairs = _without_last(method, pairs, arguments.get("skip_last", 0.0))
         if method.needs_signed:
             _refuse_unsigned(method, self.student, pairs[0], self.images[:_PROBED])
         return pairs
@@ -336,6 +337,23 @@ class _Networks:
             )
         mine = student_taps(self.student, image, place, which, method.smallest)
         return mine, points_of(teacher_run, mine, (image.shape[2], image.shape[3]), which)
+
+
+def _without_last(
+    method: Method, pairs: tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]], skipped: float
+) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+    """The pairs without the deepest ones.
+
+    Raises:
+        UsageError: not a whole number, or none would be left.
+    """
+    if not (float(skipped).is_integer() and 0 <= skipped < max(len(pairs[0]), 1)):
+        raise UsageError(
+            f"method argument {method.name}.skip_last: expected a whole number from 0 to below the "
+            f"number of pairs of layers, {len(pairs[0])}; got {skipped:g}"
+        )
+    left = len(pairs[0]) - int(skipped)
+    return pairs[0][:left], pairs[1][:left]
 
 
 def _expected_number(

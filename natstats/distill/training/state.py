@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from natstats.distill.methods import completed
 from natstats.distill.run_folders import STATE
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import open_regular
@@ -115,12 +116,18 @@ settings: seed was 0, is 1 (--overwrite begins again)
                 f"out: expected the training that {which}, which did not note the contents of its "
                 "images: whether these are still the same cannot be told (--overwrite begins again)"
             )
+    if isinstance(kept, Mapping) and _are_arguments(kept.get("arguments")):
+        kept = {**kept, "arguments": completed(kept["arguments"])}
     differing = _differences(kept, now)
     if differing:
         raise UsageError(
             f"out: expected the training that {which}, which had other settings: "
             f"{'; '.join(differing[:4])} (--overwrite begins again)"
         )
+
+
+def _are_arguments(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(one, Mapping) for one in value.values())
 
 
 def _differences(kept: Any, now: Any, name: str = "") -> list[str]:
