@@ -69,11 +69,11 @@ def available(arm: Arm) -> str:
 
 
 def candidates(arm: Arm, factors: Sequence[float]) -> list[Arguments]:
-    """The values of its tuned argument among which that of an arm is chosen."""
+    """The values of its tuned argument among which that of an arm is chosen; none without one."""
     method, _, name = arm.tuned.partition(".")
     default = METHODS[method].defaults.get(name) if method else None
     if default is None:
-        return [{}]
+        return []
     return [{arm.tuned: float(f"{factor * default:.6g}")} for factor in factors]
 
 
@@ -119,12 +119,13 @@ class Work:
             chosen: what was chosen for arms that others stand beside.
             part: that asks for it.
         """
+        share = self.study.holdout
         return [
-            self._planned(setting, arm, self._beside(arm, chosen) | one, seed, part, self.study.holdout)
+            self._planned(setting, arm, self._beside(arm, chosen) | one, seed, part, share)
             for seed in self.study.choosing_seeds
             for arm in arms
             for one in self._grid(arm)
-        ]  # fmt: skip
+        ]
 
     def final(
         self, setting: Setting, arms: Sequence[Arm], chosen: Mapping[str, Arguments],
@@ -180,10 +181,11 @@ class Work:
         rows: pd.DataFrame, part: str,
     ) -> float | None:  # fmt: skip
         """Mean accuracy of a candidate; NaN where one broke down, None where one is not there."""
+        arguments, share = self._beside(arm, chosen) | one, self.study.holdout
         planned = [
-            self._planned(setting, arm, self._beside(arm, chosen) | one, seed, part, self.study.holdout)
+            self._planned(setting, arm, arguments, seed, part, share)
             for seed in self.study.choosing_seeds
-        ]  # fmt: skip
+        ]
         values = []
         for each in planned:
             own = rows[(rows.setting == setting.name) & (rows.key == each.job.key)]
@@ -193,7 +195,7 @@ class Work:
         return float(np.mean(values))
 
     def _grid(self, arm: Arm) -> list[Arguments]:
-        return [] if not arm.tuned else candidates(arm, self.study.factors)
+        return candidates(arm, self.study.factors)
 
     def _beside(self, arm: Arm, chosen: Mapping[str, Arguments]) -> Arguments:
         kept = chosen[arm.beside] if arm.beside else {}

@@ -245,8 +245,9 @@ COARSE = {"stem_stride": 2}
 
 def _cifar_teacher(depth: int) -> Teacher:
     return Teacher(
-        Network(f"cifar_resnet{depth}", {"shortcut": "conv"}), 2, start=f"cifar10_resnet{depth}.pth",
-        recipe={"learning_rate": 0.01, "warmup_epochs": 0}, has_part=False,
+        Network(f"cifar_resnet{depth}", {"shortcut": "conv"}), 2,
+        start=f"cifar10_resnet{depth}.pth", recipe={"learning_rate": 0.01, "warmup_epochs": 0},
+        has_part=False,
     )  # fmt: skip
 
 

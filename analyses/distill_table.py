@@ -90,7 +90,7 @@ class Runner:
         }[part]()  # fmt: skip
 
     def _teachers(self) -> None:
-        self._train([planned for planned in self.work.teachers()])
+        self._train(self.work.teachers())
 
     def _weights(self) -> None:
         for setting in self._settings():
