@@ -237,9 +237,7 @@ class Workers:
         return n_ended == len(jobs)
 
 
-def _until(
-    waiting: Iterator[tuple[int, Job]], deadline: float | None
-) -> Iterator[tuple[int, Job]]:
+def _until(waiting: Iterator[tuple[int, Job]], deadline: float | None) -> Iterator[tuple[int, Job]]:
     for place, job in waiting:
         if deadline is not None and time.monotonic() > deadline:
             return

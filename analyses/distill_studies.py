@@ -193,7 +193,6 @@ CORE = ("ce", "kd", "at", "ofd", "dkd", "spectral", *(arm.name for arm in COMBIN
 CONTRASTS = (("spectral", "ce"), *((arm.name, arm.beside) for arm in COMBINED))
 
 
-
 def _variant(name: str, **arguments: Any) -> Arm:
     own = {f"spectral.{key}": value for key, value in arguments.items()}
     return Arm(f"kd+{name}", "kd+spectral", own, "spectral.weight", "kd")

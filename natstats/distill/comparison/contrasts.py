@@ -25,8 +25,8 @@ __all__ = [
 
 CONTRAST = (
     "task", "label", "reference_label", "control", "difference", "low", "high", "p", "p_corrected",
-    "dof", "se", "n_seeds", "n_left_out", "n_pooled", "error", "low_images", "high_images", "p_images",
-    "p_images_corrected", "verdict", "reason",
+    "dof", "se", "n_seeds", "n_left_out", "n_pooled", "error", "low_images", "high_images",
+    "p_images", "p_images_corrected", "verdict", "reason",
 )  # fmt: skip
 """Columns of the frame of contrasts; see :class:`natstats.distill.report.records.MethodTable`."""
 

@@ -132,7 +132,9 @@ def _named(task: Task, name: str) -> list[MethodRuns]:
     return own or [method for method in task.methods if method.name == name]
 
 
-def _on_images(by_label: dict[str, MethodRuns], row: dict[str, Any], level: float) -> dict[str, Any]:
+def _on_images(
+    by_label: dict[str, MethodRuns], row: dict[str, Any], level: float
+) -> dict[str, Any]:
     """The same difference for other seeds and other images, or why it cannot be had."""
     first, second = by_label[row["label"]], by_label[row["reference_label"]]
     differences, _, reason = answers_apart(first, second)
