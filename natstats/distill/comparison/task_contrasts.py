@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ def _named(task: Task, name: str) -> list[MethodRuns]:
 
 
 def _on_images(
-    by_label: dict[str, MethodRuns], row: dict[str, Any], level: float
+    by_label: Mapping[str, MethodRuns], row: Mapping[str, Any], level: float
 ) -> dict[str, Any]:
     """The same difference for other seeds and other images, or why it cannot be had."""
     first, second = by_label[row["label"]], by_label[row["reference_label"]]

@@ -89,11 +89,11 @@ def _said(row: Row) -> str:
 def contrast_explanation(level: float) -> str:
     """What stands in the table of contrasts."""
     return (
-        "Planned contrasts are in percentage points over the seeds that both methods have. Accuracy "
-        f"is taken as method + seed + residual; the {100 * level:g} % intervals and p are for other "
-        "seeds on these images, with the residual variance pooled over the methods of the task "
-        "(error own: the methods' variances differ, and it is that of the paired differences). The "
-        "columns of other seeds and images allow for other images besides. Holm's rule counts the "
-        "planned contrasts, and the controls by themselves. No effect is spoken of only where a "
-        "positive control is seen."
+        "Planned contrasts are in percentage points over the seeds that both methods have. "
+        "Accuracy is taken as method + seed + residual; the "
+        f"{100 * level:g} % intervals and p are for other seeds on these images, with the residual "
+        "variance pooled over the methods of the task (error own: the variances of methods "
+        "differ, and it is that of the paired differences). The columns of other seeds and images "
+        "allow for other images besides. Holm's rule counts the planned contrasts, and the "
+        "controls by themselves. No effect is spoken of only where a positive control is seen."
     )
