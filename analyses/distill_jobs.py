@@ -38,8 +38,7 @@ class Job:
         method: a name, or several with +.
         student: the network.
         start: file of weights that the student begins from; None for random ones.
-        teacher: its network; None for none. Beside the method ce it trains nothing, and the run
-            tells how far from its spectra the student ends by itself.
+        teacher: its network; None for none.
         teacher_weights: its weights.
         teacher_key: how it was trained.
         arguments: METHOD.NAME and value.
@@ -140,8 +139,17 @@ def train(job: Job) -> Outcome:
     if run is None:
         takes = inspect.signature(distill).parameters
         options = {name: value for name, value in job.options.items() if name in takes}
+        options |= {"report": False, "command": " ".join(_COMMAND)}
         try:
-            run = distill(setup, job.out, report=False, command=" ".join(_COMMAND), **options)
+            try:
+                run = distill(setup, job.out, **options)
+            except UsageError as error:
+                if not str(error).startswith("teacher_cache:"):
+                    raise
+                # Not every method takes kept outputs, and not every disk has the room.
+                print(f"{job.out}: without kept outputs: {error}", flush=True)
+                del options["teacher_cache"]
+                run = distill(setup, job.out, **options)
         except UsageError:
             raise
         except NatstatsError as error:

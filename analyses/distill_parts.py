@@ -18,6 +18,7 @@ from distill_jobs import Job
 from distill_studies import Arm, Setting, Study, Teacher, digest
 
 from natstats.distill.methods import METHODS, arguments_of, parse_method
+from natstats.distill.training.distillation import WEIGHTS
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import UsageError
 
@@ -235,21 +236,28 @@ class Work:
     def _planned(
         self, setting: Setting, arm: Arm, arguments: Arguments, seed: int, part: str, holdout: float
     ) -> Planned:
-        teacher = self.study.teachers[setting.teacher]
-        given = self.checkpoints.get(setting.teacher)
-        is_part = bool(holdout) and teacher.has_part
-        weights = given or self._teacher(setting.teacher, is_part).job.out / "student.safetensors"
+        is_alone = not any(METHODS[name].needs_teacher for name in arm.method.split("+"))
+        taught = {} if is_alone else self._taught_by(setting.teacher, bool(holdout))
         job = Job(
             self.folder, self.data, arm.method, setting.student,
-            teacher=teacher.network, teacher_weights=weights,
-            teacher_key=_contents(given) if given else self._teacher_key(teacher),
             arguments=arguments, recipe=self._recipe(setting.epochs, {}), holdout=holdout,
-            limit=setting.limit, seed=seed, options=self._options(setting.epochs),
+            limit=setting.limit, seed=seed, options=self._options(setting.epochs), **taught,
         )  # fmt: skip
         place = f"{arm.name.replace('+', '_')}-{replace(job, seed=0).key[:6]}"
         split = f"{'held-out' if holdout else 'test'}-{setting.epochs}"
-        out = self.folder / setting.name / split / place / f"seed-{seed}"
+        # What has no teacher is trained once for all settings that differ in theirs.
+        out = self.folder / ("alone" if is_alone else setting.name) / split / place / f"seed-{seed}"
         return Planned(replace(job, out=out), part, setting.name, arm.name)
+
+    def _taught_by(self, name: str, is_held_out: bool) -> dict[str, Any]:
+        """The teacher of a job."""
+        teacher, given = self.study.teachers[name], self.checkpoints.get(name)
+        is_part = is_held_out and teacher.has_part
+        return {
+            "teacher": teacher.network,
+            "teacher_weights": given or self._teacher(name, is_part).job.out / WEIGHTS,
+            "teacher_key": _contents(given) if given else self._teacher_key(teacher),
+        }
 
     def _recipe(self, epochs: int, changes: Arguments) -> Arguments:
         own = {**self.study.recipe, "size": self.study.size, "epochs": epochs, **changes}
@@ -262,6 +270,9 @@ class Work:
         found: Arguments = {
             "evaluate_every": max(1, round(epochs / self.study.looks)),
             "evaluate_on": self.study.look_images,
+            # No part of what the study asks, and passes of both networks.
+            "gap": False,
+            "gradients": False,
         }
         return found | ({"teacher_cache": self.folder / "cache"} if self.cache else {})
 

@@ -217,7 +217,15 @@ ABLATION = (
     _control("spatial"),
     *(
         Arm(f"kd+{name}", f"kd+{name}", {}, f"{name}.weight", "kd")
-        for name in ("at", "spectralkd", "freekd", "ffl")
+        for name in ("at", "freekd", "ffl")
+    ),
+    # Its own soft targets and weight of the labels would stand beside those of kd.
+    Arm(
+        "kd+spectralkd",
+        "kd+spectralkd",
+        {"spectralkd.kd_weight": 0.0, "spectralkd.ce_weight": 1.0},
+        "spectralkd.weight",
+        "kd",
     ),
     _variant("pre", activation="pre"),
     _variant("ring", weighting="ring"),

@@ -28,6 +28,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from distill_jobs import Outcome, Workers
 from distill_parts import PARTS, Planned, Work, available
 from distill_rows import Rows
 from distill_studies import STUDIES, Arm, Setting, Study, digest
+
+from natstats.distill.training.distillation import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -182,7 +185,8 @@ class Runner:
         needed = {one.job.teacher_weights for one in waiting}
         teachers = [
             one for one in self.work.teachers()
-            if one.job.out / "student.safetensors" in needed and not one.job.is_done
+            if one.job.out / WEIGHTS in needed
+            and not (one.job.is_done and self.rows.has(one.setting, one.job.key, one.job.seed))
         ]  # fmt: skip
         if teachers:
             self._train(teachers)
@@ -222,8 +226,6 @@ def arms_of(study: Study, setting: Setting) -> list[Arm]:
 
 def at_budgets(setting: Setting, budgets: Sequence[int]) -> list[Setting]:
     """A setting with other numbers of epochs."""
-    from dataclasses import replace
-
     return [replace(setting, epochs=epochs) for epochs in budgets]
 
 
