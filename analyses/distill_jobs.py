@@ -1,23 +1,31 @@
-"""Many trainings, each in a process of its own core; those that are finished are taken as they are.
+"""Many trainings, each in a process of one thread; those that are finished are taken as they are.
 
-Not a study by itself: analyses/distill_table.py and analyses/distill_ablation.py use it.
+Not a study by itself: analyses/distill_table.py uses it.
 """
 
 from __future__ import annotations
 
-import argparse
+import inspect
 import os
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from distill_studies import Network, digest
+
+__all__ = ["Job", "Outcome", "Workers", "train"]
+
 SEED = 0
-"""Of what is held out."""
+"""Of what is held out, and of what a limit keeps."""
+
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
+"""Memory that is given back at every step and asked for again costs a tenth of a training."""
 
 
 @dataclass(frozen=True)
@@ -28,33 +36,63 @@ class Job:
         out: directory of the run.
         data: as ``natstats distill --data`` takes it.
         method: a name, or several with +.
-        student: name of the network.
-        teacher: name of the teacher's network; empty for none. Beside the method ce it trains
-            nothing, and the run tells how far from its spectra the student ends by itself.
+        student: the network.
+        start: file of weights that the student begins from; None for random ones.
+        teacher: its network; None for none.
         teacher_weights: its weights.
+        teacher_key: how it was trained.
         arguments: METHOD.NAME and value.
         recipe: fields of the recipe.
         holdout: share of the training images to evaluate on; 0 for the test images.
         limit: training images; None for all.
         seed: of the training.
+        options: what else :func:`natstats.distill.distill` takes, where it does.
     """
 
     out: Path
     data: str
     method: str
-    student: str
-    teacher: str = ""
+    student: Network
+    start: Path | None = None
+    teacher: Network | None = None
     teacher_weights: Path | None = None
+    teacher_key: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     holdout: float = 0.0
     limit: int | None = None
     seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
         """Whether the run is there."""
         return (self.out / "distill.json").is_file()
+
+    @property
+    def key(self) -> str:
+        """A name for what is trained, wherever it is kept."""
+        facts = asdict(self)
+        for name in ("out", "data", "start", "teacher_weights", "options"):
+            del facts[name]
+        return digest(facts)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training.
+
+    Attributes:
+        accuracy: after the last epoch; NaN where it broke down.
+        facts: what the table of rows holds beside it.
+        curve: epoch, accuracy of each look on the way.
+        error: why it broke down; empty if it did not.
+    """
+
+    accuracy: float
+    facts: dict[str, Any] = field(default_factory=dict)
+    curve: tuple[tuple[int, float], ...] = ()
+    error: str = ""
 
 
 @lru_cache(maxsize=4)
@@ -66,21 +104,30 @@ def _data(source: str, size: int, holdout: float, limit: int | None) -> Any:
     return open_labelled(source, recipe, holdout=holdout, limit=limit, seed=SEED)
 
 
-def train(job: Job) -> float:
-    """Train unless that was done, by this very training; return the accuracy."""
+def train(job: Job) -> Outcome:
+    """Train unless that was done, by this very training."""
     from natstats.distill.training.distillation import distill
     from natstats.distill.training.out_folders import finished
     from natstats.distill.training.recipes import Recipe
     from natstats.distill.training.setup import Distillation, classifier
+    from natstats.errors import NatstatsError, UsageError
 
     recipe = Recipe.from_preset("default", **job.recipe)
+    assert recipe.size is not None
     data = _data(job.data, recipe.size, job.holdout, job.limit)
     n_classes = len(data.classes)
     teacher = None
-    if job.teacher:
-        teacher = classifier(job.teacher, n_classes, checkpoint=job.teacher_weights)
+    if job.teacher is not None:
+        teacher = classifier(
+            job.teacher.name, n_classes, checkpoint=job.teacher_weights,
+            model_args=job.teacher.arguments,
+        )  # fmt: skip
+    student = classifier(
+        job.student.name, n_classes, checkpoint=job.start, model_args=job.student.arguments,
+        seed=job.seed,
+    )  # fmt: skip
     setup = Distillation.of(
-        classifier(job.student, n_classes, seed=job.seed),
+        student,
         data,
         job.method,
         teacher=teacher,
@@ -90,14 +137,44 @@ def train(job: Job) -> float:
     )
     run = finished(setup, job.out)
     if run is None:
-        run = distill(
-            setup,
-            job.out,
-            report=False,
-            evaluate_every=recipe.epochs,  # every epoch's look would only cost time
-            command=" ".join(_COMMAND),
-        )
-    return float(run.accuracy)
+        takes = inspect.signature(distill).parameters
+        options = {name: value for name, value in job.options.items() if name in takes}
+        options |= {"report": False, "command": " ".join(_COMMAND)}
+        try:
+            try:
+                run = distill(setup, job.out, **options)
+            except UsageError as error:
+                if not str(error).startswith("teacher_cache:"):
+                    raise
+                # Not every method takes kept outputs, and not every disk has the room.
+                print(f"{job.out}: without kept outputs: {error}", flush=True)
+                del options["teacher_cache"]
+                run = distill(setup, job.out, **options)
+        except UsageError:
+            raise
+        except NatstatsError as error:
+            if "finite" not in str(error):
+                raise
+            return Outcome(float("nan"), error=str(error))
+    return _outcome(run)
+
+
+def _outcome(run: Any) -> Outcome:
+    costs = run.info.get("costs") or {}
+    rows = run.history[run.history.stage == "main"]
+    rows = rows[rows.eval_accuracy.notna()]
+    facts = {
+        "n_train": run.data.get("n_train"),
+        "n_eval": run.data.get("n_eval"),
+        "split": run.data.get("split"),
+        "teacher_accuracy": run.teacher_accuracy,
+        "seconds": costs.get("seconds"),
+        "ms_per_step": costs.get("ms_per_step"),
+        "epochs": (costs.get("epochs") or 0) + (costs.get("epochs_before") or 0),
+        "natstats": (run.info.get("versions") or {}).get("natstats"),
+    }
+    curve = tuple(zip(rows.epoch.tolist(), rows.eval_accuracy.tolist(), strict=True))
+    return Outcome(float(run.accuracy), facts, curve)
 
 
 _COMMAND: list[str] = []
@@ -118,54 +195,75 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def run_jobs(jobs: list[Job], processes: int, command: list[str]) -> list[float]:
-    """Train all, `processes` at a time; the accuracies in the order of the jobs.
+class Workers:
+    """Processes of one thread each, that train jobs; begun once, as their start takes seconds.
 
-    One that fails is reported, and counts as NaN.
+    Args:
+        processes: at a time.
+        command: the command line, for the records.
     """
-    found = [float("nan")] * len(jobs)
-    started = time.monotonic()
-    todo = sum(not job.is_done for job in jobs)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    begin = command, os.getpid()
-    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, begin) as pool:
-        futures = {pool.submit(train, job): place for place, job in enumerate(jobs)}
-        n_done = 0
-        for future in as_completed(futures):
-            place = futures[future]
-            try:
-                found[place] = future.result()
-            except Exception as error:
-                print(f"{jobs[place].out}: {type(error).__name__}: {error}", flush=True)
-                continue
-            n_done += 1
-            if todo:
-                minutes = (time.monotonic() - started) / 60
-                out = jobs[place].out
-                print(
-                    f"{n_done} of {len(jobs)}, {minutes:.1f} min: {out.parent.name}/{out.name} "
-                    f"{100 * found[place]:.2f} %",
-                    flush=True,
-                )
-    return found
+
+    def __init__(self, processes: int, command: list[str]) -> None:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        for name, value in ALLOCATOR.items():
+            os.environ.setdefault(name, value)
+        begin = command, os.getpid()
+        self._n = processes
+        self._pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin, begin)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        done: Callable[[int, Outcome], None],
+        deadline: float | None = None,
+    ) -> bool:
+        """Train all in their order.
+
+        Args:
+            jobs: what is trained; those that are finished are read.
+            done: called with the place of a job and what came of it, as soon as it is known.
+            deadline: time of ``time.monotonic`` after which none is begun.
+
+        Returns:
+            Whether all have come to an end. One that fails for another reason than that it broke
+            down is told, and is begun again by the next call.
+        """
+        running: dict[Future[Outcome], int] = {}
+        n_ended = 0
+        for place, job in _until(iter(enumerate(jobs)), deadline):
+            running[self._pool.submit(train, job)] = place
+            while len(running) >= self._n:
+                n_ended += _ended(running, jobs, done)
+        while running:
+            n_ended += _ended(running, jobs, done)
+        return n_ended == len(jobs)
 
 
-def common_options(parser: argparse.ArgumentParser) -> None:
-    """Options of both studies."""
-    parser.add_argument("--work", type=Path, required=True, help="the runs go below")
-    parser.add_argument("--teacher", default="cifar_resnet20")
-    parser.add_argument("--student", default="cifar_resnet8")
-    parser.add_argument("--size", type=int, default=32, help="side of the images, pixels")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--holdout", type=float, default=0.2, help="share that chooses weights")
+def _until(waiting: Iterator[tuple[int, Job]], deadline: float | None) -> Iterator[tuple[int, Job]]:
+    for place, job in waiting:
+        if deadline is not None and time.monotonic() > deadline:
+            return
+        yield place, job
 
 
-def recipe_of(args: argparse.Namespace, epochs: int) -> dict[str, Any]:
-    """Fields of the recipe that all trainings share; half precision, as a CPU is twice as fast."""
-    return {
-        "epochs": epochs,
-        "size": args.size,
-        "learning_rate": 0.1,
-        "amp": "bf16",
-        "channels_last": True,
-    }
+def _ended(
+    running: dict[Future[Outcome], int], jobs: Sequence[Job], done: Callable[[int, Outcome], None]
+) -> int:
+    """Wait for one; the number of those that came to an end."""
+    n = 0
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        place = running.pop(future)
+        try:
+            outcome = future.result()
+        except Exception as error:
+            print(f"{jobs[place].out}: {type(error).__name__}: {error}", flush=True)
+            continue
+        done(place, outcome)
+        n += 1
+    return n

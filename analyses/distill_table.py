@@ -1,251 +1,280 @@
-"""The comparison: a teacher, the student alone, nine methods and kd with spectral, on real images.
+"""The claim of spectral distillation put to a test: teachers, weights, methods, variants, budgets.
 
-    python analyses/distill_table.py --data imagefolder:DIR imagefolder:OTHER --work runs/table
+    python analyses/distill_table.py --study textures --data DIR --work runs/studies
 
-For every data set: two teachers, one trained on the part of the training images that is left when
-some are held out, one on all of them. The weights of every method are chosen on the held-out
-images, with the first teacher, among three candidates, with the same seeds and shorter trainings;
-kd+spectral takes the weights chosen for kd and chooses that of its spectral terms, so that six
-candidates stand behind it. Then every
-method is trained on all training images with the second teacher, with other seeds, and evaluated on
-the test images once, after the last epoch.
+trains what the record of the study says (analyses/distill_studies.py), in parts that can be run one
+by one (`--part`):
 
-Trainings that are finished are taken as they are, so that the script goes on where it was cut.
-Writes, below analyses/results, distill_table_NAME.json (choices, accuracies, costs),
-distill_table_NAME.csv, _terms.csv and .md (the comparison, as ``natstats table`` gives it). The
-runs stay in --work. A few methods again, with seeds of their own:
+* teacher: the teachers, one of them without the held-out images where weights are chosen with it;
+* weights: three candidates for the weight of every method, on the held-out images, with seeds that
+  no other part has and as many epochs as the final trainings;
+* main: every method with its chosen weight, on the test images after the last epoch;
+* ablation: variants of the spectral terms and other terms beside kd, each with a grid of its own,
+  all on the held-out images;
+* budget: some methods with fewer and more epochs.
 
-    python analyses/distill_table.py --data imagefolder:DIR --work runs/again --ending _again \
-        --methods ce kd ab spectral kd+spectral --first-seed 5 --seeds 6
+Trainings are ordered seed by seed, so that a study that was cut is balanced; what is finished is
+taken as it is. Every training adds a row to distill_STUDY_rows.csv and its curve to
+distill_STUDY_curves.csv, in --work and in --results. `--report` writes tables and figures from the
+rows that there are, and trains nothing::
+
+    python analyses/distill_table.py --study textures --report
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
+import json
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from distill_jobs import Job, common_options, recipe_of, run_jobs
+from distill_jobs import Outcome, Workers
+from distill_parts import PARTS, Planned, Work, available
+from distill_rows import Rows
+from distill_studies import STUDIES, Arm, Setting, Study, digest
 
-from natstats._version import __version__
-from natstats.distill.comparison.compare import MethodComparison, compare_runs
-from natstats.distill.methods import METHODS
-from natstats.distill.results import DistillationRun
-from natstats.distill.run_folders import find_runs
-from natstats.runs.store import to_json
+from natstats.distill.training.distillation import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 
-FACTORS = (0.1, 1.0, 10.0)
-"""On the default weight of a method: its candidates."""
 
-Arguments = dict[str, Any]
-
-
-def weights_of(method: str) -> list[float]:
-    """Candidates for the weight of a method."""
-    return [float(f"{factor * METHODS[method].defaults['weight']:.6g}") for factor in FACTORS]
-
-
-CANDIDATES: dict[str, list[Arguments]] = {
-    "ce": [{}],
-    # Its second weight is that of the labels, which is 1 in all other methods.
-    "kd": [
-        {"kd.weight": 0.9, "kd.ce_weight": 0.1},
-        {"kd.weight": 0.9, "kd.ce_weight": 1.0},
-        {"kd.weight": 9.0, "kd.ce_weight": 1.0},
-    ],
-    **{
-        name: [{f"{name}.weight": weight} for weight in weights_of(name)]
-        for name in METHODS
-        if name not in ("ce", "kd", "ab")
-    },
-    # As its authors train it there are no labels in its main stage; the other form has them.
-    "ab": [
-        {"ab.weight": 0.0003},
-        {"ab.weight": 0.003},
-        {"ab.weight": 0.003, "ab.form": "crd"},
-    ],
-    # Beside kd as it was chosen by itself.
-    "kd+spectral": [{"spectral.weight": weight} for weight in weights_of("spectral")],
-}
-"""Arguments among which those of a method are chosen, equally many for all."""
-
-
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Compare all methods.")
-    parser.add_argument("--data", required=True, nargs="+", help="imagefolder:DIR, cifar100:ROOT")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--choosing-epochs", type=int, default=5)
-    parser.add_argument("--teacher-epochs", type=int, default=24)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--choosing-seeds", type=int, default=2)
-    parser.add_argument("--limit", type=int, help="training images")
-    parser.add_argument("--ending", default="", help="of the names of the results, such as _again")
-    parser.add_argument("--methods", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES))
-    common_options(parser)
-    return parser.parse_args()
+    parser = argparse.ArgumentParser(description="Spectral distillation put to a test.")
+    parser.add_argument("--study", required=True, choices=list(STUDIES))
+    parser.add_argument("--data", help="folder with train/CLASS and val/CLASS")
+    parser.add_argument("--work", type=Path, help="the runs go below")
+    parser.add_argument("--part", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--settings", nargs="+", help="of the study; all by default")
+    parser.add_argument("--arms", nargs="+", help="of the study; all by default")
+    parser.add_argument("--processes", type=int, default=2, help="of one thread each")
+    parser.add_argument("--minutes", type=float, help="begin no training after this time")
+    parser.add_argument("--weights", type=Path, help="folder of published weights")
+    parser.add_argument(
+        "--teacher-checkpoint", nargs="+", default=[], metavar="TEACHER=FILE",
+        help="weights of a trained teacher, in place of part teacher",
+    )  # fmt: skip
+    parser.add_argument("--no-cache", action="store_true", help="run the teacher at every step")
+    parser.add_argument("--results", type=Path, default=ROOT / "analyses" / "results")
+    parser.add_argument("--figures", type=Path, default=ROOT / "docs" / "distillation")
+    parser.add_argument("--report", action="store_true", help="write tables and figures only")
+    args = parser.parse_args(arguments)
+    if not args.report and (args.data is None or args.work is None):
+        parser.error("expected --data and --work, or --report")
+    return args
 
 
-def study(args: argparse.Namespace, data: str, command: list[str]) -> dict[str, Any]:
-    """Teachers, choices and final trainings on one data set; the record of it."""
-    name = Path(data.partition(":")[2]).name
-    work = args.work / name
-    shared = {"data": data, "limit": args.limit}
-    teachers = [
-        Job(
-            work / f"teacher-{part}", method="ce", student=args.teacher, seed=1000,
-            recipe=recipe_of(args, args.teacher_epochs), holdout=holdout, **shared,
-        )
-        for part, holdout in (("part", args.holdout), ("whole", 0.0))
-    ]  # fmt: skip
-    taught = run_jobs(teachers, args.processes, command)
-    if not np.isfinite(taught).all():
-        raise SystemExit("teachers: expected both to be trained; the lines above say what failed")
-    chosen, tried = choose(args, work, teachers[0], shared, command)
-    jobs = [
-        Job(
-            work / "final" / method.replace("+", "_") / f"seed-{seed}", method=method,
-            student=args.student, seed=seed, arguments=chosen[method],
-            recipe=recipe_of(args, args.epochs), teacher=args.teacher,
-            teacher_weights=teachers[1].out / "student.safetensors", **shared,
-        )
-        for seed in range(args.first_seed, args.first_seed + args.seeds)
-        for method in args.methods
-    ]  # fmt: skip
-    is_done = np.isfinite(run_jobs(jobs, args.processes, command))
-    done = [job for job, is_one in zip(jobs, is_done, strict=True) if is_one]
-    failed = [str(job.out.relative_to(work)) for job in jobs if job not in done]
-    if failed:
-        print(f"broke down: {', '.join(failed)}", flush=True)
-    runs = [DistillationRun.open(job.out) for job in done]
-    found = compare_runs(runs)
-    write(name + args.ending, found)
-    return {
-        "data": runs[0].info["data"] | {"classes": len(runs[0].info["data"]["classes"])},
-        "teacher": {"name": args.teacher, "held_out": taught[0], "test": taught[1]},
-        "student": args.student,
-        "chosen": chosen,
-        "tried": tried,
-        "failed": failed,
-        "minutes": minutes(work, args.processes),
-        "sentences": found.sentences(),
-        "settings": {
-            key: getattr(args, key)
-            for key in ("epochs", "choosing_epochs", "teacher_epochs", "seeds", "choosing_seeds",
-                        "holdout", "limit", "size", "processes", "first_seed")
-        },
-    }  # fmt: skip
+class Runner:
+    """Trains the parts of a study, and keeps their rows.
 
+    Args:
+        work: where and how.
+        rows: of the study.
+        args: of the command line.
+        workers: the processes that train.
+    """
 
-def choose(
-    args: argparse.Namespace, work: Path, teacher: Job, shared: dict[str, Any], command: list[str]
-) -> tuple[dict[str, Arguments], list[dict[str, Any]]]:
-    """The arguments of every method with the highest mean accuracy on the held-out images."""
-    chosen: dict[str, Arguments] = {}
-    tried: list[dict[str, Any]] = []
-    combined = [method for method in args.methods if "+" in method]
-    for methods in ([m for m in args.methods if m not in combined], combined):
-        candidates = [
-            (method, _beside(method, chosen) | arguments)
-            for method in methods
-            for arguments in CANDIDATES[method]
-        ]
-        found = _held_out(args, work, teacher, shared, command, candidates)
-        for method in methods:
-            own = [one for one in found if one["method"] == method]
-            best = max(own, key=lambda one: one["held_out"])
-            if not np.isfinite(best["held_out"]):
-                raise SystemExit(f"{method}: expected one candidate that trains; all broke down")
-            chosen[method] = best["arguments"]
-        tried += [one for one in found if one["arguments"]]
-    return chosen, tried
+    def __init__(self, work: Work, rows: Rows, args: argparse.Namespace, workers: Workers) -> None:
+        self.work, self.rows, self.args, self.workers = work, rows, args, workers
+        self.study = work.study
+        self.deadline = None if args.minutes is None else time.monotonic() + 60 * args.minutes
+        self._skipped: set[str] = set()
 
-
-def _beside(method: str, chosen: dict[str, Arguments]) -> Arguments:
-    """What was chosen for the parts of a combination that it does not choose anew."""
-    kept: Arguments = {}
-    for part in method.split("+")[:-1]:
-        kept |= chosen.get(part, {})
-    return kept
-
-
-def _held_out(
-    args: argparse.Namespace,
-    work: Path,
-    teacher: Job,
-    shared: dict[str, Any],
-    command: list[str],
-    candidates: list[tuple[str, Arguments]],
-) -> list[dict[str, Any]]:
-    """Method, arguments and mean held-out accuracy of every candidate."""
-    # Seeds that the final trainings do not use.
-    seeds = range(100, 100 + args.choosing_seeds)
-    several = [(method, arguments) for method, arguments in candidates if arguments]
-    jobs = [
-        Job(
-            work / "choosing" / method.replace("+", "_") / _label(arguments) / f"seed-{seed}",
-            method=method, student=args.student, seed=seed, arguments=arguments,
-            recipe=recipe_of(args, args.choosing_epochs), holdout=args.holdout,
-            teacher=args.teacher, teacher_weights=teacher.out / "student.safetensors", **shared,
-        )
-        for seed in seeds
-        for method, arguments in several
-    ]  # fmt: skip
-    accuracy = np.array(run_jobs(jobs, args.processes, command)).reshape(len(seeds), -1)
-    # A candidate whose training broke down is none.
-    means = np.where(np.isfinite(accuracy).all(0), accuracy.mean(0), -np.inf).tolist()
-    return [
+    def run(self, part: str) -> None:
+        """Train a part, as far as the time goes."""
         {
-            "method": method,
-            "arguments": arguments,
-            "held_out": means.pop(0) if arguments else 0.0,  # nothing to choose, nothing trained
-        }
-        for method, arguments in candidates
-    ]
+            "teacher": self._teachers, "weights": self._weights, "main": self._main,
+            "ablation": self._ablation, "budget": self._budget,
+        }[part]()  # fmt: skip
+
+    def _teachers(self) -> None:
+        self._train(self.work.teachers())
+
+    def _weights(self) -> None:
+        for setting in self._settings():
+            if not setting.weights_of:
+                self._choose(setting, self._arms(setting), "weights")
+
+    def _main(self) -> None:
+        for setting in self._settings():
+            arms = self._arms(setting)
+            chosen = self._chosen(setting, arms, "weights")
+            self._train(self.work.final(setting, arms, chosen, range(setting.seeds), "main"))
+
+    def _ablation(self) -> None:
+        study = self.study
+        if not study.ablation_setting:
+            return
+        setting = study.setting(study.ablation_setting)
+        arms = self._known(study.ablation)
+        self._choose(setting, arms, "ablation")
+        chosen = self._chosen(setting, arms, "ablation")
+        self._train(
+            self.work.final(setting, arms, chosen, study.ablation_seeds, "ablation", study.holdout)
+        )
+
+    def _budget(self) -> None:
+        study = self.study
+        if not study.budget_setting:
+            return
+        setting = study.setting(study.budget_setting)
+        arms = [arm for arm in self._arms(setting) if arm.name in study.budget_arms]
+        chosen = self._chosen(setting, self._arms(setting), "weights")
+        for each in at_budgets(setting, study.budgets):
+            self._train(self.work.final(each, arms, chosen, range(study.budget_seeds), "budget"))
+
+    def _settings(self) -> list[Setting]:
+        asked = self.args.settings or [setting.name for setting in self.study.settings]
+        unknown = set(asked) - {setting.name for setting in self.study.settings}
+        if unknown:
+            listed = ", ".join(setting.name for setting in self.study.settings)
+            raise SystemExit(f"--settings: expected some of {listed}; got {', '.join(unknown)}")
+        return [self.study.setting(name) for name in asked]
+
+    def _arms(self, setting: Setting) -> list[Arm]:
+        return self._known(arms_of(self.study, setting))
+
+    def _known(self, arms: Sequence[Arm]) -> list[Arm]:
+        """Those that were asked for and can be trained; others are told once."""
+        asked = set(self.args.arms or [arm.name for arm in arms])
+        # What others stand beside is chosen with them.
+        asked |= {arm.beside for arm in arms if arm.name in asked and arm.beside}
+        found = []
+        for arm in arms:
+            reason = available(arm)
+            if reason and arm.name not in self._skipped:
+                self._skipped.add(arm.name)
+                print(f"{arm.name} is left out: {reason}", flush=True)
+            if not reason and arm.name in asked:
+                found.append(arm)
+        return found
+
+    def _choose(self, setting: Setting, arms: Sequence[Arm], part: str) -> None:
+        """The grids, first of the arms that others stand beside."""
+        for wave in ([a for a in arms if not a.beside], [a for a in arms if a.beside]):
+            chosen, _ = self.work.chosen(setting, arms, self.rows.rows, part)
+            ready = [arm for arm in wave if not arm.beside or arm.beside in chosen]
+            self._train(self.work.choosing(setting, ready, chosen, part))
+
+    def _chosen(
+        self, setting: Setting, arms: Sequence[Arm], part: str
+    ) -> Mapping[str, dict[str, Any]]:
+        where = self.study.setting(setting.weights_of or setting.name)
+        chosen, _ = self.work.chosen(where, arms, self.rows.rows, part)
+        missing = [arm.name for arm in arms if arm.name not in chosen]
+        if missing:
+            print(
+                f"{setting.name}: left out until their weights are chosen in {where.name} "
+                f"(--part {part}): {', '.join(missing)}",
+                flush=True,
+            )
+        return chosen
+
+    def _train(self, planned: Sequence[Planned]) -> None:
+        """Train what has no row yet, teachers first."""
+        waiting = [
+            one for one in planned
+            if not self.rows.has(one.setting, one.job.key, one.job.seed)
+            or (one.part == "teacher" and not one.job.is_done)
+        ]  # fmt: skip
+        needed = {one.job.teacher_weights for one in waiting}
+        teachers = [
+            one for one in self.work.teachers()
+            if one.job.out / WEIGHTS in needed
+            and not (one.job.is_done and self.rows.has(one.setting, one.job.key, one.job.seed))
+        ]  # fmt: skip
+        if teachers:
+            self._train(teachers)
+        if not waiting:
+            return
+        first = waiting[0]
+        began = time.monotonic()
+        n = 0
+
+        def done(place: int, outcome: Outcome) -> None:
+            nonlocal n
+            n += 1
+            one = waiting[place]
+            self.rows.add(one.facts(), outcome)
+            minutes = (time.monotonic() - began) / 60
+            left = minutes / n * (len(waiting) - n)
+            said = f"{100 * outcome.accuracy:.2f} %" if not outcome.error else outcome.error
+            print(
+                f"{one.part} {one.setting} {one.arm} seed {one.job.seed}: {said} ({n} of "
+                f"{len(waiting)}, {minutes:.1f} min, about {left:.0f} left)",
+                flush=True,
+            )
+
+        print(f"{first.part} {first.setting}: {len(waiting)} trainings", flush=True)
+        jobs = [one.job for one in waiting]
+        if not self.workers.run(jobs, done, self.deadline):
+            raise SystemExit(
+                f"{first.part}: {len(waiting) - n} trainings are left; the same command goes on"
+            )
 
 
-def _label(arguments: Arguments) -> str:
-    return "-".join(v if isinstance(v, str) else f"{v:g}" for v in arguments.values())
+def arms_of(study: Study, setting: Setting) -> list[Arm]:
+    """The arms that are trained in a setting."""
+    names = setting.arms or [arm.name for arm in study.arms]
+    return [arm for arm in study.arms if arm.name in names]
 
 
-def minutes(work: Path, processes: int) -> float:
-    """What all trainings took, in however many sittings."""
-    runs = (DistillationRun.open(path) for path in find_runs([work]))
-    seconds = sum(run.info["costs"]["seconds"] for run in runs)
-    return round(float(seconds) / 60 / processes, 1)
+def at_budgets(setting: Setting, budgets: Sequence[int]) -> list[Setting]:
+    """A setting with other numbers of epochs."""
+    return [replace(setting, epochs=epochs) for epochs in budgets]
 
 
-def write(name: str, found: MethodComparison) -> None:
-    """The tables of a comparison."""
-    results = ROOT / "analyses" / "results"
-    found.methods.to_csv(results / f"distill_table_{name}.csv", index=False)
-    found.terms.to_csv(results / f"distill_table_{name}_terms.csv", index=False)
-    (results / f"distill_table_{name}.md").write_text(found.markdown() + "\n", encoding="utf-8")
+def checkpoints(study: Study, given: Sequence[str]) -> dict[str, Path]:
+    """Teachers that are there, from TEACHER=FILE."""
+    found = {}
+    for text in given:
+        name, _, file = text.partition("=")
+        if name not in study.teachers or not Path(file).is_file():
+            raise SystemExit(
+                f"--teacher-checkpoint: expected TEACHER=FILE with one of "
+                f"{', '.join(study.teachers)} and a file that is there; got {text!r}"
+            )
+        found[name] = Path(file)
+    return found
 
 
-def main() -> None:
-    """Run the study on every data set and write what came out."""
-    args = parse_arguments()
-    command = ["python", *sys.argv]
-    for data in args.data:
-        record = study(args, data, command)
-        record["command"] = " ".join(command)
-        record["versions"] = {
-            "natstats": __version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        }
-        name = Path(data.partition(":")[2]).name
-        path = ROOT / "analyses" / "results" / f"distill_table_{name}{args.ending}.json"
-        path.write_text(to_json(record), encoding="utf-8")
-        print("\n".join(record["sentences"]))
+def fix_plan(study: Study, path: Path) -> None:
+    """Write what is tested before it is trained; a plan that was changed later is seen."""
+    plans = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    planned = study.planned()
+    if not plans or plans[-1]["digest"] != digest(planned):
+        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+        plans.append({"digest": digest(planned), "fixed": when, **planned})
+        path.write_text(json.dumps(plans, indent=1) + "\n", encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the parts, or report what there is."""
+    args = parse_arguments(arguments)
+    study = STUDIES[args.study]
+    folder = (args.work or args.results) / ("" if args.work is None else study.name)
+    rows = Rows(folder, study.name, args.results)
+    work = Work(
+        study, f"imagefolder:{args.data}", folder, args.weights,
+        checkpoints(study, args.teacher_checkpoint), not args.no_cache,
+    )  # fmt: skip
+    if args.report:
+        from distill_report import write_report
+
+        write_report(work, rows, args.results, args.figures)
+        return
+    fix_plan(study, args.results / f"distill_{study.name}_plan.json")
+    with Workers(args.processes, ["python", *sys.argv]) as workers:
+        runner = Runner(work, rows, args, workers)
+        for part in args.part:
+            runner.run(part)
+    shown = rows.rows[np.isfinite(rows.rows.accuracy)]
+    print(f"{study.name}: {len(shown)} rows; --report writes the tables", flush=True)
 
 
 if __name__ == "__main__":

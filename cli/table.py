@@ -22,6 +22,14 @@ from . import options, output
     "[default: ce and kd, where they are there]",
 )
 @click.option(
+    "--contrast",
+    "contrasts",
+    multiple=True,
+    metavar="METHOD:OVER",
+    help="Planned contrast, such as kd+spectral:kd; may be given again. Its error is pooled over "
+    "all methods.  [default: every X+spectral over X]",
+)
+@click.option(
     "--level", type=float, default=0.95, show_default=True, help="Level of the intervals."
 )
 @click.option(
@@ -38,6 +46,7 @@ from . import options, output
 def command(
     runs: tuple[Path, ...],
     references: tuple[str, ...],
+    contrasts: tuple[str, ...],
     level: float,
     out: Path | None,
     overwrite: bool,
@@ -52,6 +61,7 @@ def command(
     """
     if as_csv and as_markdown:
         raise UsageError("format: expected --csv or --markdown; got both")
+    pairs = [_pair(text) for text in contrasts]
     if out is not None:
         out = output.target(out, "", overwrite, "table")
 
@@ -61,7 +71,7 @@ def command(
     from natstats.files.csv_files import csv_text
 
     opened = [DistillationRun.open(path) for path in find_runs(runs)]
-    found = compare_runs(opened, references or None, level)
+    found = compare_runs(opened, references or None, level, pairs or None)
     for path in find_unfinished(runs):
         output.say(f"Note: the training in {path} is not finished and left out.", err=True)
     if as_csv:
@@ -73,3 +83,10 @@ def command(
     if out is not None:
         path = found.save(out, overwrite=overwrite)
         output.say(f"Table: {path}   Report: {path / 'report.html'}", err=as_csv or as_markdown)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    first, _, second = text.partition(":")
+    if not first or not second or ":" in second:
+        raise UsageError(f"contrast: expected METHOD:OVER, such as kd+spectral:kd; got {text!r}")
+    return first, second

@@ -26,7 +26,8 @@ STATE = "natstats-state.pt"
 
 TABLE = "table.json"
 TABLE_FILES = (
-    TABLE, "table.csv", "table.md", "gains.csv", "terms.csv", "seeds.csv", "report.html", "figures",
+    TABLE, "table.csv", "table.md", "gains.csv", "contrasts.csv", "terms.csv", "seeds.csv",
+    "report.html", "figures",
 )  # fmt: skip
 """What a comparison of runs writes into its folder, :data:`TABLE` last."""
 

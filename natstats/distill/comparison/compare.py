@@ -13,8 +13,10 @@ from scipy import stats
 
 from natstats import checks
 from natstats.distill.comparison.association import Association, associate
+from natstats.distill.comparison.contrasts import contrast_frame
 from natstats.distill.comparison.gains import gains_frame, gains_over, with_gains
 from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task, group_runs
+from natstats.distill.comparison.task_contrasts import Pair, checked_contrasts, task_contrasts
 from natstats.distill.report.method_tables import markdown_tables, sentences, text_tables
 from natstats.distill.report.records import MethodTable
 from natstats.distill.results import MAIN, DistillationRun
@@ -71,6 +73,7 @@ class MethodComparison(MethodTable):
                 {"task": task, "teacher": teacher, **vars(found), "sentence": found.sentence()}
                 for task, teacher, found in self.associations
             ],
+            "contrasts": self.contrasts.replace({np.nan: None}).to_dict("records"),
             "sentences": self.sentences(),
             "notes": list(self.notes),
         }
@@ -78,8 +81,8 @@ class MethodComparison(MethodTable):
     def write(self, folder: Path, *, report: bool = True) -> None:
         """Write ``table.csv``, ``table.md``, the other tables, page and figures into `folder`."""
         for name, frame in (
-            ("table", self.methods), ("gains", self.gains), ("terms", self.terms),
-            ("seeds", self.seeds),
+            ("table", self.methods), ("gains", self.gains), ("contrasts", self.contrasts),
+            ("terms", self.terms), ("seeds", self.seeds),
         ):  # fmt: skip
             write_csv(frame, folder / f"{name}.csv")
         (folder / "table.md").write_text(
@@ -109,6 +112,7 @@ def compare_runs(
     runs: Sequence[DistillationRun],
     reference: str | Sequence[str] | None = None,
     level: float = 0.95,
+    contrasts: Sequence[Pair] | None = None,
 ) -> MethodComparison:
     """Compare distillation runs, by method, on the same seeds and images.
 
@@ -121,9 +125,12 @@ def compare_runs(
         reference: a method, or several, over which gains are taken; by default :data:`REFERENCES`,
             as far as they are there.
         level: level of the intervals.
+        contrasts: pairs of methods, the first over the second, that were planned before anything
+            was trained; by default every X+spectral over X. Their errors are pooled over the
+            methods of a task, and Holm's rule counts them alone.
 
     Raises:
-        UsageError: there is no run, two have one seed and differ, or a reference is not there.
+        UsageError: there is no run, two have one seed and differ, or a method is not there.
 
     >>> import numpy as np, pandas as pd
     >>> from natstats.distill import results
@@ -141,6 +148,7 @@ def compare_runs(
     level = checks.probability("level", level)
     tasks, notes = group_runs(runs)
     references = _references(tasks, reference)
+    pairs = None if contrasts is None else checked_contrasts(contrasts, tasks)
     frame, gained = _methods_and_gains(tasks, references, level)
     if reference is None:  # a method without others is the reference of nothing
         references = tuple(name for name in references if (gained.reference == name).any())
@@ -149,6 +157,13 @@ def compare_runs(
         tasks=tuple(tasks),
         methods=with_gains(frame, gained, references),
         gains=gained,
+        contrasts=contrast_frame(
+            [
+                row
+                for number, task in enumerate(tasks)
+                for row in task_contrasts(number, task, pairs, level)
+            ]
+        ),
         terms=pd.concat([_terms(number, method) for number, method in per_run], ignore_index=True),
         seeds=pd.DataFrame([row for one in per_run for row in _seed_rows(*one)]),
         curves=pd.concat([_curve(number, method) for number, method in per_run], ignore_index=True),

@@ -18,7 +18,11 @@ from natstats.law.differences import Estimate
 __all__ = ["crossed_difference", "exact_difference"]
 
 
-def crossed_difference(differences: NDArray[np.int8], level: float = 0.95) -> Estimate:
+def crossed_difference(
+    differences: NDArray[np.int8],
+    level: float = 0.95,
+    between_seeds: tuple[float, float] | None = None,
+) -> Estimate:
     r"""Mean of the differences, for other seeds and other images at once.
 
     With d the mean of D (S, n), r_s its mean over images and c_i over seeds::
@@ -43,6 +47,8 @@ def crossed_difference(differences: NDArray[np.int8], level: float = 0.95) -> Es
     Args:
         differences: (S, n), of S >= 2 seeds and n >= 2 images.
         level: level of the interval.
+        between_seeds: V_seeds and its degrees of freedom where they are known better, as when they
+            are pooled over methods.
 
     Raises:
         UsageError: there are fewer than two seeds or images.
@@ -61,6 +67,8 @@ def crossed_difference(differences: NDArray[np.int8], level: float = 0.95) -> Es
     rest = values - of_seeds[:, None] - of_images[None, :] + mean
     dofs = [n_seeds - 1.0, n_images - 1.0, (n_seeds - 1.0) * (n_images - 1.0)]
     seeds = float(np.sum((of_seeds - mean) ** 2)) / (n_seeds * dofs[0])
+    if between_seeds is not None:
+        seeds, dofs[0] = between_seeds
     images = float(np.sum((of_images - mean) ** 2)) / (n_images * dofs[1])
     cell = float(np.sum(rest**2)) / (n_seeds * n_images * dofs[2])
     variance = max(seeds + images - cell, seeds, images)

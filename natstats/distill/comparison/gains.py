@@ -13,7 +13,7 @@ from natstats.distill.comparison.crossed import crossed_difference, exact_differ
 from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task
 from natstats.law.differences import Estimate, holm
 
-__all__ = ["GAIN", "gains_frame", "gains_over", "with_gains"]
+__all__ = ["GAIN", "answers_apart", "comparable", "gains_frame", "gains_over", "with_gains"]
 
 GAIN = (
     "task", "label", "method", "reference", "reference_label", "difference", "low", "high", "p",
@@ -43,7 +43,7 @@ def gains_over(
     for method in methods:
         if method in named:
             continue
-        close = [other for other in named if _comparable(method, other)]
+        close = [other for other in named if comparable(method, other)]
         row: dict[str, Any] = {
             **dict.fromkeys(GAIN, np.nan),
             **dict.fromkeys(("reference_label", "test", "reason"), ""),
@@ -79,35 +79,48 @@ def gains_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return frame.astype(kinds)
 
 
-def _comparable(method: MethodRuns, reference: MethodRuns) -> bool:
+def comparable(method: MethodRuns, reference: MethodRuns) -> bool:
+    """Whether two methods have one recipe and, where neither is without one, one teacher."""
     alone = ALONE in (method.name, reference.name)
     return method.shares(reference, "recipe.") and (alone or method.shares(reference, "teacher."))
 
 
-def _paired(method: MethodRuns, reference: MethodRuns, level: float) -> dict[str, Any]:
-    """The gain over a reference on the seeds and images that both have."""
+def answers_apart(
+    method: MethodRuns, reference: MethodRuns
+) -> tuple[NDArray[np.int8] | None, int, str]:
+    """Which images the first alone (1) or the second alone (-1) got right, with each shared seed.
+
+    Returns:
+        (seeds, images), the number of seeds that are in one of them only, and why there is none.
+    """
     ours, theirs = ({run.seed: run for run in one.runs} for one in (method, reference))
     shared = sorted(ours.keys() & theirs.keys())
     left_out = len(ours.keys() ^ theirs.keys())
     if not shared:
-        return {"n_left_out": left_out, "reason": "no seed is in both"}
+        return None, left_out, "no seed is in both"
     pairs = [(ours[seed], theirs[seed]) for seed in shared]
     first = pairs[0][0].outcomes
     for run in (run for pair in pairs for run in pair):
         for what, name in (("image", "images"), ("label", "labels")):
             if not np.array_equal(getattr(run.outcomes, what), getattr(first, what)):
-                return {
-                    "n_left_out": left_out,
-                    "reason": f"the {name} of their outcomes differ, or stand in another order",
-                }
+                reason = f"the {name} of their outcomes differ, or stand in another order"
+                return None, left_out, reason
     differences: NDArray[np.int8] = np.stack(
         [a.outcomes.correct.astype(np.int8) - b.outcomes.correct.astype(np.int8) for a, b in pairs]
     )
-    if len(shared) == 1 or differences.shape[1] == 1:
+    return differences, left_out, ""
+
+
+def _paired(method: MethodRuns, reference: MethodRuns, level: float) -> dict[str, Any]:
+    """The gain over a reference on the seeds and images that both have."""
+    differences, left_out, reason = answers_apart(method, reference)
+    if differences is None:
+        return {"n_left_out": left_out, "reason": reason}
+    if min(differences.shape) == 1:
         found, test = exact_difference(differences[0], level), "images"
     else:
         found, test = crossed_difference(differences, level), "seeds and images"
-    return {**_ends(found), "n_seeds": len(shared), "n_left_out": left_out, "test": test}
+    return {**_ends(found), "n_seeds": len(differences), "n_left_out": left_out, "test": test}
 
 
 def _ends(found: Estimate) -> dict[str, float]:

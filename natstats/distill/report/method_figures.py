@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,9 @@ from natstats.report.figures.style import (
     new_axes,
 )  # fmt: skip
 
-__all__ = ["has_gaps", "plot_accuracy", "plot_gap_accuracy", "plot_method_curves"]
+__all__ = [
+    "has_gaps", "plot_accuracy", "plot_curves_of", "plot_gap_accuracy", "plot_method_curves",
+]  # fmt: skip
 
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)))
 """Line styles of methods; beyond eight methods the colours start again with the next."""
@@ -128,8 +130,21 @@ def plot_method_curves(found: MethodTable, task: int = 0, ax: Axes | None = None
     Returns:
         The axes drawn into.
     """
-    curves = _of(found.curves, task)
-    looks = _looks(found, task)
+    return plot_curves_of(_of(found.curves, task), _labels(found, task), ax)
+
+
+def plot_curves_of(curves: pd.DataFrame, labels: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Draw learning curves: a line and a band for each label, in their order.
+
+    Args:
+        curves: label, epoch, accuracy, low and high.
+        labels: of the lines; one without a curve is left out.
+        ax: where to draw; by default a new figure.
+
+    Returns:
+        The axes drawn into.
+    """
+    looks = _looks(labels)
     with look():
         ax = new_axes(ax, 4.4)
         ax.grid(axis="y")
@@ -175,7 +190,7 @@ def plot_gap_accuracy(found: MethodTable, task: int = 0, figure: Figure | None =
         The figure drawn into.
     """
     rows, seeds = _of(found.methods, task), _of(found.seeds, task)
-    looks = _looks(found, task)
+    looks = _looks(_labels(found, task))
     panels = (
         ("closed_exponent", "gap of the exponents closed by"),
         ("closed_distance", "gap of the log spectra closed by"),
@@ -243,9 +258,12 @@ def _lines(rows: pd.DataFrame) -> list[tuple[str, float, Any, str]]:
     return found
 
 
-def _looks(found: MethodTable, task: int) -> dict[str, tuple[str, Any, str]]:
+def _labels(found: MethodTable, task: int) -> list[str]:
+    return [str(label) for label in _of(found.methods, task).label]
+
+
+def _looks(labels: Sequence[str]) -> dict[str, tuple[str, Any, str]]:
     """Colour, line and marker of every method, in the order of the table."""
-    labels = [str(label) for label in _of(found.methods, task).label]
     n = len(PALETTE)
     return {
         label: (

@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from natstats.distill.report.contrast_tables import (
+    CONTRAST_HEADS,
+    contrast_cells,
+    contrast_explanation,
+    contrast_sentences,
+)
 from natstats.distill.report.records import MethodTable
 from natstats.law.law import format_p
 from natstats.law.trend import SIGNIFICANCE
@@ -18,8 +24,8 @@ from natstats.text import printable
 
 __all__ = [
     "CAREFUL", "COST_HEADS", "accuracy_table", "cost_cells", "cost_explanation",
-    "explanations", "gap_sentences", "headlines", "markdown_tables", "percent", "reference_name",
-    "sentences", "text_tables",
+    "explanations", "gap_sentences", "headlines", "markdown", "markdown_tables", "percent",
+    "planned_sentences", "reference_name", "sentences", "text_tables",
 ]  # fmt: skip
 
 Row = Mapping[Any, Any]
@@ -53,7 +59,17 @@ def sentences(found: MethodTable) -> list[str]:
     gaps = [text for place in range(len(found.tasks)) for text in gap_sentences(found, place)]
     if any(one.is_known for _, _, one in found.associations):
         gaps.append(CAREFUL)
-    return [*headlines(found), *gaps]
+    return [*headlines(found), *planned_sentences(found), *gaps]
+
+
+def planned_sentences(found: MethodTable) -> list[str]:
+    """What the planned contrasts of every task say."""
+    texts = []
+    for place, task in enumerate(found.tasks):
+        own = contrast_sentences(found.contrasts[found.contrasts.task == place])
+        start = f"{task.title}: " if len(found.tasks) > 1 else ""
+        texts += [f"{start}{' '.join(own)}"] if own else []
+    return texts
 
 
 CAREFUL = (
@@ -254,16 +270,22 @@ def markdown_tables(found: MethodTable) -> str:
     for place, task in enumerate(found.tasks):
         rows = found.methods[found.methods.task == place].to_dict("records")
         parts.append(f"**{_escaped(task.title)}**{_escaped(_teacher_line(rows))}")
-        parts.append(_markdown(*accuracy_table(rows, found.references, found.level)))
+        parts.append(markdown(*accuracy_table(rows, found.references, found.level)))
         costs = [cost_cells(row, found.terms) for row in rows]
-        parts.append(_markdown(COST_HEADS, costs, [0, 6]))
-    parts.append(" ".join([*explanations(found), cost_explanation()]))
+        parts.append(markdown(COST_HEADS, costs, [0, 6]))
+        contrasts = found.contrasts[found.contrasts.task == place].to_dict("records")
+        if contrasts:
+            parts.append(markdown(CONTRAST_HEADS, contrast_cells(contrasts), [0, 3, 6]))
+    texts = [*explanations(found), cost_explanation()]
+    texts += [contrast_explanation(found.level)] if len(found.contrasts) else []
+    parts.append(" ".join(texts))
     if found.notes:
         parts.append("\n".join(f"- {_escaped(note)}" for note in found.notes))
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(heads: Sequence[str], cells: Sequence[Sequence[str]], left: Sequence[int]) -> str:
+def markdown(heads: Sequence[str], cells: Sequence[Sequence[str]], left: Sequence[int]) -> str:
+    """A Markdown table; columns of text, named by their places, are at the left."""
     rule = ["---" if place in left else "---:" for place in range(len(heads))]
     lines = [list(map(_in_cell, heads)), rule]
     lines += [[_escaped(row[0]), *map(_in_cell, row[1:])] for row in cells]

@@ -11,6 +11,13 @@ import numpy as np
 
 from natstats._version import __version__
 from natstats.distill.report import method_tables
+from natstats.distill.report.contrast_figures import plot_contrasts
+from natstats.distill.report.contrast_tables import (
+    CONTRAST_HEADS,
+    contrast_cells,
+    contrast_explanation,
+    contrast_sentences,
+)
 from natstats.distill.report.method_figures import (
     has_gaps,
     plot_accuracy,
@@ -74,6 +81,10 @@ def write_table_report(folder: Path, found: MethodTable) -> Path:
     for place, task in enumerate(found.tasks):
         end = f"-{place + 1}" if place else ""
         drawn = [("accuracy", "Accuracy", _ACCURACY, plot_accuracy(found, place))]
+        contrasts = found.contrasts[found.contrasts.task == place]
+        if contrasts.difference.notna().any():
+            axes = plot_contrasts(contrasts, found.level)
+            drawn.append(("contrasts", "Planned contrasts", _CONTRASTS, axes))
         # One point is no curve: trainings may be evaluated after their last epoch only.
         if found.curves[found.curves.task == place].groupby("label").size().max() > 1:
             axes = plot_method_curves(found, place)
@@ -113,6 +124,11 @@ _ACCURACY = (
     "A dot is one training, the diamond the mean over seeds with its interval. Intervals that "
     "overlap do not say that methods are alike: the paired tests below see the same seeds and "
     "images on both sides."
+)
+_CONTRASTS = (
+    "Pairs that were to be compared before anything was trained; hollow: gains that are known "
+    "elsewhere, which show whether one could be seen here. Thick: for other seeds on these images, "
+    "errors pooled over methods; thin: for other images, too."
 )
 _METHOD_CURVES = (
     "Mean over seeds of the accuracy on the evaluation images; the band spans the seeds."
@@ -332,6 +348,7 @@ def _task_contents(
     heads, cells, texts = method_tables.accuracy_table(rows, found.references, found.level)
     own = (found.gains.task == place) & (found.gains["reason"] == "")
     gains = found.gains[own].to_dict("records")
+    contrasts = found.contrasts[found.contrasts.task == place]
     return {
         "title": title,
         "end": end,
@@ -339,6 +356,10 @@ def _task_contents(
         "heads": heads,
         "rows": cells,
         "texts": texts,
+        "contrast_heads": CONTRAST_HEADS,
+        "contrasts": contrast_cells(contrasts.to_dict("records")),
+        "planned": contrast_sentences(contrasts),
+        "contrast_explanation": contrast_explanation(found.level),
         "cost_heads": method_tables.COST_HEADS,
         "costs": [method_tables.cost_cells(row, found.terms) for row in rows],
         "tests": [_test_row(row) for row in gains],

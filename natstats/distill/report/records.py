@@ -44,6 +44,12 @@ class MethodTable:
         gains: a row per method and reference: task, label, reference, difference, low, high, p,
             p_corrected (Holm, over the methods of a task and reference), dof, n_seeds, n_left_out,
             n_images, test, reason (why there is none).
+        contrasts: a row per planned contrast, then the positive controls: task, label,
+            reference_label, control (whether it is one), difference, low, high, p and p_corrected
+            (Holm, over the planned contrasts of a task) for other seeds on these images, dof, se
+            (standard error), n_seeds, n_left_out, n_pooled (methods in the pooled variance), error
+            (``pooled``, or ``own`` where the variances differ), low_images, high_images, p_images
+            and p_images_corrected for other seeds and other images, verdict, reason.
         terms: a row per method and term: task, label, term, weight, ratio (median over the main
             stage and seeds of the norm of its gradient to that of cross-entropy), cosine.
         seeds: a row per run: task, label, method, seed, accuracy, the gaps, closed_exponent,
@@ -59,6 +65,7 @@ class MethodTable:
     tasks: tuple[TitledTask, ...]
     methods: pd.DataFrame
     gains: pd.DataFrame
+    contrasts: pd.DataFrame
     terms: pd.DataFrame
     seeds: pd.DataFrame
     curves: pd.DataFrame

@@ -1,0 +1,366 @@
+"""Tables and figures of a study from the rows that there are, finished or not.
+
+Not a study by itself: ``analyses/distill_table.py --report`` calls it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from distill_parts import Planned, Work, available
+from distill_rows import Rows
+from distill_studies import Arm, Setting, digest
+from distill_table import arms_of, at_budgets
+from scipy import stats
+from study import circumstances
+
+from natstats.distill.comparison.contrasts import contrast_frame, contrast_rows, with_verdicts
+from natstats.distill.comparison.pooled import PooledVariance, pooled_difference, pooled_variance
+from natstats.distill.report.contrast_tables import (
+    CONTRAST_HEADS,
+    contrast_cells,
+    contrast_sentences,
+)
+from natstats.distill.report.method_tables import markdown
+from natstats.files.csv_files import write_csv
+from natstats.numbers import change, interval
+from natstats.runs.store import to_json
+
+__all__ = ["Report", "write_report"]
+
+LEVEL = 0.95
+
+Accuracies = dict[str, dict[int, float]]
+
+
+class Report:
+    """What the rows of a study say.
+
+    Args:
+        work: the study; where it was trained does not matter.
+        rows: its rows and curves.
+    """
+
+    def __init__(self, work: Work, rows: Rows) -> None:
+        self.work, self.study = work, work.study
+        self.rows, self.curves = rows.rows, rows.curves
+        self.frames: list[pd.DataFrame] = []
+        self.sentences: list[str] = []
+        self.chosen: list[dict[str, Any]] = []
+
+    def parts(self) -> list[str]:
+        """Markdown, part by part."""
+        texts = [f"### {self.study.title}", *self._teachers()]
+        for setting in self.study.settings:
+            texts += self._setting(setting)
+        return [*texts, *self._ablation(), *self._budget()]
+
+    # Rows.
+
+    def accuracies(self, planned: Sequence[Planned], arms: Sequence[Arm] = ()) -> Accuracies:
+        """Accuracy of every arm by seed, of the trainings that came to an end.
+
+        Args:
+            planned: the trainings.
+            arms: of which some may have none yet; they count as planned all the same.
+        """
+        found: Accuracies = {name: {} for name in _names(planned, arms)}
+        known = self._by_key(planned)
+        for one in planned:
+            row = known.get((one.job.key, one.job.seed))
+            if row is not None and np.isfinite(row["accuracy"]):
+                found[one.arm][one.job.seed] = float(row["accuracy"])
+        return found
+
+    def _by_key(self, planned: Sequence[Planned]) -> dict[tuple[str, int], dict[Any, Any]]:
+        settings = {one.setting for one in planned}
+        own = self.rows[self.rows.setting.isin(settings)]
+        return {(row["key"], row["seed"]): row for row in own.to_dict("records")}
+
+    def main(self, setting: Setting) -> list[Planned]:
+        """The final trainings of a setting."""
+        arms = [arm for arm in arms_of(self.study, setting) if not available(arm)]
+        where = self.study.setting(setting.weights_of or setting.name)
+        chosen, tried = self.work.chosen(where, arms, self.rows, "weights")
+        if not setting.weights_of:
+            self.chosen += [one for one in tried if one["held_out"] is not None]
+        return self.work.final(setting, arms, chosen, range(setting.seeds), "main")
+
+    # Parts.
+
+    def _teachers(self) -> list[str]:
+        own = self.rows[(self.rows.part == "teacher") & (self.rows.arm == "whole")]
+        if not len(own):
+            return []
+        said = [
+            f"{row['setting']} ({self.study.teachers[row['setting']].network.name}) "
+            f"{100 * row['accuracy']:.1f} % of {row['n_eval']:.0f} test images"
+            for row in own.drop_duplicates("setting", keep="last").to_dict("records")
+            if row["setting"] in self.study.teachers
+        ]
+        return [f"Teachers: {', '.join(said)}."]
+
+    def _setting(self, setting: Setting) -> list[str]:
+        planned = self.main(setting)
+        arms = [arm for arm in arms_of(self.study, setting) if not available(arm)]
+        found = self.accuracies(planned, arms)
+        known = {name: own for name, own in found.items() if own}
+        if not known:
+            return []
+        n_ended, n = sum(map(len, found.values())), len(arms) * setting.seeds
+        limit = "all" if setting.limit is None else f"{setting.limit:,}".replace(",", " ")
+        head = (
+            f"#### {setting.name}: {setting.student.name} from "
+            f"{self.study.teachers[setting.teacher].network.name}, {limit} training images, "
+            f"{setting.epochs} epochs"
+        )
+        state = f"{n_ended} of {n} planned trainings are finished." if n_ended < n else ""
+        failed = self._failed(planned)
+        contrasts = self._contrasts(setting.name, found, self.study.contrasts)
+        return [
+            head,
+            *filter(None, [state, failed]),
+            self._accuracy_table(known, planned),
+            *contrasts,
+        ]
+
+    def _failed(self, planned: Sequence[Planned]) -> str:
+        known = self._by_key(planned)
+        broken = [
+            f"{one.arm} (seed {one.job.seed})"
+            for one in planned
+            if (row := known.get((one.job.key, one.job.seed))) is not None and row["error"]
+        ]
+        return f"Broke down and are left out: {', '.join(broken)}." if broken else ""
+
+    def _accuracy_table(self, known: Accuracies, planned: Sequence[Planned]) -> str:
+        """Accuracy with its interval, gains over ce and over kd, cost to reach ce."""
+        pool = pooled_variance(known)
+        costs = self.reached(planned, known)
+        order = sorted(known, key=lambda name: -float(np.mean(list(known[name].values()))))
+        cells = []
+        for name in order:
+            values = np.array(list(known[name].values()))
+            gains = [
+                _gain(known, name, other, pool) if other in known else "–" for other in ("ce", "kd")
+            ]
+            weight = next(one.job.arguments for one in planned if one.arm == name)
+            cells.append(
+                [
+                    name, str(len(values)), f"{100 * values.mean():.1f}", _spread(values), *gains,
+                    *costs.get(name, ("–", "–", "–")), _arguments(weight),
+                ]
+            )  # fmt: skip
+        heads = [
+            "method", "seeds", "accuracy, %", f"{100 * LEVEL:g} % interval", "over ce", "over kd",
+            "seconds", "seconds to reach ce", "images to reach ce", "arguments",
+        ]  # fmt: skip
+        return markdown(heads, cells, [0, 9])
+
+    def reached(
+        self, planned: Sequence[Planned], known: Accuracies
+    ) -> dict[str, tuple[str, str, str]]:
+        """Seconds of a training, and seconds and images until its curve is where ce ends."""
+        if "ce" not in known:
+            return {}
+        aim = float(np.mean(list(known["ce"].values())))
+        rows, found = self._by_key(planned), {}
+        for name in known:
+            totals, seconds, images = [], [], []
+            for one in (each for each in planned if each.arm == name):
+                row = rows.get((one.job.key, one.job.seed))
+                if row is None or not np.isfinite(row["seconds"]):
+                    continue
+                totals.append(row["seconds"])
+                epoch = first_reach(self._curve(one), aim)
+                share = epoch / row["epochs"] if row["epochs"] else np.nan
+                seconds.append(share * row["seconds"])
+                images.append(epoch * row["n_train"])
+            if totals:
+                there = np.isfinite(seconds)
+                few = f" ({there.sum()} of {len(seconds)})" if not there.all() else ""
+                found[name] = (
+                    f"{np.median(totals):.0f}",
+                    f"{np.median(np.array(seconds)[there]):.0f}{few}" if there.any() else "never",
+                    f"{np.median(np.array(images)[there]):.0f}" if there.any() else "never",
+                )
+        return found
+
+    def _curve(self, one: Planned) -> pd.DataFrame:
+        own = self.curves
+        own = own[(own.setting == one.setting) & (own.key == one.job.key)]
+        return own[own.seed == one.job.seed].sort_values("epoch")
+
+    def _contrasts(
+        self, name: str, found: Accuracies, pairs: Sequence[tuple[str, str]]
+    ) -> list[str]:
+        """The planned contrasts of what is there, with the controls."""
+        own = [pair for pair in pairs if set(pair) <= set(found)]
+        controls = [pair for pair in self.study.controls if set(pair) <= set(found)]
+        controls = [pair for pair in controls if pair not in own]
+        also = [pair for pair in own if pair in self.study.controls]
+        if not own:
+            return []
+        rows = contrast_rows(found, own, LEVEL)
+        beside = contrast_rows(found, controls, LEVEL)
+        seen = [row for row in rows if (row["label"], row["reference_label"]) in also]
+        judged = with_verdicts(rows, [*beside, *seen])[: len(rows) + len(beside)]
+        frame = contrast_frame(judged)
+        self.frames.append(frame.assign(study=self.study.name, setting=name))
+        texts = contrast_sentences(frame)
+        self.sentences += [f"{self.study.name} {name}: {text}" for text in texts]
+        return [
+            markdown(CONTRAST_HEADS, contrast_cells(frame.to_dict("records")), [0, 3, 6]),
+            " ".join(texts),
+        ]
+
+    def _ablation(self) -> list[str]:
+        study = self.study
+        if not study.ablation_setting:
+            return []
+        setting = study.setting(study.ablation_setting)
+        arms = [arm for arm in study.ablation if not available(arm)]
+        chosen, tried = self.work.chosen(setting, arms, self.rows, "ablation")
+        self.chosen += [one for one in tried if one["held_out"] is not None]
+        planned = self.work.final(
+            setting, arms, chosen, study.ablation_seeds, "ablation", study.holdout
+        )
+        found = self.accuracies(planned, arms)
+        known = {name: own for name, own in found.items() if own}
+        if not known:
+            return []
+        return [
+            f"#### Variants, on the held-out images of {setting.name}",
+            self._accuracy_table(known, planned),
+            *self._contrasts("ablation", found, study.ablation_contrasts),
+        ]
+
+    def _budget(self) -> list[str]:
+        study = self.study
+        if not study.budget_setting:
+            return []
+        setting = study.setting(study.budget_setting)
+        arms = [arm for arm in arms_of(study, setting) if not available(arm)]
+        chosen, _ = self.work.chosen(setting, arms, self.rows, "weights")
+        own = [arm for arm in arms if arm.name in study.budget_arms]
+        cells: list[list[str]] = []
+        for each in at_budgets(setting, study.budgets):
+            found = self.accuracies(
+                self.work.final(each, own, chosen, range(study.budget_seeds), "budget")
+            )
+            known = {name: values for name, values in found.items() if values}
+            cells += self._budget_rows(each.epochs, known)
+        if not cells:
+            return []
+        heads = ["epochs", "method", "seeds", "accuracy, %", "over ce", "over kd"]
+        return [
+            f"#### Budgets, {setting.name}: weights as chosen with {setting.epochs} epochs",
+            markdown(heads, cells, [1]),
+        ]
+
+    def _budget_rows(self, epochs: int, known: Accuracies) -> list[list[str]]:
+        pool = pooled_variance(known)
+        return [
+            [
+                str(epochs), name, str(len(values)),
+                f"{100 * np.mean(list(values.values())):.1f}",
+                *(_gain(known, name, other, pool) if other in known else "–"
+                  for other in ("ce", "kd")),
+            ]
+            for name, values in known.items()
+        ]  # fmt: skip
+
+
+def _names(planned: Sequence[Planned], arms: Sequence[Arm]) -> list[str]:
+    return list(dict.fromkeys([*(arm.name for arm in arms), *(one.arm for one in planned)]))
+
+
+def first_reach(curve: pd.DataFrame, aim: float) -> float:
+    """The epoch at which a curve comes to an accuracy, along straight lines; NaN for never."""
+    epochs, values = curve.epoch.to_numpy(float), curve.accuracy.to_numpy(float)
+    above = np.flatnonzero(values >= aim)
+    if not len(above):
+        return float("nan")
+    place = int(above[0])
+    if place == 0:
+        return float(epochs[0])
+    return float(np.interp(aim, values[place - 1 : place + 1], epochs[place - 1 : place + 1]))
+
+
+def _spread(values: np.ndarray[Any, Any]) -> str:
+    """Student's interval over seeds."""
+    if len(values) < 2 or np.ptp(values) == 0:
+        return "–"
+    reach = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * stats.sem(values))
+    mean = float(values.mean())
+    return interval(100 * (mean - reach), 100 * (mean + reach), 1)
+
+
+def _gain(known: Accuracies, name: str, other: str, pool: PooledVariance) -> str:
+    if name == other:
+        return "–"
+    found = pooled_difference(known, name, other, pool, LEVEL)
+    if not np.isfinite(found.low):
+        return "–" if not np.isfinite(found.value) else f"{100 * found.value:+.1f}"
+    return change(100 * found.value, 100 * found.low, 100 * found.high, 1)
+
+
+def _arguments(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items()) or "–"
+
+
+def curves_of(report: Report, planned: Sequence[Planned]) -> pd.DataFrame:
+    """Mean, lowest and highest accuracy of every arm over the epochs."""
+    frames = [report._curve(one).assign(label=one.arm) for one in planned]
+    whole = pd.concat(frames) if frames else report.curves.assign(label="")
+    by = whole.groupby(["label", "epoch"], sort=False).accuracy.agg(["mean", "min", "max"])
+    by.columns = pd.Index(["accuracy", "low", "high"])
+    return pd.DataFrame(by.reset_index())
+
+
+def write_report(work: Work, rows: Rows, results: Path, figures: Path) -> None:
+    """Write Markdown, contrasts, choices and figures of a study."""
+    study = work.study
+    report = Report(work, rows)
+    parts = report.parts()
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"distill_{study.name}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    frame = pd.concat(report.frames) if report.frames else contrast_frame([])
+    write_csv(frame, results / f"distill_{study.name}_contrasts.csv")
+    plan = results / f"distill_{study.name}_plan.json"
+    record = {
+        "study": study.name,
+        "record": digest(study),
+        "planned": digest(study.planned()),
+        "plans": json.loads(plan.read_text(encoding="utf-8")) if plan.is_file() else [],
+        "chosen": report.chosen,
+        "sentences": report.sentences,
+        **circumstances(),
+    }
+    (results / f"distill_{study.name}.json").write_text(to_json(record), encoding="utf-8")
+    draw(report, figures)
+    print("\n\n".join(parts))
+
+
+def draw(report: Report, folder: Path) -> None:
+    """Contrasts and learning curves of every setting that has any."""
+    from natstats.distill.report.contrast_figures import plot_contrasts
+    from natstats.distill.report.method_figures import plot_curves_of
+    from natstats.report.figures.style import save
+
+    name = report.study.name
+    for frame in report.frames:
+        where = frame.setting.iloc[0]
+        save(plot_contrasts(frame, LEVEL), folder, f"{name}-{where}-contrasts")
+    for setting in report.study.settings:
+        planned = report.main(setting)
+        curves = curves_of(report, planned)
+        core = list(dict.fromkeys(one.arm for one in planned))[:10]
+        if curves.groupby("label").size().max() > 1:
+            axes = plot_curves_of(curves[curves.label.isin(core)], core)
+            save(axes, folder, f"{name}-{setting.name}-curves")

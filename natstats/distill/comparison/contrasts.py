@@ -1,0 +1,148 @@
+"""Planned contrasts: pairs of methods that were to be compared before anything was trained.
+
+Every X+spectral over X is one by default. Their errors are pooled over methods
+(:mod:`natstats.distill.comparison.pooled`), and their p-values corrected for the number of planned
+contrasts only (Holm), not for all pairs that could be formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from natstats.distill.comparison.pooled import pooled_difference, pooled_variance
+from natstats.law.differences import Estimate, holm
+from natstats.law.trend import SIGNIFICANCE
+
+__all__ = [
+    "CONTRAST", "CONTROLS", "VERDICTS", "contrast_frame", "contrast_rows", "corrected_rows",
+    "with_verdicts",
+]  # fmt: skip
+
+CONTRAST = (
+    "task", "label", "reference_label", "control", "difference", "low", "high", "p", "p_corrected",
+    "dof", "se", "n_seeds", "n_left_out", "n_pooled", "error", "low_images", "high_images",
+    "p_images", "p_images_corrected", "verdict", "reason",
+)  # fmt: skip
+"""Columns of the frame of contrasts; see :class:`natstats.distill.report.records.MethodTable`."""
+
+CONTROLS = (("kd", "ce"), ("at", "ce"))
+"""Positive controls: gains that are known from the literature. Where none of them is seen, the
+trainings were too few or too short for any."""
+
+VERDICTS = ("better", "worse", "no effect seen", "too little to tell")
+"""What can be said of a contrast."""
+
+_COUNTS = ("task", "n_seeds", "n_left_out", "n_pooled")
+_TEXTS = ("label", "reference_label", "error", "verdict", "reason")
+
+
+def contrast_rows(
+    accuracies: Mapping[str, Mapping[int, float]],
+    pairs: Sequence[tuple[str, str]],
+    level: float = 0.95,
+) -> list[dict[str, Any]]:
+    """Differences of pairs of methods over the seeds that both have, for other seeds.
+
+    Args:
+        accuracies: of every method of a task by seed; all of them give the pooled variance.
+        pairs: names of methods, the first over the second.
+        level: level of the intervals.
+
+    Returns:
+        A row for each pair, corrected for their number: `error` is ``pooled`` or ``own``, which
+        says what its variance is of.
+
+    Raises:
+        UsageError: a method is not there, or an accuracy is not finite.
+
+    >>> runs = {"ce": [0.5, 0.6, 0.55], "kd": [0.6, 0.69, 0.66], "at": [0.6, 0.71, 0.64]}
+    >>> runs = {name: dict(enumerate(own)) for name, own in runs.items()}
+    >>> (row,) = contrast_rows(runs, [("kd", "ce")])
+    >>> round(row["difference"], 3), row["dof"], row["error"], row["n_seeds"]
+    (0.1, 4.0, 'pooled', 3)
+    """
+    pool = pooled_variance(accuracies)
+    rows = []
+    for first, second in pairs:
+        found = pooled_difference(accuracies, first, second, pool, level)
+        ours, theirs = accuracies[first].keys(), accuracies[second].keys()
+        n_shared = len(ours & theirs)
+        is_pooled = pool.holds(first, second) and found.dof == pool.dof
+        row: dict[str, Any] = {**dict.fromkeys(CONTRAST, np.nan), **dict.fromkeys(_TEXTS, "")}
+        row |= dict.fromkeys(_COUNTS, 0)
+        row |= {
+            "label": first,
+            "reference_label": second,
+            "control": False,
+            "difference": found.value,
+            "low": found.low,
+            "high": found.high,
+            "p": found.p,
+            "dof": found.dof,
+            "se": _standard_error(found, level),
+            "n_seeds": n_shared,
+            "n_left_out": len(ours ^ theirs),
+            "n_pooled": len(pool.members) if is_pooled else 0,
+            "error": "pooled" if is_pooled else "own" if np.isfinite(found.p) else "",
+            "reason": "" if n_shared else "no seed is in both",
+        }
+        rows.append(row)
+    return corrected_rows(rows, "p", "p_corrected")
+
+
+def _standard_error(found: Estimate, level: float) -> float:
+    """That of an estimate, from its interval."""
+    if not np.isfinite(found.dof):
+        return found.high - found.value
+    return (found.high - found.value) / float(stats.t.ppf(0.5 + level / 2, found.dof))
+
+
+def corrected_rows(rows: Sequence[dict[str, Any]], name: str, into: str) -> list[dict[str, Any]]:
+    """Rows with p-values corrected by Holm's rule; what was planned counts, known or not."""
+    p = np.array([row[name] for row in rows], dtype=np.float64)
+    corrected = np.where(np.isfinite(p), holm(np.nan_to_num(p, nan=1.0)), np.nan)
+    return [{**row, into: float(value)} for row, value in zip(rows, corrected, strict=True)]
+
+
+def with_verdicts(
+    rows: Sequence[dict[str, Any]], controls: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Contrasts and the controls beside them, each with what can be said of it.
+
+    Of *no effect* is spoken only where a positive control is seen: what could not have shown a gain
+    that is known to be there says nothing of one that is not.
+
+    Args:
+        rows: planned contrasts.
+        controls: gains that are known to be there, corrected among themselves.
+
+    Returns:
+        All of them, controls last.
+    """
+    is_seen = any(_verdict(row, False) == "better" for row in controls)
+    judged = [{**row, "verdict": _verdict(row, is_seen)} for row in rows]
+    return [
+        *judged,
+        *({**row, "control": True, "verdict": _verdict(row, is_seen)} for row in controls),
+    ]
+
+
+def _verdict(row: Mapping[str, Any], is_seen: bool) -> str:
+    if not np.isfinite(row["p_corrected"]):
+        return VERDICTS[3]
+    if row["p_corrected"] < SIGNIFICANCE:
+        return VERDICTS[0] if row["difference"] > 0 else VERDICTS[1]
+    return VERDICTS[2] if is_seen else VERDICTS[3]
+
+
+def contrast_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame with the columns :data:`CONTRAST`."""
+    frame = pd.DataFrame(list(rows), columns=list(CONTRAST))
+    kinds: dict[str, Any] = dict.fromkeys(CONTRAST, np.float64)
+    kinds |= {**dict.fromkeys(_COUNTS, np.int64), **dict.fromkeys(_TEXTS, str), "control": bool}
+    return frame.astype(kinds)

@@ -1,0 +1,99 @@
+"""Planned contrasts in words: a table, a sentence for each, and what the numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from natstats.law.law import format_p
+from natstats.numbers import change, interval, number
+
+__all__ = ["CONTRAST_HEADS", "contrast_cells", "contrast_explanation", "contrast_sentences"]
+
+CONTRAST_HEADS = (
+    "contrast", "points, other seeds", "p (Holm)", "verdict", "other seeds and images", "p (Holm)",
+    "error", "degrees of freedom", "seeds",
+)  # fmt: skip
+
+Row = Mapping[Any, Any]
+
+
+def contrast_cells(rows: Sequence[Row], missing: str = "–") -> list[list[str]]:
+    """Cells under :data:`CONTRAST_HEADS`."""
+    return [_cells(row, missing) for row in rows]
+
+
+def _cells(row: Row, missing: str) -> list[str]:
+    pair = f"{row['label']} over {row['reference_label']}"
+    return [
+        f"{pair} (control)" if row["control"] else pair,
+        _points(row) if np.isfinite(row["difference"]) else missing,
+        _p(row["p_corrected"], missing),
+        str(row["verdict"]),
+        interval(100 * row["low_images"], 100 * row["high_images"], 1, sign=True)
+        if np.isfinite(row["low_images"])
+        else missing,
+        _p(row["p_images_corrected"], missing),
+        f"pooled over {row['n_pooled']}" if row["error"] == "pooled" else row["error"] or missing,
+        f"{row['dof']:.0f}" if np.isfinite(row["dof"]) else missing,
+        str(row["n_seeds"]),
+    ]
+
+
+def _p(value: float, missing: str) -> str:
+    return format_p(value).removeprefix("= ") if np.isfinite(value) else missing
+
+
+def _points(row: Row) -> str:
+    value, low, high = (100 * row[name] for name in ("difference", "low", "high"))
+    return change(value, low, high, 1) if np.isfinite(low) else number(value, 1, sign=True)
+
+
+def contrast_sentences(contrasts: pd.DataFrame) -> list[str]:
+    """What the planned contrasts of a task say, and whether a control says that they could."""
+    rows = [row for row in contrasts.to_dict("records") if np.isfinite(row["p_corrected"])]
+    planned = [row for row in rows if not row["control"]]
+    if not planned:
+        return []
+    texts = [f"{_said(row)}." for row in planned]
+    unseen = [row for row in planned if row["verdict"] not in ("better", "worse")]
+    if unseen:
+        seeing = [row for row in rows if _is_control(row) and row["verdict"] == "better"]
+        if seeing:
+            shown = "; ".join(_pair(row) for row in seeing)
+            texts.append(f"That a gain can be seen here is shown by {shown}.")
+        else:
+            texts.append(
+                "No positive control (kd or at over ce) is seen here, so that nothing can be said "
+                "of a contrast that is not seen."
+            )
+    return texts
+
+
+def _is_control(row: Row) -> bool:
+    return bool(row["control"]) or (row["label"] in ("kd", "at") and row["reference_label"] == "ce")
+
+
+def _pair(row: Row) -> str:
+    p = f"corrected p {format_p(row['p_corrected'])}"
+    return f"{row['label']} over {row['reference_label']} {_points(row)} ({p})"
+
+
+def _said(row: Row) -> str:
+    return f"{_pair(row)}: {row['verdict']}"
+
+
+def contrast_explanation(level: float) -> str:
+    """What stands in the table of contrasts."""
+    return (
+        "Planned contrasts are in percentage points over the seeds that both methods have. "
+        "Accuracy is taken as method + seed + residual; the "
+        f"{100 * level:g} % intervals and p are for other seeds on these images, with the residual "
+        "variance pooled over the methods of the task (error own: the variances of methods "
+        "differ, and it is that of the paired differences). The columns of other seeds and images "
+        "allow for other images besides. Holm's rule counts the planned contrasts, and the "
+        "controls by themselves. No effect is spoken of only where a positive control is seen."
+    )
