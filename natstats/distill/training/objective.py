@@ -150,8 +150,9 @@ class Objective(nn.Module):
 
         if self._uses_images:
             images = images.detach().requires_grad_(True)
-        mine, my_maps = self._student_pass(images)
+        # The teacher first: what it needed in between is free again when the student runs.
         theirs, their_maps = self._teacher_pass(images)
+        mine, my_maps = self._student_pass(images)
         terms = {}
         with torch.autocast(images.device.type, enabled=False):
             for bound in self.terms:
