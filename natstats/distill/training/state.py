@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from natstats.distill.run_folders import STATE
+from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import open_regular
 from natstats.text import printable
@@ -115,12 +116,31 @@ settings: seed was 0, is 1 (--overwrite begins again)
                 f"out: expected the training that {which}, which did not note the contents of its "
                 "images: whether these are still the same cannot be told (--overwrite begins again)"
             )
-    differing = _differences(kept, now)
+    differing = _differences(_with_later_fields(kept, now), now)
     if differing:
         raise UsageError(
             f"out: expected the training that {which}, which had other settings: "
             f"{'; '.join(differing[:4])} (--overwrite begins again)"
         )
+
+
+def _with_later_fields(kept: Any, now: Mapping[str, Any]) -> Any:
+    """Settings of an older version with the fields of a recipe that came after it.
+
+    What it did is what their defaults do; but it flipped images of digits, too.
+    """
+    if not (isinstance(kept, Mapping) and isinstance(kept.get("recipe"), Mapping)):
+        return kept
+    recipe, own = dict(kept["recipe"]), now.get("recipe")
+    if not isinstance(own, Mapping):
+        return kept
+    flipped = recipe.get("augmentation") != "none"
+    later = {
+        **Recipe().to_dict(),
+        "flip": True if flipped and own.get("flip") is False else own.get("flip"),
+    }
+    recipe.update({name: later[name] for name in own if name not in recipe and name in later})
+    return {**kept, "recipe": recipe}
 
 
 def _differences(kept: Any, now: Any, name: str = "") -> list[str]:
