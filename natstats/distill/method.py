@@ -73,6 +73,9 @@ class DistillationLoss(nn.Module):
     needs_teacher: bool = True
     """Whether it looks at what the teacher gave."""
 
+    needs_labels: bool = False
+    """Whether it needs one class for each image, and not shares of classes as of mixed images."""
+
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32, or in float64 for outputs in that.
 

@@ -167,7 +167,7 @@ class RunInfo(_Needed, total=False):
         taps: layers that were compared.
         teacher_run: the measured run that targets came from; None without one.
         identity: all that was asked for, see ``Distillation.identity``.
-        best_accuracy: highest accuracy on the way.
+        best_accuracy: highest accuracy on the way, in a look at all images.
         top5: share with the true class among the five highest; None for five classes or fewer.
         costs: what it took.
         notes: what a reader must know.

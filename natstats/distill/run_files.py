@@ -23,8 +23,8 @@ from natstats.files.paths import open_regular
 from natstats.text import printable
 
 __all__ = [
-    "FORMAT", "GAP", "GRADIENTS", "HISTORY", "KIND", "OUTCOMES", "read_arrays", "read_record",
-    "read_table", "typed",
+    "FORMAT", "GAP", "GRADIENTS", "HISTORY", "KIND", "LATER", "OUTCOMES", "read_arrays",
+    "read_record", "read_table", "typed",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -36,8 +36,12 @@ OUTCOMES = "outcomes.npz"
 
 HISTORY = (
     "stage", "epoch", "learning_rate", "loss", "accuracy", "eval_loss", "eval_accuracy", "seconds",
+    "eval_images", "images_per_second", "memory_mib",
 )  # fmt: skip
 """Columns of ``history.csv``; every other one is the mean unweighted value of a term."""
+
+LATER = frozenset({"eval_images", "images_per_second", "memory_mib"})
+"""Those that runs before 0.9.0 have not."""
 
 GRADIENTS = ("stage", "epoch", "term", "weight", "norm", "ce_norm", "cosine")
 """Columns of ``gradients.csv``."""
@@ -62,7 +66,8 @@ def typed(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd.DataFra
 
     Args:
         frame: the table; empty texts in the place of floats are NaN.
-        columns: names of the columns that it must have; others are floats.
+        columns: names of the columns that it must have; others are floats. Those of :data:`LATER`
+            may be missing, and are NaN then.
         where: what holds it, for the error.
 
     Raises:
@@ -72,6 +77,9 @@ def typed(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd.DataFra
     Traceback (most recent call last):
     natstats.errors.UsageError: history.csv, epoch: expected whole numbers; got 'two'
     """
+    later = [one for one in columns if one in LATER and one not in frame.columns]
+    if later:
+        frame = frame.assign(**dict.fromkeys(later, np.nan))
     lacking = [column for column in columns if column not in frame.columns]
     if lacking:
         raise UsageError(f"{where}: expected the column {lacking[0]}; it is missing")

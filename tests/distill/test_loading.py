@@ -12,10 +12,12 @@ from torchvision.transforms import v2
 
 from natstats.distill.training.augmentation import Draws, crop_flip, resized_crop_flip
 from natstats.distill.training.data import open_labelled
+from natstats.distill.training.labelled import LabelledImages
 from natstats.distill.training.loading import TrainBatches, eval_batches, normalise, resolved
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 from natstats.images.framing import Framing
+from natstats.images.image_sets import Photographs
 from natstats.networks.preprocessing import Preprocessing
 
 RECIPES = {
@@ -59,8 +61,8 @@ def same(first, second):
 def test_an_epoch_cut_anywhere_goes_on_as_the_uncut_one(data, recipe):
     batches = TrainBatches(data.train, recipe, 5)
     whole = list(batches.epoch("main", 3))
-    assert len(whole) == batches.n_steps == 5
-    for start in range(6):
+    assert len(whole) == batches.n_steps == 6
+    for start in range(7):
         again = TrainBatches(data.train, recipe, 5)
         same(again.epoch("main", 3, start), whole[start:])
 
@@ -75,7 +77,7 @@ def test_images_before_the_start_are_not_read(source, recipe, monkeypatch):
         lambda self, number: read.append(number) or original(self, number),
     )
     batches = TrainBatches(data.train, recipe, 5)
-    (last,) = batches.epoch("main", 3, 4)
+    (last,) = batches.epoch("main", 3, 5)
     assert read == last.places.tolist()
 
 
@@ -88,15 +90,51 @@ def test_seed_stage_and_epoch_each_give_another_order(data, recipe):
     assert places() == places()
 
 
-def test_every_image_comes_once_and_the_rest_is_left_out(data, recipe):
+def test_every_image_comes_once_in_an_epoch(data, recipe):
     batches = list(TrainBatches(data.train, recipe, 0).epoch("main", 1))
     places = torch.cat([batch.places for batch in batches])
-    assert [len(batch.labels) for batch in batches] == [8] * 5
-    assert len(places.unique()) == 40
+    assert [len(batch.labels) for batch in batches] == [8] * 5 + [2]
+    assert sorted(places.tolist()) == list(range(42))
     assert torch.equal(torch.cat([batch.labels for batch in batches]), data.train.labels[places])
     full = TrainBatches(data.train, recipe.changed(batch_size=14), 0)
     places = torch.cat([batch.places for batch in full.epoch("main", 1)])
     assert sorted(places.tolist()) == list(range(42))
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "world", "sizes"),
+    [
+        (42, 8, 1, [8] * 5 + [2]),
+        (41, 8, 1, [8, 8, 8, 8, 9]),  # a single image has no batch statistics
+        (40, 8, 1, [8] * 5),
+        (5, 1, 1, [1] * 5),
+        (5, 2, 1, [2, 3]),
+        (1, 8, 1, [1]),
+        (7, 8, 1, [7]),
+        (42, 8, 2, [8, 8, 8, 8, 10]),  # one each would be left for two processes
+        (45, 8, 2, [8] * 5 + [4]),  # and the one over is left out
+        (42, 8, 4, [8] * 5),
+        (7, 8, 4, [4]),
+        (7, 4, 4, [4]),
+    ],
+)
+def test_images_that_do_not_fill_a_batch(n, batch_size, world, sizes):
+    held = torch.zeros(n, 3, 8, 8, dtype=torch.uint8)
+    photographs = Photographs(n, Framing(8), None, 0, "black")
+    images = LabelledImages(photographs, torch.zeros(n, dtype=torch.int64), held=held)
+    ranks = [
+        TrainBatches(images, Recipe(batch_size=batch_size), 0, rank=rank, world=world)
+        for rank in range(world)
+    ]
+    batches = [list(one.epoch("main", 0)) for one in ranks]
+    assert [one.n_steps for one in ranks] == [len(sizes)] * world
+    assert [[len(b.labels) * world for b in own] for own in batches] == [sizes] * world
+    places = torch.cat([batch.places for own in batches for batch in own])
+    assert len(places.unique()) == len(places) == sum(sizes)
+    for one in ranks:  # an epoch that is resumed has the same batches
+        assert [b.places.tolist() for b in one.epoch("main", 0, len(sizes) - 1)] == [
+            batches[one.rank][-1].places.tolist()
+        ]
 
 
 def test_an_image_is_changed_alike_whatever_batch_it_is_in(data, recipe):
@@ -127,7 +165,7 @@ def test_the_ranks_together_are_one_process(data, recipe, world):
         list(TrainBatches(data.train, recipe, 1, rank=rank, world=world).epoch("main", 2, 1))
         for rank in range(world)
     ]
-    for step, batch in enumerate(whole):
+    for step, batch in enumerate(whole[:3]):  # those behind are shared out another way
         for part in range(3):
             shares = [ranks[rank][step][part] for rank in range(world)]
             assert {len(share) for share in shares} == {8 // world}
@@ -223,8 +261,8 @@ def test_what_cannot_be_is_named(data, recipe):
         TrainBatches(data.train, recipe, 0, rank=2, world=2)
     with pytest.raises(UsageError, match="^size: expected the 12 pixels"):
         TrainBatches(data.train, recipe.changed(size=16), 0)
-    with pytest.raises(UsageError, match="^start_step: expected at most the 5 steps"):
-        TrainBatches(data.train, recipe, 0).epoch("main", 1, 6)
+    with pytest.raises(UsageError, match="^start_step: expected at most the 6 steps"):
+        TrainBatches(data.train, recipe, 0).epoch("main", 1, 7)
     with pytest.raises(UsageError, match="^seed: expected"):
         TrainBatches(data.train, recipe, -1)
     with pytest.raises(UsageError, match="^data: expected at least a training image for each"):

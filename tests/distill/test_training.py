@@ -416,4 +416,4 @@ def test_notes_say_whose_network_they_are_of(tmp_path, data, setup_of, recipe):
         )
     page = (tmp_path / "run" / "report.html").read_text()
     assert "right after the last epoch (seed" in page
-    assert "warmup_epochs 0.25" in page
+    assert "warmup_epochs 0.5" in page

@@ -128,6 +128,7 @@ class JacobianMatching(DistillationLoss):
         super().__init__()
         self.reduction = "sum over channels and pixels, mean over images"
         self.scalar = one_of("scalar", scalar, ("labels", "teacher"))
+        self.needs_labels = self.scalar == "labels"
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
         """The loss, a scalar in float32.

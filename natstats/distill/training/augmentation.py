@@ -1,10 +1,11 @@
-"""Random cuts and flips of training images, each decided by a number and by nothing else."""
+"""Random changes of training images, each decided by a number and by nothing else."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,9 @@ from natstats import checks
 from natstats.distill.training.recipes import PAD_MODES, Recipe
 from natstats.errors import UsageError
 
-__all__ = ["Draws", "augmented", "crop_flip", "generator", "resized_crop_flip"]
+__all__ = [
+    "Draws", "augmented", "crop_flip", "generator", "rand_augmented", "resized_crop_flip", "seeded",
+]  # fmt: skip
 
 
 def generator(seed: int, stage: str, epoch: int, purpose: str) -> np.random.Generator:
@@ -103,7 +106,7 @@ def crop_flip(
     return torch.where(flips[:, None, None, None], cut.flip(3), cut)
 
 
-def resized_crop_flip(image: Tensor, size: int, seed: int) -> Tensor:
+def resized_crop_flip(image: Tensor, size: int, seed: int, flip: bool = True) -> Tensor:
     """A random part of an image scaled to a square, and flipped left to right half of the time.
 
     The part has 8 to 100 % of the area and sides in a proportion of 3/4 to 4/3; the scaling is
@@ -113,6 +116,7 @@ def resized_crop_flip(image: Tensor, size: int, seed: int) -> Tensor:
         image: (3, H, W), uint8.
         size: pixels.
         seed: decides everything.
+        flip: False never flips; the part is the same.
 
     Returns:
         (3, size, size), uint8.
@@ -123,19 +127,56 @@ def resized_crop_flip(image: Tensor, size: int, seed: int) -> Tensor:
     >>> resized_crop_flip(torch.zeros(3, 40, 60, dtype=torch.uint8), 32, seed=1).shape
     torch.Size([3, 32, 32])
     """
+    with seeded(seed):
+        result: Tensor = _resized_crop(size, flip)(image)
+    return result
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let torch's random numbers on the CPU follow from a seed, and give the old state back."""
     state = torch.get_rng_state()
     try:
         # torch.manual_seed would reseed the accelerators, too.
         torch.default_generator.manual_seed(seed)
-        result: Tensor = _resized_crop(size)(image)
+        yield
     finally:
         torch.set_rng_state(state)
+
+
+@functools.cache
+def _resized_crop(size: int, flip: bool) -> v2.Compose:
+    flips = [v2.RandomHorizontalFlip()] if flip else []
+    return v2.Compose([v2.RandomResizedCrop(size, antialias=True), *flips])
+
+
+def rand_augmented(image: Tensor, magnitude: int, seed: int) -> Tensor:
+    """Two random changes of colour or shape, of a strength; what comes in from outside is black.
+
+    The random state of torch is left as it was.
+
+    Args:
+        image: (3, H, W), uint8.
+        magnitude: strength, 0 to 30.
+        seed: decides everything.
+
+    Returns:
+        (3, H, W), uint8.
+
+    Reference:
+        E. D. Cubuk et al., "RandAugment", 2020, arXiv 1909.13719; as in torchvision.
+
+    >>> rand_augmented(torch.zeros(3, 8, 8, dtype=torch.uint8), 9, seed=1).shape
+    torch.Size([3, 8, 8])
+    """
+    with seeded(seed):
+        result: Tensor = _rand_augment(magnitude)(image)
     return result
 
 
 @functools.cache
-def _resized_crop(size: int) -> v2.Compose:
-    return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
+def _rand_augment(magnitude: int) -> v2.RandAugment:
+    return v2.RandAugment(num_ops=2, magnitude=magnitude)
 
 
 def augmented(
@@ -157,16 +198,38 @@ def augmented(
     Returns:
         (N, 3, size, size), uint8.
     """
+    seeds = draws.seeds[index].tolist()
+    batch = _cut(images, index, draws, recipe, size)
+    if not recipe.randaugment:
+        return batch
+    # Other numbers than those that a random part was drawn with.
+    changed = [
+        rand_augmented(image, recipe.randaugment, seed + 2**62)
+        for image, seed in zip(batch, seeds, strict=True)
+    ]
+    return torch.stack(changed)
+
+
+def _cut(
+    images: Sequence[Tensor] | Tensor,
+    index: NDArray[np.int64],
+    draws: Draws,
+    recipe: Recipe,
+    size: int,
+) -> Tensor:
+    flip = recipe.flip is not False
     if recipe.augmentation == "resized-crop":
         seeds = draws.seeds[index].tolist()
-        cuts = [
-            resized_crop_flip(image, size, seed) for image, seed in zip(images, seeds, strict=True)
-        ]
-        return torch.stack(cuts)
+        return torch.stack(
+            [
+                resized_crop_flip(image, size, seed, flip)
+                for image, seed in zip(images, seeds, strict=True)
+            ]
+        )
     batch = images if isinstance(images, Tensor) else torch.stack(list(images))
     if recipe.augmentation == "none":
         return batch
     tops, lefts, flips = (
         torch.from_numpy(drawn[index]) for drawn in (draws.tops, draws.lefts, draws.flips)
     )
-    return crop_flip(batch, tops, lefts, flips, recipe.padding, recipe.pad_mode)
+    return crop_flip(batch, tops, lefts, flips & flip, recipe.padding, recipe.pad_mode)

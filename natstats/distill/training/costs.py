@@ -19,14 +19,15 @@ class PeakMemory:
 
     Args:
         device: the device that the training runs on.
+        begins: False goes on with the peak of a device that another one began.
 
     >>> PeakMemory(torch.device("cpu")).mebibytes()[1]
     'process'
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, begins: bool = True) -> None:
         self.device = device
-        if device.type == "cuda":
+        if device.type == "cuda" and begins:
             torch.cuda.reset_peak_memory_stats(device)
 
     def mebibytes(self) -> tuple[float, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from natstats import checks
 from natstats.distill.training.labelled import MEMORY_LIMIT, LabelledImages, load_labelled
 from natstats.distill.training.labelled_sources import (
+    UNFLIPPED,
     LabelledPhotographs,
     LabelledSource,
     find_source,
@@ -164,6 +165,7 @@ def open_labelled(
         )  # fmt: skip
 
     train = read(training, Framing(side, side), recipe.augmentation == "resized-crop")
+    train = replace(train, flips=found.name not in UNFLIPPED)
     evaluated = read(evaluation, Framing(side, resize), False)
     _refuse_empty_classes(found.classes, train, evaluated)
     split = "held-out" if holdout else "test"

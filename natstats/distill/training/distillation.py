@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from natstats import checks
@@ -14,7 +16,7 @@ from natstats.distill.results import DistillationRun
 from natstats.distill.run_folders import RECORD, STATE
 from natstats.distill.training.costs import PeakMemory
 from natstats.distill.training.distributed import Processes
-from natstats.distill.training.evaluation import Evaluated, evaluate
+from natstats.distill.training.evaluation import Evaluated, Looks, evaluate, usual_sample
 from natstats.distill.training.gap import GapMeasurement
 from natstats.distill.training.kept_evaluation import kept_evaluation
 from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, prepared
@@ -22,9 +24,11 @@ from natstats.distill.training.out_folders import check_out
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.run_record import Ending, history_frame, run_of
 from natstats.distill.training.setup import Distillation
+from natstats.distill.training.splits import limited
 from natstats.distill.training.state import TrainingState
 from natstats.distill.training.teacher_cache import CacheKey, TeacherCache
-from natstats.distill.training.trainer import DTYPES, Trained, Trainer
+from natstats.distill.training.trained import Trained
+from natstats.distill.training.trainer import DTYPES, Trainer
 from natstats.distill.training.weights import weights_file
 from natstats.errors import UsageError
 from natstats.files.csv_files import write_csv
@@ -37,8 +41,8 @@ __all__ = ["WEIGHTS", "distill"]
 WEIGHTS = "student.safetensors"
 """File of the student's weights in the directory of a run."""
 
-_GAP_IMAGES = 512
-"""Evaluation images on which the spectral gap is measured, at most."""
+_SAMPLE = 0
+"""Seed of the samples of evaluation images that are looked at on the way, and for the gap."""
 
 
 def distill(
@@ -53,6 +57,10 @@ def distill(
     keep_seconds: float = 300.0,
     teacher_cache: str | Path | None = None,
     evaluate_every: int = 1,
+    evaluate_on: int | None = None,
+    gap: bool = True,
+    gap_on: int | None = None,
+    gradients: bool = True,
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> DistillationRun:
@@ -73,6 +81,14 @@ def distill(
         teacher_cache: folder in which the teacher's outputs are kept for this and other trainings,
             see :mod:`natstats.distill.training.teacher_cache`; None for passes of the teacher.
         evaluate_every: epochs between looks at the evaluation images; the last one counts.
+        evaluate_on: images of the looks before the last one, a random sample with the shares of the
+            classes, the same each time; None for an eighth of the training images, at least 64. The
+            last look is on all.
+        gap: measure the spectral gap before and after the training.
+        gap_on: images for it, such a sample too; None for a fortieth of the images of all epochs
+            of the main stage, at least 64 and at most 512.
+        gradients: measure the gradients of the terms now and then: in the first epoch of a stage,
+            and again after as many as have 100 steps.
         progress: called with the steps done and to do.
         log: called with each record of the history.
 
@@ -82,6 +98,10 @@ def distill(
         NatstatsError: a loss or a weight is not finite, or a file cannot be read or written.
     """
     checks.positive_int("evaluate_every", evaluate_every)
+    evaluate_on = _sample_size(
+        "evaluate_on", evaluate_on, setup, usual_sample(len(setup.data.train))
+    )
+    gap_on = _sample_size("gap_on", gap_on, setup, _gap_images(setup))
     path = expanded(out, "out")
     together = _alone(setup) if together is None else together
     device = together.device
@@ -89,11 +109,13 @@ def distill(
         check_out(path, overwrite)
     together.wait()
     _set_memory_format(setup)
-    evaluation = _Evaluation(setup, device, workers, teacher_cache)
+    evaluation = _Evaluation(setup, device, workers, evaluate_on, teacher_cache)
     memory = PeakMemory(device)
     state = TrainingState(path, setup.identity(together.world), begins_again=overwrite)
     teacher = None if setup.teacher is None else setup.teacher.model
-    gap = GapMeasurement(setup.student.model, teacher, lambda: evaluation.images(_GAP_IMAGES))
+    gaps = GapMeasurement(
+        setup.student.model, teacher if gap else None, lambda: evaluation.images(gap_on)
+    )
 
     def note(row: Mapping[str, Any]) -> None:
         _write_history(path, trainer.trained)
@@ -113,6 +135,9 @@ def distill(
         state=state,
         keep_seconds=keep_seconds,
         evaluate_every=evaluate_every,
+        gradients_every=None if gradients else 0,
+        looks=evaluation.looks(),
+        n_classes=len(setup.data.classes),
         progress=progress,
         log=note,
         cache=_cache(teacher_cache, setup, batches, together),
@@ -122,12 +147,34 @@ def distill(
     peak = memory.mebibytes()
     if together.is_first:
         ending = Ending(
-            trained, evaluation.student(), evaluation.teacher(), gap.rows(), peak, together, command
+            trained,
+            evaluation.student(),
+            evaluation.teacher(),
+            gaps.rows(),
+            peak,
+            together,
+            command,
         )
         _write(path, setup, run_of(setup, state.identity, ending), report)
         state.remove()
     together.wait()
     return DistillationRun.open(path)
+
+
+def _sample_size(name: str, asked: int | None, setup: Distillation, usual: int) -> int:
+    """Images of a sample, which has one of every class at least, and all at most."""
+    n_images, n_classes = len(setup.data.evaluation), len(setup.data.classes)
+    if asked is None:
+        return min(max(usual, n_classes), n_images)
+    if checks.positive_int(name, asked) < n_classes:
+        raise UsageError(f"{name}: expected at least the {n_classes} classes; got {asked}")
+    return min(asked, n_images)
+
+
+def _gap_images(setup: Distillation) -> int:
+    """Of the usual gap: two passes of the student and one of the teacher, once in a training."""
+    n_trained = len(setup.data.train) * setup.program.stages[-1].epochs
+    return min(max(64, n_trained // 40), 512)
 
 
 def _alone(setup: Distillation) -> Processes:
@@ -164,6 +211,11 @@ def _cache(
             "teacher_cache: expected a teacher that sees each image by itself; got batch "
             f"statistics, as {setup.program.method} asks for (ofd.teacher_bn=running does not)"
         )
+    if setup.recipe.mixup or setup.recipe.cutmix:
+        raise UsageError(
+            "teacher_cache: expected a teacher that sees each image by itself; got a recipe that "
+            "mixes them"
+        )
     for method in setup.program.methods:
         if method.uses_images:
             raise UsageError(
@@ -188,6 +240,7 @@ class _Evaluation:
         setup: the training.
         device: the device that it runs on.
         workers: processes that read images.
+        n_sample: images of a look on the way.
         cache: folder of a cache of the teacher's outputs; None for none.
     """
 
@@ -196,27 +249,41 @@ class _Evaluation:
         setup: Distillation,
         device: torch.device,
         workers: int,
+        n_sample: int,
         cache: str | Path | None = None,
     ) -> None:
         self._setup, self._device, self._workers = setup, device, workers
+        self._n_sample = n_sample
         self._cache = None if cache is None else expanded(cache, "teacher_cache")
         self._latest: Evaluated | None = None
 
-    def _batches(self) -> Iterator[LabelledBatch]:
-        return eval_batches(self._setup.data.evaluation, self._setup.recipe, self._workers)
+    def _sample(self, n_images: int) -> NDArray[np.int64]:
+        """Places of a random sample with the shares of the classes, the same at every call."""
+        return limited(self._setup.data.evaluation.labels.numpy(), n_images, _SAMPLE)
 
-    def _of(self, network: Network) -> Evaluated:
-        recipe = self._setup.recipe
-        return evaluate(network.model, self._batches, recipe, self._device, DTYPES[recipe.amp])
+    def _batches(self, n_images: int | None = None) -> Iterator[LabelledBatch]:
+        data, recipe = self._setup.data.evaluation, self._setup.recipe
+        places = None if n_images is None else self._sample(n_images)
+        return eval_batches(data, recipe, self._workers, places=places)
 
-    def images(self, limit: int) -> Iterator[Tensor]:
-        """The first images, at most `limit`, as the networks take them."""
-        n_left = limit
-        for batch in self._batches():
-            yield prepared(batch.images[:n_left], self._setup.recipe, self._device)
-            n_left -= len(batch.images)
-            if n_left <= 0:
-                return
+    def _of(self, network: Network, n_images: int | None = None) -> Evaluated:
+        return evaluate(
+            network.model, lambda: self._batches(n_images), self._setup.recipe, self._device
+        )
+
+    def images(self, n_images: int) -> Iterator[Tensor]:
+        """A sample of images as the networks take them."""
+        for batch in self._batches(n_images):
+            yield prepared(batch.images, self._setup.recipe, self._device)
+
+    def looks(self) -> Looks:
+        """On which images the student is looked at when."""
+        return Looks(self.look, len(self._setup.data.evaluation), self.glance, self._n_sample)
+
+    def glance(self) -> tuple[float, float]:
+        """Loss and accuracy of the student as it is now, on a sample."""
+        found = self._of(self._setup.student, self._n_sample)
+        return found.loss, found.accuracy
 
     def look(self) -> tuple[float, float]:
         """Loss and accuracy of the student as it is now."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
-from natstats.errors import NatstatsError
+from natstats.errors import NatstatsError, UsageError
 from natstats.networks.load import usable_device
 
-__all__ = ["Processes", "processes"]
+__all__ = ["Processes", "processes", "synchronised"]
 
 _PATIENCE = timedelta(hours=4)
 """For which the others wait while the first evaluates and writes."""
@@ -85,6 +85,45 @@ def processes(device: torch.device | str | None = None) -> Iterator[Processes]:
             yield Processes(dist.get_rank(), world, chosen)
     finally:
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def synchronised(model: nn.Module, together: Processes, wanted: bool = True) -> Iterator[None]:
+    """Let the batch norms of a model see the batches of all processes, and give its own back.
+
+    They keep their weights, their statistics and their names. Nothing changes in a single process.
+
+    Args:
+        model: a batch norm that is the model itself stays as it is.
+        together: the processes.
+        wanted: False changes nothing.
+
+    Raises:
+        UsageError: the processes are on CPUs, where torch has no such batch norm.
+    """
+    if not wanted or together.world == 1:
+        yield
+        return
+    if together.device.type != "cuda":
+        raise UsageError(
+            f"sync_bn: expected CUDA devices beside several processes; got {together.device.type}, "
+            "for which torch has no batch norm over processes"
+        )
+    own = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.modules.batchnorm._BatchNorm)
+    ]
+    try:
+        for parent, name, child in own:
+            converted = nn.SyncBatchNorm.convert_sync_batchnorm(child)  # type: ignore[no-untyped-call]
+            setattr(parent, name, converted)
+        yield
+    finally:
+        for parent, name, child in own:
+            child.train(getattr(parent, name).training)
+            setattr(parent, name, child)
 
 
 _LOST = (

@@ -38,6 +38,7 @@ class LabelledImages:
         contents: SHA-256 of what was read for each image, 32 bytes; None where not all were read.
         unreadable: name and reason of every image that was left out.
         n_enlarged: images that were smaller than what they were scaled to, as far as known.
+        flips: False where a mirror image is no image of the class, as of digits.
     """
 
     photographs: Photographs
@@ -47,6 +48,7 @@ class LabelledImages:
     contents: tuple[bytes, ...] | None = None
     unreadable: tuple[str, ...] = ()
     n_enlarged: int = 0
+    flips: bool = True
 
     def __len__(self) -> int:
         """Number of images."""

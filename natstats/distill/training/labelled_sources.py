@@ -20,11 +20,15 @@ from natstats.images.image_sets import Photographs
 from natstats.text import few, printable
 
 __all__ = [
-    "LABELLED_SETS", "LabelledPhotographs", "LabelledSource", "find_source", "refuse_empty",
+    "LABELLED_SETS", "UNFLIPPED", "LabelledPhotographs", "LabelledSource", "find_source",
+    "refuse_empty",
 ]  # fmt: skip
 
 LABELLED_SETS = ("cifar10", "cifar100", "fashionmnist", "kmnist", "mnist", "stl10", "svhn")
 """Data sets of torchvision that can be trained on, beside ``imagefolder`` and ``imagenet``."""
+
+UNFLIPPED = ("kmnist", "mnist", "svhn")
+"""Those of digits and characters, whose mirror images are none."""
 
 _UNFRAMED = Framing(5)
 _LISTED = 8

@@ -72,7 +72,7 @@ def prepared(images: Tensor, recipe: Recipe, device: torch.device) -> Tensor:
 
 
 def resolved(recipe: Recipe, images: LabelledImages) -> Recipe:
-    """A recipe without open fields: size of the images, and normalisation measured on them.
+    """A recipe without open fields: size, normalisation, no flips where the images ask for none.
 
     Args:
         recipe: what it says stays.
@@ -83,6 +83,8 @@ def resolved(recipe: Recipe, images: LabelledImages) -> Recipe:
         changes["size"] = images.size
     if recipe.mean is None:
         changes["mean"], changes["std"] = images.statistics()
+    if recipe.flip is None and not images.flips:
+        changes["flip"] = False
     return replace(recipe, **changes)
 
 
@@ -91,9 +93,13 @@ class TrainBatches:
 
     The order of an epoch depends on the seed, the stage and the epoch; the random changes of an
     image depend on these and its place in the set. Neither depends on the workers, on the ranks, on
-    whether the set is in memory, or on torch's random state, which is left as it is. The images
-    that do not fill a last batch are left out of the epoch; a set smaller than a batch is one
-    batch (of as many images as the ranks can share equally).
+    whether the set is in memory, or on torch's random state, which is left as it is.
+
+    The images that do not fill a last batch are a batch of their own, but for two cases. Where the
+    ranks could not share them equally those over are left out of the epoch (others in each, and
+    fewer than there are ranks): gradients are averaged over ranks as if all had as many images.
+    Where a rank would get a single image, which has no batch statistics, they join the batch
+    before. A set smaller than a batch is one batch, of as many images as the ranks can share.
 
     Sets of framed images in memory need no workers: cutting and flipping is done for a whole batch
     at once, in the process itself.
@@ -150,6 +156,8 @@ class TrainBatches:
                 f"got {len(images)}"
             )
         self.images = images
+        if recipe.flip is None and not images.flips:
+            recipe = replace(recipe, flip=False)
         self.recipe = recipe
         self.seed = checks.positive_int("seed", seed, 0)
         self.workers = workers
@@ -160,14 +168,25 @@ class TrainBatches:
     @property
     def n_steps(self) -> int:
         """Steps of an epoch."""
-        return max(len(self.images) // self.recipe.batch_size, 1)
+        return len(self.sizes)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Images of every batch of an epoch, over all processes."""
+        whole, over = divmod(len(self.images), self.recipe.batch_size)
+        over -= over % self.world
+        sizes = [self.recipe.batch_size] * whole
+        if over >= 2 * self.world or not whole:
+            sizes.append(over)
+        else:
+            sizes[-1] += over
+        return sizes
 
     def order(self, stage: str, epoch: int) -> list[NDArray[np.int64]]:
         """Places in the set of the images of every batch of an epoch, over all processes."""
-        n = len(self.images)
-        shuffled = generator(self.seed, stage, epoch, "order").permutation(n)
-        size = min(self.recipe.batch_size, n - n % self.world)
-        return [shuffled[start : start + size] for start in range(0, self.n_steps * size, size)]
+        shuffled = generator(self.seed, stage, epoch, "order").permutation(len(self.images))
+        ends = np.cumsum(self.sizes)
+        return [shuffled[end - n : end] for end, n in zip(ends, self.sizes, strict=True)]
 
     def epoch(self, stage: str, epoch: int, start_step: int = 0) -> Iterator[LabelledBatch]:
         """The batches of an epoch from a step on; those before are not read.
@@ -234,6 +253,7 @@ def eval_batches(
     world: int = 1,
     *,
     pin_memory: bool = False,
+    places: NDArray[np.int64] | None = None,
 ) -> Iterator[LabelledBatch]:
     """All evaluation images once, in their order, as they were framed.
 
@@ -245,15 +265,16 @@ def eval_batches(
         world: number of processes; each takes every `world`-th image of each batch, and the last
             may get none of a batch, which is then left out.
         pin_memory: put what workers read where an accelerator can fetch it.
+        places: those to take, in their order; None for all.
 
     Raises:
         UsageError: a number is out of range, or the images are of another size.
         NatstatsError: an image cannot be read; the sentence names it.
     """
     _check(images, recipe, workers, rank, world)
-    places = np.arange(len(images))
+    places = np.arange(len(images)) if places is None else places
     size = recipe.batch_size
-    batches = [places[start : start + size][rank::world] for start in range(0, len(images), size)]
+    batches = [places[start : start + size][rank::world] for start in range(0, len(places), size)]
     batches = [batch for batch in batches if len(batch)]
     return _read(_Source(images, recipe, None), batches, workers, pin_memory)
 

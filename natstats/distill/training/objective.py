@@ -52,6 +52,13 @@ class Taught:
     scores: Tensor
     maps: Mapping[str, Tensor]
 
+    def part(self, number: int, n_parts: int) -> Taught:
+        """What it said of a part of the batch, from 0."""
+        if n_parts == 1:
+            return self
+        maps = {name: one.tensor_split(n_parts)[number] for name, one in self.maps.items()}
+        return Taught(self.scores.tensor_split(n_parts)[number], maps)
+
 
 @dataclass(frozen=True, eq=False)
 class Values:
@@ -62,7 +69,7 @@ class Values:
             run.
         objective_ce: the same with label smoothing, as it is minimised.
         terms: the terms' values, without their weights.
-        n_right: images that the student classified correctly.
+        n_right: images that the student classified correctly; of shares, as the largest says.
     """
 
     ce: Tensor | None
@@ -161,7 +168,7 @@ class Objective(nn.Module):
 
         Args:
             images: (N, 3, H, W), normalised.
-            labels: (N,), whole numbers.
+            labels: (N,), whole numbers, or (N, K), shares of the classes.
             factors: factor of each term by its name, and of the cross-entropy as ``ce``. A value
                 with the factor 0 comes without a gradient: several processes would wait for it.
                 None for gradients of all.
@@ -199,7 +206,8 @@ class Objective(nn.Module):
                 smooth = functional.cross_entropy(
                     scores, labels, label_smoothing=self.label_smoothing
                 )
-        n_right = (scores.detach().argmax(dim=1) == labels).sum()
+        largest = labels if labels.ndim == 1 else labels.argmax(dim=1)
+        n_right = (scores.detach().argmax(dim=1) == largest).sum()
         return Values(plain.detach(), counted("ce", smooth), terms, n_right)
 
 

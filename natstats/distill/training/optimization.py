@@ -32,7 +32,8 @@ def learning_rate(
     * ``cosine``: L (1 + cos(pi (t - W) / (T - W))) / 2;
     * in the warm-up: the rate of ``constant`` or ``step`` times (t + 1) / W, for ``cosine`` too.
 
-    In a stage of another number of epochs milestones and warm-up keep their shares of the stage.
+    In a stage of another number of epochs milestones keep their shares of it, and the warm-up its
+    number of epochs, up to half of the stage (:meth:`Recipe.warmup_in`).
 
     Args:
         recipe: gives the schedule.
@@ -54,12 +55,11 @@ def learning_rate(
     [0.05, 0.05, 0.005, 0.0005, 5e-05]
     """
     checks.positive_int("step", step, 0)
-    n_steps = checks.positive_int("n_steps_per_epoch", n_steps_per_epoch) * (
-        recipe.epochs if epochs is None else checks.positive_int("epochs", epochs)
-    )
+    epochs = recipe.epochs if epochs is None else checks.positive_int("epochs", epochs)
+    n_steps = checks.positive_int("n_steps_per_epoch", n_steps_per_epoch) * epochs
     chosen = recipe.schedule if schedule is None else schedule
     checks.one_of("schedule", chosen, SCHEDULES)
-    warmup = round(recipe.warmup_epochs * n_steps / recipe.epochs)
+    warmup = round(recipe.warmup_in(epochs) * n_steps_per_epoch)
     rate = recipe.learning_rate
     if chosen == "step":
         passed = sum(step >= round(at * n_steps / recipe.epochs) for at in recipe.milestones)

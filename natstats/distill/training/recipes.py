@@ -33,6 +33,8 @@ AMPS = ("none", "bf16", "fp16")
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _SMALLEST = 5
+_STRONGEST = 30
+"""Magnitude of RandAugment: it has 31 steps."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class Recipe:
         clip: largest norm of the gradient of all parameters; None to let it be.
         label_smoothing: smoothing of the labels in the cross-entropy.
         augmentation: ``crop-flip``, a random cut of the padded image; ``resized-crop``, a random
-            part of 8 to 100 % of the area scaled to the size; or ``none``. The first two flip
-            every other image left to right.
+            part of 8 to 100 % of the area scaled to the size; or ``none``.
+        flip: whether the first two flip every other image left to right; None for yes, but for
+            data sets of digits and characters (mnist, kmnist, svhn), whose mirror images are none.
         pad_mode: padding for ``crop-flip``, ``zero`` (black pixels) or ``reflect``.
         padding: pixels added on every side for ``crop-flip``.
         augmentation_seed: seed of the random changes of the images; None for that of the training.
@@ -71,8 +74,21 @@ class Recipe:
         mean: subtracted from each channel in [0, 1]; None together with `std` for those of the
             training images.
         std: divisor of each channel after that.
-        amp: ``none``, or the type in which the networks compute: ``bf16`` or ``fp16``.
+        amp: ``none``, or the type in which the networks compute in training: ``bf16`` or ``fp16``.
+            Evaluation is in float32 always.
         channels_last: memory format of networks and images.
+        randaugment: strength of the two random changes of colour or shape that every training image
+            has (RandAugment, Cubuk et al. 2020), 1 to 30; 0 for none. 9 is usual.
+        mixup: alpha of mixup (Zhang et al. 2018): a batch is blended with itself in another order,
+            its labels likewise; 0 for none.
+        cutmix: alpha of CutMix (Yun et al. 2019): a rectangle comes from the other image; 0 for
+            none. With `mixup` too, each batch has one or the other, with equal chances.
+        ema: decay of a running average of the student's weights over the steps, which is evaluated
+            and saved in their place; 0 for none.
+        sync_bn: batch norms of the student see the batch of all processes, on CUDA devices. A
+            single process sees it anyway.
+        accumulate: parts in which a batch goes through the networks, one after the other, before
+            its one step; less memory, and the same gradient but for batch norms, which see a part.
 
     Raises:
         UsageError: a field is not what it can be.
@@ -109,6 +125,13 @@ class Recipe:
     std: tuple[float, ...] | None = _IMAGENET["std"]
     amp: str = "none"
     channels_last: bool = False
+    flip: bool | None = None
+    randaugment: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float = 0.0
+    sync_bn: bool = False
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         checks.positive_int("epochs", self.epochs)
@@ -118,6 +141,7 @@ class Recipe:
             checks.positive_int("augmentation_seed", self.augmentation_seed, 0)
         if self.draws is not None:
             checks.positive_int("draws", self.draws)
+        checks.positive_int("accumulate", self.accumulate)
         for name in ("size", "resize"):
             if getattr(self, name) is not None:
                 checks.positive_int(name, getattr(self, name), _SMALLEST)
@@ -129,20 +153,37 @@ class Recipe:
             ("amp", AMPS),
         ):
             checks.one_of(name, getattr(self, name), allowed)
-        for name in ("nesterov", "decay_vectors", "channels_last"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name}: expected true or false; got {getattr(self, name)!r}")
+        for name in ("nesterov", "decay_vectors", "channels_last", "sync_bn", "flip"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and (name != "flip" or value is not None):
+                raise UsageError(f"{name}: expected true or false; got {value!r}")
         checks.finite("learning_rate", self.learning_rate, above=0)
         checks.finite("momentum", self.momentum, least=0, below=1)
         checks.finite("weight_decay", self.weight_decay, least=0)
         checks.finite("gamma", self.gamma, above=0, most=1)
         checks.finite("warmup_epochs", self.warmup_epochs, least=0, below=self.epochs)
         checks.finite("label_smoothing", self.label_smoothing, least=0, below=1)
+        checks.finite("ema", self.ema, least=0, below=1)
+        for name in ("mixup", "cutmix"):
+            checks.finite(name, getattr(self, name), least=0)
+        checks.positive_int("randaugment", self.randaugment, 0)
+        if self.randaugment > _STRONGEST:
+            raise UsageError(
+                f"randaugment: expected a whole number from 0 to {_STRONGEST}; "
+                f"got {self.randaugment}"
+            )
         if self.clip is not None:
             checks.finite("clip", self.clip, above=0)
         self._check_together()
 
     def _check_together(self) -> None:
+        if self.accumulate > 1 and 2 * self.accumulate > self.batch_size:
+            raise UsageError(
+                f"accumulate: expected at most half of the batch of {self.batch_size}, as a batch "
+                f"norm needs two images; got {self.accumulate}"
+            )
+        if self.flip and self.augmentation == "none":
+            raise UsageError("flip: expected an augmentation beside it; got none")
         if self.nesterov and self.optimizer == "sgd" and not self.momentum:
             raise UsageError("nesterov: expected a momentum above 0 beside it; got 0")
         object.__setattr__(self, "milestones", _numbers("milestones", self.milestones))
@@ -173,9 +214,10 @@ class Recipe:
     def from_preset(cls, name: str, **changes: Any) -> Recipe:
         """A recipe of :data:`PRESETS`, with other values for some fields.
 
-        Fields that depend on a changed one follow it unless they are given: milestones and warm-up
-        keep their shares of the epochs, milestones go with another schedule, `resize` keeps its
-        proportion to the size.
+        Fields that depend on a changed one follow it unless they are given: milestones keep their
+        shares of the epochs, and go with another schedule; the warm-up keeps its number of epochs,
+        up to half of all; `resize` keeps its proportion to the size; `flip` goes with the
+        augmentation.
 
         Raises:
             UsageError: no such preset or field, or a value that cannot be.
@@ -184,6 +226,8 @@ class Recipe:
         (150, 180, 210)
         >>> Recipe.from_preset("cifar100", epochs=60).milestones
         (37.5, 45, 52.5)
+        >>> [Recipe.from_preset("default", epochs=n).warmup_epochs for n in (60, 6, 1)]
+        [1, 1, 0.5]
         """
         checks.one_of("recipe", name, PRESETS)
         return PRESETS[name].recipe.changed(**changes)
@@ -202,11 +246,25 @@ class Recipe:
         if "epochs" in changes:
             share = Fraction(checks.positive_int("epochs", changes["epochs"]), self.epochs)
             changes.setdefault("milestones", tuple(_times(at, share) for at in self.milestones))
-            changes.setdefault("warmup_epochs", _times(self.warmup_epochs, share))
+            if share != 1:
+                changes.setdefault("warmup_epochs", self.warmup_in(changes["epochs"]))
+        if changes.get("augmentation") == "none":
+            changes.setdefault("flip", None)
         if self.resize is not None and self.size is not None and changes.get("size") is not None:
             checks.positive_int("size", changes["size"], _SMALLEST)
             changes.setdefault("resize", round(changes["size"] * self.resize / self.size))
         return dataclasses.replace(self, **changes)
+
+    def warmup_in(self, epochs: int) -> float:
+        """Epochs of warm-up in a stage of so many epochs: those of the recipe, at most half of it.
+
+        A share of the stage, as milestones have it, would be a step or two of a short training,
+        for which a large learning rate at once is as harmful as for a long one.
+        """
+        if epochs == self.epochs:
+            return self.warmup_epochs
+        half = Fraction(epochs, 2)
+        return self.warmup_epochs if self.warmup_epochs <= half else _times(1, half)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, fit for JSON.

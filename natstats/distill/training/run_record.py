@@ -24,7 +24,7 @@ from natstats.distill.results import GAP, GRADIENTS, HISTORY, DistillationRun, O
 from natstats.distill.training.distributed import Processes
 from natstats.distill.training.evaluation import Evaluated
 from natstats.distill.training.setup import Distillation
-from natstats.distill.training.trainer import Trained
+from natstats.distill.training.trained import Trained
 from natstats.files.json_files import to_json
 from natstats.networks.load import Network
 from natstats.runs.provenance import circumstances
@@ -89,12 +89,18 @@ def history_frame(trained: Trained) -> pd.DataFrame:
     """The history as a table, the columns of the terms in the middle."""
     frame = pd.DataFrame(trained.history)
     terms = [name for name in frame.columns if name not in HISTORY]
-    return frame[[*HISTORY[:5], *sorted(terms), *HISTORY[5:]]]
+    # A training that went on from a state of an older version may lack columns.
+    return frame.reindex(columns=[*HISTORY[:5], *sorted(terms), *HISTORY[5:]])
 
 
 def _info(setup: Distillation, identity: Mapping[str, Any], ending: Ending) -> RunInfo:
     program, trained = setup.program, ending.trained
-    curve = [r["eval_accuracy"] for r in trained.history if np.isfinite(r["eval_accuracy"])]
+    n_all = len(setup.data.evaluation)
+    curve = [  # of looks at all images: the best of many samples would be the luckiest one
+        row["eval_accuracy"]
+        for row in trained.history
+        if np.isfinite(row["eval_accuracy"]) and row.get("eval_images", n_all) == n_all
+    ]
     n_images = sum(stage.epochs for stage in program.stages) * len(setup.data.train)
     came = circumstances(ending.together.device, max(trained.seconds, 1e-9), n_images)
     final = ending.student

@@ -144,6 +144,7 @@ class Distillation:
                 teacher_run=teacher_run,
                 taps=taps,
             )
+        _refuse_unmixed(program, recipe)
         if program.teacher_run is not None:
             program = _with_teacher_run(program, program.teacher_run, theirs, recipe)
         return cls(mine, theirs, data, recipe, program, seed)
@@ -193,6 +194,18 @@ def _check_student(student: Network, teacher: Network | None) -> None:
         raise UsageError(
             f"student: expected parameters that can be trained; {student.name} has none"
         )
+
+
+def _refuse_unmixed(program: Program, recipe: Recipe) -> None:
+    """Raise where images are mixed beside a loss that needs one class for each."""
+    ways = [way for way in ("mixup", "cutmix") if getattr(recipe, way)]
+    terms = [bound.term for stage in program.stages for bound in stage.terms]
+    for term in terms if ways else ():
+        if term.loss.needs_labels:
+            raise UsageError(
+                f"{ways[0]}: expected 0 beside the term {term.name}, which needs one class for "
+                f"each image; got {getattr(recipe, ways[0]):g}"
+            )
 
 
 def _with_teacher_run(

@@ -12,6 +12,7 @@ import torch
 
 from natstats.distill.methods import completed
 from natstats.distill.run_folders import STATE
+from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import open_regular
 from natstats.text import printable
@@ -116,6 +117,7 @@ settings: seed was 0, is 1 (--overwrite begins again)
                 f"out: expected the training that {which}, which did not note the contents of its "
                 "images: whether these are still the same cannot be told (--overwrite begins again)"
             )
+    kept = _with_later_fields(kept, now)
     if isinstance(kept, Mapping) and _are_arguments(kept.get("arguments")):
         kept = {**kept, "arguments": completed(kept["arguments"])}
     differing = _differences(kept, now)
@@ -128,6 +130,25 @@ settings: seed was 0, is 1 (--overwrite begins again)
 
 def _are_arguments(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(one, Mapping) for one in value.values())
+
+
+def _with_later_fields(kept: Any, now: Mapping[str, Any]) -> Any:
+    """Settings of an older version with the fields of a recipe that came after it.
+
+    What it did is what their defaults do; but it flipped images of digits, too.
+    """
+    if not (isinstance(kept, Mapping) and isinstance(kept.get("recipe"), Mapping)):
+        return kept
+    recipe, own = dict(kept["recipe"]), now.get("recipe")
+    if not isinstance(own, Mapping):
+        return kept
+    flipped = recipe.get("augmentation") != "none"
+    later = {
+        **Recipe().to_dict(),
+        "flip": True if flipped and own.get("flip") is False else own.get("flip"),
+    }
+    recipe.update({name: later[name] for name in own if name not in recipe and name in later})
+    return {**kept, "recipe": recipe}
 
 
 def _differences(kept: Any, now: Any, name: str = "") -> list[str]:

@@ -11,7 +11,7 @@ __all__ = ["EpochSums"]
 
 
 class EpochSums:
-    """Sums of values over steps, on the device, and where one was first not finite.
+    """Sums of values over images, on the device, and where one was first not finite.
 
     Nothing here waits for an accelerator but :meth:`culprits`.
 
@@ -24,6 +24,8 @@ class EpochSums:
     >>> sums.add(torch.tensor([1.0, float("nan")]), None, 8, step=1)
     >>> sums.culprits()
     (1, ['loss'])
+    >>> sums.right.tolist()
+    [0.0, 16.0]
     """
 
     def __init__(self, names: list[str], device: torch.device) -> None:
@@ -33,12 +35,16 @@ class EpochSums:
         self.first_bad = torch.full((len(names),), -1, dtype=torch.int64, device=device)
 
     def add(self, values: Tensor, n_right: Tensor | None, n_images: int, step: int) -> None:
-        """Add the values of a step, (len(names),), and how many of its images were right."""
-        self.sums += values.double()
+        """Add the values of a step, (len(names),), times its images, and how many were right.
+
+        A batch that is smaller than the others counts for less.
+        """
+        self.sums += values.double() * n_images
         bad = ~torch.isfinite(values) & (self.first_bad < 0)
         self.first_bad = torch.where(bad, step, self.first_bad)
+        self.right[1] += n_images
         if n_right is not None:
-            self.right += torch.stack([n_right.double(), n_right.new_tensor(n_images).double()])
+            self.right[0] += n_right
 
     def culprits(self) -> tuple[int, list[str]]:
         """The first step with a value that is not finite, and which were; -1 for none."""
@@ -50,9 +56,16 @@ class EpochSums:
 
     def state(self) -> dict[str, Tensor]:
         """A copy, for :meth:`load`."""
-        return {"sums": self.sums.clone(), "right": self.right.clone()}
+        return {"sums_of_images": self.sums.clone(), "right": self.right.clone()}
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state` gave."""
-        self.sums.copy_(state["sums"])
+    def load(self, state: Mapping[str, Tensor], n_steps: int, n_images: int) -> None:
+        """Go on from what :meth:`state` gave after some steps and images.
+
+        Until 0.8.0 every step counted the same, and had as many images as the others.
+        """
         self.right.copy_(state["right"])
+        self.right[1] = n_images
+        if "sums_of_images" in state:
+            self.sums.copy_(state["sums_of_images"])
+        else:
+            self.sums.copy_(state["sums"] * (n_images / n_steps))

@@ -5,32 +5,36 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from natstats.activations.hooks import same_modes
 from natstats.distill.results import MAIN
-from natstats.distill.training.distributed import Processes
+from natstats.distill.training.averaging import WeightAverage
+from natstats.distill.training.costs import PeakMemory
+from natstats.distill.training.distributed import Processes, synchronised
+from natstats.distill.training.evaluation import Looks
 from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.gradients import gradient_rows
-from natstats.distill.training.loading import TrainBatches, prepared
-from natstats.distill.training.objective import Objective, Taught, Values
-from natstats.distill.training.optimization import learning_rate, make_optimizer
+from natstats.distill.training.loading import LabelledBatch, TrainBatches, prepared
+from natstats.distill.training.mixing import mixed
+from natstats.distill.training.objective import Objective, Taught
+from natstats.distill.training.optimization import learning_rate
 from natstats.distill.training.recipes import Recipe
+from natstats.distill.training.soundness import refuse_broken_weights, refuse_non_finite
 from natstats.distill.training.stages import Program, TrainingStage
 from natstats.distill.training.state import TrainingState
+from natstats.distill.training.stepping import Stepper
 from natstats.distill.training.sums import EpochSums
 from natstats.distill.training.teacher_cache import TeacherCache
-from natstats.errors import NatstatsError, UsageError
+from natstats.distill.training.trained import Trained
+from natstats.errors import UsageError
 
-__all__ = ["DTYPES", "Trained", "Trainer"]
+__all__ = ["DTYPES", "Trainer"]
 
 DTYPES: Mapping[str, torch.dtype | None] = {
     "none": None, "bf16": torch.bfloat16, "fp16": torch.float16
@@ -40,29 +44,8 @@ DTYPES: Mapping[str, torch.dtype | None] = {
 _CHECKED_EVERY = 50
 """Steps between looks at an accelerator's losses, each of which waits for it."""
 
-
-@dataclass
-class Trained:
-    """What a training left behind, beside the student.
-
-    Attributes:
-        history: a record per epoch.
-        gradients: a record per epoch and term.
-        step_seconds: mean time of a step of each epoch of the main stage.
-        seconds: time of training and evaluation, over all sittings.
-        n_sittings: 1 for a training that was never cut.
-    """
-
-    history: list[dict[str, Any]] = field(default_factory=list)
-    gradients: list[dict[str, Any]] = field(default_factory=list)
-    step_seconds: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-    n_sittings: int = 1
-
-    @property
-    def ms_per_step(self) -> float:
-        """Median over the epochs of the main stage, ms; NaN where none was whole."""
-        return 1000 * statistics.median(self.step_seconds) if self.step_seconds else math.nan
+_STEPS_BETWEEN_GRADIENTS = 100
+"""So that they cost a step or two in a hundred."""
 
 
 def _seed(*parts: Any) -> int:
@@ -98,11 +81,16 @@ class Trainer:
         batches: batches of the training images.
         recipe: how to train.
         evaluate: returns loss and accuracy of the student, in eval mode; gives its mode back.
+        looks: on which images it looks when, see :class:`Looks`; by default one look at all of them
+            as `evaluate` has them, whose number is not known.
         state: where to keep what a cut training goes on from; None to keep nothing.
         together: the processes that train.
         seed: seed of the training.
         keep_seconds: the state is kept after each epoch, and when this time has passed.
         evaluate_every: epochs between evaluations in the main stage; the last epoch has one always.
+        gradients_every: epochs between looks at the gradients of the terms, from the first of a
+            stage on; 0 for none, None for as many epochs as have 100 steps.
+        n_classes: K, for labels that are mixed; by default one more than the largest label.
         progress: called with the steps done and to do.
         log: called with each record of the history, when the state is kept.
         cache: gives the teacher's outputs in place of its passes; None for none.
@@ -122,6 +110,9 @@ class Trainer:
         state: TrainingState | None = None,
         keep_seconds: float = 300.0,
         evaluate_every: int = 1,
+        gradients_every: int | None = None,
+        looks: Looks | None = None,
+        n_classes: int | None = None,
         progress: Callable[[int, int], None] | None = None,
         log: Callable[[Mapping[str, Any]], None] | None = None,
         cache: TeacherCache | None = None,
@@ -131,6 +122,12 @@ class Trainer:
         self.together, self.seed, self.state = together, seed, state
         self.keep_seconds, self.evaluate_every = keep_seconds, evaluate_every
         self.progress, self.log, self.cache = progress, log, cache
+        self.looks = looks or Looks(evaluate)
+        usual = math.ceil(_STEPS_BETWEEN_GRADIENTS / batches.n_steps)
+        self.gradients_every = usual if gradients_every is None else gradients_every
+        self.n_classes = n_classes or int(batches.images.labels.max()) + 1
+        self.average = WeightAverage(student, recipe.ema) if recipe.ema else None
+        self.memory = PeakMemory(together.device, begins=False)
         self.trained = Trained()
         self.losses = program.losses().to(together.device)
         self.scaler = torch.amp.GradScaler(
@@ -153,10 +150,16 @@ class Trainer:
         if kept is not None:
             place = self._resume(kept)
         self._since = self._kept_at = time.perf_counter()
-        with same_modes(self.student), frozen(self.teacher, self.program.teacher_bn == "batch"):
+        with (
+            same_modes(self.student),
+            synchronised(self.student, self.together, self.recipe.sync_bn),
+            frozen(self.teacher, self.program.teacher_bn == "batch"),
+        ):
             for number in range(place[0], len(self.program.stages)):
                 resumed = kept if kept is not None and number == place[0] else None
                 self._train_stage(number, place[1:] if resumed is not None else (0, 0), resumed)
+        if self.average is not None:
+            self.average.keep()
         self._count_seconds()
         return self.trained
 
@@ -164,6 +167,8 @@ class Trainer:
         self.student.load_state_dict(kept["student"])
         self.losses.load_state_dict(kept["losses"])
         self.scaler.load_state_dict(kept["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(kept["average"])
         self.trained = Trained(**kept["trained"])
         self.trained.n_sittings += 1
         return kept["stage"], kept["epoch"], kept["step"]
@@ -179,30 +184,25 @@ class Trainer:
         self, number: int, place: tuple[int, ...], kept: Mapping[str, Any] | None
     ) -> None:
         stage = self.program.stages[number]
-        device = self.together.device
-        objective = self._objective(stage)
-        trained: list[nn.Parameter] = []
-        if stage.trains != "losses":
-            trained += [p for p in self.student.parameters() if p.requires_grad]
-        losses = [p for p in objective.losses.parameters() if p.requires_grad]
-        optimizer = make_optimizer(self.recipe, [{"params": g} for g in (trained, losses) if g])
+        stepper = Stepper(
+            stage,
+            self._objective(stage),
+            self.recipe,
+            self.scaler,
+            self.together.device,
+            self.together.world,
+        )
         if kept is not None and kept["optimizer"] is not None:
-            optimizer.load_state_dict(kept["optimizer"])
-        runner: nn.Module = objective
-        if self.together.world > 1:
-            runner = DistributedDataParallel(
-                objective,
-                device_ids=[device.index] if device.type == "cuda" else None,
-                find_unused_parameters=True,
-            )
+            stepper.optimizer.load_state_dict(kept["optimizer"])
         for epoch in range(place[0], stage.epochs):
             start = place[1] if epoch == place[0] else 0
-            sums = EpochSums([b.term.name for b in stage.terms] + ["ce", "loss"], device)
+            sums = stepper.sums()
             if start and kept is not None:
-                sums.load(kept["sums"])
+                n_images = sum(self.batches.sizes[:start]) // self.together.world
+                sums.load(kept["sums"], start, n_images)
             with _enough_for_batch_norm():
-                self._train_epoch(number, epoch, start, runner, objective, optimizer, sums)
-            self._finish_epoch(number, epoch, sums, optimizer)
+                self._train_epoch(number, epoch, start, stepper, sums)
+            self._finish_epoch(number, epoch, sums, stepper.optimizer)
 
     def _objective(self, stage: TrainingStage) -> Objective:
         size = self.batches.images.size if self.recipe.size is None else self.recipe.size
@@ -220,58 +220,69 @@ class Trainer:
     # -- an epoch -----------------------------------------------------------------------------
 
     def _train_epoch(
-        self,
-        number: int,
-        epoch: int,
-        start: int,
-        runner: nn.Module,
-        objective: Objective,
-        optimizer: torch.optim.Optimizer,
-        sums: EpochSums,
+        self, number: int, epoch: int, start: int, stepper: Stepper, sums: EpochSums
     ) -> None:
-        stage, n_steps = self.program.stages[number], self.batches.n_steps
+        stage, n_steps = stepper.stage, self.batches.n_steps
         done = sum(s.epochs for s in self.program.stages[:number]) * n_steps
         total = sum(s.epochs for s in self.program.stages) * n_steps
         self.student.train(stage.trains != "losses")
-        objective.losses.train()
+        stepper.objective.losses.train()
         looks_at_each = self.together.device.type == "cpu"
-        kept = None if self.cache is None else self.cache.epoch(objective, stage.name, epoch)
+        kept = (
+            None if self.cache is None else self.cache.epoch(stepper.objective, stage.name, epoch)
+        )
         began = time.perf_counter()
         aside = 0.0
         for offset, batch in enumerate(self.batches.epoch(stage.name, epoch, start)):
             step = start + offset
-            images = prepared(batch.images, self.recipe, self.together.device)
-            labels = batch.labels.to(self.together.device, non_blocking=True)
+            images, labels = self._batch(batch, (stage.name, epoch, step))
             taught = None if kept is None else kept.batch(batch.places, self.together.device)
-            if step == 0 and stage.trains != "losses" and self.together.world == 1:
+            if step == 0 and self._notes_gradients(stage, epoch):
                 before = time.perf_counter()
-                self._note_gradients(stage, epoch, objective, images, labels, taught)
+                self._note_gradients(stepper, epoch, images, labels, taught)
                 aside += time.perf_counter() - before
-            torch.manual_seed(_seed(self.seed, self.together.rank, stage.name, epoch, step))
+            self._seed_torch(stage.name, epoch, step)
             at = epoch * n_steps + step
-            rate = stage.learning_rate * learning_rate(
-                self.recipe, at, n_steps, stage.epochs, stage.schedule
+            stepper.set_rate(
+                stage.learning_rate
+                * learning_rate(self.recipe, at, n_steps, stage.epochs, stage.schedule)
             )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             factors = self._factors(stage, at / (stage.epochs * n_steps))
-            values: Values = runner(images, labels, factors, taught)
-            loss, listed = self._total(stage, values, factors)
-            sums.add(listed, values.n_right, len(labels), step)
+            stepper.backward(images, labels, factors, sums, step, taught)
             if looks_at_each or step % _CHECKED_EVERY == _CHECKED_EVERY - 1:
                 self._refuse_non_finite(stage, epoch, sums)
-            if loss.requires_grad:  # not where a ramp begins at 0 beside nothing else
-                self._follow(loss, optimizer)
+            stepper.follow()
+            if self.average is not None and stage.trains != "losses":
+                self.average.update()
             if self.progress is not None and self.together.is_first:
                 self.progress(done + at + 1, total)
             if time.perf_counter() - self._kept_at > self.keep_seconds and step + 1 < n_steps:
-                self._refuse_non_finite(stage, epoch, sums)
-                self._refuse_broken_weights(stage, epoch)
-                self._keep(number, epoch, step + 1, optimizer, sums)
-        self._refuse_non_finite(stage, epoch, sums)
-        self._refuse_broken_weights(stage, epoch)
+                self._refuse_broken(stage, epoch, sums)
+                self._keep(number, epoch, step + 1, stepper.optimizer, sums)
+        self._refuse_broken(stage, epoch, sums)
+        seconds = time.perf_counter() - began - aside
+        n_done = sum(self.batches.sizes[start:])
+        self._images_per_second = n_done / seconds if n_done else math.nan
         if stage.name == MAIN and start == 0:
-            self.trained.step_seconds.append((time.perf_counter() - began - aside) / n_steps)
+            self.trained.step_seconds.append(seconds / n_steps)
+
+    def _batch(self, batch: LabelledBatch, place: tuple[str, int, int]) -> tuple[Tensor, Tensor]:
+        """Images and labels as the networks take them, at a step of an epoch of a stage."""
+        images = prepared(batch.images, self.recipe, self.together.device)
+        labels = batch.labels.to(self.together.device, non_blocking=True)
+        seed = _seed(self.seed, self.together.rank, "mixing", *place)
+        return mixed(images, labels, self.recipe, self.n_classes, seed)
+
+    def _seed_torch(self, stage: str, epoch: int, step: int) -> None:
+        seed = _seed(self.seed, self.together.rank, stage, epoch, step)
+        if self.together.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # no look at every other device
+        else:
+            torch.manual_seed(seed)
+
+    def _notes_gradients(self, stage: TrainingStage, epoch: int) -> bool:
+        is_due = bool(self.gradients_every) and epoch % self.gradients_every == 0
+        return is_due and stage.trains != "losses" and self.together.world == 1
 
     @staticmethod
     def _factors(stage: TrainingStage, progress: float) -> dict[str, float]:
@@ -279,95 +290,58 @@ class Trainer:
         terms = {bound.term.name: bound.term.factor(progress) for bound in stage.terms}
         return {"ce": stage.ce_weight, **terms}
 
-    def _follow(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """One step of the optimiser."""
-        optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call, unused-ignore]
-        if self.recipe.clip is not None:
-            self.scaler.unscale_(optimizer)
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
-        self.scaler.step(optimizer)
-        self.scaler.update()
-
-    def _total(
-        self, stage: TrainingStage, values: Values, factors: Mapping[str, float]
-    ) -> tuple[Tensor, Tensor]:
-        """What is minimised, and all values in the order of the sums."""
-        device = self.together.device
-        loss = torch.zeros((), device=device)
-        if values.objective_ce is not None and factors["ce"]:
-            loss = loss + factors["ce"] * values.objective_ce
-        for name, value in values.terms.items():
-            if factors[name]:
-                loss = loss + factors[name] * value
-        ce = torch.zeros((), device=device) if values.ce is None else values.ce
-        listed = [values.terms[bound.term.name].detach() for bound in stage.terms]
-        return loss, torch.stack([*listed, ce, loss.detach()]).float()
-
     def _refuse_non_finite(self, stage: TrainingStage, epoch: int, sums: EpochSums) -> None:
-        step, names = sums.culprits()
-        if not names:
-            return
-        named = [name for name in names if name != "loss"] or names
-        were = "was" if len(named) == 1 else "were"
-        raise NatstatsError(
-            f"training: expected finite losses; {' and '.join(named)} {were} not finite in stage "
-            f"{stage.name}, epoch {epoch + 1}, step {step + 1}{self._what_is_kept()}"
-        )
+        refuse_non_finite(sums, stage.name, epoch, self._what_is_kept())
 
-    def _refuse_broken_weights(self, stage: TrainingStage, epoch: int) -> None:
-        """Raise where a step from a finite loss led to weights that are not; they are not kept."""
+    def _refuse_broken(self, stage: TrainingStage, epoch: int, sums: EpochSums) -> None:
+        self._refuse_non_finite(stage, epoch, sums)
         trained = (*self.student.parameters(), *self.losses.parameters())
-        if not bool(torch.stack([weights.isfinite().all() for weights in trained]).all()):
-            raise NatstatsError(
-                f"training: expected finite weights; a step in stage {stage.name}, epoch "
-                f"{epoch + 1} led to others{self._what_is_kept()}"
-            )
+        refuse_broken_weights(trained, stage.name, epoch, self._what_is_kept())
 
     def _what_is_kept(self) -> str:
         is_there = self.state is not None and self.state.is_kept
         return "; the last good state is kept" if is_there else ""
 
     def _note_gradients(
-        self,
-        stage: TrainingStage,
-        epoch: int,
-        objective: Objective,
-        images: Tensor,
-        labels: Tensor,
-        taught: Taught | None,
+        self, stepper: Stepper, epoch: int, images: Tensor, labels: Tensor, taught: Taught | None
     ) -> None:
+        stage, n_parts = stepper.stage, stepper.n_parts(len(images))
         torch.manual_seed(_seed(self.seed, "gradients", stage.name, epoch))
         weights = {b.term.name: b.term.factor(epoch / stage.epochs) for b in stage.terms}
-        rows = gradient_rows(objective, images, labels, weights, taught)
+        first = None if taught is None else taught.part(0, n_parts)
+        rows = gradient_rows(
+            stepper.objective,
+            images.tensor_split(n_parts)[0],
+            labels.tensor_split(n_parts)[0],
+            weights,
+            first,
+        )
         self.trained.gradients += [{"stage": stage.name, "epoch": epoch + 1, **r} for r in rows]
 
     def _finish_epoch(
         self, number: int, epoch: int, sums: EpochSums, optimizer: torch.optim.Optimizer
     ) -> None:
         stage = self.program.stages[number]
-        n_steps = self.batches.n_steps
-        totals = self.together.total(sums.sums) / (self.together.world * n_steps)
-        right = self.together.total(sums.right)
+        n_right, n_images = self.together.total(sums.right).tolist()
+        totals = self.together.total(sums.sums) / n_images
         means = dict(zip(sums.names, totals.tolist(), strict=True))
         if stage.trains == "losses":
             del means["ce"]
-        loss, accuracy = math.nan, math.nan
-        is_due = (epoch + 1) % self.evaluate_every == 0 or epoch + 1 == stage.epochs
-        if stage.name == MAIN and is_due and self.together.is_first:
-            loss, accuracy = self.evaluate()
+        loss, accuracy, n_looked = self._look(stage, epoch)
         self._count_seconds()
         row = {
             "stage": stage.name,
             "epoch": epoch + 1,
             "learning_rate": optimizer.param_groups[0]["lr"],
             "loss": means.pop("loss"),
-            "accuracy": float(right[0] / right[1]) if float(right[1]) else math.nan,
+            "accuracy": math.nan if stage.trains == "losses" else n_right / n_images,
             **means,
             "eval_loss": loss,
             "eval_accuracy": accuracy,
             "seconds": self.trained.seconds,
+            "eval_images": n_looked,
+            "images_per_second": self._images_per_second,
+            "memory_mib": self.memory.mebibytes()[0],
         }
         self.trained.history.append(row)
         last = epoch + 1 == stage.epochs
@@ -375,6 +349,15 @@ class Trainer:
         self._keep(*following, 0, None if last else optimizer, None)
         if self.log is not None and self.together.is_first:
             self.log(row)
+
+    def _look(self, stage: TrainingStage, epoch: int) -> tuple[float, float, float]:
+        """Loss and accuracy of the student after an epoch, and on how many images; NaN if none."""
+        is_last = epoch + 1 == stage.epochs
+        is_due = (epoch + 1) % self.evaluate_every == 0 or is_last
+        if stage.name != MAIN or not is_due or not self.together.is_first:
+            return math.nan, math.nan, math.nan
+        with contextlib.nullcontext() if self.average is None else self.average.in_place():
+            return self.looks.at_all() if is_last else self.looks.on_the_way()
 
     def _keep(
         self,
@@ -397,6 +380,7 @@ class Trainer:
                 "losses": self.losses.state_dict(),
                 "optimizer": None if optimizer is None else optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "average": None if self.average is None else self.average.state_dict(),
                 "sums": None if sums is None else sums.state(),
                 "trained": {
                     name: getattr(self.trained, name) for name in Trained.__dataclass_fields__

@@ -1,0 +1,57 @@
+"""What a training raises where its numbers are no numbers any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from natstats.distill.training.sums import EpochSums
+from natstats.errors import NatstatsError
+
+__all__ = ["refuse_broken_weights", "refuse_non_finite"]
+
+
+def refuse_non_finite(sums: EpochSums, stage: str, epoch: int, ending: str = "") -> None:
+    """Raise where a loss was not finite.
+
+    Args:
+        sums: what was added up in the epoch.
+        stage: name of the stage, for the sentence.
+        epoch: from 0.
+        ending: of the sentence.
+
+    Raises:
+        NatstatsError: one was not; it is named.
+    """
+    step, names = sums.culprits()
+    if not names:
+        return
+    named = [name for name in names if name != "loss"] or names
+    were = "was" if len(named) == 1 else "were"
+    raise NatstatsError(
+        f"training: expected finite losses; {' and '.join(named)} {were} not finite in stage "
+        f"{stage}, epoch {epoch + 1}, step {step + 1}{ending}"
+    )
+
+
+def refuse_broken_weights(
+    weights: Iterable[Tensor], stage: str, epoch: int, ending: str = ""
+) -> None:
+    """Raise where a step from a finite loss led to weights that are not; they are not kept.
+
+    Args:
+        weights: all that are trained.
+        stage: name of the stage, for the sentence.
+        epoch: from 0.
+        ending: of the sentence.
+
+    Raises:
+        NatstatsError: one is not finite.
+    """
+    if not bool(torch.stack([one.isfinite().all() for one in weights]).all()):
+        raise NatstatsError(
+            f"training: expected finite weights; a step in stage {stage}, epoch {epoch + 1} led to "
+            f"others{ending}"
+        )
