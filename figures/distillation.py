@@ -62,6 +62,23 @@ def methods() -> str:
     return "\n".join(lines)
 
 
+def oracles() -> str:
+    """A row for everything that a loss was held to."""
+    record = json.loads((RESULTS / "distill_oracles.json").read_text(encoding="utf-8"))
+    lines = [
+        "| method | variant | program | what was run | relative difference below |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{row['method']}` | {row['variant'] or 'defaults'} | {row['program']} | "
+        f"{row['function']} | {row['difference_below']:.0e} |"
+        for row in record["cases"]
+    ]
+    others = "; ".join(f"`{name}`: {what}" for name, what in record["without"].items())
+    note = f"Without a program of others: {others}. `{record['command']}` writes this."
+    return "\n".join([*lines, "", note])
+
+
 def overhead() -> str:
     """A row for every method, a pair of columns for every pair of networks."""
     records = {
@@ -183,7 +200,13 @@ def ablation(path: Path) -> list[str]:
     ]
 
 
-MARKED = {"methods": methods, "overhead": overhead, "results": results, "variants": variants}
+MARKED = {
+    "methods": methods,
+    "oracles": oracles,
+    "overhead": overhead,
+    "results": results,
+    "variants": variants,
+}
 """What stands between the markers of the page."""
 
 
@@ -207,6 +230,8 @@ def main() -> None:
     for name, make in MARKED.items():
         begin = f"<!-- {name}: begin (figures/distillation.py) -->"
         end = f"<!-- {name}: end -->"
+        if begin not in text:
+            continue
         before, rest = text.split(begin)
         _, after = rest.split(end)
         text = f"{before}{begin}\n{make()}\n{end}{after}"

@@ -61,21 +61,8 @@ def registry(methods: Iterable[Method]) -> Mapping[str, Method]:
 
 
 _LOSSES = (
-    kd,
-    dkd,
-    dist,
-    fitnets,
-    at,
-    fsp,
-    jacobian,
-    ft,
-    ab,
-    ofd,
-    reviewkd,
-    spectralkd,
-    freekd,
-    ffl,
-    spectral,
+    *(kd, fitnets, at, fsp, jacobian, ft, ab, ofd, spectral),
+    *(dkd, dist, reviewkd, spectralkd, freekd, ffl),
 )
 
 METHODS = registry([CE, *(of.METHOD for of in _LOSSES)])
