@@ -78,8 +78,11 @@ def pooled_variance(accuracies: Accuracies) -> PooledVariance:
     A 160) asks whether the rest have one variance; where it says no (:data:`EQUAL_LEVEL`), there is
     no pool, and every contrast has its own variance.
 
-    In simulation (``analyses/distill_intervals.py``: 8 seeds) 95 % intervals cover as that file's
-    results say, with equal and unequal variances.
+    In simulation (``analyses/distill_intervals.py``: 12 methods or 4, 8 seeds) 95 % intervals cover
+    93.5 to 95.2 % with equal variances, 94.0 to 95.9 % where one method or two have five times the
+    standard deviation, 92.3 to 94.4 % where one has twice that, 91.8 to 98.3 % where methods
+    differ all over, and 91.5 to 92.3 % where half of the methods have half of their variance in
+    common.
 
     Args:
         accuracies: of every method by seed; methods of one seed add nothing.
