@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -56,7 +58,8 @@ def command(
     """Compare distillation RUNS: accuracy with its interval, gains, tests on the same images.
 
     A path is one training, the folder of its seeds, or a folder that holds any of these. Trainings
-    that differ in their seed alone are one method. Gains are paired on seeds and images, and their
+    that differ in their seed alone are one method; one that is not finished is told with how far
+    it is, and in no table. Gains are paired on seeds and images, and their
     p-values corrected for the number of methods by Holm's rule.
     """
     if as_csv and as_markdown:
@@ -70,10 +73,11 @@ def command(
     from natstats.distill.run_folders import find_runs, find_unfinished
     from natstats.files.csv_files import csv_text
 
+    unfinished = _unfinished(find_unfinished(runs))
+    for sentence in unfinished:
+        output.say(f"Note: {sentence}.", err=True)
     opened = [DistillationRun.open(path) for path in find_runs(runs)]
     found = compare_runs(opened, references or None, level, pairs or None)
-    for path in find_unfinished(runs):
-        output.say(f"Note: the training in {path} is not finished and left out.", err=True)
     if as_csv:
         output.say_lines(csv_text(found.methods))
     elif as_markdown:
@@ -81,8 +85,19 @@ def command(
     else:
         output.comparison(found)
     if out is not None:
+        said = (f"{text[0].upper()}{text[1:]}." for text in unfinished)
+        found = replace(found, notes=(*found.notes, *said))
         path = found.save(out, overwrite=overwrite)
         output.say(f"Table: {path}   Report: {path / 'report.html'}", err=as_csv or as_markdown)
+
+
+def _unfinished(paths: Sequence[Path]) -> list[str]:
+    """How far each training is that is in no table."""
+    if not paths:
+        return []
+    from natstats.distill.training.unfinished import read_unfinished
+
+    return [read_unfinished(path).sentence() for path in paths]
 
 
 def _pair(text: str) -> tuple[str, str]:

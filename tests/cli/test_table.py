@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from natstats.distill.run_folders import RECORD, STATE, TABLE_FILES
 
@@ -111,6 +112,43 @@ def test_unfinished_trainings_are_told(call, runs):
     result = call(runs)
     assert "seed-2 is not finished and left out" in result.stderr
     assert "1 seed is in one of them only" in result.stdout
+
+
+@pytest.mark.slow
+def test_how_far_an_unfinished_training_is(call, runs, quick):
+    folder = runs / "kd/seed-2"
+    stages = [["hint", 2], ["main", 30]]
+    torch.save({"identity": {"method": "kd", "seed": 2, "stages": stages}}, folder / STATE)
+    (folder / RECORD).unlink()
+    history = (folder / "history.csv").read_text().splitlines()
+    (folder / "history.csv").write_text("\n".join(history[:4]) + "\n")
+    result = call(runs, "--out", "table")
+    assert "kd, seed 2, epoch 3 of 32" in result.stderr
+    assert "% at the last look" in result.stderr
+    assert "kd, seed 2, epoch 3 of 32" in Path("table/table.md").read_text().replace("\\", "")
+    # It is nowhere among the finished ones.
+    text = Path("table/table.csv").read_text()
+    rows = {row["label"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert rows["kd"]["seeds"] == "0 1"
+    # One that nothing can be read of is named all the same.
+    (folder / STATE).write_bytes(b"")
+    (folder / "history.csv").unlink()
+    assert "seed-2 is not finished and left out." in call(runs).stderr
+    # Where none is finished, how far they are is told, and that there is no table.
+    only = call(folder, code=2).stderr
+    assert "is not finished" in only
+
+
+@pytest.mark.slow
+def test_planned_contrasts(call, runs):
+    out = call(runs).stdout
+    assert "kd+spectral over kd" in out
+    out = call(runs, "--contrast", "kd+spectral:ce").stdout
+    assert "kd+spectral over ce" in out
+    assert "kd+spectral over kd " not in out
+    for text in ("kd", "kd:", ":kd", "a:b:c"):
+        assert "expected METHOD:OVER" in call(runs, "--contrast", text, code=2).stderr
+    assert "contrast: expected one of" in call(runs, "--contrast", "kd:kx", code=2).stderr
 
 
 @pytest.mark.slow

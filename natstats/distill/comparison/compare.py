@@ -16,7 +16,7 @@ from natstats.distill.comparison.association import Association, associate
 from natstats.distill.comparison.contrasts import contrast_frame
 from natstats.distill.comparison.gains import gains_frame, gains_over, with_gains
 from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task, group_runs
-from natstats.distill.comparison.task_contrasts import Pair, checked_contrasts, task_contrasts
+from natstats.distill.comparison.task_contrasts import Pair, checked_contrasts, contrasts_of
 from natstats.distill.report.method_tables import markdown_tables, sentences, text_tables
 from natstats.distill.report.records import MethodTable
 from natstats.distill.results import MAIN, DistillationRun
@@ -161,7 +161,7 @@ def compare_runs(
             [
                 row
                 for number, task in enumerate(tasks)
-                for row in task_contrasts(number, task, pairs, level)
+                for row in contrasts_of(number, task, pairs, level)
             ]
         ),
         terms=pd.concat([_terms(number, method) for number, method in per_run], ignore_index=True),

@@ -19,7 +19,7 @@ from natstats.distill.comparison.gains import answers_apart, comparable
 from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task
 from natstats.errors import UsageError
 
-__all__ = ["Pair", "checked_contrasts", "default_contrasts", "task_contrasts"]
+__all__ = ["Pair", "checked_contrasts", "contrasts_of", "default_contrasts"]
 
 SPECTRAL = "spectral"
 """The method that the planned contrasts add by default."""
@@ -78,7 +78,7 @@ def _without_spectral(name: str) -> str | None:
     return "+".join(rest) or ALONE
 
 
-def task_contrasts(
+def contrasts_of(
     number: int, task: Task, given: Sequence[Pair] | None, level: float
 ) -> list[dict[str, Any]]:
     """Planned contrasts of a task, and the positive controls that are there.

@@ -1,0 +1,268 @@
+"""Planned contrasts: the pooled variance, what is left out of it, pairs, corrections, verdicts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.formula.api import ols
+
+from natstats.distill.comparison.compare import compare_runs
+from natstats.distill.comparison.contrasts import contrast_frame, contrast_rows, with_verdicts
+from natstats.distill.comparison.crossed import crossed_difference
+from natstats.distill.comparison.pooled import pooled_difference, pooled_variance
+from natstats.distill.report.contrast_figures import plot_contrasts
+from natstats.errors import UsageError
+from natstats.law.differences import holm
+
+
+def made_up(sds, n_seeds=8, random=0, means=0.0):
+    """Accuracies of methods m0, m1, ... as method + seed + residual."""
+    rng = np.random.default_rng(random)
+    sds = np.asarray(sds, dtype=float)
+    values = sds[:, None] * rng.normal(size=(len(sds), n_seeds)) + 3 * rng.normal(size=n_seeds)
+    values += np.broadcast_to(means, len(sds))[:, None]
+    return {f"m{place}": dict(enumerate(row.tolist())) for place, row in enumerate(values)}
+
+
+# The variance.
+
+
+@pytest.mark.parametrize("missing", [(), (("m1", 3), ("m4", 0), ("m4", 1))])
+def test_it_is_that_of_the_two_way_analysis_of_variance(missing):
+    runs = made_up([1.0] * 5)
+    for name, seed in missing:
+        del runs[name][seed]
+    long = pd.DataFrame([(m, s, y) for m, own in runs.items() for s, y in own.items()])
+    long.columns = pd.Index(["method", "seed", "y"])
+    fitted = ols("y ~ C(method) + C(seed)", long).fit()
+    found = pooled_variance(runs)
+    assert found.apart == {}
+    assert found.dof == fitted.df_resid
+    assert found.variance == pytest.approx(fitted.mse_resid)
+    assert found.members == tuple(runs)
+
+
+def test_degrees_of_freedom_and_interval():
+    runs = made_up([1.0] * 6, n_seeds=8)
+    pool = pooled_variance(runs)
+    assert pool.dof == 5 * 7
+    found = pooled_difference(runs, "m1", "m0", pool, level=0.9)
+    expected = np.mean([runs["m1"][s] - runs["m0"][s] for s in range(8)])
+    assert found.value == pytest.approx(expected)
+    reach = stats.t.ppf(0.95, 35) * np.sqrt(2 * pool.variance / 8)
+    assert (found.low, found.high) == pytest.approx((expected - reach, expected + reach))
+
+
+def test_two_methods_are_the_paired_t_test():
+    runs = made_up([1.0, 1.0])
+    pair = [list(own.values()) for own in runs.values()]
+    found = pooled_difference(runs, "m0", "m1", pooled_variance(runs))
+    assert found.p == pytest.approx(stats.ttest_rel(*pair).pvalue)
+    assert found.dof == 7
+
+
+def test_what_a_seed_does_to_all_changes_nothing():
+    runs = made_up([1.0] * 4)
+    shifted = {name: {s: y + 10 * s for s, y in own.items()} for name, own in runs.items()}
+    first, second = (pooled_variance(each) for each in (runs, shifted))
+    assert second.variance == pytest.approx(first.variance)
+
+
+@pytest.mark.parametrize("n_methods", [4, 12])
+def test_a_method_that_broke_down_does_not_spoil_the_others(n_methods):
+    runs = made_up([1.0] * (n_methods - 1) + [15.0])
+    last = f"m{n_methods - 1}"
+    pool = pooled_variance(runs)
+    assert last in pool.apart
+    assert last not in pool.members
+    assert pool.variance < 3
+    own = pooled_difference(runs, last, "m0", pool)
+    pair = [list(runs[name].values()) for name in (last, "m0")]
+    assert own.p == pytest.approx(stats.ttest_rel(*pair).pvalue)
+    assert own.dof == 7
+    assert pooled_difference(runs, "m1", "m0", pool).dof == pool.dof > 7
+
+
+def test_variances_that_differ_all_over_are_not_pooled():
+    runs = made_up(np.geomspace(0.1, 10, 10), random=3)
+    pool = pooled_variance(runs)
+    pair = pooled_difference(runs, "m0", "m1", pool)
+    assert not pool.holds("m0", "m9")
+    assert pair.high - pair.low < 2
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_few_seeds(n_seeds):
+    runs = made_up([1.0, 1.0, 1.0], n_seeds=n_seeds)
+    pool = pooled_variance(runs)
+    found = pooled_difference(runs, "m1", "m0", pool)
+    assert pool.dof == (2 if n_seeds == 2 else 0)
+    assert np.isfinite(found.value)
+    assert np.isfinite(found.p) == (n_seeds == 2)
+
+
+def test_equal_accuracies_have_no_error():
+    runs = {name: dict.fromkeys(range(4), 0.5) for name in ("a", "b", "c")}
+    found = pooled_difference(runs, "a", "b", pooled_variance(runs))
+    assert (found.value, found.p) == (0.0, 1.0)
+
+
+def test_bad_accuracies():
+    with pytest.raises(UsageError, match="accuracies: expected finite numbers; b has nan"):
+        pooled_variance({"a": {0: 0.5}, "b": {0: float("nan")}})
+    runs = made_up([1.0, 1.0])
+    with pytest.raises(UsageError, match="contrast: expected one of m0, m1"):
+        contrast_rows(runs, [("m0", "m7")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sds", [[1.0] * 8, [1.0] * 7 + [5.0]])
+def test_false_positives_are_as_many_as_was_said(sds):
+    n_times, hits = 400, 0
+    for random in range(n_times):
+        runs = made_up(sds, random=random)
+        found = pooled_difference(runs, "m1", "m0", pooled_variance(runs))
+        hits += found.p < 0.05
+    assert stats.binomtest(hits, n_times, 0.05, "greater").pvalue > 0.01
+    assert hits > 4
+
+
+@pytest.mark.slow
+def test_pooling_sees_more_than_pairs_do():
+    seen = np.zeros(2)
+    for random in range(200):
+        runs = made_up([1.0] * 8, n_seeds=4, random=random, means=[2.0, *[0.0] * 7])
+        found = pooled_difference(runs, "m0", "m1", pooled_variance(runs))
+        pair = [list(runs[name].values()) for name in ("m0", "m1")]
+        seen += [found.p < 0.05, stats.ttest_rel(*pair).pvalue < 0.05]
+    assert seen[0] > 1.3 * seen[1]
+
+
+# Rows and verdicts.
+
+
+def test_holm_counts_what_was_planned_known_or_not():
+    runs = {**made_up([1.0] * 4, means=[0.0, 1.5, 2.0, 2.5]), "later": {}}
+    pairs = [("m1", "m0"), ("m2", "m0"), ("later", "m0")]
+    rows = contrast_rows(runs, pairs)
+    p = np.array([row["p"] for row in rows])
+    assert np.isnan(p[2])
+    assert rows[2]["reason"] == "no seed is in both"
+    expected = holm(np.array([p[0], p[1], 1.0]))
+    np.testing.assert_allclose([row["p_corrected"] for row in rows[:2]], expected[:2])
+    assert np.isnan(rows[2]["p_corrected"])
+
+
+def test_no_effect_is_said_only_where_a_control_is_seen():
+    runs = made_up([1.0] * 3, random=1, means=[0.0, 5.0, 5.0])
+    nothing = contrast_rows(runs, [("m2", "m1")])
+    (row, control) = with_verdicts(nothing, contrast_rows(runs, [("m1", "m0")]))
+    assert (row["verdict"], control["verdict"]) == ("no effect seen", "better")
+    assert (row["control"], control["control"]) == (False, True)
+    alike = nothing
+    assert {one["verdict"] for one in with_verdicts(nothing, alike)} == {"too little to tell"}
+    # A control that makes things worse shows nothing.
+    worse = with_verdicts(nothing, contrast_rows(runs, [("m0", "m1")]))
+    assert [one["verdict"] for one in worse] == ["too little to tell", "worse"]
+    assert [one["verdict"] for one in with_verdicts(nothing, [])] == ["too little to tell"]
+
+
+# Of runs.
+
+
+@pytest.fixture
+def runs(made_runs):
+    made = made_runs(n_images=400)
+
+    def several(method, accuracy, seeds=range(4), **settings):
+        return [made.run(method, seed=s, accuracy=accuracy, **settings) for s in seeds]
+
+    return several
+
+
+@pytest.mark.slow
+def test_every_spectral_over_the_same_without_it_by_default(runs):
+    hot = {"kd": {"temperature": 4.0}}
+    cold = {"kd": {"temperature": 1.0}}
+    found = compare_runs([
+        *runs("ce", 0.5), *runs("kd", 0.6, arguments=hot), *runs("kd", 0.55, arguments=cold),
+        *runs("kd+spectral", 0.7, arguments={**hot, "spectral": {"weight": 3.0}}),
+        *runs("spectral", 0.6), *runs("at+spectral", 0.6),
+    ])  # fmt: skip
+    planned = found.contrasts[~found.contrasts.control]
+    assert set(zip(planned.label, planned.reference_label, strict=True)) == {
+        ("kd+spectral", "kd (temperature=4.0)"), ("spectral", "ce"),
+    }  # fmt: skip
+    controls = found.contrasts[found.contrasts.control]
+    assert set(controls.label) == {"kd (temperature=4.0)", "kd (temperature=1.0)"}
+    assert (found.contrasts.n_pooled[found.contrasts.error == "pooled"] > 2).all()
+
+
+@pytest.mark.slow
+def test_other_images_are_a_second_source_of_error(runs):
+    ce, kd = runs("ce", 0.5), runs("kd", 0.6)
+    found = compare_runs([*ce, *kd, *runs("at", 0.6)], contrasts=[("kd", "ce")])
+    (row,) = found.contrasts[~found.contrasts.control].to_dict("records")
+    apart = np.stack([a.outcomes.correct.astype(int) - b.outcomes.correct.astype(int)
+                      for a, b in zip(kd, ce, strict=True)])  # fmt: skip
+    expected = crossed_difference(apart, 0.95, (row["se"] ** 2, row["dof"]))
+    assert (row["low_images"], row["high_images"]) == (expected.low, expected.high)
+    # The degrees of freedom may be a few more, the variance is no smaller.
+    assert row["high_images"] - row["low_images"] >= 0.98 * (row["high"] - row["low"])
+    # A control that was planned is corrected with the others, and stands once.
+    assert found.contrasts.label.tolist() == ["kd", "at"]
+
+
+@pytest.mark.slow
+def test_contrasts_by_name_label_and_task(runs):
+    one = [*runs("ce", 0.5), *runs("kd", 0.6)]
+    other = [*runs("ce", 0.5, student={"name": "tiny"}), *runs("at", 0.6, student={"name": "tiny"})]
+    found = compare_runs([*one, *other], contrasts=[("kd", "ce"), ("at", "ce")])
+    planned = found.contrasts[~found.contrasts.control]
+    assert list(zip(planned.task, planned.label, strict=True)) == [(0, "kd"), (1, "at")]
+    # Each is the only one of its task.
+    np.testing.assert_allclose(planned.p, planned.p_corrected)
+
+
+def test_bad_contrasts(runs):
+    own = [*runs("ce", 0.5), *runs("kd", 0.6)]
+    for given, sentence in (
+        ([("kd", "kc")], "contrast: expected one of ce, kd; got 'kc'"),
+        ([("kd", "kd")], "expected two methods; got kd twice"),
+        ([("kd", "ce"), ("kd", "ce")], "expected each once; got kd:ce twice"),
+        ("kd:ce", "contrasts: expected pairs"),
+        (["kd:ce"], "contrasts: expected pairs"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            compare_runs(own, contrasts=given)
+
+
+@pytest.mark.slow
+def test_words_files_and_figure(runs, tmp_path):
+    found = compare_runs([*runs("ce", 0.5), *runs("kd", 0.65), *runs("kd+spectral", 0.65)])
+    text = " ".join(found.sentences())
+    assert "kd+spectral over kd" in text
+    assert ": no effect seen" in text
+    assert "That a gain can be seen here is shown by kd over ce" in text
+    assert "| kd+spectral over kd |" in found.markdown()
+    found.save(tmp_path / "table")
+    assert "kd over ce (control)" in (tmp_path / "table" / "report.html").read_text()
+    assert (tmp_path / "table" / "contrasts.csv").is_file()
+    record = json.loads((tmp_path / "table" / "table.json").read_text())
+    assert [row["label"] for row in record["contrasts"]] == ["kd+spectral", "kd"]
+    ax = plot_contrasts(found.contrasts)
+    marks = [line for line in ax.lines if line.get_marker() == "D"]
+    shown = sorted(float(np.atleast_1d(line.get_xdata())[0]) for line in marks)
+    np.testing.assert_allclose(shown, sorted(100 * found.contrasts.difference))
+    names = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert names == ["kd+spectral over kd", "kd over ce"]
+
+
+def test_an_empty_frame_keeps_its_columns():
+    frame = contrast_frame([])
+    assert frame.difference.dtype == float
+    assert len(frame) == 0
