@@ -1,4 +1,4 @@
-"""Fields of the recipe that change images, weights or steps: by hand, resumable, refused by name."""
+"""Fields of the recipe that change images, weights or steps: by hand, resumed, refused by name."""
 
 from __future__ import annotations
 
