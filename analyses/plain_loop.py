@@ -8,8 +8,11 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -17,20 +20,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from natstats.distill.method import Outputs
+from natstats.distill.training import distillation
+from natstats.distill.training.data import LabelledData
 from natstats.distill.training.distributed import Processes
+from natstats.distill.training.gap import GapMeasurement
 from natstats.distill.training.labelled import LabelledImages
 from natstats.distill.training.loading import LabelledBatch, TrainBatches
 from natstats.distill.training.recipes import Recipe
-from natstats.distill.training.setup import classifier
+from natstats.distill.training.setup import Distillation, classifier
 from natstats.distill.training.stages import TrainingStage, plan_training
 from natstats.distill.training.trainer import Trainer
 from natstats.images.framing import Framing
 from natstats.images.image_sets import Photographs
 
-__all__ = ["compare_loops"]
+__all__ = ["compare_loops", "noise", "shares_of_looks"]
 
 RATE = 1e-3
+
 CLOCK = time.process_time
+"""Time of this process: another one on the same machine does not count for it."""
 
 
 class _Maps:
@@ -105,15 +113,21 @@ class PlainLoop:
         self.optimizer.step()
 
 
-def _batches(n_steps: int, batch: int, size: int, n_classes: int, recipe: Recipe) -> TrainBatches:
+class _Noise(Photographs):
+    """Images that are in memory only."""
+
+    def label(self, number: int) -> str:
+        return f"[{number}]"
+
+
+def noise(n: int, size: int, n_classes: int) -> LabelledImages:
+    """Images of noise, which cost as much as any."""
     draw = torch.Generator().manual_seed(0)
-    n = n_steps * batch
-    images = LabelledImages(
-        Photographs(n, Framing(size), None, 0, "noise"),
+    return LabelledImages(
+        _Noise(n, Framing(size), None, 0, "noise"),
         torch.arange(n) % n_classes,
         held=torch.randint(256, (n, 3, size, size), generator=draw, dtype=torch.uint8),
     )
-    return TrainBatches(images, recipe, seed=0)
 
 
 def compare_loops(
@@ -135,7 +149,7 @@ def compare_loops(
         epochs=1, batch_size=batch, size=size, schedule="constant", learning_rate=RATE
     )  # fmt: skip
     n_steps = (rounds + 1) * steps
-    batches = _batches(n_steps, batch, size, n_classes, recipe)
+    batches = TrainBatches(noise(n_steps * batch, size, n_classes), recipe, seed=0)
     torch.manual_seed(0)
     program = plan_training(method, {}, mine, theirs, torch.zeros(2, 3, size, size), 1)
     plain = PlainLoop(mine, theirs, program.stages[-1], recipe)
@@ -156,7 +170,8 @@ def compare_loops(
 
     trainer = Trainer(
         mine, theirs, program, batches, recipe, lambda: (0.0, 0.0),
-        together=Processes(0, 1, torch.device("cpu")), progress=progress, **QUIET,
+        together=Processes(0, 1, torch.device("cpu")), progress=progress,
+        gradients_every=0,
     )  # fmt: skip
     trainer.train()
     apart = max(
@@ -179,4 +194,52 @@ def compare_loops(
     }
 
 
-QUIET: dict[str, Any] = {}
+def shares_of_looks(
+    method: str, student: str, teacher: str, *, size: int, batch: int, n_classes: int,
+    epochs: int = 3, steps: int = 20, n_evaluation: int = 1000,
+) -> dict[str, float]:  # fmt: skip
+    """What looks, the gap and gradients cost beside the steps, by the defaults of a training.
+
+    Returns:
+        Time of each by that of the steps of all epochs, %; the last look and that at the teacher,
+        which are on all images, come once in a training and are apart.
+    """
+    spent: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any, **named: Any) -> Any:
+            began = CLOCK()
+            try:
+                return work(*given, **named)
+            finally:
+                spent[name] = spent.get(name, 0.0) + CLOCK() - began
+
+        return run
+
+    recipe = Recipe(epochs=epochs, batch_size=batch, size=size, warmup_epochs=1)
+    parts = noise(steps * batch, size, n_classes), noise(n_evaluation, size, n_classes)
+    data = LabelledData(
+        *parts, classes=tuple(map(str, range(n_classes))), split="test", name="noise",
+        source="noise", digest="0", listing="0", contents=None, size=size, holdout=0.0, seed=0,
+        notes=(),
+    )  # fmt: skip
+    theirs = classifier(teacher, n_classes, seed=1)
+    setup = Distillation.of(
+        classifier(student, n_classes), data, method, teacher=theirs, recipe=recipe
+    )  # fmt: skip
+    evaluation = distillation._Evaluation
+    with (
+        TemporaryDirectory() as folder,
+        patch.object(Trainer, "_train_epoch", timed("steps", Trainer._train_epoch)),
+        patch.object(Trainer, "_note_gradients", timed("gradients", Trainer._note_gradients)),
+        patch.object(evaluation, "glance", timed("looks_on_the_way", evaluation.glance)),
+        patch.object(evaluation, "look", timed("last_look", evaluation.look)),
+        patch.object(evaluation, "teacher", timed("teacher", evaluation.teacher)),
+        patch.object(
+            distillation, "GapMeasurement", timed("gap_before", distillation.GapMeasurement)
+        ),
+        patch.object(GapMeasurement, "rows", timed("gap_after", GapMeasurement.rows)),
+    ):
+        distillation.distill(setup, Path(folder) / "run", report=False)
+    whole = spent.pop("steps") - spent.get("gradients", 0.0)
+    return {name: round(100 * seconds / whole, 1) for name, seconds in spent.items()}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import click
 from . import options, output
 from .interruptions import interruptions
 from .model_options import KeyValue, once
+from .training_lines import logs
 
 if TYPE_CHECKING:
     from natstats.distill.results import DistillationRun
@@ -25,6 +25,10 @@ __all__ = ["command"]
 DECIDED = {"learning_rate": "lr", "batch_size": "batch_size", "epochs": "epochs", "size": "size",
            "amp": "amp"}  # fmt: skip
 """Fields of a recipe with an option of their own."""
+
+
+LOOKS = ("evaluate_every", "evaluate_on", "gap", "gap_on", "gradients")
+"""Options that say what is looked at on the way; the weights do not depend on them."""
 
 
 class _Seeds(click.Command):
@@ -136,6 +140,13 @@ natstats table runs/kd*
               help="Epochs between looks at the evaluation images.")  # fmt: skip
 @click.option("--teacher-cache", type=options.PATH, help="Folder that keeps the teacher's "
               "outputs, for this and other trainings.  [default: none]")  # fmt: skip
+@click.option("--evaluate-on", type=int, help="Images of every look but the last, which is on all: "
+              "a random sample.  [default: an eighth of the training images]")  # fmt: skip
+@click.option("--gap/--no-gap", default=True, show_default=True,
+              help="Measure the spectral gap before and after the training.")  # fmt: skip
+@click.option("--gap-on", type=int, help="Images for it.  [default: 64 to 512]")
+@click.option("--gradients/--no-gradients", default=True, show_default=True,
+              help="Measure now and then how hard each term pulls.")  # fmt: skip
 @click.option("--workers", type=int, default=0, show_default=True,
               help="Processes that read images.")  # fmt: skip
 @click.option("--device", help="[default: cuda if there is any, else cpu]")
@@ -302,9 +313,10 @@ def _train(
     from natstats.distill.training.distillation import distill
 
     _say(together, *setup.text().split("\n"))
+    stages = [(stage.name, stage.epochs) for stage in setup.program.stages]
     with (
-        _logs(together, settings["tensorboard"], folder) as log,
-        output.progress_bar("steps") as progress,
+        logs(together, settings["tensorboard"], folder, stages) as log,
+        output.progress_bar("steps", setup.recipe.batch_size) as progress,
     ):
         run = distill(
             setup,
@@ -313,8 +325,8 @@ def _train(
             together=together,
             overwrite=settings["overwrite"],
             command=output.command_line(),
-            evaluate_every=settings["evaluate_every"],
             teacher_cache=settings["teacher_cache"],
+            **{name: settings[name] for name in LOOKS},
             progress=progress,
             log=log,
         )
@@ -332,41 +344,6 @@ def _summary(together: Processes, run: DistillationRun, folder: Path) -> None:
         text += f" (teacher {100 * run.teacher_accuracy:.2f} %)"
     _say(together, text)
     _say(together, f"Run: {folder}   Report: {folder / 'report.html'}")
-
-
-@contextlib.contextmanager
-def _logs(together: Processes, tensorboard: bool, folder: Path) -> Iterator[Any]:
-    """What is done with every record of the history: a line, and a point for TensorBoard."""
-    from natstats.errors import UsageError
-
-    writer: Any = None
-    if tensorboard and together.is_first:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UsageError(
-                "tensorboard: expected the package tensorboard, which is not installed "
-                "(pip install 'natstats[tensorboard]')"
-            ) from None
-
-    def log(row: Mapping[str, Any]) -> None:
-        nonlocal writer
-        parts = [f"{row['stage']} {row['epoch']}", f"loss {row['loss']:.3f}"]
-        if row["eval_accuracy"] == row["eval_accuracy"]:  # not NaN
-            parts.append(f"accuracy {100 * row['eval_accuracy']:.2f} %")
-        output.say("  ".join(parts), err=True)
-        if tensorboard:
-            # Not before there is a state, without which the folder would be that of something else.
-            writer = writer or SummaryWriter(str(folder / "tensorboard"))
-            for name, value in row.items():
-                if isinstance(value, float) and value == value:
-                    writer.add_scalar(f"{row['stage']}/{name}", value, row["epoch"])
-
-    try:
-        yield log
-    finally:
-        if writer is not None:
-            writer.close()
 
 
 def _compare(path: Path) -> None:

@@ -85,8 +85,14 @@ def take_measure_options(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def progress_bar(unit: str = "images") -> Iterator[Progress]:
-    """A bar with the rate and the time left on a terminal, a plain line now and then elsewhere."""
+def progress_bar(unit: str = "images", images: int | None = None) -> Iterator[Progress]:
+    """A bar with the rate and the time left on a terminal, a plain line now and then elsewhere.
+
+    Args:
+        unit: what is counted.
+        images: in each of these, which are counted one by one then: the rate is in images, and
+            those that were done in an earlier sitting do not count for it.
+    """
     if sys.stderr.isatty():
         from tqdm import tqdm
 
@@ -94,21 +100,30 @@ def progress_bar(unit: str = "images") -> Iterator[Progress]:
 
             def update(done: int, total: int) -> None:
                 bar.total = total
+                if images is not None and not bar.n:
+                    bar.initial = bar.n = done - 1
                 bar.update(done - bar.n)
+                rate = bar.format_dict["rate"]
+                if images is not None and rate:
+                    bar.set_postfix_str(f"{rate * images:.0f} images/s", refresh=False)
 
             yield update
         return
     started = last = time.monotonic()
+    earlier: int | None = None
 
     def line(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal last, earlier
+        if earlier is None:
+            earlier = 0 if images is None else done - 1
         now = time.monotonic()
         if done < total and now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        rate = done / max(now - started, 1e-9)
+        rate = (done - earlier) / max(now - started, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if done < total else ""
-        say(f"{done} of {total} {unit}, {rate:.1f} {unit}/s{left}", err=True)
+        speed = f"{rate:.1f} {unit}/s" if images is None else f"{rate * images:.0f} images/s"
+        say(f"{done} of {total} {unit}, {speed}{left}", err=True)
 
     yield line
 

@@ -257,6 +257,8 @@ class DistillationRun:
                 :func:`natstats.runs.store.write_directory` gave.
         """
         write_csv(self.history, folder / "history.csv")
+        rows = store.to_json(self.history.to_dict("records"))  # for those who read no CSV
+        (folder / "history.json").write_text(rows, encoding="utf-8")
         write_csv(self.gradients, folder / "gradients.csv")
         write_csv(self.gap, folder / "gap.csv")
         buffer = io.BytesIO()

@@ -104,7 +104,7 @@ KINDS = {
         "distill.json",
         "training",
         _known(
-            r"distill\.json|(history|gradients|gap)\.csv|outcomes\.npz|student\.safetensors"
+            r"distill\.json|history\.json|(history|gradients|gap)\.csv|outcomes\.npz|student\.safetensors"
             r"|report\.html",
             "curves|gradients|gap",
         ),

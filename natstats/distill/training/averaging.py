@@ -35,9 +35,9 @@ class WeightAverage:
     >>> _ = nn.init.ones_(model.weight)
     >>> average.update()
     >>> with average.in_place():
-    ...     round(float(model.weight), 3)
+    ...     round(model.weight.item(), 3)
     0.9
-    >>> float(model.weight)
+    >>> model.weight.item()
     1.0
     """
 
