@@ -23,8 +23,8 @@ from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.objective import Objective, Values
 from natstats.distill.training.optimization import learning_rate, make_optimizer
+from natstats.distill.training.program import Program, TrainingStage
 from natstats.distill.training.recipes import Recipe
-from natstats.distill.training.stages import Program, TrainingStage
 from natstats.distill.training.state import TrainingState
 from natstats.distill.training.sums import EpochSums
 from natstats.errors import NatstatsError, UsageError
@@ -178,11 +178,8 @@ class Trainer:
         stage = self.program.stages[number]
         device = self.together.device
         objective = self._objective(stage)
-        trained: list[nn.Parameter] = []
-        if stage.trains != "losses":
-            trained += [p for p in self.student.parameters() if p.requires_grad]
-        losses = [p for p in objective.losses.parameters() if p.requires_grad]
-        optimizer = make_optimizer(self.recipe, [{"params": g} for g in (trained, losses) if g])
+        groups = stage.trained(objective)
+        optimizer = make_optimizer(self.recipe, [{"params": group} for group in groups])
         if kept is not None and kept["optimizer"] is not None:
             optimizer.load_state_dict(kept["optimizer"])
         runner: nn.Module = objective
@@ -204,15 +201,10 @@ class Trainer:
     def _objective(self, stage: TrainingStage) -> Objective:
         size = self.batches.images.size if self.recipe.size is None else self.recipe.size
         image = torch.zeros(1, 3, size, size, device=self.together.device)
-        return Objective(
-            self.student,
-            self.teacher,
-            stage.terms,
-            image,
-            self.recipe.label_smoothing,
-            DTYPES[self.recipe.amp],
-            needs_student=stage.trains != "losses",
-        ).to(self.together.device)
+        amp = DTYPES[self.recipe.amp]
+        return stage.objective(
+            self.student, self.teacher, image, self.recipe.label_smoothing, amp
+        )  # fmt: skip
 
     # -- an epoch -----------------------------------------------------------------------------
 
@@ -249,7 +241,7 @@ class Trainer:
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            factors = self._factors(stage, at / (stage.epochs * n_steps))
+            factors = stage.factors(at / (stage.epochs * n_steps))
             values: Values = runner(images, labels, factors)
             loss, listed = self._total(stage, values, factors)
             sums.add(listed, values.n_right, len(labels), step)
@@ -268,12 +260,6 @@ class Trainer:
         if stage.name == MAIN and start == 0:
             self.trained.step_seconds.append((time.perf_counter() - began - aside) / n_steps)
 
-    @staticmethod
-    def _factors(stage: TrainingStage, progress: float) -> dict[str, float]:
-        """Of the cross-entropy and of every term at a share of the stage, 0 to 1."""
-        terms = {bound.term.name: bound.term.factor(progress) for bound in stage.terms}
-        return {"ce": stage.ce_weight, **terms}
-
     def _follow(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """One step of the optimiser."""
         optimizer.zero_grad(set_to_none=True)
@@ -290,12 +276,7 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         """What is minimised, and all values in the order of the sums."""
         device = self.together.device
-        loss = torch.zeros((), device=device)
-        if values.objective_ce is not None and factors["ce"]:
-            loss = loss + factors["ce"] * values.objective_ce
-        for name, value in values.terms.items():
-            if factors[name]:
-                loss = loss + factors[name] * value
+        loss = stage.total(values, factors, device)
         ce = torch.zeros((), device=device) if values.ce is None else values.ce
         listed = [values.terms[bound.term.name].detach() for bound in stage.terms]
         return loss, torch.stack([*listed, ce, loss.detach()]).float()
