@@ -21,7 +21,7 @@ from natstats.errors import UsageError
 from natstats.networks.load import Network, load_network
 from natstats.text import lines
 
-__all__ = ["Distillation", "classifier"]
+__all__ = ["Distillation", "as_network", "check_pair", "check_scores", "classifier"]
 
 _PLANNED_ON = 16
 """Evaluation images that the taps are checked with; their labels are not looked at."""
@@ -121,17 +121,16 @@ class Distillation:
         """
         checks.positive_int("seed", seed, 0)
         recipe = resolved(recipe or Recipe(), data.train)
-        mine, theirs = _network(student), None if teacher is None else _network(teacher)
+        mine, theirs = as_network(student), None if teacher is None else as_network(teacher)
         for pair in taps:
             if len(pair) != 2:
                 raise UsageError(f"taps: expected pairs, student and teacher; got {pair!r}")
-        _check_student(mine, theirs)
+        check_pair(mine, theirs)
         device = next((p.device for p in mine.model.parameters()), torch.device("cpu"))
         images = _some_images(data, recipe, device)
         _check_classes("student", mine, images, data)
         if theirs is not None:
             _check_classes("teacher", theirs, images, data)
-            _refuse_random_classifier(theirs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             program = plan_training(
@@ -186,13 +185,22 @@ class Distillation:
         }
 
 
-def _check_student(student: Network, teacher: Network | None) -> None:
+def check_pair(student: Network, teacher: Network | None) -> None:
+    """Raise unless there is something to train, by another network that is trained.
+
+    Raises:
+        UsageError: one network is both, the student is frozen, or the teacher has random layers.
+    """
     if teacher is not None and teacher.model is student.model:
         raise UsageError("teacher: expected another network than the student; got the same")
     if not any(p.requires_grad for p in student.model.parameters()):
         raise UsageError(
             f"student: expected parameters that can be trained; {student.name} has none"
         )
+    # A checkpoint without a fitting classifier does for spectra, and not for a teacher.
+    for note in () if teacher is None else teacher.notes:
+        if "classifier" in note and "left at random" in note:
+            raise UsageError(f"teacher: expected trained weights in the whole network; {note}")
 
 
 def _with_teacher_run(
@@ -202,13 +210,6 @@ def _with_teacher_run(
     if teacher is not None:
         _refuse_other_weights(teacher, run)
     return replace(program, notes=(*program.notes, *_other_normalisation(recipe, run)))
-
-
-def _refuse_random_classifier(teacher: Network) -> None:
-    """A checkpoint without a fitting classifier does for spectra, and not for a teacher."""
-    for note in teacher.notes:
-        if "classifier" in note and "left at random" in note:
-            raise UsageError(f"teacher: expected trained weights in the whole network; {note}")
 
 
 def _refuse_other_weights(teacher: Network, run: Mapping[str, Any]) -> None:
@@ -235,7 +236,8 @@ def _other_normalisation(recipe: Recipe, run: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _network(given: Network | nn.Module) -> Network:
+def as_network(given: Network | nn.Module) -> Network:
+    """A network, or a module under the name of its class."""
     if isinstance(given, Network):
         return given
     return Network(given, type(given).__name__, "as given")
@@ -248,6 +250,25 @@ def _some_images(data: LabelledData, recipe: Recipe, device: torch.device) -> Te
 
 
 def _check_classes(role: str, network: Network, images: Tensor, data: LabelledData) -> None:
+    n_classes = check_scores(role, network, images)
+    if n_classes != len(data.classes):
+        raise UsageError(
+            f"{role}: expected scores for the {len(data.classes)} classes of {data.name}; "
+            f"{network.name} has {n_classes} classes"
+        )
+
+
+def check_scores(role: str, network: Network, images: Tensor) -> int:
+    """The number of classes that a network has scores for.
+
+    Args:
+        role: ``student`` or ``teacher``, for the error.
+        network: the network.
+        images: (N, 3, H, W), two or more, as it takes them.
+
+    Raises:
+        UsageError: it does not take such images, or gives something else than scores (N, K).
+    """
     with undisturbed(network.model), torch.no_grad(), unwatched():
         try:
             scores = scores_of(network.model(images[:2]))
@@ -257,9 +278,9 @@ def _check_classes(role: str, network: Network, images: Tensor, data: LabelledDa
                 f"{role}: expected a network that takes images of {images.shape[-1]} x "
                 f"{images.shape[-1]} pixels; {network.name} says: {reason}"
             ) from None
-    if scores.ndim != 2 or scores.shape[1] != len(data.classes):
-        got = f"{scores.shape[1]} classes" if scores.ndim == 2 else f"shape {tuple(scores.shape)}"
+    if scores.ndim != 2:
         raise UsageError(
-            f"{role}: expected scores for the {len(data.classes)} classes of {data.name}; "
-            f"{network.name} has {got}"
+            f"{role}: expected scores for classes, (N, K); {network.name} has shape "
+            f"{tuple(scores.shape)}"
         )
+    return int(scores.shape[1])
