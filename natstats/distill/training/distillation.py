@@ -112,9 +112,11 @@ def distill(
     together.wait()
     peak = memory.mebibytes()
     if together.is_first:
+        options = {"evaluate_every": evaluate_every}
         ending = Ending(
-            trained, evaluation.student(), evaluation.teacher(), gap.rows(), peak, together, command
-        )
+            trained, evaluation.student(), evaluation.teacher(), gap.rows(), peak, together,
+            command, options,
+        )  # fmt: skip
         _write(path, setup, run_of(setup, state.identity, ending), report)
         state.remove()
     together.wait()

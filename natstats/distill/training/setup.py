@@ -80,6 +80,8 @@ class Distillation:
         recipe: how to train, without open fields.
         program: the method's stages, terms and taps.
         seed: seed of the training.
+        named_taps: names of layers that were given in place of those found.
+        run_path: the measured run of the teacher, as it was given; None for none.
     """
 
     student: Network
@@ -88,6 +90,8 @@ class Distillation:
     recipe: Recipe
     program: Program
     seed: int
+    named_taps: tuple[tuple[str, str], ...] = ()
+    run_path: str | None = None
 
     @classmethod
     def of(
@@ -145,7 +149,60 @@ class Distillation:
             )
         if program.teacher_run is not None:
             program = _with_teacher_run(program, program.teacher_run, theirs, recipe)
-        return cls(mine, theirs, data, recipe, program, seed)
+        named = tuple((str(one), str(other)) for one, other in taps)
+        path = None if teacher_run is None else str(teacher_run)
+        return cls(mine, theirs, data, recipe, program, seed, named, path)
+
+    @classmethod
+    def from_record(
+        cls,
+        path: str | Path,
+        *,
+        seed: int | None = None,
+        student: Network | nn.Module | str | None = None,
+        teacher: Network | nn.Module | str | None = None,
+        data: LabelledData | str | None = None,
+        device: torch.device | str = "cpu",
+        workers: int = 0,
+        **changes: Any,
+    ) -> Distillation:
+        """Set up the training of a run again; on the same machine it ends with the same weights.
+
+        Weights and images are looked for where they were, and must be what they were.
+
+        Args:
+            path: a ``distill.json``, the folder of a run, or one with the runs of several seeds.
+            seed: another seed than the run's; needed where there are several.
+            student: a network, or the name of one, in place of the recorded one, at the weights it
+                starts from.
+            teacher: a network, or the name of one, in place of the recorded one.
+            data: images, or their source, in place of the recorded ones.
+            device: where networks that are loaded are put.
+            workers: processes that read images.
+            changes: anything that is to be otherwise, as
+                :meth:`natstats.distill.training.settings.TrainingSettings.changed` takes it, such
+                as ``epochs=10`` or ``teacher_checkpoint="t.pth"``.
+
+        Raises:
+            UsageError: there is no such run, weights or images are others than they were, or a
+                network was given from Python and must be given again.
+            NatstatsError: something cannot be read.
+        """
+        from natstats.distill.training.repetition import recorded_settings
+
+        given = {"student": student, "teacher": teacher, "data": data}
+        named = {name: value for name, value in given.items() if isinstance(value, str)}
+        settings = recorded_settings(path).changed(**changes, **named)
+        if seed is None:
+            if len(settings.seeds) > 1:
+                listed = ", ".join(map(str, settings.seeds))
+                raise UsageError(f"seed: expected one of {listed}, as there are runs of each")
+            seed = settings.seeds[0]
+        images = settings.open_data(workers) if data is None or isinstance(data, str) else data
+        if teacher is None or isinstance(teacher, str):
+            teacher = settings.open_teacher(len(images.classes), device)
+        own = None if isinstance(student, str) else student
+        return settings.setup(seed, images, teacher, device, own)
 
     def text(self) -> str:
         """What will be trained, in lines for people."""
