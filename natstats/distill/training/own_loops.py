@@ -15,7 +15,12 @@ from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.program import Program, TrainingStage
 from natstats.distill.training.recipes import AMPS
-from natstats.distill.training.setup import as_network, check_pair, check_scores
+from natstats.distill.training.setup import (
+    as_network,
+    check_pair,
+    check_scores,
+    refuse_random_classifier,
+)
 from natstats.distill.training.stages import plan_training
 from natstats.distill.training.trainer import DTYPES
 from natstats.errors import UsageError
@@ -270,6 +275,8 @@ def plan(
         if isinstance(pair, str) or len(pair) != 2:
             raise UsageError(f"taps: expected pairs, student and teacher; got {pair!r}")
     given = _checked_images(images, mine, theirs)
+    if theirs is not None:
+        refuse_random_classifier(theirs)
     device = given.device
     program = plan_training(
         method, method_args or {}, mine.model, None if theirs is None else theirs.model, given,

@@ -175,7 +175,7 @@ def _network(
         source.get("weights", "none"),
         source.get("checkpoint"),
         source.get("model_args", {}),
-        {key: source[key] for key in _LOADING if source.get(key) is not None},
+        {key: source[key] for key in _LOADING if source.get(key) not in (None, True)},
         # Random weights that came with the seed of the training follow it.
         None if own == seed else own,
         digests,

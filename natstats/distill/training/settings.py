@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from natstats import checks
 from natstats.distill.methods import parse_method
 from natstats.distill.training.data import LabelledData
 from natstats.distill.training.recipes import Recipe
@@ -99,6 +100,8 @@ class TrainingSettings:
             seeds = changes["seeds"] = tuple(rest.pop("seeds"))
             if len(set(seeds)) < len(seeds):
                 raise UsageError(f"seed: expected each seed once; got {' '.join(map(str, seeds))}")
+            for seed in seeds:
+                checks.positive_int("seed", seed, 0)
         if rest:
             raise UsageError(f"settings: expected names of options; got {', '.join(sorted(rest))}")
         return replace(self, **changes)
@@ -145,6 +148,10 @@ class TrainingSettings:
                 if name in changes:
                     raise UsageError(f"recipe: expected {name} once; got it twice")
                 changes[name] = rest.pop(name)
+        for one in fields(Recipe):
+            # On the command line, and in a file, one word stands for nothing and for that text.
+            if changes.get(one.name, 0) in (None, "none"):
+                changes[one.name] = None if "None" in str(one.type) else "none"
         preset = rest.pop("preset", None)
         if preset is not None:
             return Recipe.from_preset(preset, **changes)

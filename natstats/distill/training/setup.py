@@ -21,7 +21,10 @@ from natstats.errors import UsageError
 from natstats.networks.load import Network, load_network
 from natstats.text import lines
 
-__all__ = ["Distillation", "as_network", "check_pair", "check_scores", "classifier"]
+__all__ = [
+    "Distillation", "as_network", "check_pair", "check_scores", "classifier",
+    "refuse_random_classifier",
+]  # fmt: skip
 
 _PLANNED_ON = 16
 """Evaluation images that the taps are checked with; their labels are not looked at."""
@@ -135,6 +138,7 @@ class Distillation:
         _check_classes("student", mine, images, data)
         if theirs is not None:
             _check_classes("teacher", theirs, images, data)
+            refuse_random_classifier(theirs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             program = plan_training(
@@ -243,10 +247,10 @@ class Distillation:
 
 
 def check_pair(student: Network, teacher: Network | None) -> None:
-    """Raise unless there is something to train, by another network that is trained.
+    """Raise unless there is something to train, by another network.
 
     Raises:
-        UsageError: one network is both, the student is frozen, or the teacher has random layers.
+        UsageError: one network is both, or the student is frozen.
     """
     if teacher is not None and teacher.model is student.model:
         raise UsageError("teacher: expected another network than the student; got the same")
@@ -254,8 +258,15 @@ def check_pair(student: Network, teacher: Network | None) -> None:
         raise UsageError(
             f"student: expected parameters that can be trained; {student.name} has none"
         )
-    # A checkpoint without a fitting classifier does for spectra, and not for a teacher.
-    for note in () if teacher is None else teacher.notes:
+
+
+def refuse_random_classifier(teacher: Network) -> None:
+    """Raise for a checkpoint without a fitting classifier: it does for spectra, not for a teacher.
+
+    Raises:
+        UsageError: the classifier is random; the network's note says why.
+    """
+    for note in teacher.notes:
         if "classifier" in note and "left at random" in note:
             raise UsageError(f"teacher: expected trained weights in the whole network; {note}")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from natstats import checks
 from natstats.distill.training.data import LabelledData, open_labelled
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import classifier
@@ -42,6 +43,11 @@ class NetworkSettings:
     digests: Mapping[int, str] = field(default_factory=dict)
     is_other: bool = False
     unknown: str = ""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it starts with random weights."""
+        return self.checkpoint is None and self.weights == "none"
 
     def changed(
         self,
@@ -130,6 +136,11 @@ class DataSettings:
     digest: str | None = None
     is_other: bool = False
     n_train: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.finite("holdout", self.holdout, least=0, below=1)
+        if self.limit is not None:
+            checks.positive_int("limit", self.limit)
 
     def open(self, recipe: Recipe, workers: int = 0) -> LabelledData:
         """The images.
