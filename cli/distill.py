@@ -73,7 +73,7 @@ def _settings(
     if settings.student is None or settings.data is None:
         missing = "student" if settings.student is None else "data"
         raise click.UsageError(
-            f"Missing option '--{missing}', which a file (--config) or a run (--from) may have, too.",
+            f"Missing option '--{missing}', which a file (--config) or a run (--from) may have too",
             ctx,
         )
     return settings, call

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from natstats.distill.record import Asked, AskedNetwork
+from natstats.distill.run_folders import STATE
 from natstats.distill.training.data import open_labelled
 from natstats.distill.training.distillation import WEIGHTS, distill
 from natstats.distill.training.repetition import recorded_settings
@@ -247,6 +248,23 @@ class TestOlderRecords:
         again = Distillation.from_record(file, teacher_checkpoint=asked["teacher"]["checkpoint"])
         assert (len(again.data.train), asked["limit"]) == (18, 18)
         assert not [note for note in again.data.notes if "other images" in note]
+
+
+@pytest.mark.slow
+def test_a_teacher_run_whose_place_is_not_told_must_be_given(made, tmp_path):
+    facts = {"model": "x", "digest": None, "normalisation": None, "spectra": "0" * 16}
+    file = edited(made, tmp_path, teacher_run=facts, method="spectral", arguments={}, taps=[])
+    with pytest.raises(UsageError, match="teacher_run: expected the measured run that"):
+        Distillation.from_record(file)
+    # Another method has no such targets.
+    assert Distillation.from_record(file, method="kd").run_path is None
+
+
+def test_a_training_that_is_not_finished_is_none_yet(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / STATE).write_bytes(b"kept")
+    with pytest.raises(UsageError, match="the training in .*r is not finished"):
+        recorded_settings(tmp_path / "r")
 
 
 @pytest.mark.parametrize(

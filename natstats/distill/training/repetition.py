@@ -113,10 +113,10 @@ def _settings(info: RunInfo) -> TrainingSettings:
     if world != 1:
         notes.append(f"the run was trained by {world} processes that shared each batch")
     taps = info.get("taps")
-    run = info.get("teacher_run")
+    run: Mapping[str, Any] = info.get("teacher_run") or {}
     return TrainingSettings(
         student=_network("student", info, seed, identity.get("student")),
-        teacher=_network("teacher", info, seed, (info.get("teacher") or {}).get("digest")),
+        teacher=_network("teacher", info, seed, _recorded_digest(info)),
         data=DataSettings(
             data["source"],
             float(data.get("holdout", 0.0)),
@@ -136,9 +136,14 @@ def _settings(info: RunInfo) -> TrainingSettings:
         found_taps=None
         if taps is None
         else tuple((tap["method"], tap["student"], tap["teacher"]) for tap in taps),
-        run_digest=(run or {}).get("spectra"),
+        run_digest=run.get("spectra"),
         notes=tuple(notes),
     )
+
+
+def _recorded_digest(info: RunInfo) -> str | None:
+    teacher = info.get("teacher")
+    return None if teacher is None else teacher.get("digest")
 
 
 def _unknown_arguments(method: str, arguments: Mapping[str, Any]) -> list[str]:
