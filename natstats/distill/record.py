@@ -103,6 +103,34 @@ class DataFacts(TypedDict, total=False):
     unreadable: list[str]
 
 
+class AskedNetwork(_Named, total=False):
+    """A network as it was asked for; see :class:`natstats.networks.network.NetworkSource`."""
+
+    weights: str
+    checkpoint: str | None
+    checkpoint_key: str | None
+    model_args: dict[str, Any]
+    takes: str | None
+    size: Count | None
+    strict: bool
+    seed: Count
+
+
+class Asked(TypedDict, total=False):
+    """What is asked for anew when a training is repeated, and stands nowhere else in the record.
+
+    A network that was given as a module is None here, as nothing can make it again.
+    """
+
+    student: AskedNetwork | None
+    teacher: AskedNetwork | None
+    limit: Count | None
+    strict: bool
+    taps: list[list[str]]
+    teacher_run: str | None
+    options: dict[str, Any]
+
+
 class Term(_Named, total=False):
     """A term of what was minimised; two weights are the ends of a ramp."""
 
@@ -167,6 +195,7 @@ class RunInfo(_Needed, total=False):
         taps: layers that were compared.
         teacher_run: the measured run that targets came from; None without one.
         identity: all that was asked for, see ``Distillation.identity``.
+        asked: what a repetition needs beside the rest, see :class:`Asked`.
         best_accuracy: highest accuracy on the way, in a look at all images.
         top5: share with the true class among the five highest; None for five classes or fewer.
         costs: what it took.
@@ -188,6 +217,7 @@ class RunInfo(_Needed, total=False):
     taps: list[Tap]
     teacher_run: TeacherRun | None
     identity: dict[str, Any]
+    asked: Asked
     best_accuracy: Amount | None
     top5: Amount | None
     costs: Costs

@@ -113,7 +113,7 @@ def _is_number(value: Any, kind: Any) -> bool:
 
 
 def read_record(path: Path) -> RunInfo:
-    """The facts of the run in a directory.
+    """The facts of the run in a directory, or in a file.
 
     Raises:
         OSError: they cannot be read.
@@ -121,7 +121,7 @@ def read_record(path: Path) -> RunInfo:
         NatstatsError: they are those of something else, or of a newer natstats.
     """
     try:
-        info = read_json(path / RECORD, finite=True)
+        info = read_json(path / RECORD if path.is_dir() else path, finite=True)
     except ValueError as error:
         raise UsageError(f"{RECORD}: {error}") from None
     if not isinstance(info, dict):

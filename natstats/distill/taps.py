@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from natstats.activations.hooks import ActivationHooks, undisturbed
+from natstats.activations.hooks import ActivationHooks, undisturbed, unwatched
 from natstats.activations.layouts import Layout
 from natstats.activations.probe import proved_layouts
 from natstats.activations.selection import call_name
 from natstats.activations.trace import trace_calls
+from natstats.distill.method import Outputs
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = ["INPUT", "Tapped", "Taps", "parsed"]
@@ -34,9 +35,15 @@ def parsed(name: str) -> tuple[str, int, bool]:
 
 @dataclass(frozen=True, eq=False)
 class Tapped:
-    """What the taps gave in the last pass."""
+    """What the taps gave in the last pass.
+
+    Attributes:
+        maps: the maps of every tap that was called, (N, C, H, W), by its name.
+        names: names of all taps, in the order in which they were asked for.
+    """
 
     maps: Mapping[str, Tensor]
+    names: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Tensor:
         """The maps of a tap, (N, C, H, W)."""
@@ -44,32 +51,56 @@ class Tapped:
             raise NatstatsError(f"tap {name}: expected the network to call it; it did not")
         return self.maps[name]
 
+    def outputs(self, logits: Tensor, images: Tensor | None = None) -> Outputs:
+        """The maps in the order of the taps beside the scores, as every loss takes them.
+
+        Args:
+            logits: class scores of the same pass, (N, K).
+            images: what the network was given, (N, 3, H, W), for losses that use it.
+        """
+        return Outputs(logits, tuple(self[name] for name in self.names), images)
+
 
 class Taps:
     """Takes the maps of layers while a network runs, with their gradients, and changes nothing.
 
     No module is called for it: a map before a ReLU is what goes into the ReLU, not a second call
     of a batch norm, which would change its statistics. A map that the network overwrites later in
-    the same pass is copied first.
+    the same pass is copied first. The taps are on inside a ``with``, which may stand around one
+    pass, around a whole loop, or inside another one of the same taps.
 
     Args:
         model: the network.
         names: names of layers, such as ``layer1.0.relu:1``; ``@input`` behind one stands
             for what goes into the layer.
-        images: (1, 3, H, W), for one pass in eval mode that shows layouts and what is overwritten.
+        images: (1, 3, H, W), for one pass in eval mode that shows layouts and what is overwritten;
+            None for the first image of the first pass inside a ``with``.
+
+    Attributes:
+        names: names of the taps, each once.
+        shapes: (C, H, W) of every tap by its name; empty before the first pass where there were no
+            images.
 
     Raises:
         UsageError: there is no such layer, or its output holds no maps.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
-    >>> with Taps(model, ["1@input", "1"], torch.zeros(1, 3, 8, 8)) as taps:
-    ...     _ = model(torch.randn(2, 3, 8, 8))
-    >>> tapped = taps.take()
+    >>> taps = Taps(model, ["1@input", "1"])
+    >>> for images in torch.randn(3, 2, 3, 8, 8):
+    ...     with taps:
+    ...         scores = model(images).mean((2, 3))
+    ...     tapped = taps.take()
     >>> bool(tapped["1@input"].min() < 0), bool(tapped["1"].min() < 0)
     (True, False)
+    >>> taps.shapes["1"], [tuple(maps.shape) for maps in tapped.outputs(scores).maps]
+    ((4, 6, 6), [(2, 4, 6, 6), (2, 4, 6, 6)])
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str], images: Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, names: Sequence[str], images: Tensor | None = None
+    ) -> None:
+        if isinstance(names, str):
+            raise UsageError(f"names: expected a list of names of layers; got the text {names!r}")
         self.names = list(dict.fromkeys(names))
         self.shapes: dict[str, tuple[int, int, int]] = {}
         self._model = model
@@ -77,18 +108,26 @@ class Taps:
         self._by_call = {tap: name for name, tap in self._taps.items()}
         self._maps: dict[str, Tensor] = {}
         self._copied: set[str] = set()
+        self._entered = 0
         self._refuse_unknown()
+        self._hooks = self._made_hooks(self._start)
+        self._layouts: dict[str, Layout] = {}
+        if images is not None:
+            self._prepare((images,), {})
+
+    def _made_hooks(self, on_start: Callable[..., None] | None) -> ActivationHooks:
         has_inputs = any(is_input for _, _, is_input in self._taps.values())
-        self._hooks = ActivationHooks(
-            model,
+        return ActivationHooks(
+            self._model,
             list(dict.fromkeys(module for module, _, _ in self._taps.values())),
             self._after,
-            on_start=self._start,
+            on_start=on_start,
             on_enter=self._before if has_inputs else None,
         )
-        self._layouts = self._find_layouts(images) if self.names else {}
-        if self.names:
-            self._look(images)
+
+    @property
+    def _is_ready(self) -> bool:
+        return len(self.shapes) == len(self.names)
 
     def _refuse_unknown(self) -> None:
         modules = [name for name, _ in self._model.named_modules() if name]
@@ -98,8 +137,32 @@ class Taps:
                 listed = ", ".join((near or modules)[:12])
                 raise UsageError(f"tap: expected a layer, such as {listed}; got {name!r}")
 
-    def _find_layouts(self, images: Tensor) -> dict[str, Layout]:
-        trace = trace_calls(self._model, (images,))
+    def _prepare(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Find layouts and shapes of the maps, and which of them the network overwrites later.
+
+        Args:
+            inputs: arguments of the forward pass, of one image.
+            named: its keyword arguments.
+        """
+        if self._is_ready:
+            return
+        self._layouts = self._find_layouts(inputs, named)
+        versions: dict[str, tuple[Tensor, int]] = {}
+        self._on_take = lambda name, raw: versions.update({name: (raw, raw._version)})
+        try:
+            # Other hooks than those that are on, which do not see this pass.
+            with unwatched(), self._made_hooks(None), undisturbed(self._model), torch.no_grad():
+                self._model(*inputs, **named)
+        finally:
+            self._on_take = None
+        tapped = self.take()
+        self._copied = {n for n, (raw, before) in versions.items() if raw._version != before}
+        for name in self.names:
+            _, channels, height, width = tapped[name].shape
+            self.shapes[name] = int(channels), int(height), int(width)
+
+    def _find_layouts(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Layout]:
+        trace = trace_calls(self._model, inputs, named)
         layouts = proved_layouts(self._model, trace, {tap[0] for tap in self._taps.values()})
         found = {}
         for name, (module, number, _) in self._taps.items():
@@ -110,23 +173,10 @@ class Taps:
             found[name] = layout
         return found
 
-    def _look(self, images: Tensor) -> None:
-        """Find the shapes of the maps, and which of them the network overwrites later."""
-        versions: dict[str, tuple[Tensor, int]] = {}
-        self._on_take = lambda name, raw: versions.update({name: (raw, raw._version)})
-        try:
-            with self, undisturbed(self._model), torch.no_grad():
-                self._model(images)
-        finally:
-            self._on_take = None
-        tapped = self.take()
-        self._copied = {n for n, (raw, before) in versions.items() if raw._version != before}
-        for name in self.names:
-            _, channels, height, width = tapped[name].shape
-            self.shapes[name] = int(channels), int(height), int(width)
-
     def __enter__(self) -> Taps:
-        self._hooks.__enter__()
+        if not self._entered:
+            self._hooks.__enter__()
+        self._entered += 1
         return self
 
     def __exit__(
@@ -135,12 +185,18 @@ class Taps:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._hooks.__exit__(kind, error, trace)
+        self._entered -= 1
+        if not self._entered:
+            self._hooks.__exit__(kind, error, trace)
 
     _on_take: Callable[[str, Tensor], None] | None = None
 
     def _start(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._maps = {}
+        if not self._is_ready:
+            self._prepare(
+                tuple(_first(one) for one in inputs), {k: _first(one) for k, one in named.items()}
+            )
 
     def _before(self, module: str, call: int, inputs: tuple[Any, ...]) -> None:
         self._keep((module, call, True), inputs[0] if inputs else None)
@@ -161,4 +217,11 @@ class Taps:
     def take(self) -> Tapped:
         """What the last pass gave; the taps hold it no longer."""
         maps, self._maps = self._maps, {}
-        return Tapped(maps)
+        return Tapped(maps, tuple(self.names))
+
+
+def _first(argument: Any) -> Any:
+    """The first image of a batch; what is no batch stays as it is."""
+    if isinstance(argument, Tensor) and argument.ndim:
+        return argument.detach()[:1]
+    return argument

@@ -22,7 +22,7 @@ from natstats.networks.external import factory_builder, timm_builder, timm_weigh
 from natstats.networks.fitting import side_of, with_classes
 from natstats.networks.load_options import LoadOptions
 from natstats.networks.matching import mismatch
-from natstats.networks.network import Network
+from natstats.networks.network import Network, NetworkSource
 from natstats.networks.preprocessing import (
     NORMALISED,
     Preprocessing,
@@ -124,6 +124,10 @@ def load_network(
         checks.positive_int("size", size, 5)
     loading.refuse_contradictions()
     network = _loaded(builder, loading, strict, seed)
+    source = NetworkSource(
+        name, weights, None if checkpoint is None else str(checkpoint), checkpoint_key,
+        dict(model_args or {}), takes, size, strict, seed,
+    )  # fmt: skip
     takes = takes or network.takes
     preprocessing = network.preprocessing
     if size is not None:
@@ -131,7 +135,7 @@ def load_network(
     elif takes == "list":
         preprocessing = _for_detector(network.model, preprocessing)
     model = network.model.eval().to(device)
-    return replace(network, model=model, preprocessing=preprocessing, takes=takes)
+    return replace(network, model=model, preprocessing=preprocessing, takes=takes, source=source)
 
 
 def _loaded(builder: Builder, loading: LoadOptions, strict: bool, seed: int) -> Network:

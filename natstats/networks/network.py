@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,34 @@ from natstats.networks.input_forms import arguments
 from natstats.networks.preprocessing import Preprocessing
 from natstats.networks.wrappers import unwrapped
 
-__all__ = ["Network"]
+__all__ = ["Network", "NetworkSource"]
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """What a network was asked for with, so that the same can be loaded again.
+
+    Attributes:
+        name: of the network or its factory.
+        weights: name of the weights, or ``none``.
+        checkpoint: file of the weights, as it was given; None for none.
+        checkpoint_key: where in the file they are; None for where they are found.
+        model_args: arguments of the builder.
+        takes: the form in which it takes images, if it was given.
+        size: side of the images, if it was given, pixels.
+        strict: whether a checkpoint had to fit.
+        seed: seed of the random weights.
+    """
+
+    name: str
+    weights: str = "default"
+    checkpoint: str | None = None
+    checkpoint_key: str | None = None
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    takes: str | None = None
+    size: int | None = None
+    strict: bool = True
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +58,7 @@ class Network:
         notes: what a reader of the results must know.
         takes: the form in which it takes images, see :mod:`natstats.networks.input_forms`.
         builder: makes the same network with random weights; None where nothing is known to.
+        source: what it was loaded with by its name; None for a module that was given.
     """
 
     model: nn.Module
@@ -40,6 +69,7 @@ class Network:
     notes: tuple[str, ...] = ()
     takes: str = "images"
     builder: Builder | None = field(default=None, repr=False)
+    source: NetworkSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", unwrapped(self.model))

@@ -89,6 +89,8 @@ def test_the_trainer_fills_every_field_that_can_be_read():
     for place in fields():
         if "teacher_run" in place[:-1] or place == ("data", "listing"):  # new in 0.5.0
             continue
+        if place[0] == "asked":  # new in 0.9.0, see test_repetition
+            continue
         value = written
         for key in place[:-1]:
             value = value[key]

@@ -12,7 +12,7 @@ from torchvision.models import VisionTransformer
 from natstats.distill.pairing import pair_by_name, pair_taps, student_taps
 from natstats.distill.taps import Taps
 from natstats.distill.trunk import trunk_of
-from natstats.errors import UsageError
+from natstats.errors import NatstatsError, UsageError
 from natstats.networks.load import build_network
 
 SMALL = torch.zeros(1, 3, 32, 32)
@@ -236,3 +236,100 @@ def test_the_trunk_is_what_every_path_goes_through():
             return self.head(self.join(self.left(x) + self.right(x)).mean((2, 3)))
 
     assert [m.name for m in trunk_of(Branches(), SMALL)] == ["stem", "join"]
+
+
+class TestTapsOfAnyLoop:
+    """Without images, over many passes, and inside one another."""
+
+    def network(self):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 3)
+        )
+
+    def test_without_images_they_are_those_with(self):
+        x, model = torch.randn(2, 3, 9, 9), self.network()
+        found = []
+        for images in (None, x[:1]):
+            own = copy.deepcopy(model)
+            taps = Taps(own, ["2@input", "2", "3"], images)
+            assert bool(taps.shapes) == (images is not None)
+            with taps:
+                scores = own(x).mean((2, 3))
+            found.append((taps.take().outputs(scores), taps.shapes, own.state_dict()))
+        (one, shapes, state), (other, same, seen) = found
+        assert all(torch.equal(a, b) for a, b in zip(one.maps, other.maps, strict=True))
+        assert shapes == same == {"2@input": (4, 7, 7), "2": (4, 7, 7), "3": (5, 5, 5)}
+        # The look at the first image left no trace in the batch norm.
+        assert all(torch.equal(value, seen[key]) for key, value in state.items())
+        assert int(state["1.num_batches_tracked"]) == 1
+
+    def test_one_entrance_serves_many_passes(self):
+        model = self.network().train()
+        with Taps(model, ["3"]) as taps:
+            for n in (4, 1 + 1, 3):
+                x = torch.randn(n, 3, 9, 9)
+                out = model(x)
+                tapped = taps.take()
+                assert tapped["3"] is out or torch.equal(tapped["3"], out)
+                assert tapped["3"].requires_grad
+            with pytest.raises(NatstatsError, match="tap 3: expected the network to call it"):
+                taps.take()["3"]
+        model(x)
+        assert not taps.take().maps
+
+    def test_they_may_be_entered_inside_themselves_and_beside_others(self):
+        model = self.network()
+        x = torch.randn(2, 3, 9, 9)
+        taps, others = Taps(model, ["0"]), Taps(model, ["3"])
+        with taps, others:
+            with taps:
+                model(x)
+            assert taps.take()["0"].shape == (2, 4, 7, 7)
+            model(x)
+        assert taps.take()["0"].shape == (2, 4, 7, 7)
+        assert others.take()["3"].shape == (2, 5, 5, 5)
+
+    def test_a_pass_inside_a_pass_is_not_mistaken_for_it(self):
+        class Twice(nn.Module):
+            def __init__(self, body):
+                super().__init__()
+                self.body = body
+
+            def forward(self, x):
+                return self.body(self.body(x))
+
+        model = Twice(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()))
+        x = torch.randn(2, 3, 9, 9)
+        with Taps(model, ["body.0", "body.0:1", "body"]) as taps:
+            model(x)
+        tapped = taps.take()
+        assert torch.equal(tapped["body.0:1"], model.body[0](model.body(x)))
+        assert torch.equal(tapped["body"], model.body(x))
+
+    def test_keyword_arguments(self):
+        class Named(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Conv2d(3, 4, 3)
+
+            def forward(self, images, scale=1.0):
+                return self.body(images) * scale
+
+        model = Named()
+        with Taps(model, ["body"]) as taps:
+            model(images=torch.randn(2, 3, 8, 8), scale=2.0)
+        assert taps.take()["body"].shape == (2, 4, 6, 6)
+
+    def test_a_text_is_no_list_of_names(self):
+        with pytest.raises(UsageError, match="names: expected a list of names of layers; got"):
+            Taps(self.network(), "3")
+
+    def test_a_layer_without_maps_is_refused_in_the_first_pass(self):
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
+        with (
+            pytest.raises(UsageError, match="tap 2: expected a layer with maps"),
+            Taps(model, ["2"]),
+        ):
+            model(torch.randn(2, 3, 8, 8))
+        model(torch.randn(2, 3, 8, 8))  # the hooks are off

@@ -1,5 +1,8 @@
 """The losses of the distillation methods, a file each; modules for any training loop.
 
+Beside each module stand the function that it computes, and the connectors that some take. Which
+loss goes with which taps, connectors and weights, :func:`natstats.distill.plan` says and makes.
+
 >>> import torch
 >>> from natstats.distill import Outputs
 >>> from natstats.distill.losses import AttentionTransfer
@@ -8,8 +11,16 @@
 True
 """
 
-from natstats.distill.losses.ab import ActivationBoundaries
-from natstats.distill.losses.at import AttentionTransfer
+from natstats.distill.losses.ab import ActivationBoundaries, boundary_loss
+from natstats.distill.losses.at import AttentionTransfer, attention_loss, attention_map
+from natstats.distill.losses.channels import ChannelSpectra
+from natstats.distill.losses.connectors import (
+    Paraphraser,
+    hint_regressor,
+    projection,
+    resizing_regressor,
+    translator,
+)
 from natstats.distill.losses.controls import (
     AmplitudeDistance,
     Coherence,
@@ -19,14 +30,19 @@ from natstats.distill.losses.controls import (
 from natstats.distill.losses.dist import RelationMatching
 from natstats.distill.losses.dkd import DecoupledTargets
 from natstats.distill.losses.ffl import FocalFrequency
-from natstats.distill.losses.fitnets import HintLoss
+from natstats.distill.losses.fitnets import HintLoss, hint_loss
 from natstats.distill.losses.freekd import DetailDistance
-from natstats.distill.losses.fsp import FlowMatching
-from natstats.distill.losses.ft import FactorTransfer, Reconstruction
-from natstats.distill.losses.jacobian import JacobianMatching
-from natstats.distill.losses.kd import SoftTargets
+from natstats.distill.losses.fsp import FlowMatching, flow_loss, flow_matrix
+from natstats.distill.losses.ft import (
+    FactorTransfer,
+    Reconstruction,
+    factor_loss,
+    reconstruction_loss,
+)
+from natstats.distill.losses.jacobian import JacobianMatching, input_gradient, jacobian_loss
+from natstats.distill.losses.kd import SoftTargets, soft_target_loss
 from natstats.distill.losses.likeness import Likeness
-from natstats.distill.losses.ofd import FeatureOverhaul
+from natstats.distill.losses.ofd import FeatureOverhaul, negative_mean, partial_distance
 from natstats.distill.losses.reviewkd import KnowledgeReview
 from natstats.distill.losses.spectral import (
     ExponentDistance,
@@ -39,6 +55,7 @@ __all__ = [
     "ActivationBoundaries",
     "AmplitudeDistance",
     "AttentionTransfer",
+    "ChannelSpectra",
     "CoefficientDistance",
     "Coherence",
     "DecoupledTargets",
@@ -52,6 +69,7 @@ __all__ = [
     "JacobianMatching",
     "KnowledgeReview",
     "Likeness",
+    "Paraphraser",
     "PhaseDistance",
     "Reconstruction",
     "RelationMatching",
@@ -59,4 +77,21 @@ __all__ = [
     "SoftTargets",
     "SpatialDistance",
     "SpectrumDistance",
+    "attention_loss",
+    "attention_map",
+    "boundary_loss",
+    "factor_loss",
+    "flow_loss",
+    "flow_matrix",
+    "hint_loss",
+    "hint_regressor",
+    "input_gradient",
+    "jacobian_loss",
+    "negative_mean",
+    "partial_distance",
+    "projection",
+    "reconstruction_loss",
+    "resizing_regressor",
+    "soft_target_loss",
+    "translator",
 ]

@@ -177,6 +177,13 @@ class AmplitudeDistance(_Control):
     The power is averaged over channels, as for the rings. For an image and d(k) the difference of
     the logarithms at the frequency k of the plane: sum_k w(k) (d(k) - m)^2, w proportional to
     1 / |k|^2 with sum 1, m the mean of d under w.
+
+    >>> from natstats.distill import Outputs
+    >>> taps = [TapPoint("layer", 4, 16, 16)]
+    >>> outputs = Outputs(torch.zeros(2, 3), (torch.randn(2, 4, 16, 16),))
+    >>> loss = AmplitudeDistance(taps, taps)(outputs, outputs, torch.zeros(2))
+    >>> bool(0 <= loss.detach() < 2)
+    True
     """
 
     has_connectors = False
@@ -217,6 +224,13 @@ class PhaseDistance(_Control):
     """One minus the mean cosine of the differences of phase: amplitudes do not enter.
 
     The mean is over channels, and over the frequencies k of the plane with 1 / |k|^2.
+
+    >>> from natstats.distill import Outputs
+    >>> taps = [TapPoint("layer", 4, 16, 16)]
+    >>> outputs = Outputs(torch.zeros(2, 3), (torch.randn(2, 4, 16, 16),))
+    >>> loss = PhaseDistance(taps, taps)(outputs, outputs, torch.zeros(2))
+    >>> bool(0 <= loss.detach() < 2)
+    True
     """
 
     def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
@@ -236,6 +250,13 @@ class Coherence(_Control):
     Reference:
         W. O. Saxton and W. Baumeister, "The correlation averaging of a regularly arranged
         bacterial cell envelope protein", Journal of Microscopy 127 (1982), 127-138.
+
+    >>> from natstats.distill import Outputs
+    >>> taps = [TapPoint("layer", 4, 16, 16)]
+    >>> outputs = Outputs(torch.zeros(2, 3), (torch.randn(2, 4, 16, 16),))
+    >>> loss = Coherence(taps, taps)(outputs, outputs, torch.zeros(2))
+    >>> bool(0 <= loss.detach() < 2)
+    True
     """
 
     def weights(self, half: int) -> NDArray[np.float64]:
@@ -267,6 +288,13 @@ class SpatialDistance(PairedLoss):
     Args:
         student: taps in the student.
         teacher: taps in the teacher.
+
+    >>> from natstats.distill import Outputs
+    >>> taps = [TapPoint("layer", 4, 16, 16)]
+    >>> outputs = Outputs(torch.zeros(2, 3), (torch.randn(2, 4, 16, 16),))
+    >>> loss = SpatialDistance(taps, taps)(outputs, outputs, torch.zeros(2))
+    >>> bool(0 <= loss.detach() < 2)
+    True
     """
 
     def __init__(self, student: Sequence[TapPoint], teacher: Sequence[TapPoint]) -> None:

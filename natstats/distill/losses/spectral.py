@@ -241,6 +241,11 @@ class ExponentDistance(_RingLoss):
 
     Mean over images, and over the pairs of taps; see
     :func:`natstats.distill.losses.ring_comparison.exponent_of`.
+
+    >>> taps = [TapPoint("layer", 4, 16, 16)]
+    >>> outputs = Outputs(torch.zeros(2, 3), (torch.randn(2, 4, 16, 16),))
+    >>> float(ExponentDistance(taps, taps)(outputs, outputs, torch.zeros(2))) < 1e-4
+    True
     """
 
     def distance(self, comparison: RingComparison, student: Tensor, teacher: Tensor) -> Tensor:

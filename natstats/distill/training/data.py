@@ -43,6 +43,8 @@ class LabelledData:
         holdout: share of the training images that were held out.
         seed: decides what was held out and which images a limit keeps.
         notes: what a reader of the results must know.
+        limit: how many training images were asked for at most; None for all.
+        strict: whether an unreadable image would have been an error.
     """
 
     train: LabelledImages
@@ -58,6 +60,8 @@ class LabelledData:
     holdout: float
     seed: int
     notes: tuple[str, ...]
+    limit: int | None = None
+    strict: bool = True
 
     @property
     def unreadable(self) -> tuple[str, ...]:
@@ -185,6 +189,8 @@ def open_labelled(
         holdout=float(holdout),
         seed=seed,
         notes=(*training.images.notes, *evaluation.images.notes, *_notes(train, evaluated)),
+        limit=limit,
+        strict=strict,
     )
 
 

@@ -146,15 +146,17 @@ def distill(
     together.wait()
     peak = memory.mebibytes()
     if together.is_first:
+        options = {
+            "evaluate_every": evaluate_every,
+            "evaluate_on": evaluate_on,
+            "gap": gap,
+            "gap_on": gap_on,
+            "gradients": gradients,
+        }
         ending = Ending(
-            trained,
-            evaluation.student(),
-            evaluation.teacher(),
-            gaps.rows(),
-            peak,
-            together,
-            command,
-        )
+            trained, evaluation.student(), evaluation.teacher(), gaps.rows(), peak, together,
+            command, options,
+        )  # fmt: skip
         _write(path, setup, run_of(setup, state.identity, ending), report)
         state.remove()
     together.wait()

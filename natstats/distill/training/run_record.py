@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from natstats.distill.record import (
+    Asked,
+    AskedNetwork,
     Costs,
     DataFacts,
     NetworkFacts,
@@ -49,6 +51,8 @@ class Ending:
         peak_memory: MiB, and what they are of: ``device`` or ``process``.
         together: the processes that trained.
         command: the command line.
+        options: of :func:`natstats.distill.training.distillation.distill`, as it takes them, which
+            a repetition is given too.
     """
 
     trained: Trained
@@ -58,6 +62,7 @@ class Ending:
     peak_memory: tuple[float, str]
     together: Processes
     command: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_of(setup: Distillation, identity: Mapping[str, Any], ending: Ending) -> DistillationRun:
@@ -123,6 +128,7 @@ def _info(setup: Distillation, identity: Mapping[str, Any], ending: Ending) -> R
         "taps": cast(list[Tap], program.taps_table()),
         "teacher_run": cast(TeacherRun | None, program.teacher_run),
         "identity": dict(identity),
+        "asked": _asked(setup, ending),
         "accuracy": final.accuracy,
         "best_accuracy": max(curve, default=final.accuracy),
         "top5": final.top5 if len(setup.data.classes) > 5 else None,
@@ -135,6 +141,26 @@ def _info(setup: Distillation, identity: Mapping[str, Any], ending: Ending) -> R
             *([_SHARED_OUT] if ending.together.world > 1 else []),
         ],
     }
+
+
+def _asked(setup: Distillation, ending: Ending) -> Asked:
+    return {
+        "student": _asked_network(setup.student),
+        "teacher": None if setup.teacher is None else _asked_network(setup.teacher),
+        "limit": setup.data.limit,
+        "strict": setup.data.strict,
+        "taps": [list(pair) for pair in setup.named_taps],
+        "teacher_run": setup.run_path,
+        "options": {name: _as_json(value) for name, value in ending.options.items()},
+    }
+
+
+def _asked_network(network: Network) -> AskedNetwork | None:
+    if network.source is None:
+        return None
+    values = asdict(network.source)
+    arguments = {name: _as_json(one) for name, one in values["model_args"].items()}
+    return cast(AskedNetwork, {**values, "model_args": arguments})
 
 
 def _costs(setup: Distillation, ending: Ending) -> Costs:

@@ -21,7 +21,10 @@ from natstats.errors import UsageError
 from natstats.networks.load import Network, load_network
 from natstats.text import lines
 
-__all__ = ["Distillation", "classifier"]
+__all__ = [
+    "Distillation", "as_network", "check_pair", "check_scores", "classifier",
+    "refuse_random_classifier",
+]  # fmt: skip
 
 _PLANNED_ON = 16
 """Evaluation images that the taps are checked with; their labels are not looked at."""
@@ -80,6 +83,8 @@ class Distillation:
         recipe: how to train, without open fields.
         program: the method's stages, terms and taps.
         seed: seed of the training.
+        named_taps: names of layers that were given in place of those found.
+        run_path: the measured run of the teacher, as it was given; None for none.
     """
 
     student: Network
@@ -88,6 +93,8 @@ class Distillation:
     recipe: Recipe
     program: Program
     seed: int
+    named_taps: tuple[tuple[str, str], ...] = ()
+    run_path: str | None = None
 
     @classmethod
     def of(
@@ -121,17 +128,17 @@ class Distillation:
         """
         checks.positive_int("seed", seed, 0)
         recipe = resolved(recipe or Recipe(), data.train)
-        mine, theirs = _network(student), None if teacher is None else _network(teacher)
+        mine, theirs = as_network(student), None if teacher is None else as_network(teacher)
         for pair in taps:
             if len(pair) != 2:
                 raise UsageError(f"taps: expected pairs, student and teacher; got {pair!r}")
-        _check_student(mine, theirs)
+        check_pair(mine, theirs)
         device = next((p.device for p in mine.model.parameters()), torch.device("cpu"))
         images = _some_images(data, recipe, device)
         _check_classes("student", mine, images, data)
         if theirs is not None:
             _check_classes("teacher", theirs, images, data)
-            _refuse_random_classifier(theirs)
+            refuse_random_classifier(theirs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             program = plan_training(
@@ -147,7 +154,60 @@ class Distillation:
         _refuse_unmixed(program, recipe)
         if program.teacher_run is not None:
             program = _with_teacher_run(program, program.teacher_run, theirs, recipe)
-        return cls(mine, theirs, data, recipe, program, seed)
+        named = tuple((str(one), str(other)) for one, other in taps)
+        path = None if teacher_run is None else str(teacher_run)
+        return cls(mine, theirs, data, recipe, program, seed, named, path)
+
+    @classmethod
+    def from_record(
+        cls,
+        path: str | Path,
+        *,
+        seed: int | None = None,
+        student: Network | nn.Module | str | None = None,
+        teacher: Network | nn.Module | str | None = None,
+        data: LabelledData | str | None = None,
+        device: torch.device | str = "cpu",
+        workers: int = 0,
+        **changes: Any,
+    ) -> Distillation:
+        """Set up the training of a run again; on the same machine it ends with the same weights.
+
+        Weights and images are looked for where they were, and must be what they were.
+
+        Args:
+            path: a ``distill.json``, the folder of a run, or one with the runs of several seeds.
+            seed: another seed than the run's; needed where there are several.
+            student: a network, or the name of one, in place of the recorded one, at the weights it
+                starts from.
+            teacher: a network, or the name of one, in place of the recorded one.
+            data: images, or their source, in place of the recorded ones.
+            device: where networks that are loaded are put.
+            workers: processes that read images.
+            changes: anything that is to be otherwise, as
+                :meth:`natstats.distill.training.settings.TrainingSettings.changed` takes it, such
+                as ``epochs=10`` or ``teacher_checkpoint="t.pth"``.
+
+        Raises:
+            UsageError: there is no such run, weights or images are others than they were, or a
+                network was given from Python and must be given again.
+            NatstatsError: something cannot be read.
+        """
+        from natstats.distill.training.repetition import recorded_settings
+
+        given = {"student": student, "teacher": teacher, "data": data}
+        named = {name: value for name, value in given.items() if isinstance(value, str)}
+        settings = recorded_settings(path).changed(**changes, **named)
+        if seed is None:
+            if len(settings.seeds) > 1:
+                listed = ", ".join(map(str, settings.seeds))
+                raise UsageError(f"seed: expected one of {listed}, as there are runs of each")
+            seed = settings.seeds[0]
+        images = settings.open_data(workers) if data is None or isinstance(data, str) else data
+        if teacher is None or isinstance(teacher, str):
+            teacher = settings.open_teacher(len(images.classes), device)
+        own = None if isinstance(student, str) else student
+        return settings.setup(seed, images, teacher, device, own)
 
     def text(self) -> str:
         """What will be trained, in lines for people."""
@@ -187,7 +247,12 @@ class Distillation:
         }
 
 
-def _check_student(student: Network, teacher: Network | None) -> None:
+def check_pair(student: Network, teacher: Network | None) -> None:
+    """Raise unless there is something to train, by another network.
+
+    Raises:
+        UsageError: one network is both, or the student is frozen.
+    """
     if teacher is not None and teacher.model is student.model:
         raise UsageError("teacher: expected another network than the student; got the same")
     if not any(p.requires_grad for p in student.model.parameters()):
@@ -208,6 +273,17 @@ def _refuse_unmixed(program: Program, recipe: Recipe) -> None:
             )
 
 
+def refuse_random_classifier(teacher: Network) -> None:
+    """Raise for a checkpoint without a fitting classifier: it does for spectra, not for a teacher.
+
+    Raises:
+        UsageError: the classifier is random; the network's note says why.
+    """
+    for note in teacher.notes:
+        if "classifier" in note and "left at random" in note:
+            raise UsageError(f"teacher: expected trained weights in the whole network; {note}")
+
+
 def _with_teacher_run(
     program: Program, run: Mapping[str, Any], teacher: Network | None, recipe: Recipe
 ) -> Program:
@@ -215,13 +291,6 @@ def _with_teacher_run(
     if teacher is not None:
         _refuse_other_weights(teacher, run)
     return replace(program, notes=(*program.notes, *_other_normalisation(recipe, run)))
-
-
-def _refuse_random_classifier(teacher: Network) -> None:
-    """A checkpoint without a fitting classifier does for spectra, and not for a teacher."""
-    for note in teacher.notes:
-        if "classifier" in note and "left at random" in note:
-            raise UsageError(f"teacher: expected trained weights in the whole network; {note}")
 
 
 def _refuse_other_weights(teacher: Network, run: Mapping[str, Any]) -> None:
@@ -248,7 +317,8 @@ def _other_normalisation(recipe: Recipe, run: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _network(given: Network | nn.Module) -> Network:
+def as_network(given: Network | nn.Module) -> Network:
+    """A network, or a module under the name of its class."""
     if isinstance(given, Network):
         return given
     return Network(given, type(given).__name__, "as given")
@@ -261,6 +331,25 @@ def _some_images(data: LabelledData, recipe: Recipe, device: torch.device) -> Te
 
 
 def _check_classes(role: str, network: Network, images: Tensor, data: LabelledData) -> None:
+    n_classes = check_scores(role, network, images)
+    if n_classes != len(data.classes):
+        raise UsageError(
+            f"{role}: expected scores for the {len(data.classes)} classes of {data.name}; "
+            f"{network.name} has {n_classes} classes"
+        )
+
+
+def check_scores(role: str, network: Network, images: Tensor) -> int:
+    """The number of classes that a network has scores for.
+
+    Args:
+        role: ``student`` or ``teacher``, for the error.
+        network: the network.
+        images: (N, 3, H, W), two or more, as it takes them.
+
+    Raises:
+        UsageError: it does not take such images, or gives something else than scores (N, K).
+    """
     with undisturbed(network.model), torch.no_grad(), unwatched():
         try:
             scores = scores_of(network.model(images[:2]))
@@ -270,9 +359,9 @@ def _check_classes(role: str, network: Network, images: Tensor, data: LabelledDa
                 f"{role}: expected a network that takes images of {images.shape[-1]} x "
                 f"{images.shape[-1]} pixels; {network.name} says: {reason}"
             ) from None
-    if scores.ndim != 2 or scores.shape[1] != len(data.classes):
-        got = f"{scores.shape[1]} classes" if scores.ndim == 2 else f"shape {tuple(scores.shape)}"
+    if scores.ndim != 2:
         raise UsageError(
-            f"{role}: expected scores for the {len(data.classes)} classes of {data.name}; "
-            f"{network.name} has {got}"
+            f"{role}: expected scores for classes, (N, K); {network.name} has shape "
+            f"{tuple(scores.shape)}"
         )
+    return int(scores.shape[1])

@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from natstats.distill.training.objective import Objective, Taught, Values
 from natstats.distill.training.optimization import make_optimizer
+from natstats.distill.training.program import TrainingStage
 from natstats.distill.training.recipes import Recipe
-from natstats.distill.training.stages import TrainingStage
 from natstats.distill.training.sums import EpochSums
 
 __all__ = ["Stepper"]
@@ -42,11 +42,8 @@ class Stepper:
     ) -> None:
         self.stage, self.objective, self.recipe = stage, objective, recipe
         self.scaler, self.device = scaler, device
-        trained: list[nn.Parameter] = []
-        if stage.trains != "losses":
-            trained += [p for p in objective.student.parameters() if p.requires_grad]
-        losses = [p for p in objective.losses.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(recipe, [{"params": g} for g in (trained, losses) if g])
+        groups = stage.trained(objective)
+        self.optimizer = make_optimizer(recipe, [{"params": group} for group in groups])
         self._has_gradient = False
         self.runner: nn.Module = objective
         if world > 1:
@@ -125,12 +122,7 @@ class Stepper:
 
     def _total(self, values: Values, factors: Mapping[str, float]) -> tuple[Tensor, Tensor]:
         """What is minimised, and all values in the order of the sums."""
-        loss = torch.zeros((), device=self.device)
-        if values.objective_ce is not None and factors["ce"]:
-            loss = loss + factors["ce"] * values.objective_ce
-        for name, value in values.terms.items():
-            if factors[name]:
-                loss = loss + factors[name] * value
+        loss = self.stage.total(values, factors, self.device)
         ce = torch.zeros((), device=self.device) if values.ce is None else values.ce
         listed = [values.terms[bound.term.name].detach() for bound in self.stage.terms]
         return loss, torch.stack([*listed, ce, loss.detach()]).float()

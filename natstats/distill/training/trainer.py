@@ -24,9 +24,9 @@ from natstats.distill.training.loading import LabelledBatch, TrainBatches, prepa
 from natstats.distill.training.mixing import mixed
 from natstats.distill.training.objective import Objective, Taught
 from natstats.distill.training.optimization import learning_rate
+from natstats.distill.training.program import Program, TrainingStage
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.soundness import refuse_broken_weights, refuse_non_finite
-from natstats.distill.training.stages import Program, TrainingStage
 from natstats.distill.training.state import TrainingState
 from natstats.distill.training.stepping import Stepper
 from natstats.distill.training.sums import EpochSums
@@ -207,15 +207,10 @@ class Trainer:
     def _objective(self, stage: TrainingStage) -> Objective:
         size = self.batches.images.size if self.recipe.size is None else self.recipe.size
         image = torch.zeros(1, 3, size, size, device=self.together.device)
-        return Objective(
-            self.student,
-            self.teacher,
-            stage.terms,
-            image,
-            self.recipe.label_smoothing,
-            DTYPES[self.recipe.amp],
-            needs_student=stage.trains != "losses",
-        ).to(self.together.device)
+        amp = DTYPES[self.recipe.amp]
+        return stage.objective(
+            self.student, self.teacher, image, self.recipe.label_smoothing, amp
+        )  # fmt: skip
 
     # -- an epoch -----------------------------------------------------------------------------
 
@@ -247,7 +242,7 @@ class Trainer:
                 stage.learning_rate
                 * learning_rate(self.recipe, at, n_steps, stage.epochs, stage.schedule)
             )
-            factors = self._factors(stage, at / (stage.epochs * n_steps))
+            factors = stage.factors(at / (stage.epochs * n_steps))
             stepper.backward(images, labels, factors, sums, step, taught)
             if looks_at_each or step % _CHECKED_EVERY == _CHECKED_EVERY - 1:
                 self._refuse_non_finite(stage, epoch, sums)
@@ -283,12 +278,6 @@ class Trainer:
     def _notes_gradients(self, stage: TrainingStage, epoch: int) -> bool:
         is_due = bool(self.gradients_every) and epoch % self.gradients_every == 0
         return is_due and stage.trains != "losses" and self.together.world == 1
-
-    @staticmethod
-    def _factors(stage: TrainingStage, progress: float) -> dict[str, float]:
-        """Of the cross-entropy and of every term at a share of the stage, 0 to 1."""
-        terms = {bound.term.name: bound.term.factor(progress) for bound in stage.terms}
-        return {"ce": stage.ce_weight, **terms}
 
     def _refuse_non_finite(self, stage: TrainingStage, epoch: int, sums: EpochSums) -> None:
         refuse_non_finite(sums, stage.name, epoch, self._what_is_kept())

@@ -1,0 +1,144 @@
+"""Files of settings: TOML, as it is read and written, or YAML where PyYAML is installed."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from natstats.errors import NatstatsError, UsageError
+from natstats.files.paths import open_regular
+from natstats.text import printable
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["read_config", "to_toml"]
+
+_LARGEST = 1 << 20
+"""Bytes of a file that is read; one of settings has some thousand."""
+
+_DEEPEST = 8
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """What a file of settings holds.
+
+    Args:
+        path: of the file; YAML where its name ends in ``.yaml`` or ``.yml``, else TOML.
+
+    Raises:
+        UsageError: it holds no settings, or YAML without PyYAML.
+        NatstatsError: it cannot be opened, or is no file.
+    """
+    shown = printable(path)
+    is_yaml = Path(path).suffix.lower() in (".yaml", ".yml")
+    language = "YAML" if is_yaml else "TOML"
+    try:
+        with open_regular(path) as file:
+            content = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise NatstatsError(
+            f"config: expected a file of settings; {shown}: {error.strerror}"
+        ) from None
+    except ValueError as error:  # a path with a zero in it
+        raise UsageError(f"config: expected a file of settings; {shown}: {error}") from None
+    if len(content) > _LARGEST:
+        raise UsageError(
+            f"config: expected at most {_LARGEST >> 20} MiB of {language}; {shown} is larger"
+        )
+    try:
+        text = content.decode("utf-8-sig")
+        found = _yaml(text) if is_yaml else tomllib.loads(text)
+        _check(found, _DEEPEST)
+    except RecursionError:
+        raise UsageError(f"config: expected {language}; {shown} is nested too deeply") from None
+    except ValueError as error:
+        reason = " ".join(printable(str(error)).split())[:200]
+        raise UsageError(f"config: expected {language}; {shown}: {reason}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"config: expected names with values; {shown} holds none")
+    return found
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise UsageError(
+            "config: expected the package PyYAML for a file of YAML, which is not installed "
+            "(pip install 'natstats[yaml]'); TOML needs none"
+        ) from None
+    try:
+        return yaml.safe_load(text) if text.strip() else {}
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _check(value: Any, left: int) -> None:
+    """Raise unless all is plain, not deep, and every name a text."""
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("a text without zero characters was expected")
+    if not isinstance(value, Mapping | list):
+        return
+    if not left:
+        raise ValueError(f"at most {_DEEPEST} levels were expected")
+    for key in value if isinstance(value, Mapping) else ():
+        if not isinstance(key, str):
+            raise ValueError(f"names were expected; got {key!r}")
+    for inner in value.values() if isinstance(value, Mapping) else value:
+        _check(inner, left - 1)
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Settings as TOML; a mapping becomes a table, and what is None is left out.
+
+    >>> print(to_toml({"student": "a", "seed": [0, 1], "recipe": {"lr": 0.1, "clip": None}}))
+    student = "a"
+    seed = [0, 1]
+    <BLANKLINE>
+    [recipe]
+    lr = 0.1
+    <BLANKLINE>
+    """
+    return "\n".join(_table(values, ())).lstrip("\n") + "\n"
+
+
+def _table(values: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
+    given = {name: value for name, value in values.items() if value is not None}
+    plain = {name: value for name, value in given.items() if not isinstance(value, Mapping)}
+    rows = [f"{_key(name)} = {_value(value)}" for name, value in plain.items()]
+    if path and (rows or not given):
+        rows = ["", f"[{'.'.join(map(_key, path))}]", *rows]
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            rows += _table(value, (*path, name))
+    return rows
+
+
+def _key(name: str) -> str:
+    return name if _PLAIN.fullmatch(name) else _text(name)
+
+
+def _text(value: str) -> str:
+    # JSON writes texts as TOML does, but for this one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        inside = [f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None]
+        return f"{{{', '.join(inside)}}}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(_value(one) for one in value)}]"
+    if isinstance(value, int | float):
+        return repr(value)  # 1e-05, inf and nan are TOML, too
+    return _text(str(value))
