@@ -91,6 +91,8 @@ class DecoupledTargets(DistillationLoss):
     0.0
     """
 
+    needs_labels = True
+
     def __init__(
         self,
         alpha: float = 1.0,
