@@ -18,7 +18,6 @@ from natstats.distill.training.costs import PeakMemory
 from natstats.distill.training.distributed import Processes
 from natstats.distill.training.evaluation import Evaluated, Looks, evaluate, usual_sample
 from natstats.distill.training.gap import GapMeasurement
-from natstats.distill.training.kept_evaluation import kept_evaluation
 from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, prepared
 from natstats.distill.training.out_folders import check_out
 from natstats.distill.training.recipes import Recipe
@@ -27,6 +26,7 @@ from natstats.distill.training.setup import Distillation
 from natstats.distill.training.splits import limited
 from natstats.distill.training.state import TrainingState
 from natstats.distill.training.teacher_cache import CacheKey, TeacherCache
+from natstats.distill.training.teacher_evaluation import kept_evaluation
 from natstats.distill.training.trained import Trained
 from natstats.distill.training.trainer import DTYPES, Trainer
 from natstats.distill.training.weights import weights_file
