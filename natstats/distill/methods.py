@@ -27,7 +27,7 @@ from natstats.distill.losses import (
 from natstats.distill.method import Method, Plan, Setting
 from natstats.errors import UsageError
 
-__all__ = ["METHODS", "arguments_of", "completed", "get_method", "merged", "parse_method"]
+__all__ = ["METHODS", "arguments_of", "get_method", "merged", "parse_method"]
 
 
 def _alone(setting: Setting) -> Plan:
@@ -128,30 +128,6 @@ def arguments_of(methods: Sequence[Method], given: Mapping[str, Any]) -> dict[st
             raise UsageError(f"method argument {name}.{argument}: expected once; got it twice")
         by_method[name][argument] = value
     return {method.name: method.arguments(by_method[method.name]) for method in methods}
-
-
-def completed(arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Arguments of a run of any version, with those that an older one did not have.
-
-    These have the values that stand for what it did.
-
-    >>> completed({"kd": {"weight": 0.9}})
-    {'kd': {'weight': 0.9, 'standardise': False}}
-    """
-    return {name: {**given, **_unsaid(name, given)} for name, given in arguments.items()}
-
-
-def _unsaid(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run of a version before 0.9.0 did without an argument that says so."""
-    implied: dict[str, Any] = {}
-    if method == "kd":
-        implied = {"standardise": False}
-    elif method == "at":
-        implied = {"paper_scale": "fixed" if given.get("form") == "paper" else "map"}
-    elif method == "spectral":
-        names = ("weighting", "layers", "skip_last", "relative", "likeness")
-        implied = {name: METHODS["spectral"].defaults[name] for name in names}
-    return {name: value for name, value in implied.items() if name not in given}
 
 
 def merged(plans: Mapping[str, Plan]) -> Plan:

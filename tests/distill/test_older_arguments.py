@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from natstats.distill.methods import METHODS, completed
+from natstats.distill.methods import METHODS
+from natstats.distill.older_arguments import completed
 from natstats.distill.training.state import refuse_other_settings
 from natstats.errors import UsageError
 

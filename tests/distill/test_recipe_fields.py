@@ -27,6 +27,7 @@ from natstats.distill.training.loading import TrainBatches, resolved
 from natstats.distill.training.mixing import mixed
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.out_folders import finished
+from natstats.distill.training.program import TrainingStage
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.state import TrainingState, refuse_other_settings
 from natstats.distill.training.stepping import Stepper
@@ -248,9 +249,9 @@ class TestAverage:
 
 
 def one_step(recipe, images, labels, model):
-    setup_stage = type("Stage", (), {"terms": (), "trains": "student"})()
+    stage = TrainingStage("main", (), ce_weight=1.0, epochs=1)
     objective = Objective(model, None, (), images[:1], recipe.label_smoothing)
-    stepper = Stepper(setup_stage, objective, recipe, torch.amp.GradScaler(enabled=False), CPU)
+    stepper = Stepper(stage, objective, recipe, torch.amp.GradScaler(enabled=False), CPU)
     sums = stepper.sums()
     stepper.backward(images, labels, {"ce": 1.0}, sums, 0)
     stepper.follow()

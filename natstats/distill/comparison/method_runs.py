@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from natstats.distill.methods import completed
+from natstats.distill.older_arguments import completed
 from natstats.distill.results import DistillationRun
 from natstats.errors import UsageError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from natstats.distill.methods import completed
+from natstats.distill.older_arguments import completed
 from natstats.distill.run_folders import STATE
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
