@@ -1,4 +1,4 @@
-"""Arguments that runs of older versions do not have, with the values that stand for what they did."""
+"""Arguments that older runs do not have, with the values that stand for what they did."""
 
 from __future__ import annotations
 
