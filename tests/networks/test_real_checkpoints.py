@@ -146,13 +146,13 @@ def test_shortcuts_of_code_that_says_linear_pad_both_sides(load):
 @pytest.mark.parametrize("depth", [20, 56])
 def test_real_files_can_teach(depth):
     from natstats.distill import Distillation  # noqa: F401
-    from natstats.distill.training.setup import _refuse_random_classifier
+    from natstats.distill.training.setup import refuse_random_classifier
 
     path = WEIGHTS / f"cifar10_resnet{depth}_b.th"
     if not path.exists():
         pytest.skip("the real weights are not here")
     network = load_network(f"cifar_resnet{depth}", checkpoint=path)
-    _refuse_random_classifier(network)
+    refuse_random_classifier(network)
     saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     assert torch.equal(network.model.fc.weight, saved["module.linear.weight"])
 
