@@ -85,7 +85,7 @@ def distill(
             classes, the same each time; None for an eighth of the training images, at least 64. The
             last look is on all.
         gap: measure the spectral gap before and after the training.
-        gap_on: images for it, such a sample too; None for a fortieth of the images of all epochs
+        gap_on: images for it, such a sample too; None for a sixtieth of the images of all epochs
             of the main stage, at least 64 and at most 512.
         gradients: measure the gradients of the terms now and then: in the first epoch of a stage,
             and again after as many as have 100 steps.
@@ -114,7 +114,10 @@ def distill(
     state = TrainingState(path, setup.identity(together.world), begins_again=overwrite)
     teacher = None if setup.teacher is None else setup.teacher.model
     gaps = GapMeasurement(
-        setup.student.model, teacher if gap else None, lambda: evaluation.images(gap_on)
+        setup.student.model,
+        teacher if gap else None,
+        lambda: evaluation.images(gap_on),
+        setup.program.traces,
     )
 
     def note(row: Mapping[str, Any]) -> None:
@@ -176,7 +179,7 @@ def _sample_size(name: str, asked: int | None, setup: Distillation, usual: int) 
 def _gap_images(setup: Distillation) -> int:
     """Of the usual gap: two passes of the student and one of the teacher, once in a training."""
     n_trained = len(setup.data.train) * setup.program.stages[-1].epochs
-    return min(max(64, n_trained // 40), 512)
+    return min(max(64, n_trained // 60), 512)
 
 
 def _alone(setup: Distillation) -> Processes:
@@ -232,6 +235,7 @@ def _cache(
         [theirs for pairs in setup.program.taps.values() for _, theirs in pairs],
         autocast=DTYPES[setup.recipe.amp],
         together=together,
+        traces=setup.program.traces,
     )
 
 

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from natstats.distill.method import DistillationLoss, Outputs, Term
 from natstats.distill.taps import Tapped, Taps
+from natstats.distill.traces import Traces
 
 __all__ = ["BoundTerm", "Objective", "Taught", "Values", "scores_of"]
 
@@ -92,6 +93,7 @@ class Objective(nn.Module):
         label_smoothing: smoothing of the labels in the cross-entropy.
         autocast: dtype in which the networks run; None for float32. Losses are float32 always.
         needs_student: False for a stage that trains losses only.
+        traces: what was found of the networks already; None for nothing.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Objective(nn.Module):
         label_smoothing: float = 0.0,
         autocast: torch.dtype | None = None,
         needs_student: bool = True,
+        traces: Traces | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -114,10 +117,12 @@ class Objective(nn.Module):
         self._teacher = (teacher,)  # a tuple hides it from the parameters of this module
         self.uses_images = any(bound.uses_images for bound in terms)
         self.needs_teacher = teacher is not None and any(b.needs_teacher for b in terms)
-        self._student_taps = Taps(student, [n for b in terms for n in b.student], image)
+        names = [name for bound in terms for name in bound.student]
+        self._student_taps = Taps(student, names, image, traces)
         self._teacher_taps: Taps | None = None
         if teacher is not None:
-            self._teacher_taps = Taps(teacher, [n for b in terms for n in b.teacher], image)
+            names = [name for bound in terms for name in bound.teacher]
+            self._teacher_taps = Taps(teacher, names, image, traces)
 
     @property
     def teacher_names(self) -> tuple[str, ...]:

@@ -209,7 +209,8 @@ class Trainer:
         image = torch.zeros(1, 3, size, size, device=self.together.device)
         amp = DTYPES[self.recipe.amp]
         return stage.objective(
-            self.student, self.teacher, image, self.recipe.label_smoothing, amp
+            self.student, self.teacher, image, self.recipe.label_smoothing, amp,
+            self.program.traces,
         )  # fmt: skip
 
     # -- an epoch -----------------------------------------------------------------------------
