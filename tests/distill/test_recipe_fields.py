@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
-from natstats.distill.results import DistillationRun
+from natstats.distill.results import MAIN, DistillationRun
 from natstats.distill.training.augmentation import (
     Draws,
     augmented,
@@ -27,6 +27,7 @@ from natstats.distill.training.loading import TrainBatches, resolved
 from natstats.distill.training.mixing import mixed
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.out_folders import finished
+from natstats.distill.training.program import TrainingStage
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.state import TrainingState, refuse_other_settings
 from natstats.distill.training.stepping import Stepper
@@ -248,9 +249,9 @@ class TestAverage:
 
 
 def one_step(recipe, images, labels, model):
-    setup_stage = type("Stage", (), {"terms": (), "trains": "student"})()
     objective = Objective(model, None, (), images[:1], recipe.label_smoothing)
-    stepper = Stepper(setup_stage, objective, recipe, torch.amp.GradScaler(enabled=False), CPU)
+    stage = TrainingStage(MAIN, (), 1.0, 1)
+    stepper = Stepper(stage, objective, recipe, torch.amp.GradScaler(enabled=False), CPU)
     sums = stepper.sums()
     stepper.backward(images, labels, {"ce": 1.0}, sums, 0)
     stepper.follow()

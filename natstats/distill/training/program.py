@@ -59,13 +59,11 @@ class TrainingStage:
 
     def total(self, values: Values, factors: Mapping[str, float], device: torch.device) -> Tensor:
         """What is minimised: the weighted sum; without a gradient where all factors are 0."""
-        loss = torch.zeros((), device=device)
+        counted = []
         if values.objective_ce is not None and factors["ce"]:
-            loss = loss + factors["ce"] * values.objective_ce
-        for name, value in values.terms.items():
-            if factors[name]:
-                loss = loss + factors[name] * value
-        return loss
+            counted.append(factors["ce"] * values.objective_ce)
+        counted += [factors[name] * value for name, value in values.terms.items() if factors[name]]
+        return sum(counted[1:], counted[0]) if counted else torch.zeros((), device=device)
 
     def objective(
         self,
