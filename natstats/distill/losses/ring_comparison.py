@@ -146,8 +146,17 @@ def _calibration(
     with torch.inference_mode(False):  # it serves training, too, whoever asks first
         contrast, slopes, alphas = (torch.tensor(array, dtype=dtype) for array in arrays)
         table = (contrast, slopes[1:-1], slopes[:-1], slopes.diff(), alphas[:-1], alphas.diff())
-        on_device = (one.to(device).contiguous() for one in table)
-        return _Calibration(*on_device, float(slopes[0]), float(slopes[-1]))
+        pieces = [one.to(device).contiguous() for one in table]
+    return _Calibration(
+        contrast=pieces[0],
+        ends=pieces[1],
+        slopes=pieces[2],
+        widths=pieces[3],
+        alphas=pieces[4],
+        rises=pieces[5],
+        lowest=float(slopes[0]),
+        highest=float(slopes[-1]),
+    )
 
 
 def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: str = "sine") -> Tensor:
