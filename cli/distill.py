@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-LOOKS = ("evaluate_every", "evaluate_on", "gap", "gap_on", "gradients")
-"""Options that say what is looked at on the way; the weights do not depend on them."""
+PASSED = ("compile", "evaluate_every", "evaluate_on", "gap", "gap_on", "gradients")
+"""Options that say how networks run and what is looked at on the way, by their own names."""
 
 
 @click.command("distill", cls=Seeds, help=HELP)
@@ -192,7 +192,7 @@ def _train(together: Processes, call: Mapping[str, Any], setup: Distillation, fo
             overwrite=call["overwrite"],
             command=output.command_line(),
             teacher_cache=call["teacher_cache"],
-            **{name: call[name] for name in LOOKS},
+            **{name: call[name] for name in PASSED},
             progress=progress,
             log=log,
         )

@@ -23,8 +23,8 @@ PACKAGE = ROOT / "natstats"
 # of rooms stand first (what all need) and last (where all meet).
 ROOMS = """_version|errors|text|numbers|checks files images activations networks spectra fits law
 theory report runs distill measurement demo|demo_data"""
-DISTILL = """method|record|run_folders|trunk|older_arguments run_files taps pairing losses methods
-results report comparison training"""
+DISTILL = """method|record|run_folders|older_arguments|traces trunk|run_files|taps pairing losses
+methods results report comparison training"""
 
 NEVER = {  # what rooms, or modules of them, do not load
     "torch": "fits law theory.account report runs.run runs.series runs.comparison",

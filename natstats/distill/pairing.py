@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from natstats import checks
 from natstats.distill.method import ACTIVATIONS, PLACES, TapPoint
 from natstats.distill.taps import Taps, parsed
+from natstats.distill.traces import Traces
 from natstats.distill.trunk import TrunkMap, trunk_of
 from natstats.errors import UsageError
 
@@ -28,9 +29,9 @@ class _Group:
     after: TrunkMap | None
 
 
-def _groups(model: nn.Module, images: Tensor) -> list[_Group]:
+def _groups(model: nn.Module, images: Tensor, traces: Traces) -> list[_Group]:
     """Groups of one resolution; where there are blocks, those that have some."""
-    trunk = [m for m in trunk_of(model, images) if min(m.height, m.width) > 1]
+    trunk = [m for m in trunk_of(model, images, traces) if min(m.height, m.width) > 1]
     has_blocks = any(m.is_block for m in trunk)
     groups: dict[tuple[int, int], list[TrunkMap]] = {}
     for found in trunk:
@@ -98,6 +99,7 @@ def pair_taps(
     place: str = "groups",
     activation: str = "post",
     smallest: int = 1,
+    traces: Traces | None = None,
 ) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
     """Taps of student and teacher at corresponding places.
 
@@ -112,6 +114,7 @@ def pair_taps(
         place: see :data:`natstats.distill.method.PLACES`.
         activation: see :data:`natstats.distill.method.ACTIVATIONS`.
         smallest: maps with a side below this, pixels, are left out.
+        traces: what was found of the networks already; None for nothing.
 
     Returns:
         Taps in the student and in the teacher, as many.
@@ -130,8 +133,9 @@ def pair_taps(
     checks.one_of("activation", activation, ACTIVATIONS)
     if place == "none":
         return (), ()
-    mine = _groups(student, images)
-    theirs = mine if teacher is student else _groups(teacher, images)
+    traces = traces or Traces()
+    mine = _groups(student, images, traces)
+    theirs = mine if teacher is student else _groups(teacher, images, traces)
     pairs = _corresponding(mine, theirs, smallest)
     if place == "middle":
         pairs = [pairs[(len(pairs) - 1) // 2]]
@@ -185,13 +189,14 @@ def student_taps(
     place: str = "groups",
     activation: str = "post",
     smallest: int = 1,
+    traces: Traces | None = None,
 ) -> tuple[TapPoint, ...]:
     """Taps of a student without its teacher: those that it would have as its own teacher.
 
     Raises:
         UsageError: an argument is out of range, or there is no such place.
     """
-    return pair_taps(student, student, images, place, activation, smallest)[0]
+    return pair_taps(student, student, images, place, activation, smallest, traces)[0]
 
 
 def _firsts(
@@ -216,7 +221,11 @@ def _firsts(
 
 
 def pair_by_name(
-    student: nn.Module, teacher: nn.Module, images: Tensor, names: Sequence[tuple[str, str]]
+    student: nn.Module,
+    teacher: nn.Module,
+    images: Tensor,
+    names: Sequence[tuple[str, str]],
+    traces: Traces | None = None,
 ) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
     """Taps with the names that were asked for, with what the traced pass tells of them.
 
@@ -226,14 +235,15 @@ def pair_by_name(
         images: (1, 3, H, W).
         names: layers of the student and of the teacher, such as ``("layer2", "layer2.1.bn2")``;
             ``@input`` behind one stands for what goes into it.
+        traces: what was found of the networks already; None for nothing.
 
     Raises:
         UsageError: there is no such layer, or it has no maps.
     """
-    sides = []
+    sides, traces = [], traces or Traces()
     for which, model in enumerate((student, teacher)):
-        trunk = {m.name: m for m in trunk_of(model, images)}
-        taps = Taps(model, [pair[which] for pair in names], images)
+        trunk = {m.name: m for m in trunk_of(model, images, traces)}
+        taps = Taps(model, [pair[which] for pair in names], images, traces)
         points = []
         for name in taps.names:
             module = model.get_submodule(parsed(name)[0])

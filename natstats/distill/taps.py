@@ -16,6 +16,7 @@ from natstats.activations.probe import proved_layouts
 from natstats.activations.selection import call_name
 from natstats.activations.trace import trace_calls
 from natstats.distill.method import Outputs
+from natstats.distill.traces import Traces
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = ["INPUT", "Tapped", "Taps", "parsed"]
@@ -75,6 +76,7 @@ class Taps:
             for what goes into the layer.
         images: (1, 3, H, W), for one pass in eval mode that shows layouts and what is overwritten;
             None for the first image of the first pass inside a ``with``.
+        traces: what was found of the network already; None for nothing.
 
     Attributes:
         names: names of the taps, each once.
@@ -97,7 +99,11 @@ class Taps:
     """
 
     def __init__(
-        self, model: nn.Module, names: Sequence[str], images: Tensor | None = None
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        images: Tensor | None = None,
+        traces: Traces | None = None,
     ) -> None:
         if isinstance(names, str):
             raise UsageError(f"names: expected a list of names of layers; got the text {names!r}")
@@ -112,6 +118,7 @@ class Taps:
         self._refuse_unknown()
         self._hooks = self._made_hooks(self._start)
         self._layouts: dict[str, Layout] = {}
+        self._traces = traces
         if images is not None:
             self._prepare((images,), {})
 
@@ -162,8 +169,7 @@ class Taps:
             self.shapes[name] = int(channels), int(height), int(width)
 
     def _find_layouts(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Layout]:
-        trace = trace_calls(self._model, inputs, named)
-        layouts = proved_layouts(self._model, trace, {tap[0] for tap in self._taps.values()})
+        layouts = self._proved(inputs, named)
         found = {}
         for name, (module, number, _) in self._taps.items():
             layout = layouts.get(call_name(module, number), "it is not called")
@@ -172,6 +178,12 @@ class Taps:
                 raise UsageError(f"tap {name}: expected a layer with maps; {reason}")
             found[name] = layout
         return found
+
+    def _proved(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Mapping[str, Layout | str]:
+        if self._traces is not None and len(inputs) == 1 and not named:
+            return self._traces.of(self._model, inputs[0]).layouts
+        trace = trace_calls(self._model, inputs, named)
+        return proved_layouts(self._model, trace, {tap[0] for tap in self._taps.values()})
 
     def __enter__(self) -> Taps:
         if not self._entered:

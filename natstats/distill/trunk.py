@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from natstats.activations.hooks import ActivationHooks, undisturbed, unwatched
 from natstats.activations.layouts import Layout
-from natstats.activations.probe import proved_layouts
 from natstats.activations.selection import block_names, call_name
-from natstats.activations.trace import trace_calls
+from natstats.distill.traces import Traced, Traces
 from natstats.errors import NatstatsError
 
 __all__ = ["TrunkMap", "trunk_of"]
@@ -154,12 +153,13 @@ def _batch_norm(node: Any, by_node: dict[Any, str], model: nn.Module) -> nn.Modu
     return None
 
 
-def trunk_of(model: nn.Module, images: Tensor) -> list[TrunkMap]:
+def trunk_of(model: nn.Module, images: Tensor, traces: Traces | None = None) -> list[TrunkMap]:
     """The maps on the trunk, from the images to the scores, each once.
 
     Args:
         model: a classifier; mode, buffers and random state are left as they were.
         images: (1, 3, H, W).
+        traces: what was found of the network already; None for nothing.
 
     Raises:
         NatstatsError: the scores do not follow from the images.
@@ -169,8 +169,14 @@ def trunk_of(model: nn.Module, images: Tensor) -> list[TrunkMap]:
     >>> [(found.name, found.source) for found in trunk_of(model, torch.zeros(1, 3, 9, 9))]
     [('0', ''), ('1', '0')]
     """
-    trace = trace_calls(model, (images,))
-    layouts = proved_layouts(model, trace, {call.module for call in trace.calls})
+    known = traces or Traces()
+    found: list[TrunkMap] = known.once(
+        "trunk", model, images, lambda: _trunk(model, images, known.of(model, images))
+    )
+    return found
+
+
+def _trunk(model: nn.Module, images: Tensor, traced: Traced) -> list[TrunkMap]:
     seen, scores, leaf = _record(model, images)
     trunk = _on_trunk(scores, leaf)
     returned: dict[Any, list[_Seen]] = {}
@@ -182,14 +188,14 @@ def trunk_of(model: nn.Module, images: Tensor) -> list[TrunkMap]:
     blocks = set(block_names(model))
     found: list[TrunkMap] = []
     for ones in returned.values():
-        first, layout = ones[0], layouts.get(ones[0].name)
-        if first.name not in trace.by_name or not isinstance(layout, Layout):
+        first, layout = ones[0], traced.layouts.get(ones[0].name)
+        if first.name not in traced.calls or not isinstance(layout, Layout):
             continue
         if len(layout.grid) != 2:
             continue
-        call = trace.by_name[first.name]
+        call = traced.calls[first.name]
         assert call.shape is not None
-        activation = next((o for o in ones if trace.by_name[o.name].kind == "act"), None)
+        activation = next((o for o in ones if traced.calls[o.name].kind == "act"), None)
         node = first.node if activation is None else activation.entered
         found.append(
             TrunkMap(

@@ -52,8 +52,8 @@ def test_other_methods_and_seeds_share_the_passes(
     counts = []
     for name, method, seed in (("a", "kd", 0), ("b", "dkd", 1), ("c", "kd", 2), ("d", "at", 0)):
         method = "kd" if method == "dkd" else method
-        setup = setup_of(data, teacher, method, recipe=shared, seed=seed)
         passes.clear()
+        setup = setup_of(data, teacher, method, recipe=shared, seed=seed)
         distill(setup, tmp_path / name, report=False, teacher_cache=cache)
         counts.append(sum(passes))
     n = len(data.train)

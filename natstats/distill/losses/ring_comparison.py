@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -112,14 +112,51 @@ def _lines(where: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(where, known, row) for row in rows])
 
 
+class _Calibration(NamedTuple):
+    """The slope of a finite, tapered map against its exponent, in pieces of a line."""
+
+    contrast: Tensor
+    """Log ring spectrum times this is the slope."""
+
+    ends: Tensor
+    """Slopes between the pieces."""
+
+    slopes: Tensor
+    """Slope at the beginning of each piece."""
+
+    widths: Tensor
+    """Slopes in each piece."""
+
+    alphas: Tensor
+    """Exponent at the beginning of each piece."""
+
+    rises: Tensor
+    """By how much the exponent rises in it."""
+
+    lowest: float
+    highest: float
+
+
 @lru_cache(maxsize=256)
 def _calibration(
     height: int, width: int, edges: str, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, ...]:
-    """Where they are used, so that no step of a training waits for a copy."""
+) -> _Calibration:
+    """Where it is used, so that no step of a training waits for a copy."""
     arrays = band_of(height, width, edges, 0.0, NYQUIST).octave_calibration()
     with torch.inference_mode(False):  # it serves training, too, whoever asks first
-        return tuple(torch.tensor(array, dtype=dtype, device=device) for array in arrays)
+        contrast, slopes, alphas = (torch.tensor(array, dtype=dtype) for array in arrays)
+        table = (contrast, slopes[1:-1], slopes[:-1], slopes.diff(), alphas[:-1], alphas.diff())
+        pieces = [one.to(device).contiguous() for one in table]
+    return _Calibration(
+        contrast=pieces[0],
+        ends=pieces[1],
+        slopes=pieces[2],
+        widths=pieces[3],
+        alphas=pieces[4],
+        rises=pieces[5],
+        lowest=float(slopes[0]),
+        highest=float(slopes[-1]),
+    )
 
 
 def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: str = "sine") -> Tensor:
@@ -144,14 +181,11 @@ def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: str = "sin
     >>> round(float(exponent_of(log_power(power), 32, 32).mean()), 1)
     2.0
     """
-    contrast, slopes, alphas = _calibration(
-        height, width, edges, log_spectrum.dtype, log_spectrum.device
-    )
-    slope = -(log_spectrum @ contrast).clamp(-slopes[-1], -slopes[0])
-    place = torch.searchsorted(slopes, slope.detach().contiguous()).clamp(1, len(slopes) - 1)
-    left, right = slopes[place - 1], slopes[place]
-    share = (slope - left) / (right - left)
-    return alphas[place - 1] + share * (alphas[place] - alphas[place - 1])
+    known = _calibration(height, width, edges, log_spectrum.dtype, log_spectrum.device)
+    slope = -(log_spectrum @ known.contrast).clamp(-known.highest, -known.lowest)
+    piece = torch.searchsorted(known.ends, slope.detach().contiguous())
+    share = (slope - known.slopes[piece]) / known.widths[piece]
+    return known.alphas[piece] + share * known.rises[piece]
 
 
 class RingComparison(nn.Module):

@@ -14,6 +14,7 @@ from natstats.distill.losses.ring_comparison import RingComparison, exponent_of,
 from natstats.distill.method import TapPoint
 from natstats.distill.pairing import pair_taps
 from natstats.distill.taps import Taps
+from natstats.distill.traces import Traces
 from natstats.errors import UsageError
 from natstats.spectra.accumulator import power_spectrum
 
@@ -25,25 +26,31 @@ SMALLEST = 6
 Pairs = tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]
 
 
-def gap_pairs(student: nn.Module, teacher: nn.Module, image: Tensor) -> Pairs:
+def gap_pairs(
+    student: nn.Module, teacher: nn.Module, image: Tensor, traces: Traces | None = None
+) -> Pairs:
     """The layers whose spectra are compared, the same for every method: the ends of the groups.
 
     Args:
         student: a classifier.
         teacher: a classifier.
         image: (1, 3, H, W).
+        traces: what was found of the networks already; None for nothing.
 
     Returns:
         Taps in student and teacher; none where nothing corresponds.
     """
     try:
-        return pair_taps(student, teacher, image, "groups", "post", SMALLEST)
+        return pair_taps(student, teacher, image, "groups", "post", SMALLEST, traces)
     except UsageError:
         return (), ()
 
 
 def mean_spectra(
-    model: nn.Module, points: Sequence[TapPoint], batches: Iterable[Tensor]
+    model: nn.Module,
+    points: Sequence[TapPoint],
+    batches: Iterable[Tensor],
+    traces: Traces | None = None,
 ) -> list[Tensor]:
     """Natural logarithm of the ring power at the taps, mean over images, (1, n_rings) each.
 
@@ -51,6 +58,7 @@ def mean_spectra(
         model: runs in eval mode; its mode is given back.
         points: taps in it.
         batches: images as the model takes them, (N, 3, H, W); all at least one image.
+        traces: what was found of the network already; None for nothing.
     """
     sums: dict[str, Tensor] = {}
     n_images = 0
@@ -58,7 +66,7 @@ def mean_spectra(
     taps: Taps | None = None
     with undisturbed(model), torch.no_grad():
         for images in batches:
-            taps = taps or Taps(model, names, images[:1])
+            taps = taps or Taps(model, names, images[:1], traces)
             with taps:
                 model(images)
             tapped = taps.take()
@@ -113,6 +121,7 @@ class GapMeasurement:
         student: the student, not trained yet.
         teacher: its teacher; None for none, which leaves no gap.
         images: gives batches of images as the networks take them, the same at every call.
+        traces: what was found of the networks already; None for nothing.
     """
 
     def __init__(
@@ -120,19 +129,21 @@ class GapMeasurement:
         student: nn.Module,
         teacher: nn.Module | None,
         images: Callable[[], Iterator[Tensor]],
+        traces: Traces | None = None,
     ) -> None:
         self._student, self._images = student, images
+        self._traces = traces or Traces()
         self._pairs: Pairs = ((), ())
         if teacher is None:
             return
-        self._pairs = gap_pairs(student, teacher, next(images())[:1])
+        self._pairs = gap_pairs(student, teacher, next(images())[:1], self._traces)
         if self._pairs[0]:
-            self._teacher = mean_spectra(teacher, self._pairs[1], images())
-            self._before = mean_spectra(student, self._pairs[0], images())
+            self._teacher = mean_spectra(teacher, self._pairs[1], images(), self._traces)
+            self._before = mean_spectra(student, self._pairs[0], images(), self._traces)
 
     def rows(self) -> list[dict[str, Any]]:
         """Records as of :func:`gap_rows`; none where there is no gap to measure."""
         if not self._pairs[0]:
             return []
-        after = mean_spectra(self._student, self._pairs[0], self._images())
+        after = mean_spectra(self._student, self._pairs[0], self._images(), self._traces)
         return gap_rows(self._pairs, self._teacher, self._before, after)

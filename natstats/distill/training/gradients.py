@@ -65,7 +65,7 @@ def gradient_rows(
     losses = copy.deepcopy(objective.losses.state_dict())
     parameters: list[Tensor] = [p for p in objective.student.parameters() if p.requires_grad]
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), objective.uncompiled():
             values = objective(images, labels, None, taught)
             if values.objective_ce is None:
                 return []

@@ -50,7 +50,7 @@ def mixed(
         return images, labels
     with seeded(seed):
         way = ways[int(torch.randint(len(ways), ()))]
-        both: tuple[Tensor, Tensor] = _mix(way, getattr(recipe, way), n_classes)(images, labels)
+        both: tuple[Tensor, Tensor] = _mix(way, float(getattr(recipe, way)), n_classes)(images, labels)
     return both
 
 

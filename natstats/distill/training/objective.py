@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from natstats.distill.method import DistillationLoss, Outputs, Term
 from natstats.distill.taps import Tapped, Taps
+from natstats.distill.traces import Traces
 
 __all__ = ["BoundTerm", "Objective", "Taught", "Values", "scores_of"]
 
@@ -92,6 +93,7 @@ class Objective(nn.Module):
         label_smoothing: smoothing of the labels in the cross-entropy.
         autocast: dtype in which the networks run; None for float32. Losses are float32 always.
         needs_student: False for a stage that trains losses only.
+        traces: what was found of the networks already; None for nothing.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Objective(nn.Module):
         label_smoothing: float = 0.0,
         autocast: torch.dtype | None = None,
         needs_student: bool = True,
+        traces: Traces | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -112,25 +115,45 @@ class Objective(nn.Module):
         self.autocast = autocast
         self.needs_student = needs_student
         self._teacher = (teacher,)  # a tuple hides it from the parameters of this module
+        self._compiled: dict[str, Callable[..., Any] | None] = {}
         self.uses_images = any(bound.uses_images for bound in terms)
         self.needs_teacher = teacher is not None and any(b.needs_teacher for b in terms)
-        self._student_taps = Taps(student, [n for b in terms for n in b.student], image)
+        names = [name for bound in terms for name in bound.student]
+        self._student_taps = Taps(student, names, image, traces)
         self._teacher_taps: Taps | None = None
         if teacher is not None:
-            self._teacher_taps = Taps(teacher, [n for b in terms for n in b.teacher], image)
+            names = [name for bound in terms for name in bound.teacher]
+            self._teacher_taps = Taps(teacher, names, image, traces)
+
+    def use_compiled(
+        self, student: Callable[..., Any] | None, teacher: Callable[..., Any] | None
+    ) -> None:
+        """Run these in place of the networks where no tap sits; None for the networks."""
+        self._compiled = {"student": student, "teacher": teacher}
+
+    @contextlib.contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """Run the networks themselves, whose graphs can be gone through more than once."""
+        compiled, self._compiled = self._compiled, {}
+        try:
+            yield
+        finally:
+            self._compiled = compiled
+
+    def _run(self, role: str, network: nn.Module, taps: Taps) -> Callable[..., Any]:
+        """What gives the scores: compiled networks know of no taps, and of one backward pass."""
+        is_watched = bool(taps.names) or self.uses_images
+        return network if is_watched else self._compiled.get(role) or network
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
         """Names of the taps in the teacher."""
         return () if self._teacher_taps is None else tuple(self._teacher_taps.names)
 
-    @contextlib.contextmanager
-    def _precision(self, device: torch.device) -> Iterator[None]:
+    def _precision(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         if self.autocast is None:
-            yield
-            return
-        with torch.autocast(device.type, self.autocast):
-            yield
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, self.autocast)
 
     def _kernels(self) -> contextlib.AbstractContextManager[Any]:
         """The student's gradient in the images is differentiated again; fused attention is not."""
@@ -139,8 +162,9 @@ class Objective(nn.Module):
     def _student_pass(self, images: Tensor) -> tuple[Tensor, Tapped]:
         if not self.needs_student:
             return images.new_empty(0), Tapped({})
-        with self._student_taps, self._precision(images.device), self._kernels():
-            scores = scores_of(self.student(images))
+        with _on(self._student_taps), self._precision(images.device), self._kernels():
+            run = self._run("student", self.student, self._student_taps)
+            scores = scores_of(run(images))
         return scores, self._student_taps.take()
 
     def _teacher_pass(self, images: Tensor) -> tuple[Tensor, Tapped]:
@@ -149,10 +173,10 @@ class Objective(nn.Module):
             return images.new_empty(0), Tapped({})
         with (
             torch.set_grad_enabled(self.uses_images),
-            self._teacher_taps,
+            _on(self._teacher_taps),
             self._precision(images.device),
         ):
-            scores = scores_of(teacher(images))
+            scores = scores_of(self._run("teacher", teacher, self._teacher_taps)(images))
         maps = self._teacher_taps.take().maps
         # Once for all terms: those that share their work know maps by being the same tensor.
         return scores, Tapped({name: one.detach() for name, one in maps.items()})
@@ -185,7 +209,7 @@ class Objective(nn.Module):
         theirs, their_maps = self._teacher_pass(images) if taught is None else _known(taught)
         mine, my_maps = self._student_pass(images)
         terms = {}
-        with torch.autocast(images.device.type, enabled=False):
+        with _in_float32(images.device):
             for bound in self.terms:
                 loss = bound.term.loss
                 assert isinstance(loss, DistillationLoss)
@@ -209,6 +233,18 @@ class Objective(nn.Module):
         largest = labels if labels.ndim == 1 else labels.argmax(dim=1)
         n_right = (scores.detach().argmax(dim=1) == largest).sum()
         return Values(plain.detach(), counted("ce", smooth), terms, n_right)
+
+
+def _on(taps: Taps) -> contextlib.AbstractContextManager[Any]:
+    """The taps for a pass, where there are any: their hooks cost a pass some time."""
+    return taps if taps.names else contextlib.nullcontext()
+
+
+def _in_float32(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Without autocast, which costs some time to switch off where it is on."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def _known(taught: Taught) -> tuple[Tensor, Tapped]:

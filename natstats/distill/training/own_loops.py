@@ -167,8 +167,9 @@ class LoopStage:
         """
         teacher = self.teacher if self.program.needs_teacher else None
         inner = self.stage.objective(
-            self.student, teacher, self.image, self.label_smoothing, DTYPES[self.amp]
-        )
+            self.student, teacher, self.image, self.label_smoothing, DTYPES[self.amp],
+            self.program.traces,
+        )  # fmt: skip
         by_batch = self.program.teacher_bn == "batch"
         return StageObjective(self.stage, inner, teacher, by_batch).train()
 

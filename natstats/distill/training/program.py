@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from natstats.distill.method import Method, Ramp, TapPoint
+from natstats.distill.traces import Traces
 from natstats.distill.training.objective import BoundTerm, Objective, Values
 from natstats.text import lines
 
@@ -58,13 +59,11 @@ class TrainingStage:
 
     def total(self, values: Values, factors: Mapping[str, float], device: torch.device) -> Tensor:
         """What is minimised: the weighted sum; without a gradient where all factors are 0."""
-        loss = torch.zeros((), device=device)
+        counted = []
         if values.objective_ce is not None and factors["ce"]:
-            loss = loss + factors["ce"] * values.objective_ce
-        for name, value in values.terms.items():
-            if factors[name]:
-                loss = loss + factors[name] * value
-        return loss
+            counted.append(factors["ce"] * values.objective_ce)
+        counted += [factors[name] * value for name, value in values.terms.items() if factors[name]]
+        return sum(counted[1:], counted[0]) if counted else torch.zeros((), device=device)
 
     def objective(
         self,
@@ -73,6 +72,7 @@ class TrainingStage:
         image: Tensor,
         label_smoothing: float = 0.0,
         autocast: torch.dtype | None = None,
+        traces: Traces | None = None,
     ) -> Objective:
         """The module that gives the values of the stage, on the device of the image.
 
@@ -82,10 +82,11 @@ class TrainingStage:
             image: (1, 3, H, W), for the pass in which the taps find their maps.
             label_smoothing: smoothing of the labels in the cross-entropy.
             autocast: type in which the networks run; None for float32.
+            traces: what was found of the networks already; None for nothing.
         """
         return Objective(
             student, teacher, self.terms, image, label_smoothing, autocast,
-            needs_student=self.trains_student,
+            needs_student=self.trains_student, traces=traces,
         ).to(image.device)  # fmt: skip
 
     def trained(self, objective: Objective) -> list[list[nn.Parameter]]:
@@ -108,6 +109,7 @@ class Program:
         taps: pairs of layers of each part, in the student and in the teacher.
         notes: which variants run, and what a reader must know.
         teacher_run: what tells the run apart from which targets come; None for none.
+        traces: what was found of the networks.
     """
 
     method: str
@@ -117,6 +119,7 @@ class Program:
     taps: Mapping[str, Pairs]
     notes: tuple[str, ...] = field(default=())
     teacher_run: Mapping[str, Any] | None = None
+    traces: Traces = field(default_factory=Traces, repr=False)
 
     @property
     def needs_teacher(self) -> bool:

@@ -19,6 +19,7 @@ from natstats.distill.methods import arguments_of, merged, parse_method
 from natstats.distill.pairing import pair_by_name, pair_taps, student_taps
 from natstats.distill.results import MAIN
 from natstats.distill.taps import Taps
+from natstats.distill.traces import Traces
 from natstats.distill.training.objective import BoundTerm
 from natstats.distill.training.program import Pairs, Program, TrainingStage
 from natstats.errors import UsageError
@@ -62,7 +63,8 @@ def plan_training(
     if teacher_run is not None and not any(one.name == "spectral" for one in methods):
         raise UsageError(f"teacher_run: expected only beside method spectral; got {method!r}")
     opened = None if teacher_run is None else Run.open(teacher_run)
-    networks = _Networks(student, teacher, images, taps)
+    traces = Traces()
+    networks = _Networks(student, teacher, images, taps, traces)
     plans: dict[str, Plan] = {}
     paired: dict[str, Pairs] = {}
     for one in methods:
@@ -81,7 +83,7 @@ def plan_training(
     whole = merged(plans)
     stages = _stages(whole, {one.name: one for one in methods}, paired, epochs)
     facts = None if opened is None else run_facts(opened)
-    return Program(method, methods, arguments, stages, paired, whole.notes, facts)
+    return Program(method, methods, arguments, stages, paired, whole.notes, facts, traces)
 
 
 def _stages(
@@ -143,12 +145,14 @@ class _Networks:
         teacher: the teacher; None for none.
         images: some images as the networks take them.
         named: pairs of layers that the user asked for, in place of those that are found.
+        traces: what was found of them.
     """
 
     student: nn.Module
     teacher: nn.Module | None
     images: Tensor
     named: Sequence[tuple[str, str]]
+    traces: Traces
 
     def taps_of(
         self, method: Method, arguments: Mapping[str, Any], teacher_run: Run | None
@@ -163,7 +167,7 @@ class _Networks:
         pairs = self._find(method, arguments, teacher_run)
         pairs = _without_last(method, pairs, arguments.get("skip_last", 0.0))
         if method.needs_signed:
-            _refuse_unsigned(method, self.student, pairs[0], self.images[:_PROBED])
+            self._refuse_unsigned(method, pairs[0])
         return pairs
 
     def _find(
@@ -177,18 +181,34 @@ class _Networks:
         if place == "none":
             return (), ()
         if self.named and self.teacher is not None:
-            pairs = pair_by_name(self.student, self.teacher, image, self.named)
+            pairs = pair_by_name(self.student, self.teacher, image, self.named, self.traces)
             return _expected_number(method, place, pairs)
         if self.teacher is not None:
-            return pair_taps(self.student, self.teacher, image, place, which, method.smallest)
+            return pair_taps(
+                self.student, self.teacher, image, place, which, method.smallest, self.traces
+            )
         assert teacher_run is not None
         if place in ("blocks", "sections"):
             raise UsageError(
                 f"teacher: expected one beside the teacher run for place={place}, as a run does "
                 "not say what its blocks are; got none"
             )
-        mine = student_taps(self.student, image, place, which, method.smallest)
+        mine = student_taps(self.student, image, place, which, method.smallest, self.traces)
         return mine, points_of(teacher_run, mine, (image.shape[2], image.shape[3]), which)
+
+    def _refuse_unsigned(self, method: Method, points: Sequence[TapPoint]) -> None:
+        """Raise where a tap of the student gives what a ReLU let through."""
+        student, images = self.student, self.images[:_PROBED]
+        with Taps(student, [p.name for p in points], images[:1], self.traces) as taps:
+            with undisturbed(student), torch.no_grad():
+                student(images)
+            tapped = taps.take()
+        for point in points:
+            if float(tapped[point.name].min()) >= 0:
+                raise UsageError(
+                    f"tap {point.name}: expected a map before a ReLU for method {method.name}; "
+                    "got one without a negative value"
+                )
 
 
 def _without_last(
@@ -220,19 +240,3 @@ def _expected_number(
             f"{method.name}, an even number; got {n}"
         )
     return pairs
-
-
-def _refuse_unsigned(
-    method: Method, student: nn.Module, points: Sequence[TapPoint], images: Tensor
-) -> None:
-    """Raise where a tap gives what a ReLU let through."""
-    with Taps(student, [p.name for p in points], images[:1]) as taps:
-        with undisturbed(student), torch.no_grad():
-            student(images)
-        tapped = taps.take()
-    for point in points:
-        if float(tapped[point.name].min()) >= 0:
-            raise UsageError(
-                f"tap {point.name}: expected a map before a ReLU for method {method.name}; got "
-                "one without a negative value"
-            )

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from natstats.distill.method import TapPoint
 from natstats.distill.taps import Taps
+from natstats.distill.traces import Traces
 from natstats.distill.training.distributed import Processes
 from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.objective import Objective, Taught, scores_of
@@ -145,6 +146,7 @@ class TeacherCache:
         points: taps in the teacher: layers that give the same maps share a file.
         autocast: type in which the teacher computes; None for float32.
         together: the processes that train, of which the first fills; None for this one on a CPU.
+        traces: what was found of the teacher already; None for nothing.
 
     Raises:
         UsageError: the folder cannot be had.
@@ -160,12 +162,14 @@ class TeacherCache:
         *,
         autocast: torch.dtype | None = None,
         together: Processes | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.folder = expanded(folder, "teacher_cache") / key.digest
         self.key = key
         self.n_filled = 0
         self._teacher, self._batches = teacher, batches
         self._autocast = autocast
+        self._traces = traces or Traces()
         self._together = together or Processes(0, 1, torch.device("cpu"))
         self._device = self._together.device
         self._file_of = {p.name: min((p.name, *p.aliases)) for p in points}
@@ -243,7 +247,9 @@ class TeacherCache:
         folder.mkdir(parents=True, exist_ok=True)
         size = self._batches.images.size
         image = torch.zeros(1, 3, size, size, device=self._device)
-        taps = Taps(self._teacher, [name for name in missing if name != SCORES], image)
+        taps = Taps(
+            self._teacher, [name for name in missing if name != SCORES], image, self._traces
+        )
         self._refuse_small_disk(folder, taps)
         writers: dict[str, _Writer] = {}
         try:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from natstats.activations.hooks import same_modes
 from natstats.distill.results import MAIN
 from natstats.distill.training.averaging import WeightAverage
+from natstats.distill.training.compiling import CompiledNetworks
 from natstats.distill.training.costs import PeakMemory
 from natstats.distill.training.distributed import Processes, synchronised
 from natstats.distill.training.evaluation import Looks
@@ -94,6 +95,7 @@ class Trainer:
         progress: called with the steps done and to do.
         log: called with each record of the history, when the state is kept.
         cache: gives the teacher's outputs in place of its passes; None for none.
+        compiled: what runs in place of the networks where no tap sits.
     """
 
     def __init__(
@@ -116,12 +118,14 @@ class Trainer:
         progress: Callable[[int, int], None] | None = None,
         log: Callable[[Mapping[str, Any]], None] | None = None,
         cache: TeacherCache | None = None,
+        compiled: CompiledNetworks | None = None,
     ) -> None:
         self.student, self.teacher, self.program = student, teacher, program
         self.batches, self.recipe, self.evaluate = batches, recipe, evaluate
         self.together, self.seed, self.state = together, seed, state
         self.keep_seconds, self.evaluate_every = keep_seconds, evaluate_every
         self.progress, self.log, self.cache = progress, log, cache
+        self.compiled = compiled or CompiledNetworks()
         self.looks = looks or Looks(evaluate)
         usual = math.ceil(_STEPS_BETWEEN_GRADIENTS / batches.n_steps)
         self.gradients_every = usual if gradients_every is None else gradients_every
@@ -208,9 +212,12 @@ class Trainer:
         size = self.batches.images.size if self.recipe.size is None else self.recipe.size
         image = torch.zeros(1, 3, size, size, device=self.together.device)
         amp = DTYPES[self.recipe.amp]
-        return stage.objective(
-            self.student, self.teacher, image, self.recipe.label_smoothing, amp
+        objective = stage.objective(
+            self.student, self.teacher, image, self.recipe.label_smoothing, amp,
+            self.program.traces,
         )  # fmt: skip
+        objective.use_compiled(self.compiled.student, self.compiled.teacher)
+        return objective
 
     # -- an epoch -----------------------------------------------------------------------------
 

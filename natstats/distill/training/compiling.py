@@ -1,0 +1,144 @@
+"""Networks that run compiled in the steps of a training, where no tap sits in them.
+
+Taps are forward hooks that come and go with every pass. A compiled network keeps the hooks that it
+was compiled with, or none, without a word. So a network is compiled for the stages in which no term
+takes a map of it, such as with ``kd``; where there is no such stage it is refused. Looks at the
+evaluation images, the gap and the gradients run the network itself, and weights, buffers and modes
+are its own: nothing that is written knows of a compilation.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from natstats import checks
+from natstats.distill.training.program import Program, TrainingStage
+from natstats.errors import NatstatsError, UsageError
+
+__all__ = ["COMPILES", "CompiledNetworks", "compiled_networks"]
+
+COMPILES = ("none", "student", "teacher", "both")
+"""Which networks can be compiled."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledNetworks:
+    """What runs in place of the networks in a pass without taps; None for the network itself.
+
+    Attributes:
+        student: takes images, gives what the student does.
+        teacher: the same of the teacher.
+    """
+
+    student: Callable[..., Any] | None = None
+    teacher: Callable[..., Any] | None = None
+
+
+def compiled_networks(
+    chosen: str,
+    student: nn.Module,
+    teacher: nn.Module | None,
+    program: Program,
+    *,
+    is_cached: bool = False,
+    _backend: str = "inductor",
+) -> CompiledNetworks:
+    """Compile networks for a training; the work is done in their first pass.
+
+    Each is compiled for every size of batch, with its own forward pass and in its own mode. What
+    torch has compiled in this process before is forgotten, so that many trainings in turn do not
+    come to the limit behind which torch runs without compiling.
+
+    Args:
+        chosen: one of :data:`COMPILES`.
+        student: the student.
+        teacher: the teacher; None for none.
+        program: tells where taps sit.
+        is_cached: whether the teacher's outputs come from a cache.
+
+    Raises:
+        UsageError: not one of these, or a network that runs in no pass without taps.
+    """
+    checks.one_of("compile", chosen, COMPILES)
+    made: dict[str, Callable[..., Any]] = {}
+    for role, model in (("student", student), ("teacher", teacher)):
+        if chosen not in (role, "both"):
+            continue
+        reason = _hindrance(role, model, program, is_cached)
+        if reason:
+            raise UsageError(f"compile: expected a {role} that {reason}; got {chosen!r}")
+        assert model is not None
+        if not made:
+            torch.compiler.reset()
+        made[role] = _guarded(role, torch.compile(model, dynamic=False, backend=_backend))
+    return CompiledNetworks(**made)
+
+
+def _hindrance(role: str, model: nn.Module | None, program: Program, is_cached: bool) -> str:
+    """What a network would have to do to be compiled, and does not; empty where it can be."""
+    if role == "teacher" and (model is None or not program.needs_teacher):
+        return f"runs in the training; method {program.method} has none"
+    if role == "teacher" and is_cached:
+        return "runs in the steps; beside teacher_cache its outputs are kept"
+    if not any(_runs_bare(role, stage) for stage in program.stages):
+        return (
+            f"runs without taps; method {program.method} takes its maps, or gradients in its "
+            "images, in every pass, for which it is run as it is"
+        )
+    return ""
+
+
+def _runs_bare(role: str, stage: TrainingStage) -> bool:
+    """Whether a network runs in a stage, and no term takes its maps or gradients in its images."""
+    runs = stage.trains_student if role == "student" else any(b.needs_teacher for b in stage.terms)
+    is_watched = any(b.uses_images or getattr(b, role) for b in stage.terms)
+    return runs and not is_watched
+
+
+def _guarded(role: str, compiled: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(compiled)
+    def run(*given: Any, **named: Any) -> Any:
+        with _in_words(role):
+            return compiled(*given, **named)
+
+    return run
+
+
+@contextmanager
+def _in_words(role: str) -> Iterator[None]:
+    """Say what hinders torch.compile.
+
+    Raises:
+        NatstatsError: in place of an error of the compiler.
+    """
+    try:
+        yield
+    except Exception as error:
+        # By the names of their modules, which take seconds to import.
+        homes = tuple(f"torch.{home}." for home in ("_dynamo", "_inductor"))
+        if not any(type(one).__module__.startswith(homes) for one in _chain(error)):
+            raise
+        causes = [str(one).strip().split("\n")[0] for one in _chain(error)]
+        reason = next((text for text in reversed(causes) if text), type(error).__name__)
+        raise NatstatsError(
+            f"compile: expected a {role} that torch.compile can compile, and a compiler of C++ "
+            f"(or Triton, on CUDA) for it; {' '.join(reason.split())[:200]} (--compile none runs "
+            "it as it is)"
+        ) from error
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and what it came from."""
+    found: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in found:
+        found.append(following)
+        following = following.__cause__ or following.__context__
+    return found
