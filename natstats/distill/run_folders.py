@@ -49,20 +49,24 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
         paths: each a run, the folder of a method's seeds, or a folder that holds any of these.
 
     Raises:
-        UsageError: no finished run is found at or below a path.
+        UsageError: a path holds no training, or no training is finished.
 
     >>> find_runs(["missing"])
     Traceback (most recent call last):
     natstats.errors.UsageError: runs: expected a training or a folder of them; missing is not there
     """
     found: dict[Path, Path] = {}
+    without = []
     for given in paths:
         path = expanded(given, "runs")
         own = [folder for folder in _walk(path) if (folder / RECORD).is_file()]
-        if not own:
+        if not own and not (path.is_dir() and find_unfinished([path])):
             raise UsageError(_nothing(path))
+        without += [] if own else [path]
         for folder in own:
             found.setdefault(folder.resolve(), folder)
+    if without and not found:
+        raise UsageError(_nothing(without[0]))
     return sorted(found.values(), key=lambda folder: natural(str(folder)))
 
 

@@ -313,3 +313,15 @@ def test_reviewkd_refuses_a_batch_of_one_and_no_pairs():
         reviewkd.KnowledgeReview([], [])
     with pytest.raises(UsageError, match="got 1 in the student and 2 in the teacher"):
         reviewkd.KnowledgeReview(points((4, 8, 8)), points((4, 8, 8), (4, 8, 8)))
+
+
+def test_a_student_without_an_opinion_has_a_limited_gradient():
+    """As a network begins whose last layer is all zeros."""
+
+    teacher = 3 * torch.randn(16, 10, generator=torch.Generator().manual_seed(0))
+    student = torch.zeros(16, 10, requires_grad=True)
+    for _ in range(50):
+        (gradient,) = torch.autograd.grad(correlation_loss(student, teacher), student)
+        assert gradient.norm() < 1e3
+        student = (student - 0.01 * gradient).detach().requires_grad_(True)
+    assert correlation_loss(student, teacher) < 0.5 * correlation_loss(0 * student, teacher)

@@ -8,7 +8,7 @@ import torch
 
 from natstats.distill import distill
 from natstats.distill.training.loading import TrainBatches
-from natstats.distill.training.teacher_cache import CacheKey
+from natstats.distill.training.teacher_cache import CacheKey, _Writer
 from natstats.errors import NatstatsError, UsageError
 
 pytestmark = pytest.mark.slow
@@ -167,7 +167,8 @@ def test_nothing_half_written_is_left(setup_of, data, teacher, tmp_path, monkeyp
     monkeypatch.setattr("natstats.distill.training.teacher_cache._Writer.add", full)
     with pytest.raises(NatstatsError, match="teacher_cache: expected room for .*No space left"):
         distill(setup_of(data, teacher), tmp_path / "run", teacher_cache=cache)
-    assert [path.name for path in cache.rglob("*") if path.is_file()] == ["key.json"]
+    left = {path.name for path in cache.rglob("*") if path.is_file()}
+    assert left == {"key.json", "probe.npy"}
 
 
 def test_a_cut_off_file_is_made_again(setup_of, data, teacher, tmp_path):
@@ -206,3 +207,35 @@ def test_a_file_in_place_of_the_folder_is_refused(setup_of, data, teacher, tmp_p
 def test_the_student_alone_makes_no_cache(setup_of, data, tmp_path):
     distill(setup_of(data, None, "ce"), tmp_path / "run", teacher_cache=tmp_path / "c")
     assert not (tmp_path / "c").exists()
+
+
+class Loud(torch.nn.Module):
+    """A teacher whose weights do not tell what it answers."""
+
+    def __init__(self, network, gain):
+        super().__init__()
+        self.network, self.gain = network, gain
+
+    def forward(self, images):
+        return self.gain * self.network(images)
+
+
+def test_a_teacher_with_the_same_weights_and_other_answers_is_refused(
+    setup_of, data, teacher, tmp_path
+):
+    def run(gain, name):
+        taught = Loud(teacher.model, gain)
+        distill(setup_of(data, taught), tmp_path / name, report=False, teacher_cache=tmp_path / "c")
+
+    run(1.0, "a")
+    with pytest.raises(UsageError, match="teacher_cache: .*same weights and other scores"):
+        run(5.0, "b")
+    run(1.0, "d")
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    one, other = (_Writer(tmp_path, "scores", torch.zeros(2, 3), 2) for _ in range(2))
+    for writer in (one, other):
+        writer.add(torch.ones(2, 3))
+        writer.finish()
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [24]

@@ -14,6 +14,10 @@ __all__ = ["METHOD", "RelationMatching", "correlation_loss"]
 _EPS = 1e-8
 """Added to the product of the norms, as the authors' program does."""
 
+_LEAST = 0.01
+"""Of the teacher's norm: a student's is taken for no smaller. The correlation of values that hardly
+differ has no direction, and a gradient without bound."""
+
 
 def correlation_loss(
     student: Tensor,
@@ -55,10 +59,11 @@ def correlation_loss(
 
 
 def _correlations(one: Tensor, other: Tensor) -> Tensor:
-    """Pearson's correlation of every row; 0 for a row without variance."""
+    """Pearson's correlation of every row of the student's, `one`; 0 for a row without variance."""
     one, other = (rows - rows.mean(dim=1, keepdim=True) for rows in (one, other))
-    norms = [torch.linalg.vector_norm(rows, dim=1) for rows in (one, other)]
-    correlations: Tensor = (one * other).sum(1) / (norms[0] * norms[1] + _EPS)
+    theirs = torch.linalg.vector_norm(other, dim=1)
+    ours = torch.maximum(torch.linalg.vector_norm(one, dim=1), _LEAST * theirs)
+    correlations: Tensor = (one * other).sum(1) / (ours * theirs + _EPS)
     return correlations
 
 

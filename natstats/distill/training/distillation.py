@@ -23,7 +23,7 @@ from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_
 from natstats.distill.training.out_folders import check_out
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.run_record import Ending, history_frame, run_of
-from natstats.distill.training.setup import Distillation
+from natstats.distill.training.setup import Distillation, built_with
 from natstats.distill.training.splits import limited
 from natstats.distill.training.state import TrainingState
 from natstats.distill.training.teacher_cache import CacheKey, TeacherCache
@@ -33,6 +33,7 @@ from natstats.distill.training.trainer import DTYPES, Trainer
 from natstats.distill.training.weights import weights_file
 from natstats.errors import UsageError
 from natstats.files.csv_files import write_csv
+from natstats.files.json_files import to_json
 from natstats.files.paths import expanded
 from natstats.networks.load import Network
 from natstats.runs import store
@@ -225,6 +226,11 @@ def _compiled(
     )
 
 
+def _told_apart(teacher: Network) -> str:
+    """What tells a teacher apart in a cache: weights, and arguments that leave no trace in them."""
+    return f"{teacher.digest()} {to_json(built_with(teacher)).strip()}"
+
+
 def _cache(
     folder: str | Path | None, setup: Distillation, batches: TrainBatches, together: Processes
 ) -> TeacherCache | None:
@@ -249,7 +255,9 @@ def _cache(
             )
     return TeacherCache(
         folder,
-        CacheKey.of(setup.teacher.digest(), setup.data.train.digest(), setup.recipe, setup.seed),
+        CacheKey.of(
+            _told_apart(setup.teacher), setup.data.train.digest(), setup.recipe, setup.seed
+        ),
         setup.teacher.model,
         batches,
         [theirs for pairs in setup.program.taps.values() for _, theirs in pairs],
@@ -326,7 +334,7 @@ class _Evaluation:
         if teacher is None or self._cache is None:
             return None if teacher is None else self._of(teacher)
         images = self._setup.data.evaluation
-        key = CacheKey.of(teacher.digest(), images.digest(), self._setup.recipe, 0)
+        key = CacheKey.of(_told_apart(teacher), images.digest(), self._setup.recipe, 0)
         return kept_evaluation(self._cache, key, len(images), lambda: self._of(teacher))
 
 

@@ -50,7 +50,8 @@ def mixed(
         return images, labels
     with seeded(seed):
         way = ways[int(torch.randint(len(ways), ()))]
-        both: tuple[Tensor, Tensor] = _mix(way, float(getattr(recipe, way)), n_classes)(images, labels)
+        mix = _mix(way, float(getattr(recipe, way)), n_classes)
+        both: tuple[Tensor, Tensor] = mix(images, labels)
     return both
 
 

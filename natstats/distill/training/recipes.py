@@ -33,6 +33,7 @@ AMPS = ("none", "bf16", "fp16")
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _SMALLEST = 5
+_LEAST_ALPHA = 0.001
 _STRONGEST = 30
 """Magnitude of RandAugment: it has 31 steps."""
 
@@ -88,7 +89,9 @@ class Recipe:
         sync_bn: batch norms of the student see the batch of all processes, on CUDA devices. A
             single process sees it anyway.
         accumulate: parts in which a batch goes through the networks, one after the other, before
-            its one step; less memory, and the same gradient but for batch norms, which see a part.
+            its one step; less memory. The gradient is the same but for batch norms, and for losses
+            that compare the images of a batch (dist, spectral.relative, spectral.likeness, spectra
+            of a teacher run), which see a part.
 
     Raises:
         UsageError: a field is not what it can be.
@@ -165,7 +168,9 @@ class Recipe:
         checks.finite("label_smoothing", self.label_smoothing, least=0, below=1)
         checks.finite("ema", self.ema, least=0, below=1)
         for name in ("mixup", "cutmix"):
-            checks.finite(name, getattr(self, name), least=0)
+            alpha = checks.finite(name, getattr(self, name), least=0)
+            if 0 < alpha < _LEAST_ALPHA:
+                raise UsageError(f"{name}: expected 0 or at least {_LEAST_ALPHA}; got {alpha:g}")
         checks.positive_int("randaugment", self.randaugment, 0)
         if self.randaugment > _STRONGEST:
             raise UsageError(

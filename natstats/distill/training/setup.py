@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -242,9 +243,20 @@ class Distillation:
             "split": self.data.split,
             "student": self.student.digest(),
             "teacher": None if self.teacher is None else self.teacher.digest(),
+            "built_with": {
+                "student": built_with(self.student),
+                "teacher": None if self.teacher is None else built_with(self.teacher),
+            },
             "seed": self.seed,
             "processes": world,
         }
+
+
+def built_with(network: Network) -> dict[str, Any]:
+    """Arguments of a network's builder, as plain values; empty for a module that was given."""
+    given = {} if network.source is None else network.source.model_args
+    found: dict[str, Any] = json.loads(json.dumps(dict(given), sort_keys=True, default=str))
+    return found
 
 
 def check_pair(student: Network, teacher: Network | None) -> None:

@@ -118,6 +118,8 @@ settings: seed was 0, is 1 (--overwrite begins again)
                 "images: whether these are still the same cannot be told (--overwrite begins again)"
             )
     kept = _with_later_fields(kept, now)
+    if isinstance(kept, Mapping) and "built_with" in now:  # before 0.9.0 it was not noted
+        kept = {"built_with": now["built_with"], **kept}
     if isinstance(kept, Mapping) and _are_arguments(kept.get("arguments")):
         kept = {**kept, "arguments": completed(kept["arguments"])}
     differing = _differences(kept, now)

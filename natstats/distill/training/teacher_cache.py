@@ -9,11 +9,14 @@ recipe an image has a fixed number of changes, and the teacher runs for as many 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from natstats.activations.hooks import undisturbed
 from natstats.distill.method import TapPoint
 from natstats.distill.taps import Taps
 from natstats.distill.traces import Traces
@@ -33,7 +37,7 @@ from natstats.distill.training.objective import Objective, Taught, scores_of
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.json_files import to_json
-from natstats.files.paths import expanded
+from natstats.files.paths import expanded, open_regular
 
 __all__ = ["CacheKey", "TaughtEpoch", "TeacherCache"]
 
@@ -57,6 +61,11 @@ _STORED: Mapping[torch.dtype, tuple[str, torch.dtype, Any]] = {
 }
 _DTYPES = {name: dtype for dtype, (name, _, _) in _STORED.items()}
 
+PROBE = "probe.npy"
+"""Scores of some noise, which tell whether the teacher is still the same."""
+
+_A_DAY = 24 * 3600.0
+
 _SPARE = 2**30
 """Bytes that are left free on the disk."""
 
@@ -66,7 +75,7 @@ class CacheKey:
     """What the outputs of a teacher depend on.
 
     Attributes:
-        teacher: digest of its weights.
+        teacher: digest of its weights, and the arguments that it was built with.
         images: digest of the training images.
         seed: seed of the random changes of the images.
         recipe: the fields that say how the images reach the teacher.
@@ -82,7 +91,7 @@ class CacheKey:
         """The key of a training.
 
         Args:
-            teacher: digest of the teacher's weights.
+            teacher: what tells the teacher apart: digest of its weights and arguments.
             images: digest of the training images.
             recipe: without open fields.
             seed: seed of the training, which the recipe's ``augmentation_seed`` replaces.
@@ -149,7 +158,8 @@ class TeacherCache:
         traces: what was found of the teacher already; None for nothing.
 
     Raises:
-        UsageError: the folder cannot be had.
+        UsageError: the folder cannot be had, or what is in it is of a teacher that answers
+            otherwise: the same weights in other code.
     """
 
     def __init__(
@@ -180,6 +190,8 @@ class TeacherCache:
             raise UsageError(
                 f"teacher_cache: expected a folder that can be written to; {error}"
             ) from error
+        if self._together.is_first:
+            self._refuse_other_answers()
 
     def epoch(self, objective: Objective, stage: str, epoch: int) -> TaughtEpoch | None:
         """The teacher's outputs for the images of an epoch; what is not there yet is computed.
@@ -208,6 +220,35 @@ class TeacherCache:
         maps = {name: found[name][0] for name in names}
         dtypes = {name: dtype for name, (_, dtype) in found.items()}
         return TaughtEpoch(found[SCORES][0], maps, dtypes)
+
+    def _refuse_other_answers(self) -> None:
+        """Raise where the teacher's scores of some noise are not those that were kept."""
+        size = self._batches.images.size
+        noise = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+        with undisturbed(self._teacher), torch.no_grad(), self._precision():
+            scores = scores_of(self._teacher(noise.to(self._device))).float().cpu().numpy()
+        path = self.folder / PROBE
+        try:
+            with open_regular(path) as file:
+                kept = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            partial = self.folder / f"{PROBE}.partial-{uuid.uuid4().hex}"
+            with partial.open("xb") as file:
+                np.save(file, scores)
+            partial.replace(path)
+            return
+        # Machines and batches round otherwise; another network differs by more.
+        reach = 0.02 * float(np.abs(scores).max()) + 1e-6
+        if kept.shape != scores.shape or not np.allclose(kept, scores, rtol=0, atol=reach):
+            raise UsageError(
+                f"teacher_cache: expected the teacher whose outputs are in {self.folder}; got one "
+                "with the same weights and other scores (remove the folder, or name another)"
+            )
+
+    @contextlib.contextmanager
+    def _precision(self) -> Iterator[None]:
+        with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
+            yield
 
     # -- files --------------------------------------------------------------------------------
 
@@ -245,6 +286,7 @@ class TeacherCache:
         """Run the teacher over all images of an epoch and keep what was missing."""
         self.n_filled += 1
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(folder)
         size = self._batches.images.size
         image = torch.zeros(1, 3, size, size, device=self._device)
         taps = Taps(
@@ -255,13 +297,7 @@ class TeacherCache:
         try:
             for batch in self._batches.every_image(stage, epoch):
                 images = prepared(batch.images, self._batches.recipe, self._device)
-                with (
-                    torch.no_grad(),
-                    taps,
-                    torch.autocast(
-                        self._device.type, self._autocast, enabled=self._autocast is not None
-                    ),
-                ):
+                with torch.no_grad(), taps, self._precision():
                     scores = scores_of(self._teacher(images))
                 given = {SCORES: scores, **taps.take().maps}
                 for name in missing:
@@ -289,6 +325,14 @@ class TeacherCache:
             )
 
 
+def _remove_left_over(folder: Path) -> None:
+    """Remove beginnings of files that nobody has written to for a day: of processes that died."""
+    for path in folder.glob("*.partial-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _A_DAY:
+                path.unlink()
+
+
 class _Writer:
     """Writes the rows of one file; until :meth:`finish` it has another name.
 
@@ -303,8 +347,7 @@ class _Writer:
         kind, self._as_dtype, self._kind = _STORED[first.dtype]
         shape = "x".join(map(str, (n, *first.shape[1:])))
         self._path = folder / f"{stem}~{shape} {kind}.bin"
-        self._partial = folder / f"{self._path.name}.partial-{os.getpid()}"
-        self._partial.unlink(missing_ok=True)
+        self._partial = folder / f"{self._path.name}.partial-{uuid.uuid4().hex}"
         self._file = self._partial.open("xb")
 
     def add(self, rows: Tensor) -> None:
