@@ -73,6 +73,9 @@ class DistillationLoss(nn.Module):
     needs_teacher: bool = True
     """Whether it looks at what the teacher gave."""
 
+    compares_scores: bool = False
+    """Whether class scores of student and teacher are compared, which need the same classes."""
+
     needs_labels: bool = False
     """Whether it needs one class for each image, and not shares of classes as of mixed images."""
 
