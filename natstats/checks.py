@@ -87,6 +87,9 @@ def positive_int(
     return number
 
 
+_LARGEST_FLOAT = int(sys.float_info.max)
+
+
 def _short(number: int) -> str:
     """A whole number as text; of one with very many digits only how many, as Python does."""
     return str(number) if number.bit_length() < 400 else f"one of {number.bit_length()} bits"
@@ -151,6 +154,8 @@ def finite(
     natstats.errors.UsageError: momentum: expected a number that is at least 0 and below 1; got 1
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and abs(value) >= _LARGEST_FLOAT and isinstance(value, int):
+        value, is_number = _short(value), False
     if is_number and math.isfinite(value) and least <= value <= most and above < value < below:
         return float(value)
     limits = (("at least", least), ("above", above), ("at most", most), ("below", below))
@@ -158,6 +163,18 @@ def finite(
     raise UsageError(
         f"{argument}: expected a number{f' that is {said}' if said else ''}; got {value!r}"
     )
+
+
+def within_float(argument: str, value: float) -> float:
+    """Return a number as a float, which may be infinite or NaN.
+
+    Raises:
+        UsageError: a whole number that is larger than any float.
+
+    >>> within_float("lr", 1)
+    1.0
+    """
+    return finite(argument, value) if isinstance(value, int) else float(value)
 
 
 def probability(argument: str, value: SupportsFloat) -> float:

@@ -70,4 +70,6 @@ def rising_weight(method: str, weight: float, warmup: float) -> tuple[float | Ra
     finite(f"{method}.warmup", warmup, least=0, most=1)
     if not warmup:
         return weight, "the weight is the same in the whole stage"
-    return Ramp(0.0, weight, 0.0, warmup), f"the weight rises over {100 * warmup:.3g} % of the stage"
+    return Ramp(
+        0.0, weight, 0.0, warmup
+    ), f"the weight rises over {100 * warmup:.3g} % of the stage"

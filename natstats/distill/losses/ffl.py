@@ -44,9 +44,7 @@ def focal_loss(student: Tensor, teacher: Tensor, alpha: float = 1.0) -> Tensor:
     0.0
     """
     width = student.shape[-1]
-    plane = torch.fft.rfft2(
-        at_least_float32(student) - at_least_float32(teacher), norm="ortho"
-    )
+    plane = torch.fft.rfft2(at_least_float32(student) - at_least_float32(teacher), norm="ortho")
     squared = torch.view_as_real(plane).square().sum(-1)
     with torch.no_grad():
         largest = squared.amax((2, 3), keepdim=True)

@@ -63,7 +63,8 @@ got (2, 3), torch.float32
     """
     if not isinstance(labels, Tensor):
         raise UsageError(
-            f"{method}: expected labels (N,), a tensor of whole numbers; got {type(labels).__name__}"
+            f"{method}: expected labels (N,), a tensor of whole numbers; got "
+            f"{type(labels).__name__}"
         )
     is_whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
     if labels.shape != logits.shape[:1] or not is_whole:

@@ -125,3 +125,27 @@ def evaluate(
             loss -= float(own.double().sum())
     label = torch.cat(labels)
     return Evaluated(label, torch.cat(predicted), torch.cat(probability), n_top5, loss / len(label))
+
+
+def checked_looks(options: Mapping[str, Any]) -> None:
+    """Raise unless options of what is looked at are what they can be, whatever is trained.
+
+    Args:
+        options: of :func:`natstats.distill.training.distillation.distill`, by name; others are not
+            looked at.
+
+    Raises:
+        UsageError: no number of epochs or images, or neither true nor false.
+
+    >>> checked_looks({"gap": "no"})
+    Traceback (most recent call last):
+    natstats.errors.UsageError: gap: expected true or false; got 'no'
+    """
+    for name in ("evaluate_every", "evaluate_on", "gap_on"):
+        if options.get(name) is not None:
+            checks.positive_int(name, options[name])
+    if "evaluate_every" in options and options["evaluate_every"] is None:
+        raise UsageError("evaluate_every: expected a whole number of at least 1; got None")
+    for name in ("gap", "gradients"):
+        if name in options:
+            checks.flag(name, options[name])

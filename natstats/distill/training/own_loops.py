@@ -126,10 +126,10 @@ class StageObjective(nn.Module):
         terms = {name: value.detach() for name, value in values.terms.items()}
         return StepLoss(loss, values.ce, terms, values.n_right)
 
-    def _checked_labels(self, images: Tensor, labels: Any) -> Tensor:
+    def _checked_labels(self, images: Tensor, labels: Any) -> Any:
         """The labels, whole numbers in the type that torch wants them in."""
         if self.n_classes is None:
-            return labels  # type: ignore[no-any-return]
+            return labels
         scores = images.new_empty(1).expand(len(images), self.n_classes)
         if isinstance(labels, Tensor) and labels.is_floating_point() and labels.ndim == 2:
             if labels.shape != scores.shape:
@@ -318,9 +318,15 @@ def plan(
     model = None if theirs is None else theirs.model
     stages = [
         LoopStage(
-            stage, program, mine.model, model, given[:1].clone(), label_smoothing, amp,
+            stage,
+            program,
+            mine.model,
+            model,
+            given[:1].clone(),
+            label_smoothing,
+            amp,
             n_classes[0],
-        )  # fmt: skip
+        )
         for stage in program.stages
     ]
     return LoopPlan(program, tuple(stages))

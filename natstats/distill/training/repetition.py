@@ -14,6 +14,7 @@ from natstats.distill.pairing import named_pairs
 from natstats.distill.record import RunInfo
 from natstats.distill.run_files import read_record
 from natstats.distill.run_folders import find_runs
+from natstats.distill.training.evaluation import checked_looks
 from natstats.distill.training.labelled_sources import UNFLIPPED
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.settings import TrainingSettings
@@ -120,6 +121,10 @@ def _settings(info: RunInfo) -> TrainingSettings:
     world = identity.get("processes", 1)
     if world != 1:
         notes.append(f"the run was trained by {world} processes that shared each batch")
+    try:
+        checked_looks(asked.get("options", {}))
+    except UsageError as error:
+        raise UsageError(f"from: expected the record of a training; asked.options: {error}") from None
     taps = info.get("taps")
     run: Mapping[str, Any] = info.get("teacher_run") or {}
     return TrainingSettings(

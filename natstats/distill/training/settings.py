@@ -135,14 +135,21 @@ class TrainingSettings:
         if run is not None:
             found |= {"teacher_run": run, "run_digest": None}
         if not isinstance(arguments, Mapping):
-            raise UsageError(f"method_args: expected a mapping of names to values; got {arguments!r:.60}")
+            raise UsageError(
+                f"method_args: expected a mapping of names to values; got {arguments!r:.60}"
+            )
         now = found["method"] or ("ce" if self.teacher is None and not has_teacher else "kd")
         for name, value in arguments.items():
             if not isinstance(name, str):
                 raise UsageError(f"method_args: expected names as keys; got {name!r:.60}")
             # Under its full name, so that it replaces what was given before.
             is_bare = "." not in name and "+" not in now
-            found["method_args"][f"{now.strip()}.{name}" if is_bare else name] = value
+            full = f"{now.strip()}.{name}" if is_bare else name
+            if is_bare and full in arguments:
+                raise UsageError(
+                    f"method_args: expected {name} once; got it as {name} and as {full}"
+                )
+            found["method_args"][full] = value
         return found
 
     def _recipe(self, rest: dict[str, Any]) -> Recipe:
