@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from natstats import checks
 from natstats.activations.hooks import undisturbed
 from natstats.distill.training.loading import LabelledBatch, prepared
 from natstats.distill.training.objective import scores_of
 from natstats.distill.training.recipes import Recipe
+from natstats.errors import UsageError
 
-__all__ = ["Evaluated", "Looks", "evaluate", "usual_sample"]
+__all__ = ["Evaluated", "Looks", "checked_looks", "evaluate", "usual_sample"]
 
 _LEAST = 64
 """Images of a look on the way, at least."""

@@ -124,7 +124,9 @@ def _settings(info: RunInfo) -> TrainingSettings:
     try:
         checked_looks(asked.get("options", {}))
     except UsageError as error:
-        raise UsageError(f"from: expected the record of a training; asked.options: {error}") from None
+        raise UsageError(
+            f"from: expected the record of a training; asked.options: {error}"
+        ) from None
     taps = info.get("taps")
     run: Mapping[str, Any] = info.get("teacher_run") or {}
     return TrainingSettings(
