@@ -101,10 +101,10 @@ def named_pairs(taps: Any) -> tuple[tuple[str, str], ...]:
     (('layer1', 'layer2'),)
     >>> named_pairs(["ab"])
     Traceback (most recent call last):
-    natstats.errors.UsageError: taps: expected pairs of names, student and teacher; got 'ab'
+    natstats.errors.UsageError: taps: expected pairs, student and teacher; got 'ab'
     """
     if not isinstance(taps, Sequence) or isinstance(taps, str):
-        raise UsageError(f"taps: expected pairs of names, student and teacher; got {taps!r:.60}")
+        raise UsageError(f"taps: expected pairs, student and teacher; got {taps!r:.60}")
     for pair in taps:
         if (
             not isinstance(pair, Sequence)
@@ -112,9 +112,7 @@ def named_pairs(taps: Any) -> tuple[tuple[str, str], ...]:
             or len(pair) != 2
             or not all(isinstance(name, str) for name in pair)
         ):
-            raise UsageError(
-                f"taps: expected pairs of names, student and teacher; got {pair!r:.60}"
-            )
+            raise UsageError(f"taps: expected pairs, student and teacher; got {pair!r:.60}")
     return tuple((one, other) for one, other in taps)
 
 

@@ -275,9 +275,9 @@ class TestWhatCannotBe:
             ({"method": 3}, "method: expected text"),
             ({"method_args": 3}, "method_args: expected a mapping"),
             ({"method_args": {3: 4}}, "method_args: expected names"),
-            ({"taps": ["ab"]}, "taps: expected pairs of names"),
-            ({"taps": [("a", 3)]}, "taps: expected pairs of names"),
-            ({"taps": 5}, "taps: expected pairs of names"),
+            ({"taps": ["ab"]}, "taps: expected pairs"),
+            ({"taps": [("a", 3)]}, "taps: expected pairs"),
+            ({"taps": 5}, "taps: expected pairs"),
         ],
     )
     def test_arguments_are_checked_alike_by_both(self, data, recipe, given, words):
