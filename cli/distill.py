@@ -51,6 +51,7 @@ def _settings(
     A record comes first, then a file, then what was typed.
     """
     from natstats.distill.methods import arguments_of, parse_method
+    from natstats.distill.training.evaluation import checked_looks
     from natstats.distill.training.repetition import recorded_settings
     from natstats.distill.training.settings import TrainingSettings
     from natstats.errors import UsageError
@@ -73,6 +74,7 @@ def _settings(
         except UsageError as error:
             raise UsageError(f"config: {config}: {error}") from None
     call |= {name: value for name, value in typed.items() if name not in SETTINGS}
+    checked_looks({name: call[name] for name in LOOKS})
     settings = settings.changed(**_taken(typed))
     if settings.student is None or settings.data is None:
         missing = "student" if settings.student is None else "data"
@@ -120,6 +122,7 @@ def _write_config(settings: TrainingSettings, call: Mapping[str, Any]) -> None:
 
 
 def _distill(together: Processes, settings: TrainingSettings, call: dict[str, Any]) -> None:
+    from natstats.distill.training.distillation import looks_of
     from natstats.distill.training.out_folders import check_out, check_seeds_out, finished
     from natstats.files.paths import expanded
     from natstats.runs import store
@@ -144,7 +147,9 @@ def _distill(together: Processes, settings: TrainingSettings, call: dict[str, An
         return settings.setup(seed, data, taught, together.device)
 
     if call["dry_run"]:
-        _say(together, *setup_of(seeds[0]).text().split("\n"))
+        setup = setup_of(seeds[0])
+        looks_of(setup, **{name: call[name] for name in LOOKS})
+        _say(together, *setup.text().split("\n"))
         return
     todo = []
     for seed, folder in zip(seeds, folders, strict=True):

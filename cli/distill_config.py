@@ -74,7 +74,12 @@ def _method(table: Mapping[str, Any]) -> dict[str, Any]:
                 raise UsageError(f"method.name: expected text; got {value!r}")
             found["method"] = value
         elif isinstance(value, Mapping):
-            arguments |= {f"{key}.{name}": _plain(f"{key}.{name}", v) for name, v in value.items()}
+            for name, one in value.items():
+                if f"{key}.{name}" in arguments:
+                    raise UsageError(f"method.{key}.{name}: expected once; got it twice")
+                arguments[f"{key}.{name}"] = _plain(f"{key}.{name}", one)
+        elif key in arguments:
+            raise UsageError(f"method.{key}: expected once; got it twice")
         else:
             arguments[key] = _plain(f"method.{key}", value)
     return {**found, "method_args": arguments} if arguments else found
@@ -117,7 +122,7 @@ def _single(key: str, value: Any, parameter: click.Option) -> Any:
         checks.one_of(key, value, list(parameter.type.choices))
     if isinstance(parameter.type, click.Path):
         return Path(value)
-    return float(value) if parameter.type.name == "float" else value
+    return checks.within_float(key, value) if parameter.type.name == "float" else value
 
 
 def _taps(key: str, value: Any) -> tuple[tuple[str, str], ...]:

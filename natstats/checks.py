@@ -6,6 +6,7 @@ Every message names the argument, says what was expected and shows what came.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -13,7 +14,7 @@ from natstats.errors import UsageError
 
 __all__ = [
     "LARGEST", "MINIMUM_SIDE", "finite", "flag", "not_huge", "one_of", "pair_in_order",
-    "positive_int", "probability", "spatial_shape",
+    "positive_int", "probability", "spatial_shape", "within_float",
 ]  # fmt: skip
 
 LARGEST = {
@@ -30,6 +31,8 @@ LARGEST = {
 }
 """The most that arguments may be: beyond, memory does not suffice, or torch takes no such seed."""
 
+
+_LARGEST_FLOAT = int(sys.float_info.max)
 
 MINIMUM_SIDE = 5
 """The shortest side, in pixels, of a map with two rings: a slope needs two points."""
@@ -151,6 +154,10 @@ def finite(
     natstats.errors.UsageError: momentum: expected a number that is at least 0 and below 1; got 1
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, int) and abs(value) > _LARGEST_FLOAT:
+        raise UsageError(
+            f"{argument}: expected a number that a float can hold; got {_short(value)}"
+        )
     if is_number and math.isfinite(value) and least <= value <= most and above < value < below:
         return float(value)
     limits = (("at least", least), ("above", above), ("at most", most), ("below", below))
@@ -158,6 +165,18 @@ def finite(
     raise UsageError(
         f"{argument}: expected a number{f' that is {said}' if said else ''}; got {value!r}"
     )
+
+
+def within_float(argument: str, value: float) -> float:
+    """Return a number as a float, which may be infinite or NaN.
+
+    Raises:
+        UsageError: a whole number that is larger than any float.
+
+    >>> within_float("lr", 1)
+    1.0
+    """
+    return finite(argument, value) if isinstance(value, int) else float(value)
 
 
 def probability(argument: str, value: SupportsFloat) -> float:

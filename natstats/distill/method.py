@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from natstats import checks
 from natstats.errors import UsageError
 
 __all__ = [
@@ -72,6 +73,9 @@ class DistillationLoss(nn.Module):
 
     needs_teacher: bool = True
     """Whether it looks at what the teacher gave."""
+
+    compares_scores: bool = False
+    """Whether class scores of student and teacher are compared, which need the same classes."""
 
     needs_labels: bool = False
     """Whether it needs one class for each image, and not shares of classes as of mixed images."""
@@ -295,7 +299,7 @@ def _like(argument: str, value: Any, default: Any) -> Any:
             f"{argument}: expected a value like {default!r} ({type(default).__name__}); "
             f"got {value!r}"
         )
-    return float(value) if isinstance(default, float) else value
+    return checks.within_float(argument, value) if isinstance(default, float) else value
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

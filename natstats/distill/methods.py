@@ -87,11 +87,13 @@ def parse_method(text: str) -> tuple[Method, ...]:
     """The methods in a combination such as ``kd+spectral``.
 
     Raises:
-        UsageError: an unknown name, or one that comes twice.
+        UsageError: an unknown name, one that comes twice, or no text.
 
     >>> [method.name for method in parse_method("kd+spectral")]
     ['kd', 'spectral']
     """
+    if not isinstance(text, str):
+        raise UsageError(f"method: expected text, such as kd or kd+at; got {text!r:.60}")
     names = [part.strip() for part in text.split("+")]
     for name in names:
         if names.count(name) > 1:
@@ -105,13 +107,17 @@ def arguments_of(methods: Sequence[Method], given: Mapping[str, Any]) -> dict[st
     With a single method, NAME alone will do.
 
     Raises:
-        UsageError: an argument of no method, or of another kind than the default.
+        UsageError: an argument of no method, of another kind than the default, or no mapping.
 
     >>> arguments_of(parse_method("kd"), {"temperature": 2})["kd"]["temperature"]
     2.0
     """
+    if not isinstance(given, Mapping):
+        raise UsageError(f"method_args: expected a mapping of names to values; got {given!r:.60}")
     by_method: dict[str, dict[str, Any]] = {method.name: {} for method in methods}
     for key, value in given.items():
+        if not isinstance(key, str):
+            raise UsageError(f"method_args: expected names as keys; got {key!r:.60}")
         name, dot, argument = key.partition(".")
         if not dot:
             if len(methods) > 1:

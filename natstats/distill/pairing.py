@@ -15,7 +15,7 @@ from natstats.distill.traces import Traces
 from natstats.distill.trunk import TrunkMap, trunk_of
 from natstats.errors import UsageError
 
-__all__ = ["pair_by_name", "pair_taps", "student_taps"]
+__all__ = ["named_pairs", "pair_by_name", "pair_taps", "student_taps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,31 @@ def _matched(student: Sequence[Any], teacher: Sequence[Any]) -> list[tuple[Any, 
         (student[(i * len(student)) // n - 1], teacher[(i * len(teacher)) // n - 1])
         for i in range(1, n + 1)
     ]
+
+
+def named_pairs(taps: Any) -> tuple[tuple[str, str], ...]:
+    """Pairs of names of layers, as they were given.
+
+    Raises:
+        UsageError: no pairs of two texts each.
+
+    >>> named_pairs([["layer1", "layer2"]])
+    (('layer1', 'layer2'),)
+    >>> named_pairs(["ab"])
+    Traceback (most recent call last):
+    natstats.errors.UsageError: taps: expected pairs, student and teacher; got 'ab'
+    """
+    if not isinstance(taps, Sequence) or isinstance(taps, str):
+        raise UsageError(f"taps: expected pairs, student and teacher; got {taps!r:.60}")
+    for pair in taps:
+        if (
+            not isinstance(pair, Sequence)
+            or isinstance(pair, str)
+            or len(pair) != 2
+            or not all(isinstance(name, str) for name in pair)
+        ):
+            raise UsageError(f"taps: expected pairs, student and teacher; got {pair!r:.60}")
+    return tuple((one, other) for one, other in taps)
 
 
 def pair_taps(

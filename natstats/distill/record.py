@@ -119,7 +119,9 @@ class AskedNetwork(_Named, total=False):
 class Asked(TypedDict, total=False):
     """What is asked for anew when a training is repeated, and stands nowhere else in the record.
 
-    A network that was given as a module is None here, as nothing can make it again.
+    A network that was given as a module is None here, as nothing can make it again. `folder` is the
+    one that relative paths of images, weights and a measured run were relative to; None where there
+    are none.
     """
 
     student: AskedNetwork | None
@@ -128,6 +130,7 @@ class Asked(TypedDict, total=False):
     strict: bool
     taps: list[list[str]]
     teacher_run: str | None
+    folder: str | None
     options: dict[str, Any]
 
 

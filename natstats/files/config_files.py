@@ -24,6 +24,7 @@ _LARGEST = 1 << 20
 """Bytes of a file that is read; one of settings has some thousand."""
 
 _DEEPEST = 8
+_EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -76,9 +77,30 @@ def _yaml(text: str) -> Any:
             "(pip install 'natstats[yaml]'); TOML needs none"
         ) from None
     try:
-        return yaml.safe_load(text) if text.strip() else {}
+        return yaml.load(text, _loader(yaml)) if text.strip() else {}
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
+
+
+def _loader(yaml: Any) -> Any:
+    """PyYAML's safe loader, with the numbers of YAML 1.2, and each name once in a mapping."""
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            seen: set[str] = set()
+            for key, _ in node.value:
+                # Mappings are merged later: what they bring may be given again.
+                if isinstance(key.value, str) and key.tag != "tag:yaml.org,2002:merge":
+                    if key.value in seen:
+                        line = key.start_mark.line + 1
+                        raise ValueError(f"{key.value} was expected once; line {line} has it again")
+                    seen.add(key.value)
+            return node
+
+    # YAML 1.1 has a number in 1.0e-3, and a text in 1e-3.
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+    return Loader
 
 
 def _check(value: Any, left: int) -> None:

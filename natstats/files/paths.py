@@ -18,8 +18,8 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.text import printable
 
 __all__ = [
-    "expanded", "folders_below", "is_plain_name", "member", "open_regular", "plain_name",
-    "read_regular",
+    "expanded", "folders_below", "found_from", "is_plain_name", "is_relative", "member",
+    "open_regular", "plain_name", "read_regular",
 ]  # fmt: skip
 
 _KINDS = (
@@ -141,6 +141,34 @@ def expanded(path: str | Path, argument: str) -> Path:
         raise UsageError(
             f"{argument}: expected the home of a user behind ~; got {printable(path)}"
         ) from None
+
+
+def is_relative(path: str | Path) -> bool:
+    """Whether a path depends on the current folder.
+
+    >>> [is_relative(path) for path in ("runs/a", "../a", "/a", "~/a")]
+    [True, True, False, False]
+    """
+    return not (Path(path).is_absolute() or str(path).startswith("~"))
+
+
+def found_from(folder: str | Path | None, path: str) -> str:
+    """A relative path below another folder, where only there something is found.
+
+    Args:
+        folder: that it was relative to; None where that is not known.
+        path: as it was given.
+
+    >>> found_from("/", "no such file")
+    'no such file'
+    """
+    if folder is None or not is_relative(path):
+        return path
+    there = Path(folder, path)
+    try:
+        return str(there) if there.exists() and not Path(path).exists() else path
+    except (OSError, ValueError):
+        return path
 
 
 def folders_below(path: Path) -> Iterator[tuple[Path, list[str]]]:

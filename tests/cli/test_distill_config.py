@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from natstats.errors import UsageError
 from natstats.files.config_files import read_config, to_toml
 
 QUICK = """
@@ -172,6 +173,9 @@ def test_yaml_is_an_extra(call, tmp_path, monkeypatch):
         ("epochs = 0", "config: c.toml: epochs: expected"),
         ("lr = -1", "config: c.toml: learning_rate: expected a number that is above 0"),
         ("lr = nan", "config: c.toml: learning_rate: expected"),
+        (f"lr = 1{'0' * 400}", "config: c.toml: lr: expected a number that a float can hold; got"),
+        ("[method]\nweight = 1.0\n[method.ce]\nweight = 2.0", "got it as weight and as ce.weight"),
+        ("evaluate-every = 0", "evaluate_every: expected a whole number of at least 1; got 0"),
         ('lr = "much"', "config: c.toml: lr: expected a number; got 'much'"),
         ('amp = "fp8"', "config: c.toml: amp: expected one of none, bf16, fp16"),
         ("strict = 1", "config: c.toml: strict: expected true or false; got 1"),
@@ -270,3 +274,39 @@ def test_help_shows_every_option_of_a_file(group):
     text = CliRunner().invoke(group, ["distill", "--help"]).stdout
     for option in ("--from", "--config", "--write-config"):
         assert option in text
+
+
+def test_numbers_of_yaml(tmp_path):
+    pytest.importorskip("yaml")
+    (tmp_path / "c.yaml").write_text("a: 1e-3\nb: '1e-3'\nc: 1.0e-3\nd: 1e-3x\ne: 2E5\n")
+    assert read_config(tmp_path / "c.yaml") == {
+        "a": 0.001, "b": "1e-3", "c": 0.001, "d": "1e-3x", "e": 2e5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["lr: 1\nlr: 2", "a:\n  lr: 1\n  lr: 2", "a: {lr: 1, 'lr': 2}"])
+def test_names_come_once_in_yaml(tmp_path, text):
+    pytest.importorskip("yaml")
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"c\.yaml: lr was expected once; line \d has it again"):
+        read_config(tmp_path / "c.yaml")
+
+
+def test_what_is_merged_in_yaml_may_be_given_again(tmp_path):
+    pytest.importorskip("yaml")
+    (tmp_path / "c.yaml").write_text("x: &x {a: 1}\ny:\n  <<: *x\n  a: 3\nz: *x\n")
+    assert read_config(tmp_path / "c.yaml")["y"] == {"a": 3}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--evaluate-every", "0", "evaluate_every: expected a whole number of at least 1; got 0"),
+        ("--gap-on", "0", "gap_on: expected a whole number of at least 1; got 0"),
+        ("--evaluate-on", "1", "evaluate_on: expected at least the 2 classes; got 1"),
+    ],
+)
+def test_a_dry_run_checks_what_is_looked_at(call, tmp_path, base, option, value, message):
+    (tmp_path / "c.toml").write_text(QUICK)
+    given = ("--config", "c.toml", "--student", "cifar_resnet8", "--data", "imagefolder:data")
+    assert message in said(call(*given, option, value, "--dry-run", code=2))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from natstats.distill.losses import dist, dkd, ffl, freekd, kd, reviewkd, spectralkd
+from natstats.distill.losses.choices import rising_weight
 from natstats.distill.losses.logits import standardised
 from natstats.distill.method import Outputs, Ramp, Setting, TapPoint
 from natstats.errors import UsageError
@@ -326,3 +327,23 @@ def test_a_student_without_an_opinion_has_a_limited_gradient():
         student = (student - 0.01 * gradient).detach().requires_grad_(True)
     before = dist.correlation_loss(0 * student, teacher)
     assert dist.correlation_loss(student, teacher) < 0.5 * before
+
+
+@pytest.mark.parametrize("method", ["dkd", "reviewkd"])
+def test_a_warm_up_is_a_share_of_its_stage(method):
+    assert rising_weight(method, 2.0, 1.0)[0](0.5) == 1.0
+    for warmup in (2.0, 1.01, -0.1):
+        with pytest.raises(UsageError, match=f"{method}.warmup: expected a number that is at"):
+            rising_weight(method, 1.0, warmup)
+    point = (TapPoint("a", 4, 8, 8),)
+    chosen = {"dkd": dkd, "reviewkd": reviewkd}[method].METHOD
+    arguments = {**chosen.defaults, "warmup": 2.0}
+    with pytest.raises(UsageError, match=f"{method}.warmup"):
+        chosen.plan(Setting(point, point, arguments))
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 0]])
+def test_labels_of_decoupled_targets_are_classes(labels):
+    logits = torch.zeros(2, 3)
+    with pytest.raises(UsageError, match="dkd: expected labels from 0 to 2"):
+        dkd.decoupled_loss(logits, logits, torch.tensor(labels))

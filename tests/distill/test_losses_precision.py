@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from natstats.distill.losses import ab, at, fitnets, fsp, ft, kd, ofd
+from natstats.distill.losses import ab, at, ffl, fitnets, fsp, ft, kd, ofd, spectralkd
 from natstats.distill.losses.channels import ChannelSpectra
 from natstats.distill.losses.connectors import Paraphraser, connected, projection, translator
 from natstats.distill.losses.controls import CONTROLS
@@ -196,3 +196,10 @@ def test_the_gain_of_the_student_is_free_over_four_decades(name, gain):
     loss = made(SPECTRAL[name])
     value = of_maps(loss, theirs)(mine)
     torch.testing.assert_close(of_maps(loss, theirs)(gain * mine), value, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
+@pytest.mark.parametrize("loss", [ffl.focal_loss, spectralkd.coefficient_loss])
+def test_losses_on_coefficients_take_half_types(loss, dtype):
+    maps = [torch.randn(2, 3, 8, 8).to(dtype) for _ in range(2)]
+    assert torch.equal(loss(*maps), loss(*(one.float() for one in maps)))

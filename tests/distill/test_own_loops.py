@@ -221,3 +221,71 @@ def test_the_blocks_of_the_page_run(capsys):
 def test_what_the_page_links_to_is_there():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", PAGE):
         assert (Path(__file__).parents[2] / "docs" / target).exists()
+
+
+class TestWhatCannotBe:
+    @pytest.mark.parametrize(
+        ("labels", "words"),
+        [
+            (
+                torch.tensor([0.0, 1.0, 2.0, 0.0]),
+                r"whole number for each of 4 images; got \(4,\), ",
+            ),
+            (torch.tensor([0, 1, 2, 3]), "labels from 0 to 2, .*; got 3"),
+            (torch.tensor([0, -1, 2, 1]), "labels from 0 to 2, .*; got -1"),
+            (torch.tensor([0, 1, 2]), r"for each of 4 images; got \(3,\)"),
+            (torch.zeros(4, 1, dtype=torch.long), r"got \(4, 1\)"),
+            (torch.rand(4, 2), r"shares of the 3 classes .*; got \(4, 2\)"),
+            ([0, 1, 2, 0], "got list"),
+            (None, "got NoneType"),
+        ],
+    )
+    @pytest.mark.parametrize("method", ["ce", "kd"])
+    def test_labels(self, method, labels, words):
+        student, teacher = cifar_resnet(8, num_classes=3), cifar_resnet(8, num_classes=3)
+        images = torch.randn(4, 3, 16, 16)
+        stage = distill.plan(method, student, None if method == "ce" else teacher, images).stages[
+            -1
+        ]
+        with pytest.raises(UsageError, match=f"labels: expected .*{words}"):
+            stage.objective(images, labels)
+
+    def test_whole_numbers_of_any_type_and_shares_are_labels(self):
+        images = torch.randn(4, 3, 16, 16)
+        objective = (
+            distill.plan("ce", cifar_resnet(8, num_classes=3), None, images).stages[-1].objective
+        )
+        labels = torch.tensor([0, 1, 2, 0])
+        expected = objective(images, labels).loss
+        assert objective(images, labels.int()).loss == expected
+        shares = torch.nn.functional.one_hot(labels, 3).float()
+        torch.testing.assert_close(objective(images, shares).loss, expected)
+
+    @pytest.mark.parametrize("method", ["kd", "dkd", "dist", "jacobian", "fitnets", "spectralkd"])
+    def test_scores_of_other_classes_are_not_compared(self, method):
+        images = torch.randn(4, 3, 16, 16)
+        student, teacher = cifar_resnet(8, num_classes=3), cifar_resnet(8, num_classes=4)
+        with pytest.raises(UsageError, match=r"teacher: .* 3 classes .*; got 4 classes"):
+            distill.plan(method, student, teacher, images)
+        assert distill.plan("at", student, teacher, images).stages
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"method": 3}, "method: expected text"),
+            ({"method_args": 3}, "method_args: expected a mapping"),
+            ({"method_args": {3: 4}}, "method_args: expected names"),
+            ({"taps": ["ab"]}, "taps: expected pairs"),
+            ({"taps": [("a", 3)]}, "taps: expected pairs"),
+            ({"taps": 5}, "taps: expected pairs"),
+        ],
+    )
+    def test_arguments_are_checked_alike_by_both(self, data, recipe, given, words):
+        student, teacher = cifar_resnet(8, num_classes=3), cifar_resnet(14, num_classes=3)
+        given = {"method": "at", **given}
+        with pytest.raises(UsageError, match=words):
+            distill.plan(
+                student=student, teacher=teacher, images=torch.randn(4, 3, 16, 16), **given
+            )
+        with pytest.raises(UsageError, match=words):
+            Distillation.of(student, data, teacher=teacher, recipe=recipe, **given)

@@ -293,3 +293,66 @@ def test_a_place_without_a_record(tmp_path):
     (tmp_path / "x.json").write_bytes(b"\x00\xff")
     with pytest.raises(UsageError, match="from: expected the record of a training"):
         recorded_settings(tmp_path / "x.json")
+
+
+class TestOlderTrainings:
+    def test_what_they_did_without_saying_so_is_done(self, tmp_path):
+        file = edited(OLD, tmp_path, method="at", arguments={"at": {"form": "paper"}}, taps=[])
+        settings = recorded_settings(file)
+        assert settings.method_args["at.paper_scale"] == "fixed"
+        assert not [note for note in settings.notes if "paper_scale" in note]
+        assert [note for note in settings.notes if "tell at.weight" in note]
+
+    def test_what_is_done_otherwise_since_is_said(self, tmp_path):
+        notes = " ".join(recorded_settings(OLD).notes)
+        assert "a warm-up keeps its epochs since natstats 0.9.0" in notes
+        assert "the last batch" not in notes  # 16 images in batches of 8
+        assert "the last batch" in " ".join(
+            recorded_settings(edited(OLD, tmp_path, data__n_train=17)).notes
+        )
+        assert "in bf16" in " ".join(
+            recorded_settings(edited(OLD, tmp_path, recipe__amp="bf16")).notes
+        )
+
+    @pytest.mark.parametrize(("source", "flip"), [("mnist:m", True), ("imagefolder:m", None)])
+    def test_digits_were_flipped(self, tmp_path, source, flip):
+        file = edited(OLD, tmp_path, data__source=source)
+        assert recorded_settings(file).recipe.flip is flip
+
+    def test_of_a_run_of_today_nothing_is_said(self, made):
+        assert not recorded_settings(made).notes
+
+
+@pytest.mark.slow
+def test_relative_paths_are_found_from_another_folder(
+    folder, made, quick_recipe, tmp_path, monkeypatch
+):
+    shutil.copytree(folder, tmp_path / "images")
+    shutil.copy(made.parent / "teacher.safetensors", tmp_path / "t.safetensors")
+    monkeypatch.chdir(tmp_path)
+    data = open_labelled("imagefolder:images", quick_recipe)
+    setup = Distillation.of(
+        classifier("cifar_resnet8", 3), data, "kd", recipe=quick_recipe,
+        teacher=classifier("cifar_resnet14", 3, checkpoint="t.safetensors"),
+    )  # fmt: skip
+    distill(setup, "run", report=False)
+    assert record(tmp_path / "run")["asked"]["folder"] == str(tmp_path)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    again = Distillation.from_record("../run")
+    assert again.data.digest == data.digest
+    assert str(again.teacher.source.checkpoint) == str(tmp_path / "t.safetensors")
+    # What is found from the current folder comes first, and must be the same.
+    (tmp_path / "sub" / "t.safetensors").write_bytes(b"")
+    with pytest.raises(NatstatsError, match="teacher"):
+        Distillation.from_record("../run")
+
+
+def test_without_relative_paths_no_folder_is_told(made):
+    assert record(made)["asked"]["folder"] is None
+
+
+@pytest.mark.parametrize("options", [{"gap": "no"}, {"evaluate_every": 0}, {"gap_on": "2"}])
+def test_options_of_a_record_are_checked(made, tmp_path, options):
+    with pytest.raises(UsageError, match=f"asked.options: {next(iter(options))}: expected"):
+        recorded_settings(edited(made, tmp_path, asked__options=options))

@@ -1,4 +1,4 @@
-"""Which argument holds the weight, where a method's variants have one each."""
+"""Weights of methods: which argument holds that of a variant, and how one rises."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from natstats.checks import finite, one_of
+from natstats.distill.method import Ramp
 from natstats.errors import UsageError
 
-__all__ = ["variant_weight"]
+__all__ = ["rising_weight", "variant_weight"]
 
 
 def variant_weight(
@@ -46,3 +47,29 @@ def variant_weight(
                 f"{choice}={variant}; got {arguments[name]!r}"
             )
     return chosen, finite(f"{method}.{chosen}", arguments[chosen], least=0)
+
+
+def rising_weight(method: str, weight: float, warmup: float) -> tuple[float | Ramp, str]:
+    """A weight that rises from 0 in the first part of the stage, and what a note says of it.
+
+    Args:
+        method: named in errors.
+        weight: what it reaches.
+        warmup: share of the stage in which it rises, 0 to 1; 0 for a fixed weight.
+
+    Raises:
+        UsageError: a weight below 0, or a share that is none.
+
+    >>> factor, words = rising_weight("dkd", 2.0, 0.5)
+    >>> factor(0.25), words
+    (1.0, 'the weight rises over 50 % of the stage')
+    >>> rising_weight("dkd", 2.0, 0.0)
+    (2.0, 'the weight is the same in the whole stage')
+    """
+    finite(f"{method}.weight", weight, least=0)
+    finite(f"{method}.warmup", warmup, least=0, most=1)
+    if not warmup:
+        return weight, "the weight is the same in the whole stage"
+    return Ramp(
+        0.0, weight, 0.0, warmup
+    ), f"the weight rises over {100 * warmup:.3g} % of the stage"

@@ -7,13 +7,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from natstats.checks import finite
+from natstats.distill.losses.choices import rising_weight
 from natstats.distill.losses.logits import (
     STANDARDISED,
     paired_logits,
     refuse_other_labels,
     standardised,
 )
-from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Ramp, Setting, Term
+from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
 from natstats.errors import UsageError
 
 __all__ = ["METHOD", "DecoupledTargets", "decoupled_loss"]
@@ -46,7 +47,7 @@ def decoupled_loss(
         standardise: True brings the logits of every image to mean 0 and deviation 1 first.
 
     Raises:
-        UsageError: unlike shapes, a single class, or labels that are no whole numbers.
+        UsageError: unlike shapes, a single class, or labels that are no classes.
 
     Reference:
         B. Zhao, Q. Cui, R. Song, Y. Qiu and J. Liang, "Decoupled Knowledge Distillation", CVPR
@@ -63,8 +64,9 @@ def decoupled_loss(
         raise UsageError(f"dkd: expected two classes or more; got {ours.shape[1]}")
     if standardise:
         ours, theirs = standardised(ours), standardised(theirs)
-    true_student, others_student = _parts(ours / temperature, labels)
-    true_teacher, others_teacher = _parts(theirs / temperature, labels)
+    classes = labels.long()
+    true_student, others_student = _parts(ours / temperature, classes)
+    true_teacher, others_teacher = _parts(theirs / temperature, classes)
     value = alpha * _divergence(true_student, true_teacher)
     return (value + beta * _divergence(others_student, others_teacher)) * temperature**2
 
@@ -92,6 +94,7 @@ class DecoupledTargets(DistillationLoss):
     """
 
     needs_labels = True
+    compares_scores = True
 
     def __init__(
         self,
@@ -114,7 +117,7 @@ class DecoupledTargets(DistillationLoss):
         """The loss, a scalar in float32.
 
         Raises:
-            UsageError: unlike logits, or labels that are no whole numbers.
+            UsageError: unlike logits, or labels that are no classes.
         """
         logits = student.logits, teacher.logits
         return decoupled_loss(
@@ -124,18 +127,16 @@ class DecoupledTargets(DistillationLoss):
 
 def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
-    for name in ("weight", "alpha", "beta", "ce_weight", "warmup"):
+    for name in ("alpha", "beta", "ce_weight"):
         finite(f"dkd.{name}", arguments[name], least=0)
     finite("dkd.temperature", arguments["temperature"], above=0)
     loss = DecoupledTargets(
         *(arguments[name] for name in ("alpha", "beta", "temperature", "standardise"))
     )
-    weight, warmup = arguments["weight"], arguments["warmup"]
-    factor = Ramp(0.0, weight, 0.0, warmup) if warmup else weight
+    factor, rise = rising_weight("dkd", arguments["weight"], arguments["warmup"])
     notes = [
         f"dkd: alpha {loss.alpha:g}, beta {loss.beta:g} (the authors have beta 2 for ResNet-20 "
-        f"from ResNet-56 and 6 for wide ResNets); the weight rises over {100 * warmup:.3g} % of "
-        "the stage"
+        f"from ResNet-56 and 6 for wide ResNets); {rise}"
     ]
     if arguments["standardise"]:
         notes.append(f"dkd: {STANDARDISED}, dkd.weight 9 and dkd.temperature 2")

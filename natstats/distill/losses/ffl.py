@@ -16,7 +16,7 @@ from natstats.distill.losses.maps import (
     pooled,
     refuse_other_shape,
 )
-from natstats.distill.method import Method, Plan, Setting, TapPoint, Term
+from natstats.distill.method import Method, Plan, Setting, TapPoint, Term, at_least_float32
 
 __all__ = ["METHOD", "FocalFrequency", "focal_loss"]
 
@@ -44,7 +44,7 @@ def focal_loss(student: Tensor, teacher: Tensor, alpha: float = 1.0) -> Tensor:
     0.0
     """
     width = student.shape[-1]
-    plane = torch.fft.rfft2(student - teacher, norm="ortho")
+    plane = torch.fft.rfft2(at_least_float32(student) - at_least_float32(teacher), norm="ortho")
     squared = torch.view_as_real(plane).square().sum(-1)
     with torch.no_grad():
         largest = squared.amax((2, 3), keepdim=True)
@@ -105,7 +105,7 @@ METHOD = Method(
     name="ffl",
     title="Focal frequency loss",
     paper="Jiang et al. 2021, arXiv 2012.12821",
-    reduction="weighted squared difference, mean over the plane, channels, images and pairs",
+    reduction=FocalFrequency.reduction,
     defaults={"weight": 1.0, "alpha": 1.0},
     plan=_plan,
     place="groups",

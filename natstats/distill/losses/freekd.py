@@ -141,7 +141,7 @@ METHOD = Method(
     name="freekd",
     title="Wavelet detail under masks",
     paper="Zhang et al. 2024, CVPR",
-    reduction="masked absolute difference, mean over everything, sum over levels, mean over pairs",
+    reduction=DetailDistance.reduction,
     # The authors have the squared distance of the maps beside it, with weight 5.
     defaults={"weight": 1.0},
     plan=_plan,

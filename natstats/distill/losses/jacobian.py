@@ -7,6 +7,7 @@ from torch import Tensor
 
 from natstats.checks import finite, one_of
 from natstats.distill.losses.kd import SoftTargets
+from natstats.distill.losses.logits import refuse_other_labels
 from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
 from natstats.errors import UsageError
 
@@ -124,6 +125,8 @@ class JacobianMatching(DistillationLoss):
     0.0
     """
 
+    compares_scores = True
+
     def __init__(self, scalar: str = "labels") -> None:
         super().__init__()
         self.reduction = "sum over channels and pixels, mean over images"
@@ -134,9 +137,14 @@ class JacobianMatching(DistillationLoss):
         """The loss, a scalar in float32.
 
         Raises:
-            UsageError: images without a gradient, or logits that were not computed from them.
+            UsageError: images without a gradient, logits that were not computed from them, or
+                labels that are no classes.
         """
-        classes = labels if self.scalar == "labels" else teacher.logits.detach().argmax(1)
+        if self.scalar == "labels":
+            refuse_other_labels("jacobian", labels, student.logits)
+            classes = labels.long()
+        else:
+            classes = teacher.logits.detach().argmax(1)
         theirs = input_gradient(teacher, classes).detach()
         return jacobian_loss(input_gradient(student, classes, create_graph=True), theirs)
 

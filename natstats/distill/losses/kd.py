@@ -67,6 +67,8 @@ class SoftTargets(DistillationLoss):
     0.0
     """
 
+    compares_scores = True
+
     def __init__(
         self, temperature: float = 4.0, t_squared: bool = True, standardise: bool = False
     ) -> None:

@@ -43,10 +43,17 @@ def paired_logits(method: str, student: Tensor, teacher: Tensor) -> tuple[Tensor
 
 
 def refuse_other_labels(method: str, labels: Tensor, logits: Tensor) -> None:
-    """Raise where there is not one class for every image.
+    """Raise where there is not one of the classes for every image.
+
+    Args:
+        method: named in errors.
+        labels: (N,), whole numbers below K.
+        logits: (N, K).
 
     Raises:
-        UsageError: another shape than (N,), or no whole numbers, such as mixed labels.
+        UsageError: another shape than (N,), no whole numbers, such as mixed labels, or one that is
+            none of the classes (looked at on a CPU only: other devices would have to be waited
+            for in every step).
 
     >>> import torch
     >>> refuse_other_labels("dkd", torch.rand(2, 3), torch.zeros(2, 3))
@@ -54,11 +61,24 @@ def refuse_other_labels(method: str, labels: Tensor, logits: Tensor) -> None:
     natstats.errors.UsageError: dkd: expected labels (N,), a whole number for each of 2 images; \
 got (2, 3), torch.float32
     """
-    if labels.shape != logits.shape[:1] or labels.is_floating_point() or labels.is_complex():
+    if not isinstance(labels, Tensor):
+        raise UsageError(
+            f"{method}: expected labels (N,), a tensor of whole numbers; got "
+            f"{type(labels).__name__}"
+        )
+    is_whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.shape != logits.shape[:1] or not is_whole:
         raise UsageError(
             f"{method}: expected labels (N,), a whole number for each of {len(logits)} images; "
             f"got {tuple(labels.shape)}, {labels.dtype}"
         )
+    if labels.device.type == "cpu" and len(labels):
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= logits.shape[1]:
+            raise UsageError(
+                f"{method}: expected labels from 0 to {logits.shape[1] - 1}, as there are scores "
+                f"for {logits.shape[1]} classes; got {low if low < 0 else high}"
+            )
 
 
 def standardised(logits: Tensor) -> Tensor:

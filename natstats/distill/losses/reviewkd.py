@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from natstats.checks import finite
+from natstats.distill.losses.choices import rising_weight
 from natstats.distill.losses.connectors import AttentionFusion, connected, like
 from natstats.distill.losses.maps import paired_maps, paired_taps, refuse_other_shape
 from natstats.distill.method import (
@@ -16,7 +17,6 @@ from natstats.distill.method import (
     Method,
     Outputs,
     Plan,
-    Ramp,
     Setting,
     TapPoint,
     Term,
@@ -134,15 +134,13 @@ def _activation(tap: TapPoint) -> nn.Module:
 
 def _plan(setting: Setting) -> Plan:
     arguments = setting.arguments
-    for name in ("weight", "ce_weight", "warmup"):
-        finite(f"reviewkd.{name}", arguments[name], least=0)
+    finite("reviewkd.ce_weight", arguments["ce_weight"], least=0)
     paired_taps("reviewkd", setting)
     loss = KnowledgeReview(setting.student, setting.teacher)
-    weight, warmup = arguments["weight"], arguments["warmup"]
-    factor = Ramp(0.0, weight, 0.0, warmup) if warmup else weight
+    factor, rise = rising_weight("reviewkd", arguments["weight"], arguments["warmup"])
     notes = [
         "reviewkd: the authors have a weight of 0.6 for ResNet-20 from ResNet-56 and of 5 for wide "
-        f"ResNets; it rises over {100 * warmup:.3g} % of the stage"
+        f"ResNets; {rise}"
     ]
     notes += [
         f"reviewkd: no activation is known at {tap.name}: its map is taken as it is"
@@ -158,7 +156,7 @@ METHOD = Method(
     name="reviewkd",
     title="Knowledge review",
     paper="Chen et al. 2021, arXiv 2104.09044",
-    reduction="squared difference, mean over everything, mean over a pyramid, sum over maps",
+    reduction=KnowledgeReview.reduction,
     # The code warms up over 20 of 240 epochs.
     defaults={"weight": 1.0, "ce_weight": 1.0, "warmup": 20.0 / 240.0},
     plan=_plan,

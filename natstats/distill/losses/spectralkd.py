@@ -9,7 +9,15 @@ from torch.nn import functional
 from natstats.checks import finite
 from natstats.distill.losses.kd import SoftTargets
 from natstats.distill.losses.maps import paired_maps, paired_taps, pooled
-from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
+from natstats.distill.method import (
+    DistillationLoss,
+    Method,
+    Outputs,
+    Plan,
+    Setting,
+    Term,
+    at_least_float32,
+)
 from natstats.spectra.transforms import full_precision
 
 __all__ = ["METHOD", "CoefficientDistance", "coefficient_loss"]
@@ -37,7 +45,7 @@ def coefficient_loss(student: Tensor, teacher: Tensor) -> Tensor:
     >>> float(coefficient_loss(maps[:, ::2], maps[:, ::2].repeat_interleave(2, dim=1)) < 1e-12)
     1.0
     """
-    one, other = pooled(student, teacher)
+    one, other = pooled(at_least_float32(student), at_least_float32(teacher))
     n_channels = min(one.shape[1], other.shape[1])
     # By linearity the transform of the difference is the difference of the transforms.
     difference = _averaged(one, n_channels) - _averaged(other, n_channels)

@@ -17,7 +17,13 @@ from natstats.distill.run_folders import RECORD, STATE
 from natstats.distill.training.compiling import CompiledNetworks, compiled_networks
 from natstats.distill.training.costs import PeakMemory
 from natstats.distill.training.distributed import Processes
-from natstats.distill.training.evaluation import Evaluated, Looks, evaluate, usual_sample
+from natstats.distill.training.evaluation import (
+    Evaluated,
+    Looks,
+    checked_looks,
+    evaluate,
+    usual_sample,
+)
 from natstats.distill.training.gap import GapMeasurement
 from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, prepared
 from natstats.distill.training.out_folders import check_out
@@ -38,7 +44,7 @@ from natstats.files.paths import expanded
 from natstats.networks.load import Network
 from natstats.runs import store
 
-__all__ = ["WEIGHTS", "distill"]
+__all__ = ["WEIGHTS", "distill", "looks_of"]
 
 WEIGHTS = "student.safetensors"
 """File of the student's weights in the directory of a run."""
@@ -106,11 +112,12 @@ def distill(
         NatstatsError: a loss or a weight is not finite, a file cannot be read or written, or
             torch.compile cannot compile a network, for lack of a compiler of C++ perhaps.
     """
-    checks.positive_int("evaluate_every", evaluate_every)
-    evaluate_on = _sample_size(
-        "evaluate_on", evaluate_on, setup, usual_sample(len(setup.data.train))
-    )
-    gap_on = _sample_size("gap_on", gap_on, setup, _gap_images(setup))
+    options = looks_of(
+        setup, evaluate_every=evaluate_every, evaluate_on=evaluate_on, gap=gap, gap_on=gap_on,
+        gradients=gradients,
+    )  # fmt: skip
+    options["compile"] = compile
+    evaluate_on, gap_on = options["evaluate_on"], options["gap_on"]
     path = expanded(out, "out")
     compiled = _compiled(compile, setup, teacher_cache)
     together = _alone(setup) if together is None else together
@@ -160,14 +167,6 @@ def distill(
     together.wait()
     peak = memory.mebibytes()
     if together.is_first:
-        options = {
-            "compile": compile,
-            "evaluate_every": evaluate_every,
-            "evaluate_on": evaluate_on,
-            "gap": gap,
-            "gap_on": gap_on,
-            "gradients": gradients,
-        }
         ending = Ending(
             trained, evaluation.student(), evaluation.teacher(), gaps.rows(), peak, together,
             command, options,
@@ -176,6 +175,22 @@ def distill(
         state.remove()
     together.wait()
     return DistillationRun.open(path)
+
+
+def looks_of(setup: Distillation, **options: Any) -> dict[str, Any]:
+    """What is looked at in a training, with the numbers of images that were left open.
+
+    Args:
+        setup: what is trained.
+        options: those of :func:`distill` from ``evaluate_every`` to ``gradients``, by name.
+
+    Raises:
+        UsageError: one is not what it can be.
+    """
+    checked_looks(options)
+    usual = {"evaluate_on": usual_sample(len(setup.data.train)), "gap_on": _gap_images(setup)}
+    sizes = {n: _sample_size(n, options.get(n), setup, usual[n]) for n in usual}
+    return {**options, **sizes}
 
 
 def _sample_size(name: str, asked: int | None, setup: Distillation, usual: int) -> int:

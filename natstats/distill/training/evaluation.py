@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from natstats import checks
 from natstats.activations.hooks import undisturbed
 from natstats.distill.training.loading import LabelledBatch, prepared
 from natstats.distill.training.objective import scores_of
 from natstats.distill.training.recipes import Recipe
+from natstats.errors import UsageError
 
-__all__ = ["Evaluated", "Looks", "evaluate", "usual_sample"]
+__all__ = ["Evaluated", "Looks", "checked_looks", "evaluate", "usual_sample"]
 
 _LEAST = 64
 """Images of a look on the way, at least."""
@@ -125,3 +128,27 @@ def evaluate(
             loss -= float(own.double().sum())
     label = torch.cat(labels)
     return Evaluated(label, torch.cat(predicted), torch.cat(probability), n_top5, loss / len(label))
+
+
+def checked_looks(options: Mapping[str, Any]) -> None:
+    """Raise unless options of what is looked at are what they can be, whatever is trained.
+
+    Args:
+        options: of :func:`natstats.distill.training.distillation.distill`, by name; others are not
+            looked at.
+
+    Raises:
+        UsageError: no number of epochs or images, or neither true nor false.
+
+    >>> checked_looks({"gap": "no"})
+    Traceback (most recent call last):
+    natstats.errors.UsageError: gap: expected true or false; got 'no'
+    """
+    for name in ("evaluate_every", "evaluate_on", "gap_on"):
+        if options.get(name) is not None:
+            checks.positive_int(name, options[name])
+    if "evaluate_every" in options and options["evaluate_every"] is None:
+        raise UsageError("evaluate_every: expected a whole number of at least 1; got None")
+    for name in ("gap", "gradients"):
+        if name in options:
+            checks.flag(name, options[name])

@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from natstats import checks
+from natstats.distill.losses.logits import refuse_other_labels
+from natstats.distill.pairing import named_pairs
 from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.program import Program, TrainingStage
@@ -60,6 +62,7 @@ class StageObjective(nn.Module):
         objective: its passes and terms.
         teacher: the teacher; None for none.
         batch_statistics: whether batch norms of the teacher normalise with those of each batch.
+        n_classes: K, for the check of labels; None to leave what the losses check.
     """
 
     def __init__(
@@ -68,11 +71,13 @@ class StageObjective(nn.Module):
         objective: Objective,
         teacher: nn.Module | None,
         batch_statistics: bool = False,
+        n_classes: int | None = None,
     ) -> None:
         super().__init__()
         self.objective = objective
         self.stage = stage
         self.batch_statistics = batch_statistics
+        self.n_classes = n_classes
         self._teacher = (teacher,)  # a tuple hides it from the parameters of this module
 
     @property
@@ -90,12 +95,14 @@ class StageObjective(nn.Module):
 
         Args:
             images: (N, 3, H, W), as the networks take them, on their device.
-            labels: (N,), whole numbers.
+            labels: (N,), whole numbers, or (N, K), shares of the classes as of mixed images, where
+                no loss needs one class for each image.
             progress: share of the stage that is done, 0 to 1; needed where a weight changes in the
                 course of the stage (:attr:`LoopStage.ramps`), and of no effect elsewhere.
 
         Raises:
-            UsageError: a weight changes with the progress, and it is not given or out of range.
+            UsageError: a weight changes with the progress, and it is not given or out of range;
+                labels that are no classes of the images.
         """
         if progress is None:
             if self.stage.ramps:
@@ -104,12 +111,35 @@ class StageObjective(nn.Module):
                     f"of {', '.join(self.stage.ramps)} changes with it; got none"
                 )
             progress = 0.0
+        if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+            shown = (
+                f"shape {tuple(images.shape)}, {images.dtype}"
+                if isinstance(images, Tensor)
+                else type(images).__name__
+            )
+            raise UsageError(f"images: expected (N, 3, H, W), float; got {shown}")
+        labels = self._checked_labels(images, labels)
         factors = self.stage.factors(checks.finite("progress", progress, least=0, most=1))
         with frozen(self._teacher[0], self.batch_statistics):
             values = self.objective(images, labels, factors)
         loss = self.stage.total(values, factors, images.device)
         terms = {name: value.detach() for name, value in values.terms.items()}
         return StepLoss(loss, values.ce, terms, values.n_right)
+
+    def _checked_labels(self, images: Tensor, labels: Any) -> Any:
+        """The labels, whole numbers in the type that torch wants them in."""
+        if self.n_classes is None:
+            return labels
+        scores = images.new_empty(1).expand(len(images), self.n_classes)
+        if isinstance(labels, Tensor) and labels.is_floating_point() and labels.ndim == 2:
+            if labels.shape != scores.shape:
+                raise UsageError(
+                    f"labels: expected shares of the {self.n_classes} classes for each of "
+                    f"{len(images)} images, {tuple(scores.shape)}; got {tuple(labels.shape)}"
+                )
+            return labels
+        refuse_other_labels("labels", labels, scores)
+        return labels.long()
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +154,7 @@ class LoopStage:
         image: (1, 3, H, W), for the pass in which the taps find their maps.
         label_smoothing: smoothing of the labels in the cross-entropy.
         amp: type in which the networks run.
+        n_classes: K, for the check of labels; None to leave what the losses check.
     """
 
     stage: TrainingStage
@@ -133,6 +164,7 @@ class LoopStage:
     image: Tensor
     label_smoothing: float = 0.0
     amp: str = "none"
+    n_classes: int | None = None
 
     @property
     def name(self) -> str:
@@ -171,7 +203,7 @@ class LoopStage:
             self.program.traces,
         )  # fmt: skip
         by_batch = self.program.teacher_bn == "batch"
-        return StageObjective(self.stage, inner, teacher, by_batch).train()
+        return StageObjective(self.stage, inner, teacher, by_batch, self.n_classes).train()
 
     def parameters(self) -> list[nn.Parameter]:
         """What this stage trains: the student's, where it does, and those of the connectors.
@@ -272,21 +304,30 @@ def plan(
         _check_module("teacher", teacher)
         theirs = as_network(teacher)
     check_pair(mine, theirs)
-    for pair in taps:
-        if isinstance(pair, str) or len(pair) != 2:
-            raise UsageError(f"taps: expected pairs, student and teacher; got {pair!r}")
-    given = _checked_images(images, mine, theirs)
+    named = named_pairs(taps)
+    given, n_classes = _checked_images(images, mine, theirs)
     if theirs is not None:
         refuse_random_classifier(theirs)
     device = given.device
     program = plan_training(
-        method, method_args or {}, mine.model, None if theirs is None else theirs.model, given,
-        epochs, teacher_run=teacher_run, taps=taps,
+        method, {} if method_args is None else method_args, mine.model,
+        None if theirs is None else theirs.model, given, epochs, teacher_run=teacher_run,
+        taps=named,
     )  # fmt: skip
+    _refuse_other_classes(program, *n_classes)
     program.losses().to(device)
     model = None if theirs is None else theirs.model
     stages = [
-        LoopStage(stage, program, mine.model, model, given[:1].clone(), label_smoothing, amp)
+        LoopStage(
+            stage,
+            program,
+            mine.model,
+            model,
+            given[:1].clone(),
+            label_smoothing,
+            amp,
+            n_classes[0],
+        )
         for stage in program.stages
     ]
     return LoopPlan(program, tuple(stages))
@@ -297,8 +338,25 @@ def _check_module(role: str, given: Any) -> None:
         raise UsageError(f"{role}: expected a module or a Network; got {type(given).__name__}")
 
 
-def _checked_images(images: Any, student: Network, teacher: Network | None) -> Tensor:
-    """The images, when both networks take them where they are."""
+def _refuse_other_classes(program: Program, student: int, teacher: int | None = None) -> None:
+    """Raise where class scores are compared that are not of the same classes."""
+    if teacher in (None, student):
+        return
+    for bound in (bound for stage in program.stages for bound in stage.terms):
+        # A loss that looks at the teacher, and at none of its maps, looks at its scores.
+        loss = bound.term.loss
+        if bound.needs_teacher and (loss.compares_scores or not bound.teacher):
+            raise UsageError(
+                f"teacher: expected scores for the {student} classes of the student, which "
+                f"{bound.term.name} compares; got {teacher} classes"
+            )
+
+
+def _checked_images(
+    images: Any, student: Network, teacher: Network | None
+) -> tuple[Tensor, list[int]]:
+    """The images, when both networks take them where they are, and numbers of classes."""
+    n_classes = []
     expected = "images: expected two or more as the networks take them, (N, 3, H, W), float"
     if not isinstance(images, Tensor):
         raise UsageError(f"{expected}; got {type(images).__name__}")
@@ -312,5 +370,5 @@ def _checked_images(images: Any, student: Network, teacher: Network | None) -> T
             raise UsageError(
                 f"images: expected on the device of the {role}, {device}; got {images.device}"
             )
-        check_scores(role, network, images)
-    return images.detach()
+        n_classes.append(check_scores(role, network, images))
+    return images.detach(), n_classes

@@ -299,7 +299,7 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
     try:
         numbers = tuple(values)
         good = all(math.isfinite(number) for number in numbers)
-    except TypeError:
+    except (TypeError, OverflowError):  # a whole number may be larger than any float
         good = False
     if not good:
         raise UsageError(f"{name}: expected a list of numbers; got {values!r}")

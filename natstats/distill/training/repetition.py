@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from natstats.distill.methods import arguments_of, parse_method
+from natstats.distill.older_arguments import completed
+from natstats.distill.pairing import named_pairs
 from natstats.distill.record import RunInfo
 from natstats.distill.run_files import read_record
 from natstats.distill.run_folders import find_runs
+from natstats.distill.training.evaluation import checked_looks
+from natstats.distill.training.labelled_sources import UNFLIPPED
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.settings import TrainingSettings
 from natstats.distill.training.source_settings import DataSettings, NetworkSettings
 from natstats.errors import NatstatsError, UsageError
-from natstats.files.paths import expanded
+from natstats.files.paths import expanded, found_from
 from natstats.text import printable
 
 __all__ = ["recorded_settings"]
@@ -98,27 +102,38 @@ def _settings(info: RunInfo) -> TrainingSettings:
         )
     arguments = {
         f"{method}.{name}": value
-        for method, values in info.get("arguments", {}).items()
+        for method, values in completed(info.get("arguments", {})).items()
         for name, value in values.items()
     }
     notes += _unknown_arguments(info["method"], arguments)
     recipe = dict(info.get("recipe", {}))
+    folder = asked.get("folder")
     if not recipe:
         notes.append("the run does not tell its recipe: the default is taken")
     seed = int(info["seed"])
     data = info["data"]
     if "source" not in data:
         raise UsageError("from: expected a record that names its data; data.source is missing")
+    if _is_before(info, 0, 9):
+        notes += _done_otherwise(info, recipe)
+        if recipe and "flip" not in recipe and recipe.get("augmentation") != "none":
+            recipe["flip"] = True if _source_name(data["source"]) in UNFLIPPED else None
     world = identity.get("processes", 1)
     if world != 1:
         notes.append(f"the run was trained by {world} processes that shared each batch")
+    try:
+        checked_looks(asked.get("options", {}))
+    except UsageError as error:
+        raise UsageError(
+            f"from: expected the record of a training; asked.options: {error}"
+        ) from None
     taps = info.get("taps")
     run: Mapping[str, Any] = info.get("teacher_run") or {}
     return TrainingSettings(
         student=_network("student", info, seed, identity.get("student")),
         teacher=_network("teacher", info, seed, _recorded_digest(info)),
         data=DataSettings(
-            data["source"],
+            _source_from(folder, data["source"]),
             float(data.get("holdout", 0.0)),
             asked.get("limit"),
             bool(asked.get("strict", not data.get("n_unreadable"))),
@@ -129,8 +144,8 @@ def _settings(info: RunInfo) -> TrainingSettings:
         method=info["method"],
         method_args=arguments,
         recipe=Recipe.from_dict(recipe) if recipe else Recipe.from_preset("default"),
-        taps=tuple((one, other) for one, other in asked.get("taps", ())),
-        teacher_run=asked.get("teacher_run"),
+        taps=named_pairs(asked.get("taps", [])),
+        teacher_run=_path_from(folder, asked.get("teacher_run")),
         seeds=(seed,),
         options=dict(asked.get("options", {})),
         found_taps=None
@@ -139,6 +154,47 @@ def _settings(info: RunInfo) -> TrainingSettings:
         run_digest=run.get("spectra"),
         notes=tuple(notes),
     )
+
+
+def _is_before(info: RunInfo, *release: int) -> bool:
+    """Whether a run is of an older natstats, or does not tell."""
+    found = re.match(r"(\d+)\.(\d+)", info.get("versions", {}).get("natstats", ""))
+    return found is None or (int(found[1]), int(found[2])) < release
+
+
+def _done_otherwise(info: RunInfo, recipe: Mapping[str, Any]) -> list[str]:
+    """Sentences on what natstats did otherwise before 0.9.0, where it matters for the run."""
+    notes = []
+    n_train, batch_size = info["data"].get("n_train"), recipe.get("batch_size")
+    if n_train is None or not isinstance(batch_size, int) or n_train % max(batch_size, 1):
+        notes.append(
+            "the last batch of an epoch, which is smaller, is trained on since natstats 0.9.0; the "
+            "run left it out"
+        )
+    if recipe.get("warmup_epochs"):
+        notes.append(
+            "a warm-up keeps its epochs since natstats 0.9.0, up to half of a stage; in stages of "
+            "another length than the main one the run had it for the same share"
+        )
+    if recipe.get("amp", "none") != "none":
+        notes.append(
+            f"evaluation is in float32 since natstats 0.9.0; that of the run was in {recipe['amp']}"
+        )
+    return notes
+
+
+def _source_name(source: str) -> str:
+    return source.partition(":")[0]
+
+
+def _source_from(folder: str | None, source: str) -> str:
+    """A source of images, its folder where it is found."""
+    name, colon, path = source.partition(":")
+    return f"{name}:{found_from(folder, path)}" if colon and path else source
+
+
+def _path_from(folder: str | None, path: str | None) -> str | None:
+    return None if path is None else found_from(folder, path)
 
 
 def _recorded_digest(info: RunInfo) -> str | None:
@@ -178,7 +234,7 @@ def _network(
     return NetworkSettings(
         source["name"],
         source.get("weights", "none"),
-        source.get("checkpoint"),
+        _path_from(asked.get("folder"), source.get("checkpoint")),
         source.get("model_args", {}),
         {key: source[key] for key in _LOADING if source.get(key) not in (None, True)},
         # Random weights that came with the seed of the training follow it.
@@ -212,6 +268,8 @@ def _but_seed(info: RunInfo) -> dict[str, Any]:
     """What was asked for, without what follows from the seed."""
     identity = {k: v for k, v in info.get("identity", {}).items() if k not in ("seed", "student")}
     asked = cast(dict[str, Any], dict(info.get("asked", {})))
+    # From where it was trained is no part of what was: images and weights have digests.
+    asked.pop("folder", None)
     if asked.get("student"):
         asked["student"] = {**asked["student"], "seed": None}
     facts = {**info["student"], "weights": None}

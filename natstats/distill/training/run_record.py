@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
@@ -28,8 +29,10 @@ from natstats.distill.training.evaluation import Evaluated
 from natstats.distill.training.setup import Distillation
 from natstats.distill.training.trained import Trained
 from natstats.files.json_files import to_json
+from natstats.files.paths import is_relative
 from natstats.networks.load import Network
 from natstats.runs.provenance import circumstances
+from natstats.text import printable
 
 __all__ = ["Ending", "history_frame", "run_of"]
 
@@ -151,8 +154,22 @@ def _asked(setup: Distillation, ending: Ending) -> Asked:
         "strict": setup.data.strict,
         "taps": [list(pair) for pair in setup.named_taps],
         "teacher_run": setup.run_path,
+        "folder": _folder(setup),
         "options": {name: _as_json(value) for name, value in ending.options.items()},
     }
+
+
+def _folder(setup: Distillation) -> str | None:
+    """The current folder, where something was asked for by a path that is relative to it."""
+    networks = [one.source for one in (setup.student, setup.teacher) if one is not None]
+    paths = [None if one is None else one.checkpoint for one in networks]
+    paths += [setup.run_path, setup.data.source.partition(":")[2]]
+    if not any(is_relative(path) for path in paths if path):
+        return None
+    try:
+        return printable(os.getcwd())
+    except OSError:  # it was deleted meanwhile
+        return None
 
 
 def _asked_network(network: Network) -> AskedNetwork | None:

@@ -11,6 +11,7 @@ import torch
 
 from natstats import checks
 from natstats.distill.methods import parse_method
+from natstats.distill.pairing import named_pairs
 from natstats.distill.training.data import LabelledData
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation
@@ -88,7 +89,7 @@ class TrainingSettings:
         changes["recipe"] = recipe = self._recipe(rest)
         changes["data"] = self._data(rest, recipe)
         if "taps" in rest:
-            changes["taps"] = tuple(rest.pop("taps"))
+            changes["taps"] = named_pairs(rest.pop("taps"))
         if (
             layers_may_differ
             or recipe.size != self.recipe.size
@@ -133,11 +134,22 @@ class TrainingSettings:
                 found |= {"teacher_run": None, "run_digest": None}
         if run is not None:
             found |= {"teacher_run": run, "run_digest": None}
+        if not isinstance(arguments, Mapping):
+            raise UsageError(
+                f"method_args: expected a mapping of names to values; got {arguments!r:.60}"
+            )
         now = found["method"] or ("ce" if self.teacher is None and not has_teacher else "kd")
         for name, value in arguments.items():
+            if not isinstance(name, str):
+                raise UsageError(f"method_args: expected names as keys; got {name!r:.60}")
             # Under its full name, so that it replaces what was given before.
             is_bare = "." not in name and "+" not in now
-            found["method_args"][f"{now.strip()}.{name}" if is_bare else name] = value
+            full = f"{now.strip()}.{name}" if is_bare else name
+            if is_bare and full in arguments:
+                raise UsageError(
+                    f"method_args: expected {name} once; got it as {name} and as {full}"
+                )
+            found["method_args"][full] = value
         return found
 
     def _recipe(self, rest: dict[str, Any]) -> Recipe:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from natstats import checks
 from natstats.activations.hooks import undisturbed, unwatched
+from natstats.distill.pairing import named_pairs
 from natstats.distill.training.data import LabelledData
 from natstats.distill.training.loading import eval_batches, prepared, resolved
 from natstats.distill.training.objective import scores_of
@@ -130,9 +131,7 @@ class Distillation:
         checks.positive_int("seed", seed, 0)
         recipe = resolved(recipe or Recipe(), data.train)
         mine, theirs = as_network(student), None if teacher is None else as_network(teacher)
-        for pair in taps:
-            if len(pair) != 2:
-                raise UsageError(f"taps: expected pairs, student and teacher; got {pair!r}")
+        named = named_pairs(taps)
         check_pair(mine, theirs)
         device = next((p.device for p in mine.model.parameters()), torch.device("cpu"))
         images = _some_images(data, recipe, device)
@@ -144,18 +143,17 @@ class Distillation:
             torch.manual_seed(seed)
             program = plan_training(
                 method,
-                method_args or {},
+                {} if method_args is None else method_args,
                 mine.model,
                 None if theirs is None else theirs.model,
                 images,
                 recipe.epochs,
                 teacher_run=teacher_run,
-                taps=taps,
+                taps=named,
             )
         _refuse_unmixed(program, recipe)
         if program.teacher_run is not None:
             program = _with_teacher_run(program, program.teacher_run, theirs, recipe)
-        named = tuple((str(one), str(other)) for one, other in taps)
         path = None if teacher_run is None else str(teacher_run)
         return cls(mine, theirs, data, recipe, program, seed, named, path)
 
