@@ -13,7 +13,7 @@ between seeds from here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,12 @@ def pooled_variance(accuracies: Accuracies, n_images: int | None = None) -> Pool
     A 160) asks whether the rest have one variance; where it says no (:data:`EQUAL_LEVEL`), there is
     no pool, and every contrast has its own variance.
 
-    SIMULATED
+    In simulation (1000 studies each) 95 % intervals of two common methods cover 93.6 to 96.6 % with
+    6 or 8 seeds. Where one method of 3 has five times the standard deviation, one of 4, 6 or 12 or
+    two of 6 have three times it, or one of 6 twice, that of such a method over a common one covers
+    91.9 to 93.6 % with 6 seeds and 93.4 to 94.8 % with 8. With 5 seeds that would be 90.5 % at
+    worst, with 4 89.2 % and with 3 86.4 %, which is why :data:`FEWEST_SEEDS` is what it is
+    (``analyses/distill_intervals.py``).
 
     Args:
         accuracies: of every method by seed, of trainings with one recipe: only these have what a
@@ -211,11 +216,14 @@ def pooled_difference(
         reason = _WITHOUT_SPREAD[pool.n_images is not None]
         variance = 0.0 if pool.n_images is None else floor
         value = 0.0 if abs(value) <= _ROUNDING * scale else value
-    found = PairDifference.of(value, [variance / n], [dof], level)
-    return replace(
-        found,
+    found = Estimate.of(value, [variance / n], [dof], level)
+    return PairDifference(
+        found.value,
+        found.low,
+        found.high,
+        found.p,
+        dof if np.isfinite(found.dof) else np.nan,
         se=float(np.sqrt(variance / n)) if np.isfinite(found.dof) else np.nan,
-        dof=dof if np.isfinite(found.dof) else np.nan,
         is_pooled=is_pooled,
         reason=reason,
     )
@@ -250,8 +258,8 @@ def _smallest_variance(table: Array, n_images: int | None) -> float:
     if not table.size:
         return 0.0
     n_seeds = table.shape[1]
-    error = _smallest_error(n_seeds, float(np.nanmax(np.abs(table))), n_images)
-    return error**2 * n_seeds / 2
+    error: float = _smallest_error(n_seeds, float(np.nanmax(np.abs(table))), n_images)
+    return float(error**2 * n_seeds / 2)
 
 
 def _table(accuracies: Accuracies) -> tuple[Array, list[str]]:
