@@ -132,7 +132,7 @@ def pooled_variance(accuracies: Accuracies, n_images: int | None = None) -> Pool
     >>> runs["at"] = [60, 71, 64, 67, 63, 69]
     >>> found = pooled_variance({name: dict(enumerate(own)) for name, own in runs.items()})
     >>> found.dof, round(found.variance**0.5, 2)
-    (10.0, 0.83)
+    (10.0, 0.81)
     """
     if n_images is not None:
         n_images = checks.positive_int("n_images", n_images)
