@@ -25,12 +25,12 @@ from natstats.law.differences import Estimate
 
 __all__ = [
     "APART_LEVEL", "EQUAL_LEVEL", "FEWEST_SEEDS", "PAIR_LEVEL", "PairDifference",
-    "PooledVariance",    "pooled_difference", "pooled_variance",
+    "PooledVariance", "pooled_difference", "pooled_variance",
 ]  # fmt: skip
 
 FEWEST_SEEDS = 6
 """Fewest seeds of a method in the pool, and fewest that a pair must share to take its error from
-it: with fewer, no test can tell that one method varies more than the rest."""
+it: with fewer, tests miss too often that one method varies more than the rest."""
 
 APART_LEVEL = 0.01
 """Level of the test that takes a method out of the pool: many methods are tested, and one that is
