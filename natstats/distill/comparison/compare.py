@@ -322,7 +322,10 @@ def _contrast_notes(contrasts: pd.DataFrame) -> list[str]:
     notes = []
     for reason, own in said.groupby("reason", sort=False):
         pairs = dict.fromkeys(f"{row.label} over {row.reference_label}" for row in own.itertuples())
-        notes.append(f"Contrast {', '.join(pairs)}: {reason}.")
+        if (own.error == "own").all() and not reason.startswith("all seeds"):
+            notes.append(f"Not pooled is the error of {len(own)} of the contrasts: {reason}.")
+        else:
+            notes.append(f"Contrast {', '.join(pairs)}: {reason}.")
     return notes
 
 
