@@ -320,7 +320,8 @@ def _contrast_notes(contrasts: pd.DataFrame) -> list[str]:
     """Contrasts that were planned and could not be formed, or whose error needs a word."""
     said = contrasts[contrasts["reason"] != ""]
     notes = []
-    for reason, own in said.groupby("reason", sort=False):
+    for reason in dict.fromkeys(map(str, said["reason"])):
+        own = said[said["reason"] == reason]
         pairs = dict.fromkeys(f"{row.label} over {row.reference_label}" for row in own.itertuples())
         if (own.error == "own").all() and not reason.startswith("all seeds"):
             notes.append(f"Not pooled is the error of {len(own)} of the contrasts: {reason}.")
