@@ -82,6 +82,12 @@ class Report:
         own = self.rows[self.rows.setting.isin(settings)]
         return {(row["key"], row["seed"]): row for row in own.to_dict("records")}
 
+    def n_images(self, planned: Sequence[Planned]) -> int | None:
+        """How many images all these trainings were evaluated on; None where that is not one."""
+        found = {row["n_eval"] for row in self._by_key(planned).values()}
+        found = {int(n) for n in found if n is not None and np.isfinite(n)}
+        return found.pop() if len(found) == 1 else None
+
     def main(self, setting: Setting) -> list[Planned]:
         """The final trainings of a setting."""
         arms = [arm for arm in arms_of(self.study, setting) if not available(arm)]
@@ -121,7 +127,11 @@ class Report:
         )
         state = f"{n_ended} of {n} planned trainings are finished." if n_ended < n else ""
         failed = self._failed(planned)
-        contrasts = self._contrasts(setting.name, found, self.study.contrasts)
+        # What was planned for a setting counts, with arms that this natstats cannot train.
+        every = {arm.name: found.get(arm.name, {}) for arm in arms_of(self.study, setting)}
+        contrasts = self._contrasts(
+            setting.name, found | every, self.study.contrasts, self.n_images(planned)
+        )
         return [
             head,
             *filter(None, [state, failed]),
@@ -140,7 +150,7 @@ class Report:
 
     def _accuracy_table(self, known: Accuracies, planned: Sequence[Planned]) -> str:
         """Accuracy with its interval, gains over ce and over kd, cost to reach ce."""
-        pool = pooled_variance(known)
+        pool = pooled_variance(known, self.n_images(planned))
         costs = self.reached(planned, known)
         order = sorted(known, key=lambda name: -float(np.mean(list(known[name].values()))))
         cells = []
@@ -197,7 +207,11 @@ class Report:
         return own[own.seed == one.job.seed].sort_values("epoch")
 
     def _contrasts(
-        self, name: str, found: Accuracies, pairs: Sequence[tuple[str, str]]
+        self,
+        name: str,
+        found: Accuracies,
+        pairs: Sequence[tuple[str, str]],
+        n_images: int | None,
     ) -> list[str]:
         """The planned contrasts of what is there, with the controls."""
         own = [pair for pair in pairs if set(pair) <= set(found)]
@@ -206,8 +220,8 @@ class Report:
         also = [pair for pair in own if pair in self.study.controls]
         if not own:
             return []
-        rows = contrast_rows(found, own, LEVEL)
-        beside = contrast_rows(found, controls, LEVEL)
+        rows = contrast_rows(found, own, LEVEL, n_images)
+        beside = contrast_rows(found, controls, LEVEL, n_images)
         seen = [row for row in rows if (row["label"], row["reference_label"]) in also]
         judged = with_verdicts(rows, [*beside, *seen])[: len(rows) + len(beside)]
         frame = contrast_frame(judged)
@@ -237,7 +251,7 @@ class Report:
         return [
             f"#### Variants, on the held-out images of {setting.name}",
             self._accuracy_table(known, planned),
-            *self._contrasts("ablation", found, study.ablation_contrasts),
+            *self._contrasts("ablation", found, study.ablation_contrasts, self.n_images(planned)),
         ]
 
     def _budget(self) -> list[str]:

@@ -13,7 +13,7 @@ from statsmodels.formula.api import ols
 from natstats.distill.comparison.compare import compare_runs
 from natstats.distill.comparison.contrasts import contrast_frame, contrast_rows, with_verdicts
 from natstats.distill.comparison.crossed import crossed_difference
-from natstats.distill.comparison.pooled import pooled_difference, pooled_variance
+from natstats.distill.comparison.pooled import FEWEST_SEEDS, pooled_difference, pooled_variance
 from natstats.distill.report.contrast_figures import plot_contrasts
 from natstats.errors import UsageError
 from natstats.law.differences import holm
@@ -95,14 +95,87 @@ def test_variances_that_differ_all_over_are_not_pooled():
     assert pair.high - pair.low < 2
 
 
-@pytest.mark.parametrize("n_seeds", [1, 2])
-def test_few_seeds(n_seeds):
+@pytest.mark.parametrize("n_seeds", range(1, FEWEST_SEEDS))
+def test_few_seeds_have_the_variance_of_the_pair(n_seeds):
     runs = made_up([1.0, 1.0, 1.0], n_seeds=n_seeds)
     pool = pooled_variance(runs)
     found = pooled_difference(runs, "m1", "m0", pool)
-    assert pool.dof == (2 if n_seeds == 2 else 0)
+    assert pool.dof == 0
     assert np.isfinite(found.value)
-    assert np.isfinite(found.p) == (n_seeds == 2)
+    assert not found.is_pooled
+    if n_seeds == 1:
+        assert np.isnan(found.p)
+        return
+    pair = [list(runs[name].values()) for name in ("m1", "m0")]
+    assert found.p == pytest.approx(stats.ttest_rel(*pair).pvalue)
+    assert "fewer than the 6" in found.reason
+
+
+def test_a_pair_that_shares_few_seeds_is_not_pooled_with_those_that_share_many():
+    runs = made_up([1.0] * 5, n_seeds=10)
+    runs["m1"] = {seed: y for seed, y in runs["m1"].items() if seed > 3}
+    runs["m0"] = {seed: y for seed, y in runs["m0"].items() if seed < 6}
+    pool = pooled_variance(runs)
+    assert pool.holds("m0", "m1")
+    assert not pooled_difference(runs, "m0", "m1", pool).is_pooled
+    assert pooled_difference(runs, "m2", "m1", pool).is_pooled
+
+
+def test_what_the_error_is_of_does_not_hang_on_rounding():
+    n_pooled = 0
+    for random in range(60):
+        runs = made_up([1.0] * 5, n_seeds=6 + random % 4, random=random)
+        pool = pooled_variance(runs)
+        (row,) = contrast_rows(runs, [("m1", "m0")])
+        se = np.sqrt(2 * pool.variance / row["n_seeds"])
+        assert (row["error"] == "pooled") == (row["se"] == pytest.approx(se, rel=1e-12))
+        assert (row["error"] == "pooled") == (row["n_pooled"] > 0) == (row["dof"] == pool.dof)
+        n_pooled += row["error"] == "pooled"
+    assert 30 < n_pooled < 60
+
+
+# No spread.
+
+
+@pytest.mark.parametrize("gain", [0.05, 0.1, 0.3])
+@pytest.mark.parametrize("n_seeds", [3, 8])
+def test_equal_differences_have_the_error_of_one_image_at_one_seed(gain, n_seeds):
+    ce = np.random.default_rng(0).integers(200, 300, n_seeds) / 1000
+    runs = {"ce": dict(enumerate(ce)), "kd": dict(enumerate(ce + gain))}
+    (row,) = contrast_rows(runs, [("kd", "ce")], n_images=1000)
+    assert row["se"] == pytest.approx(1 / (1000 * n_seeds))
+    assert row["p"] == pytest.approx(2 * stats.t.sf(gain * 1000 * n_seeds, n_seeds - 1))
+    assert "one image at one seed" in row["reason"]
+    # Without the number of images nothing is known of the error, rounded or not.
+    (row,) = contrast_rows(runs, [("kd", "ce")])
+    assert np.isnan(row["p"])
+    assert np.isnan(row["low"]) or row["low"] == row["high"]
+    assert "nothing tells how large" in row["reason"]
+
+
+def test_one_image_at_one_seed_is_an_error_of_its_own():
+    runs = {"ce": dict.fromkeys(range(4), 0.5), "kd": {0: 0.51, 1: 0.5, 2: 0.5, 3: 0.5}}
+    (row,) = contrast_rows(runs, [("kd", "ce")], n_images=100)
+    assert row["p"] == pytest.approx(stats.ttest_rel([0.51, 0.5, 0.5, 0.5], [0.5] * 4).pvalue)
+    assert "one image" not in row["reason"]
+
+
+def test_one_method_that_varies_among_some_that_do_not_is_apart():
+    runs = {
+        name: dict.fromkeys(range(8), value)
+        for name, value in zip("abc", (0.1, 0.3, 0.7), strict=True)
+    }
+    runs["d"] = dict(enumerate(np.linspace(0.2, 0.6, 8)))
+    for n_images in (None, 100):
+        pool = pooled_variance(runs, n_images)
+        assert list(pool.apart) == ["d"]
+        assert not pooled_difference(runs, "d", "a", pool).is_pooled
+
+
+@pytest.mark.parametrize("value", [np.ones((3, 3)), np.eye(3)])
+def test_other_images_and_seeds_that_say_the_same_have_the_error_of_one_step(value):
+    found = crossed_difference(value)
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 2) / 9)
 
 
 def test_equal_accuracies_have_no_error():
@@ -135,11 +208,11 @@ def test_false_positives_are_as_many_as_was_said(sds):
 def test_pooling_sees_more_than_pairs_do():
     seen = np.zeros(2)
     for random in range(200):
-        runs = made_up([1.0] * 8, n_seeds=4, random=random, means=[2.0, *[0.0] * 7])
+        runs = made_up([1.0] * 8, n_seeds=6, random=random, means=[1.2, *[0.0] * 7])
         found = pooled_difference(runs, "m0", "m1", pooled_variance(runs))
         pair = [list(runs[name].values()) for name in ("m0", "m1")]
         seen += [found.p < 0.05, stats.ttest_rel(*pair).pvalue < 0.05]
-    assert seen[0] > 1.3 * seen[1]
+    assert seen[0] > 1.1 * seen[1]
 
 
 # Rows and verdicts.
@@ -178,7 +251,7 @@ def test_no_effect_is_said_only_where_a_control_is_seen():
 def runs(made_runs):
     made = made_runs(n_images=400)
 
-    def several(method, accuracy, seeds=range(4), **settings):
+    def several(method, accuracy, seeds=range(6), **settings):
         return [made.run(method, seed=s, accuracy=accuracy, **settings) for s in seeds]
 
     return several
@@ -210,7 +283,7 @@ def test_other_images_are_a_second_source_of_error(runs):
     apart = np.stack([a.outcomes.correct.astype(int) - b.outcomes.correct.astype(int)
                       for a, b in zip(kd, ce, strict=True)])  # fmt: skip
     expected = crossed_difference(apart, 0.95, (row["se"] ** 2, row["dof"]))
-    assert (row["low_images"], row["high_images"]) == (expected.low, expected.high)
+    assert (row["low_images"], row["high_images"]) == pytest.approx((expected.low, expected.high))
     # The degrees of freedom may be a few more, the variance is no smaller.
     assert row["high_images"] - row["low_images"] >= 0.98 * (row["high"] - row["low"])
     # A control that was planned is corrected with the others, and stands once.
@@ -223,9 +296,29 @@ def test_contrasts_by_name_label_and_task(runs):
     other = [*runs("ce", 0.5, student={"name": "tiny"}), *runs("at", 0.6, student={"name": "tiny"})]
     found = compare_runs([*one, *other], contrasts=[("kd", "ce"), ("at", "ce")])
     planned = found.contrasts[~found.contrasts.control]
-    assert list(zip(planned.task, planned.label, strict=True)) == [(0, "kd"), (1, "at")]
-    # Each is the only one of its task.
-    np.testing.assert_allclose(planned.p, planned.p_corrected)
+    # What was planned counts in every task, whether it can be formed there or not.
+    pairs = list(zip(planned.task, planned.label, strict=True))
+    assert pairs == [(0, "kd"), (0, "at"), (1, "kd"), (1, "at")]
+    reasons = ["there is no at in this task", "there is no kd in this task"]
+    assert planned.reason[np.isnan(planned.difference)].tolist() == reasons
+    np.testing.assert_allclose(planned.p_corrected, np.fmin(2 * planned.p, 1.0) + 0 * planned.p)
+    assert f"Contrast at over ce: {reasons[0]}." in found.notes
+    assert "at over ce was planned and is not tested" in " ".join(found.sentences())
+
+
+@pytest.mark.slow
+def test_contrasts_of_unlike_recipes_and_teachers_are_neither_formed_nor_pooled(runs):
+    long, short = {"recipe": {"epochs": 30}}, {"recipe": {"epochs": 6}}
+    found = compare_runs(
+        [*runs("ce", 0.5, **long), *runs("kd", 0.6, **long), *runs("hint", 0.6, **long),
+         *runs("at", 0.6, **short), *runs("rkd", 0.6, **short)],
+        contrasts=[("kd", "ce"), ("at", "ce")],
+    )  # fmt: skip
+    kd, at = found.contrasts[~found.contrasts.control].to_dict("records")
+    assert kd["n_pooled"] in (0, 3)
+    assert kd["p_corrected"] == pytest.approx(min(2 * kd["p"], 1.0))
+    assert at["reason"] == "no two of their rows have the same recipe and teacher"
+    assert at["verdict"] == "too little to tell"
 
 
 def test_bad_contrasts(runs):
@@ -234,6 +327,7 @@ def test_bad_contrasts(runs):
         ([("kd", "kc")], "contrast: expected one of ce, kd; got 'kc'"),
         ([("kd", "kd")], "expected two methods; got kd twice"),
         ([("kd", "ce"), ("kd", "ce")], "expected each once; got kd:ce twice"),
+        ([("kd", "ce"), ("ce", "kd")], "kd:ce and ce:kd, which is the same the other way"),
         ("kd:ce", "contrasts: expected pairs"),
         (["kd:ce"], "contrasts: expected pairs"),
     ):

@@ -127,7 +127,9 @@ def compare_runs(
         level: level of the intervals.
         contrasts: pairs of methods, the first over the second, that were planned before anything
             was trained; by default every X+spectral over X. Their errors are pooled over the
-            methods of a task, and Holm's rule counts them alone.
+            methods of a task with the same recipe and teacher, from six seeds on, and Holm's rule
+            counts them alone, in every task all that are given: one that a task cannot form has a
+            row with the reason.
 
     Raises:
         UsageError: there is no run, two have one seed and differ, or a method is not there.
@@ -152,18 +154,17 @@ def compare_runs(
     frame, gained = _methods_and_gains(tasks, references, level)
     if reference is None:  # a method without others is the reference of nothing
         references = tuple(name for name in references if (gained.reference == name).any())
+    contrasted = contrast_frame([
+        row
+        for number, task in enumerate(tasks)
+        for row in contrasts_of(number, task, pairs, level)
+    ])  # fmt: skip
     per_run = [(number, method) for number, task in enumerate(tasks) for method in task.methods]
     return MethodComparison(
         tasks=tuple(tasks),
         methods=with_gains(frame, gained, references),
         gains=gained,
-        contrasts=contrast_frame(
-            [
-                row
-                for number, task in enumerate(tasks)
-                for row in contrasts_of(number, task, pairs, level)
-            ]
-        ),
+        contrasts=contrasted,
         terms=pd.concat([_terms(number, method) for number, method in per_run], ignore_index=True),
         seeds=pd.DataFrame([row for one in per_run for row in _seed_rows(*one)]),
         curves=pd.concat([_curve(number, method) for number, method in per_run], ignore_index=True),
@@ -172,7 +173,7 @@ def compare_runs(
         ),
         references=references,
         level=level,
-        notes=(*notes, *_notes(frame, gained)),
+        notes=(*notes, *_notes(frame, gained), *_contrast_notes(contrasted)),
     )
 
 
@@ -313,6 +314,20 @@ def _associations(number: int, task: Task) -> list[tuple[int, str, Association]]
             accuracy = [method.accuracies for method in methods]
             found.append((number, teacher, associate(measure, closed, accuracy)))
     return found
+
+
+def _contrast_notes(contrasts: pd.DataFrame) -> list[str]:
+    """Contrasts that were planned and could not be formed, or whose error needs a word."""
+    said = contrasts[contrasts["reason"] != ""]
+    notes = []
+    for reason in dict.fromkeys(map(str, said["reason"])):
+        own = said[said["reason"] == reason]
+        pairs = dict.fromkeys(f"{row.label} over {row.reference_label}" for row in own.itertuples())
+        if (own.error == "own").all() and not reason.startswith("all seeds"):
+            notes.append(f"Not pooled is the error of {len(own)} of the contrasts: {reason}.")
+        else:
+            notes.append(f"Contrast {', '.join(pairs)}: {reason}.")
+    return notes
 
 
 def _notes(methods: pd.DataFrame, gains: pd.DataFrame) -> list[str]:

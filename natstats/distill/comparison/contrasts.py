@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from natstats.distill.comparison.pooled import pooled_difference, pooled_variance
-from natstats.law.differences import Estimate, holm
+from natstats.errors import UsageError
+from natstats.law.differences import holm
 from natstats.law.trend import SIGNIFICANCE
 
 __all__ = [
-    "CONTRAST", "CONTROLS", "VERDICTS", "contrast_frame", "contrast_rows", "corrected_rows",
-    "with_verdicts",
+    "CONTRAST", "CONTROLS", "VERDICTS", "check_pairs", "contrast_frame", "contrast_rows",
+    "corrected_rows", "empty_row", "with_verdicts",
 ]  # fmt: skip
 
 CONTRAST = (
@@ -45,61 +45,81 @@ def contrast_rows(
     accuracies: Mapping[str, Mapping[int, float]],
     pairs: Sequence[tuple[str, str]],
     level: float = 0.95,
+    n_images: int | None = None,
 ) -> list[dict[str, Any]]:
     """Differences of pairs of methods over the seeds that both have, for other seeds.
 
     Args:
-        accuracies: of every method of a task by seed; all of them give the pooled variance.
+        accuracies: of methods trained with one recipe, by seed; all of them give the pooled
+            variance.
         pairs: names of methods, the first over the second.
         level: level of the intervals.
+        n_images: number of evaluation images, where known; see
+            :func:`natstats.distill.comparison.pooled.pooled_difference`.
 
     Returns:
         A row for each pair, corrected for their number: `error` is ``pooled`` or ``own``, which
-        says what its variance is of.
+        says what its variance is of, and `reason` why it is not pooled, or why there is none.
 
     Raises:
-        UsageError: a method is not there, or an accuracy is not finite.
+        UsageError: a method is not there, an accuracy is not finite, or a pair comes twice, in
+            this order or the other.
 
-    >>> runs = {"ce": [0.5, 0.6, 0.55], "kd": [0.6, 0.69, 0.66], "at": [0.6, 0.71, 0.64]}
+    >>> runs = {"ce": [50, 60, 55, 57, 52, 59], "kd": [60, 69, 66, 67, 61, 70]}
+    >>> runs["at"] = [60, 71, 64, 67, 63, 69]
     >>> runs = {name: dict(enumerate(own)) for name, own in runs.items()}
     >>> (row,) = contrast_rows(runs, [("kd", "ce")])
-    >>> round(row["difference"], 3), row["dof"], row["error"], row["n_seeds"]
-    (0.1, 4.0, 'pooled', 3)
+    >>> row["difference"], row["dof"], row["error"], row["n_seeds"]
+    (10.0, 10.0, 'pooled', 6)
     """
-    pool = pooled_variance(accuracies)
+    check_pairs(pairs)
+    pool = pooled_variance(accuracies, n_images)
     rows = []
     for first, second in pairs:
         found = pooled_difference(accuracies, first, second, pool, level)
         ours, theirs = accuracies[first].keys(), accuracies[second].keys()
-        n_shared = len(ours & theirs)
-        is_pooled = pool.holds(first, second) and found.dof == pool.dof
-        row: dict[str, Any] = {**dict.fromkeys(CONTRAST, np.nan), **dict.fromkeys(_TEXTS, "")}
-        row |= dict.fromkeys(_COUNTS, 0)
-        row |= {
-            "label": first,
-            "reference_label": second,
-            "control": False,
+        row = empty_row(first, second, found.reason) | {
             "difference": found.value,
             "low": found.low,
             "high": found.high,
             "p": found.p,
             "dof": found.dof,
-            "se": _standard_error(found, level),
-            "n_seeds": n_shared,
+            "se": found.se,
+            "n_seeds": len(ours & theirs),
             "n_left_out": len(ours ^ theirs),
-            "n_pooled": len(pool.members) if is_pooled else 0,
-            "error": "pooled" if is_pooled else "own" if np.isfinite(found.p) else "",
-            "reason": "" if n_shared else "no seed is in both",
+            "n_pooled": len(pool.members) if found.is_pooled else 0,
+            "error": "pooled" if found.is_pooled else "own" if np.isfinite(found.p) else "",
         }
         rows.append(row)
     return corrected_rows(rows, "p", "p_corrected")
 
 
-def _standard_error(found: Estimate, level: float) -> float:
-    """That of an estimate, from its interval."""
-    if not np.isfinite(found.dof):
-        return found.high - found.value
-    return (found.high - found.value) / float(stats.t.ppf(0.5 + level / 2, found.dof))
+def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Refuse a pair of a method with itself, and one that comes twice, in either order.
+
+    Each would count in Holm's rule, and says nothing that the first does not.
+    """
+    known: dict[frozenset[str], tuple[str, str]] = {}
+    for first, second in pairs:
+        if first == second:
+            raise UsageError(f"contrast: expected two methods; got {first} twice")
+        other = known.get(frozenset((first, second)))
+        if other == (first, second):
+            raise UsageError(f"contrast: expected each once; got {first}:{second} twice")
+        if other:
+            raise UsageError(
+                f"contrast: expected each once; got {second}:{first} and {first}:{second}, which "
+                "is the same the other way round"
+            )
+        known[frozenset((first, second))] = (first, second)
+
+
+def empty_row(first: str, second: str, reason: str) -> dict[str, Any]:
+    """A row of a contrast of which nothing is known but why."""
+    row: dict[str, Any] = {**dict.fromkeys(CONTRAST, np.nan), **dict.fromkeys(_TEXTS, "")}
+    row |= dict.fromkeys(_COUNTS, 0)
+    names = {"label": first, "reference_label": second}
+    return row | names | {"control": False, "reason": reason}
 
 
 def corrected_rows(rows: Sequence[dict[str, Any]], name: str, into: str) -> list[dict[str, Any]]:

@@ -10,8 +10,10 @@ import numpy as np
 from natstats import checks
 from natstats.distill.comparison.contrasts import (
     CONTROLS,
+    check_pairs,
     contrast_rows,
     corrected_rows,
+    empty_row,
     with_verdicts,
 )
 from natstats.distill.comparison.crossed import crossed_difference
@@ -31,7 +33,8 @@ def checked_contrasts(given: Sequence[Any], tasks: Sequence[Task]) -> list[Pair]
     """Pairs of names or labels, each of which some task has.
 
     Raises:
-        UsageError: one is no pair, comes twice, is of a method with itself, or a name is unknown.
+        UsageError: one is no pair, comes twice, in either order, is of a method with itself, or a
+            name is unknown.
     """
     if isinstance(given, str) or not all(
         isinstance(pair, tuple | list) and len(pair) == 2 for pair in given
@@ -44,10 +47,7 @@ def checked_contrasts(given: Sequence[Any], tasks: Sequence[Task]) -> list[Pair]
     for pair in pairs:
         for name in pair:
             checks.one_of("contrast", name, names)
-        if pair[0] == pair[1]:
-            raise UsageError(f"contrast: expected two methods; got {pair[0]} twice")
-        if pairs.count(pair) > 1:
-            raise UsageError(f"contrast: expected each once; got {pair[0]}:{pair[1]} twice")
+    check_pairs(pairs)
     return pairs
 
 
@@ -83,28 +83,30 @@ def contrasts_of(
 ) -> list[dict[str, Any]]:
     """Planned contrasts of a task, and the positive controls that are there.
 
+    What was planned counts: a pair that this task cannot form has a row with the reason, and is one
+    of those for which Holm's rule corrects.
+
     Args:
         number: of the task.
-        task: its methods all give the pooled variance.
+        task: a contrast's error is pooled over those of its methods that compare with both.
         given: names or labels; None for :func:`default_contrasts`.
         level: level of the intervals.
 
     Returns:
         Rows of :func:`natstats.distill.comparison.contrasts.contrast_frame`.
+
+    Raises:
+        UsageError: two of the given pairs are the same methods of this task, in either order.
     """
-    planned = default_contrasts(task) if given is None else _labelled(task, given)
-    controls = [pair for pair in _labelled(task, CONTROLS) if pair not in planned]
-    known = [pair for pair in _labelled(task, CONTROLS) if pair in planned]
-    accuracies = {
-        method.label: {run.seed: run.accuracy for run in method.runs} for method in task.methods
-    }
-    by_label = {method.label: method for method in task.methods}
+    wanted = default_contrasts(task) if given is None else given
+    planned = [one for pair in wanted for one in _labelled(task, pair) or [pair]]
+    check_pairs(planned)
+    usual = [pair for control in CONTROLS for pair in _labelled(task, control)]
+    known = [pair for pair in usual if pair in planned]
     found = []
-    for pairs in (planned, controls):
-        rows = [
-            {**row, "task": number, **_on_images(by_label, row, level)}
-            for row in contrast_rows(accuracies, pairs, level)
-        ]
+    for pairs in (planned, [pair for pair in usual if pair not in planned]):
+        rows = [{**_row(task, pair, level), "task": number} for pair in pairs]
+        rows = corrected_rows(rows, "p", "p_corrected")
         found.append(corrected_rows(rows, "p_images", "p_images_corrected"))
     own, beside = found
     # A control that was planned is corrected with the others, and shows as much.
@@ -113,18 +115,34 @@ def contrasts_of(
     return judged[: len(own) + len(beside)]
 
 
-def _labelled(task: Task, pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs by label, as far as a task has one row of each that can be compared."""
-    found = []
-    for pair in pairs:
-        firsts, seconds = (_named(task, name) for name in pair)
-        found += [
-            (first.label, second.label)
-            for first in firsts
-            for second in seconds
-            if first is not second and comparable(first, second)
-        ]
-    return list(dict.fromkeys(found))
+def _labelled(task: Task, pair: Pair) -> list[Pair]:
+    """A pair by label, for all rows of these names that can be compared."""
+    firsts, seconds = (_named(task, name) for name in pair)
+    return [
+        (first.label, second.label)
+        for first in firsts
+        for second in seconds
+        if first is not second and comparable(first, second)
+    ]
+
+
+def _row(task: Task, pair: Pair, level: float) -> dict[str, Any]:
+    """The row of a pair, with nothing but the reason where it cannot be formed."""
+    for name in pair:
+        if not _named(task, name):
+            return empty_row(*pair, f"there is no {name} in this task")
+    by_label = {method.label: method for method in task.methods}
+    ours, theirs = by_label.get(pair[0]), by_label.get(pair[1])
+    if ours is None or theirs is None or not comparable(ours, theirs):
+        return empty_row(*pair, "no two of their rows have the same recipe and teacher")
+    # What a seed does is shared by trainings of one recipe only, and so is their variance.
+    accuracies = {
+        method.label: {run.seed: run.accuracy for run in method.runs}
+        for method in task.methods
+        if comparable(method, ours) and comparable(method, theirs)
+    }
+    (row,) = contrast_rows(accuracies, [pair], level, task.n_images)
+    return {**row, **_on_images(by_label, row, level)}
 
 
 def _named(task: Task, name: str) -> list[MethodRuns]:

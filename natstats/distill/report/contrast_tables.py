@@ -27,7 +27,7 @@ def contrast_cells(rows: Sequence[Row], missing: str = "–") -> list[list[str]]
 
 
 def _cells(row: Row, missing: str) -> list[str]:
-    pair = f"{row['label']} over {row['reference_label']}"
+    pair = _names(row)
     return [
         f"{pair} (control)" if row["control"] else pair,
         _points(row) if np.isfinite(row["difference"]) else missing,
@@ -54,11 +54,17 @@ def _points(row: Row) -> str:
 
 def contrast_sentences(contrasts: pd.DataFrame) -> list[str]:
     """What the planned contrasts of a task say, and whether a control says that they could."""
-    rows = [row for row in contrasts.to_dict("records") if np.isfinite(row["p_corrected"])]
+    every = contrasts.to_dict("records")
+    rows = [row for row in every if np.isfinite(row["p_corrected"])]
     planned = [row for row in rows if not row["control"]]
+    missing = [
+        f"{_names(row)} was planned and is not tested, but counts in Holm's rule: {row['reason']}."
+        for row in every
+        if not row["control"] and not np.isfinite(row["p_corrected"]) and row["reason"]
+    ]
     if not planned:
-        return []
-    texts = [f"{_said(row)}." for row in planned]
+        return missing
+    texts = [f"{_said(row)}." for row in planned] + missing
     unseen = [row for row in planned if row["verdict"] not in ("better", "worse")]
     if unseen:
         seeing = [row for row in rows if _is_control(row) and row["verdict"] == "better"]
@@ -79,7 +85,11 @@ def _is_control(row: Row) -> bool:
 
 def _pair(row: Row) -> str:
     p = f"corrected p {format_p(row['p_corrected'])}"
-    return f"{row['label']} over {row['reference_label']} {_points(row)} ({p})"
+    return f"{_names(row)} {_points(row)} ({p})"
+
+
+def _names(row: Row) -> str:
+    return f"{row['label']} over {row['reference_label']}"
 
 
 def _said(row: Row) -> str:
@@ -92,8 +102,10 @@ def contrast_explanation(level: float) -> str:
         "Planned contrasts are in percentage points over the seeds that both methods have. "
         "Accuracy is taken as method + seed + residual; the "
         f"{100 * level:g} % intervals and p are for other seeds on these images, with the residual "
-        "variance pooled over the methods of the task (error own: the variances of methods "
-        "differ, and it is that of the paired differences). The columns of other seeds and images "
-        "allow for other images besides. Holm's rule counts the planned contrasts, and the "
-        "controls by themselves. No effect is spoken of only where a positive control is seen."
+        "variance pooled over the methods of one recipe and teacher with six seeds or more (error "
+        "own: there are fewer, or the variances of methods differ, and it is that of the paired "
+        "differences). Where all seeds have one difference, the error is that of one image at one "
+        "seed. The columns of other seeds and images allow for other images besides. Holm's rule "
+        "counts all planned contrasts, tested or not, and the controls by themselves. No effect is "
+        "spoken of only where a positive control is seen."
     )

@@ -48,8 +48,9 @@ class MethodTable:
             reference_label, control (whether it is one), difference, low, high, p and p_corrected
             (Holm, over the planned contrasts of a task) for other seeds on these images, dof, se
             (standard error), n_seeds, n_left_out, n_pooled (methods in the pooled variance), error
-            (``pooled``, or ``own`` where the variances differ), low_images, high_images, p_images
-            and p_images_corrected for other seeds and other images, verdict, reason.
+            (``pooled``, or ``own`` where seeds are few or the variances differ), low_images,
+            high_images, p_images and p_images_corrected for other seeds and other images, verdict,
+            reason (why it could not be formed, or what is to be known of its error).
         terms: a row per method and term: task, label, term, weight, ratio (median over the main
             stage and seeds of the norm of its gradient to that of cross-entropy), cosine.
         seeds: a row per run: task, label, method, seed, accuracy, the gaps, closed_exponent,
