@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-PASSED = ("compile", "evaluate_every", "evaluate_on", "gap", "gap_on", "gradients")
+LOOKS = ("evaluate_every", "evaluate_on", "gap", "gap_on", "gradients")
+"""Options that say what is looked at on the way."""
+
+PASSED = ("compile", *LOOKS)
 """Options that say how networks run and what is looked at on the way, by their own names."""
 
 
