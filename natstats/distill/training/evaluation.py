@@ -142,7 +142,7 @@ def checked_looks(options: Mapping[str, Any]) -> None:
 
     >>> checked_looks({"gap": "no"})
     Traceback (most recent call last):
-    natstats.errors.UsageError: gap: expected true or false; got 'no'
+    natstats.errors.UsageError: gap: expected True or False; got 'no'
     """
     for name in ("evaluate_every", "evaluate_on", "gap_on"):
         if options.get(name) is not None:
