@@ -23,6 +23,7 @@ from natstats.distill.method import Outputs
 from natstats.distill.training import distillation
 from natstats.distill.training.data import LabelledData
 from natstats.distill.training.distributed import Processes
+from natstats.distill.training.evaluation import Looks
 from natstats.distill.training.gap import GapMeasurement
 from natstats.distill.training.labelled import LabelledImages
 from natstats.distill.training.loading import LabelledBatch, TrainBatches
@@ -169,7 +170,7 @@ def compare_loops(
         began = CLOCK()
 
     trainer = Trainer(
-        mine, theirs, program, batches, recipe, lambda: (0.0, 0.0),
+        mine, theirs, program, batches, recipe, Looks(lambda: (0.0, 0.0)),
         together=Processes(0, 1, torch.device("cpu")), progress=progress,
         gradients_every=0,
     )  # fmt: skip

@@ -103,6 +103,7 @@ def _write_config(settings: TrainingSettings, call: Mapping[str, Any]) -> None:
     from natstats.errors import NatstatsError, UsageError
     from natstats.files.config_files import to_toml
     from natstats.files.paths import expanded
+    from natstats.files.whole_files import whole_file
 
     path = expanded(call["write_config"], "write_config")
     usual = {p.name: p.default for p in command.params}
@@ -116,7 +117,8 @@ def _write_config(settings: TrainingSettings, call: Mapping[str, Any]) -> None:
             "(--overwrite replaces a file)"
         )
     try:
-        path.write_text(f"# Settings of natstats distill, for --config.\n{text}", encoding="utf-8")
+        with whole_file(path) as file:
+            file.write(f"# Settings of natstats distill, for --config.\n{text}".encode())
     except OSError as error:
         raise NatstatsError(
             f"write_config: expected a place for {path}; {error.strerror}"

@@ -159,8 +159,7 @@ _OPTIONS = (
                  "outputs, for this and other trainings.  [default: none]"),
     click.option("--compile", type=click.Choice(("none", "student", "teacher", "both")),
                  default="none", show_default=True, help="Run these compiled by torch; for methods "
-                 "that take no maps of them. Meant for accelerators: on a CPU with AVX2 alone "
-                 "cifar_resnet8 was slower (301 against 429 images/s)."),
+                 "that take no maps of them. Small networks on a CPU can be slower with it."),
     click.option("--workers", type=int, default=0, show_default=True,
                  help="Processes that read images."),
     click.option("--device", help="[default: cuda if there is any, else cpu]"),

@@ -9,6 +9,7 @@ from PIL import Image
 
 from natstats.distill.training.data import open_labelled
 from natstats.distill.training.distributed import Processes
+from natstats.distill.training.evaluation import Looks
 from natstats.distill.training.loading import TrainBatches
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.setup import Distillation, classifier
@@ -49,7 +50,7 @@ def teacher(data, recipe):
     setup = Distillation.of(network, data, "ce", recipe=recipe.changed(epochs=2))
     trainer = Trainer(
         network.model, None, setup.program, TrainBatches(data.train, setup.recipe, 0),
-        setup.recipe, lambda: (0.0, 0.0), together=Processes(0, 1, torch.device("cpu")),
+        setup.recipe, Looks(lambda: (0.0, 0.0)), together=Processes(0, 1, torch.device("cpu")),
     )  # fmt: skip
     trainer.train()
     network.model.eval().zero_grad(set_to_none=True)

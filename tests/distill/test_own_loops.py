@@ -13,6 +13,7 @@ from torch import nn
 from natstats import distill
 from natstats.distill.methods import METHODS
 from natstats.distill.training.distributed import Processes
+from natstats.distill.training.evaluation import Looks
 from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.optimization import learning_rate, make_optimizer
 from natstats.distill.training.setup import Distillation, classifier
@@ -122,7 +123,7 @@ def test_an_own_loop_is_the_trainer_bit_for_bit(data, teacher, recipe, method):
         else:
             Trainer(
                 student.model, teacher.model, setup.program, batches, setup.recipe,
-                lambda: (0.0, 0.0), together=Processes(0, 1, torch.device("cpu")), seed=3,
+                Looks(lambda: (0.0, 0.0)), together=Processes(0, 1, torch.device("cpu")), seed=3,
             ).train()  # fmt: skip
         both.append(student.model.state_dict())
     assert all(torch.equal(value, both[1][key]) for key, value in both[0].items())

@@ -22,6 +22,7 @@ from natstats.distill.training.averaging import WeightAverage
 from natstats.distill.training.data import open_labelled
 from natstats.distill.training.distillation import WEIGHTS, distill
 from natstats.distill.training.distributed import Processes, synchronised
+from natstats.distill.training.evaluation import Looks
 from natstats.distill.training.labelled import LabelledImages
 from natstats.distill.training.loading import TrainBatches, resolved
 from natstats.distill.training.mixing import mixed
@@ -411,7 +412,7 @@ def test_a_mean_over_an_epoch_is_over_its_images(data, setup_of, recipe):
     setup = setup_of(data, None, "ce", recipe=recipe.changed(epochs=1, learning_rate=1e-12))
     batches = TrainBatches(data.train, setup.recipe, 0)
     trainer = Trainer(
-        setup.student.model, None, setup.program, batches, setup.recipe, lambda: (0.0, 0.0),
+        setup.student.model, None, setup.program, batches, setup.recipe, Looks(lambda: (0.0, 0.0)),
         together=Processes(0, 1, CPU),
     )  # fmt: skip
     weights = {k: v.clone() for k, v in setup.student.model.state_dict().items()}

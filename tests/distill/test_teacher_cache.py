@@ -8,7 +8,7 @@ import torch
 
 from natstats.distill import distill
 from natstats.distill.training.loading import TrainBatches
-from natstats.distill.training.teacher_cache import CacheKey, _Writer
+from natstats.distill.training.teacher_cache import CacheKey
 from natstats.errors import NatstatsError, UsageError
 
 pytestmark = pytest.mark.slow
@@ -161,10 +161,10 @@ def test_a_training_that_was_cut_goes_on_with_its_cache(setup_of, data, teacher,
 def test_nothing_half_written_is_left(setup_of, data, teacher, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
 
-    def full(self, rows):
+    def full(rows):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("natstats.distill.training.teacher_cache._Writer.add", full)
+    monkeypatch.setattr("natstats.distill.training.teacher_cache._bytes_of", full)
     with pytest.raises(NatstatsError, match="teacher_cache: expected room for .*No space left"):
         distill(setup_of(data, teacher), tmp_path / "run", teacher_cache=cache)
     left = {path.name for path in cache.rglob("*") if path.is_file()}
@@ -231,11 +231,3 @@ def test_a_teacher_with_the_same_weights_and_other_answers_is_refused(
     with pytest.raises(UsageError, match="teacher_cache: .*same weights and other scores"):
         run(5.0, "b")
     run(1.0, "d")
-
-
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
-    one, other = (_Writer(tmp_path, "scores", torch.zeros(2, 3), 2) for _ in range(2))
-    for writer in (one, other):
-        writer.add(torch.ones(2, 3))
-        writer.finish()
-    assert [path.stat().st_size for path in tmp_path.iterdir()] == [24]

@@ -20,7 +20,7 @@ from natstats.distill.losses import ring_comparison
 from natstats.distill.methods import METHODS
 from natstats.distill.training.distillation import WEIGHTS, distill
 from natstats.distill.training.distributed import Processes
-from natstats.distill.training.evaluation import evaluate
+from natstats.distill.training.evaluation import Looks, evaluate
 from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.gradients import gradient_rows
 from natstats.distill.training.loading import TrainBatches, eval_batches, normalise
@@ -117,7 +117,7 @@ class TestStages:
 
         trainer = Trainer(
             setup.student.model, teacher.model, setup.program,
-            TrainBatches(data.train, setup.recipe, 0), setup.recipe, lambda: (0.0, 0.0),
+            TrainBatches(data.train, setup.recipe, 0), setup.recipe, Looks(lambda: (0.0, 0.0)),
             together=Processes(0, 1, torch.device("cpu")), log=log,
         )  # fmt: skip
         with pytest.raises(Stop):
@@ -182,7 +182,8 @@ def test_one_step_is_that_of_a_plain_loop(data, teacher, setup_of, recipe):
 
     trainer = Trainer(
         setup.student.model, teacher.model, setup.program, batches, setup.recipe,
-        lambda: (0.0, 0.0), together=Processes(0, 1, torch.device("cpu")), seed=3, progress=stop,
+        Looks(lambda: (0.0, 0.0)), together=Processes(0, 1, torch.device("cpu")), seed=3,
+        progress=stop,
     )  # fmt: skip
     with pytest.raises(Stop):
         trainer.train()

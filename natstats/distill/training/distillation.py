@@ -91,9 +91,8 @@ def distill(
             see :mod:`natstats.distill.training.teacher_cache`; None for passes of the teacher.
         compile: ``none``, or what runs compiled by torch in the steps where no tap sits in it:
             ``student``, ``teacher`` or ``both``. The first steps take the time of the compilation,
-            and values may round otherwise in the last digits. It pays on accelerators; on a CPU
-            with AVX2 alone cifar_resnet8 was slower with it (301 against 429 images/s in batches of
-            64, one thread).
+            and values may round otherwise in the last digits. Try it: a small network can be slower
+            with it, as cifar_resnet8 was on a CPU.
         evaluate_every: epochs between looks at the evaluation images; the last one counts.
         evaluate_on: images of the looks before the last one, a random sample with the shares of the
             classes, the same each time; None for an eighth of the training images, at least 64. The
@@ -149,14 +148,13 @@ def distill(
         setup.program,
         batches,
         setup.recipe,
-        evaluation.look,
+        evaluation.looks(),
         together=together,
         seed=setup.seed,
         state=state,
         keep_seconds=keep_seconds,
         evaluate_every=evaluate_every,
         gradients_every=None if gradients else 0,
-        looks=evaluation.looks(),
         n_classes=len(setup.data.classes),
         progress=progress,
         log=note,

@@ -12,14 +12,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import numpy as np
@@ -38,6 +36,7 @@ from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.json_files import to_json
 from natstats.files.paths import expanded, open_regular
+from natstats.files.whole_files import PARTIAL, whole_file
 
 __all__ = ["CacheKey", "TaughtEpoch", "TeacherCache"]
 
@@ -52,14 +51,14 @@ OF_THE_STUDENT = (
 """Fields of a recipe that change nothing of what a teacher says of an image (seed and number of the
 changes are in the key and in the names of the folders)."""
 
-_STORED: Mapping[torch.dtype, tuple[str, torch.dtype, Any]] = {
-    torch.float32: ("float32", torch.float32, np.float32),
-    torch.float64: ("float64", torch.float64, np.float64),
-    torch.float16: ("float16", torch.float16, np.float16),
+_STORED: Mapping[torch.dtype, tuple[str, Any]] = {
+    torch.float32: ("float32", np.float32),
+    torch.float64: ("float64", np.float64),
+    torch.float16: ("float16", np.float16),
     # numpy has no bfloat16: its bits stand as whole numbers.
-    torch.bfloat16: ("bfloat16", torch.int16, np.int16),
+    torch.bfloat16: ("bfloat16", np.int16),
 }
-_DTYPES = {name: dtype for dtype, (name, _, _) in _STORED.items()}
+_DTYPES = {name: dtype for dtype, (name, _) in _STORED.items()}
 
 PROBE = "probe.npy"
 """Scores of some noise, which tell whether the teacher is still the same."""
@@ -176,7 +175,6 @@ class TeacherCache:
     ) -> None:
         self.folder = expanded(folder, "teacher_cache") / key.digest
         self.key = key
-        self.n_filled = 0
         self._teacher, self._batches = teacher, batches
         self._autocast = autocast
         self._traces = traces or Traces()
@@ -185,13 +183,14 @@ class TeacherCache:
         self._file_of = {p.name: min((p.name, *p.aliases)) for p in points}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "key.json").write_text(to_json(key.to_dict()), encoding="utf-8")
+            if self._together.is_first:
+                with whole_file(self.folder / "key.json") as file:
+                    file.write(to_json(key.to_dict()).encode())
+                self._refuse_other_answers()
         except OSError as error:
             raise UsageError(
                 f"teacher_cache: expected a folder that can be written to; {error}"
             ) from error
-        if self._together.is_first:
-            self._refuse_other_answers()
 
     def epoch(self, objective: Objective, stage: str, epoch: int) -> TaughtEpoch | None:
         """The teacher's outputs for the images of an epoch; what is not there yet is computed.
@@ -212,9 +211,10 @@ class TeacherCache:
             return None
         folder = self.folder / f"{quote(stage, safe='')}-{self._batches.draw_of(epoch):04d}"
         names = objective.teacher_names
-        missing = [name for name in (SCORES, *names) if self._find(folder, name) is None]
-        if missing and self._together.is_first:
-            self._fill(folder, missing, stage, epoch)
+        if self._together.is_first:
+            missing = [name for name in (SCORES, *names) if self._find(folder, name) is None]
+            if missing:
+                self._fill(folder, missing, stage, epoch)
         self._together.wait()
         found = {name: self._open(folder, name) for name in (SCORES, *names)}
         maps = {name: found[name][0] for name in names}
@@ -232,10 +232,8 @@ class TeacherCache:
             with open_regular(path) as file:
                 kept = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError):
-            partial = self.folder / f"{PROBE}.partial-{uuid.uuid4().hex}"
-            with partial.open("xb") as file:
-                np.save(file, scores)
-            partial.replace(path)
+            with whole_file(path) as new:
+                np.save(new, scores)
             return
         # Machines and batches round otherwise; another network differs by more.
         reach = 0.02 * float(np.abs(scores).max()) + 1e-6
@@ -266,7 +264,7 @@ class TeacherCache:
                 dtype = _DTYPES[kind]
             except (ValueError, KeyError):
                 continue
-            n_bytes = int(np.prod(shape)) * np.dtype(_STORED[dtype][2]).itemsize
+            n_bytes = int(np.prod(shape)) * np.dtype(_STORED[dtype][1]).itemsize
             if shape[0] == len(self._batches.images) and path.stat().st_size == n_bytes:
                 return path, dtype, shape
         return None
@@ -278,13 +276,12 @@ class TeacherCache:
                 f"teacher_cache: expected {self._stem(name)} in {folder}; it is gone"
             )
         path, dtype, shape = found
-        return np.memmap(path, _STORED[dtype][2], "r", shape=shape), dtype
+        return np.memmap(path, _STORED[dtype][1], "r", shape=shape), dtype
 
     # -- filling ------------------------------------------------------------------------------
 
     def _fill(self, folder: Path, missing: Sequence[str], stage: str, epoch: int) -> None:
         """Run the teacher over all images of an epoch and keep what was missing."""
-        self.n_filled += 1
         folder.mkdir(parents=True, exist_ok=True)
         _remove_left_over(folder)
         size = self._batches.images.size
@@ -293,26 +290,26 @@ class TeacherCache:
             self._teacher, [name for name in missing if name != SCORES], image, self._traces
         )
         self._refuse_small_disk(folder, taps)
-        writers: dict[str, _Writer] = {}
+        written: dict[str, BinaryIO] = {}
         try:
-            for batch in self._batches.every_image(stage, epoch):
-                images = prepared(batch.images, self._batches.recipe, self._device)
-                with torch.no_grad(), taps, self._precision():
-                    scores = scores_of(self._teacher(images))
-                given = {SCORES: scores, **taps.take().maps}
-                for name in missing:
-                    if name not in writers:
-                        writers[name] = _Writer(
-                            folder, self._stem(name), given[name], len(self._batches.images)
-                        )
-                    writers[name].add(given[name])
-            for writer in writers.values():
-                writer.finish()
+            with contextlib.ExitStack() as files:
+                for batch in self._batches.every_image(stage, epoch):
+                    images = prepared(batch.images, self._batches.recipe, self._device)
+                    with torch.no_grad(), taps, self._precision():
+                        scores = scores_of(self._teacher(images))
+                    given = {SCORES: scores, **taps.take().maps}
+                    for name in missing:
+                        if name not in written:
+                            path = folder / self._file_name(name, given[name])
+                            written[name] = files.enter_context(whole_file(path))
+                        written[name].write(_bytes_of(given[name]))
         except OSError as error:
             raise NatstatsError(f"teacher_cache: expected room for {folder}; {error}") from error
-        finally:
-            for writer in writers.values():
-                writer.drop()
+
+    def _file_name(self, name: str, rows: Tensor) -> str:
+        """Name of the file of a tap, which tells shape and type; `rows` are those of a batch."""
+        shape = "x".join(map(str, (len(self._batches.images), *rows.shape[1:])))
+        return f"{self._stem(name)}~{shape} {_STORED[rows.dtype][0]}.bin"
 
     def _refuse_small_disk(self, folder: Path, taps: Taps) -> None:
         values = sum(int(np.prod(shape)) for shape in taps.shapes.values())
@@ -327,42 +324,13 @@ class TeacherCache:
 
 def _remove_left_over(folder: Path) -> None:
     """Remove beginnings of files that nobody has written to for a day: of processes that died."""
-    for path in folder.glob("*.partial-*"):
+    for path in folder.glob(f"*{PARTIAL}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _A_DAY:
                 path.unlink()
 
 
-class _Writer:
-    """Writes the rows of one file; until :meth:`finish` it has another name.
-
-    Args:
-        folder: of the epoch.
-        stem: beginning of its name.
-        first: rows of the first batch, for their shape and type.
-        n: rows of the whole.
-    """
-
-    def __init__(self, folder: Path, stem: str, first: Tensor, n: int) -> None:
-        kind, self._as_dtype, self._kind = _STORED[first.dtype]
-        shape = "x".join(map(str, (n, *first.shape[1:])))
-        self._path = folder / f"{stem}~{shape} {kind}.bin"
-        self._partial = folder / f"{self._path.name}.partial-{uuid.uuid4().hex}"
-        self._file = self._partial.open("xb")
-
-    def add(self, rows: Tensor) -> None:
-        """Append the rows of a batch."""
-        values = rows.detach().contiguous().view(self._as_dtype).cpu().numpy()
-        self._file.write(values.tobytes())
-
-    def finish(self) -> None:
-        """Give the file its name."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._partial.replace(self._path)
-
-    def drop(self) -> None:
-        """Leave nothing of an unfinished file."""
-        self._file.close()
-        self._partial.unlink(missing_ok=True)
+def _bytes_of(rows: Tensor) -> bytes:
+    whole = rows.detach().cpu().contiguous()
+    bits = whole.view(torch.int16) if whole.dtype == torch.bfloat16 else whole
+    return bits.numpy().tobytes()

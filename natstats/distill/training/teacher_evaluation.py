@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from natstats.distill.training.evaluation import Evaluated
 from natstats.distill.training.teacher_cache import CacheKey
 from natstats.files.paths import open_regular
+from natstats.files.whole_files import whole_file
 
 __all__ = ["kept_evaluation"]
 
@@ -37,19 +37,14 @@ def kept_evaluation(
     if found is not None:
         return found
     computed = compute()
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("xb") as file:
-                np.savez(
-                    file,
-                    numbers=np.array([computed.n_top5, computed.loss]),
-                    **{name: getattr(computed, name).numpy() for name in _COLUMNS},
-                )
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            np.savez(
+                file,
+                numbers=np.array([computed.n_top5, computed.loss]),
+                **{name: getattr(computed, name).numpy() for name in _COLUMNS},
+            )
     return computed
 
 

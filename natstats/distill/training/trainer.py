@@ -81,9 +81,7 @@ class Trainer:
         program: stages and losses.
         batches: batches of the training images.
         recipe: how to train.
-        evaluate: returns loss and accuracy of the student, in eval mode; gives its mode back.
-        looks: on which images it looks when, see :class:`Looks`; by default one look at all of them
-            as `evaluate` has them, whose number is not known.
+        looks: how the student is evaluated, in eval mode; they give its mode back.
         state: where to keep what a cut training goes on from; None to keep nothing.
         together: the processes that train.
         seed: seed of the training.
@@ -105,7 +103,7 @@ class Trainer:
         program: Program,
         batches: TrainBatches,
         recipe: Recipe,
-        evaluate: Callable[[], tuple[float, float]],
+        looks: Looks,
         *,
         together: Processes,
         seed: int = 0,
@@ -113,7 +111,6 @@ class Trainer:
         keep_seconds: float = 300.0,
         evaluate_every: int = 1,
         gradients_every: int | None = None,
-        looks: Looks | None = None,
         n_classes: int | None = None,
         progress: Callable[[int, int], None] | None = None,
         log: Callable[[Mapping[str, Any]], None] | None = None,
@@ -121,12 +118,11 @@ class Trainer:
         compiled: CompiledNetworks | None = None,
     ) -> None:
         self.student, self.teacher, self.program = student, teacher, program
-        self.batches, self.recipe, self.evaluate = batches, recipe, evaluate
+        self.batches, self.recipe, self.looks = batches, recipe, looks
         self.together, self.seed, self.state = together, seed, state
         self.keep_seconds, self.evaluate_every = keep_seconds, evaluate_every
         self.progress, self.log, self.cache = progress, log, cache
         self.compiled = compiled or CompiledNetworks()
-        self.looks = looks or Looks(evaluate)
         usual = math.ceil(_STEPS_BETWEEN_GRADIENTS / batches.n_steps)
         self.gradients_every = usual if gradients_every is None else gradients_every
         self.n_classes = n_classes or int(batches.images.labels.max()) + 1
@@ -227,7 +223,7 @@ class Trainer:
         stage, n_steps = stepper.stage, self.batches.n_steps
         done = sum(s.epochs for s in self.program.stages[:number]) * n_steps
         total = sum(s.epochs for s in self.program.stages) * n_steps
-        self.student.train(stage.trains != "losses")
+        self.student.train(stage.trains_student)
         stepper.objective.losses.train()
         looks_at_each = self.together.device.type == "cpu"
         kept = (
@@ -254,7 +250,7 @@ class Trainer:
             if looks_at_each or step % _CHECKED_EVERY == _CHECKED_EVERY - 1:
                 self._refuse_non_finite(stage, epoch, sums)
             stepper.follow()
-            if self.average is not None and stage.trains != "losses":
+            if self.average is not None and stage.trains_student:
                 self.average.update()
             if self.progress is not None and self.together.is_first:
                 self.progress(done + at + 1, total)
@@ -284,7 +280,7 @@ class Trainer:
 
     def _notes_gradients(self, stage: TrainingStage, epoch: int) -> bool:
         is_due = bool(self.gradients_every) and epoch % self.gradients_every == 0
-        return is_due and stage.trains != "losses" and self.together.world == 1
+        return is_due and stage.trains_student and self.together.world == 1
 
     def _refuse_non_finite(self, stage: TrainingStage, epoch: int, sums: EpochSums) -> None:
         refuse_non_finite(sums, stage.name, epoch, self._what_is_kept())
@@ -303,7 +299,8 @@ class Trainer:
     ) -> None:
         stage, n_parts = stepper.stage, stepper.n_parts(len(images))
         torch.manual_seed(_seed(self.seed, "gradients", stage.name, epoch))
-        weights = {b.term.name: b.term.factor(epoch / stage.epochs) for b in stage.terms}
+        weights = stage.factors(epoch / stage.epochs)
+        del weights["ce"]
         first = None if taught is None else taught.part(0, n_parts)
         rows = gradient_rows(
             stepper.objective,
@@ -321,7 +318,7 @@ class Trainer:
         n_right, n_images = self.together.total(sums.right).tolist()
         totals = self.together.total(sums.sums) / n_images
         means = dict(zip(sums.names, totals.tolist(), strict=True))
-        if stage.trains == "losses":
+        if not stage.trains_student:
             del means["ce"]
         loss, accuracy, n_looked = self._look(stage, epoch)
         self._count_seconds()
@@ -330,7 +327,7 @@ class Trainer:
             "epoch": epoch + 1,
             "learning_rate": optimizer.param_groups[0]["lr"],
             "loss": means.pop("loss"),
-            "accuracy": math.nan if stage.trains == "losses" else n_right / n_images,
+            "accuracy": n_right / n_images if stage.trains_student else math.nan,
             **means,
             "eval_loss": loss,
             "eval_accuracy": accuracy,

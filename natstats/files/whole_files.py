@@ -1,0 +1,43 @@
+"""Single files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["PARTIAL", "whole_file"]
+
+PARTIAL = ".partial-"
+"""In the name of a file that is being written; what is left of it when a process was killed."""
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to; it takes the place of `path` when all is written, and else is gone.
+
+    Its name until then is nobody else's, so that several processes may write one path at once: the
+    last one's file stays.
+
+    Raises:
+        OSError: it cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_file(Path(folder) / "a") as file:
+    ...         _ = file.write(b"all")
+    ...     (Path(folder) / "a").read_bytes()
+    b'all'
+    """
+    partial = path.with_name(f"{path.name}{PARTIAL}{uuid.uuid4().hex}")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
