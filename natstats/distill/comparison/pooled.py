@@ -111,12 +111,11 @@ def pooled_variance(accuracies: Accuracies, n_images: int | None = None) -> Pool
     A 160) asks whether the rest have one variance; where it says no (:data:`EQUAL_LEVEL`), there is
     no pool, and every contrast has its own variance.
 
-    In simulation (1000 studies each) 95 % intervals of two common methods cover 93.6 to 96.6 % with
+    In simulation (1000 studies each) 95 % intervals of two common methods cover 93.7 to 96.4 % with
     6 or 8 seeds. Where one method of 3 has five times the standard deviation, one of 4, 6 or 12 or
-    two of 6 have three times it, or one of 6 twice, that of such a method over a common one covers
-    91.9 to 93.6 % with 6 seeds and 93.4 to 94.8 % with 8. With 5 seeds that would be 90.5 % at
-    worst, with 4 89.2 % and with 3 86.4 %, which is why :data:`FEWEST_SEEDS` is what it is
-    (``analyses/distill_intervals.py``).
+    two of 6 have three times it, or one of 6 twice, that of such a method and a common one covers
+    92.5 to 95.3 % with 6 or 8 seeds. With 5 seeds that is 91.5 % at worst, with 4 88.5 % and with 3
+    87.7 %, which is why :data:`FEWEST_SEEDS` is what it is (``analyses/distill_intervals.py``).
 
     Args:
         accuracies: of every method by seed, of trainings with one recipe: only these have what a
