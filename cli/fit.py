@@ -51,4 +51,5 @@ def command(
         return
     refitted = Run.open(run).refit(**chosen)
     refitted.info["refit"] = output.command_line()
-    output.finish(refitted, path, overwrite=overwrite)
+    refitted.save(path, overwrite=overwrite)
+    output.show(refitted)

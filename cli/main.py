@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from natstats._version import __version__
-from natstats.errors import NatstatsError
+from natstats.errors import Interrupted, NatstatsError
 from natstats.files import placed
 from natstats.text import lines, printable
 
@@ -77,6 +77,10 @@ class LazyGroup(click.Group):
             if _debug(ctx):
                 raise
             raise _Failure(error.exit_code, *error.args) from error
+        except Interrupted as error:
+            if _debug(ctx):
+                raise
+            raise _Failure(error.exit_code, str(error) or _interruption()) from None
         except KeyboardInterrupt:
             if _debug(ctx):
                 raise
@@ -117,7 +121,7 @@ def _interruption() -> str:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise Interrupted(exit_code=128 + number)
 
 
 def _debug(ctx: click.Context) -> bool:

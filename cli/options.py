@@ -26,6 +26,7 @@ __all__ = [
     "law_layers_option",
     "output_options",
     "refit_options",
+    "saving_options",
     "strict_images",
 ]
 
@@ -209,6 +210,15 @@ image_options = _chain(
 
 strict_images = click.option(
     "--strict", is_flag=True, help="Fail on an unreadable image instead of skipping it."
+)
+
+saving_options = click.option(
+    "--save-every",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="Seconds between two times that what was measured so far is saved in the run directory; "
+    "after an interruption the same command, with the same --out, goes on from there.",
 )
 
 output_options = _chain(

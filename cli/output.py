@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from natstats.runs.run import Run
 
 __all__ = [
-    "command_line", "comparison", "finish", "progress_bar", "say", "say_lines", "take_fit_options",
-    "take_measure_options", "target",
+    "command_line", "comparison", "progress_bar", "reserved", "say", "say_lines", "show",
+    "take_fit_options", "take_measure_options", "target",
 ]  # fmt: skip
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -58,6 +58,37 @@ def comparison(found: MethodComparison) -> None:
         say(sentence)
     for note in found.notes:
         say(f"Note: {note}")
+
+
+@contextmanager
+def reserved(out: Path | None, name: str, overwrite: bool) -> Iterator[Path]:
+    """The folder of a run, claimed before the work; without `out` the first that is free.
+
+    Unfinished work of the same command is taken up again.
+    """
+    from natstats.files.claims import claimed, claimed_free
+    from natstats.files.paths import expanded
+
+    if out is not None:
+        path = expanded(out, "out")
+        with claimed(path, overwrite):
+            yield path
+        return
+    with claimed_free(Path("runs") / name, _is_of_this_command) as path:
+        yield path
+
+
+def _is_of_this_command(state: Path) -> bool:
+    """Whether all states of unfinished work are of the command that runs now."""
+    from natstats.errors import NatstatsError
+    from natstats.files.state_files import read_state
+
+    try:
+        kept = [read_state(file) for file in state.glob("*.safetensors")]
+    except (NatstatsError, OSError):
+        return False
+    own = {"command": command_line()}
+    return all(isinstance(o := one.get("about"), dict) and own.items() <= o.items() for one in kept)
 
 
 def target(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> Path:
@@ -128,26 +159,12 @@ def progress_bar(unit: str = "images", images: int | None = None) -> Iterator[Pr
     yield line
 
 
-def _save(run: Run, path: Path, overwrite: bool) -> Path:
-    """Write the run, beside `path` where something came in the meantime: no work is lost for it."""
-    from natstats.errors import UsageError
-    from natstats.runs import store
-
-    try:
-        return run.save(path, overwrite=overwrite)
-    except UsageError as error:
-        spare = store.free_path(path)
-        if spare == path:
-            raise
-        say(f"Note: {error}; the new run goes to {spare}.", err=True)
-        return run.save(spare)
-
-
-def finish(run: Run, path: Path, *, overwrite: bool) -> None:
-    """Write the run, then print the short table, the verdict, what to know, and where it is."""
+def show(run: Run) -> None:
+    """Print the short table, the verdict, what to know, and where the run is."""
     from natstats.runs.tables import text_table
 
-    path = _save(run, path, overwrite)
+    path = run.path
+    assert path is not None
     say_lines(text_table(run.layers, ROWS))
     say()
     if run.info.get("model"):

@@ -21,14 +21,17 @@ from natstats.files.json_files import read_json, to_json
 from natstats.text import printable
 
 __all__ = [
-    "KINDS", "NEW", "Kind", "foreign", "is_unfinished_series", "kind_of_record", "list_files",
-    "names_of", "own_files", "read_record", "remove_own",
+    "KINDS", "NEW", "STATE", "Kind", "foreign", "is_reserved", "is_unfinished_series",
+    "kind_of_record", "list_files", "names_of", "own_files", "read_record", "remove_own",
 ]  # fmt: skip
 
 NEW = "natstats-new"
 """Part of the name of a hidden folder that is being written; nobody else has such a name."""
 
-_NEW = re.compile(rf"\.(.+\.)?{NEW}\.\w+")
+STATE = ".natstats-state"
+"""Folder, in the one that is to become a run, for the state of work that is not finished."""
+
+_NEW = re.compile(rf"\.(.+\.)?{NEW}\.\w+|{re.escape(STATE)}")
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,14 @@ def read_record(folder: Path, kind: str) -> dict[str, Any] | None:
     if own.says is not None and found.get("kind") != own.says:
         return None
     return dict(found)
+
+
+def is_reserved(path: Path) -> bool:
+    """Whether a folder holds nothing but the state of unfinished work."""
+    try:
+        return [entry.name for entry in path.iterdir()] == [STATE]
+    except OSError:
+        return False
 
 
 def is_unfinished_series(path: Path) -> bool:

@@ -1,4 +1,4 @@
-from .network_pass import Progress as Progress
+from .image_loop import Progress as Progress
 from .one_run import measure as measure
 from .one_run import measure_images as measure_images
 from .options import MeasureOptions as MeasureOptions

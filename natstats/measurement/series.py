@@ -20,7 +20,7 @@ from natstats import checks
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import expanded, is_plain_name, member
 from natstats.fits.options import FitOptions
-from natstats.measurement.network_pass import Progress, share_of
+from natstats.measurement.image_loop import Progress, share_of
 from natstats.measurement.options import (
     MeasureOptions,
     SeriesSettings,

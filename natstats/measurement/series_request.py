@@ -15,7 +15,7 @@ from torch import nn
 from natstats._version import __version__
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Framing, open_images
-from natstats.measurement.network_pass import Progress
+from natstats.measurement.image_loop import Progress
 from natstats.measurement.one_run import measure
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.preparation import ImageSource

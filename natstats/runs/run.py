@@ -88,6 +88,8 @@ class Run:
         self.random_weights = list(random_weights)
         self.account_spectra = account_spectra
         self.shuffled = shuffled
+        self.path: Path | None = None
+        """Where it was saved last, or read from; None for nowhere."""
 
     @cached_property
     def fits(self) -> Fits:
@@ -257,6 +259,7 @@ class Run:
                 from natstats.report.pages.run import write_report
 
                 write_report(folder, self.report())
+        self.path = path
         return path
 
     @classmethod
@@ -279,7 +282,9 @@ class Run:
         n_groups = len(spectra[0].spectrum.count)
         random = read_random_weights(path, n_groups)
         explained = read_account(path, n_groups), read_shuffled(path, n_groups)
-        return cls(spectra, skipped, info, options, random, *explained)
+        run = cls(spectra, skipped, info, options, random, *explained)
+        run.path = path
+        return run
 
     def report(self) -> RunReport:
         """Everything that its figures and its page show."""

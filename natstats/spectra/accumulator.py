@@ -275,7 +275,7 @@ class SpectrumAccumulator:
                 f"the first {twice.intervals[0][0]}, were added before (`index` of update numbers "
                 "the images of each part)"
             )
-        with torch.no_grad():
+        with torch.no_grad(), torch.inference_mode(False):
             self.sums.add_(other.sums.to(self.device))
             theirs = other.image_power.to(self.device)
             self.image_power = torch.where(torch.isnan(self.image_power), theirs, self.image_power)
@@ -326,7 +326,8 @@ class SpectrumAccumulator:
                         f"state: expected {name} of shape {tuple(mine.shape)}; "
                         f"got {tuple(theirs.shape)}"
                     )
-                setattr(fresh, name, theirs.clone().to(fresh.device, mine.dtype))
+                with torch.inference_mode(False):
+                    setattr(fresh, name, theirs.clone().to(fresh.device, mine.dtype))
         except KeyError as missing:
             raise UsageError(f"state: expected the key {missing}; it is not there") from None
         return fresh

@@ -6,6 +6,7 @@ What is measured goes into sums at once, so that memory does not grow with the n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +19,7 @@ from natstats import checks
 from natstats.activations.hooks import ActivationHooks
 from natstats.activations.operations import After, OperationHooks, Place
 from natstats.activations.trace import Trace
-from natstats.errors import NatstatsError
+from natstats.errors import NatstatsError, UsageError
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import extent
 from natstats.theory.account_spectra import AccountSpectra, Step
@@ -77,12 +78,12 @@ class AccountPass:
         self.edges = checks.one_of("edges", edges, EDGES)
         self.n_groups = checks.positive_int("n_groups", n_groups, 1, checks.LARGEST["n_groups"])
         self.every = checks.positive_int("every", every)
-        self._plan, is_followed = plan_of(model, inputs, trace, by_modules)
+        self._plan, self.is_followed = plan_of(model, inputs, trace, by_modules)
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self._sums = StateSums(self.edges, self.n_groups, self._device)
         self._prepare()
         self._hooks: OperationHooks | ActivationHooks
-        if is_followed:
+        if self.is_followed:
             self._hooks = OperationHooks(
                 model, self._before, on_start=self._start_at_images, on_success=self._count
             )
@@ -344,6 +345,32 @@ class AccountPass:
         if self._n_left_out:
             notes.append(f"images left out, not finite at some operation: {self._n_left_out}")
         return AccountSpectra(self._sums.states(), steps, self.every, "; ".join(notes))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on later, as a copy: tensors and plain values."""
+        return {
+            "by_modules": not self.is_followed,
+            "sums": self._sums.state_dict(),
+            "moments": [
+                {"after": after, **own.state_dict()} for after, own in self._moments.items()
+            ],
+            "n_left_out": self._n_left_out,
+            "next_index": self._next_index,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken, with the same network and settings.
+
+        Raises:
+            UsageError: the state is of other operations.
+        """
+        known = {own["after"]: own for own in state["moments"]}
+        if known.keys() != self._moments.keys():
+            raise UsageError("state: expected one of the operations that are followed; got others")
+        self._sums.load_state_dict(state["sums"])
+        for after, own in self._moments.items():
+            own.load_state_dict(known[after])
+        self._n_left_out, self._next_index = state["n_left_out"], state["next_index"]
 
     @property
     def n_images(self) -> int:

@@ -1,0 +1,175 @@
+"""The state of a measurement that is not finished: kept now and then, and taken up again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from natstats.errors import NatstatsError, UsageError
+from natstats.files import locks
+from natstats.files.state_files import read_state, write_state
+from natstats.text import printable
+
+__all__ = ["FORMAT", "Keeper", "KeptPass", "difference"]
+
+FORMAT = 1
+"""Number of the format of a state."""
+
+MOST_SHARE = 0.01
+"""Share of the time that saving may take; where it takes longer, it is done less often."""
+
+_log = logging.getLogger("natstats")
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Where the passes of one measurement keep their states.
+
+    Attributes:
+        folder: for the states.
+        identity: what is measured, and how: a state of anything else is refused.
+        every: seconds between two times that a state is saved; 0 for after every batch.
+        out: what to call the folder of the run.
+        about: what else is kept with the states: what was typed, and how to fit.
+        passes: those that were asked for.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    every: float
+    out: Path
+    about: Mapping[str, Any] = field(default_factory=dict)
+    passes: list[KeptPass] = field(default_factory=list)
+
+    def of(self, name: str) -> KeptPass:
+        """The state of one pass.
+
+        Raises:
+            UsageError: there is one of something else.
+        """
+        one = KeptPass(self, self.folder / f"{name}.safetensors")
+        self.passes.append(one)
+        return one
+
+    def check(self) -> None:
+        """Look at all states that are there.
+
+        Raises:
+            UsageError: there is one of something else.
+            NatstatsError: one is damaged.
+        """
+        for path in sorted(self.folder.glob("*.safetensors")):
+            self.checked(path)
+
+    def forget(self) -> None:
+        """Remove all states that are there."""
+        for path in self.folder.glob("*.safetensors"):
+            path.unlink(missing_ok=True)
+
+    def is_saved(self) -> bool:
+        """Whether the last state of every pass is there as it should be."""
+        return bool(self.passes) and not any(one.has_failed for one in self.passes)
+
+    def checked(self, path: Path) -> dict[str, Any]:
+        """A state that is there.
+
+        Raises:
+            UsageError: it is of something else; what differs is named.
+            NatstatsError: it is damaged.
+        """
+        state = read_state(path)
+        if state.get("format") != FORMAT:
+            raise NatstatsError(
+                f"out: expected the state of a measurement by this version; {printable(path)} is "
+                f"of another (--overwrite begins anew)"
+            )
+        why = difference(state.get("identity"), self.identity)
+        if why is not None:
+            raise UsageError(
+                f"out: expected an unfinished measurement of the same; {printable(self.out)} keeps "
+                f"one {why} (another --out, or --overwrite to begin anew)"
+            )
+        return state
+
+
+@dataclass
+class KeptPass:
+    """The state of one pass, as it is kept.
+
+    Attributes:
+        keeper: where.
+        path: of the file.
+        has_failed: whether it could not be saved the last time.
+    """
+
+    keeper: Keeper
+    path: Path
+    has_failed: bool = False
+    _last: float = field(default_factory=time.monotonic)
+    _cost: float = 0.0
+
+    def earlier(self) -> dict[str, Any] | None:
+        """What was kept of an earlier sitting; None where nothing was."""
+        try:
+            return self.keeper.checked(self.path)
+        except FileNotFoundError:
+            return None
+
+    def tick(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Save the state if it is time to."""
+        wait = max(self.keeper.every, self._cost / MOST_SHARE if self.keeper.every else 0.0)
+        if time.monotonic() - self._last >= wait:
+            self.save(state())
+
+    def save(self, state: Mapping[str, Any]) -> bool:
+        """Save the state; where there is no room for it the one before stays, and it is said."""
+        started = time.monotonic()
+        locks.sign(self.keeper.folder)
+        try:
+            write_state(
+                self.path,
+                {
+                    "format": FORMAT,
+                    "identity": dict(self.keeper.identity),
+                    "about": dict(self.keeper.about),
+                    **state,
+                },
+            )
+        except OSError as error:
+            if not self.has_failed:
+                _log.warning(
+                    "Note: the state of the measurement could not be saved to %s: %s. It goes on, "
+                    "and tries again.",
+                    printable(self.path), error.strerror or error,
+                )  # fmt: skip
+            self.has_failed = True
+            self._last = time.monotonic()
+            return False
+        self.has_failed = False
+        self._last = time.monotonic()
+        self._cost = self._last - started
+        return True
+
+
+def difference(before: Any, now: Mapping[str, Any]) -> str | None:
+    """What differs between two descriptions of a measurement, in words; None where nothing does.
+
+    >>> difference({"seed": 1}, {"seed": 2})
+    'with seed 1 in place of 2'
+    """
+    then = before if isinstance(before, dict) else {}
+    asked = json.loads(json.dumps(dict(now), default=str))
+    for name in dict.fromkeys([*asked, *then]):
+        if then.get(name) != asked.get(name):
+            if name == "network":
+                return "of other weights"
+            if name == "images":
+                return "of other images"
+            shown = (printable(repr(one.get(name)))[:60] for one in (then, asked))
+            return f"with {name} {' in place of '.join(shown)}"
+    return None
