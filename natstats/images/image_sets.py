@@ -253,7 +253,8 @@ class Photographs(ImageSet):
     def contents(self) -> list[bytes]:
         """SHA-256 of every image's file, or of its pixels where there is none, 32 bytes each.
 
-        Zeros stand for a file that cannot be opened.
+        Zeros stand for a file that cannot be opened. To know those of some of the images only, ask
+        the set of these (:meth:`chosen`).
         """
         identities = [self.identities(number) for number in range(len(self))]
         kept = contents.known(one for own in identities for one in own)

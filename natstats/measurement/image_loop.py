@@ -17,7 +17,7 @@ from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums
 from natstats.measurement.stopping import Stops
 
-__all__ = ["ImageLoop", "NoRoomError", "Progress", "Work", "share_of"]
+__all__ = ["ImageLoop", "NoRoomError", "Progress", "Work", "earlier_sums", "share_of"]
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the images done and the images in all."""
@@ -56,6 +56,28 @@ def share_of(progress: Progress | None, number: int, n_parts: int) -> Progress |
     if progress is None:
         return None
     return lambda done, total: progress(number * total + done, n_parts * total)
+
+
+def earlier_sums(kept: KeptPass | None, source: ImageSet) -> tuple[PassSums, dict[str, Any]] | None:
+    """What an earlier sitting has measured of a set, and its state; None where there was none.
+
+    Args:
+        kept: where it was kept.
+        source: the set.
+
+    Raises:
+        UsageError: the images that were measured have changed.
+    """
+    state = None if kept is None else kept.earlier()
+    if kept is None or state is None:
+        return None
+    sums = PassSums.from_state(state)
+    if not sums.reading.is_of(source):
+        if kept.keeper.overwrite:
+            kept.keeper.forget()
+            return None
+        raise kept.keeper.refusal("of other images, which had other contents under these names")
+    return sums, state
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,6 +35,7 @@ class Keeper:
         identity: what is measured, and how: a state of anything else is refused.
         every: seconds between two times that a state is saved; 0 for after every batch.
         out: what to call the folder of the run.
+        overwrite: states of anything else are dropped in place of being refused.
         about: what else is kept with the states: what was typed, and how to fit.
         passes: those that were asked for.
     """
@@ -43,6 +44,7 @@ class Keeper:
     identity: Mapping[str, Any]
     every: float
     out: Path
+    overwrite: bool = False
     about: Mapping[str, Any] = field(default_factory=dict)
     passes: list[KeptPass] = field(default_factory=list)
 
@@ -63,8 +65,13 @@ class Keeper:
             UsageError: there is one of something else.
             NatstatsError: one is damaged.
         """
-        for path in sorted(self.folder.glob("*.safetensors")):
-            self.checked(path)
+        try:
+            for path in sorted(self.folder.glob("*.safetensors")):
+                self.checked(path)
+        except NatstatsError:
+            if not self.overwrite:
+                raise
+            self.forget()
 
     def forget(self) -> None:
         """Remove all states that are there."""
@@ -90,11 +97,19 @@ class Keeper:
             )
         why = difference(state.get("identity"), self.identity)
         if why is not None:
-            raise UsageError(
-                f"out: expected an unfinished measurement of the same; {printable(self.out)} keeps "
-                f"one {why} (another --out, or --overwrite to begin anew)"
-            )
+            raise self.refusal(why)
         return state
+
+    def refusal(self, why: str) -> UsageError:
+        """What to raise where the state of another measurement is there.
+
+        Args:
+            why: what it is of, as the end of a sentence.
+        """
+        return UsageError(
+            f"out: expected an unfinished measurement of the same; {printable(self.out)} keeps "
+            f"one {why} (another --out, or --overwrite to begin anew)"
+        )
 
 
 @dataclass

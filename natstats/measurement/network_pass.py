@@ -12,7 +12,7 @@ from natstats.fits.options import FitOptions
 from natstats.images.image_numbers import ImageNumbers
 from natstats.images.sources import Batch, ImageSet, Photographs, batches
 from natstats.measurement.counterfactual import counterfactual_of
-from natstats.measurement.image_loop import ImageLoop, Progress
+from natstats.measurement.image_loop import ImageLoop, Progress, earlier_sums
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassFacts, PassSums, as_arrays, as_tensors
@@ -59,8 +59,7 @@ class NetworkPass:
 
     def sums(self) -> PassSums:
         """What was measured of this network, now and in earlier sittings."""
-        earlier = None if self.kept is None else self.kept.earlier()
-        sums = self._new_sums() if earlier is None else PassSums.from_state(earlier)
+        sums, earlier = earlier_sums(self.kept, self.source) or (self._new_sums(), None)
         if len(sums.reading.numbers) == len(self.source):
             return sums
         place, _ = home_of(self.network.model)

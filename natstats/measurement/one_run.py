@@ -19,7 +19,7 @@ from natstats.images.sources import (
     reframed,
     source_name,
 )
-from natstats.measurement.image_loop import ImageLoop, Progress, share_of
+from natstats.measurement.image_loop import ImageLoop, Progress, earlier_sums, share_of
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.network_pass import NetworkPass
 from natstats.measurement.options import (
@@ -219,9 +219,9 @@ def _images_alone(
 ) -> PassSums:
     """What is measured of images without a network."""
     device = torch.device("cpu")
-    earlier = None if kept is None else kept.earlier()
+    earlier = earlier_sums(kept, source)
     if earlier is not None:
-        sums = PassSums.from_state(earlier)
+        sums, _ = earlier
     else:
         facts = PassFacts(source_name(source.description), None, recorded, device_facts(device))
         inputs = InputSpectra(options.edges, options.n_groups, options.temporal)

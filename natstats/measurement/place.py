@@ -80,14 +80,10 @@ class Place:
             identity,
             self._every,
             self._out,
+            self._overwrite,
             {"command": self._command, "fit": fit.to_dict()},
         )
-        try:
-            self._keeper.check()
-        except NatstatsError:
-            if not self._overwrite:
-                raise
-            self._keeper.forget()
+        self._keeper.check()
 
     def of(self, name: str) -> KeptPass | None:
         """The state of one pass; None where nothing is kept."""

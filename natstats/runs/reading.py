@@ -152,6 +152,18 @@ class Reading:
             return self.facts.digest
         return photographs_digest(self.facts.listing, map(bytes, self._all()[1]))
 
+    def is_of(self, source: ImageSet) -> bool:
+        """Whether the images that came have the same contents still.
+
+        Args:
+            source: the set, whose listing is the same.
+        """
+        numbers, contents = self._all()
+        if not isinstance(source, Photographs):
+            return self.facts.digest == source.digest()
+        now = source.chosen([int(number) for number in numbers]).contents()
+        return b"".join(now) == contents.tobytes()
+
     def shared_with(self, other: Reading) -> int:
         """Images of the other that have the contents of one of these."""
         own, theirs = ({*map(bytes, one._all()[1])} for one in (self, other))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from natstats_cli import output
 from PIL import Image
 from torch import nn
 
@@ -21,6 +24,8 @@ from natstats.files.ownership import STATE
 from natstats.runs.run import Run
 
 N_IMAGES = 40
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -179,7 +184,9 @@ KILLED = textwrap.dedent(
     sys.path.insert(0, sys.argv[1])
     from tests.measurement.test_resume import network
     import natstats, torch
+    import natstats.report.pages.run as pages
 
+    pages.write_report = lambda folder, report: (folder / "report.html").touch()
     torch.set_num_threads(1)
     photos, out, n_kills = sys.argv[2], sys.argv[3], int(sys.argv[4])
     settings = dict(size=32, crop=32, batch_size=2, save_every=0.0, control="random-weights",
@@ -205,7 +212,7 @@ KILLED = textwrap.dedent(
             run(out, 0.002)
             os._exit(0)
         if kills < n_kills:
-            time.sleep(random.uniform(0.05, 0.35) * length)
+            time.sleep(random.uniform(0.02, 0.3) * length)
             os.kill(child, signal.SIGKILL)
         code = os.waitpid(child, 0)[1]
         kills += code == signal.SIGKILL
@@ -233,30 +240,67 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, photos):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run", "run-whole"]
 
 
-STOPPED = """
-import sys, natstats, natstats_cli.main
-natstats_cli.main.main()
-"""
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
 )
-def test_a_signal_saves_says_how_to_go_on_and_has_its_code(tmp_path, photos, number, code):
-    command = [
-        sys.executable, "-m", "natstats_cli", "images", str(photos), "--size", "32", "--crop", "32",
-        "--batch-size", "1", "--save-every", "0", "--out", str(tmp_path / "run"),
-    ]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not list(tmp_path.glob(f"run/{STATE}/*.safetensors")):
-            assert process.poll() is None
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-    if process.returncode == 0:
-        pytest.skip("it was done before the signal came")
-    assert process.returncode == code
-    assert f"goes on from there" in said.splitlines()[-1]
-    subprocess.run(command, capture_output=True, check=True)
-    natstats.measure_images(photos, size=32, crop=32, batch_size=1, out=tmp_path / "whole")
+def test_a_signal_saves_says_how_to_go_on_and_has_its_code(
+    tmp_path, photos, call, monkeypatch, number, code
+):
+    command = ["images", photos, "--size", 32, "--crop", 32, "--batch-size", 6, "--out"]
+
+    @contextlib.contextmanager
+    def progress_bar():
+        yield lambda done, total: signal.raise_signal(number) if 12 <= done < 18 else None
+
+    monkeypatch.setattr(output, "progress_bar", progress_bar)
+    found = call(*command, tmp_path / "run", code=code)
+    assert found.stderr.splitlines()[-1] == (
+        f"Error: interrupted after 12 of {N_IMAGES} images; {tmp_path}/run keeps what was "
+        f"measured, and the same command, with --out {tmp_path}/run, goes on from there"
+    )
+    assert "not finished" in call("fit", tmp_path / "run", code=2).stderr
+    call(*command, tmp_path / "run")
+    natstats.measure_images(photos, size=32, crop=32, batch_size=6, out=tmp_path / "whole")
     assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_second_signal_does_not_wait(tmp_path, photos):
+    def progress(done: int, total: int) -> None:
+        if done == 12:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        natstats.measure_images(photos, batch_size=6, out=tmp_path / "run", progress=progress)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_where_the_run_cannot_be_written_its_spectra_are_kept(tmp_path, photos, call, monkeypatch):
+    options = ["--size", 32, "--crop", 32, "--band", "0.05:0.4"]
+    call("images", photos, *options, "--out", tmp_path / "whole")
+    write, is_full = np.savez_compressed, [True]
+
+    def full(*given, **arrays):
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*given, **arrays)
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    out = tmp_path / "run"
+    said = call("images", photos, *options, "--out", out, code=1).stderr
+    assert f"kept in {out}; `natstats fit {out}` finishes the run" in said
+    is_full.clear()
+    call("fit", out)
+    assert_same(tmp_path / "whole", out)
+    assert (tmp_path / "whole/layers.csv").read_text() == (out / "layers.csv").read_text()
+
+
+def test_where_no_state_can_be_saved_it_goes_on_and_says_so(tmp_path, photos, monkeypatch, caplog):
+    def full(path, state):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("natstats.measurement.keeping.write_state", full)
+    run = natstats.measure_images(photos, size=32, crop=32, out=tmp_path / "run", save_every=0.0)
+    assert run.path == tmp_path / "run"
+    assert "could not be saved" in caplog.text
+    assert len(caplog.records) == 1
