@@ -1,14 +1,13 @@
 """Files that hold a state: nested plain values with arrays in them, as one safetensors file.
 
-The arrays lie in the file as they are; what is around them stands in its header as JSON, with the
+The arrays lie in the file as they are; what is around them is an array itself, of JSON, with the
 name of an array in its place. Nothing in such a file is ever run, and reading takes no more memory
-than the file is long.
+than twice its length.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from natstats.files.paths import open_regular
 from natstats.files.whole_files import whole_file
 from natstats.text import printable
 
-__all__ = ["read_state", "write_state"]
+__all__ = ["read_state", "state_from_bytes", "state_in_bytes", "write_state"]
 
 _ARRAY, _RECORD = "natstats.array", "natstats.state"
 
 
-def write_state(path: Path, state: dict[str, Any]) -> int:
-    """Write a state, whole or not at all, and return its size in bytes.
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a state, whole or not at all.
 
     Args:
         path: of the file; one that is there is replaced.
@@ -36,18 +35,13 @@ def write_state(path: Path, state: dict[str, Any]) -> int:
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = write_state(Path(folder) / "s", {"n": 3, "layers": [{"sums": np.ones(2)}]})
+    ...     write_state(Path(folder) / "s", {"n": 3, "layers": [{"sums": np.ones(2)}]})
     ...     read_state(Path(folder) / "s")
     {'n': 3, 'layers': [{'sums': array([1., 1.])}]}
     """
-    from safetensors.numpy import save
-
-    arrays: dict[str, Any] = {}
-    record = json.dumps(_without_arrays(state, arrays))
-    content = save(arrays, {_RECORD: record})
+    content = state_in_bytes(state)
     with whole_file(path) as file:
         file.write(content)
-    return len(content)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -57,26 +51,46 @@ def read_state(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         NatstatsError: it is damaged, or something else.
     """
-    from safetensors import safe_open
-
     try:
-        with open_regular(path):  # a pipe or a device would never end
-            pass
-        with safe_open(os.fspath(path), "np") as file:
-            record = (file.metadata() or {}).get(_RECORD)
-            if record is None:
-                raise ValueError("it is no state of natstats")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        state = _with_arrays(json.loads(record), arrays)
-        if not isinstance(state, dict):
-            raise ValueError("it is no state of natstats")
+        with open_regular(path) as file:  # a pipe or a device would never end
+            return state_from_bytes(file.read())
     except FileNotFoundError:
         raise
-    except Exception as error:  # safetensors has errors of its own
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise NatstatsError(
             f"state: expected a whole file that natstats wrote; {printable(path)}: {reason}"
         ) from error
+
+
+def state_in_bytes(state: dict[str, Any]) -> bytes:
+    """What is written of a state."""
+    from safetensors.numpy import save
+
+    arrays: dict[str, Any] = {}
+    record = json.dumps(_without_arrays(state, arrays))
+    arrays[_RECORD] = np.frombuffer(record.encode(), np.uint8)
+    content: bytes = save(arrays)
+    return content
+
+
+def state_from_bytes(content: bytes) -> dict[str, Any]:
+    """Inverse of :func:`state_in_bytes`.
+
+    Raises:
+        ValueError: it is damaged, or something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        arrays = load(content)
+        record = json.loads(arrays[_RECORD].tobytes())
+        state = _with_arrays(record, arrays)
+    except (SafetensorError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"it is no state of natstats ({error})") from error
+    if not isinstance(state, dict):
+        raise ValueError("it is no state of natstats")
     return state
 
 

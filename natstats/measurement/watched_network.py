@@ -103,6 +103,10 @@ class WatchedNetwork:
         assert self._example is not None
         self.account = self._new_account(self._example, self.collector.trace, by_modules)
         self._contexts.enter_context(self.account)
+        self.collector.is_paused = True
+        with self.account.centring():
+            self._forward(self._example.clone())
+        self.collector.is_paused = False
         self.collector.known_rows = self.account.rows_of
 
     def found(self, images: Tensor) -> tuple[str, ...]:

@@ -117,6 +117,8 @@ class Collector:
         self._readings: dict[CallKey, LayerReading] = {}
         self.known_rows: Callable[[str], Tensor | None] | None = None
         """Asked for what the transform would give for a layer, by name, where others know it."""
+        self.is_paused = False
+        """Set to let passes go by that are no data."""
         self._next_index = 0
         self._numbers: Tensor | None = None
         self._index: Tensor | None = None
@@ -176,6 +178,9 @@ class Collector:
     def _start_pass(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._pending.clear()
         self._left_out.clear()
+        if self.is_paused:
+            self._index = None
+            return
         self._trace_later()
         values = [*inputs, *named.values()]
         tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
