@@ -91,6 +91,7 @@ class ImageLoop:
         strict: whether an unreadable image is an error.
         progress: called after each batch.
         kept: where the state is saved; None where it is not.
+        numbers: which images; all of the set by default.
     """
 
     source: ImageSet
@@ -99,6 +100,7 @@ class ImageLoop:
     strict: bool
     progress: Progress | None = None
     kept: KeptPass | None = None
+    numbers: ImageNumbers | None = None
 
     def run(self, work: Work) -> None:
         """Measure all images that have not come yet.
@@ -109,8 +111,9 @@ class ImageLoop:
             Interrupted: a signal came.
         """
         sums = work.sums
-        reading, n_images = sums.reading, len(self.source)
-        left = ImageNumbers([(0, n_images)]) - reading.numbers
+        wanted = ImageNumbers([(0, len(self.source))]) if self.numbers is None else self.numbers
+        reading, n_images = sums.reading, len(wanted)
+        left = wanted - reading.numbers
         done = n_images - len(left)
         started, before = time.perf_counter(), sums.seconds
         most = sums.smallest or self.options.batch_size

@@ -91,6 +91,13 @@ class PassSums:
         self.seconds += other.seconds
         self.smallest = min(filter(None, (self.smallest, other.smallest)), default=0)
 
+    def renumber(self, by: int) -> None:
+        """Add `by`, a multiple of the number of groups, to the number of every image."""
+        self.inputs.renumber(by)
+        self.reading.renumber(by)
+        if self.collected is not None:
+            self.collected.renumber(by)
+
     def run(self, fit: FitOptions) -> Run:
         """The run of all that was measured.
 

@@ -180,6 +180,12 @@ class Reading:
         if other.range is not None:
             self._widen(other.range)
 
+    def renumber(self, by: int) -> None:
+        """Add `by` to the number of every image."""
+        self._numbers = [numbers + by for numbers in self._numbers]
+        self._left_out = {number + by: text for number, text in self._left_out.items()}
+        self._small = {number + by: text for number, text in self._small.items()}
+
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later: arrays and plain values."""
         numbers, contents = self._all()

@@ -285,6 +285,23 @@ class SpectrumAccumulator:
         self._n_recent = 0
         return self
 
+    def renumber(self, by: int) -> None:
+        """Add `by` to the number of every image; a multiple of the number of groups keeps these.
+
+        Raises:
+            UsageError: it does not.
+        """
+        if by < 0 or by % self.n_groups:
+            raise UsageError(f"by: expected a multiple of {self.n_groups} from 0; got {by}")
+        self._numbers = self.numbers.shifted(by)
+        self._recent.clear()
+        self._n_recent = 0
+        self._next_index += by
+        kept = torch.full_like(self.image_power, torch.nan)
+        if by < KEPT_IMAGES:
+            kept[by:] = self.image_power[: KEPT_IMAGES - by]
+        self.image_power = kept
+
     def to(self, device: torch.device | str) -> SpectrumAccumulator:
         """Move the sums to `device`, and return this accumulator."""
         self.device = torch.device(device)

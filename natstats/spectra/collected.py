@@ -91,6 +91,12 @@ class Collected:
         }
         self.unknown = list(dict.fromkeys([*self.unknown, *other.unknown]))
 
+    def renumber(self, by: int) -> None:
+        """Add `by`, a multiple of the number of groups, to the number of every image."""
+        for own in self.sums.values():
+            for sums in own.by_size.values():
+                sums.renumber(by)
+
     def spectra(self) -> list[LayerSpectrum]:
         """The spectrum of every layer that was measured, in the order of execution."""
         found = []

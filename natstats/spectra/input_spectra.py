@@ -74,6 +74,11 @@ class InputSpectra:
         self._channels = {**other._channels, **self._channels}
         self._frames = self._frames or other._frames
 
+    def renumber(self, by: int) -> None:
+        """Add `by`, a multiple of the number of groups, to the number of every image."""
+        for one in self._accumulators.values():
+            one.renumber(by)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on later, as a copy: tensors and plain values."""
         return {

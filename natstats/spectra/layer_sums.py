@@ -89,6 +89,11 @@ class SizeSums:
         other._add_waiting()
         self.accumulator.merge(other.accumulator)
 
+    def renumber(self, by: int) -> None:
+        """Add `by`, a multiple of the number of groups, to the number of every image."""
+        self._add_waiting()
+        self.accumulator.renumber(by)
+
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later: tensors and plain values."""
         self._add_waiting()

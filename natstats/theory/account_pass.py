@@ -261,9 +261,10 @@ class AccountPass:
     def _maps(self, value: MeasuredValue, output: Tensor) -> Tensor:
         maps = value.layout.maps(output.detach())
         if tuple(maps.shape[2:]) != size_of(value) or maps.shape[1] != value.channels:
+            sides = " x ".join(map(str, (value.channels, *size_of(value))))
             raise NotFollowedError(
-                f"explain: expected maps of {value.channels} x {' x '.join(map(str, size_of(value)))}"
-                f" at {value.name}, as with the first image; got {tuple(maps.shape[1:])}"
+                f"explain: expected maps of {sides} at {value.name}, as with the first image; "
+                f"got {tuple(maps.shape[1:])}"
             )
         if self._index is not None and len(maps) != len(self._index):
             raise NotFollowedError(
