@@ -112,18 +112,23 @@ class Processes:
         """The plain value of the first process, in all; what the others give does not matter."""
         if self.world == 1:
             return value
+        return json.loads(self.spread(json.dumps(value).encode() if self.is_first else b""))
+
+    def spread(self, data: bytes) -> bytes:
+        """The bytes of the first process, in all; what the others give does not matter."""
+        if self.world == 1:
+            return data
         import torch
         from torch import distributed as dist
 
         where = self._where()
-        data = json.dumps(value).encode() if self.is_first else b""
         length = torch.tensor([len(data)], dtype=torch.int64, device=where)
         dist.broadcast(length, 0)
-        text = torch.empty(int(length), dtype=torch.uint8, device=where)
+        content = torch.empty(int(length), dtype=torch.uint8, device=where)
         if self.is_first:
-            text.copy_(_as_tensor(data))
-        dist.broadcast(text, 0)
-        return json.loads(text.cpu().numpy().tobytes())
+            content.copy_(_as_tensor(data))
+        dist.broadcast(content, 0)
+        return content.cpu().numpy().tobytes()
 
     def _where(self) -> torch.device:
         """Device through which messages go: NCCL takes those of CUDA alone, gloo the host's."""

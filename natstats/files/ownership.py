@@ -82,6 +82,12 @@ KINDS = {
         _known(r"series\.json|(series|exponents|change)\.csv|report\.html", "exponents|slopes"),
         says="series",
     ),
+    "part": Kind(
+        "part.json",
+        "part",
+        re.compile(r"part\.json|(images|trained|seed-\d+)\.safetensors"),
+        says="part",
+    ),
     "comparison": Kind(
         "comparison.json",
         "comparison",

@@ -17,7 +17,7 @@ from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums
 from natstats.measurement.stopping import Stops
 
-__all__ = ["ImageLoop", "NoRoomError", "Progress", "Work", "earlier_sums", "share_of"]
+__all__ = ["ImageLoop", "NoRoomError", "Progress", "Work", "share_of"]
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the images done and the images in all."""
@@ -34,9 +34,6 @@ class Work(Protocol):
 
     def measure(self, batch: Batch) -> None:
         """Add a batch to the sums; one that raises has added nothing."""
-
-    def finish(self) -> None:
-        """All images have come."""
 
     def state(self) -> dict[str, Any]:
         """Everything that is kept."""
@@ -58,28 +55,6 @@ def share_of(progress: Progress | None, number: int, n_parts: int) -> Progress |
     return lambda done, total: progress(number * total + done, n_parts * total)
 
 
-def earlier_sums(kept: KeptPass | None, source: ImageSet) -> tuple[PassSums, dict[str, Any]] | None:
-    """What an earlier sitting has measured of a set, and its state; None where there was none.
-
-    Args:
-        kept: where it was kept.
-        source: the set.
-
-    Raises:
-        UsageError: the images that were measured have changed.
-    """
-    state = None if kept is None else kept.earlier()
-    if kept is None or state is None:
-        return None
-    sums = PassSums.from_state(state)
-    if not sums.reading.is_of(source):
-        if kept.keeper.overwrite:
-            kept.keeper.forget()
-            return None
-        raise kept.keeper.refusal("of other images, which had other contents under these names")
-    return sums, state
-
-
 @dataclass(frozen=True, eq=False)
 class ImageLoop:
     """The images of a set, one batch after the other.
@@ -91,30 +66,37 @@ class ImageLoop:
         strict: whether an unreadable image is an error.
         progress: called after each batch.
         kept: where the state is saved; None where it is not.
-        numbers: which images; all of the set by default.
+        numbers: which images.
+        before: images that earlier sittings have measured.
+        world: processes that share the images, each about as many.
+        total: images of all sittings and processes.
     """
 
     source: ImageSet
     options: MeasureOptions
     device: torch.device
     strict: bool
-    progress: Progress | None = None
-    kept: KeptPass | None = None
-    numbers: ImageNumbers | None = None
+    progress: Progress | None
+    kept: KeptPass | None
+    numbers: ImageNumbers
+    before: int
+    world: int
+    total: int
 
-    def run(self, work: Work) -> None:
-        """Measure all images that have not come yet.
+    def run(self, work: Work, finish: Callable[[], None]) -> None:
+        """Measure all of these images.
+
+        Args:
+            work: what is done with them.
+            finish: called when all have come.
 
         Raises:
             NatstatsError: an image cannot be read and `strict` is set, or none can be read; or
                 the model fails.
             Interrupted: a signal came.
         """
-        sums = work.sums
-        wanted = ImageNumbers([(0, len(self.source))]) if self.numbers is None else self.numbers
-        reading, n_images = sums.reading, len(wanted)
-        left = wanted - reading.numbers
-        done = n_images - len(left)
+        sums, reading = work.sums, work.sums.reading
+        done, n_images = 0, len(self.numbers)
         started, before = time.perf_counter(), sums.seconds
         most = sums.smallest or self.options.batch_size
 
@@ -124,44 +106,52 @@ class ImageLoop:
 
         with Stops() as stops:
             try:
-                for batch in self._batches(left):
+                for batch in self._batches():
                     most = self._measured(batch, work, most)
                     reading.add(batch, self.source)
                     if self.strict:
                         reading.refuse(self.strict)
                     done += len(batch.index) + len(batch.unreadable)
                     if self.progress is not None:
-                        self.progress(done, n_images)
+                        self.progress(self._place(done), self.total)
                     if stops.signal and done < n_images:
                         break
                     if self.kept is not None and done < n_images:
                         self.kept.tick(state)
                 else:
                     reading.refuse(self.strict)
-                    work.finish()
+                    finish()
             except Exception:
                 if self.kept is not None and reading.n_read:
                     self.kept.save(state())
                 raise
             sums.seconds = before + time.perf_counter() - started
-            if self.kept is not None and reading.n_read:
+            if self.kept is not None and (self.kept.is_first or stops.signal):
                 is_saved = self.kept.save(state())
-                stops.raise_as(self._stopped(done, n_images, is_saved))
+                stops.raise_as(self._stopped(self._place(done), is_saved))
             stops.raise_as("interrupted; nothing was written")
 
-    def _stopped(self, done: int, n_images: int, is_saved: bool) -> str:
+    def _place(self, done: int) -> int:
+        """Images of all processes that are done by now, as far as one can tell for the others."""
+        return min(self.before + done * self.world, self.total)
+
+    def _stopped(self, done: int, is_saved: bool) -> str:
         assert self.kept is not None
         out = self.kept.keeper.out
         if not is_saved:
-            return f"interrupted after {done} of {n_images} images, whose sums could not be saved"
+            return f"interrupted after {done} of {self.total} images, whose sums could not be saved"
         return (
-            f"interrupted after {done} of {n_images} images; {out} keeps what was measured, and "
+            f"interrupted after {done} of {self.total} images; {out} keeps what was measured, and "
             f"the same command, with --out {out}, goes on from there"
         )
 
-    def _batches(self, left: ImageNumbers) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[Batch]:
         return batches(
-            self.source, self.options.batch_size, self.options.workers or 0, self.device, left
+            self.source,
+            self.options.batch_size,
+            self.options.workers or 0,
+            self.device,
+            self.numbers,
         )
 
     def _measured(self, batch: Batch, work: Work, most: int) -> int:

@@ -36,6 +36,7 @@ class Keeper:
         every: seconds between two times that a state is saved; 0 for after every batch.
         out: what to call the folder of the run.
         overwrite: states of anything else are dropped in place of being refused.
+        rank: number of this process, among those that share the work.
         about: what else is kept with the states: what was typed, and how to fit.
         passes: those that were asked for.
     """
@@ -45,6 +46,7 @@ class Keeper:
     every: float
     out: Path
     overwrite: bool = False
+    rank: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
     passes: list[KeptPass] = field(default_factory=list)
 
@@ -54,7 +56,7 @@ class Keeper:
         Raises:
             UsageError: there is one of something else.
         """
-        one = KeptPass(self, self.folder / f"{name}.safetensors")
+        one = KeptPass(self, name)
         self.passes.append(one)
         return one
 
@@ -118,22 +120,43 @@ class KeptPass:
 
     Attributes:
         keeper: where.
-        path: of the file.
+        name: of the pass.
         has_failed: whether it could not be saved the last time.
     """
 
     keeper: Keeper
-    path: Path
+    name: str
     has_failed: bool = False
     _last: float = field(default_factory=time.monotonic)
     _cost: float = 0.0
 
-    def earlier(self) -> dict[str, Any] | None:
-        """What was kept of an earlier sitting; None where nothing was."""
-        try:
-            return self.keeper.checked(self.path)
-        except FileNotFoundError:
-            return None
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the first process, or the only one."""
+        return self.keeper.rank == 0
+
+    @property
+    def path(self) -> Path:
+        """The file of this process."""
+        rank = "" if self.is_first else f".rank-{self.keeper.rank}"
+        return self.keeper.folder / f"{self.name}{rank}.safetensors"
+
+    def _others(self) -> list[Path]:
+        return sorted(self.keeper.folder.glob(f"{self.name}.rank-*.safetensors"))
+
+    def earlier(self) -> list[dict[str, Any]]:
+        """What was kept of earlier sittings, by all their processes."""
+        paths = [self.keeper.folder / f"{self.name}.safetensors", *self._others()]
+        return [self.keeper.checked(path) for path in paths if path.exists()]
+
+    def forget(self) -> None:
+        """Remove the state of this process."""
+        self.path.unlink(missing_ok=True)
+
+    def forget_others(self) -> None:
+        """Remove the states of other processes than the first."""
+        for path in self._others():
+            path.unlink(missing_ok=True)
 
     def tick(self, state: Callable[[], Mapping[str, Any]]) -> None:
         """Save the state if it is time to."""
@@ -144,7 +167,8 @@ class KeptPass:
     def save(self, state: Mapping[str, Any]) -> bool:
         """Save the state; where there is no room for it the one before stays, and it is said."""
         started = time.monotonic()
-        locks.sign(self.keeper.folder)
+        if self.is_first:
+            locks.sign(self.keeper.folder)
         try:
             write_state(
                 self.path,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 from torch import Tensor
 
 from natstats.fits.options import FitOptions
-from natstats.images.image_numbers import ImageNumbers
 from natstats.images.sources import Batch, ImageSet, Photographs, batches
 from natstats.measurement.counterfactual import counterfactual_of
-from natstats.measurement.image_loop import ImageLoop, Progress, earlier_sums
+from natstats.measurement.image_loop import Progress
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
-from natstats.measurement.pass_sums import PassFacts, PassSums, as_arrays, as_tensors
+from natstats.measurement.pass_sums import PassFacts, PassSums, as_arrays
 from natstats.measurement.preparation import home_of
+from natstats.measurement.shared_pass import SharedPass, Work
 from natstats.measurement.watched_network import WatchedNetwork, prepared
 from natstats.networks.load import Network
 from natstats.networks.preprocessing import NORMALISED, spoken
@@ -25,6 +27,7 @@ from natstats.runs.provenance import device_facts, model_facts
 from natstats.runs.reading import Reading, SourceFacts
 from natstats.runs.run import Run
 from natstats.spectra.input_spectra import InputSpectra
+from natstats.theory.account_states import added_states
 
 __all__ = ["NetworkPass"]
 
@@ -35,23 +38,25 @@ class NetworkPass:
 
     Attributes:
         network: the network, with the preprocessing that was asked for.
-        source: the images, framed for the network.
-        options: how to measure; the number of workers is settled.
+        images: the images, framed for the network, and how they are gone through.
         fit: how to fit.
-        strict: whether an unreadable image is an error.
-        progress: called after each batch.
-        kept: where its state is saved; None where it is not.
         is_guess: whether nothing is known of how photographs are to be normalised.
     """
 
     network: Network
-    source: ImageSet
-    options: MeasureOptions
+    images: SharedPass
     fit: FitOptions
-    strict: bool
-    progress: Progress | None
-    kept: KeptPass | None = None
     is_guess: bool = False
+
+    @property
+    def options(self) -> MeasureOptions:
+        """How to measure."""
+        return self.images.options
+
+    @property
+    def source(self) -> ImageSet:
+        """The images."""
+        return self.images.source
 
     def measured(self) -> Run:
         """The run of this network, without a control."""
@@ -59,23 +64,13 @@ class NetworkPass:
 
     def sums(self) -> PassSums:
         """What was measured of this network, now and in earlier sittings."""
-        sums, earlier = earlier_sums(self.kept, self.source) or (self._new_sums(), None)
-        if len(sums.reading.numbers) == len(self.source):
-            return sums
         place, _ = home_of(self.network.model)
+        return self.images.run(place, self._new_sums(), self._work)
+
+    @contextlib.contextmanager
+    def _work(self, sums: PassSums) -> Iterator[Work]:
         with WatchedNetwork(self.network, self.source, self.options, self.fit) as watched:
-            work = _Work(watched, sums)
-            if earlier is not None:
-                example = ImageNumbers.of([sums.facts.example])
-                for batch in batches(self.source, 1, 0, place, example):
-                    watched.start(batch.images)
-                    watched.load(
-                        as_tensors(earlier["collected"]), as_tensors(earlier["account_sums"])
-                    )
-            ImageLoop(self.source, self.options, place, self.strict, self.progress, self.kept).run(
-                work
-            )
-        return sums
+            yield _Work(watched, sums)
 
     def _new_sums(self) -> PassSums:
         options, way = self.options, self.network.preprocessing
@@ -105,15 +100,8 @@ class NetworkPass:
             "limit", "seed", "size", "crop", "normalize", "frames", "control", "counterfactual"
         )  # fmt: skip
         options = replace(self.options, **{name: getattr(usual, name) for name in settled})
-        return replace(
-            self,
-            network=network,
-            options=options,
-            fit=FitOptions(),
-            progress=progress,
-            kept=kept,
-            is_guess=False,
-        )
+        images = replace(self.images, options=options, progress=progress, kept=kept)
+        return NetworkPass(network, images, FitOptions())
 
     def shuffled(
         self,
@@ -130,12 +118,13 @@ class NetworkPass:
             shares: progress of the estimation, and of the measurement.
             kept: where the state of the measurement is saved.
         """
-        network = counterfactual_of(self.network, name, seed, self._images(shares[0]))
+        network = counterfactual_of(self.network, name, seed, self._batches(shares[0]))
         own = self.of_control(network, shares[1], kept)
-        run = replace(own, options=replace(own.options, explain=False)).measured()
+        images = replace(own.images, options=replace(own.options, explain=False))
+        run = replace(own, images=images).measured()
         return ShuffledWeights.of(name, seed, run.info, run.spectra, run.skipped_layers)
 
-    def _images(self, progress: Progress | None) -> Iterator[Tensor]:
+    def _batches(self, progress: Progress | None) -> Iterator[Tensor]:
         """The images as the network expects them, batch by batch; nothing is taken note of."""
         place, _ = home_of(self.network.model)
         done, options = 0, self.options
@@ -153,6 +142,12 @@ class _Work:
 
     watched: WatchedNetwork
     sums: PassSums
+    _is_finished: bool = False
+
+    def begin(self, example: Batch, account: dict[str, Any] | None) -> None:
+        self.watched.start(example.images)
+        if self.sums.collected is not None:
+            self.watched.load(self.sums.collected.state(), account)
 
     def measure(self, batch: Batch) -> None:
         watched, sums = self.watched, self.sums
@@ -164,11 +159,24 @@ class _Work:
             sums.facts = replace(sums.facts, found=watched.found(batch.images))
         sums.inputs.update(batch.images, batch.index)
 
-    def finish(self) -> None:
-        self.sums.collected = self.watched.collector.collected()
-        if self.watched.account is not None:
-            self.sums.account = self.watched.account.compute()
+    def finish(self, others: list[PassSums], accounts: list[dict[str, Any]]) -> None:
+        self._collect()
+        for other in others:
+            self.sums.merge(other)
+        account = self.watched.account
+        if account is not None:
+            if accounts:
+                account.load_state_dict(reduce(added_states, accounts, account.state_dict()))
+            self.sums.account = account.compute()
+        self._is_finished = True
+
+    def _collect(self) -> None:
+        if self.watched.is_started:
+            self.sums.collected = self.watched.collector.collected()
 
     def state(self) -> dict[str, Any]:
-        self.sums.collected = self.watched.collector.collected()
-        return {**self.sums.state(), "account_sums": as_arrays(self.watched.state())}
+        if not self._is_finished:
+            self._collect()
+        # What the account has summed is not asked for again.
+        account = None if self._is_finished else self.watched.state()
+        return {**self.sums.state(), "account_sums": as_arrays(account)}

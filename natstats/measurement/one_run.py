@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from natstats.errors import UsageError
 from natstats.fits.options import FitOptions
-from natstats.images.sources import (
-    Batch,
-    ImageSet,
-    Photographs,
-    open_images,
-    reframed,
-    source_name,
-)
-from natstats.measurement.image_loop import ImageLoop, Progress, earlier_sums, share_of
-from natstats.measurement.keeping import KeptPass
+from natstats.images.sources import Photographs, open_images, reframed
+from natstats.measurement.image_loop import Progress, share_of
+from natstats.measurement.images_alone import sums_of_images
 from natstats.measurement.network_pass import NetworkPass
 from natstats.measurement.options import (
     ImageSettings,
@@ -29,8 +23,8 @@ from natstats.measurement.options import (
     chosen_options,
     keywords_shown,
 )
-from natstats.measurement.pass_sums import PassFacts, PassSums
-from natstats.measurement.place import SAVE_EVERY, Place, kept_in
+from natstats.measurement.parts import Shard
+from natstats.measurement.place import SAVE_EVERY, Keeping, Place
 from natstats.measurement.preparation import (
     ImageSource,
     as_network,
@@ -38,14 +32,13 @@ from natstats.measurement.preparation import (
     prepared_as,
     refuse_unused,
 )
+from natstats.measurement.shared_pass import SharedPass
 from natstats.networks.load import Network
 from natstats.networks.preprocessing import Preprocessing, configured
 from natstats.networks.random_weights import check_control, with_random_weights
+from natstats.processes import Processes, joined
 from natstats.runs.control import RandomWeights
-from natstats.runs.provenance import device_facts
-from natstats.runs.reading import Reading, SourceFacts
 from natstats.runs.run import Run
-from natstats.spectra.input_spectra import InputSpectra
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -66,6 +59,7 @@ def measure(
     out: str | Path | None = None,
     overwrite: bool = False,
     save_every: float = SAVE_EVERY,
+    shard: str | None = None,
     command: str | None = None,
     **settings: Unpack[NetworkSettings],
 ) -> Run:
@@ -91,6 +85,8 @@ def measure(
         overwrite: replace the run that is at `out`, and begin anew where the state of another
             measurement is.
         save_every: seconds between two times that the state is saved; 0 for after every batch.
+        shard: one share of the images, such as ``"3/16"``: `out` becomes a part, and
+            :func:`natstats.merge_parts` puts parts together.
         command: what was typed, to be told in the report.
         **settings: the fields of :class:`natstats.MeasureOptions` (``layers``, ``limit``, ``seed``
             and others), and for a named model also those of
@@ -116,8 +112,12 @@ def measure(
     framing = Preprocessing().framing
     source = open_images(images, framing, chosen.limit, chosen.seed, chosen.frames)
     refuse_unused(source, images, chosen)
-    with kept_in(out, overwrite, save_every, command) as place:
-        loaded = as_network(model, loading, strict is not False, chosen.seed, device)
+    part = _shard_of(shard, out, chosen)
+    keeping = Keeping(out, overwrite, save_every, command, part)
+    with joined() as together, keeping.place(together) as place:
+        loaded = as_network(
+            model, loading, strict is not False, chosen.seed, _device_of(device, together)
+        )
         network = prepared_as(loaded, chosen)
         if isinstance(source, Photographs) and source is not images:
             source = source.framed(network.preprocessing.framing)
@@ -126,31 +126,59 @@ def measure(
         chosen = _with_workers(chosen, home_of(network.model)[0])
         place.identify(source, chosen.to_dict(), fit or FitOptions(), network)
         is_guess = isinstance(model, nn.Module) and configured(network.model) is None
-        one = NetworkPass(
-            network, source, chosen, fit or FitOptions(), strict is True, progress,
-            is_guess=is_guess,
-        )  # fmt: skip
-        return place.finish(_with_controls(one, place))
+        numbers = None if part is None else part.numbers(len(source))
+        shared = SharedPass(
+            source, chosen, strict is True, progress, numbers=numbers, together=together
+        )
+        one = NetworkPass(network, shared, fit or FitOptions(), is_guess)
+        return _with_controls(one, place)
+
+
+def _shard_of(shard: str | None, out: str | Path | None, options: MeasureOptions) -> Shard | None:
+    """The share of the images that is measured; None for all of them.
+
+    Raises:
+        UsageError: it goes nowhere, or with what cannot be put together from parts.
+    """
+    if shard is None:
+        return None
+    if out is None:
+        raise UsageError("shard: expected only with out, where the part is saved")
+    if options.explain:
+        raise UsageError(
+            "shard: expected without explain, whose account takes the network to be put together "
+            "(several processes under torchrun do that)"
+        )
+    return Shard.parsed(shard)
+
+
+def _device_of(device: torch.device | str | None, together: Processes) -> torch.device | str | None:
+    """The device that was asked for; of several processes each has its own by default."""
+    if device is None and together.world > 1 and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
 
 
 def _with_controls(one: NetworkPass, place: Place) -> Run:
     """The run of a pass, with those of its untrained and of its shuffled networks."""
-    options, progress = one.options, one.progress
+    options, progress = one.options, one.images.progress
     n_seeds = 0 if options.control is None else options.control_seeds
     n_parts = 1 + n_seeds + 2 * (options.counterfactual is not None)
-    trained = replace(one, progress=share_of(progress, 0, n_parts), kept=place.of("trained"))
-    run = trained.measured()
+    images = replace(one.images, progress=share_of(progress, 0, n_parts), kept=place.of("trained"))
+    trained = replace(one, images=images)
+    passes = {"trained": trained.sums()}
+    run = passes["trained"].run(one.fit)
     for number in range(n_seeds):
         seed, share = options.seed + number, share_of(progress, 1 + number, n_parts)
-        network = with_random_weights(one.network, seed)
-        untrained = trained.of_control(network, share, place.of(f"seed-{seed}")).measured()
-        run.random_weights.append(_as_control(seed, untrained))
+        network, name = with_random_weights(one.network, seed), f"seed-{seed}"
+        passes[name] = trained.of_control(network, share, place.of(name)).sums()
+        run.random_weights.append(_as_control(seed, passes[name].run(FitOptions())))
     if options.counterfactual is not None:
         shares = [share_of(progress, 1 + n_seeds + part, n_parts) for part in (0, 1)]
         run.shuffled = trained.shuffled(
             options.counterfactual, options.seed, shares, place.of("shuffled")
         )
-    return run
+    return place.finish(run, passes)
 
 
 @keywords_shown(ImageSettings)
@@ -164,6 +192,7 @@ def measure_images(
     out: str | Path | None = None,
     overwrite: bool = False,
     save_every: float = SAVE_EVERY,
+    shard: str | None = None,
     command: str | None = None,
     **settings: Unpack[ImageSettings],
 ) -> Run:
@@ -183,6 +212,8 @@ def measure_images(
         overwrite: replace the run that is at `out`, and begin anew where the state of another
             measurement is.
         save_every: seconds between two times that the state is saved; 0 for after every batch.
+        shard: one share of the images, such as ``"3/16"``: `out` becomes a part, and
+            :func:`natstats.merge_parts` puts parts together.
         command: what was typed, to be told in the report.
         **settings: those fields of :class:`natstats.MeasureOptions` that images alone have.
 
@@ -203,48 +234,14 @@ def measure_images(
     framing = reframed(None, chosen.size, chosen.crop)
     source = open_images(images, framing, chosen.limit, chosen.seed, chosen.frames)
     refuse_unused(source, images, chosen)
-    with kept_in(out, overwrite, save_every, command) as place:
+    part = _shard_of(shard, out, chosen)
+    numbers = None if part is None else part.numbers(len(source))
+    keeping = Keeping(out, overwrite, save_every, command, part)
+    with joined() as together, keeping.place(together) as place:
         place.identify(source, recorded, fit or FitOptions())
-        sums = _images_alone(source, chosen, recorded, strict, progress, place.of("images"))
-        return place.finish(sums.run(fit or FitOptions()))
-
-
-def _images_alone(
-    source: ImageSet,
-    options: MeasureOptions,
-    recorded: dict[str, Any],
-    strict: bool,
-    progress: Progress | None,
-    kept: KeptPass | None,
-) -> PassSums:
-    """What is measured of images without a network."""
-    device = torch.device("cpu")
-    earlier = earlier_sums(kept, source)
-    if earlier is not None:
-        sums, _ = earlier
-    else:
-        facts = PassFacts(source_name(source.description), None, recorded, device_facts(device))
-        inputs = InputSpectra(options.edges, options.n_groups, options.temporal)
-        sums = PassSums(facts, Reading(SourceFacts.of(source)), inputs)
-    if len(sums.reading.numbers) < len(source):
-        ImageLoop(source, options, device, strict, progress, kept).run(_ImagesWork(sums))
-    return sums
-
-
-@dataclass
-class _ImagesWork:
-    """The work of images alone, as their loop asks for it."""
-
-    sums: PassSums
-
-    def measure(self, batch: Batch) -> None:
-        self.sums.inputs.update(batch.images, batch.index)
-
-    def finish(self) -> None:
-        pass
-
-    def state(self) -> dict[str, Any]:
-        return self.sums.state()
+        shared = SharedPass(source, chosen, strict, progress, place.of("images"), numbers, together)
+        sums = sums_of_images(shared)
+        return place.finish(sums.run(fit or FitOptions()), {"images": sums})
 
 
 def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptions:

@@ -7,7 +7,7 @@ that was measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,8 +85,12 @@ class PassSums:
             UsageError: an image is in both.
         """
         self.inputs.merge(other.inputs)
-        if self.collected is not None and other.collected is not None:
+        if self.collected is None:
+            self.collected = other.collected
+        elif other.collected is not None:
             self.collected.merge(other.collected)
+        if not self.reading.n_read:
+            self.facts = replace(self.facts, found=other.facts.found)
         self.reading.merge(other.reading)
         self.seconds += other.seconds
         self.smallest = min(filter(None, (self.smallest, other.smallest)), default=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -61,6 +61,7 @@ class WatchedNetwork:
         self._collector: Collector | None = None
         self.account: AccountPass | None = None
         self._example: Tensor | None = None
+        self._shape: Sequence[int] = ()
 
     def __enter__(self) -> WatchedNetwork:
         self._contexts.enter_context(uncompiled(self.network.model))
@@ -94,7 +95,8 @@ class WatchedNetwork:
             images: the first batch, as it is read.
             by_modules: the account is made before and after modules, not operations.
         """
-        self._example = prepared(self.network, self.source, images[:1])
+        given = prepared(self.network, self.source, images)
+        self._example, self._shape = given[:1], given.shape
         self._collector = self._contexts.enter_context(self._new_collector(self._example))
         if self.options.explain:
             self._start_account(by_modules)
@@ -169,13 +171,13 @@ class WatchedNetwork:
 
     def _forward(self, given: Tensor) -> None:
         place, _ = home_of(self.network.model)
-        with _forward_errors(given), _autocast(place, self.options.amp):
+        with _forward_errors(given.shape), _autocast(place, self.options.amp):
             self.network.model(*self.network.arguments(given))
 
     def _new_collector(self, given: Tensor) -> Collector:
         network, options = self.network, self.options
         place, _ = home_of(network.model)
-        with _forward_errors(given), _autocast(place, options.amp):
+        with _forward_errors(self._shape), _autocast(place, options.amp):
             trace = trace_calls(network.model, network.arguments(given), layouts=options.layouts)
         self._check_law_layers(trace)
         return Collector(
@@ -195,7 +197,7 @@ class WatchedNetwork:
         n_groups = min(len(self.source), self.options.n_groups)
         every = min(max(len(self.source) // IMAGES_FOR_THEORY, 1), MOST_SAVED)
         every = min(every, max(n_groups // FEWEST_GROUPS_FOR_THEORY, 1))
-        with _forward_errors(given), _autocast(place, self.options.amp):
+        with _forward_errors(self._shape), _autocast(place, self.options.amp):
             return AccountPass(
                 self.network.model,
                 self.network.arguments(given),
@@ -249,8 +251,8 @@ def _autocast(device: torch.device, enabled: bool) -> contextlib.AbstractContext
 
 
 @contextlib.contextmanager
-def _forward_errors(images: Tensor) -> Iterator[None]:
-    shape = " x ".join(str(side) for side in images.shape)
+def _forward_errors(sides: Sequence[int]) -> Iterator[None]:
+    shape = " x ".join(map(str, sides))
     try:
         yield
     except (
