@@ -25,6 +25,7 @@ def command(
     out: Path | None,
     overwrite: bool,
     save_every: float,
+    shard: str | None,
     strict: bool,
     **settings: Any,
 ) -> None:
@@ -48,7 +49,7 @@ def command(
     fit, how = FitOptions(**chosen), MeasureOptions(**settings)
 
     name = source_name(source)
-    with output.reserved(out, name, overwrite) as path, output.progress_bar() as progress:
+    with output.placed(out, name, overwrite, shard) as (path, progress):
         run = measure_images(
             source,
             options=how,
@@ -58,6 +59,8 @@ def command(
             out=path,
             overwrite=overwrite,
             save_every=save_every,
+            shard=shard,
             command=output.command_line(),
         )
-    output.show(run)
+    if progress is not None:  # the first of several processes
+        output.show(run, path, shard)

@@ -22,6 +22,7 @@ COMMANDS = (
     "measure",
     "explain",
     "models",
+    "merge",
     "fit",
     "compare",
     "law",

@@ -155,12 +155,17 @@ def measure_network(
         probe=not no_probe,
         **output.take_measure_options(settings),
     )
+    shard = settings.pop("shard")
     if len(found) > 1:
+        if shard is not None:
+            from natstats.errors import UsageError
+
+            raise UsageError(f"shard: expected with one checkpoint; got {len(found)}")
         series.measure(model, found, images, out, overwrite, name, **settings)
         return
 
     one = found[0] if found else None
-    with output.reserved(out, name, overwrite) as path, output.progress_bar() as progress:
+    with output.placed(out, name, overwrite, shard) as (path, progress):
         run = measure(
             model,
             images,
@@ -168,7 +173,9 @@ def measure_network(
             progress=progress,
             out=path,
             overwrite=overwrite,
+            shard=shard,
             command=output.command_line(),
             **settings,
         )
-    output.show(run)
+    if progress is not None:  # the first of several processes
+        output.show(run, path, shard)

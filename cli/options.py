@@ -212,13 +212,21 @@ strict_images = click.option(
     "--strict", is_flag=True, help="Fail on an unreadable image instead of skipping it."
 )
 
-saving_options = click.option(
-    "--save-every",
-    type=float,
-    default=60.0,
-    show_default=True,
-    help="Seconds between two times that what was measured so far is saved in the run directory; "
-    "after an interruption the same command, with the same --out, goes on from there.",
+saving_options = _chain(
+    click.option(
+        "--save-every",
+        type=float,
+        default=60.0,
+        show_default=True,
+        help="Seconds between two times that what was measured so far is saved in the run "
+        "directory; after an interruption the same command, with the same --out, goes on from "
+        "there.",
+    ),
+    click.option(
+        "--shard",
+        help="Measure one share of the images, such as 3/16, into a part at --out; `natstats "
+        "merge` puts parts together.",
+    ),
 )
 
 output_options = _chain(

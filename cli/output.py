@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from natstats.runs.run import Run
 
 __all__ = [
-    "command_line", "comparison", "progress_bar", "reserved", "say", "say_lines", "show",
+    "command_line", "comparison", "placed", "progress_bar", "reserved", "say", "say_lines", "show",
     "take_fit_options", "take_measure_options", "target",
 ]  # fmt: skip
 
@@ -61,7 +61,30 @@ def comparison(found: MethodComparison) -> None:
 
 
 @contextmanager
-def reserved(out: Path | None, name: str, overwrite: bool) -> Iterator[Path]:
+def placed(
+    out: Path | None, name: str, overwrite: bool, shard: str | None = None
+) -> Iterator[tuple[Path, Progress | None]]:
+    """Folder and progress of a measurement, for every process of those that share it.
+
+    What several processes say beside their errors, the first one says.
+    """
+    from natstats.processes import joined
+
+    with ExitStack() as stack:
+        together = stack.enter_context(joined())
+        path = None
+        if together.is_first:
+            kind = "run" if shard is None else "part"
+            path = stack.enter_context(reserved(out, name, overwrite, kind))
+        path = Path(together.share(None if path is None else str(path)))
+        if together.is_first:
+            yield path, stack.enter_context(progress_bar())
+        else:
+            yield path, None
+
+
+@contextmanager
+def reserved(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> Iterator[Path]:
     """The folder of a run, claimed before the work; without `out` the first that is free.
 
     Unfinished work of the same command is taken up again.
@@ -71,7 +94,7 @@ def reserved(out: Path | None, name: str, overwrite: bool) -> Iterator[Path]:
 
     if out is not None:
         path = expanded(out, "out")
-        with claimed(path, overwrite):
+        with claimed(path, overwrite, kind):
             yield path
         return
     with claimed_free(Path("runs") / name, _is_of_this_command) as path:
@@ -159,10 +182,20 @@ def progress_bar(unit: str = "images", images: int | None = None) -> Iterator[Pr
     yield line
 
 
-def show(run: Run) -> None:
-    """Print the short table, the verdict, what to know, and where the run is."""
+def show(run: Run, part: Path | None = None, shard: str | None = None) -> None:
+    """Print the short table, the verdict, what to know, and where the run is.
+
+    Args:
+        run: that was measured.
+        part: where the part is, beside `shard`.
+        shard: the share of the images that was measured; None for all of them.
+    """
     from natstats.runs.tables import text_table
 
+    if shard is not None:
+        n_images = run.info["images"]["n_images"]
+        say(f"Part {shard}, {n_images} images: {part}   `natstats merge` puts parts together.")
+        return
     path = run.path
     assert path is not None
     say_lines(text_table(run.layers, ROWS))

@@ -162,7 +162,13 @@ def is_unfinished_series(path: Path) -> bool:
     if not path.is_dir() or os.path.lexists(path / own.record):
         return False
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    runs = [e for e in entries if e.name != "figures" and not own.known.fullmatch(e.name)]
+    runs = [
+        entry
+        for entry in entries
+        if entry.name != "figures"
+        and not own.known.fullmatch(entry.name)
+        and not is_reserved(entry)
+    ]
     return bool(runs) and all(_is_of_a_series(read_record(run, "run")) for run in runs)
 
 

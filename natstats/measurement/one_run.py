@@ -34,6 +34,7 @@ from natstats.measurement.preparation import (
 )
 from natstats.measurement.shared_pass import SharedPass
 from natstats.networks.load import Network
+from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured
 from natstats.networks.random_weights import check_control, with_random_weights
 from natstats.processes import Processes, joined
@@ -43,7 +44,7 @@ from natstats.runs.run import Run
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Progress", "measure", "measure_images"]
+__all__ = ["Progress", "measure", "measure_images", "measured"]
 
 
 @keywords_shown(NetworkSettings)
@@ -108,30 +109,59 @@ def measure(
     ['input.grey', 'input.colour', '0']
     """
     loading, chosen = chosen_options("measure", options, settings, NetworkSettings)
-    # Before the network, whose weights may have to be downloaded, and which then says the size.
-    framing = Preprocessing().framing
-    source = open_images(images, framing, chosen.limit, chosen.seed, chosen.frames)
-    refuse_unused(source, images, chosen)
     part = _shard_of(shard, out, chosen)
     keeping = Keeping(out, overwrite, save_every, command, part)
+    return measured(
+        model, images, loading, chosen, fit or FitOptions(), keeping,
+        device=device, strict=strict, progress=progress,
+    )  # fmt: skip
+
+
+def measured(
+    model: nn.Module | Network | str,
+    images: ImageSource,
+    loading: LoadOptions,
+    options: MeasureOptions,
+    fit: FitOptions,
+    keeping: Keeping,
+    *,
+    device: torch.device | str | None,
+    strict: bool | None,
+    progress: Progress | None,
+) -> Run:
+    """What :func:`measure` does with its arguments, as records.
+
+    Args:
+        model: see :func:`measure`.
+        images: see :func:`measure`.
+        loading: how a named network is loaded.
+        options: how to measure.
+        fit: how to fit.
+        keeping: where the run goes.
+        device: see :func:`measure`.
+        strict: see :func:`measure`.
+        progress: see :func:`measure`.
+    """
+    # Before the network, whose weights may have to be downloaded, and which then says the size.
+    framing = Preprocessing().framing
+    source = open_images(images, framing, options.limit, options.seed, options.frames)
+    refuse_unused(source, images, options)
     with joined() as together, keeping.place(together) as place:
-        loaded = as_network(
-            model, loading, strict is not False, chosen.seed, _device_of(device, together)
-        )
-        network = prepared_as(loaded, chosen)
+        own = _device_of(device, together)
+        loaded = as_network(model, loading, strict is not False, options.seed, own)
+        network = prepared_as(loaded, options)
         if isinstance(source, Photographs) and source is not images:
             source = source.framed(network.preprocessing.framing)
-        if chosen.control is not None:
-            check_control(network, chosen.seed)
-        chosen = _with_workers(chosen, home_of(network.model)[0])
-        place.identify(source, chosen.to_dict(), fit or FitOptions(), network)
+        if options.control is not None:
+            check_control(network, options.seed)
+        options = _with_workers(options, home_of(network.model)[0])
+        place.identify(source, options.to_dict(), fit, network)
         is_guess = isinstance(model, nn.Module) and configured(network.model) is None
-        numbers = None if part is None else part.numbers(len(source))
+        numbers = None if keeping.shard is None else keeping.shard.numbers(len(source))
         shared = SharedPass(
-            source, chosen, strict is True, progress, numbers=numbers, together=together
+            source, options, strict is True, progress, numbers=numbers, together=together
         )
-        one = NetworkPass(network, shared, fit or FitOptions(), is_guess)
-        return _with_controls(one, place)
+        return _with_controls(NetworkPass(network, shared, fit, is_guess), place)
 
 
 def _shard_of(shard: str | None, out: str | Path | None, options: MeasureOptions) -> Shard | None:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,8 @@ class Place:
             NatstatsError: it cannot be written; the states stay.
         """
         keeping, keeper = self._keeping, self._keeper
+        if keeping.amend is not None:
+            keeping.amend(run)
         if keeping.path is None or keeper is None:
             return run
         if keeping.command is not None:
@@ -144,6 +146,7 @@ class Keeping:
         every: seconds between two times that a state is saved.
         command: what was typed, to be told in the report.
         shard: the share of the images that is measured; None for all of them.
+        amend: changes the facts of a run before it is saved.
 
     Raises:
         UsageError: the seconds are no number from 0.
@@ -154,6 +157,7 @@ class Keeping:
     every: float
     command: str | None
     shard: Shard | None = None
+    amend: Callable[[Run], None] | None = None
 
     def __post_init__(self) -> None:
         every = self.every
