@@ -188,6 +188,12 @@ image_options = _chain(
     click.option("--workers", type=int, help="Processes that read images.  [default: by device]"),
     click.option("--limit", type=int, help="At most this many images, a random sample."),
     click.option(
+        "--until",
+        type=float,
+        help="Read images until no layer's interval is wider than this, such as 0.05; the run can "
+        "be gone on with later, with a smaller one and the same --out.",
+    ),
+    click.option(
         "--seed",
         type=int,
         default=MeasureOptions.seed,

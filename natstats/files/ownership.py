@@ -71,7 +71,8 @@ KINDS = {
             r"run\.json|spectra\.npz|(layers|forms|sensitivity|image_exponents|skipped|control)\.csv"
             r"|(specifications|account)\.csv|(law|control|account)\.json|account\.npz|report\.html"
             r"|control/seed-\d+/(run\.json|(spectra|account)\.npz)"
-            r"|counterfactual/(run\.json|spectra\.npz)",
+            r"|counterfactual/(run\.json|spectra\.npz)"
+            r"|state/(images|trained|shuffled|seed-\d+)\.safetensors",
             "law|specifications|control|spectra|spread|sensitivity"
             "|account|account_totals|kernels|kernel_exponents",
         ),

@@ -62,16 +62,17 @@ def _whole(path: Path, folder: Path, name: str) -> tuple[PassSums, dict[str, Any
         state = read_state(folder / f"{name}.safetensors")
         sums = PassSums.from_state(state)
         done, n_images = len(sums.reading.numbers), sums.reading.facts.n_images
+        is_whole = sums.is_whole
         about = dict(state["about"])
     except FileNotFoundError:
-        done, n_images = 0, None
+        done, n_images, is_whole = 0, None, False
     except NatstatsError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NatstatsError(
             f"run: expected the state of a measurement in {path}; {name}: {error!r}"
         ) from error
-    if done != n_images:
+    if not is_whole:
         how_far = "nothing of a part" if n_images is None else f"{done} of {n_images} images"
         raise UsageError(
             f"run: expected a measurement of all images; {path} is not finished, and keeps "

@@ -16,6 +16,8 @@ from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums
 from natstats.measurement.stopping import Stops
+from natstats.measurement.until import Until
+from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["ImageLoop", "NoRoomError", "Progress", "Work", "share_of"]
 
@@ -37,6 +39,10 @@ class Work(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Everything that is kept."""
+        raise NotImplementedError
+
+    def spectra(self) -> list[LayerSpectrum]:
+        """The spectra so far, those of the images among them."""
         raise NotImplementedError
 
 
@@ -70,6 +76,7 @@ class ImageLoop:
         before: images that earlier sittings have measured.
         world: processes that share the images, each about as many.
         total: images of all sittings and processes.
+        until: tells when enough images have come; None for all.
     """
 
     source: ImageSet
@@ -82,6 +89,7 @@ class ImageLoop:
     before: int
     world: int
     total: int
+    until: Until | None = None
 
     def run(self, work: Work, finish: Callable[[], None]) -> None:
         """Measure all of these images.
@@ -116,6 +124,9 @@ class ImageLoop:
                         self.progress(self._place(done), self.total)
                     if stops.signal and done < n_images:
                         break
+                    if self._is_enough(work):
+                        finish()
+                        break
                     if self.kept is not None and done < n_images:
                         self.kept.tick(state)
                 else:
@@ -130,6 +141,12 @@ class ImageLoop:
                 is_saved = self.kept.save(state())
                 stops.raise_as(self._stopped(self._place(done), is_saved))
             stops.raise_as("interrupted; nothing was written")
+
+    def _is_enough(self, work: Work) -> bool:
+        n_read = work.sums.reading.n_read
+        if self.until is None or n_read < self.until.next:
+            return False
+        return self.until.is_reached(n_read, work.spectra())
 
     def _place(self, done: int) -> int:
         """Images of all processes that are done by now, as far as one can tell for the others."""

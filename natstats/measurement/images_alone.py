@@ -15,6 +15,7 @@ from natstats.measurement.shared_pass import SharedPass, Work
 from natstats.runs.provenance import device_facts
 from natstats.runs.reading import Reading, SourceFacts
 from natstats.spectra.input_spectra import InputSpectra
+from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["sums_of_images"]
 
@@ -54,6 +55,10 @@ class _Work:
     def finish(self, others: list[PassSums], accounts: list[dict[str, Any]]) -> None:
         for other in others:
             self.sums.merge(other)
+        self.sums.is_whole = True
+
+    def spectra(self) -> list[LayerSpectrum]:
+        return self.sums.spectra()
 
     def state(self) -> dict[str, Any]:
         return {**self.sums.state(), "account_sums": None}

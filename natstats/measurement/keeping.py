@@ -13,6 +13,7 @@ from typing import Any
 from natstats.errors import NatstatsError, UsageError
 from natstats.files import locks
 from natstats.files.state_files import read_state, write_state
+from natstats.measurement.pass_sums import PassSums
 from natstats.text import printable
 
 __all__ = ["FORMAT", "Keeper", "KeptPass", "difference"]
@@ -130,6 +131,14 @@ class KeptPass:
     _last: float = field(default_factory=time.monotonic)
     _cost: float = 0.0
 
+    def whole(self, sums: PassSums) -> dict[str, Any]:
+        """The state of a pass that has come to its end, as it is kept."""
+        return self._whole({**sums.state(), "account_sums": None})
+
+    def _whole(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {"identity": dict(self.keeper.identity), "about": dict(self.keeper.about)}
+        return {"format": FORMAT, **kept, **state}
+
     @property
     def is_first(self) -> bool:
         """Whether this is the first process, or the only one."""
@@ -170,15 +179,7 @@ class KeptPass:
         if self.is_first:
             locks.sign(self.keeper.folder)
         try:
-            write_state(
-                self.path,
-                {
-                    "format": FORMAT,
-                    "identity": dict(self.keeper.identity),
-                    "about": dict(self.keeper.about),
-                    **state,
-                },
-            )
+            write_state(self.path, self._whole(state))
         except OSError as error:
             if not self.has_failed:
                 _log.warning(

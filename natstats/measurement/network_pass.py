@@ -27,6 +27,7 @@ from natstats.runs.provenance import device_facts, model_facts
 from natstats.runs.reading import Reading, SourceFacts
 from natstats.runs.run import Run
 from natstats.spectra.input_spectra import InputSpectra
+from natstats.spectra.records import LayerSpectrum
 from natstats.theory.account_states import added_states
 
 __all__ = ["NetworkPass"]
@@ -168,11 +169,15 @@ class _Work:
             if accounts:
                 account.load_state_dict(reduce(added_states, accounts, account.state_dict()))
             self.sums.account = account.compute()
-        self._is_finished = True
+        self._is_finished = self.sums.is_whole = True
 
     def _collect(self) -> None:
         if self.watched.is_started:
             self.sums.collected = self.watched.collector.collected()
+
+    def spectra(self) -> list[LayerSpectrum]:
+        self._collect()
+        return self.sums.spectra()
 
     def state(self) -> dict[str, Any]:
         if not self._is_finished:

@@ -33,6 +33,7 @@ from natstats.measurement.preparation import (
     refuse_unused,
 )
 from natstats.measurement.shared_pass import SharedPass
+from natstats.measurement.until import Until, widest
 from natstats.networks.load import Network
 from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured
@@ -110,7 +111,7 @@ def measure(
     """
     loading, chosen = chosen_options("measure", options, settings, NetworkSettings)
     part = _shard_of(shard, out, chosen)
-    keeping = Keeping(out, overwrite, save_every, command, part)
+    keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
     return measured(
         model, images, loading, chosen, fit or FitOptions(), keeping,
         device=device, strict=strict, progress=progress,
@@ -159,7 +160,13 @@ def measured(
         is_guess = isinstance(model, nn.Module) and configured(network.model) is None
         numbers = None if keeping.shard is None else keeping.shard.numbers(len(source))
         shared = SharedPass(
-            source, options, strict is True, progress, numbers=numbers, together=together
+            source,
+            options,
+            strict is True,
+            progress,
+            numbers=numbers,
+            together=together,
+            until=_until(options, fit),
         )
         return _with_controls(NetworkPass(network, shared, fit, is_guess), place)
 
@@ -198,6 +205,11 @@ def _with_controls(one: NetworkPass, place: Place) -> Run:
     trained = replace(one, images=images)
     passes = {"trained": trained.sums()}
     run = passes["trained"].run(one.fit)
+    if images.until is not None:
+        # The others see the same images.
+        seen = replace(images, numbers=passes["trained"].reading.numbers, until=None)
+        trained = replace(trained, images=seen)
+        _say_until(run, images.until)
     for number in range(n_seeds):
         seed, share = options.seed + number, share_of(progress, 1 + number, n_parts)
         network, name = with_random_weights(one.network, seed), f"seed-{seed}"
@@ -266,12 +278,35 @@ def measure_images(
     refuse_unused(source, images, chosen)
     part = _shard_of(shard, out, chosen)
     numbers = None if part is None else part.numbers(len(source))
-    keeping = Keeping(out, overwrite, save_every, command, part)
+    keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
     with joined() as together, keeping.place(together) as place:
         place.identify(source, recorded, fit or FitOptions())
-        shared = SharedPass(source, chosen, strict, progress, place.of("images"), numbers, together)
+        shared = SharedPass(
+            source,
+            chosen,
+            strict,
+            progress,
+            place.of("images"),
+            numbers,
+            together,
+            _until(chosen, fit or FitOptions()),
+        )
         sums = sums_of_images(shared)
-        return place.finish(sums.run(fit or FitOptions()), {"images": sums})
+        run = sums.run(fit or FitOptions())
+        if shared.until is not None:
+            _say_until(run, shared.until)
+        return place.finish(run, {"images": sums})
+
+
+def _until(options: MeasureOptions, fit: FitOptions) -> Until | None:
+    return None if options.until is None else Until(options.until, fit)
+
+
+def _say_until(run: Run, until: Until) -> None:
+    """Take note in a run of whether its intervals are as narrow as was asked for."""
+    images = run.info["images"]
+    until.width, until.layer = widest(run.spectra, until.fit)
+    run.info["warnings"].append(until.sentence(images["n_images"], images["n_in_set"]))
 
 
 def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptions:

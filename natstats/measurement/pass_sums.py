@@ -22,6 +22,7 @@ from natstats.runs.reading import Reading
 from natstats.runs.run import Run
 from natstats.spectra.collected import Collected
 from natstats.spectra.input_spectra import InputSpectra
+from natstats.spectra.records import LayerSpectrum
 from natstats.theory.account_spectra import AccountSpectra
 
 __all__ = ["PassFacts", "PassSums", "as_arrays", "as_tensors"]
@@ -68,6 +69,7 @@ class PassSums:
         seconds: how long it took.
         smallest: images of a batch, where larger ones did not fit into memory; 0 where all did.
         account: what was measured for the account, when all images have come.
+        is_whole: all images have come that were to.
     """
 
     facts: PassFacts
@@ -77,6 +79,7 @@ class PassSums:
     seconds: float = 0.0
     smallest: int = 0
     account: AccountSpectra | None = None
+    is_whole: bool = False
 
     def merge(self, other: PassSums) -> None:
         """Add what another part of the same pass has measured, on other images.
@@ -95,6 +98,11 @@ class PassSums:
         self.seconds += other.seconds
         self.smallest = min(filter(None, (self.smallest, other.smallest)), default=0)
 
+    def spectra(self) -> list[LayerSpectrum]:
+        """The spectra so far, those of the images first."""
+        layers = [] if self.collected is None else self.collected.spectra()
+        return [*self.inputs.compute(), *layers]
+
     def renumber(self, by: int) -> None:
         """Add `by`, a multiple of the number of groups, to the number of every image."""
         self.inputs.renumber(by)
@@ -111,8 +119,7 @@ class PassSums:
         if not self.reading.n_read:
             raise NatstatsError("images: expected at least one that was measured; there is none")
         facts = self.facts
-        layers = [] if self.collected is None else self.collected.spectra()
-        spectra = [*self.inputs.compute(), *layers]
+        spectra = self.spectra()
         n_images = spectra[0].spectrum.n_images
         warnings = [*facts.notes, *self.reading.warnings(), *facts.found]
         warnings += self.reading.range_warnings(facts.expected)
@@ -145,6 +152,7 @@ class PassSums:
             "collected": None if self.collected is None else self.collected.state(),
             "seconds": self.seconds,
             "smallest": self.smallest,
+            "is_whole": self.is_whole,
             "account": None if account is None else np.frombuffer(account, np.uint8),
         }
         arrays: dict[str, Any] = as_arrays(state)
@@ -173,6 +181,7 @@ class PassSums:
             state["seconds"],
             state["smallest"],
             account,
+            state["is_whole"],
         )
 
 

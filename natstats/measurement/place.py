@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from natstats.measurement.pass_sums import PassSums
 from natstats.networks.load import Network
 from natstats.processes import Processes
 from natstats.runs import store
-from natstats.runs.run import Run
+from natstats.runs.run import STATES, Run
 from natstats.text import printable
 
 __all__ = ["SAVE_EVERY", "Keeping", "Place"]
@@ -32,8 +33,8 @@ __all__ = ["SAVE_EVERY", "Keeping", "Place"]
 SAVE_EVERY = 60.0
 """Seconds between two times that the state of a measurement is saved."""
 
-_SAME_NUMBERS = ("batch_size", "workers")
-"""Options that do not change the results, so that another sitting may have others."""
+_MAY_CHANGE = ("batch_size", "workers", "until")
+"""Options that do not change what an image adds, so that another sitting may have others."""
 
 _log = logging.getLogger("natstats")
 
@@ -67,7 +68,7 @@ class Place:
         keeping = self._keeping
         if keeping.path is None or self._folder is None:
             return
-        identity = {name: value for name, value in options.items() if name not in _SAME_NUMBERS}
+        identity = {name: value for name, value in options.items() if name not in _MAY_CHANGE}
         identity["natstats"] = __version__
         identity["images"] = source.listing()
         identity["shard"] = None if keeping.shard is None else str(keeping.shard)
@@ -123,7 +124,13 @@ class Place:
     def _save(keeping: Keeping, keeper: Keeper, run: Run, passes: Mapping[str, PassSums]) -> None:
         assert keeping.path is not None
         if keeping.shard is None:
-            run.save(keeping.path, overwrite=keeping.overwrite)
+            # What may be gone on with later keeps its state.
+            states = passes if run.info["options"].get("until") is not None else {}
+            run.save(
+                keeping.path,
+                overwrite=keeping.overwrite or keeping.goes_on,
+                states={name: keeper.of(name).whole(sums) for name, sums in states.items()},
+            )
         else:
             save_part(keeping.path, keeping.overwrite, keeper.identity, keeper.about, passes)
 
@@ -147,6 +154,7 @@ class Keeping:
         command: what was typed, to be told in the report.
         shard: the share of the images that is measured; None for all of them.
         amend: changes the facts of a run before it is saved.
+        may_go_on: a run that has kept its state may be gone on with, and replaced.
 
     Raises:
         UsageError: the seconds are no number from 0.
@@ -158,6 +166,7 @@ class Keeping:
     command: str | None
     shard: Shard | None = None
     amend: Callable[[Run], None] | None = None
+    may_go_on: bool = False
 
     def __post_init__(self) -> None:
         every = self.every
@@ -168,6 +177,13 @@ class Keeping:
     def path(self) -> Path | None:
         """The folder; None for nowhere."""
         return None if self.out is None else expanded(self.out, "out")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run that is there has kept its state, to be gone on with."""
+        path = self.path
+        has_state = path is not None and (path / STATES).is_dir() and (path / "run.json").is_file()
+        return self.may_go_on and has_state and not self.overwrite
 
     @contextlib.contextmanager
     def place(self, together: Processes) -> Iterator[Place]:
@@ -183,7 +199,11 @@ class Keeping:
         with contextlib.ExitStack() as stack:
             if together.is_first:
                 kind = "run" if self.shard is None else "part"
-                stack.enter_context(claimed(path, self.overwrite, kind))
+                goes_on = self.goes_on
+                state = stack.enter_context(claimed(path, self.overwrite or goes_on, kind))
+                if goes_on and not any(state.glob("*.safetensors")):
+                    for file in (path / STATES).glob("*.safetensors"):
+                        shutil.copyfile(file, state / file.name)
             together.wait()
             yield Place(self, Path(os.path.realpath(path)) / STATE, together)
             together.wait()

@@ -14,14 +14,16 @@ from typing import Any, Protocol
 
 import torch
 
-from natstats.errors import NatstatsError
+from natstats.errors import NatstatsError, UsageError
 from natstats.files.state_files import state_from_bytes, state_in_bytes
 from natstats.images.image_numbers import ImageNumbers
 from natstats.images.sources import Batch, ImageSet, batches
 from natstats.measurement.image_loop import ImageLoop, Progress
+from natstats.measurement.image_loop import Work as LoopWork
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums, as_arrays, as_tensors
+from natstats.measurement.until import Until
 from natstats.processes import Processes
 from natstats.theory.account_states import added_states
 
@@ -30,14 +32,8 @@ __all__ = ["SharedPass", "Work"]
 _ALONE = Processes(0, 1, torch.device("cpu"))
 
 
-class Work(Protocol):
-    """What is done with the images of a pass.
-
-    Attributes:
-        sums: what was measured so far.
-    """
-
-    sums: PassSums
+class Work(LoopWork, Protocol):
+    """What is done with the images of a pass."""
 
     def begin(self, example: Batch, account: dict[str, Any] | None) -> None:
         """Go on from the sums; else the first batch begins.
@@ -47,9 +43,6 @@ class Work(Protocol):
             account: what its account has come to; None where that is nothing.
         """
 
-    def measure(self, batch: Batch) -> None:
-        """Add a batch to the sums; one that raises has added nothing."""
-
     def finish(self, others: list[PassSums], accounts: list[dict[str, Any]]) -> None:
         """All images have come, here and in other processes.
 
@@ -57,10 +50,6 @@ class Work(Protocol):
             others: what these have measured.
             accounts: what their accounts have come to.
         """
-
-    def state(self) -> dict[str, Any]:
-        """Everything that is kept."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +64,10 @@ class SharedPass:
         kept: where its state is saved; None where it is not.
         numbers: which images; None for all of the set.
         together: the processes that share it.
+        until: tells when enough images have come; None for all.
+
+    Raises:
+        UsageError: `until` is given for several processes, or for a share.
     """
 
     source: ImageSet
@@ -84,6 +77,14 @@ class SharedPass:
     kept: KeptPass | None = None
     numbers: ImageNumbers | None = None
     together: Processes = _ALONE
+    until: Until | None = None
+
+    def __post_init__(self) -> None:
+        if self.until is not None and (self.together.world > 1 or self.numbers is not None):
+            raise UsageError(
+                "until: expected in one process that may read all images; got "
+                f"{self.together.world} processes, or a share of the images"
+            )
 
     def run(
         self,
@@ -108,7 +109,7 @@ class SharedPass:
         wanted = self.numbers or ImageNumbers([(0, len(self.source))])
         done = ImageNumbers(together.share(sums.reading.numbers.intervals))
         left = wanted - done
-        if len(left):
+        if len(left) and not self._was_enough(sums):
             own = left.share(together.rank, together.world)
             with open_work(sums) as work:
                 if len(done) or together.world > 1 or self.numbers is not None:
@@ -126,9 +127,16 @@ class SharedPass:
                     before=len(wanted & done),
                     world=together.world,
                     total=len(wanted),
+                    until=self.until,
                 )
                 loop.run(work, partial(self._together, work))
         return self._spread(sums)
+
+    def _was_enough(self, sums: PassSums) -> bool:
+        """Whether earlier sittings have measured enough images."""
+        if self.until is None or not sums.reading.n_read:
+            return False
+        return self.until.is_reached(sums.reading.n_read, sums.spectra())
 
     def _earlier(self) -> tuple[PassSums, dict[str, Any] | None] | None:
         """What earlier sittings have measured; None where there were none."""

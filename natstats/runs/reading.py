@@ -312,6 +312,7 @@ class Reading:
         return {
             "source": facts.description,
             "n_images": n_images,
+            "n_in_set": facts.n_images,
             "digest": self.digest(),
             "listing": facts.listing,
             "contents": self.contents(),
