@@ -81,7 +81,9 @@ def claimed_free(path: Path, goes_on: Callable[[Path], bool]) -> Iterator[Path]:
         candidate, number = path, 2
         while True:
             state = candidate / STATE
-            is_idle = is_reserved(candidate) and locks.owner(state) is None
+            is_idle = (
+                is_reserved(candidate) and not locks.is_held(state) and locks.owner(state) is None
+            )
             if not os.path.lexists(candidate) or (is_idle and goes_on(state)):
                 try:
                     stack.enter_context(claimed(candidate))
