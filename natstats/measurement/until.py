@@ -1,8 +1,9 @@
 """When enough images were measured: every layer's interval is narrow enough.
 
-Intervals are looked at now and then, not after every image: each look is a chance to stop early on
-an interval that is too narrow by luck. When to look next follows from how wide the widest is, as
-the width falls with the square root of the number of images. How often an interval at which a
+Each look at the intervals is a chance to stop on one that is narrow by luck, and so to stop where
+it misses the truth. So looks are few and far between, the first is late, and the next one is when
+the intervals should be clearly narrow enough, as the width falls with the square root of the number
+of images: most measurements end with the second or third look. How often an interval at which a
 measurement has stopped still holds the truth is simulated in ``analyses/until_coverage.py``.
 """
 
@@ -14,14 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from natstats.fits.exponents import fit_layers
-from natstats.fits.intervals import FEWEST_GROUPS
 from natstats.fits.options import FitOptions
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["FIRST_LOOK", "Until", "next_look", "widest"]
 
-FIRST_LOOK = 2 * FEWEST_GROUPS
-"""Images before the first look: from fewer, nobody can tell how wide an interval is."""
+FIRST_LOOK = 96
+"""Images before the first look: of fewer, the width of an interval says little."""
+
+_MORE = 1.3
+"""Times the images that should be enough, so that the next look ends it as a rule."""
+
+_LEAST, _MOST = 1.5, 4.0
+"""Times the images so far that there are at the next look."""
 
 
 def widest(spectra: Sequence[LayerSpectrum], fit: FitOptions) -> tuple[float, str]:
@@ -47,11 +53,11 @@ def next_look(n_images: int, width: float, wanted: float) -> int:
         width: of the widest interval now; NaN where there is none yet.
         wanted: the width that is wanted.
 
-    >>> next_look(100, 0.2, 0.1), next_look(100, 0.101, 0.1), next_look(100, 5.0, 0.1)
-    (400, 125, 400)
+    >>> next_look(100, 0.15, 0.1), next_look(100, 0.101, 0.1), next_look(100, 5.0, 0.1)
+    (293, 150, 400)
     """
-    factor = (width / wanted) ** 2 if np.isfinite(width) else 2.0
-    return int(np.ceil(n_images * min(max(factor, 1.25), 4.0)))
+    factor = _MORE * (width / wanted) ** 2 if np.isfinite(width) else 2.0
+    return int(np.ceil(n_images * min(max(factor, _LEAST), _MOST)))
 
 
 @dataclass
