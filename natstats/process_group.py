@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -14,13 +13,12 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import NatstatsError
 from natstats.process_environment import Place, seconds_to_join
-from natstats.process_watch import BYE, FAILED, INTERRUPTED, Door, Watch, claimed_here, connection
+from natstats.process_meeting import Meeting
+from natstats.process_watch import BYE, FAILED, INTERRUPTED, Watch
 
 __all__ = ["Group", "may_speak"]
-
-_SHORT = timedelta(seconds=5)
 
 _SECONDS_OF_AGENT = 1.0
 """In which torchrun's agent ends the others when one is dead; else they do so by themselves."""
@@ -70,13 +68,9 @@ class Group:
         global _latest, _times
         _times += 1
         self.place = place
-        self._limit = seconds_to_join(limit)
+        self._meeting = Meeting(place, seconds_to_join(limit), _times)
         self._remedy = remedy
-        self._name = f"natstats/{place.attempt}/{_times}"
-        self._store: Any = None
-        self._words: Any = None
         self._watch: Watch | None = None
-        self._who: dict[int, str] = {}
         self._claim: bool | None = None
         self._claiming = threading.Lock()
         self._signal = 0
@@ -93,17 +87,9 @@ class Group:
         """Whether this process is the one that says why all end; the answer stays what it is."""
         with self._claiming:
             if self._claim is None:
-                self._claim = self._asked_to_speak()
+                is_gone = self._watch is not None and 0 in self._watch.gone
+                self._claim = self._meeting.claim(self.place.keeper or not is_gone)
             return self._claim
-
-    def _asked_to_speak(self) -> bool:
-        is_kept = self.place.keeper or self._watch is None or 0 not in self._watch.gone
-        if self._words is not None and is_kept:
-            with contextlib.suppress(RuntimeError):
-                return bool(self._words.add(f"{self._name}/speaks", 1) == 1)
-        # The store went with rank 0.
-        place = self.place
-        return claimed_here(f"{place.address}:{place.port}/{self._name}")
 
     # -- coming ---------------------------------------------------------------------------------
 
@@ -119,102 +105,17 @@ class Group:
             init_process_group,
         )
 
-        deadline = time.monotonic() + self._limit
-        self._open_store(deadline)
-        self._meet(deadline)
-        self._start_watch()
+        try:
+            self._meeting.meet()
+        finally:  # those that came hear of it when others did not
+            self._watch = Watch(self._meeting.connections, self._wake)
         init_process_group(
             backend,
-            store=PrefixStore(f"{self._name}/group", self._store),
+            store=PrefixStore(f"{self._meeting.name}/group", self._meeting.store),
             rank=self.place.rank,
             world_size=self.place.world,
             timeout=patience,
         )
-
-    def _open_store(self, deadline: float) -> None:
-        from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-        place = self.place
-        hosts = place.rank == 0 and not place.keeper
-        if not hosts:
-            self._wait_for_host(deadline)
-        left = timedelta(seconds=max(deadline - time.monotonic(), 1.0))
-        try:
-            self._store = TCPStore(
-                place.address, place.port, None, hosts, left, wait_for_workers=False,
-                multi_tenant=hosts,
-            )  # fmt: skip
-            self._words = TCPStore(
-                place.address, place.port, None, False, _SHORT, wait_for_workers=False
-            )
-        except (RuntimeError, ValueError) as error:
-            if not hosts:
-                raise self._no_answer() from error
-            raise UsageError(
-                f"MASTER_PORT: expected a port that rank 0 can listen on; got {place.port} "
-                f"({_first_line(error)})"
-            ) from error
-
-    def _wait_for_host(self, deadline: float) -> None:
-        """Return when the store can be reached, without the noise of a library that tries."""
-        while True:
-            with contextlib.suppress(OSError, UnicodeError):
-                socket.create_connection((self.place.address, self.place.port), 2.0).close()
-                return
-            if time.monotonic() > deadline:
-                raise self._no_answer()
-            time.sleep(0.1)
-
-    def _no_answer(self) -> NatstatsError:
-        where = f"{self.place.address}:{self.place.port} (MASTER_ADDR:MASTER_PORT)"
-        return NatstatsError(
-            f"processes: expected {self.place.world} processes within {self._limit:g} s; rank 0 is "
-            f"missing: nobody answers at {where}"
-        )
-
-    def _meet(self, deadline: float) -> None:
-        place, keys = self.place, [f"{self._name}/here/{r}" for r in range(self.place.world)]
-        if self._store.add(f"{self._name}/count/{place.rank}", 1) > 1:
-            raise UsageError(
-                f"RANK: expected a number that no other process has; {place.rank} came twice"
-            )
-        self._store.set(keys[place.rank], f"{place.world} {os.getpid()} {socket.gethostname()}")
-        while not self._store.check(keys):
-            if self._store.check([f"{self._name}/speaks"]):
-                raise _other_speaks()
-            if time.monotonic() > deadline:
-                missing = [r for r, key in enumerate(keys) if not self._store.check([key])]
-                if missing:
-                    raise self._missing(missing)
-            time.sleep(min(0.05 + place.world / 1000, 1.0))
-        for rank, key in enumerate(keys):
-            world, pid, host = self._store.get(key).decode("utf-8", "replace").split(" ", 2)
-            self._who[rank] = f"rank {rank} (process {pid} on {host})"
-            if int(world) != place.world:
-                raise UsageError(
-                    f"WORLD_SIZE: expected the same number in all processes; it is {place.world} "
-                    f"in rank {place.rank} and {world} in rank {rank}"
-                )
-
-    def _missing(self, ranks: list[int]) -> NatstatsError:
-        listed = ", ".join(map(str, ranks[:20])) + (", ..." if len(ranks) > 20 else "")
-        which = f"rank {listed} is" if len(ranks) == 1 else f"ranks {listed} are"
-        n_here = self.place.world - len(ranks)
-        return NatstatsError(
-            f"processes: expected {self.place.world} processes within {self._limit:g} s; {n_here} "
-            f"came, and {which} missing"
-        )
-
-    def _start_watch(self) -> None:
-        place, key = self.place, f"{self._name}/door"
-        if place.rank == 0:
-            door = Door()
-            self._store.set(key, f"{door.port} {door.token} {socket.gethostname()}")
-            found = door.connections(place.world)
-        else:
-            port, token, host = self._store.get(key).decode().split(" ", 2)
-            found = connection([place.address, host], int(port), token, place.rank)
-        self._watch = Watch(found, self._wake)
 
     # -- one is gone ----------------------------------------------------------------------------
 
@@ -241,17 +142,13 @@ class Group:
         watch = self._watch
         gone = {} if watch is None else {r: w for r, w in watch.gone.items() if w != BYE}
         dead = [rank for rank, word in sorted(gone.items()) if not word] or sorted(gone)
-        who = ", ".join(self._who.get(rank, f"rank {rank}") for rank in dead[:8])
+        who = ", ".join(self._meeting.who.get(rank, f"rank {rank}") for rank in dead[:8])
         was = "was" if len(dead) == 1 else "were"
-        what = f"{who} {was} killed, perhaps for lack of memory"
-        if not dead:
-            what = "another one ended or was killed, perhaps for lack of memory"
-        elif gone[dead[0]] == INTERRUPTED:
-            what = f"{who} {was} interrupted"
-        return (
-            f"processes: expected all {self.place.world} processes to go on; {what} "
-            f"({self._remedy})"
-        )
+        start = f"processes: expected all {self.place.world} processes to go on"
+        if dead and gone[dead[0]] == INTERRUPTED:
+            return f"{start}; {who} {was} interrupted"
+        what = f"{who} {was} killed" if dead else "another one ended or was killed"
+        return f"{start}; {what}, perhaps for lack of memory ({self._remedy})"
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -338,6 +235,7 @@ class Group:
         watch = self._watch
         if word != BYE and watch is not None:
             watch.leave(word)
+        self._meeting.let_others_see()
         with contextlib.suppress(RuntimeError):
             if dist.is_initialized() and (word == BYE or dist.get_backend() == "gloo"):
                 dist.destroy_process_group()
@@ -346,7 +244,7 @@ class Group:
             watch.leave(word, 5.0 if self.place.rank == 0 else 0.0)
         self._ended.set()
         self._give_signals_back(word)
-        self._store = None
+        self._meeting.store = None
 
     def _catch_signals(self) -> None:
         if threading.current_thread() is self._main:
@@ -372,11 +270,3 @@ class Group:
             before(number, frame)
         else:
             raise KeyboardInterrupt
-
-
-def _other_speaks() -> SystemExit:
-    return SystemExit(1)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n")[0].strip()[:120]
