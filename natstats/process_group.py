@@ -18,7 +18,7 @@ from natstats.process_environment import Place, seconds_to_join
 from natstats.process_meeting import Meeting
 from natstats.process_watch import BYE, FAILED, INTERRUPTED, Watch
 
-__all__ = ["Group", "may_speak"]
+__all__ = ["Group", "may_speak", "says_lost"]
 
 _SECONDS_OF_AGENT = 1.0
 """In which torchrun's agent ends the others when one is dead; else they do so by themselves."""
@@ -55,6 +55,21 @@ def may_speak() -> bool:
     return _latest is None or _latest.claim()
 
 
+def says_lost(error: BaseException) -> bool:
+    """Whether an error is what gloo, NCCL or their store raise where another process is gone.
+
+    >>> says_lost(RuntimeError("[pair.cc:534] Connection closed by peer [::1]:3"))
+    True
+    >>> says_lost(NatstatsError("timed out"))
+    False
+    """
+    from torch.distributed import DistError
+
+    if isinstance(error, DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _LOST)
+
+
 class Group:
     """The processes that were started together, for one of them.
 
@@ -76,6 +91,7 @@ class Group:
         self._signal = 0
         self._signalled_at = 0.0
         self._woken = False
+        self._ending = False
         self._before: dict[int, Any] = {}
         self._ended = threading.Event()
         self._main = threading.main_thread()
@@ -164,62 +180,59 @@ class Group:
         word = FAILED
         try:
             yield self
-            word = BYE
+            self._ending, word = True, BYE
         except BaseException as error:
-            word, told = self._ending(error)
+            self._ending = True
+            word, told = self._last_word(error)
             if told is error:
                 raise
             raise told from error
         finally:
             self._leave(word)
 
-    def _ending(self, error: BaseException) -> tuple[bytes, BaseException]:
+    def _last_word(self, error: BaseException) -> tuple[bytes, BaseException]:
         """Last word of this process, and what it raises in place of an error."""
         code = getattr(error, "exit_code", None)
         if isinstance(error, SystemExit) or code == 0:
-            return (BYE if code == 0 or not getattr(error, "code", 1) else FAILED), error
+            is_well = code == 0 or not getattr(error, "code", 1)
+            return BYE if is_well else FAILED, error
         is_interruption = isinstance(error, KeyboardInterrupt) or code in _INTERRUPTIONS
         if isinstance(error, KeyboardInterrupt):
             code = 128 + (self._signal or signal.SIGINT)
-        is_lost = self._is_lost(error, 0.3 if is_interruption else 5.0)
+        is_lost = self._is_lost(error, is_interruption)
         if not (is_interruption or is_lost):
             return FAILED, error if self._speaks() else SystemExit(code or 1)
-        gone = {} if self._watch is None else dict(self._watch.gone)
         if is_interruption and not (self._woken or is_lost):
-            silent = SystemExit(code)
-            has_told = FAILED in gone.values()
-            if self.place.rank > 0 or has_told or not self._speaks():
-                return INTERRUPTED, silent
-            was_deaf = self._before.get(signal.SIGTERM) == signal.SIG_DFL
-            is_plain = isinstance(error, KeyboardInterrupt) and self._signal == signal.SIGTERM
-            return INTERRUPTED, silent if was_deaf and is_plain else error
-        if self.place.rank > 0 and self._watch is not None:
-            self._watch.settled(10.0, lambda: 0 in self._watch.gone)  # type: ignore[union-attr]
-            gone = dict(self._watch.gone)
+            return INTERRUPTED, self._of_interruption(error, SystemExit(code))
+        watch = self._watch
+        if self.place.rank > 0 and watch is not None:  # if rank 0 is there, it speaks
+            watch.settled(10.0, lambda: 0 in watch.gone)
         silent = SystemExit(code if is_interruption and not self._woken else 1)
+        gone = {} if watch is None else watch.gone
         if FAILED in gone.values() or gone.get(0) == INTERRUPTED or not self._speaks():
             return FAILED, silent
         told = NatstatsError(self._loss())
         told.exit_code = int(silent.code or 1)
         return FAILED, told
 
-    def _is_lost(self, error: BaseException, seconds: float) -> bool:
-        """Whether another process is gone without a word, and this one ends for that."""
-        from torch import distributed as dist
+    def _of_interruption(self, error: BaseException, silent: SystemExit) -> BaseException:
+        """What an interruption becomes that all processes were sent, or this one alone."""
+        has_told = self._watch is not None and FAILED in self._watch.gone.values()
+        if self.place.rank > 0 or has_told or not self._speaks():
+            return silent
+        # Without a handler of the program a SIGTERM ends it without a word.
+        is_plain = self._before.get(signal.SIGTERM) == signal.SIG_DFL
+        is_own = isinstance(error, KeyboardInterrupt) and self._signal == signal.SIGTERM
+        return silent if is_plain and is_own else error
 
-        if not isinstance(error, RuntimeError | OSError | KeyboardInterrupt | NatstatsError):
-            return False
-        text = str(error).lower()
-        is_said = isinstance(error, dist.DistError) or (
-            isinstance(error, RuntimeError) and any(words in text for words in _LOST)
-        )
-        is_other = isinstance(error, NatstatsError) and error.exit_code not in _INTERRUPTIONS
-        if is_other or self._watch is None:
-            return is_said and not isinstance(error, NatstatsError)
-        watch = self._watch
+    def _is_lost(self, error: BaseException, is_interruption: bool) -> bool:
+        """Whether another process is gone without a word, and this one ends for that."""
+        is_said, watch = says_lost(error), self._watch
+        if watch is None or not (is_interruption or isinstance(error, RuntimeError | OSError)):
+            return is_said
+        # What an agent and a library say may come before the word of a connection.
         watch.settled(
-            seconds if is_said or not isinstance(error, RuntimeError | OSError) else 0.3,
-            lambda: any(word != BYE for word in watch.gone.values()),
+            5.0 if is_said else 0.3, lambda: any(word != BYE for word in watch.gone.values())
         )
         return is_said or bool(watch.dead)
 
@@ -260,6 +273,10 @@ class Group:
                 signal.signal(number, before)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
+        if self._ending:
+            if self.place.rank > 0 and not self._claim:
+                raise SystemExit(128 + number)
+            return
         before, now = self._before[number], time.monotonic()
         if before == signal.SIG_IGN and not self._woken:
             return
