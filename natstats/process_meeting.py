@@ -17,6 +17,9 @@ __all__ = ["Meeting"]
 
 _SHORT = timedelta(seconds=5)
 
+_SECONDS_APART = 3.0
+"""By which processes that were started together may come, and give up, one after the other."""
+
 _SECONDS_TO_CONNECT = 30.0
 """At least, in which those that came connect to rank 0."""
 
@@ -46,6 +49,7 @@ class Meeting:
         self._deadline = time.monotonic() + limit
         self._words: Any = None
         self._n_came = 0
+        self._claimed_here = False
 
     @property
     def hosts(self) -> bool:
@@ -73,10 +77,13 @@ class Meeting:
         if self._words is not None and is_kept:
             with contextlib.suppress(RuntimeError):
                 return bool(self._words.add(f"{self.name}/speaks", 1) == 1)
-        return claimed_here(f"{self.place.address}:{self.place.port}/{self.name}")
+        self._claimed_here = claimed_here(f"{self.place.address}:{self.place.port}/{self.name}")
+        return self._claimed_here
 
     def let_others_see(self) -> None:
-        """Keep the store, which is in this process, until the others know that one speaks."""
+        """Keep what tells the others that one speaks until they have seen it."""
+        if self._claimed_here and self.store is None:
+            time.sleep(_SECONDS_APART)  # the claim goes with the process
         if not (self.hosts and self._n_came):
             return
         deadline = time.monotonic() + _SHORT.total_seconds()
