@@ -30,7 +30,10 @@ TOP = {
 }
 """Modules outside of rooms that are drawn as one."""
 
-COMMON = ("errors", "checks", "text", "numbers", "_version")
+COMMON = (
+    "errors", "checks", "text", "numbers", "_version", "processes", "process_environment",
+    "process_group", "process_meeting", "process_watch",
+)  # fmt: skip
 """Modules that every room may use; no arrow is drawn from them."""
 
 WIDTH, MARGIN, GAP = 400, 8, 16
