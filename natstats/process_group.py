@@ -29,6 +29,9 @@ _SECONDS_OF_SIGNALS = 5.0
 _SECONDS_STUCK = 20.0
 """After which a process is ended that waits for a lost one in a library, deaf to signals."""
 
+_SECONDS_TO_GO = 1.0
+"""In which a process that says nothing ends in the usual way; the others may wait for it."""
+
 _SECONDS_ENDING = 300.0
 
 _INTERRUPTIONS = (130, 143)
@@ -147,7 +150,9 @@ class Group:
         if not self._signal and self._before:
             self._woken = True
             signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
-        if self._ended.wait(_SECONDS_STUCK) or (self._signal and self._ended.wait(_SECONDS_ENDING)):
+        has_told = word and self.place.rank > 0
+        seconds = _SECONDS_OF_SIGNALS if has_told else _SECONDS_STUCK
+        if self._ended.wait(seconds) or (self._signal and self._ended.wait(_SECONDS_ENDING)):
             return
         if word != FAILED and self.claim():
             sys.stderr.write(f"Error: {self._loss()}\n")
@@ -186,6 +191,8 @@ class Group:
             word, told = self._last_word(error)
             if told is error:
                 raise
+            if isinstance(told, SystemExit):
+                self._go_soon(int(told.code or 1))
             raise told from error
         finally:
             self._leave(word)
@@ -249,15 +256,23 @@ class Group:
         if word != BYE and watch is not None:
             watch.leave(word)
         self._meeting.let_others_see()
-        with contextlib.suppress(RuntimeError):
-            if dist.is_initialized() and (word == BYE or dist.get_backend() == "gloo"):
-                dist.destroy_process_group()
+        if word == BYE:  # else it may wait for a lost one
+            dist.destroy_process_group()
         if word == BYE and watch is not None:
             # The store is in the process of rank 0.
             watch.leave(word, 5.0 if self.place.rank == 0 else 0.0)
         self._ended.set()
         self._give_signals_back(word)
         self._meeting.store = None
+
+    def _go_soon(self, code: int) -> None:
+        """End this process, of which nobody will hear, also where a library waits at its end."""
+
+        def go() -> None:
+            time.sleep(_SECONDS_TO_GO)
+            os._exit(code)
+
+        threading.Thread(target=go, daemon=True).start()
 
     def _catch_signals(self) -> None:
         if threading.current_thread() is self._main:
