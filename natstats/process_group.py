@@ -106,9 +106,21 @@ class Group:
         """Whether this process is the one that says why all end; the answer stays what it is."""
         with self._claiming:
             if self._claim is None:
-                is_gone = self._watch is not None and 0 in self._watch.gone
-                self._claim = self._meeting.claim(self.place.keeper or not is_gone)
+                self._claim = self._asked_to_speak()
             return self._claim
+
+    def _asked_to_speak(self) -> bool:
+        watch = self._watch
+        gone = {} if watch is None else watch.gone
+        if FAILED in gone.values():  # it has told, or knew of one that has
+            return False
+        if self.place.keeper or 0 not in gone:
+            answer = self._meeting.claim()
+            if answer is not None:
+                return answer
+            if watch is not None:  # the store went with rank 0, whose word may be on its way
+                watch.settled(1.0, lambda: 0 in watch.gone)
+        return gone.get(0) not in (FAILED, INTERRUPTED) and self._meeting.claim_here()
 
     # -- coming ---------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ __all__ = ["Meeting"]
 _SHORT = timedelta(seconds=5)
 
 _SECONDS_APART = 3.0
-"""By which processes that were started together may come, and give up, one after the other."""
+"""By which processes that were started together may come, or hear of a loss, after each other."""
 
 _SECONDS_TO_CONNECT = 30.0
 """At least, in which those that came connect to rank 0."""
@@ -68,21 +68,21 @@ class Meeting:
         self._come()
         self._connect()
 
-    def claim(self, is_kept: bool) -> bool:
-        """Whether this process is the first of all that asks.
-
-        Args:
-            is_kept: whether the store is still there: a library tells at length that it is not.
-        """
-        if self._words is not None and is_kept:
+    def claim(self) -> bool | None:
+        """Whether this process is the first of all that asks; None where there is no store."""
+        if self._words is not None:
             with contextlib.suppress(RuntimeError):
                 return bool(self._words.add(f"{self.name}/speaks", 1) == 1)
+        return None
+
+    def claim_here(self) -> bool:
+        """Whether this process is the first on this machine that asks without a store."""
         self._claimed_here = claimed_here(f"{self.place.address}:{self.place.port}/{self.name}")
         return self._claimed_here
 
     def let_others_see(self) -> None:
         """Keep what tells the others that one speaks until they have seen it."""
-        if self._claimed_here and self.store is None:
+        if self._claimed_here:
             time.sleep(_SECONDS_APART)  # the claim goes with the process
         if not (self.hosts and self._n_came):
             return
