@@ -27,10 +27,13 @@ ROOMS = (
 
 TOP = {
     "demo": ("demo", "demo_data"),
-}
-"""Modules outside of rooms that are drawn as one."""
+    "processes": (
+        "processes", "process_environment", "process_group", "process_meeting", "process_watch",
+    ),
+}  # fmt: skip
+"""Modules outside of rooms that are taken for one."""
 
-COMMON = ("errors", "checks", "text", "numbers", "_version")
+COMMON = ("errors", "checks", "text", "numbers", "processes", "_version")
 """Modules that every room may use; no arrow is drawn from them."""
 
 WIDTH, MARGIN, GAP = 400, 8, 16

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -14,13 +13,12 @@ from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import NatstatsError
 from natstats.process_environment import Place, seconds_to_join
-from natstats.process_watch import BYE, FAILED, INTERRUPTED, Door, Watch, claimed_here, connection
+from natstats.process_meeting import Meeting
+from natstats.process_watch import BYE, FAILED, INTERRUPTED, Watch
 
-__all__ = ["Group", "may_speak"]
-
-_SHORT = timedelta(seconds=5)
+__all__ = ["Group", "may_speak", "says_lost"]
 
 _SECONDS_OF_AGENT = 1.0
 """In which torchrun's agent ends the others when one is dead; else they do so by themselves."""
@@ -30,6 +28,9 @@ _SECONDS_OF_SIGNALS = 5.0
 
 _SECONDS_STUCK = 20.0
 """After which a process is ended that waits for a lost one in a library, deaf to signals."""
+
+_SECONDS_TO_GO = 1.0
+"""In which a process that says nothing ends in the usual way; the others may wait for it."""
 
 _SECONDS_ENDING = 300.0
 
@@ -57,6 +58,21 @@ def may_speak() -> bool:
     return _latest is None or _latest.claim()
 
 
+def says_lost(error: BaseException) -> bool:
+    """Whether an error is what gloo, NCCL or their store raise where another process is gone.
+
+    >>> says_lost(RuntimeError("[pair.cc:534] Connection closed by peer [::1]:3"))
+    True
+    >>> says_lost(NatstatsError("timed out"))
+    False
+    """
+    from torch.distributed import DistError
+
+    if isinstance(error, DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _LOST)
+
+
 class Group:
     """The processes that were started together, for one of them.
 
@@ -70,18 +86,15 @@ class Group:
         global _latest, _times
         _times += 1
         self.place = place
-        self._limit = seconds_to_join(limit)
+        self._meeting = Meeting(place, seconds_to_join(limit), _times)
         self._remedy = remedy
-        self._name = f"natstats/{place.attempt}/{_times}"
-        self._store: Any = None
-        self._words: Any = None
         self._watch: Watch | None = None
-        self._who: dict[int, str] = {}
         self._claim: bool | None = None
         self._claiming = threading.Lock()
         self._signal = 0
         self._signalled_at = 0.0
         self._woken = False
+        self._ending = False
         self._before: dict[int, Any] = {}
         self._ended = threading.Event()
         self._main = threading.main_thread()
@@ -97,13 +110,17 @@ class Group:
             return self._claim
 
     def _asked_to_speak(self) -> bool:
-        is_kept = self.place.keeper or self._watch is None or 0 not in self._watch.gone
-        if self._words is not None and is_kept:
-            with contextlib.suppress(RuntimeError):
-                return bool(self._words.add(f"{self._name}/speaks", 1) == 1)
-        # The store went with rank 0.
-        place = self.place
-        return claimed_here(f"{place.address}:{place.port}/{self._name}")
+        watch = self._watch
+        gone = {} if watch is None else watch.gone
+        if FAILED in gone.values():  # it has told, or knew of one that has
+            return False
+        if self.place.keeper or 0 not in gone:
+            answer = self._meeting.claim()
+            if answer is not None:
+                return answer
+            if watch is not None:  # the store went with rank 0, whose word may be on its way
+                watch.settled(1.0, lambda: 0 in watch.gone)
+        return gone.get(0) not in (FAILED, INTERRUPTED) and self._meeting.claim_here()
 
     # -- coming ---------------------------------------------------------------------------------
 
@@ -119,102 +136,17 @@ class Group:
             init_process_group,
         )
 
-        deadline = time.monotonic() + self._limit
-        self._open_store(deadline)
-        self._meet(deadline)
-        self._start_watch()
+        try:
+            self._meeting.meet()
+        finally:  # those that came hear of it when others did not
+            self._watch = Watch(self._meeting.connections, self._wake)
         init_process_group(
             backend,
-            store=PrefixStore(f"{self._name}/group", self._store),
+            store=PrefixStore(f"{self._meeting.name}/group", self._meeting.store),
             rank=self.place.rank,
             world_size=self.place.world,
             timeout=patience,
         )
-
-    def _open_store(self, deadline: float) -> None:
-        from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-        place = self.place
-        hosts = place.rank == 0 and not place.keeper
-        if not hosts:
-            self._wait_for_host(deadline)
-        left = timedelta(seconds=max(deadline - time.monotonic(), 1.0))
-        try:
-            self._store = TCPStore(
-                place.address, place.port, None, hosts, left, wait_for_workers=False,
-                multi_tenant=hosts,
-            )  # fmt: skip
-            self._words = TCPStore(
-                place.address, place.port, None, False, _SHORT, wait_for_workers=False
-            )
-        except (RuntimeError, ValueError) as error:
-            if not hosts:
-                raise self._no_answer() from error
-            raise UsageError(
-                f"MASTER_PORT: expected a port that rank 0 can listen on; got {place.port} "
-                f"({_first_line(error)})"
-            ) from error
-
-    def _wait_for_host(self, deadline: float) -> None:
-        """Return when the store can be reached, without the noise of a library that tries."""
-        while True:
-            with contextlib.suppress(OSError, UnicodeError):
-                socket.create_connection((self.place.address, self.place.port), 2.0).close()
-                return
-            if time.monotonic() > deadline:
-                raise self._no_answer()
-            time.sleep(0.1)
-
-    def _no_answer(self) -> NatstatsError:
-        where = f"{self.place.address}:{self.place.port} (MASTER_ADDR:MASTER_PORT)"
-        return NatstatsError(
-            f"processes: expected {self.place.world} processes within {self._limit:g} s; rank 0 is "
-            f"missing: nobody answers at {where}"
-        )
-
-    def _meet(self, deadline: float) -> None:
-        place, keys = self.place, [f"{self._name}/here/{r}" for r in range(self.place.world)]
-        if self._store.add(f"{self._name}/count/{place.rank}", 1) > 1:
-            raise UsageError(
-                f"RANK: expected a number that no other process has; {place.rank} came twice"
-            )
-        self._store.set(keys[place.rank], f"{place.world} {os.getpid()} {socket.gethostname()}")
-        while not self._store.check(keys):
-            if self._store.check([f"{self._name}/speaks"]):
-                raise _other_speaks()
-            if time.monotonic() > deadline:
-                missing = [r for r, key in enumerate(keys) if not self._store.check([key])]
-                if missing:
-                    raise self._missing(missing)
-            time.sleep(min(0.05 + place.world / 1000, 1.0))
-        for rank, key in enumerate(keys):
-            world, pid, host = self._store.get(key).decode("utf-8", "replace").split(" ", 2)
-            self._who[rank] = f"rank {rank} (process {pid} on {host})"
-            if int(world) != place.world:
-                raise UsageError(
-                    f"WORLD_SIZE: expected the same number in all processes; it is {place.world} "
-                    f"in rank {place.rank} and {world} in rank {rank}"
-                )
-
-    def _missing(self, ranks: list[int]) -> NatstatsError:
-        listed = ", ".join(map(str, ranks[:20])) + (", ..." if len(ranks) > 20 else "")
-        which = f"rank {listed} is" if len(ranks) == 1 else f"ranks {listed} are"
-        n_here = self.place.world - len(ranks)
-        return NatstatsError(
-            f"processes: expected {self.place.world} processes within {self._limit:g} s; {n_here} "
-            f"came, and {which} missing"
-        )
-
-    def _start_watch(self) -> None:
-        place, key = self.place, f"{self._name}/door"
-        if place.rank == 0:
-            door = Door()
-            self._store.set(key, f"{door.port} {door.token} {socket.gethostname()}")
-            found = door.connections(place.world)
-        else:
-            port, token, host = self._store.get(key).decode().split(" ", 2)
-            found = connection([place.address, host], int(port), token, place.rank)
-        self._watch = Watch(found, self._wake)
 
     # -- one is gone ----------------------------------------------------------------------------
 
@@ -230,7 +162,9 @@ class Group:
         if not self._signal and self._before:
             self._woken = True
             signal.pthread_kill(self._main.ident or 0, signal.SIGTERM)
-        if self._ended.wait(_SECONDS_STUCK) or (self._signal and self._ended.wait(_SECONDS_ENDING)):
+        has_told = word and self.place.rank > 0
+        seconds = _SECONDS_OF_SIGNALS if has_told else _SECONDS_STUCK
+        if self._ended.wait(seconds) or (self._signal and self._ended.wait(_SECONDS_ENDING)):
             return
         if word != FAILED and self.claim():
             sys.stderr.write(f"Error: {self._loss()}\n")
@@ -241,17 +175,13 @@ class Group:
         watch = self._watch
         gone = {} if watch is None else {r: w for r, w in watch.gone.items() if w != BYE}
         dead = [rank for rank, word in sorted(gone.items()) if not word] or sorted(gone)
-        who = ", ".join(self._who.get(rank, f"rank {rank}") for rank in dead[:8])
+        who = ", ".join(self._meeting.who.get(rank, f"rank {rank}") for rank in dead[:8])
         was = "was" if len(dead) == 1 else "were"
-        what = f"{who} {was} killed, perhaps for lack of memory"
-        if not dead:
-            what = "another one ended or was killed, perhaps for lack of memory"
-        elif gone[dead[0]] == INTERRUPTED:
-            what = f"{who} {was} interrupted"
-        return (
-            f"processes: expected all {self.place.world} processes to go on; {what} "
-            f"({self._remedy})"
-        )
+        start = f"processes: expected all {self.place.world} processes to go on"
+        if dead and gone[dead[0]] == INTERRUPTED:
+            return f"{start}; {who} {was} interrupted"
+        what = f"{who} {was} killed" if dead else "another one ended or was killed"
+        return f"{start}; {what}, perhaps for lack of memory ({self._remedy})"
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -267,62 +197,61 @@ class Group:
         word = FAILED
         try:
             yield self
-            word = BYE
+            self._ending, word = True, BYE
         except BaseException as error:
-            word, told = self._ending(error)
+            self._ending = True
+            word, told = self._last_word(error)
             if told is error:
                 raise
+            if isinstance(told, SystemExit):
+                self._go_soon(int(told.code or 1))
             raise told from error
         finally:
             self._leave(word)
 
-    def _ending(self, error: BaseException) -> tuple[bytes, BaseException]:
+    def _last_word(self, error: BaseException) -> tuple[bytes, BaseException]:
         """Last word of this process, and what it raises in place of an error."""
         code = getattr(error, "exit_code", None)
         if isinstance(error, SystemExit) or code == 0:
-            return (BYE if code == 0 or not getattr(error, "code", 1) else FAILED), error
+            is_well = code == 0 or not getattr(error, "code", 1)
+            return BYE if is_well else FAILED, error
         is_interruption = isinstance(error, KeyboardInterrupt) or code in _INTERRUPTIONS
         if isinstance(error, KeyboardInterrupt):
             code = 128 + (self._signal or signal.SIGINT)
-        is_lost = self._is_lost(error, 0.3 if is_interruption else 5.0)
+        is_lost = self._is_lost(error, is_interruption)
         if not (is_interruption or is_lost):
             return FAILED, error if self._speaks() else SystemExit(code or 1)
-        gone = {} if self._watch is None else dict(self._watch.gone)
         if is_interruption and not (self._woken or is_lost):
-            silent = SystemExit(code)
-            has_told = FAILED in gone.values()
-            if self.place.rank > 0 or has_told or not self._speaks():
-                return INTERRUPTED, silent
-            was_deaf = self._before.get(signal.SIGTERM) == signal.SIG_DFL
-            is_plain = isinstance(error, KeyboardInterrupt) and self._signal == signal.SIGTERM
-            return INTERRUPTED, silent if was_deaf and is_plain else error
-        if self.place.rank > 0 and self._watch is not None:
-            self._watch.settled(10.0, lambda: 0 in self._watch.gone)  # type: ignore[union-attr]
-            gone = dict(self._watch.gone)
+            return INTERRUPTED, self._of_interruption(error, SystemExit(code))
+        watch = self._watch
+        if self.place.rank > 0 and watch is not None:  # if rank 0 is there, it speaks
+            watch.settled(10.0, lambda: 0 in watch.gone)
         silent = SystemExit(code if is_interruption and not self._woken else 1)
+        gone = {} if watch is None else watch.gone
         if FAILED in gone.values() or gone.get(0) == INTERRUPTED or not self._speaks():
             return FAILED, silent
         told = NatstatsError(self._loss())
         told.exit_code = int(silent.code or 1)
         return FAILED, told
 
-    def _is_lost(self, error: BaseException, seconds: float) -> bool:
-        """Whether another process is gone without a word, and this one ends for that."""
-        from torch import distributed as dist
+    def _of_interruption(self, error: BaseException, silent: SystemExit) -> BaseException:
+        """What an interruption becomes that all processes were sent, or this one alone."""
+        has_told = self._watch is not None and FAILED in self._watch.gone.values()
+        if self.place.rank > 0 or has_told or not self._speaks():
+            return silent
+        # Without a handler of the program a SIGTERM ends it without a word.
+        is_plain = self._before.get(signal.SIGTERM) == signal.SIG_DFL
+        is_own = isinstance(error, KeyboardInterrupt) and self._signal == signal.SIGTERM
+        return silent if is_plain and is_own else error
 
-        if not isinstance(error, RuntimeError | OSError | KeyboardInterrupt | NatstatsError):
-            return False
-        text = str(error).lower()
-        is_said = isinstance(error, dist.DistError) or (
-            isinstance(error, RuntimeError) and any(words in text for words in _LOST)
-        )
-        is_other = isinstance(error, NatstatsError) and error.exit_code not in _INTERRUPTIONS
-        if is_other or self._watch is None:
-            return is_said and not isinstance(error, NatstatsError)
-        watch = self._watch
+    def _is_lost(self, error: BaseException, is_interruption: bool) -> bool:
+        """Whether another process is gone without a word, and this one ends for that."""
+        is_said, watch = says_lost(error), self._watch
+        if watch is None or not (is_interruption or isinstance(error, RuntimeError | OSError)):
+            return is_said
+        # What an agent and a library say may come before the word of a connection.
         watch.settled(
-            seconds if is_said or not isinstance(error, RuntimeError | OSError) else 0.3,
-            lambda: any(word != BYE for word in watch.gone.values()),
+            5.0 if is_said else 0.3, lambda: any(word != BYE for word in watch.gone.values())
         )
         return is_said or bool(watch.dead)
 
@@ -338,15 +267,24 @@ class Group:
         watch = self._watch
         if word != BYE and watch is not None:
             watch.leave(word)
-        with contextlib.suppress(RuntimeError):
-            if dist.is_initialized() and (word == BYE or dist.get_backend() == "gloo"):
-                dist.destroy_process_group()
+        self._meeting.let_others_see()
+        if word == BYE:  # else it may wait for a lost one
+            dist.destroy_process_group()
         if word == BYE and watch is not None:
             # The store is in the process of rank 0.
             watch.leave(word, 5.0 if self.place.rank == 0 else 0.0)
         self._ended.set()
         self._give_signals_back(word)
-        self._store = None
+        self._meeting.store = None
+
+    def _go_soon(self, code: int) -> None:
+        """End this process, of which nobody will hear, also where a library waits at its end."""
+
+        def go() -> None:
+            time.sleep(_SECONDS_TO_GO)
+            os._exit(code)
+
+        threading.Thread(target=go, daemon=True).start()
 
     def _catch_signals(self) -> None:
         if threading.current_thread() is self._main:
@@ -362,6 +300,10 @@ class Group:
                 signal.signal(number, before)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
+        if self._ending:
+            if self.place.rank > 0 and not self._claim:
+                raise SystemExit(128 + number)
+            return
         before, now = self._before[number], time.monotonic()
         if before == signal.SIG_IGN and not self._woken:
             return
@@ -372,11 +314,3 @@ class Group:
             before(number, frame)
         else:
             raise KeyboardInterrupt
-
-
-def _other_speaks() -> SystemExit:
-    return SystemExit(1)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n")[0].strip()[:120]

@@ -15,7 +15,6 @@ import selectors
 import socket
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping
 
@@ -128,25 +127,32 @@ class Door:
         """On which it is."""
         return int(self._server.getsockname()[1])
 
-    def connections(self, world: int) -> dict[int, socket.socket]:
-        """Those of all others, or of as many as come in time."""
-        found: dict[int, socket.socket] = {}
-        deadline = time.monotonic() + _SECONDS_TO_CONNECT
-        while len(found) < world - 1 and time.monotonic() < deadline:
-            self._server.settimeout(max(deadline - time.monotonic(), 0.01))
-            try:
-                one, _ = self._server.accept()
-                one.settimeout(2.0)
-                hello = _read(one)
-            except OSError:
-                continue
-            rank = hello[_TOKEN:]
-            if hello[:_TOKEN] != self.token.encode() or int.from_bytes(rank, "big") >= world:
-                one.close()  # somebody else's
-                continue
-            found[int.from_bytes(rank, "big")] = _kept(one)
+    def come(self, world: int) -> dict[int, socket.socket]:
+        """The next that comes within a second, by its rank; none where none does.
+
+        Args:
+            world: number of processes; what does not know the token is somebody else's.
+        """
+        self._server.settimeout(1.0)
+        try:
+            one, _ = self._server.accept()
+            one.settimeout(2.0)
+            hello = _read(one)
+        except OSError:
+            return {}
+        rank = int.from_bytes(hello[_TOKEN:], "big")
+        if not secrets.compare_digest(hello[:_TOKEN], self.token.encode()) or rank >= world:
+            one.close()
+            return {}
+        return {rank: _kept(one)}
+
+    def __enter__(self) -> Door:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Let nobody in any more."""
         self._server.close()
-        return found
 
 
 def connection(hosts: list[str], port: int, token: str, rank: int) -> dict[int, socket.socket]:
