@@ -133,8 +133,9 @@ def test_a_killed_process_of_a_training_is_named_once(tmp_path, folder):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [
-        sys.executable, "-m", "natstats_cli", "distill", "--student", "cifar_resnet8", "--size", "16",
-        "--data", f"imagefolder:{folder}", "--epochs", "1000", "--batch-size", "10", "--out", "run",
+        sys.executable, "-m", "natstats_cli", "distill", "--student", "cifar_resnet8",
+        "--size", "16", "--data", f"imagefolder:{folder}", "--epochs", "1000", "--batch-size", "10",
+        "--out", "run",
     ]  # fmt: skip
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     first, second = (
