@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import signal
+import sys
 from typing import Any
 
 import click
@@ -148,4 +150,14 @@ def natstats() -> None:
 
 def main() -> None:
     """Entry point of the installed command."""
-    natstats(prog_name="natstats")
+    if "WORLD_SIZE" in os.environ:
+        # What torch warns of is the same in each process, and it tells of a lost one at length.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    try:
+        natstats(prog_name="natstats")
+    except (
+        KeyboardInterrupt
+    ):  # while an earlier one was being told of, or before there was a command
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        click.echo("Error: interrupted", err=True)
+        sys.exit(130)

@@ -107,8 +107,8 @@ class SharedPass:
         together = self.together
         sums, account = (self._earlier() if together.is_first else None) or (new, None)
         if sums is not new:  # what may change between sittings is as it is now
-            found, example = sums.facts.found, sums.facts.example
-            sums.facts = replace(new.facts, found=found, example=example)
+            before = sums.facts
+            sums.facts = replace(new.facts, found=before.found, example=before.example)
         wanted = self.numbers or ImageNumbers([(0, len(self.source))])
         done = ImageNumbers(together.share(sums.reading.numbers.intervals))
         left = wanted - done

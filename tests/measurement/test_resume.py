@@ -288,7 +288,7 @@ def test_where_the_run_cannot_be_written_its_spectra_are_kept(tmp_path, photos, 
     monkeypatch.setattr(np, "savez_compressed", full)
     out = tmp_path / "run"
     said = call("images", photos, *options, "--out", out, code=1).stderr
-    assert f"kept in {out}; `natstats fit {out}` finishes the run" in said
+    assert f"kept in {out}; `natstats fit {out}` finishes it when it can be written" in said
     is_full.clear()
     call("fit", out)
     assert_same(tmp_path / "whole", out)
