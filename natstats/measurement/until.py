@@ -20,13 +20,13 @@ from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["FIRST_LOOK", "Until", "next_look", "widest"]
 
-FIRST_LOOK = 96
+FIRST_LOOK = 128
 """Images before the first look: of fewer, the width of an interval says little."""
 
-_MORE = 1.3
+_MORE = 1.6
 """Times the images that should be enough, so that the next look ends it as a rule."""
 
-_LEAST, _MOST = 1.5, 4.0
+_LEAST, _MOST = 2.0, 4.0
 """Times the images so far that there are at the next look."""
 
 
@@ -54,7 +54,7 @@ def next_look(n_images: int, width: float, wanted: float) -> int:
         wanted: the width that is wanted.
 
     >>> next_look(100, 0.15, 0.1), next_look(100, 0.101, 0.1), next_look(100, 5.0, 0.1)
-    (293, 150, 400)
+    (360, 200, 400)
     """
     factor = _MORE * (width / wanted) ** 2 if np.isfinite(width) else 2.0
     return int(np.ceil(n_images * min(max(factor, _LEAST), _MOST)))

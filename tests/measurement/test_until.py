@@ -42,13 +42,13 @@ def test_it_stops_as_soon_as_a_look_finds_all_intervals_narrow_enough(tmp_path, 
     )
     same = natstats.measure(network(), images, until=0.2, batch_size=8)
     assert same.info["images"]["n_images"] == n_loose
-    closer = natstats.measure(network(), images, until=0.15, batch_size=8, out=tmp_path / "run")
+    closer = natstats.measure(network(), images, until=0.13, batch_size=8, out=tmp_path / "run")
     assert n_loose < closer.info["images"]["n_images"] <= 400
-    at_once = natstats.measure(network(), images, until=0.15, batch_size=8)
+    at_once = natstats.measure(network(), images, until=0.13, batch_size=8)
     if at_once.info["images"]["n_images"] == closer.info["images"]["n_images"]:
         for one, other in zip(closer.spectra, at_once.spectra, strict=True):
             np.testing.assert_array_equal(one.spectrum.power, other.spectrum.power)
-    assert Run.open(tmp_path / "run").info["options"]["until"] == 0.15
+    assert Run.open(tmp_path / "run").info["options"]["until"] == 0.13
 
 
 def test_where_all_images_are_not_enough_it_is_said(images):
@@ -72,12 +72,12 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path, images):
     natstats.measure(network(), images, until=0.2, batch_size=8, out=out)
     before = json.loads((out / "run.json").read_text())
     with pytest.raises(natstats.UsageError, match="with seed 0 in place of 1"):
-        natstats.measure(network(), images, until=0.15, seed=1, out=out)
+        natstats.measure(network(), images, until=0.13, seed=1, out=out)
     with pytest.raises(natstats.UsageError, match="exists and is kept"):
         natstats.measure(network(), images, out=out)
     assert json.loads((out / "run.json").read_text()) == before
     with pytest.raises(natstats.UsageError, match="until: expected in one process"):
-        natstats.measure_images(images, until=0.15, shard="1/2", out=tmp_path / "part")
+        natstats.measure_images(images, until=0.13, shard="1/2", out=tmp_path / "part")
 
 
 @pytest.mark.parametrize("width", [0, -1.0, float("nan"), float("inf"), "0.1", None])
