@@ -68,7 +68,7 @@ def placed(
 
     What several processes say beside their errors, the first one says.
     """
-    from natstats.processes import joined
+    from natstats.processes.joining import joined
 
     with ExitStack() as stack:
         together = stack.enter_context(joined())

@@ -25,12 +25,7 @@ ROOMS = (
 )  # fmt: skip
 """The rooms in the order of the data, then the demo."""
 
-TOP = {
-    "demo": ("demo", "demo_data"),
-    "processes": (
-        "processes", "process_environment", "process_group", "process_meeting", "process_watch",
-    ),
-}  # fmt: skip
+TOP = {"demo": ("demo", "demo_data")}
 """Modules outside of rooms that are taken for one."""
 
 COMMON = ("errors", "checks", "text", "numbers", "processes", "_version")

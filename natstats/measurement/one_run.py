@@ -38,7 +38,7 @@ from natstats.networks.load import Network
 from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured
 from natstats.networks.random_weights import check_control, with_random_weights
-from natstats.processes import Processes, joined
+from natstats.processes.joining import Processes, joined
 from natstats.runs.control import RandomWeights
 from natstats.runs.run import Run
 

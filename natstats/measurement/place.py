@@ -23,7 +23,7 @@ from natstats.measurement.keeping import Keeper, KeptPass
 from natstats.measurement.parts import Shard, save_part
 from natstats.measurement.pass_sums import PassSums
 from natstats.networks.load import Network
-from natstats.processes import Processes
+from natstats.processes.joining import Processes
 from natstats.runs import store
 from natstats.runs.run import STATES, Run
 from natstats.text import printable

@@ -24,7 +24,7 @@ from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums, as_arrays, as_tensors
 from natstats.measurement.until import Until
-from natstats.processes import Processes
+from natstats.processes.joining import Processes
 from natstats.theory.account_states import added_states
 
 __all__ = ["SharedPass", "Work"]

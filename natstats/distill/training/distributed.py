@@ -10,8 +10,8 @@ from torch import nn
 
 from natstats.errors import UsageError
 from natstats.networks.load import usable_device
-from natstats.process_environment import place_of
-from natstats.processes import Processes, joined
+from natstats.processes.environment import place_of
+from natstats.processes.joining import Processes, joined
 
 __all__ = ["Processes", "processes", "synchronised"]
 
@@ -31,7 +31,7 @@ def processes(
         device: device of a single process, None for CUDA if there is any; each of several takes
             the CUDA device of its own number, or the CPU where `device` says so or there is no
             CUDA.
-        limit: seconds in which all must have come, see :func:`natstats.processes.joined`.
+        limit: seconds in which all must have come, see :func:`natstats.processes.joining.joined`.
 
     Raises:
         UsageError: there is no such device, or the environment does not say what it must.

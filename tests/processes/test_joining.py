@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natstats.errors import NatstatsError, UsageError
-from natstats.process_environment import place_of, seconds_to_join
-from natstats.process_group import says_lost
-from natstats.processes import Processes, joined
+from natstats.processes.environment import place_of, seconds_to_join
+from natstats.processes.group import says_lost
+from natstats.processes.joining import Processes, joined
 
 # It imports torch once and forks the processes of every case: importing takes longer than they do.
 FORKS = """
 import json, os, signal, sys, tempfile, time, traceback
 import torch, torch.distributed as dist
 from natstats.errors import NatstatsError, UsageError
-from natstats.processes import joined
+from natstats.processes.joining import joined
 
 
 def kill():
@@ -389,7 +389,7 @@ def test_the_command_is_a_module_too():
 
 UNDER_AN_AGENT = """
 import os, signal, sys, time
-import natstats.processes
+import natstats.processes.joining
 
 
 def interrupt(number, frame):
@@ -398,7 +398,7 @@ def interrupt(number, frame):
 
 signal.signal(signal.SIGTERM, interrupt)
 try:
-    with natstats.processes.joined() as together:
+    with natstats.processes.joining.joined() as together:
         together.wait()
         if together.rank == int(sys.argv[1]):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,8 +1,8 @@
 """Several processes that work together, as ``torchrun`` starts them: joining, sums, losing one.
 
 They find each other through a store, each with a key; who does not come in time is missed by name.
-From then on each knows when another is gone (:mod:`natstats.process_watch`). However they end, one
-process alone says why: it takes a key of the store that only one can have.
+From then on each knows when another is gone (:mod:`natstats.processes.watch`). However they end,
+one process alone says why: it takes a key of the store that only one can have.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from natstats.process_environment import place_of
-from natstats.process_group import Group, may_speak
+from natstats.processes.environment import place_of
+from natstats.processes.group import Group, may_speak
 
 if TYPE_CHECKING:
     import torch

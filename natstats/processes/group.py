@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Any
 
 from natstats.errors import NatstatsError
-from natstats.process_environment import Place, seconds_to_join
-from natstats.process_meeting import Meeting
-from natstats.process_watch import BYE, FAILED, INTERRUPTED, Watch
+from natstats.processes.environment import Place, seconds_to_join
+from natstats.processes.meeting import Meeting
+from natstats.processes.watch import BYE, FAILED, INTERRUPTED, Watch
 
 __all__ = ["Group", "may_speak", "says_lost"]
 

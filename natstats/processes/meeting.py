@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Any
 
 from natstats.errors import NatstatsError, UsageError
-from natstats.process_environment import Place
-from natstats.process_watch import Door, claimed_here, connection
+from natstats.processes.environment import Place
+from natstats.processes.watch import Door, claimed_here, connection
 
 __all__ = ["Meeting"]
 
