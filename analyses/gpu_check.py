@@ -1,0 +1,448 @@
+"""All that wants a GPU, seen in one call of a few minutes: right numbers, time, memory, training.
+
+    python analyses/gpu_check.py
+    python analyses/gpu_check.py --minutes 4 --only networks parts overhead
+    python analyses/gpu_check.py --weights CHECKPOINTS
+    python analyses/gpu_check.py --device cpu --small --out check.json
+
+The checks come in the order of their importance, each with a share of the time; what one does not
+need is for those behind it. A check has cases, and each is by itself: one that fails is recorded
+with its sentence, and the rest goes on. No case begins when the share of its check is used up; what
+was left out is named. All runs in a second process, which is begun anew when a case kills it,
+breaks the device, or does not come to an end.
+
+Weights are random, but for networks with a checkpoint NAME.pth (or .safetensors) in --weights.
+Nothing is downloaded, and natstats need not be installed. The file of results is written after
+every check. The exit code is 0 when nothing failed, and 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import importlib.util
+import json
+import math
+import multiprocessing
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+for folder in (Path(__file__).resolve().parent, ROOT):
+    is_found = folder == ROOT and importlib.util.find_spec("natstats") is not None
+    if not is_found and str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+RESULT = ROOT / "analyses" / "results" / "gpu_check.json"
+FORMAT = 1
+SPARE = 5.0
+"""Seconds of the time that are kept for the end."""
+
+SLACK = 60.0
+"""Seconds beyond its share after which a check is taken to hang; twice its share, if that is more."""
+
+LAST_LINES = 12
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that is checked.
+
+    Attributes:
+        name: for ``--only``.
+        title: what is seen.
+        share: of the time, in proportion to those of the others.
+        where: module and function that list the cases.
+    """
+
+    name: str
+    title: str
+    share: float
+    where: str
+
+
+CHECKS = (
+    Check("networks", "spectra of networks are those of the CPU", 5,
+          "gpu_checks_spectra:networks_as_on_the_cpu"),
+    Check("parts", "transforms, accumulators and runs are those of the CPU", 2,
+          "gpu_checks_spectra:parts_as_on_the_cpu"),
+    Check("tests", "tests marked gpu", 2, "gpu_checks_processes:marked_tests"),
+    Check("training", "steps of every distillation method", 5,
+          "gpu_checks_training:training_steps"),
+    Check("overhead", "time of the collector", 4, "gpu_checks_speed:overhead"),
+    Check("memory", "memory of the collector", 1, "gpu_checks_speed:memory"),
+    Check("processes", "several processes train", 2, "gpu_checks_processes:several_processes"),
+    Check("throughput", "images per second from end to end", 4, "gpu_checks_speed:throughput"),
+    Check("trainings", "short trainings from end to end", 1, "gpu_checks_training:whole_trainings"),
+    Check("compiled", "a training with torch.compile", 2, "gpu_checks_training:compiled"),
+)  # fmt: skip
+ONLY_CUDA = ("tests", "compiled")
+
+
+# -- the process that runs the cases ------------------------------------------------------------
+
+
+def serve(pipe: Connection, options: dict[str, Any]) -> None:
+    """Run the checks that are asked for, and tell of every case as it ends."""
+    with contextlib.suppress(OSError):
+        os.setsid()  # so that all that a case starts can be ended with this process
+    import torch
+    from gpu_checks_setting import Setting
+
+    from natstats.errors import NatstatsError
+    from natstats.networks.load import usable_device
+
+    try:
+        device = usable_device(options["device"])
+    except NatstatsError as error:
+        pipe.send(("refused", str(error)))
+        return
+    setting = Setting(device, options["small"], options["weights"], options["folder"])
+    pipe.send(("facts", facts(device)))
+    functions = {check.name: check.where for check in CHECKS}
+    while (asked := pipe.recv()) is not None:
+        name, done, seconds = asked
+        setting.deadline = time.monotonic() + seconds
+        module, _, function = functions[name].partition(":")
+        try:
+            cases = getattr(importlib.import_module(module), function)(setting)
+        except Exception as error:
+            cases, record = [], {"case": "set-up", "seconds": 0.0, **_problem(error)}
+            pipe.send(("case", record))
+        pipe.send(("names", [case for case, _ in cases]))
+        for case, run in cases:
+            if case in done or setting.left() < 0:
+                continue
+            pipe.send(("begin", case))
+            began = time.monotonic()
+            try:
+                record = run()
+            except Exception as error:
+                record = _problem(error)
+            seconds = round(time.monotonic() - began, 2)
+            is_broken = record.pop("is_broken", False)
+            pipe.send(("case", {"case": case, "seconds": seconds, **record}))
+            if is_broken:
+                pipe.send(("broken", case))
+                return
+            gc.collect()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+        pipe.send(("end", None))
+
+
+def _problem(error: Exception) -> dict[str, Any]:
+    """The record of a case that failed; what a CUDA error leaves behind fails all cases after it."""
+    from gpu_checks_setting import Wrong
+
+    if isinstance(error, Wrong):
+        return {**error.record, "problem": str(error)}
+    import torch
+
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    is_memory = isinstance(error, torch.OutOfMemoryError)
+    is_broken = "CUDA error" in text or type(error).__name__ == "AcceleratorError"
+    return {
+        "problem": text,
+        "traceback": lines[-LAST_LINES:],
+        "is_broken": is_broken and not is_memory,
+    }
+
+
+def facts(device: Any) -> dict[str, Any]:
+    """Versions, and what the numbers were measured on."""
+    import numpy as np
+    import torch
+    import torchvision
+    from collector_overhead import device_name
+
+    import natstats
+
+    on = {
+        "type": device.type,
+        "name": device_name(str(device)),
+        "threads": torch.get_num_threads(),
+        "processors": os.cpu_count(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+    }
+    versions = {
+        "natstats": natstats.__version__, "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__), "numpy": np.__version__,
+        "python": platform.python_version(), "system": platform.platform(),
+    }  # fmt: skip
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        on |= {
+            "count": torch.cuda.device_count(),
+            "memory_mb": round(properties.total_memory / 1e6),
+            "capability": f"{properties.major}.{properties.minor}",
+            "multiprocessors": properties.multi_processor_count,
+        }
+        versions |= {
+            "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+            "nccl": ".".join(map(str, torch.cuda.nccl.version())), "driver": _driver(),
+        }  # fmt: skip
+    return {"device": on, "versions": versions}
+
+
+def _driver() -> str | None:
+    """The version of the driver, where the system tells."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.splitlines()[0].strip() if said.stdout else None
+
+
+# -- the process that keeps the time ------------------------------------------------------------
+
+
+class Refused(Exception):
+    """There is no such device."""
+
+
+class Worker:
+    """The process that runs the cases; it is begun when it is needed."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options, self.facts = options, {}
+        self._process: Any = None
+        self.pipe: Connection
+
+    def start(self, ends: float) -> None:
+        """Begin the process where there is none.
+
+        Raises:
+            Refused: there is no such device.
+            EOFError: it ended at once, or did not answer in time.
+        """
+        if self._process is not None:
+            return
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, self.options))
+        self._process.start()
+        theirs.close()
+        if not self.pipe.poll(max(ends - time.monotonic(), 0)):
+            raise EOFError
+        kind, said = self.pipe.recv()
+        if kind == "refused":
+            raise Refused(said)
+        self.facts = said
+
+    def end(self) -> int | None:
+        """End the process and all that it started; returns its code if it had ended by itself."""
+        if self._process is None:
+            return None
+        process, self._process = self._process, None
+        with contextlib.suppress(OSError):
+            self.pipe.close()
+        process.join(0.2)
+        code = process.exitcode
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        if code is None:
+            process.kill()
+        process.join()
+        return code
+
+
+def run_check(worker: Worker, check: Check, seconds: float, ends: float) -> dict[str, Any]:
+    """Let all cases of a check run, and gather their records.
+
+    Args:
+        worker: runs them.
+        check: the check.
+        seconds: its share of the time.
+        ends: when all must have ended, in seconds of ``time.monotonic``.
+    """
+    began = time.monotonic()
+    hangs_at = min(began + max(2 * seconds, seconds + SLACK), ends)
+    cases: list[dict[str, Any]] = []
+    names: list[str] = []
+    current = "set-up"
+    is_asked = False
+    while True:
+        try:
+            worker.start(hangs_at)
+            if not is_asked:
+                left = seconds - (time.monotonic() - began)
+                worker.pipe.send((check.name, [one["case"] for one in cases], left))
+                is_asked, current = True, "set-up"
+            if not worker.pipe.poll(max(hangs_at - time.monotonic(), 0)):
+                worker.end()
+                if time.monotonic() < ends:
+                    waited = round(time.monotonic() - began)
+                    cases.append(
+                        {"case": current, "problem": f"time: no end within {waited} s of the check"}
+                    )
+                break
+            kind, said = worker.pipe.recv()
+        except (EOFError, OSError):
+            code = worker.end()
+            cases.append({"case": current, "problem": f"the process ended with code {code}"})
+            if current == "set-up" or time.monotonic() > hangs_at:
+                break
+            is_asked = False
+            continue
+        if kind == "end":
+            break
+        if kind == "names":
+            names = said
+        elif kind == "begin":
+            current = said
+        elif kind == "case":
+            cases.append(said)
+        elif kind == "broken":
+            worker.end()
+            is_asked = False
+    done = {one["case"] for one in cases}
+    return {
+        "name": check.name, "title": check.title, "share_seconds": round(seconds, 1),
+        "seconds": round(time.monotonic() - began, 1), "cases": cases,
+        "left_out": [name for name in names if name not in done],
+    }  # fmt: skip
+
+
+def run_all(arguments: argparse.Namespace, began: float) -> dict[str, Any]:
+    """Run the chosen checks within the time, and write the results after each."""
+    ends = began + 60 * arguments.minutes - SPARE
+    is_cpu = str(arguments.device).startswith("cpu")
+    chosen = [one for one in CHECKS if not arguments.only or one.name in arguments.only]
+    apart = [one for one in chosen if is_cpu and one.name in ONLY_CUDA]
+    chosen = [one for one in chosen if one not in apart]
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "command": shlex.join(["python", "analyses/gpu_check.py", *sys.argv[1:]]),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "minutes": arguments.minutes,
+        "small": arguments.small,
+        "checks": [],
+        "left_out": [f"{one.name}: needs CUDA" for one in apart],
+    }
+    with tempfile.TemporaryDirectory(prefix="gpu_check_") as scratch:
+        worker = Worker(
+            {"device": arguments.device, "small": arguments.small, "weights": arguments.weights,
+             "folder": Path(scratch)}
+        )  # fmt: skip
+        try:
+            worker.start(ends)
+            record |= worker.facts
+            for place, check in enumerate(chosen):
+                left = ends - time.monotonic()
+                if left < 1:
+                    record["left_out"].append(f"{check.name}: no time left")
+                    continue
+                share = left * check.share / sum(one.share for one in chosen[place:])
+                found = run_check(worker, check, share, ends)
+                record["checks"].append(found)
+                print(line(found), flush=True)
+                conclude(record, began)
+                write(arguments.out, record)
+        finally:
+            worker.end()
+    conclude(record, began)
+    write(arguments.out, record)
+    return record
+
+
+def conclude(record: dict[str, Any], began: float) -> None:
+    """Bring the sums of the record up to date."""
+    record["seconds"] = round(time.monotonic() - began, 1)
+    record["failed"] = [
+        f"{check['name']}, {case['case']}: {case['problem']}"
+        for check in record["checks"]
+        for case in check["cases"]
+        if "problem" in case
+    ]
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON knows them: numbers that are not finite become text."""
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Put the results in place of what was there, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(plain(record), indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def line(check: dict[str, Any]) -> str:
+    """A row of the table on the terminal."""
+    cases, n_left = check["cases"], len(check["left_out"])
+    n_failed = sum("problem" in case for case in cases)
+    text = f"{check['name']:<12}{len(cases) - n_failed:>4} good{n_failed:>4} failed"
+    return f"{text}{n_left:>4} left out{check['seconds']:>8.1f} s  {check['title']}"
+
+
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda", help="[default: cuda]")
+    parser.add_argument("--small", action="store_true", help="small networks and few images")
+    parser.add_argument("--minutes", type=float, default=9.0, help="[default: 9]")
+    parser.add_argument("--weights", type=Path, help="folder with checkpoints NAME.pth")
+    parser.add_argument("--out", type=Path, default=RESULT, help="file of the results")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[c.name for c in CHECKS],
+                        help=f"some of {', '.join(c.name for c in CHECKS)}")  # fmt: skip
+    arguments = parser.parse_args(given)
+    if not arguments.minutes > 0:
+        parser.error(f"--minutes: expected a number above 0; got {arguments.minutes}")
+    if arguments.weights is not None and not arguments.weights.is_dir():
+        parser.error(f"--weights: expected a folder; got {arguments.weights}")
+    return arguments
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the checks, print the table, and return the exit code."""
+    began = time.monotonic()
+    arguments = parse_arguments(given)
+    try:
+        record = run_all(arguments, began)
+    except (Refused, EOFError) as error:
+        print(f"Error: {error or 'the process that runs the checks ended at once'}", file=sys.stderr)
+        return 2
+    on, versions = record["device"], record["versions"]
+    print(f"{on['name']}, torch {versions['torch']}, natstats {versions['natstats']}, "
+          f"{record['seconds']:.0f} s: {arguments.out}")  # fmt: skip
+    for check in record["checks"]:
+        for name in check["left_out"]:
+            print(f"left out: {check['name']}, {name}")
+    for text in record["left_out"]:
+        print(f"left out: {text}")
+    for text in record["failed"]:
+        print(f"FAILED: {text}")
+    return 1 if record["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
