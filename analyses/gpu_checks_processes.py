@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_checks_setting import Case, Setting, Wrong
+from gpu_checks_setting import Case, Setting, WrongResultError
 from torch import distributed as dist
 
 __all__ = ["counts", "marked_tests", "run_program", "run_tests", "several_processes"]
@@ -35,7 +35,7 @@ def run_program(
     """Run a program and all that it starts; returns its code and what it said.
 
     Raises:
-        Wrong: it did not end in time.
+        WrongResultError: it did not end in time.
     """
     import natstats
 
@@ -52,7 +52,7 @@ def run_program(
     except subprocess.TimeoutExpired:
         os.killpg(started.pid, signal.SIGKILL)
         said, _ = started.communicate()
-        raise Wrong(
+        raise WrongResultError(
             f"time: expected an end within {seconds:.0f} s; there was none", {"said": _last(said)}
         ) from None
     return started.returncode, said
@@ -84,7 +84,7 @@ def run_tests(files: Sequence[str], arguments: Sequence[str], setting: Setting) 
     Warnings are no errors here: other versions of libraries have their own.
 
     Raises:
-        Wrong: a test failed, or none ran.
+        WrongResultError: a test failed, or none ran.
     """
     command = [
         sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "default", "-q", "-rfEs",
@@ -95,14 +95,16 @@ def run_tests(files: Sequence[str], arguments: Sequence[str], setting: Setting) 
     record: dict[str, Any] = {**found, "exit_code": code}
     if code or not found.get("passed"):
         record["said"] = _last(said)
-        raise Wrong(f"tests: expected all to pass; {found or 'none'}, exit code {code}", record)
+        raise WrongResultError(
+            f"tests: expected all to pass; {found or 'none'}, exit code {code}", record
+        )
     return record
 
 
 def counts(said: str) -> dict[str, int]:
     """How many tests passed, failed and so on, from the last line of pytest that counts them.
 
-    >>> counts("E   1 failed\\n2 failed, 3 passed, 1 warning in 0.12s")
+    >>> counts("2 failed, 3 passed, 1 warning in 0.12s")
     {'failed': 2, 'passed': 3, 'warnings': 1}
     """
     for line in reversed(said.splitlines()):
@@ -140,13 +142,13 @@ def _torchrun(setting: Setting, device: str, n: int) -> dict[str, Any]:
         code, said = run_program(command, setting.left(), threads)
     found = [json.loads(path.read_text()) for path in sorted(out.glob("rank_*.json"))]
     if code or len(found) != n:
-        raise Wrong(
+        raise WrongResultError(
             f"processes: expected {n} to end well; {len(found)} did, exit code {code}",
             {"said": _last(said)},
         )
     record = {"backend": found[0]["backend"], "world": n, "losses": [f["losses"] for f in found]}
     if any(one["weights"] != found[0]["weights"] for one in found):
-        raise Wrong("weights: expected the same in all processes; they differ", record)
+        raise WrongResultError("weights: expected the same in all processes; they differ", record)
     return record
 
 

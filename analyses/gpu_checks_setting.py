@@ -1,4 +1,4 @@
-"""What the checks of analyses/gpu_check.py share: the device, networks, images, clocks, differences.
+"""What the checks of analyses/gpu_check.py share: device, networks, images, clocks, differences.
 
 Not a study by itself.
 """
@@ -23,8 +23,9 @@ from natstats.networks.checkpoint_files import SUFFIXES
 from natstats.spectra.records import LayerSpectrum, Spectrum
 
 __all__ = [
-    "Case", "Difference", "Setting", "Variant", "Wrong", "collected", "difference", "fields",
-    "plain_products", "ratios", "settled", "spectrum_difference", "synchronise", "timed_in_turns",
+    "Case", "Difference", "Setting", "Variant", "WrongResultError", "collected", "difference",
+    "fields", "plain_products", "ratios", "settled", "spectrum_difference", "synchronise",
+    "timed_in_turns",
 ]  # fmt: skip
 
 Case = tuple[str, Callable[[], dict[str, Any]]]
@@ -35,7 +36,7 @@ FLOOR = 1e-6
 activations is white, and where the power is smaller it is all there is."""
 
 
-class Wrong(Exception):
+class WrongResultError(Exception):
     """A case that ran and whose result is not what it has to be.
 
     Args:
@@ -234,20 +235,22 @@ def spectrum_difference(mine: Spectrum, other: Spectrum) -> float:
     """Largest difference of the power of a ring in any group of images, as a share of it.
 
     Raises:
-        Wrong: they have other sizes, or images that were not finite.
+        WrongResultError: they have other sizes, or images that were not finite.
     """
     for name in ("height", "width", "edges", "n_nonfinite"):
         if getattr(mine, name) != getattr(other, name):
-            raise Wrong(
+            raise WrongResultError(
                 f"{name}: expected {getattr(other, name)}, as on the CPU; got {getattr(mine, name)}"
             )
     if not np.array_equal(mine.count, other.count):
-        raise Wrong("count: expected as many images in each group as on the CPU; got others")
+        raise WrongResultError(
+            "count: expected as many images in each group as on the CPU; got others"
+        )
     largest = 0.0
     for name in ("power", "normalized"):
         a, b = getattr(mine, name), getattr(other, name)
         if not np.isfinite(a).all():
-            raise Wrong(f"{name}: expected finite sums; got others")
+            raise WrongResultError(f"{name}: expected finite sums; got others")
         scale = np.maximum(b, FLOOR * b.max(initial=0.0))
         gap = np.divide(np.abs(a - b), scale, out=np.zeros_like(b), where=scale > 0)
         largest = max(largest, float(gap.max(initial=0.0)))
@@ -258,22 +261,24 @@ def difference(mine: Sequence[LayerSpectrum], other: Sequence[LayerSpectrum]) ->
     """How far the spectra of two passes of the same images are apart.
 
     Raises:
-        Wrong: layers are missing, or were measured in another way.
+        WrongResultError: layers are missing, or were measured in another way.
     """
     names = [[one.layer.name for one in side] for side in (mine, other)]
     if names[0] != names[1]:
         odd = sorted(set(names[0]) ^ set(names[1]))
-        raise Wrong(f"layers: expected those of the CPU; these are on one side only: {odd[:5]}")
+        raise WrongResultError(
+            f"layers: expected those of the CPU; these are on one side only: {odd[:5]}"
+        )
     apart = {}
     for one, its in zip(mine, other, strict=True):
         if its.spectrum.is_constant:
             continue
         try:
             apart[one.layer.name] = spectrum_difference(one.spectrum, its.spectrum)
-        except Wrong as wrong:
-            raise Wrong(f"layer {one.layer.name}: {wrong}") from None
+        except WrongResultError as wrong:
+            raise WrongResultError(f"layer {one.layer.name}: {wrong}") from None
     if not apart:
-        raise Wrong("layers: expected some with power; there is none")
+        raise WrongResultError("layers: expected some with power; there is none")
     fits = [fit_layers(side, natstats.FitOptions()).exponents for side in (mine, other)]
     both = np.isfinite(fits[0]) & np.isfinite(fits[1])
     kept = [its.spectrum.is_constant for its in other]

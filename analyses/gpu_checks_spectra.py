@@ -20,7 +20,7 @@ from gpu_checks_setting import (
     Case,
     Setting,
     Variant,
-    Wrong,
+    WrongResultError,
     collected,
     difference,
     fields,
@@ -46,8 +46,9 @@ ON_CUDA = (
 )
 SMALL = (("cifar_resnet8", 32, 8), ("small_vit", 60, 8))
 LARGE = (
-    ("resnet50", 224, 8), ("vit_b_16", 224, 4), ("mobilenet_v2", 224, 8), ("cifar_resnet56", 32, 32),
-    ("swin_t", 224, 4), ("convnext_tiny", 224, 4), ("densenet121", 224, 4), ("vgg16_bn", 224, 4),
+    ("resnet50", 224, 8), ("vit_b_16", 224, 4), ("mobilenet_v2", 224, 8),
+    ("cifar_resnet56", 32, 32), ("swin_t", 224, 4), ("convnext_tiny", 224, 4),
+    ("densenet121", 224, 4), ("vgg16_bn", 224, 4),
 )  # fmt: skip
 """Name, side of the images, images."""
 
@@ -88,7 +89,7 @@ def _compared(
                variant.exponents}  # fmt: skip
     record = {"weights": weights, "images": len(images), **apart.record(), **allowed}
     if apart.rings > variant.rings or apart.exponents > variant.exponents:
-        raise Wrong(
+        raise WrongResultError(
             f"spectra: expected those of the CPU to {variant.rings:g} of a ring and "
             f"{variant.exponents:g} of an exponent; got {apart.rings:.2g} in {apart.layer} and "
             f"{apart.exponents:.2g}",
@@ -135,7 +136,7 @@ def _summed(maps: Tensor, edges: str = "sine") -> Spectrum:
 def _close(what: str, mine: Spectrum, other: Spectrum, allowed: float = MAPS) -> float:
     apart = spectrum_difference(mine, other)
     if apart > allowed:
-        raise Wrong(
+        raise WrongResultError(
             f"{what}: expected those of the CPU to {allowed:g} of a ring; got {apart:.2g}",
             {"largest_ring_difference": apart},
         )
@@ -151,7 +152,9 @@ def _maps(setting: Setting, height: int, width: int) -> dict[str, Any]:
         found[edges] = _close(f"edges {edges}", other, _summed(maps, edges))
         offset = np.abs(other.offset - _summed(maps, edges).offset).max()
         if offset > 1e-3:
-            raise Wrong(f"offset: expected that of the CPU to 1e-3; it is {offset:.2g} apart")
+            raise WrongResultError(
+                f"offset: expected that of the CPU to 1e-3; it is {offset:.2g} apart"
+            )
     return {"largest_ring_difference": found}
 
 
@@ -226,7 +229,7 @@ def _not_finite(setting: Setting) -> dict[str, Any]:
     maps[1, 2, 3, 4], maps[4, 0, 0, 0] = torch.nan, torch.inf
     mine, other = _summed(maps.to(setting.device)), _summed(maps)
     if mine.n_nonfinite != 2:
-        raise Wrong(f"n_nonfinite: expected 2; got {mine.n_nonfinite}")
+        raise WrongResultError(f"n_nonfinite: expected 2; got {mine.n_nonfinite}")
     return {"largest_ring_difference": _close("the others", mine, other)}
 
 
@@ -244,7 +247,9 @@ def _gradients(setting: Setting) -> dict[str, Any]:
             )
         ]
         if max(apart) > 1e-3:
-            raise Wrong(f"gradients: expected those of the CPU to 1e-3; got {apart}", record)
+            raise WrongResultError(
+                f"gradients: expected those of the CPU to 1e-3; got {apart}", record
+            )
     return record
 
 
@@ -272,7 +277,7 @@ def _both(setting: Setting, images: Any, name: str = "cifar_resnet8", **options:
 def _runs_apart(mine: list[LayerSpectrum], other: list[LayerSpectrum], of: Variant) -> Any:
     apart = difference(mine, other)
     if apart.rings > of.rings or apart.exponents > of.exponents:
-        raise Wrong(f"run: expected that of the CPU; {apart}", apart.record())
+        raise WrongResultError(f"run: expected that of the CPU; {apart}", apart.record())
     return apart.record()
 
 
@@ -280,10 +285,10 @@ def _measured(setting: Setting) -> dict[str, Any]:
     """A run of measure on an array, input spectra included."""
     mine, other = _both(setting, fields(24, 32, seed=3), batch_size=9, workers=0)
     if mine.info["device"]["type"] != setting.device.type:
-        raise Wrong(f"device: expected {setting.device.type}; got {mine.info['device']}")
+        raise WrongResultError(f"device: expected {setting.device.type}; got {mine.info['device']}")
     names = [one.layer.name for one in mine.spectra[:2]]
     if names != ["input.grey", "input.colour"]:
-        raise Wrong(f"layers: expected the images first; got {names}")
+        raise WrongResultError(f"layers: expected the images first; got {names}")
     _runs_apart(mine.spectra[:2], other.spectra[:2], Variant("input", MAPS, MAPS))
     slopes = [float(one.law.slope) for one in (mine, other)]
     return {**_runs_apart(mine.spectra, other.spectra, PLAIN), "slopes": slopes}
@@ -318,11 +323,9 @@ def _clips(setting: Setting, **options: Any) -> dict[str, Any]:
     found = []
     for device in (setting.device, torch.device("cpu")):
         with plain_products():
-            found.append(
-                natstats.measure(
-                    copy.deepcopy(model).eval(), clips, device=device, workers=0, **options
-                )
-            )
+            own = copy.deepcopy(model).eval().to(device)
+            network = natstats.Network(own, "two convolutions", "random", takes="clips")
+            found.append(natstats.measure(network, clips, workers=0, **options))
     return _runs_apart(found[0].spectra, found[1].spectra, PLAIN)
 
 
@@ -347,7 +350,7 @@ def _explained(setting: Setting) -> dict[str, Any]:
 def _accounts_apart(mine: AccountSpectra, other: AccountSpectra) -> dict[str, Any]:
     steps = [[(s.name, s.kind, *sorted(s.predictions)) for s in one.steps] for one in (mine, other)]
     if steps[0] != steps[1] or mine.note != other.note:
-        raise Wrong("account: expected the steps of the CPU; got others")
+        raise WrongResultError("account: expected the steps of the CPU; got others")
     apart = [
         spectrum_difference(a.spectrum(), b.spectrum())
         for a, b in zip(mine.states, other.states, strict=True)
@@ -370,5 +373,5 @@ def _accounts_apart(mine: AccountSpectra, other: AccountSpectra) -> dict[str, An
         "largest_difference_of_kernels": max(kernels, default=0.0),
     }
     if max(apart) > 5e-3 or max(gaussian, default=0) > 5e-3 or max(kernels, default=0) > 5e-3:
-        raise Wrong("account: expected that of the CPU to 5e-3; got another", record)
+        raise WrongResultError("account: expected that of the CPU to 5e-3; got another", record)
     return record

@@ -18,12 +18,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_checks_setting import Case, Setting, Wrong, fields, ratios, synchronise, timed_in_turns
+from gpu_checks_setting import (
+    Case,
+    Setting,
+    WrongResultError,
+    fields,
+    ratios,
+    synchronise,
+    timed_in_turns,
+)
 from PIL import Image
 from torch import Tensor, nn
 
 import natstats
+from natstats.activations.hooks import parts_of
 from natstats.activations.layouts import Layout
+from natstats.activations.selection import call_name
 from natstats.images.sources import batches, open_images
 from natstats.networks.preprocessing import Preprocessing
 
@@ -126,31 +136,31 @@ def _autocast(setting: Setting, amp: bool) -> contextlib.AbstractContextManager[
 
 
 def _layouts(collector: natstats.Collector) -> dict[str, Layout]:
-    """Where the maps are in the output of each layer that is measured, by module."""
+    """Where the maps are in each output that is measured, by the name of the layer."""
     calls = collector.trace.by_name
-    found = {}
-    for one in collector.compute():
-        call = calls[one.layer.name]
-        assert isinstance(call.layout, Layout)
-        found[call.module] = call.layout
-    return found
+    names = [one.layer.name for one in collector.compute()]
+    return {name: layout for name in names if isinstance(layout := calls[name].layout, Layout)}
 
 
 @contextlib.contextmanager
 def _hooked(
     model: nn.Module, layouts: dict[str, Layout], use: Callable[[Tensor], Any]
 ) -> Iterator[None]:
-    """Give the maps of each layer to a function as they come."""
+    """Give the maps of the first call of each layer to a function as they come."""
 
-    def hook_for(layout: Layout) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            use(layout.maps(output))
+    def hook_for(module_name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            for part, tensor in parts_of(output):
+                layout = layouts.get(call_name(module_name, 0, part))
+                if layout is not None:
+                    use(layout.maps(tensor))
 
         return hook
 
     handles = [
-        model.get_submodule(name).register_forward_hook(hook_for(layout))
-        for name, layout in layouts.items()
+        module.register_forward_hook(hook_for(name))
+        for name, module in model.named_modules()
+        if any(layer.startswith(name) for layer in layouts) and name
     ]
     try:
         yield
@@ -183,9 +193,7 @@ def _in_context(context: Any, model: nn.Module, images: Tensor) -> None:
 def memory(setting: Setting) -> list[Case]:
     """Peak memory of a device with and without the collector."""
     chosen = SMALL[:1] if setting.small else LARGE
-    return [
-        (name, functools.partial(_memory, setting, name, size, n)) for name, size, n in chosen
-    ]
+    return [(name, functools.partial(_memory, setting, name, size, n)) for name, size, n in chosen]
 
 
 def _memory(setting: Setting, name: str, size: int, n_images: int) -> dict[str, Any]:
@@ -219,7 +227,9 @@ def _memory(setting: Setting, name: str, size: int, n_images: int) -> dict[str, 
         "allowed_mb": round(1.1 * plain + 64, 1),
     }
     if many > MOST_GROWTH * few + 8:
-        raise Wrong(f"memory: expected no growth with images; {few:.0f} MB to {many:.0f}", record)
+        raise WrongResultError(
+            f"memory: expected no growth with images; {few:.0f} MB to {many:.0f}", record
+        )
     return record
 
 

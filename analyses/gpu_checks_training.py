@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_checks_setting import Case, Setting, Wrong, plain_products
+from gpu_checks_setting import Case, Setting, WrongResultError, plain_products
 from PIL import Image
 from torch import Tensor
 
@@ -81,7 +81,9 @@ def _method(setting: Setting, method: str, amp: str) -> dict[str, Any]:
     apart = max(abs(steps.first_loss[name] / expected[name] - 1) for name in expected)
     record["largest_loss_difference"] = float(f"{apart:.3g}")
     if not apart < LOSS:
-        raise Wrong(f"loss: expected that of the CPU to {LOSS:g}; {expected} there", record)
+        raise WrongResultError(
+            f"loss: expected that of the CPU to {LOSS:g}; {expected} there", record
+        )
     return record
 
 
@@ -91,7 +93,7 @@ def _steps(
     """Take steps in each stage until there were enough with finite gradients.
 
     Raises:
-        Wrong: a loss, a gradient or a weight is not finite, or nothing was trained.
+        WrongResultError: a loss, a gradient or a weight is not finite, or nothing was trained.
     """
     names = ("cifar_resnet8", "cifar_resnet14") if setting.small else ("wrn_16_2", "wrn_28_2")
     size, batch = (16, 4) if setting.small else (32, 32)
@@ -117,9 +119,13 @@ def _steps(
         first_loss[stage.name], n_skipped = loss, n_skipped + skipped
         after = [p.detach() for group in stage.trained(objective) for p in group]
         if not all(bool(p.isfinite().all()) for p in after):
-            raise Wrong(f"stage {stage.name}: expected finite weights after a step; got others")
+            raise WrongResultError(
+                f"stage {stage.name}: expected finite weights after a step; got others"
+            )
         if all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
-            raise Wrong(f"stage {stage.name}: expected other weights after a step; got the same")
+            raise WrongResultError(
+                f"stage {stage.name}: expected other weights after a step; got the same"
+            )
     return Steps(first_loss, n_skipped, float(scaler.get_scale()))
 
 
@@ -140,20 +146,26 @@ def _stage(stepper: Stepper, images: Tensor, labels: Tensor, most: int) -> tuple
         stepper.backward(images, labels, factors, sums, number)
         _, culprits = sums.culprits()
         if culprits:
-            raise Wrong(f"losses: expected finite ones; {', '.join(culprits)} in step {number + 1}")
+            raise WrongResultError(
+                f"losses: expected finite ones; {', '.join(culprits)} in step {number + 1}"
+            )
         if number == 0:
             first = float(sums.sums[-1]) / len(images)
         gradients = list(_gradients(stepper))
         if not gradients:
-            raise Wrong(f"stage {stepper.stage.name}: expected gradients; there are none")
+            raise WrongResultError(
+                f"stage {stepper.stage.name}: expected gradients; there are none"
+            )
         is_finite = all(bool(gradient.isfinite().all()) for gradient in gradients)
         if not is_finite and not stepper.scaler.is_enabled():
-            raise Wrong(f"stage {stepper.stage.name}: expected finite gradients; got others")
+            raise WrongResultError(
+                f"stage {stepper.stage.name}: expected finite gradients; got others"
+            )
         stepper.follow()
         n_good, n_skipped = n_good + is_finite, n_skipped + (not is_finite)
         if n_good == most:
             return first, n_skipped
-    raise Wrong(
+    raise WrongResultError(
         f"stage {stepper.stage.name}: expected finite gradients within {MOST_STEPS} steps; the "
         f"scale came down to {stepper.scaler.get_scale():g}"
     )
@@ -198,10 +210,10 @@ def _whole(setting: Setting, name: str, changes: dict[str, Any]) -> dict[str, An
         "peak_memory_mib": costs["peak_memory_mib"], "memory_of": costs["memory_of"],
     }  # fmt: skip
     if not np.isfinite(run.history["loss"]).all():
-        raise Wrong("history: expected finite losses; got others", record)
+        raise WrongResultError("history: expected finite losses; got others", record)
     of = "device" if setting.is_cuda else "process"
     if costs["memory_of"] != of:
-        raise Wrong(f"memory_of: expected {of}; got {costs['memory_of']}", record)
+        raise WrongResultError(f"memory_of: expected {of}; got {costs['memory_of']}", record)
     return record
 
 
