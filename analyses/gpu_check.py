@@ -179,7 +179,7 @@ def run_all(arguments: argparse.Namespace, began: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="gpu_check_") as scratch:
         worker = Worker(
             {"device": arguments.device, "small": arguments.small, "weights": arguments.weights,
-             "folder": Path(scratch)}
+             "folder": Path(scratch), "checks": {one.name: one.where for one in CHECKS}}
         )  # fmt: skip
         try:
             worker.start(ends)

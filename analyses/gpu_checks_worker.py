@@ -58,7 +58,15 @@ CHECKS = (
 
 
 def serve(pipe: Connection, options: dict[str, Any]) -> None:
-    """Run the checks that are asked for, and tell of every case as it ends."""
+    """Run the checks that are asked for, and tell of every case as it ends.
+
+    Args:
+        pipe: to the process that keeps the time. It sends the name of a check, the cases that are
+            done, and seconds; it is told ``names``, and ``begin`` and ``case`` of each, then
+            ``end``, or ``broken`` where another process must go on.
+        options: ``device``, ``small``, ``weights`` and ``folder`` as the setting has them, and
+            ``checks``, which say where the cases of each are listed.
+    """
     with contextlib.suppress(OSError):
         os.setsid()  # so that all that a case starts can be ended with this process
     import torch
@@ -74,14 +82,13 @@ def serve(pipe: Connection, options: dict[str, Any]) -> None:
         return
     setting = Setting(device, options["small"], options["weights"], options["folder"])
     pipe.send(("facts", facts(device)))
-    functions = {check.name: check.where for check in CHECKS}
     while True:
         try:
             name, done, seconds = pipe.recv()
         except EOFError:  # nothing more is asked for
             return
         setting.deadline = time.monotonic() + seconds
-        module, _, function = functions[name].partition(":")
+        module, _, function = options["checks"][name].partition(":")
         try:
             cases = getattr(importlib.import_module(module), function)(setting)
         except Exception as error:
