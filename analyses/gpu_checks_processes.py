@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +137,7 @@ def _torchrun(setting: Setting, device: str, n: int) -> dict[str, Any]:
     arguments = [str(Path(__file__)), device, str(out)]
     threads = {"OMP_NUM_THREADS": "1"}
     if setting.small:
-        code, said = _by_hand([sys.executable, *arguments], n, setting.left(), threads)
+        code, said = _forked(device, out, n, setting.left())
     else:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command = [*torchrun, f"--nproc-per-node={n}", *arguments]
@@ -152,23 +154,41 @@ def _torchrun(setting: Setting, device: str, n: int) -> dict[str, Any]:
     return record
 
 
-def _by_hand(
-    command: Sequence[str], n: int, seconds: float, environment: Mapping[str, str]
-) -> tuple[int, str]:
-    """What torchrun does, without its own start, which takes as long as the rest."""
+def _forked(device: str, out: Path, n: int, seconds: float) -> tuple[int, str]:
+    """The same without programs that start anew, whose imports take longer than all the rest."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    script = (
-        "import os, subprocess, sys\n"
-        "n, command = int(sys.argv[1]), sys.argv[2:]\n"
-        "own = [{**os.environ, 'RANK': str(k), 'LOCAL_RANK': str(k)} for k in range(n)]\n"
-        "started = [subprocess.Popen(command, env=one) for one in own]\n"
-        "sys.exit(max(abs(one.wait()) for one in started))\n"
-    )
     shared = {"WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    whole = [sys.executable, "-c", script, str(n), *command]
-    return run_program(whole, seconds, {**environment, **shared})
+    context = multiprocessing.get_context("fork")
+    started = [
+        context.Process(
+            target=_train_forked,
+            args=(device, out, {**shared, "RANK": str(k), "LOCAL_RANK": str(k)}),
+        )
+        for k in range(n)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads beside a fork: none is used behind it
+        for process in started:
+            process.start()
+    ends = time.monotonic() + seconds
+    for process in started:
+        process.join(max(ends - time.monotonic(), 0.1))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+    said = "".join(path.read_text(errors="replace") for path in sorted(out.glob("said_*.txt")))
+    return max(abs(process.exitcode or 0) for process in started), said
+
+
+def _train_forked(device: str, out: Path, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
+    with (out / f"said_{environment['RANK']}.txt").open("wb") as said:
+        for stream in (1, 2):
+            os.dup2(said.fileno(), stream)
+    torch.set_num_threads(1)  # the pool of threads is not there any more
+    train_in_this_process(device, out)
 
 
 def train_in_this_process(device: str, out: Path) -> None:

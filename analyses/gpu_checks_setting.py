@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 
 import natstats
-from natstats.fits.exponents import fit_layers
-from natstats.networks.checkpoint_files import SUFFIXES
 from natstats.spectra.records import LayerSpectrum, Spectrum
 
 __all__ = [
@@ -100,6 +98,8 @@ class Setting:
     def _checkpoint(self, name: str) -> Path | None:
         if self.weights is None:
             return None
+        from natstats.networks.checkpoint_files import SUFFIXES
+
         found = [self.weights / f"{name}{suffix}" for suffix in sorted(SUFFIXES)]
         return next((path for path in found if path.is_file()), None)
 
@@ -279,6 +279,8 @@ def difference(mine: Sequence[LayerSpectrum], other: Sequence[LayerSpectrum]) ->
             raise WrongResultError(f"layer {one.layer.name}: {wrong}") from None
     if not apart:
         raise WrongResultError("layers: expected some with power; there is none")
+    from natstats.fits.exponents import fit_layers
+
     fits = [fit_layers(side, natstats.FitOptions()).exponents for side in (mine, other)]
     both = np.isfinite(fits[0]) & np.isfinite(fits[1])
     kept = [its.spectrum.is_constant for its in other]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_checks_setting import Case, Setting, WrongResultError, plain_products
+from gpu_checks_setting import Case, Setting, WrongResultError, plain_products, settled
 from PIL import Image
 from torch import Tensor
 
@@ -38,6 +38,9 @@ MOST_STEPS = 16
 
 LOSS = 0.01
 """Allowed between the loss of the first step on the device and on the CPU, as a share of it."""
+
+LATER_LOSS = 0.1
+"""The same of a stage after another one, whose steps have led to somewhat other weights."""
 
 
 @dataclass(frozen=True)
@@ -77,29 +80,25 @@ def _method(setting: Setting, method: str, amp: str) -> dict[str, Any]:
             record |= {"steps_skipped": steps.n_skipped, "scale": steps.scale}
         if amp != "none" or not setting.is_cuda:
             return record
-        expected = _steps(setting, method, amp, torch.device("cpu"), most=1).first_loss
-    apart = max(abs(steps.first_loss[name] / expected[name] - 1) for name in expected)
-    record["largest_loss_difference"] = float(f"{apart:.3g}")
-    if not apart < LOSS:
-        raise WrongResultError(
-            f"loss: expected that of the CPU to {LOSS:g}; {expected} there", record
-        )
+        expected = _steps(setting, method, amp, torch.device("cpu")).first_loss
+    apart = [abs(steps.first_loss[name] / value - 1) for name, value in expected.items()]
+    record["loss_differences"] = [float(f"{one:.3g}") for one in apart]
+    if not (apart[0] < LOSS and max(apart) < LATER_LOSS):
+        raise WrongResultError(f"losses: expected those of the CPU, {expected}; got others", record)
     return record
 
 
-def _steps(
-    setting: Setting, method: str, amp: str, device: torch.device, most: int = GOOD_STEPS
-) -> Steps:
+def _steps(setting: Setting, method: str, amp: str, device: torch.device) -> Steps:
     """Take steps in each stage until there were enough with finite gradients.
 
     Raises:
         WrongResultError: a loss, a gradient or a weight is not finite, or nothing was trained.
     """
-    names = ("cifar_resnet8", "cifar_resnet14") if setting.small else ("wrn_16_2", "wrn_28_2")
     size, batch = (16, 4) if setting.small else (32, 32)
-    student = classifier(names[0], N_CLASSES, seed=0).model.to(device)
-    teacher = classifier(names[1], N_CLASSES, seed=1).model.to(device).eval()
-    images, labels = _batch(batch, size, device)
+    images, labels = _batch(batch, size)
+    student = classifier("cifar_resnet8", N_CLASSES, seed=0).model.to(device)
+    teacher = settled(classifier("cifar_resnet14", N_CLASSES, seed=1).model, images).to(device)
+    images, labels = images.to(device), labels.to(device)
     torch.manual_seed(0)
     program = plan_training(method, {}, student, teacher, images[:2], 10)
     recipe = Recipe(learning_rate=1e-3, batch_size=batch, size=size, amp=amp)
@@ -115,7 +114,7 @@ def _steps(
         with same_modes(student), frozen(teacher, program.teacher_bn == "batch"):
             student.train(stage.trains_student)
             objective.losses.train()
-            loss, skipped = _stage(stepper, images, labels, most)
+            loss, skipped = _stage(stepper, images, labels)
         first_loss[stage.name], n_skipped = loss, n_skipped + skipped
         after = [p.detach() for group in stage.trained(objective) for p in group]
         if not all(bool(p.isfinite().all()) for p in after):
@@ -129,14 +128,13 @@ def _steps(
     return Steps(first_loss, n_skipped, float(scaler.get_scale()))
 
 
-def _batch(n: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _batch(n: int, size: int) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(0)
-    images = torch.randn(n, 3, size, size, generator=draw).to(device)
-    labels = torch.randint(N_CLASSES, (n,), generator=draw).to(device)
-    return images, labels
+    images = torch.randn(n, 3, size, size, generator=draw)
+    return images, torch.randint(N_CLASSES, (n,), generator=draw)
 
 
-def _stage(stepper: Stepper, images: Tensor, labels: Tensor, most: int) -> tuple[float, int]:
+def _stage(stepper: Stepper, images: Tensor, labels: Tensor) -> tuple[float, int]:
     """Loss of the first step, and steps that were left out."""
     factors = stepper.stage.factors(0.5)
     first, n_good, n_skipped = 0.0, 0, 0
@@ -163,7 +161,7 @@ def _stage(stepper: Stepper, images: Tensor, labels: Tensor, most: int) -> tuple
             )
         stepper.follow()
         n_good, n_skipped = n_good + is_finite, n_skipped + (not is_finite)
-        if n_good == most:
+        if n_good == GOOD_STEPS:
             return first, n_skipped
     raise WrongResultError(
         f"stage {stepper.stage.name}: expected finite gradients within {MOST_STEPS} steps; the "
@@ -186,7 +184,7 @@ def whole_trainings(setting: Setting) -> list[Case]:
     ways: dict[str, dict[str, Any]] = {"float32": {}}
     if setting.is_cuda:
         ways["fp16, channels_last, ema, workers, cache"] = {
-            "amp": "fp16", "channels_last": True, "ema": 0.9,
+            "amp": "fp16", "channels_last": True, "ema": 0.9, "augmentation_seed": 0, "draws": 1,
         }  # fmt: skip
         ways["bf16, mixup, accumulated"] = {"amp": "bf16", "mixup": 0.2, "accumulate": 2}
     return [
@@ -202,7 +200,7 @@ def _whole(setting: Setting, name: str, changes: dict[str, Any]) -> dict[str, An
     run = distill(
         setup, setting.folder / f"training {name}", report=False, gap_on=16,
         workers=2 if has_more else 0,
-        teacher_cache=setting.folder / "cache" if has_more and not setting.small else None,
+        teacher_cache=setting.folder / "cache" if has_more else None,
     )  # fmt: skip
     costs = run.info["costs"]
     record = {

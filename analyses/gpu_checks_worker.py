@@ -14,6 +14,7 @@ import subprocess
 import time
 import traceback
 from dataclasses import dataclass
+from importlib.metadata import version
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -72,13 +73,12 @@ def serve(pipe: Connection, options: dict[str, Any]) -> None:
     import torch
     from gpu_checks_setting import Setting
 
-    from natstats.errors import NatstatsError
-    from natstats.networks.load import usable_device
-
     try:
-        device = usable_device(options["device"])
-    except NatstatsError as error:
-        pipe.send(("refused", str(error)))
+        device = torch.zeros(1, device=options["device"]).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        asked = options["device"]
+        pipe.send(("refused", f"--device: expected one of this machine; got {asked}: {reason}"))
         return
     setting = Setting(device, options["small"], options["weights"], options["folder"])
     pipe.send(("facts", facts(device)))
@@ -139,7 +139,6 @@ def facts(device: Any) -> dict[str, Any]:
     """Versions, and what the numbers were measured on."""
     import numpy as np
     import torch
-    import torchvision
     from collector_overhead import device_name
 
     import natstats
@@ -154,7 +153,7 @@ def facts(device: Any) -> dict[str, Any]:
     }
     versions = {
         "natstats": natstats.__version__, "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__), "numpy": np.__version__,
+        "torchvision": version("torchvision"), "numpy": np.__version__,
         "python": platform.python_version(), "system": platform.platform(),
     }  # fmt: skip
     if device.type == "cuda":

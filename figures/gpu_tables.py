@@ -1,6 +1,6 @@
 """The tables of docs/benchmarks.md of a GPU, from what analyses/gpu_check.py wrote.
 
-Run `python analyses/gpu_check.py` first, on a machine with a GPU, then `python figures/gpu_tables.py`.
+Run `python analyses/gpu_check.py` first, on a machine with a GPU, and then this without arguments.
 The page stays as it is where the results are not those of one.
 """
 
@@ -42,8 +42,8 @@ def where(record: dict[str, Any]) -> str:
 def overhead_lines(record: dict[str, Any]) -> list[str]:
     """Time of a pass with the collector, beside the plain pass and beside FFTs alone."""
     lines = [
-        "| network | images | plain, ms | FFTs too / plain | natstats / plain | natstats / FFTs too "
-        "| transforms / FFTs, both alone | rounds |",
+        "| network | images | plain, ms | with FFTs / plain | natstats / plain "
+        "| natstats / with FFTs | transforms / FFTs, both alone | rounds |",
         "|---|---|---|---|---|---|---|---|",
     ]
     keys = ("bound_of_plain", "natstats_of_plain", "natstats_of_bound", "transforms_of_cufft")

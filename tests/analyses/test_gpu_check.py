@@ -13,10 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "analyses"))
 
-import gpu_check
-from gpu_checks_processes import counts, run_tests
-from gpu_checks_setting import Setting, WrongResultError
-from gpu_checks_worker import CHECKS, Check
+import gpu_check  # noqa: E402
+from gpu_checks_processes import counts, run_tests  # noqa: E402
+from gpu_checks_setting import Setting, WrongResultError  # noqa: E402
+from gpu_checks_worker import CHECKS, Check  # noqa: E402
 
 KNOWN = "parts, Spectra of maps where TF32 and autocast are on"
 """Fails as long as SpectrumAccumulator.add lets autocast round its normalised power."""
@@ -211,7 +211,7 @@ def test_the_end_of_all_time_is_no_failure_of_a_case(worker):
 def test_a_device_that_is_not_there_is_refused(tmp_path):
     done = called("--device", "cuda:63", "--out", tmp_path / "check.json")
     assert done.returncode == 2
-    assert done.stderr.startswith("Error: device: expected a device of this machine")
+    assert done.stderr.startswith("Error: --device: expected one of this machine; got cuda:63")
     assert not (tmp_path / "check.json").exists()
 
 
