@@ -174,16 +174,18 @@ def test_a_case_that_fails_kills_or_breaks_does_not_stop_the_rest(worker):
     assert cases["dies"]["problem"] == "the process ended with code 9"
     assert "problem" not in cases["good_again"]
     assert record["left_out"] == []
+    assert run(worker, "unset", 30)["cases"][0]["problem"] == "KeyError: 'no cases'"
     assert json.dumps(gpu_check.plain(record), allow_nan=False)
 
 
 @pytest.mark.slow
 def test_no_case_begins_when_the_share_is_used_up(worker):
-    record = run(worker, "long", 15)
+    worker.start(time.monotonic() + 60)  # its imports are not counted
+    record = run(worker, "long", 3)
     n_done = len(record["cases"])
     assert 0 < n_done < 40
     assert record["left_out"] == [f"slow {n}" for n in range(n_done, 40)]
-    assert record["seconds"] < 25
+    assert record["seconds"] < 10
 
 
 @pytest.mark.slow
@@ -203,8 +205,6 @@ def test_the_end_of_all_time_is_no_failure_of_a_case(worker):
     record = run(worker, "hanging", 60, all_in=3)
     assert [case["case"] for case in record["cases"]] == ["good"]
     assert record["left_out"] == ["waits", "good_again"]
-    record = run(worker, "unset", 30)
-    assert record["cases"][0]["problem"] == "KeyError: 'no cases'"
 
 
 @pytest.mark.slow
