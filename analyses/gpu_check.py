@@ -134,9 +134,11 @@ def run_check(worker: Worker, check: Check, seconds: float, ends: float) -> dict
                     )
                 break
             kind, said = worker.pipe.recv()
-        except (EOFError, OSError):
+        except (EOFError, OSError, NoDeviceError) as error:
             code = worker.end()
-            cases.append({"case": current, "problem": f"the process ended with code {code}"})
+            lost = f"the process ended with code {code}"
+            is_lost = isinstance(error, NoDeviceError)
+            cases.append({"case": current, "problem": str(error) if is_lost else lost})
             if current == "set-up" or time.monotonic() > hangs_at:
                 break
             is_asked = False
@@ -163,7 +165,7 @@ def run_check(worker: Worker, check: Check, seconds: float, ends: float) -> dict
 def run_all(arguments: argparse.Namespace, began: float) -> dict[str, Any]:
     """Run the chosen checks within the time, and write the results after each."""
     ends = began + 60 * arguments.minutes - SPARE
-    is_cpu = str(arguments.device).startswith("cpu")
+    is_cpu = arguments.device.startswith("cpu")
     chosen = [one for one in CHECKS if not arguments.only or one.name in arguments.only]
     apart = [one for one in chosen if is_cpu and one.name in ONLY_CUDA]
     chosen = [one for one in chosen if one not in apart]
@@ -249,7 +251,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="small networks and few images")
     parser.add_argument("--minutes", type=float, default=9.0, help="[default: 9]")
     parser.add_argument("--weights", type=Path, help="folder with checkpoints NAME.pth")
-    parser.add_argument("--out", type=Path, default=RESULT, help="file of the results")
+    parser.add_argument("--out", type=Path, help="file of the results  [default: that of the docs]")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[c.name for c in CHECKS],
                         help=f"some of {', '.join(c.name for c in CHECKS)}")  # fmt: skip
     arguments = parser.parse_args(given)
@@ -257,6 +259,10 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--minutes: expected a number above 0; got {arguments.minutes}")
     if arguments.weights is not None and not arguments.weights.is_dir():
         parser.error(f"--weights: expected a folder; got {arguments.weights}")
+    if arguments.out is None:
+        if arguments.device.startswith("cpu"):
+            parser.error("--out: expected a file for what a CPU gives; the docs are for a GPU's")
+        arguments.out = RESULT
     return arguments
 
 

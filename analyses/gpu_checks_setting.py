@@ -282,9 +282,10 @@ def difference(mine: Sequence[LayerSpectrum], other: Sequence[LayerSpectrum]) ->
     from natstats.fits.exponents import fit_layers
 
     fits = [fit_layers(side, natstats.FitOptions()).exponents for side in (mine, other)]
-    both = np.isfinite(fits[0]) & np.isfinite(fits[1])
-    kept = [its.spectrum.is_constant for its in other]
-    gaps = np.abs(fits[0] - fits[1])[both & ~np.array(kept)]
+    expected = np.isfinite(fits[1]) & ~np.array([its.spectrum.is_constant for its in other])
+    if not np.isfinite(fits[0][expected]).all():
+        raise WrongResultError("exponents: expected one wherever the CPU has one; some are missing")
+    gaps = np.abs(fits[0] - fits[1])[expected]
     layer = max(apart, key=apart.__getitem__)
     return Difference(apart[layer], layer, float(gaps.max(initial=0.0)), len(apart))
 

@@ -216,11 +216,17 @@ def test_a_device_that_is_not_there_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--minutes", "0"], ["--weights", "/no/such/folder"], ["--only", "spectra"]]
+    "arguments",
+    [
+        ["--minutes", "0"],
+        ["--weights", "/no/such/folder"],
+        ["--only", "spectra"],
+        ["--out", "--device", "cpu"],
+    ],
 )
 def test_arguments_are_checked(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
-        gpu_check.parse_arguments(arguments)
+        gpu_check.parse_arguments(arguments[arguments[0] == "--out" :])
     assert ended.value.code == 2
     assert arguments[0] in capsys.readouterr().err
 
