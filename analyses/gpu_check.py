@@ -95,8 +95,10 @@ class Worker:
             self.pipe.close()
         process.join(0.2)
         code = process.exitcode
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for number in (signal.SIGTERM, signal.SIGKILL):  # torchrun ends its processes at the first
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, number)
+                process.join(0.5)
         if code is None:
             process.kill()
         process.join()
@@ -122,8 +124,10 @@ def run_check(worker: Worker, check: Check, seconds: float, ends: float) -> dict
         try:
             worker.start(hangs_at)
             if not is_asked:
-                left = seconds - (time.monotonic() - began)
-                worker.pipe.send((check.name, [one["case"] for one in cases], left))
+                now = time.monotonic()
+                patience = hangs_at - now if hangs_at < ends else math.inf
+                done = [one["case"] for one in cases]
+                worker.pipe.send((check.name, done, began + seconds - now, patience))
                 is_asked, current = True, "set-up"
             if not worker.pipe.poll(max(hangs_at - time.monotonic(), 0)):
                 worker.end()
@@ -154,11 +158,11 @@ def run_check(worker: Worker, check: Check, seconds: float, ends: float) -> dict
         elif kind == "broken":
             worker.end()
             is_asked = False
-    done = {one["case"] for one in cases}
+    begun = {one["case"] for one in cases}
     return {
         "name": check.name, "title": check.title, "share_seconds": round(seconds, 1),
         "seconds": round(time.monotonic() - began, 1), "cases": cases,
-        "left_out": [name for name in names if name not in done],
+        "left_out": [name for name in names if name not in begun],
     }  # fmt: skip
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import multiprocessing
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -29,12 +29,14 @@ __all__ = ["counts", "marked_tests", "run_program", "run_tests", "several_proces
 ROOT = Path(__file__).parents[1]
 COUNTED = re.compile(r"(\d+) (passed|failed|skipped|errors?|deselected|warnings?|xfailed|xpassed)")
 LAST_LINES = 40
+GRACE = 1.5
+"""Seconds for a program to end by itself when it is asked to."""
 
 
 def run_program(
-    command: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None
+    command: Sequence[str], seconds: float | None, environment: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
-    """Run a program and all that it starts; returns its code and what it said.
+    """Run a program; returns its code and what it said.
 
     Raises:
         WrongResultError: it did not end in time.
@@ -46,14 +48,17 @@ def run_program(
     paths = os.pathsep.join([str(home), *([before] if before else [])])
     started = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        env={**os.environ, "PYTHONPATH": paths, **(environment or {})}, start_new_session=True,
-        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": paths, **(environment or {})}, cwd=ROOT,
     )  # fmt: skip
     try:
-        said, _ = started.communicate(timeout=max(seconds, 1))
+        said, _ = started.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(started.pid, signal.SIGKILL)
-        said, _ = started.communicate()
+        started.terminate()  # torchrun then ends what it started
+        try:
+            said, _ = started.communicate(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            said, _ = started.communicate()
         raise WrongResultError(
             f"time: expected an end within {seconds:.0f} s; there was none", {"said": _last(said)}
         ) from None
@@ -92,7 +97,7 @@ def run_tests(files: Sequence[str], arguments: Sequence[str], setting: Setting) 
         sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "default", "-q", "-rfEs",
         "--tb=short", "--durations=5", *arguments, *files,
     ]  # fmt: skip
-    code, said = run_program(command, setting.left())
+    code, said = run_program(command, setting.patience())
     found = counts(said)
     record: dict[str, Any] = {**found, "exit_code": code}
     if code or not found.get("passed"):
@@ -137,11 +142,11 @@ def _torchrun(setting: Setting, device: str, n: int) -> dict[str, Any]:
     arguments = [str(Path(__file__)), device, str(out)]
     threads = {"OMP_NUM_THREADS": "1"}
     if setting.small:
-        code, said = _forked(device, out, n, setting.left())
+        code, said = _forked(device, out, n, setting.patience())
     else:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command = [*torchrun, f"--nproc-per-node={n}", *arguments]
-        code, said = run_program(command, setting.left(), threads)
+        code, said = run_program(command, setting.patience(), threads)
     found = [json.loads(path.read_text()) for path in sorted(out.glob("rank_*.json"))]
     if code or len(found) != n:
         raise WrongResultError(
@@ -154,7 +159,7 @@ def _torchrun(setting: Setting, device: str, n: int) -> dict[str, Any]:
     return record
 
 
-def _forked(device: str, out: Path, n: int, seconds: float) -> tuple[int, str]:
+def _forked(device: str, out: Path, n: int, seconds: float | None) -> tuple[int, str]:
     """The same without programs that start anew, whose imports take longer than all the rest."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -172,9 +177,9 @@ def _forked(device: str, out: Path, n: int, seconds: float) -> tuple[int, str]:
         warnings.simplefilter("ignore")  # of threads beside a fork: none is used behind it
         for process in started:
             process.start()
-    ends = time.monotonic() + seconds
+    ends = time.monotonic() + (math.inf if seconds is None else seconds)
     for process in started:
-        process.join(max(ends - time.monotonic(), 0.1))
+        process.join(None if seconds is None else max(ends - time.monotonic(), 0.1))
         if process.exitcode is None:
             process.kill()
             process.join()

@@ -56,7 +56,8 @@ class Setting:
         small: few images, small networks.
         weights: folder with checkpoints named after networks; None for random weights.
         folder: for files that a check writes.
-        deadline: of the check that runs, in seconds of ``time.monotonic``.
+        deadline: of the check that runs, in seconds of ``time.monotonic``; no case begins after it.
+        patience_ends: when a program that a case started is taken to hang.
     """
 
     device: torch.device
@@ -64,6 +65,7 @@ class Setting:
     weights: Path | None
     folder: Path
     deadline: float = float("inf")
+    patience_ends: float = float("inf")
     _networks: dict[tuple[str, int], tuple[nn.Module, str]] = field(default_factory=dict)
 
     @property
@@ -74,6 +76,11 @@ class Setting:
     def left(self) -> float:
         """Seconds that the check still has."""
         return self.deadline - time.monotonic()
+
+    def patience(self) -> float | None:
+        """Seconds that a program may run; None where nothing but the end of all time ends it."""
+        left = self.patience_ends - time.monotonic()
+        return None if left == float("inf") else max(left, 1.0)
 
     def network(self, name: str, size: int) -> tuple[nn.Module, str]:
         """A network on the CPU in eval mode, and what its weights are; the same one every time.

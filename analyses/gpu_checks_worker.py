@@ -23,6 +23,9 @@ __all__ = ["CHECKS", "Check", "serve"]
 LAST_LINES = 12
 """Of a traceback."""
 
+BEFORE = 4.0
+"""Seconds that a program is ended before its check is, so that what it said is kept."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -63,8 +66,8 @@ def serve(pipe: Connection, options: dict[str, Any]) -> None:
 
     Args:
         pipe: to the process that keeps the time. It sends the name of a check, the cases that are
-            done, and seconds; it is told ``names``, and ``begin`` and ``case`` of each, then
-            ``end``, or ``broken`` where another process must go on.
+            done, its seconds, and those after which it hangs. It is told ``names``, and ``begin``
+            and ``case`` of each, then ``end``, or ``broken`` where another process must go on.
         options: ``device``, ``small``, ``weights`` and ``folder`` as the setting has them, and
             ``checks``, which say where the cases of each are listed.
     """
@@ -84,10 +87,11 @@ def serve(pipe: Connection, options: dict[str, Any]) -> None:
     pipe.send(("facts", facts(device)))
     while True:
         try:
-            name, done, seconds = pipe.recv()
+            name, done, seconds, patience = pipe.recv()
         except EOFError:  # nothing more is asked for
             return
         setting.deadline = time.monotonic() + seconds
+        setting.patience_ends = time.monotonic() + patience - BEFORE
         module, _, function = options["checks"][name].partition(":")
         try:
             cases = getattr(importlib.import_module(module), function)(setting)

@@ -244,7 +244,7 @@ def test_tests_are_counted():
 
 @pytest.mark.slow
 def test_tests_that_fail_are_a_failure(tmp_path):
-    setting = Setting(None, True, None, tmp_path, time.monotonic() + 60)
+    setting = Setting(None, True, None, tmp_path, patience_ends=time.monotonic() + 60)
     file = tmp_path / "test_made.py"
     file.write_text("def test_a(): pass\ndef test_b(): pass\n")
     assert run_tests([str(file)], (), setting)["passed"] == 2
@@ -252,3 +252,7 @@ def test_tests_that_fail_are_a_failure(tmp_path):
     with pytest.raises(WrongResultError, match="expected all to pass") as wrong:
         run_tests([str(file)], (), setting)
     assert (wrong.value.record["failed"], wrong.value.record["passed"]) == (1, 1)
+    file.write_text("import time\ndef test_a(): time.sleep(600)\n")
+    setting.patience_ends = time.monotonic() + 3
+    with pytest.raises(WrongResultError, match="expected an end within 3 s"):
+        run_tests([str(file)], (), setting)
