@@ -212,7 +212,8 @@ class SpectrumAccumulator:
 
     def _normalized(self, power: Tensor) -> Tensor:
         """Ring power over its mean over all frequencies of all rings; zeros where there is none."""
-        mean = power @ self._member_share.to(power)
+        # No product of matrices: autocast and TF32 would round it, and float16 ends at 65504.
+        mean = (power * self._member_share.to(power)).sum(1)
         return power / torch.where(mean > 0, mean, torch.inf)[:, None]
 
     def _keep(self, power: Tensor, index: Tensor) -> None:

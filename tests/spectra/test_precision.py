@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from natstats.spectra.accumulator import power_spectrum
+from natstats.spectra.accumulator import SpectrumAccumulator, power_spectrum
 from natstats.spectra.precision import full_precision
 
 HAS_NEW_WAY = hasattr(torch.backends.cudnn, "conv")
@@ -29,7 +29,7 @@ NEW = {
 SCRIPT = """
 import torch
 from natstats.spectra.precision import full_precision
-from natstats.spectra.accumulator import power_spectrum
+from natstats.spectra.accumulator import SpectrumAccumulator, power_spectrum
 maps = torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(0)).cumsum(-1)
 expected = power_spectrum(maps.double(), dtype=torch.float64).float()
 
@@ -98,3 +98,15 @@ def test_autocast_does_not_round_a_spectrum():
     with torch.autocast("cpu", torch.bfloat16):
         inside = power_spectrum(maps)
     torch.testing.assert_close(inside, power_spectrum(maps))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_does_not_round_sums(dtype):
+    """Power beyond what float16 holds included; the sums are added at the end of a pass."""
+    maps = 1000 * torch.randn(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    inside, outside = SpectrumAccumulator(12, 12), SpectrumAccumulator(12, 12)
+    with torch.autocast("cpu", dtype):
+        inside.update(maps)
+    outside.update(maps)
+    assert outside.sums[:, -3].sum() > 0
+    torch.testing.assert_close(inside.sums, outside.sums)
