@@ -1,6 +1,6 @@
-"""Where each second of ``natstats measure`` goes, from the start of the process to the report.
+r"""Where each second of ``natstats measure`` goes, from the start of the process to the report.
 
-    OMP_NUM_THREADS=2 python analyses/startup.py mobilenet_v2 --images PHOTOGRAPHS \\
+    OMP_NUM_THREADS=2 python analyses/startup.py mobilenet_v2 --images PHOTOGRAPHS \
         --checkpoint mobilenet_v2.pth
     python analyses/startup.py mobilenet_v2 --images PHOTOGRAPHS --against OLDER_CHECKOUT
 
