@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from natstats.errors import UsageError
 from natstats.law.mixtures import Mixture, Regression
@@ -111,7 +111,7 @@ def trend_numbers(
         "correlation_high": phi[1],
         "stage_share": line.stage_share,
         "between_layer_sd": line.scatter_sd,
-        "rank_correlation": float(stats.kendalltau(layers.depth, layers.exponent).statistic),
+        "rank_correlation": _rank_correlation(layers.depth, layers.exponent),
         "rank_p": rank_p(errors, design),
         "lack_of_fit_p": _lack_of_fit_p(layers, errors),
         "slope_within_resolution": within.mean if within is not None else np.nan,
@@ -139,6 +139,17 @@ def rank_p(errors: LayerErrors, line: Design) -> float:
     scores = special.ndtri((ranks - 0.375) / (len(ranks) + 0.25))
     ranked = LayerErrors(scores, np.zeros((1, len(ranks))))
     return ranked.regress(line, errors.nugget(line)).coefficient(1).p()
+
+
+def _rank_correlation(x: Array, y: Array) -> float:
+    """Kendall's tau-b of two arrays, (n,); NaN where all values of one are equal.
+
+    >>> round(_rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])), 3)
+    0.333
+    """
+    signs = [np.sign(values[:, None] - values) for values in (x, y)]
+    pairs = np.sqrt([np.count_nonzero(sign) for sign in signs])
+    return float(np.sum(signs[0] * signs[1]) / pairs[0] / pairs[1]) if pairs.all() else np.nan
 
 
 def _within_resolution(layers: UsableLayers, errors: LayerErrors) -> Mixture | None:

@@ -1,4 +1,4 @@
-"""torchvision without torch's compiler: it is not loaded by a measurement, and there when needed."""
+"""torchvision without torch's compiler, which no measurement loads, and which comes when needed."""
 
 from __future__ import annotations
 
