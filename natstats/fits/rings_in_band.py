@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,13 @@ class RingsInBand:
         after = np.minimum.accumulate(calibration[::-1])[::-1]
         after = np.concatenate((after[1:], [np.inf]))
         self.is_single = (before < calibration) & (calibration < after)
+
+    @cached_property
+    def likelihood_weights(self) -> Array:
+        """Share of the modes over T_b, in units of the mean of log T_b over modes, (k, n)."""
+        share = self.modes / self.modes.sum()
+        shape = self.log_expected - (self.log_expected @ share)[:, None]  # no overflow in 1 / T
+        return np.asarray(share * np.exp(-shape))
 
     def log_expected_power(self, alpha: Array | float) -> Array:
         """Log T_b(alpha) in the band, (..., n) for alpha of shape (...)."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -297,9 +297,12 @@ class ExpectedSpectrum:
 
     def log_power_slope(self, alpha: ArrayLike) -> Array:
         """Derivative of :meth:`log_power` in alpha, same shape."""
+        return self._evaluate(self._slope_coefficients, alpha)
+
+    @cached_property
+    def _slope_coefficients(self) -> Array:
         low, high = EXPONENT_RANGE
-        scale = 2.0 / (high - low)
-        return self._evaluate(chebyshev.chebder(self.coefficients) * scale, alpha)
+        return np.asarray(chebyshev.chebder(self.coefficients) * (2.0 / (high - low)), np.float64)
 
     @staticmethod
     def _evaluate(coefficients: NDArray[np.floating[Any]], alpha: ArrayLike) -> Array:
