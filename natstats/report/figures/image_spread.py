@@ -57,14 +57,14 @@ def plot_spread(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None = 
         # Thinner where there are many layers: less than half of what each has of the axis.
         length = 200 if is_narrow(ax) else 430
         thick = float(np.clip(0.46 * length / max(len(spectra), 1), 1.2, 3.0))
-        for place, fit in zip(places, fits.layers, strict=True):
-            if len(fit.image_exponents) == 0:
-                continue
-            low, lower, middle, upper, high = np.quantile(fit.image_exponents, _QUANTILES)
-            ax.vlines(place, low, high, color=PALETTE[0], linewidth=0.8, zorder=2)
-            ax.vlines(place, lower, upper, color=PALETTE[0], linewidth=thick, zorder=3)
-            ax.plot(place, middle, "o", color="white", markersize=0.9 * thick, zorder=6,
-                    markeredgecolor=INK, markeredgewidth=0.7)  # fmt: skip
+        shown = [n > 0 for n in dots]
+        alone = [fit.image_exponents for fit in fits.layers if len(fit.image_exponents)]
+        spread = np.array([np.quantile(values, _QUANTILES) for values in alone])
+        low, lower, middle, upper, high = spread.reshape(-1, len(_QUANTILES)).T
+        ax.vlines(places[shown], low, high, color=PALETTE[0], linewidth=0.8, zorder=2)
+        ax.vlines(places[shown], lower, upper, color=PALETTE[0], linewidth=thick, zorder=3)
+        ax.plot(places[shown], middle, "o", color="white", markersize=0.9 * thick, zorder=6,
+                markeredgecolor=INK, markeredgewidth=0.7)  # fmt: skip
         exponents = np.array([fit.exponent for fit in fits.layers])
         drawn = np.isfinite(exponents)
         ax.plot(
