@@ -16,8 +16,10 @@ with what the others do to caches and memory, and ratios of interleaved rounds h
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,14 +39,17 @@ Seconds = dict[str, list[float]]
 """Of the processor and of the clock, by stage."""
 
 
-def one_process(command: list[str], checkout: Path, work: Path) -> Seconds:
-    """Run a command with the natstats of a checkout, and return the seconds of its stages."""
-    result, home = work / "stages.json", work / "packages"
-    home.mkdir(exist_ok=True)
+def installed(checkout: Path, home: Path) -> Path:
+    """A copy of the packages of a checkout, compiled as an installation is."""
     for name, folder in (("natstats", "natstats"), ("natstats_cli", "cli")):
-        link = home / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(checkout / folder)
+        shutil.copytree(checkout / folder, home / name)
+    compileall.compile_dir(home, quiet=1)
+    return home
+
+
+def one_process(command: list[str], home: Path, work: Path) -> Seconds:
+    """Run a command with the natstats that is in `home`; the seconds of its stages."""
+    result = work / "stages.json"
     environment = {**os.environ, "PYTHONPATH": str(home)}
     child = Path(__file__).with_name("startup_stages.py")
     with (work / "output.txt").open("w") as output:
@@ -160,16 +165,24 @@ def main(
     found: dict[str, list[Seconds]] = {name: [] for name in checkouts}
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        homes = {
+            name: installed(checkout, work / f"packages_{name}")
+            for name, checkout in checkouts.items()
+        }
         for number in range(rounds):
-            for name, checkout in checkouts.items():
-                work = Path(folder)
+            for name, home in homes.items():
                 out = work / f"{name}{number}"
                 command = ["measure", model, "--images", images, "--out", str(out), *options]
                 if checkpoint is not None:
                     command += ["--checkpoint", str(checkpoint)]
-                found[name].append(one_process(command, checkout, work))
+                found[name].append(one_process(command, home, work))
     record: dict[str, Any] = {
-        "command": f"python analyses/startup.py {model} --images PHOTOGRAPHS --rounds {rounds}",
+        "command": " ".join(
+            ["python analyses/startup.py", model, "--images PHOTOGRAPHS", f"--rounds {rounds}"]
+            + [f"--option={one}" for one in options]
+            + ["--against OLDER_CHECKOUT"] * (against is not None)
+        ),
         **circumstances(),
         "model": model,
         "processors": os.cpu_count(),
