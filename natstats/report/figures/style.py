@@ -222,10 +222,12 @@ def _write(figure: Figure, vector: Path, raster: Path) -> None:
 
     canvas, dpi = figure.canvas, figure.dpi
     try:
-        FigureCanvasSVG(figure).print_svg(vector, metadata={"Date": None})
+        drawn: Any = FigureCanvasSVG(figure)
+        drawn.print_svg(vector, metadata={"Date": None})
         figure.set_layout_engine("none")  # what was laid out for one file stands in the other
         figure.dpi = DPI
-        FigureCanvasAgg(figure).print_png(raster)
+        drawn = FigureCanvasAgg(figure)
+        drawn.print_png(raster)
     finally:
         figure.set_canvas(canvas)
         figure.dpi = dpi
