@@ -64,7 +64,8 @@ def one_process(command: list[str], home: Path, work: Path) -> Seconds:
         ended = time.monotonic()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise click.ClickException((work / "output.txt").read_text()[-2000:])
+        said = (work / "output.txt").read_text()[-2000:]
+        raise click.ClickException(f"a process ended with {process.returncode}: {said}")
     stages: Seconds = json.loads(result.read_text())
     known = [sum(own[kind] for own in stages.values()) for kind in (0, 1)]
     whole = usage.ru_utime + usage.ru_stime, ended - started
