@@ -4,7 +4,8 @@
     python analyses/until_coverage.py --trials 200
 
 Images come one after the other, in an order without meaning. Their power falls as 1/f^alpha, with a
-gain and an exponent of each image's own, and the scatter that rings of so many frequencies have.
+gain and an exponent of each image's own that spread as those of photographs do, and the scatter that
+rings of so many frequencies have.
 Intervals are looked at when natstats looks (natstats.measurement.until), and the first look at
 which all are narrow enough ends it. Printed: how often the 95 % interval then holds the exponent of
 the mean power over all images that there could be, beside the same for as many images without any
@@ -34,7 +35,10 @@ from natstats.spectra.simulate import spectrum_of
 
 RESULTS = Path(__file__).parent / "results" / "until_coverage.csv"
 SIDE, GROUPS, MOST = 32, 128, 20_000
-GAIN, OWN_EXPONENT = 1.0, 0.3
+
+# Of 162 photographs, in grey, and of every sixth layer of MobileNetV2 on them.
+GAIN, OWN_EXPONENT = 0.85, 0.34
+GAINS, OWN_EXPONENTS = (0.3, 0.6), (0.25, 0.4)
 
 
 @dataclass(frozen=True)
@@ -43,25 +47,27 @@ class Layer:
 
     Attributes:
         alpha: exponent of an image without an own one.
-        scatter: multiplies the spread of gains.
+        gain: standard deviation of the logarithm of an image's power.
+        own: standard deviation of the exponents of images.
     """
 
     alpha: float
-    scatter: float
+    gain: float
+    own: float
 
     def power(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """Ring power of n images, (n, n_rings)."""
         ring = rings(SIDE, SIDE)
         log = np.log(ring.frequency / 0.5)
-        gain = generator.normal(0, GAIN * self.scatter, (n, 1))
-        own = generator.normal(self.alpha, OWN_EXPONENT, (n, 1))
+        gain = generator.normal(0, self.gain, (n, 1))
+        own = generator.normal(self.alpha, self.own, (n, 1))
         noise = generator.gamma(ring.n_members / 4, 4 / ring.n_members, (n, len(log)))
         return np.exp(gain - own * log) * noise
 
     def truth(self, fit: FitOptions) -> float:
         """Exponent of the mean power over all images."""
         log = np.log(rings(SIDE, SIDE).frequency / 0.5)
-        mean = np.exp(-self.alpha * log + OWN_EXPONENT**2 * log**2 / 2)
+        mean = np.exp(-self.alpha * log + self.own**2 * log**2 / 2)
         many = spectrum_of(np.repeat(mean[None], 2 * FIRST_LOOK, 0), SIDE, SIDE, n_groups=GROUPS)
         return float(fit_spectrum(many, fit).exponent)
 
@@ -108,8 +114,12 @@ def main() -> None:
     trials = parser.parse_args().trials
     fit = FitOptions()
     assert fit.estimator in ESTIMATORS
-    one = [Layer(2.0, 1.0)]
-    twenty = [Layer(2.0 - 0.05 * place, 0.5 + 0.05 * place) for place in range(20)]
+    one = [Layer(2.0, GAIN, OWN_EXPONENT)]
+    spread = np.linspace(0, 1, 20)
+    twenty = [
+        Layer(2 - step, float(np.interp(step, (0, 1), GAINS)), float(np.interp(step, (0, 1), own)))
+        for step, own in ((float(step), OWN_EXPONENTS) for step in spread)
+    ]
     rows = []
     for name, layers, share in (("1 layer", one, 1), ("20 layers", twenty, 10)):
         for wanted in (0.4, 0.2, 0.1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import os
 import re
@@ -153,6 +155,8 @@ def main() -> None:
     if "WORLD_SIZE" in os.environ:
         # What torch warns of is the same in each process, and it tells of a lost one at length.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # Millions of objects need not be looked through for garbage when the process ends.
+    atexit.register(gc.freeze)
     try:
         natstats(prog_name="natstats")
     except (

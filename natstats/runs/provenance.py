@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from datetime import datetime, timezone
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,12 @@ def circumstances(device: dict[str, Any], seconds: float, n_images: int) -> dict
         seconds: how long it took.
         n_images: how many.
     """
-    import torchvision
-
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {
             "natstats": __version__,
             "torch": str(torch.__version__),
-            "torchvision": str(torchvision.__version__),
+            "torchvision": metadata.version("torchvision"),
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
