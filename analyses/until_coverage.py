@@ -3,14 +3,14 @@
     python analyses/until_coverage.py
     python analyses/until_coverage.py --trials 200
 
-Images come one after the other, in an order without meaning. Their power falls as 1/f^alpha, with a
-gain and an exponent of each image's own that spread as those of photographs do, and the scatter that
-rings of so many frequencies have.
-Intervals are looked at when natstats looks (natstats.measurement.until), and the first look at
-which all are narrow enough ends it. Printed: how often the 95 % interval then holds the exponent of
-the mean power over all images that there could be, beside the same for as many images without any
-look, with intervals of Wilson. One layer is the hardest case; with several the widest decides when
-to stop, and for the others that is nearly a fixed number.
+Images come one after the other, in an order without meaning. Their power falls as 1/f^alpha, with
+a gain and an exponent of each image's own that spread as those of photographs do, and the scatter
+that rings of so many frequencies have. Intervals are looked at when natstats looks
+(natstats.measurement.until), and the first look at which all are narrow enough ends it. Printed:
+how often the 95 % interval then holds the exponent of the mean power over all images that there
+could be, beside the same for as many images without any look, with intervals of Wilson. One layer
+is the hardest case; with several the widest decides when to stop, and for the others that is nearly
+a fixed number.
 
 Writes analyses/results/until_coverage.csv.
 """

@@ -114,6 +114,7 @@ class Place:
                 spare = store.free_path(keeping.path)
                 _log.warning("Note: %s; what was measured goes to %s.", error, printable(spare))
                 self._save(replace(keeping, out=spare, overwrite=False), keeper, run, passes)
+                keeper.forget()
             except (NatstatsError, OSError) as error:
                 raise NatstatsError(
                     f"{str(error).removesuffix('.')}; {self._kept(keeper)}"
