@@ -65,6 +65,7 @@ def stepper(
     labels = torch.randint(N_CLASSES, (args.batch,), generator=draw).to(device)
     torch.manual_seed(0)
     program = plan_training(method, {}, student, teacher, images[:2], 10)
+    program.losses().to(device)  # the last stage may hold what an earlier one trains
     stage = program.stages[-1]
     objective = stage.objective(student, teacher, images[:1], traces=program.traces)
     held.enter_context(frozen(teacher, program.teacher_bn == "batch"))

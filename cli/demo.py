@@ -20,14 +20,21 @@ def command(out: Path | None, overwrite: bool, law_layers: str | None) -> None:
     Needs no network connection. The network is a ResNet-20 trained on 24 classes of texture; the
     photographs are under free licences, which LICENSES.md beside them names one by one.
     """
-    path = output.target(out, "demo", overwrite)
     fit = FitOptions() if law_layers is None else FitOptions(law_layers=law_layers)
 
     from natstats import demo
     from natstats.measurement.one_run import measure
 
-    with output.progress_bar() as progress:
-        run = measure(demo.network(), demo.photographs(), fit=fit, progress=progress)
-    run.info["command"] = "natstats demo" if law_layers is None else output.command_line()
+    command = "natstats demo" if law_layers is None else output.command_line()
+    with output.reserved(out, "demo", overwrite) as path, output.progress_bar() as progress:
+        run = measure(
+            demo.network(),
+            demo.photographs(),
+            fit=fit,
+            progress=progress,
+            out=path,
+            overwrite=overwrite,
+            command=command,
+        )
     output.say(f"Photographs and their licences: {demo.photographs()}")
-    output.finish(run, path, overwrite=overwrite)
+    output.show(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,48 +129,64 @@ def _write_config(settings: TrainingSettings, call: Mapping[str, Any]) -> None:
 
 def _distill(together: Processes, settings: TrainingSettings, call: dict[str, Any]) -> None:
     from natstats.distill.training.distillation import looks_of
-    from natstats.distill.training.out_folders import check_out, check_seeds_out, finished
-    from natstats.files.paths import expanded
-    from natstats.runs import store
+    from natstats.distill.training.out_folders import check_seeds_out, finished, reserved
 
     assert settings.student is not None
     seeds, overwrite = settings.seeds, call["overwrite"]
     name = f"{settings.student.name}-{settings.chosen_method}".replace(":", "-").replace("/", "-")
-    given = call["out"]
-    path = store.free_path(Path("runs") / name) if given is None else expanded(given, "out")
-    folders = [path if len(seeds) == 1 else path / f"seed-{seed}" for seed in seeds]
-    if not call["dry_run"]:
-        if len(seeds) > 1:
-            check_seeds_out(path)
-        for folder in folders:
-            if not _is_finished(folder, overwrite):
-                check_out(folder, overwrite)
-    _say(together, *(f"Note: {note}." for note in settings.notes))
-    data = settings.open_data(call["workers"])
-    taught = settings.open_teacher(len(data.classes), together.device)
+    with contextlib.ExitStack() as places:
+        path = _place(together, call, name, places)
+        folders = [path if len(seeds) == 1 else path / f"seed-{seed}" for seed in seeds]
+        if not call["dry_run"]:
+            if len(seeds) > 1:
+                check_seeds_out(path)
+            for folder in folders:
+                if together.is_first and not _is_finished(folder, overwrite):
+                    places.enter_context(reserved(folder, overwrite))
+        _say(together, *(f"Note: {note}." for note in settings.notes))
+        data = settings.open_data(call["workers"])
+        taught = settings.open_teacher(len(data.classes), together.device)
 
-    def setup_of(seed: int) -> Distillation:
-        return settings.setup(seed, data, taught, together.device)
+        def setup_of(seed: int) -> Distillation:
+            return settings.setup(seed, data, taught, together.device)
 
-    if call["dry_run"]:
-        setup = setup_of(seeds[0])
-        looks_of(setup, **{name: call[name] for name in LOOKS})
-        _say(together, *setup.text().split("\n"))
-        return
-    todo = []
-    for seed, folder in zip(seeds, folders, strict=True):
-        run = None if overwrite else finished(setup_of(seed), folder, together.world)
-        if run is None:
-            todo.append((seed, folder))
-            continue
-        _say(together, f"{folder} is there already and taken as it is.")
-        if len(seeds) == 1:
-            _summary(together, run, folder)
-    with interruptions(path, folders, overwrite):
-        for seed, folder in todo:
-            _train(together, call, setup_of(seed), folder)
-        if len(seeds) > 1 and together.is_first:
-            _compare(path)
+        if call["dry_run"]:
+            setup = setup_of(seeds[0])
+            looks_of(setup, **{name: call[name] for name in LOOKS})
+            _say(together, *setup.text().split("\n"))
+            return
+        todo = []
+        for seed, folder in zip(seeds, folders, strict=True):
+            run = None if overwrite else finished(setup_of(seed), folder, together.world)
+            if run is None:
+                todo.append((seed, folder))
+                continue
+            _say(together, f"{folder} is there already and taken as it is.")
+            if len(seeds) == 1:
+                _summary(together, run, folder)
+        with interruptions(path, folders, overwrite):
+            for seed, folder in todo:
+                _train(together, call, setup_of(seed), folder)
+            if len(seeds) > 1 and together.is_first:
+                _compare(path)
+
+
+def _place(
+    together: Processes, call: Mapping[str, Any], name: str, places: contextlib.ExitStack
+) -> Path:
+    """The folder that was asked for; else a free one, which is reserved by the first process."""
+    from natstats.distill.training.out_folders import reserved_free
+    from natstats.files.paths import expanded
+    from natstats.runs import store
+
+    if call["out"] is not None:
+        return expanded(call["out"], "out")
+    path = Path("runs") / name
+    if call["dry_run"] or not together.is_first:
+        free = store.free_path(path)
+    else:
+        free = places.enter_context(reserved_free(path))
+    return Path(together.share(str(free)))
 
 
 def _say(together: Processes, *lines: str) -> None:

@@ -27,13 +27,20 @@ def command(
     """Fit the spectra of RUN again, in another way, into a new run.
 
     What is not given stays as it was in RUN, which is left as it is. Of a series, every run is
-    fitted again, into a new series.
+    fitted again, into a new series. Where all images of RUN were measured and the run itself could
+    not be written, it is finished in its place.
     """
+    from natstats.files.ownership import is_reserved
     from natstats.files.paths import expanded
+    from natstats.measurement.finishing import finish_run
     from natstats.runs import store
     from natstats.runs.run import Run
     from natstats.runs.series import Series
 
+    if is_reserved(expanded(run, "run")):
+        finished = finish_run(expanded(run, "run"), output.take_fit_options(settings))
+        output.show(finished)
+        return
     many = series.is_series(run)
 
     if out is None:
@@ -51,4 +58,5 @@ def command(
         return
     refitted = Run.open(run).refit(**chosen)
     refitted.info["refit"] = output.command_line()
-    output.finish(refitted, path, overwrite=overwrite)
+    refitted.save(path, overwrite=overwrite)
+    output.show(refitted)

@@ -18,11 +18,14 @@ from . import options, output
 @options.image_options
 @options.strict_images
 @options.image_fit_options
+@options.saving_options
 @options.output_options
 def command(
     source: str,
     out: Path | None,
     overwrite: bool,
+    save_every: float,
+    shard: str | None,
     strict: bool,
     **settings: Any,
 ) -> None:
@@ -38,7 +41,6 @@ def command(
     """
     from natstats.images.sources import source_name
 
-    path = output.target(out, source_name(source), overwrite)
     chosen = output.take_fit_options(settings)
 
     from natstats.fits.options import FitOptions
@@ -46,7 +48,19 @@ def command(
 
     fit, how = FitOptions(**chosen), MeasureOptions(**settings)
 
-    with output.progress_bar() as progress:
-        run = measure_images(source, options=how, fit=fit, strict=strict, progress=progress)
-    run.info["command"] = output.command_line()
-    output.finish(run, path, overwrite=overwrite)
+    name = source_name(source)
+    with output.placed(out, name, overwrite, shard) as (path, progress):
+        run = measure_images(
+            source,
+            options=how,
+            fit=fit,
+            strict=strict,
+            progress=progress,
+            out=path,
+            overwrite=overwrite,
+            save_every=save_every,
+            shard=shard,
+            command=output.command_line(),
+        )
+    if progress is not None:  # the first of several processes
+        output.show(run, path, shard)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
+import os
 import re
 import signal
+import sys
 from typing import Any
 
 import click
 
 from natstats._version import __version__
-from natstats.errors import NatstatsError
+from natstats.errors import Interrupted, NatstatsError
 from natstats.files import placed
 from natstats.text import lines, printable
 
@@ -22,6 +26,7 @@ COMMANDS = (
     "measure",
     "explain",
     "models",
+    "merge",
     "fit",
     "compare",
     "law",
@@ -77,6 +82,10 @@ class LazyGroup(click.Group):
             if _debug(ctx):
                 raise
             raise _Failure(error.exit_code, *error.args) from error
+        except Interrupted as error:
+            if _debug(ctx):
+                raise
+            raise _Failure(error.exit_code, str(error) or _interruption()) from None
         except KeyboardInterrupt:
             if _debug(ctx):
                 raise
@@ -117,7 +126,7 @@ def _interruption() -> str:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise Interrupted(exit_code=128 + number)
 
 
 def _debug(ctx: click.Context) -> bool:
@@ -143,4 +152,16 @@ def natstats() -> None:
 
 def main() -> None:
     """Entry point of the installed command."""
-    natstats(prog_name="natstats")
+    if "WORLD_SIZE" in os.environ:
+        # What torch warns of is the same in each process, and it tells of a lost one at length.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # Millions of objects need not be looked through for garbage when the process ends.
+    atexit.register(gc.freeze)
+    try:
+        natstats(prog_name="natstats")
+    except (
+        KeyboardInterrupt
+    ):  # while an earlier one was being told of, or before there was a command
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        click.echo("Error: interrupted", err=True)
+        sys.exit(130)

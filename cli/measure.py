@@ -91,6 +91,7 @@ _OPTIONS = (
     ),
     options.image_options,
     options.fit_options,
+    options.saving_options,
     options.output_options,
 )
 
@@ -141,7 +142,6 @@ def measure_network(
 
     found = find_checkpoints(checkpoint)
     name = f"{model.replace(':', '-').replace('/', '-')}-{source_name(images)}"
-    path = None if len(found) > 1 else output.target(out, name, overwrite)
     chosen = output.take_fit_options(settings)
 
     from natstats.fits.options import FitOptions
@@ -155,12 +155,27 @@ def measure_network(
         probe=not no_probe,
         **output.take_measure_options(settings),
     )
-    if path is None:
+    shard = settings.pop("shard")
+    if len(found) > 1:
+        if shard is not None:
+            from natstats.errors import UsageError
+
+            raise UsageError(f"shard: expected with one checkpoint; got {len(found)}")
         series.measure(model, found, images, out, overwrite, name, **settings)
         return
 
-    with output.progress_bar() as progress:
-        one = found[0] if found else None
-        run = measure(model, images, checkpoint=one, progress=progress, **settings)
-    run.info["command"] = output.command_line()
-    output.finish(run, path, overwrite=overwrite)
+    one = found[0] if found else None
+    with output.placed(out, name, overwrite, shard) as (path, progress):
+        run = measure(
+            model,
+            images,
+            checkpoint=one,
+            progress=progress,
+            out=path,
+            overwrite=overwrite,
+            shard=shard,
+            command=output.command_line(),
+            **settings,
+        )
+    if progress is not None:  # the first of several processes
+        output.show(run, path, shard)

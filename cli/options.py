@@ -26,6 +26,7 @@ __all__ = [
     "law_layers_option",
     "output_options",
     "refit_options",
+    "saving_options",
     "strict_images",
 ]
 
@@ -187,6 +188,12 @@ image_options = _chain(
     click.option("--workers", type=int, help="Processes that read images.  [default: by device]"),
     click.option("--limit", type=int, help="At most this many images, a random sample."),
     click.option(
+        "--until",
+        type=float,
+        help="Read images until no layer's interval is wider than this, such as 0.05; the run can "
+        "be gone on with later, with a smaller one and the same --out.",
+    ),
+    click.option(
         "--seed",
         type=int,
         default=MeasureOptions.seed,
@@ -209,6 +216,23 @@ image_options = _chain(
 
 strict_images = click.option(
     "--strict", is_flag=True, help="Fail on an unreadable image instead of skipping it."
+)
+
+saving_options = _chain(
+    click.option(
+        "--save-every",
+        type=float,
+        default=60.0,
+        show_default=True,
+        help="Seconds between two times that what was measured so far is saved in the run "
+        "directory; after an interruption the same command, with the same --out, goes on from "
+        "there.",
+    ),
+    click.option(
+        "--shard",
+        help="Measure one share of the images, such as 3/16, into a part at --out; `natstats "
+        "merge` puts parts together.",
+    ),
 )
 
 output_options = _chain(

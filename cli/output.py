@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from natstats.runs.run import Run
 
 __all__ = [
-    "command_line", "comparison", "finish", "progress_bar", "say", "say_lines", "take_fit_options",
-    "take_measure_options", "target",
+    "command_line", "comparison", "placed", "progress_bar", "reserved", "say", "say_lines", "show",
+    "take_fit_options", "take_measure_options", "target",
 ]  # fmt: skip
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -58,6 +58,60 @@ def comparison(found: MethodComparison) -> None:
         say(sentence)
     for note in found.notes:
         say(f"Note: {note}")
+
+
+@contextmanager
+def placed(
+    out: Path | None, name: str, overwrite: bool, shard: str | None = None
+) -> Iterator[tuple[Path, Progress | None]]:
+    """Folder and progress of a measurement, for every process of those that share it.
+
+    What several processes say beside their errors, the first one says.
+    """
+    from natstats.processes.joining import joined
+
+    with ExitStack() as stack:
+        together = stack.enter_context(joined())
+        path = None
+        if together.is_first:
+            kind = "run" if shard is None else "part"
+            path = stack.enter_context(reserved(out, name, overwrite, kind))
+        path = Path(together.share(None if path is None else str(path)))
+        if together.is_first:
+            yield path, stack.enter_context(progress_bar())
+        else:
+            yield path, None
+
+
+@contextmanager
+def reserved(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> Iterator[Path]:
+    """The folder of a run, claimed before the work; without `out` the first that is free.
+
+    Unfinished work of the same command is taken up again.
+    """
+    from natstats.files.claims import claimed, claimed_free
+    from natstats.files.paths import expanded
+
+    if out is not None:
+        path = expanded(out, "out")
+        with claimed(path, overwrite, kind):
+            yield path
+        return
+    with claimed_free(Path("runs") / name, _is_of_this_command) as path:
+        yield path
+
+
+def _is_of_this_command(state: Path) -> bool:
+    """Whether all states of unfinished work are of the command that runs now."""
+    from natstats.errors import NatstatsError
+    from natstats.files.state_files import read_state
+
+    try:
+        kept = [read_state(file) for file in state.glob("*.safetensors")]
+    except (NatstatsError, OSError):
+        return False
+    own = {"command": command_line()}
+    return all(isinstance(o := one.get("about"), dict) and own.items() <= o.items() for one in kept)
 
 
 def target(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> Path:
@@ -128,26 +182,22 @@ def progress_bar(unit: str = "images", images: int | None = None) -> Iterator[Pr
     yield line
 
 
-def _save(run: Run, path: Path, overwrite: bool) -> Path:
-    """Write the run, beside `path` where something came in the meantime: no work is lost for it."""
-    from natstats.errors import UsageError
-    from natstats.runs import store
+def show(run: Run, part: Path | None = None, shard: str | None = None) -> None:
+    """Print the short table, the verdict, what to know, and where the run is.
 
-    try:
-        return run.save(path, overwrite=overwrite)
-    except UsageError as error:
-        spare = store.free_path(path)
-        if spare == path:
-            raise
-        say(f"Note: {error}; the new run goes to {spare}.", err=True)
-        return run.save(spare)
-
-
-def finish(run: Run, path: Path, *, overwrite: bool) -> None:
-    """Write the run, then print the short table, the verdict, what to know, and where it is."""
+    Args:
+        run: that was measured.
+        part: where the part is, beside `shard`.
+        shard: the share of the images that was measured; None for all of them.
+    """
     from natstats.runs.tables import text_table
 
-    path = _save(run, path, overwrite)
+    if shard is not None:
+        n_images = run.info["images"]["n_images"]
+        say(f"Part {shard}, {n_images} images: {part}   `natstats merge` puts parts together.")
+        return
+    path = run.path
+    assert path is not None
     say_lines(text_table(run.layers, ROWS))
     say()
     if run.info.get("model"):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from natstats.errors import NatstatsError
+from natstats.errors import Interrupted
 
 from . import output
 
@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from natstats.runs.series import Series
 
 __all__ = ["finish", "is_series", "measure"]
-
-
-class _InterruptedError(NatstatsError):
-    """Ctrl-C in a series: the code of an interruption, and word of what was kept."""
-
-    exit_code = 130
 
 
 def is_series(path: Path) -> bool:
@@ -59,13 +53,15 @@ def measure(
                 progress=progress,
                 **settings,
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         finished = _runs(path)
         if not finished or path in placed.in_place():  # its tables are there, too
             raise
         runs = "1 finished run is" if len(finished) == 1 else f"{len(finished)} finished runs are"
-        raise _InterruptedError(
-            f"interrupted; {runs} kept in {path}, and measuring into it again goes on from there"
+        raise Interrupted(
+            f"interrupted; {runs} kept in {path}, and the same command, with --out {path}, goes on "
+            "from there",
+            exit_code=getattr(error, "exit_code", 130),
         ) from None
     taken = before & set(series.frame.checkpoint)
     if taken and not overwrite:

@@ -25,12 +25,10 @@ ROOMS = (
 )  # fmt: skip
 """The rooms in the order of the data, then the demo."""
 
-TOP = {
-    "demo": ("demo", "demo_data"),
-}
-"""Modules outside of rooms that are drawn as one."""
+TOP = {"demo": ("demo", "demo_data")}
+"""Modules outside of rooms that are taken for one."""
 
-COMMON = ("errors", "checks", "text", "numbers", "_version")
+COMMON = ("errors", "checks", "text", "numbers", "processes", "_version")
 """Modules that every room may use; no arrow is drawn from them."""
 
 WIDTH, MARGIN, GAP = 400, 8, 16

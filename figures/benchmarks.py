@@ -7,7 +7,7 @@ Run first, on a machine with nothing else to do::
         --json analyses/results/bound_NAME.json
 
 for resnet50, vgg16 and mobilenet_v2, and the second for cifar_resnet56 (--batch-size 128 --size 32)
-as well. Then `python figures/benchmarks.py`.
+as well, and analyses/startup.py for mobilenet_v2. Then `python figures/benchmarks.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "analyses" / "results"
 APART = {"resnet50": 1.25, "vgg16": 1.15, "mobilenet_v2": 1.5}
+SAID = {"older": "before"}
 TOGETHER = {"resnet50": 1.05, "vgg16": 1.05, "mobilenet_v2": 1.15, "cifar_resnet56": 1.15}
 
 
@@ -76,11 +77,46 @@ def said(records: list[dict[str, Any]]) -> str:
     )
 
 
+def startup() -> list[str]:
+    """Where each second of a measurement goes, stages of less than 50 ms together."""
+    record = json.loads((RESULTS / "startup_mobilenet_v2.json").read_text())
+    kinds = [name for name in ("older", "now") if name in record]
+    head = " | ".join(f"{SAID.get(name, name)}: CPU, s | clock, s" for name in kinds)
+    lines = [f"| stage | {head} |", "|---|" + "---|" * (2 * len(kinds))]
+    stages = dict.fromkeys(name for kind in kinds for name in record[kind]["stages"])
+    small: list[str] = []
+    rows: list[tuple[str, list[list[float]]]] = [
+        (f"**{name}**", [record[kind]["parts"][name] for kind in kinds])
+        for name in record["now"]["parts"]
+    ]
+    for name in sorted(stages, key=lambda name: -record[kinds[0]]["stages"].get(name, [0.0])[0]):
+        own = [record[kind]["stages"].get(name, [0.0, 0.0]) for kind in kinds]
+        if max(cpu for cpu, _ in own) < 0.05:
+            small.append(name)
+        else:
+            rows.append((name, own))
+    left = [
+        [sum(record[kind]["stages"].get(name, [0.0, 0.0])[n] for name in small) for n in (0, 1)]
+        for kind in kinds
+    ]
+    for name, own in [*rows, (f"{len(small)} smaller ones", left)]:
+        lines.append(f"| {name} | {' | '.join(f'{x:.2f}' for pair in own for x in pair)} |")
+    versions = record["versions"]
+    return [
+        *lines,
+        "",
+        f"{record['machine']}, {record['processors']} processors, {record['threads']} threads, "
+        "load "
+        f"{record['load_before']} before; medians of {record['rounds']} processes in turn; python "
+        f"{versions['python']}, torch {versions['torch']}, natstats {versions['natstats']}.",
+    ]
+
+
 def main() -> None:
     """Write each table between its markers."""
     page = ROOT / "docs" / "benchmarks.md"
     text = page.read_text(encoding="utf-8")
-    for key, lines in (("overhead", apart()), ("bound", together())):
+    for key, lines in (("overhead", apart()), ("bound", together()), ("startup", startup())):
         begin, end = f"<!-- {key}: begin (figures/benchmarks.py) -->", f"<!-- {key}: end -->"
         before, rest = text.split(begin)
         text = before + "\n".join([begin, *lines, end]) + rest.split(end)[1]

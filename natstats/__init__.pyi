@@ -9,6 +9,7 @@ from .law.law import fit_law as fit_law
 from .measurement.one_run import measure as measure
 from .measurement.one_run import measure_images as measure_images
 from .measurement.options import MeasureOptions as MeasureOptions
+from .measurement.parts import merge_parts as merge_parts
 from .measurement.series import measure_series as measure_series
 from .networks.load import Network as Network
 from .networks.load import load_network as load_network

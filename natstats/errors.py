@@ -6,7 +6,7 @@ exit code (2 for a :class:`UsageError`, 1 otherwise), and any other exception is
 
 from __future__ import annotations
 
-__all__ = ["NatstatsError", "UsageError"]
+__all__ = ["Interrupted", "NatstatsError", "UsageError"]
 
 
 class NatstatsError(Exception):
@@ -33,3 +33,16 @@ class UsageError(NatstatsError, ValueError):
     """
 
     exit_code = 2
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or a polite kill, taken at a moment when nothing is lost.
+
+    Args:
+        sentence: what was kept, and how to go on.
+        exit_code: what a shell expects of such an end: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, sentence: str = "", exit_code: int = 130) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code

@@ -2,7 +2,8 @@
 
 The folders mirror natstats: what stands in ``natstats/spectra/expected.py`` is tested in
 ``tests/spectra/test_expected.py``. The marker ``slow`` is for what trains, simulates or starts
-processes for many seconds: ``pytest -m "not slow"`` answers quickly, ``make test`` runs all.
+processes for many seconds: ``pytest -m "not slow"`` answers quickly, ``make test`` runs all. The
+marker ``gpu`` is for what needs CUDA, and skips where there is none; analyses/gpu_check.py runs it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,15 @@ def pytest_collection_finish() -> None:
     """What is loaded by now stays: the garbage collector need not look at millions of objects."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what needs a device that is not here."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs CUDA")
 
 
 @pytest.fixture(autouse=True)

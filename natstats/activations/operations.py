@@ -178,6 +178,11 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
         if self._on_layer is not None:
             self._on_layer(name, call, output)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would load its compiler to keep it out; nothing is compiled in here."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -172,6 +172,11 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
         leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         return max((self._depth.get(storage_key(leaf), 0) for leaf in leaves), default=0)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would load its compiler to keep it out; nothing is compiled in here."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

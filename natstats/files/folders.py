@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import hashlib
 import logging
 import os
 import shutil
@@ -21,19 +20,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from natstats.errors import NatstatsError, UsageError
-from natstats.files import placed
+from natstats.files import locks, placed
+from natstats.files.leftovers import OLD, clear, hidden_name, partial_prefix, restore
 from natstats.files.ownership import (
     KINDS,
-    NEW,
     foreign,
-    is_unfinished_series,
     kind_of_record,
     list_files,
     names_of,
     own_files,
     read_record,
     remove_own,
-)
+)  # fmt: skip
+from natstats.files.targets import check_target, free_path, refuse_foreign
 from natstats.text import printable
 
 __all__ = [
@@ -41,118 +40,9 @@ __all__ = [
     "write_directory",
 ]  # fmt: skip
 
-_OLD = "natstats-old"
-
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 _log = logging.getLogger("natstats")
-
-
-def free_path(path: Path) -> Path:
-    """Return `path`, or the first of path-2, path-3, ... that does not exist."""
-    candidate, number = path, 2
-    while os.path.lexists(candidate):
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return candidate
-
-
-def check_target(
-    path: Path, overwrite: bool, kind: str = "run", *, beside: bool | None = None
-) -> None:
-    """Raise unless a folder of this kind may be written to `path`.
-
-    Args:
-        path: of the folder.
-        overwrite: a folder of this kind may be there.
-        kind: see :data:`natstats.files.ownership.KINDS`.
-        beside: files go beside what else is there, so that only those that are replaced need be
-            natstats' own; else the folder may hold nothing else. By default as the kind says.
-
-    Raises:
-        UsageError: something is there and `overwrite` is not set, it is not of this kind, or files
-            are in the way that natstats did not write.
-    """
-    try:
-        if not os.path.lexists(path):  # it may lead to something over folders that are not there
-            path = Path(os.path.realpath(path))
-        restore(path)
-        _check_target(path, overwrite, kind)
-        if os.path.lexists(path):
-            refuse_foreign(path, kind, beside)
-    except (OSError, ValueError) as error:
-        if not isinstance(error, UsageError):
-            raise UsageError(f"out: expected a path for a folder; {error}") from error
-        raise
-
-
-def _check_target(path: Path, overwrite: bool, kind: str) -> None:
-    if not path.exists():
-        parent = next(folder for folder in path.absolute().parents if folder.exists())
-        if not (parent.is_dir() and os.access(parent, os.W_OK)):
-            raise UsageError(f"out: expected a place that can be written to; {parent} is not")
-        return
-    own = KINDS[kind]
-    if overwrite and own.is_whole:
-        _check_can_be_replaced(path)
-    if not overwrite:
-        raise UsageError(
-            f"out: expected a path where nothing is; {path} exists and is kept "
-            f"(--overwrite replaces a {own.called})"
-        )
-    is_kind = path.is_dir() and (not any(path.iterdir()) or _is_of_kind(path, kind))
-    if not is_kind:
-        why = ""
-        if os.path.lexists(path / own.record):
-            why = f" ({own.record} is there and cannot be read as one of natstats)"
-        raise UsageError(
-            f"out: expected a {own.called} to overwrite; {path} is something else and is kept{why}"
-        )
-
-
-def _check_can_be_replaced(path: Path) -> None:
-    """Raise when another folder could not be put where this one is, before there is any work."""
-    real = Path(os.path.realpath(path))
-    if os.path.ismount(real):
-        raise UsageError(
-            f"out: expected a folder that can be replaced; {path} is a mount point (a folder below "
-            "it can be)"
-        )
-    if not os.access(real.parent, os.W_OK):
-        raise UsageError(
-            f"out: expected a folder that can be replaced; {real.parent}, which it is in, cannot "
-            "be written to"
-        )
-
-
-def _is_of_kind(path: Path, kind: str) -> bool:
-    if read_record(path, kind) is not None:
-        return True
-    if KINDS[kind].is_whole:
-        return kind == "series" and is_unfinished_series(path)
-    # Files are being added, and the record comes last: a process that was killed left them so.
-    names = [entry.name for entry in path.iterdir()]
-    left = [name for name in names if name.startswith(f".{NEW}.")]
-    known = KINDS[kind].known
-    return bool(left) and all(n in left or n == "figures" or known.fullmatch(n) for n in names)
-
-
-def refuse_foreign(path: Path, kind: str, beside: bool | None = None) -> None:
-    """Raise when files are in the way of a folder of this kind that natstats did not write.
-
-    Args:
-        path: of the folder.
-        kind: of it.
-        beside: see :func:`check_target`.
-
-    Raises:
-        UsageError: there are; some are named.
-    """
-    others = foreign(path, kind, beside)
-    if others:
-        raise UsageError(
-            f"out: expected a {KINDS[kind].called} and nothing else to overwrite; {path} also "
-            f"holds {names_of(others)}, which natstats did not write, and is kept"
-        )
 
 
 @contextlib.contextmanager
@@ -261,8 +151,9 @@ def new_folder(parent: Path, name: str = "") -> Iterator[Path]:
     try:
         made = [here for here in (parent, *parent.parents) if not here.exists()]
         parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{_hidden(name)}.{NEW}." if name else f".{NEW}."
-        partial = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        prefix = partial_prefix(name)
+        clear(parent, prefix)
+        partial = Path(tempfile.mkdtemp(prefix=f"{prefix}{locks.mark()}_", dir=parent))
     except (OSError, ValueError) as error:
         raise NatstatsError(f"out: expected a folder to write to; {error}") from error
     own = placed.identity(partial)
@@ -301,12 +192,6 @@ def _umask() -> int:
     return mask
 
 
-def _hidden(name: str) -> str:
-    """A name as a part of a longer one, which file systems limit to 255 bytes."""
-    encoded = os.fsencode(name)
-    return name if len(encoded) <= 180 else hashlib.sha256(encoded).hexdigest()[:16]
-
-
 def _put_in_place(partial: Path, path: Path, kind: str) -> None:
     """Rename `partial` to `path`; what was there stays until the new one is in place."""
     own = placed.identity(partial)
@@ -315,7 +200,8 @@ def _put_in_place(partial: Path, path: Path, kind: str) -> None:
         if not os.path.lexists(path):
             partial.rename(path)
         elif not _exchange(partial, path):
-            old = Path(tempfile.mkdtemp(prefix=f".{_hidden(path.name)}.{_OLD}.", dir=path.parent))
+            prefix = f".{hidden_name(path.name)}.{OLD}."
+            old = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
             old /= "run"
             # A process that is killed between these two is what `restore` is for.
             path.rename(old)
@@ -367,34 +253,3 @@ def _exchange(first: Path, second: Path) -> bool:
         at_working_directory, paths[0], at_working_directory, paths[1], ctypes.c_uint(exchange)
     )
     return failed == 0
-
-
-def restore(path: Path) -> None:
-    """Bring back the folder at `path` that a killed process left under a hidden name, and say so.
-
-    Nothing happens when something is at `path`, or when nothing was left.
-    """
-    real = Path(os.path.realpath(path))
-    if os.path.lexists(real) or not real.parent.is_dir():
-        return
-    # The second is what older versions left.
-    prefixes = (f".{_hidden(real.name)}.{_OLD}.", f".{real.name}.old.")
-    with contextlib.suppress(OSError):
-        left = [
-            entry / "run"
-            for entry in real.parent.iterdir()
-            if entry.name.startswith(prefixes) and _is_any_kind(entry / "run")
-        ]
-        if left:
-            newest = max(left, key=lambda folder: folder.parent.stat().st_mtime_ns)
-            newest.rename(real)
-            newest.parent.rmdir()
-            _log.warning(
-                "Note: %s was found as %s, where a process that was killed had left it, and is "
-                "back in its place.",
-                printable(path), printable(newest),
-            )  # fmt: skip
-
-
-def _is_any_kind(folder: Path) -> bool:
-    return is_unfinished_series(folder) or any(read_record(folder, kind) for kind in KINDS)

@@ -21,14 +21,17 @@ from natstats.files.json_files import read_json, to_json
 from natstats.text import printable
 
 __all__ = [
-    "KINDS", "NEW", "Kind", "foreign", "is_unfinished_series", "kind_of_record", "list_files",
-    "names_of", "own_files", "read_record", "remove_own",
+    "KINDS", "NEW", "STATE", "Kind", "foreign", "is_reserved", "is_unfinished_series",
+    "kind_of_record", "list_files", "names_of", "own_files", "read_record", "remove_own",
 ]  # fmt: skip
 
 NEW = "natstats-new"
 """Part of the name of a hidden folder that is being written; nobody else has such a name."""
 
-_NEW = re.compile(rf"\.(.+\.)?{NEW}\.\w+")
+STATE = ".natstats-state"
+"""Folder, in the one that is to become a run, for the state of work that is not finished."""
+
+_NEW = re.compile(rf"\.(.+\.)?{NEW}\.\w+|{re.escape(STATE)}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ KINDS = {
             r"run\.json|spectra\.npz|(layers|forms|sensitivity|image_exponents|skipped|control)\.csv"
             r"|(specifications|account)\.csv|(law|control|account)\.json|account\.npz|report\.html"
             r"|control/seed-\d+/(run\.json|(spectra|account)\.npz)"
-            r"|counterfactual/(run\.json|spectra\.npz)",
+            r"|counterfactual/(run\.json|spectra\.npz)"
+            r"|state/(images|trained|shuffled|seed-\d+)\.safetensors",
             "law|specifications|control|spectra|spread|sensitivity"
             "|account|account_totals|kernels|kernel_exponents",
         ),
@@ -78,6 +82,12 @@ KINDS = {
         "series",
         _known(r"series\.json|(series|exponents|change)\.csv|report\.html", "exponents|slopes"),
         says="series",
+    ),
+    "part": Kind(
+        "part.json",
+        "part",
+        re.compile(r"part\.json|(images|trained|seed-\d+)\.safetensors"),
+        says="part",
     ),
     "comparison": Kind(
         "comparison.json",
@@ -134,6 +144,14 @@ def read_record(folder: Path, kind: str) -> dict[str, Any] | None:
     return dict(found)
 
 
+def is_reserved(path: Path) -> bool:
+    """Whether a folder holds nothing but the state of unfinished work."""
+    try:
+        return [entry.name for entry in path.iterdir()] == [STATE]
+    except OSError:
+        return False
+
+
 def is_unfinished_series(path: Path) -> bool:
     """Whether a folder holds runs of a series, and nothing else, without ``series.json``.
 
@@ -145,7 +163,13 @@ def is_unfinished_series(path: Path) -> bool:
     if not path.is_dir() or os.path.lexists(path / own.record):
         return False
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    runs = [e for e in entries if e.name != "figures" and not own.known.fullmatch(e.name)]
+    runs = [
+        entry
+        for entry in entries
+        if entry.name != "figures"
+        and not own.known.fullmatch(entry.name)
+        and not is_reserved(entry)
+    ]
     return bool(runs) and all(_is_of_a_series(read_record(run, "run")) for run in runs)
 
 

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from natstats.files import locks
+from natstats.files.leftovers import clear
+
 __all__ = ["PARTIAL", "whole_file"]
 
 PARTIAL = ".partial-"
@@ -32,7 +35,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     ...     (Path(folder) / "a").read_bytes()
     b'all'
     """
-    partial = path.with_name(f"{path.name}{PARTIAL}{uuid.uuid4().hex}")
+    prefix = f"{path.name}{PARTIAL}"
+    clear(path.parent, prefix)
+    partial = path.with_name(f"{prefix}{locks.mark()}_{uuid.uuid4().hex}")
     try:
         with partial.open("xb") as file:
             yield file

@@ -98,11 +98,9 @@ def _whittle(band: RingsInBand, power: Array) -> Array:
 
     grid = band.grid
     share = band.modes / band.modes.sum()
-    level = band.log_expected @ share
-    shape = band.log_expected - level[:, None]  # log T less its mean: no overflow in 1 / T
     power = power / np.exp(np.log(power) @ share)[:, None]
     # -log likelihood per mode with A profiled out, up to constants, on the grid.
-    objective = np.log(power @ (share * np.exp(-shape)).T)
+    objective = np.log(power @ band.likelihood_weights.T)
     lowest = objective.argmin(axis=1)
     best = np.clip(lowest, 1, len(grid) - 2)
     rows = np.arange(len(power))

@@ -14,7 +14,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from natstats.errors import UsageError
 from natstats.fits.bands import Band, band_of
@@ -27,6 +26,7 @@ from natstats.fits.intervals import (
     jackknife_deviations,
     leave_one_out,
     t_reach,
+    two_sided_p,
 )
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits, LayerFit
@@ -241,7 +241,7 @@ def _curvature(sample: _Sample) -> tuple[float, float]:
     if not error > 0:
         return float(values[0]), np.nan
     dof = float(effective_dof(deviations))
-    return float(values[0]), float(2 * stats.t.sf(abs(values[0]) / error, dof))
+    return float(values[0]), two_sided_p(values[0] / error, dof)
 
 
 def _fitted(sample: _Sample, exponent: float) -> tuple[float, float, Array]:

@@ -54,11 +54,20 @@ class FormFitter:
         average = whiten @ self._average
         target = whiten @ log_power
 
+        # The search asks for the derivative where it has just asked for the residuals.
+        last: tuple[bytes, tuple[Array, ...]] = b"", ()
+
         def residuals(parameters: Array) -> Array:
-            return np.asarray(average @ self._model(*parameters)[0] - target)
+            nonlocal last
+            log_power, slopes = self._model(*parameters)
+            last = parameters.tobytes(), slopes
+            return np.asarray(average @ log_power - target)
 
         def jacobian(parameters: Array) -> Array:
-            return np.asarray(average @ np.stack(self._model(*parameters)[1], axis=1))
+            key, slopes = last
+            if key != parameters.tobytes():
+                slopes = self._model(*parameters)[1]
+            return np.asarray(average @ np.stack(slopes, axis=1))
 
         distance = np.sum((self._predicted @ whiten.T - target) ** 2, axis=1)
         first = int(distance.argmin())

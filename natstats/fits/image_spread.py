@@ -35,7 +35,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from natstats.fits.intervals import t_reach
 from natstats.fits.records import Fits
@@ -116,11 +116,12 @@ def sd_interval(values: Array, level: float) -> Bounded:
     [5.92, 4.89, 7.94]
     """
     n = len(values)
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + level / 2))
     squares = np.sum((values - values.mean()) ** 2) if n else 0.0
     if n < 5 or n <= z or not squares > 0:
         return _NONE
-    centre = stats.trim_mean(values, min(0.5 / np.sqrt(n - 4), 0.4))
+    cut = int(min(0.5 / np.sqrt(n - 4), 0.4) * n)
+    centre = np.sort(values)[cut : n - cut].mean()
     kurtosis = n * np.sum((values - centre) ** 4) / squares**2
     scale = n / (n - z)
     error = scale * np.sqrt(max(kurtosis - (n - 3) / n, 0.0) / (n - 1))
@@ -145,7 +146,10 @@ def quantile_ranks(n: int, quantile: float, level: float) -> tuple[int, int] | N
     ((6, 15), None)
     """
     miss = (1 - level) / 2 + 1e-12  # a chance that is met exactly is met in spite of rounding
-    low, high = int(stats.binom.ppf(miss, n, quantile)), int(stats.binom.isf(miss, n, quantile)) + 1
+    below = np.arange(n + 1)
+    # The first number that is not too small, and the first above which there is too little.
+    low = int(np.searchsorted(special.bdtr(below, n, quantile), miss))
+    high = int(np.argmax(special.bdtrc(below, n, quantile) <= miss)) + 1
     return (low, high) if low >= 1 and high <= n else None
 
 

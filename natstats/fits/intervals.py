@@ -32,6 +32,7 @@ __all__ = [
     "jackknife_deviations",
     "leave_one_out",
     "t_reach",
+    "two_sided_p",
 ]
 
 FEWEST_GROUPS = 3
@@ -93,6 +94,15 @@ def effective_dof(deviations: Array) -> Array:
     kurtosis = np.sum(squares**2, axis=0) / np.where(total > 0, total, 1.0) ** 2
     # Var[v] / E[v]^2 is estimated by sum d^4 / (sum d^2)^2 - 1 / n.
     return np.asarray(np.clip(2 / np.maximum(kurtosis - 1 / n, 1e-9), 1, max(n - 1, 1)))
+
+
+def two_sided_p(t: float, dof: float) -> float:
+    """P of a value of Student's t this far from zero or farther, on either side.
+
+    >>> round(two_sided_p(-2.0, 10.0), 4)
+    0.0734
+    """
+    return float(2 * special.stdtr(dof, -abs(t)))
 
 
 def t_reach(standard_error: float, dof: float, level: float) -> float:

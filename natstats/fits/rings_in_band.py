@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property, lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,12 @@ __all__ = ["RingsInBand"]
 Array = NDArray[np.float64]
 
 _GRID = np.linspace(*EXPONENT_RANGE, 361)
+
+
+@lru_cache(maxsize=64)
+def _on_grid(height: int, width: int, edges: str) -> Array:
+    """Log T_b of the exponents of the grid in all rings, which the bands of a map size share."""
+    return expected_spectrum(height, width, edges).log_power(_GRID)
 
 
 class RingsInBand:
@@ -53,7 +61,7 @@ class RingsInBand:
         self.modes = independent_modes(height, width, edges)[self.inside]
         self.grid = _GRID
         self._expected = expected_spectrum(height, width, edges)
-        self.log_expected = self._expected.log_power(_GRID)[:, self.inside]
+        self.log_expected = _on_grid(height, width, edges)[:, self.inside]
         self.octave_contrast = self._slope_contrast(self.octave_weights)
         self.straight_contrast = self._slope_contrast(np.ones(self.n_rings))
         self._calibrate()
@@ -76,6 +84,13 @@ class RingsInBand:
         after = np.minimum.accumulate(calibration[::-1])[::-1]
         after = np.concatenate((after[1:], [np.inf]))
         self.is_single = (before < calibration) & (calibration < after)
+
+    @cached_property
+    def likelihood_weights(self) -> Array:
+        """Share of the modes over T_b, in units of the mean of log T_b over modes, (k, n)."""
+        share = self.modes / self.modes.sum()
+        shape = self.log_expected - (self.log_expected @ share)[:, None]  # no overflow in 1 / T
+        return np.asarray(share * np.exp(-shape))
 
     def log_expected_power(self, alpha: Array | float) -> Array:
         """Log T_b(alpha) in the band, (..., n) for alpha of shape (...)."""

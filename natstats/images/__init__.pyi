@@ -1,4 +1,5 @@
 from .arrays import ImageArray as ImageArray
+from .batching import batches as batches
 from .clips import ClipFolders as ClipFolders
 from .datasets import DATASETS as DATASETS
 from .datasets import open_dataset as open_dataset
@@ -12,7 +13,6 @@ from .image_sets import Batch as Batch
 from .image_sets import ImageSet as ImageSet
 from .image_sets import Photographs as Photographs
 from .image_sets import Sample as Sample
-from .image_sets import batches as batches
 from .shards import Shards as Shards
 from .sources import SOURCES as SOURCES
 from .sources import open_images as open_images

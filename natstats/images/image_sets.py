@@ -1,4 +1,4 @@
-"""What all sources of images have in common: fixed numbers, samples, batches.
+"""What all sources of images have in common: fixed numbers and samples.
 
 Every source gives its images fixed numbers: a seeded shuffle of the sorted list decides once, so
 which group of resampling an image belongs to depends neither on the batch size nor on the number
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from natstats import checks
 from natstats.errors import UsageError
@@ -28,7 +28,6 @@ from natstats.images.contents import Identity
 from natstats.images.formats import opened
 from natstats.images.framing import SMALLEST_PHOTOGRAPH, Framing, TooSmallError, common_side
 from natstats.images.pixels import fingerprint, read_rgb
-from natstats.images.workers import from_workers
 from natstats.text import printable
 
 __all__ = [
@@ -37,14 +36,14 @@ __all__ = [
     "ImageSet",
     "Photographs",
     "Sample",
-    "batches",
+    "photographs_digest",
     "reason_of",
 ]
 
 _UNREAD = bytes(32)
 """Stands for the content of an image whose file could not be opened."""
 
-_AT_ONCE = 4096
+AT_ONCE = 4096
 """Files whose digests are kept together."""
 
 
@@ -242,10 +241,7 @@ class Photographs(ImageSet):
         A file that was read for it, here or when it was measured, is not read again as long as it
         is as it was then (:mod:`natstats.images.contents`).
         """
-        sha = hashlib.sha256(self.listing().encode())
-        for content in self.contents():
-            sha.update(content)
-        return sha.hexdigest()[:16]
+        return photographs_digest(self.listing(), self.contents())
 
     def listing(self) -> str:
         """SHA-256 of the framing and the files' names and sizes (not contents), 16 digits."""
@@ -257,7 +253,8 @@ class Photographs(ImageSet):
     def contents(self) -> list[bytes]:
         """SHA-256 of every image's file, or of its pixels where there is none, 32 bytes each.
 
-        Zeros stand for a file that cannot be opened.
+        Zeros stand for a file that cannot be opened. To know those of some of the images only, ask
+        the set of these (:meth:`chosen`).
         """
         identities = [self.identities(number) for number in range(len(self))]
         kept = contents.known(one for own in identities for one in own)
@@ -265,8 +262,8 @@ class Photographs(ImageSet):
         missing = [number for number, content in enumerate(found) if content is None]
         in_files = all(identities[number] for number in missing)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if in_files else 1) as pool:
-            for start in range(0, len(missing), _AT_ONCE):
-                part, read_at = missing[start : start + _AT_ONCE], contents.now()
+            for start in range(0, len(missing), AT_ONCE):
+                part, read_at = missing[start : start + AT_ONCE], contents.now()
                 seen: dict[Identity, bytes] = {}
                 for number, (content, own) in zip(part, pool.map(self._read, part), strict=True):
                     found[number] = content
@@ -328,61 +325,14 @@ class Photographs(ImageSet):
             return reason_of(error)
 
 
+def photographs_digest(listing: str, contents: Iterable[bytes]) -> str:
+    """The digest of photographs from that of their names and sizes and those of their contents."""
+    sha = hashlib.sha256(listing.encode())
+    for content in contents:
+        sha.update(content)
+    return sha.hexdigest()[:16]
+
+
 def _as_tensor(image: Image.Image) -> Tensor:
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
     return pixels.permute(2, 0, 1).contiguous()
-
-
-def _collate(samples: list[Sample]) -> Batch:
-    good = [(one.number, one.image) for one in samples if one.image is not None]
-    return Batch(
-        torch.stack([image for _, image in good]) if good else torch.zeros(0),
-        torch.tensor([number for number, _ in good]),
-        [(one.number, one.reason) for one in samples if one.image is None],
-        sum(one.is_enlarged for one in samples),
-        b"".join(one.content for one in samples),
-        tuple(one.number for one in samples if one.is_small),
-        tuple(pair for one in samples for pair in one.seen),
-    )
-
-
-def batches(
-    images: ImageSet, batch_size: int, workers: int = 0, device: torch.device | str = "cpu"
-) -> Iterator[Batch]:
-    """Yield all images of a set in batches on `device`, in the order of their numbers.
-
-    Photographs become float32 in [0, 1] (uint8 divided by 255); arrays go on unscaled, in float32,
-    or in float64 where that would round their values and the device has it.
-
-    Raises:
-        UsageError: `batch_size` or `workers` is out of range.
-    """
-    checks.positive_int("batch_size", batch_size)
-    checks.positive_int("workers", workers, 0)
-    device = torch.device(device)
-    loader = DataLoader(
-        images,
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=device.type == "cuda",
-    )
-    scale = 255.0 if isinstance(images, Photographs) else 1.0
-    has_float64 = device.type != "mps"
-    seen: dict[Identity, bytes] = {}
-    read_at = contents.now()
-    try:
-        for batch in from_workers(loader):
-            seen.update(batch.seen)
-            if len(seen) >= _AT_ONCE:
-                contents.keep(seen, read_at)
-                seen.clear()
-            is_wide = batch.images.dtype == torch.float64
-            pixels = batch.images if has_float64 or not is_wide else batch.images.float()
-            pixels = pixels.to(device, non_blocking=True)
-            batch.images = pixels if pixels.dtype == torch.float64 else pixels.float()
-            if scale != 1.0:
-                batch.images = batch.images / scale
-            yield batch
-    finally:  # also of what was read before an error
-        contents.keep(seen, read_at)

@@ -14,6 +14,7 @@ from torch import Tensor
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.images.arrays import ImageArray, read_npy, read_tensor
+from natstats.images.batching import batches
 from natstats.images.clips import CLIP_FRAMES, ClipFolders
 from natstats.images.datasets import names, open_dataset
 from natstats.images.files import (
@@ -25,7 +26,7 @@ from natstats.images.files import (
 )
 from natstats.images.formats import has_image_name
 from natstats.images.framing import Framing, reframed
-from natstats.images.image_sets import Batch, ImageSet, Photographs, Sample, batches
+from natstats.images.image_sets import Batch, ImageSet, Photographs, Sample
 from natstats.images.shards import Shards, shard_paths
 from natstats.text import printable
 

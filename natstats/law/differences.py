@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from natstats.fits.depth_axes import DEPTH_AXES
-from natstats.fits.intervals import effective_dof, t_reach
+from natstats.fits.intervals import effective_dof, t_reach, two_sided_p
 from natstats.law.law import Law
 from natstats.law.mixtures import Regression
 from natstats.law.regression import Design, LayerErrors
@@ -84,7 +83,7 @@ class Estimate:
         dof = dof if most is None else min(dof, most)
         error = float(np.sqrt(total))
         reach = t_reach(error, dof, level)
-        p = float(2 * stats.t.sf(abs(value) / error, dof))
+        p = two_sided_p(value / error, dof)
         return cls(value, value - reach, value + reach, p, dof)
 
     def text(self) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from natstats import checks
 from natstats.errors import UsageError
@@ -150,7 +150,7 @@ class Law:
         design = np.stack([np.ones_like(depth), depth], axis=1)
         middle = design @ np.array([self.intercept, self.slope])
         error = np.sqrt(np.einsum("ni,ij,nj->n", design, np.array(self.covariance), design))
-        reach = stats.t.ppf(0.5 + self.level / 2, self.dof) * error
+        reach = special.stdtrit(self.dof, 0.5 + self.level / 2) * error
         return middle, middle - reach, middle + reach
 
     def sentence(self) -> str:

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["Mixture", "Regression"]
+__all__ = ["Mixture", "Regression", "intervals_of", "p_values_of"]
 
 MOST_STEPS = 60
 """Steps to the end of an interval; Newton's take about five."""
@@ -51,50 +51,105 @@ class Mixture:
 
     def below(self, x: float) -> float:
         """Share of the mixture below `x`."""
-        return float(self._below(np.array([x]))[0])
-
-    @property
-    def _positive(self) -> Array:
-        """The scales; a part without any has next to none."""
-        least = max(1e-12 * float(self.error.max()), 1e-150)
-        return np.maximum(self.error, least)
-
-    def _below(self, x: Array) -> Array:
-        shares = special.stdtr(self.dof, (x[:, None] - self.value) / self._positive)
-        return np.asarray(shares @ self.weight)
-
-    def _density(self, x: Array) -> Array:
-        t = (x[:, None] - self.value) / self._positive
-        half = (self.dof + 1) / 2
-        scale = np.exp(special.gammaln(half) - special.gammaln(self.dof / 2))
-        scale /= np.sqrt(self.dof * np.pi) * self._positive
-        return np.asarray((1 + t**2 / self.dof) ** -half @ (scale * self.weight))
+        return float(_Stack([self]).below(np.array([x]))[0])
 
     def interval(self, level: float) -> tuple[float, float]:
         """The ends that leave half of what `level` leaves on either side."""
-        shares = np.array([0.5 - level / 2, 0.5 + level / 2])
-        # No part of the mixture has its own quantile beyond the smallest and the largest of them.
-        ends = self.value + special.stdtrit(self.dof, shares[:, None]) * self.error
-        low, high = ends.min(axis=1), ends.max(axis=1)
-        x, exact = ends @ self.weight, 1e-7 * (high[1] - low[0])
-        for _ in range(MOST_STEPS):
-            if np.all(high - low <= exact):
-                break
-            away = self._below(x) - shares
-            low, high = np.where(away < 0, x, low), np.where(away < 0, high, x)
-            newton = x - away / self._density(x)
-            inside = (low < newton) & (newton < high)
-            before, x = x, np.where(inside, newton, (low + high) / 2)
-            if np.all(np.abs(x - before) <= exact):
-                break
-        return float(x[0]), float(x[1])
+        return intervals_of([self], level)[0]
 
     def p(self) -> float:
         """Two-sided p of the test that the coefficient is zero; 0.05 where a 95 % interval ends."""
-        if not np.any(self.error > 0):
-            return 1.0 if self.mean == 0 else np.nan
-        # Both tails for themselves: one less the other would be rounded to zero, or below it.
-        return min(2 * min(self.below(0.0), replace(self, value=-self.value).below(0.0)), 1.0)
+        return p_values_of([self])[0]
+
+
+class _Stack:
+    """Several mixtures as arrays (M, N); short ones are filled up with parts of no weight."""
+
+    def __init__(self, mixtures: Sequence[Mixture]) -> None:
+        most = max(len(one.weight) for one in mixtures)
+
+        def stacked(name: str, filler: float | None = None) -> Array:
+            rows = [getattr(one, name) for one in mixtures]
+            ends = [row[0] if filler is None else filler for row in rows]
+            filled = [
+                row if len(row) == most else np.append(row, np.full(most - len(row), end))
+                for row, end in zip(rows, ends, strict=True)
+            ]
+            return np.stack(filled)
+
+        self.weight = stacked("weight", 0.0)
+        self.value, self.error, self.dof = stacked("value"), stacked("error"), stacked("dof")
+        # The scales; a part without any has next to none.
+        least = np.maximum(1e-12 * self.error.max(axis=1, keepdims=True), 1e-150)
+        self.positive = np.maximum(self.error, least)
+
+    def some(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> _Stack:
+        """Some of the mixtures, or all of them more than once."""
+        part = object.__new__(_Stack)
+        for name, values in vars(self).items():
+            setattr(part, name, values[chosen])
+        return part
+
+    def below(self, x: Array) -> Array:
+        """Share of each mixture below its x, (M,)."""
+        shares = special.stdtr(self.dof, (x[:, None] - self.value) / self.positive)
+        return np.asarray(np.sum(shares * self.weight, axis=1))
+
+    def prepare_density(self) -> None:
+        """Prepare what all densities of a part share."""
+        half = (self.dof + 1) / 2
+        scale = np.exp(special.gammaln(half) - special.gammaln(self.dof / 2))
+        self.height = scale / (np.sqrt(self.dof * np.pi) * self.positive) * self.weight
+
+    def density(self, x: Array) -> Array:
+        """Density of each mixture at its x, (M,), after :meth:`prepare_density`."""
+        t = (x[:, None] - self.value) / self.positive
+        power = (1 + t**2 / self.dof) ** -((self.dof + 1) / 2)
+        return np.asarray(np.sum(power * self.height, axis=1))
+
+
+def intervals_of(mixtures: Sequence[Mixture], level: float) -> list[tuple[float, float]]:
+    """The ends of each mixture that leave half of what `level` leaves on either side."""
+    whole = _Stack(mixtures)
+    whole.prepare_density()
+    reach = special.stdtrit(whole.dof, 0.5 + level / 2) * whole.error
+    # No part of the mixture has its own quantile beyond the smallest and the largest of them.
+    ends = np.concatenate([whole.value - reach, whole.value + reach])
+    shares = np.repeat([0.5 - level / 2, 0.5 + level / 2], len(mixtures))
+    whole = whole.some(np.tile(np.arange(len(mixtures)), 2))
+    low, high = ends.min(axis=1), ends.max(axis=1)
+    x = np.sum(ends * whole.weight, axis=1)
+    exact = 1e-7 * np.tile(high[len(mixtures) :] - low[: len(mixtures)], 2)
+    for _ in range(MOST_STEPS):
+        left = high - low > exact
+        if not left.any():
+            break
+        part, at = whole.some(left), x[left]
+        away = part.below(at) - shares[left]
+        under, over = np.where(away < 0, at, low[left]), np.where(away < 0, high[left], at)
+        newton = at - away / part.density(at)
+        inside = (under < newton) & (newton < over)
+        x[left] = np.where(inside, newton, (under + over) / 2)
+        is_found = np.abs(x[left] - at) <= exact[left]  # what hardly moved
+        low[left], high[left] = np.where(is_found, x[left], [under, over])
+    return [(float(one), float(two)) for one, two in x.reshape(2, -1).T]
+
+
+def p_values_of(mixtures: Sequence[Mixture]) -> list[float]:
+    """Two-sided p of the test that each coefficient is zero."""
+    whole = _Stack(mixtures)
+    # Both tails for themselves: one less the other would be rounded to zero, or below it.
+    tail = special.stdtr(whole.dof, -np.abs(whole.value) / whole.positive)
+    is_above = whole.value > 0
+    under, over = (
+        np.sum(np.where(is_small, tail, 1 - tail) * whole.weight, axis=1)
+        for is_small in (is_above, ~is_above)
+    )
+    p = np.minimum(2 * np.minimum(under, over), 1.0)
+    return [
+        float(own) if np.any(one.error > 0) else 1.0 if one.mean == 0 else np.nan
+        for own, one in zip(p, mixtures, strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)

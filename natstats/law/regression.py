@@ -36,7 +36,7 @@ This model is ours. How the authors of the paper fitted and tested their law is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -46,7 +46,7 @@ from numpy.typing import NDArray
 from natstats.fits.intervals import effective_dof
 from natstats.law.mixtures import Regression
 
-__all__ = ["NUGGETS", "Design", "LayerErrors", "PreparedDesign", "dummies"]
+__all__ = ["NUGGETS", "Design", "LayerErrors", "PreparedDesign", "dummies", "regress_together"]
 
 LEAST_SCALE = 0.5
 """The covariance of the images' errors is not scaled down by more than this."""
@@ -168,7 +168,9 @@ class PreparedDesign:
         self.all_spare: Array = np.full(len(self.phi), float(n - p))
         squares = self.rows @ self.rows.transpose(0, 2, 1)
         self.own = self.total - nugget * squares
-        self.spare: Array = n - p - nugget * self.expected_squares(np.eye(n), squares)
+        self.spare: Array = (
+            n - p - nugget * self.expected_squares(np.eye(n)[None], squares[None])[0]
+        )
 
     def _for_stages(self, of_phi: Array) -> Array:
         """What is known for every phi, repeated for every point of the grid."""
@@ -181,23 +183,37 @@ class PreparedDesign:
         lost = self._for_stages(part) @ self._middle @ turned.transpose(0, 2, 1)
         return np.asarray(self._for_stages(plain) - lost)
 
-    def residual_squares(self, exponent: Array, coefficients: Array) -> Array:
-        """What the design leaves, a'Pa: a'Wa less what the coefficients (N, p) explain, (N,)."""
-        plain: Array = (self._inverse @ exponent) @ exponent
-        part = self._for_stages(exponent @ self._turned)
-        lost = np.einsum("vi,vij,vj->v", part, self._middle, part)
-        explained = np.einsum("vi,vij,vj->v", coefficients, self._information, coefficients)
-        rest: Array = self._for_stages(plain) - lost - explained
-        return np.maximum(rest, 0.0)
+    def residual_squares(self, exponents: Array, coefficients: Array) -> Array:
+        """What the design leaves, a'Pa: a'Wa less what the coefficients explain.
 
-    def expected_squares(self, covariance: Array, shared: Array) -> Array:
-        """The trace of P S for a covariance S; `shared` is that of the coefficients, (N,)."""
-        plain: Array = np.tensordot(self._inverse, covariance, 2)
-        part = self._turned.transpose(0, 2, 1) @ covariance @ self._turned
-        lost = np.einsum("vij,vji->v", self._middle, self._for_stages(part))
-        explained = np.einsum("vij,vji->v", self._information, shared)
+        Args:
+            exponents: M times those of the layers, (M, L).
+            coefficients: at each point, (M, N, p).
+
+        Returns:
+            (M, N).
+        """
+        plain = np.sum((self._inverse @ exponents.T) * exponents.T, axis=1)
+        part = self._for_stages(exponents @ self._turned)
+        lost = np.sum((part @ self._middle) * part, axis=2)
+        turned = coefficients.transpose(1, 0, 2)
+        explained = np.sum((turned @ self._information) * turned, axis=2)
         rest: Array = self._for_stages(plain) - lost - explained
-        return np.maximum(rest, 0.0)
+        return np.maximum(rest, 0.0).T
+
+    def expected_squares(self, covariances: Array, shared: Array) -> Array:
+        """The trace of P S for covariances S of the layers, (M, L, L); (M, N).
+
+        `shared` are those of the coefficients, (M, N, p, p).
+        """
+        n_points, n_covariances = len(self._inverse), len(covariances)
+        plain = self._inverse.reshape(n_points, -1) @ covariances.reshape(n_covariances, -1).T
+        part = self._turned.transpose(0, 2, 1) @ covariances[:, None] @ self._turned
+        part = self._for_stages(part.swapaxes(0, 1))
+        lost = np.einsum("vij,vmji->vm", self._middle, part)
+        explained = np.einsum("vij,mvji->vm", self._information, shared)
+        rest: Array = self._for_stages(plain) - lost - explained
+        return np.maximum(rest, 0.0).T
 
 
 def _inverse_correlation(phi: Array, place: NDArray[np.intp], nugget: float) -> tuple[Array, Array]:
@@ -254,49 +270,7 @@ class LayerErrors:
             nugget: one of :data:`NUGGETS`, by default that of these errors. Where it is given, no
                 more is known of the errors of images: `deviations` are not used.
         """
-        ready = design.prepared(self.nugget(design) if nugget is None else nugget)
-        rows, n_spare = ready.rows, ready.n_spare
-        coefficients = rows @ self.exponent
-        found = ready.residual_squares(self.exponent, coefficients)
-        shared, expected = np.zeros_like(ready.total), np.zeros(len(rows))
-        own, spare = ready.total, ready.all_spare
-        if nugget is None:
-            own, spare = ready.own, ready.spare
-            turned = (rows.reshape(-1, rows.shape[2]) @ self.covariance).reshape(rows.shape)
-            shared = turned @ rows.transpose(0, 2, 1)
-            expected = ready.expected_squares(self.covariance, shared)
-        positive = np.where(expected > 0, expected, 1.0)
-        scale = np.where(expected > 0, np.clip(found / positive, LEAST_SCALE, 1.0), 1.0)
-        variance = np.maximum(found - expected, 0.0) / spare
-        covariance = scale[:, None, None] * shared + variance[:, None, None] * own
-
-        # A constant that residuals cannot fall below keeps the logarithm finite for exact lines.
-        least = max(1e-24 * float(self.exponent @ self.exponent), 1e-300)
-        log_weight = ready.log_weight - n_spare / 2 * np.log(np.maximum(found, least))
-        weight = np.exp(log_weight - log_weight.max())
-        weight /= weight.sum()
-
-        # Satterthwaite: the part seen in the residuals, and the excess of the shared errors.
-        total, of_images, alone = (
-            np.diagonal(one, axis1=1, axis2=2) for one in (covariance, shared, own)
-        )
-        largest = np.maximum(total, of_images)
-        largest = np.where(largest > 0, largest, 1.0)
-        from_residuals = alone * (found / spare)[:, None] / largest
-        excess = (of_images - alone * (expected / spare)[:, None]) / largest
-        part = np.where((found < expected)[:, None], 1.0, from_residuals)
-        images_dof = effective_dof(self.deviations @ np.einsum("v,vpl->lp", weight, rows))
-        inverse_dof = part**2 / ready.dof[:, None] + excess**2 / images_dof
-        return Regression(
-            weight,
-            coefficients,
-            covariance,
-            np.maximum(1 / np.maximum(inverse_dof, 1e-12), 1.0),
-            rows,
-            ready.phi,
-            ready.stage_sd,
-            variance,
-        )
+        return regress_together(design, [self], None if nugget is None else [nugget])[0]
 
     def log_likelihoods(
         self, columns: Array, order: Array, parts: Sequence[Sequence[int]]
@@ -341,3 +315,80 @@ class LayerErrors:
             rest = gram[:, -1, -1] - np.einsum("vi,vi->v", moment, fit)
             found.append(float(np.max(-0.5 * (n * np.log(2 * np.pi) + log_det + rest))))
         return np.array(found)
+
+
+def regress_together(
+    design: Design, errors: Sequence[LayerErrors], nuggets: Sequence[float] | None = None
+) -> list[Regression]:
+    """What :meth:`LayerErrors.regress` gives, for several exponents of the same layers.
+
+    Args:
+        design: of these layers.
+        errors: the exponents with their errors.
+        nuggets: for each one of :data:`NUGGETS`, see there.
+    """
+    chosen = [one.nugget(design) for one in errors] if nuggets is None else nuggets
+    found: dict[int, Regression] = {}
+    for nugget in dict.fromkeys(chosen):
+        places = [place for place, own in enumerate(chosen) if own == nugget]
+        own = [errors[place] for place in places]
+        found |= zip(places, _regressed(design.prepared(nugget), own, nuggets is None), strict=True)
+    return [found[place] for place in range(len(errors))]
+
+
+def _regressed(
+    ready: PreparedDesign, errors: Sequence[LayerErrors], by_images: bool
+) -> Iterator[Regression]:
+    """Regressions that share a nugget; `by_images` says whether deviations are used."""
+    rows, exponents = ready.rows, np.stack([one.exponent for one in errors])
+    flat, shape = rows.reshape(-1, rows.shape[2]), (len(errors), *rows.shape[:2])
+    coefficients: Array = (exponents @ flat.T).reshape(shape)
+    found = ready.residual_squares(exponents, coefficients)
+    shared, expected = np.zeros((*shape, shape[2])), np.zeros(shape[:2])
+    own, spare = ready.total, ready.all_spare
+    if by_images:
+        own, spare = ready.own, ready.spare
+        covariances = np.stack([one.covariance for one in errors])
+        turned = (flat @ covariances).reshape(len(errors), *rows.shape)
+        shared = turned @ rows.transpose(0, 2, 1)
+        expected = ready.expected_squares(covariances, shared)
+    positive = np.where(expected > 0, expected, 1.0)
+    scale = np.where(expected > 0, np.clip(found / positive, LEAST_SCALE, 1.0), 1.0)
+    variance = np.maximum(found - expected, 0.0) / spare
+    covariance = scale[..., None, None] * shared + variance[..., None, None] * own
+
+    # A constant that residuals cannot fall below keeps the logarithm finite for exact lines.
+    least = np.maximum(1e-24 * np.sum(exponents**2, axis=1), 1e-300)[:, None]
+    log_weight = ready.log_weight - ready.n_spare / 2 * np.log(np.maximum(found, least))
+    weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
+    weight /= weight.sum(axis=1, keepdims=True)
+
+    # Satterthwaite: the part seen in the residuals, and the excess of the shared errors.
+    total, of_images, alone = (
+        np.diagonal(one, axis1=-2, axis2=-1) for one in (covariance, shared, own)
+    )
+    largest = np.maximum(total, of_images)
+    largest = np.where(largest > 0, largest, 1.0)
+    from_residuals = alone * (found / spare)[..., None] / largest
+    excess = (of_images - alone * (expected / spare)[..., None]) / largest
+    part = np.where((found < expected)[..., None], 1.0, from_residuals)
+    mean_rows = np.tensordot(weight, rows, 1)
+    images_dof = np.stack(
+        [
+            effective_dof(one.deviations @ mean.T)
+            for one, mean in zip(errors, mean_rows, strict=True)
+        ]
+    )
+    inverse_dof = part**2 / ready.dof[:, None] + excess**2 / images_dof[:, None]
+    dof = np.maximum(1 / np.maximum(inverse_dof, 1e-12), 1.0)
+    for place in range(len(errors)):
+        yield Regression(
+            weight[place],
+            coefficients[place],
+            covariance[place],
+            dof[place],
+            rows,
+            ready.phi,
+            ready.stage_sd,
+            variance[place],
+        )

@@ -32,8 +32,9 @@ from natstats.fits.alternatives import Exponents, alternative_exponents
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import FEW_RINGS
 from natstats.fits.options import FitOptions
-from natstats.law.regression import Design, LayerErrors
-from natstats.law.trend import FEWEST_DEPTHS, FEWEST_LAYERS, outcome_of, rank_p
+from natstats.law.mixtures import intervals_of, p_values_of
+from natstats.law.regression import Design, LayerErrors, regress_together
+from natstats.law.trend import FEWEST_DEPTHS, FEWEST_LAYERS, outcome_of, rank_ps
 from natstats.numbers import map_size
 from natstats.spectra.records import LayerSpectrum
 
@@ -217,17 +218,19 @@ def try_all(
     rows: list[Specification] = []
     for place, way in enumerate(ways):
         span = float(np.ptp(way.depth[np.isfinite(way.depth)]))
-        designs: dict[bytes, Design | None] = {}
+        # Exponents of the same layers share their design, and are regressed together.
+        alike: dict[bytes, list[int]] = {}
         for other, one in enumerate(alternatives):
-            if (place, other) not in distinct:
-                continue
-            chosen = way.chosen(one)
-            key = chosen.tobytes()
-            if key not in designs:
-                designs[key] = _design(table, way, chosen, stages)
-            design = designs[key]
+            if (place, other) in distinct:
+                alike.setdefault(way.chosen(one).tobytes(), []).append(other)
+        found: dict[int, Specification] = {}
+        for others in alike.values():
+            several = [alternatives[other] for other in others]
+            design = _design(table, way, way.chosen(several[0]), stages)
             if design is not None:
-                rows.append(_fitted(way, one, chosen, design, span, options.level))
+                fitted = _fitted(way, several, design, span, options.level)
+                found |= zip(others, fitted, strict=True)
+        rows += [found[other] for other in sorted(found)]
     return Specifications(_asked_first(rows, own, options))
 
 
@@ -322,32 +325,40 @@ def _design(table: pd.DataFrame, way: _Way, chosen: Mask, stages: Sequence[str])
 
 
 def _fitted(
-    way: _Way,
-    one: Exponents,
-    chosen: Mask,
-    design: Design,
-    span: float,
-    level: float,
-) -> Specification:
-    deviations = one.deviations[:, chosen]
-    # As for the law, groups without images are none: they would change the degrees of freedom.
-    deviations = deviations[np.any(deviations != 0, axis=1)]
-    errors = LayerErrors(one.exponents[chosen], deviations)
-    slope = errors.regress(design).coefficient(1)
-    p, by_rank = slope.p(), rank_p(errors, design)
-    ends = slope.interval(level)
-    return Specification(
-        estimator=one.estimator,
-        band=one.band,
-        layers=way.layers,
-        depth=way.axis,
-        map_size=way.covariate,
-        n_layers=int(chosen.sum()),
-        slope=slope.mean,
-        change=slope.mean * span,
-        change_low=ends[0] * span,
-        change_high=ends[1] * span,
-        p=p,
-        rank_p=by_rank,
-        outcome=outcome_of(slope.mean, p, by_rank),
+    way: _Way, several: Sequence[Exponents], design: Design, span: float, level: float
+) -> list[Specification]:
+    """The trend of several exponents of the same layers."""
+    chosen = way.chosen(several[0])
+    errors = []
+    for one in several:
+        deviations = one.deviations[:, chosen]
+        # As for the law, groups without images are none: they would change the degrees of freedom.
+        deviations = deviations[np.any(deviations != 0, axis=1)]
+        errors.append(LayerErrors(one.exponents[chosen], deviations))
+    slopes = [found.coefficient(1) for found in regress_together(design, errors)]
+    numbers = zip(
+        several,
+        slopes,
+        intervals_of(slopes, level),
+        p_values_of(slopes),
+        rank_ps(errors, design),
+        strict=True,
     )
+    return [
+        Specification(
+            estimator=one.estimator,
+            band=one.band,
+            layers=way.layers,
+            depth=way.axis,
+            map_size=way.covariate,
+            n_layers=int(chosen.sum()),
+            slope=slope.mean,
+            change=slope.mean * span,
+            change_low=ends[0] * span,
+            change_high=ends[1] * span,
+            p=p,
+            rank_p=by_rank,
+            outcome=outcome_of(slope.mean, p, by_rank),
+        )
+        for one, slope, ends, p, by_rank in numbers
+    ]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from natstats.errors import UsageError
-from natstats.law.mixtures import Mixture, Regression
-from natstats.law.regression import Design, LayerErrors, dummies
+from natstats.law.mixtures import Mixture, Regression, p_values_of
+from natstats.law.regression import Design, LayerErrors, dummies, regress_together
 
 __all__ = [
     "FEWEST_DEPTHS",
@@ -23,6 +23,7 @@ __all__ = [
     "line_of",
     "outcome_of",
     "rank_p",
+    "rank_ps",
     "trend_numbers",
     "usable_layers",
 ]
@@ -111,7 +112,7 @@ def trend_numbers(
         "correlation_high": phi[1],
         "stage_share": line.stage_share,
         "between_layer_sd": line.scatter_sd,
-        "rank_correlation": float(stats.kendalltau(layers.depth, layers.exponent).statistic),
+        "rank_correlation": _rank_correlation(layers.depth, layers.exponent),
         "rank_p": rank_p(errors, design),
         "lack_of_fit_p": _lack_of_fit_p(layers, errors),
         "slope_within_resolution": within.mean if within is not None else np.nan,
@@ -133,12 +134,34 @@ def outcome_of(slope: float, p: float, by_rank: float) -> str:
 
 def rank_p(errors: LayerErrors, line: Design) -> float:
     """P of the test that the normal scores of the exponents' ranks have no slope."""
+    return rank_ps([errors], line)[0]
+
+
+def rank_ps(errors: Sequence[LayerErrors], line: Design) -> list[float]:
+    """What :func:`rank_p` gives, for several exponents of the same layers."""
+    nothing = np.zeros((1, len(line.columns)))
+    ranked = [LayerErrors(_normal_scores(one.exponent), nothing) for one in errors]
+    found = regress_together(line, ranked, [one.nugget(line) for one in errors])
+    return p_values_of([one.coefficient(1) for one in found])
+
+
+def _normal_scores(exponent: Array) -> Array:
+    """The normal scores of the ranks, (L,)."""
     # Equal exponents share a rank: in the order in which they stand they would make a trend.
-    _, place, n_equal = np.unique(errors.exponent, return_inverse=True, return_counts=True)
+    _, place, n_equal = np.unique(exponent, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(n_equal) - (n_equal - 1) / 2)[place]
-    scores = special.ndtri((ranks - 0.375) / (len(ranks) + 0.25))
-    ranked = LayerErrors(scores, np.zeros((1, len(ranks))))
-    return ranked.regress(line, errors.nugget(line)).coefficient(1).p()
+    return np.asarray(special.ndtri((ranks - 0.375) / (len(ranks) + 0.25)))
+
+
+def _rank_correlation(x: Array, y: Array) -> float:
+    """Kendall's tau-b of two arrays, (n,); NaN where all values of one are equal.
+
+    >>> round(_rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])), 3)
+    0.333
+    """
+    signs = [np.sign(values[:, None] - values) for values in (x, y)]
+    pairs = np.sqrt([np.count_nonzero(sign) for sign in signs])
+    return float(np.sum(signs[0] * signs[1]) / pairs[0] / pairs[1]) if pairs.all() else np.nan
 
 
 def _within_resolution(layers: UsableLayers, errors: LayerErrors) -> Mixture | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from natstats.errors import UsageError
 from natstats.fits.options import FitOptions
-from natstats.images.sources import Photographs, open_images, reframed, source_name
-from natstats.measurement.network_pass import NetworkPass, Progress, read_batches, share_of
+from natstats.images.sources import Photographs, open_images, reframed
+from natstats.measurement.image_loop import Progress, share_of
+from natstats.measurement.images_alone import sums_of_images
+from natstats.measurement.network_pass import NetworkPass
 from natstats.measurement.options import (
     ImageSettings,
     MeasureOptions,
@@ -20,6 +23,8 @@ from natstats.measurement.options import (
     chosen_options,
     keywords_shown,
 )
+from natstats.measurement.parts import Shard
+from natstats.measurement.place import SAVE_EVERY, Keeping, Place
 from natstats.measurement.preparation import (
     ImageSource,
     as_network,
@@ -27,18 +32,20 @@ from natstats.measurement.preparation import (
     prepared_as,
     refuse_unused,
 )
+from natstats.measurement.shared_pass import SharedPass
+from natstats.measurement.until import Until, widest
 from natstats.networks.load import Network
+from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured
 from natstats.networks.random_weights import check_control, with_random_weights
+from natstats.processes.joining import Processes, joined
 from natstats.runs.control import RandomWeights
-from natstats.runs.provenance import Reading, circumstances, image_facts
 from natstats.runs.run import Run
-from natstats.spectra.input_spectra import InputSpectra
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Progress", "measure", "measure_images"]
+__all__ = ["Progress", "measure", "measure_images", "measured"]
 
 
 @keywords_shown(NetworkSettings)
@@ -51,6 +58,11 @@ def measure(
     device: torch.device | str | None = None,
     strict: bool | None = None,
     progress: Progress | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    save_every: float = SAVE_EVERY,
+    shard: str | None = None,
+    command: str | None = None,
     **settings: Unpack[NetworkSettings],
 ) -> Run:
     """Measure the exponents of a network's layers on images, and fit the law.
@@ -70,6 +82,14 @@ def measure(
         strict: True to raise at the first image that cannot be read; False to load from a
             checkpoint what fits. By default such an image is left out, and a checkpoint must fit.
         progress: called after each batch.
+        out: the run is saved here, and while it is measured, what it has come to: the same call
+            goes on from there after an interruption. Without it nothing is written.
+        overwrite: replace the run that is at `out`, and begin anew where the state of another
+            measurement is.
+        save_every: seconds between two times that the state is saved; 0 for after every batch.
+        shard: one share of the images, such as ``"3/16"``: `out` becomes a part, and
+            :func:`natstats.merge_parts` puts parts together.
+        command: what was typed, to be told in the report.
         **settings: the fields of :class:`natstats.MeasureOptions` (``layers``, ``limit``, ``seed``
             and others), and for a named model also those of
             :class:`natstats.networks.load_options.LoadOptions` (``weights``, ``checkpoint`` and
@@ -80,7 +100,9 @@ def measure(
 
     Raises:
         UsageError: an argument is out of range.
-        NatstatsError: the weights do not fit, no image can be read, or the model fails.
+        NatstatsError: the weights do not fit, no image can be read, the model fails, or the run
+            cannot be written.
+        Interrupted: a signal came, and `out` keeps what was measured.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3)).eval()
     >>> run = measure(model, torch.rand(8, 3, 16, 16), n_groups=8)
@@ -88,31 +110,117 @@ def measure(
     ['input.grey', 'input.colour', '0']
     """
     loading, chosen = chosen_options("measure", options, settings, NetworkSettings)
+    part = _shard_of(shard, out, chosen)
+    keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
+    return measured(
+        model, images, loading, chosen, fit or FitOptions(), keeping,
+        device=device, strict=strict, progress=progress,
+    )  # fmt: skip
+
+
+def measured(
+    model: nn.Module | Network | str,
+    images: ImageSource,
+    loading: LoadOptions,
+    options: MeasureOptions,
+    fit: FitOptions,
+    keeping: Keeping,
+    *,
+    device: torch.device | str | None,
+    strict: bool | None,
+    progress: Progress | None,
+) -> Run:
+    """What :func:`measure` does with its arguments, as records.
+
+    Args:
+        model: see :func:`measure`.
+        images: see :func:`measure`.
+        loading: how a named network is loaded.
+        options: how to measure.
+        fit: how to fit.
+        keeping: where the run goes.
+        device: see :func:`measure`.
+        strict: see :func:`measure`.
+        progress: see :func:`measure`.
+    """
     # Before the network, whose weights may have to be downloaded, and which then says the size.
     framing = Preprocessing().framing
-    source = open_images(images, framing, chosen.limit, chosen.seed, chosen.frames)
-    refuse_unused(source, images, chosen)
-    loaded = as_network(model, loading, strict is not False, chosen.seed, device)
-    network = prepared_as(loaded, chosen)
-    if isinstance(source, Photographs) and source is not images:
-        source = source.framed(network.preprocessing.framing)
-    if chosen.control is not None:
-        check_control(network, chosen.seed)
-    chosen = _with_workers(chosen, home_of(network.model)[0])
-    n_seeds = 0 if chosen.control is None else chosen.control_seeds
-    n_parts = 1 + n_seeds + 2 * (chosen.counterfactual is not None)
-    is_guess = isinstance(model, nn.Module) and configured(network.model) is None
-    share = share_of(progress, 0, n_parts)
-    trained = NetworkPass(network, source, chosen, fit or FitOptions(), strict is True, share)
-    run = trained.measured(is_guess)
+    source = open_images(images, framing, options.limit, options.seed, options.frames)
+    refuse_unused(source, images, options)
+    with joined() as together, keeping.place(together) as place:
+        own = _device_of(device, together)
+        loaded = as_network(model, loading, strict is not False, options.seed, own)
+        network = prepared_as(loaded, options)
+        if isinstance(source, Photographs) and source is not images:
+            source = source.framed(network.preprocessing.framing)
+        if options.control is not None:
+            check_control(network, options.seed)
+        options = _with_workers(options, home_of(network.model)[0])
+        place.identify(source, options.to_dict(), fit, network)
+        is_guess = isinstance(model, nn.Module) and configured(network.model) is None
+        numbers = None if keeping.shard is None else keeping.shard.numbers(len(source))
+        shared = SharedPass(
+            source,
+            options,
+            strict is True,
+            progress,
+            numbers=numbers,
+            together=together,
+            until=_until(options, fit),
+        )
+        return _with_controls(NetworkPass(network, shared, fit, is_guess), place)
+
+
+def _shard_of(shard: str | None, out: str | Path | None, options: MeasureOptions) -> Shard | None:
+    """The share of the images that is measured; None for all of them.
+
+    Raises:
+        UsageError: it goes nowhere, or with what cannot be put together from parts.
+    """
+    if shard is None:
+        return None
+    if out is None:
+        raise UsageError("shard: expected only with out, where the part is saved")
+    if options.explain:
+        raise UsageError(
+            "shard: expected without explain, whose account takes the network to be put together "
+            "(several processes under torchrun do that)"
+        )
+    return Shard.parsed(shard)
+
+
+def _device_of(device: torch.device | str | None, together: Processes) -> torch.device | str | None:
+    """The device that was asked for; of several processes each has its own by default."""
+    if device is None and together.world > 1 and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
+
+
+def _with_controls(one: NetworkPass, place: Place) -> Run:
+    """The run of a pass, with those of its untrained and of its shuffled networks."""
+    options, progress = one.options, one.images.progress
+    n_seeds = 0 if options.control is None else options.control_seeds
+    n_parts = 1 + n_seeds + 2 * (options.counterfactual is not None)
+    images = replace(one.images, progress=share_of(progress, 0, n_parts), kept=place.of("trained"))
+    trained = replace(one, images=images)
+    passes = {"trained": trained.sums()}
+    run = passes["trained"].run(one.fit)
+    if images.until is not None:
+        # The others see the same images.
+        seen = replace(images, numbers=passes["trained"].reading.numbers, until=None)
+        trained = replace(trained, images=seen)
+        _say_until(run, images.until)
     for number in range(n_seeds):
-        seed, share = chosen.seed + number, share_of(progress, 1 + number, n_parts)
-        untrained = trained.of_control(with_random_weights(network, seed), share)
-        run.random_weights.append(_as_control(seed, untrained.measured()))
-    if chosen.counterfactual is not None:
+        seed, share = options.seed + number, share_of(progress, 1 + number, n_parts)
+        network, name = with_random_weights(one.network, seed), f"seed-{seed}"
+        passes[name] = trained.of_control(network, share, place.of(name)).sums()
+        run.random_weights.append(_as_control(seed, passes[name].run(FitOptions())))
+    if options.counterfactual is not None:
         shares = [share_of(progress, 1 + n_seeds + part, n_parts) for part in (0, 1)]
-        run.shuffled = trained.shuffled(chosen.counterfactual, chosen.seed, *shares)
-    return run
+        run.shuffled = trained.shuffled(
+            options.counterfactual, options.seed, shares, place.of("shuffled")
+        )
+    return place.finish(run, passes)
 
 
 @keywords_shown(ImageSettings)
@@ -123,6 +231,11 @@ def measure_images(
     fit: FitOptions | None = None,
     strict: bool = False,
     progress: Progress | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    save_every: float = SAVE_EVERY,
+    shard: str | None = None,
+    command: str | None = None,
     **settings: Unpack[ImageSettings],
 ) -> Run:
     """Measure the images themselves: layer 0 alone.
@@ -136,11 +249,20 @@ def measure_images(
         fit: how to fit.
         strict: raise at the first image that cannot be read.
         progress: called after each batch.
+        out: the run is saved here, and while it is measured, what it has come to: the same call
+            goes on from there after an interruption. Without it nothing is written.
+        overwrite: replace the run that is at `out`, and begin anew where the state of another
+            measurement is.
+        save_every: seconds between two times that the state is saved; 0 for after every batch.
+        shard: one share of the images, such as ``"3/16"``: `out` becomes a part, and
+            :func:`natstats.merge_parts` puts parts together.
+        command: what was typed, to be told in the report.
         **settings: those fields of :class:`natstats.MeasureOptions` that images alone have.
 
     Raises:
         UsageError: an argument is out of range, or an option is given that only a network has.
-        NatstatsError: no image can be read.
+        NatstatsError: no image can be read, or the run cannot be written.
+        Interrupted: a signal came, and `out` keeps what was measured.
 
     >>> from natstats import power_law_fields
     >>> fields = power_law_fields(64, 32, 32, alpha=2.0, seed=0)[:, None]
@@ -149,30 +271,42 @@ def measure_images(
     True
     """
     _, chosen = chosen_options("measure_images", options, settings, ImageSettings)
-    device = torch.device("cpu")
-    chosen = _with_workers(chosen, device)
+    chosen = _with_workers(chosen, torch.device("cpu"))
     recorded = chosen.of_images()
     framing = reframed(None, chosen.size, chosen.crop)
     source = open_images(images, framing, chosen.limit, chosen.seed, chosen.frames)
     refuse_unused(source, images, chosen)
-    inputs = InputSpectra(chosen.edges, chosen.n_groups, chosen.temporal)
-    reading = Reading(source)
-    started = time.perf_counter()
-    for batch in read_batches(reading, chosen, device, strict, progress):
-        inputs.update(batch.images, batch.index)
-    spectra = inputs.compute()
-    seconds = time.perf_counter() - started
-    info = {
-        "name": source_name(source.description),
-        **circumstances(device, seconds, spectra[0].spectrum.n_images),
-        "model": None,
-        "images": image_facts(reading, spectra),
-        "options": recorded,
-        "warnings": reading.warnings(),
-    }
-    run = Run(spectra, (), info, fit or FitOptions())
-    run.info["warnings"] += reading.few_images_warning(run)
-    return run
+    part = _shard_of(shard, out, chosen)
+    numbers = None if part is None else part.numbers(len(source))
+    keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
+    with joined() as together, keeping.place(together) as place:
+        place.identify(source, recorded, fit or FitOptions())
+        shared = SharedPass(
+            source,
+            chosen,
+            strict,
+            progress,
+            place.of("images"),
+            numbers,
+            together,
+            _until(chosen, fit or FitOptions()),
+        )
+        sums = sums_of_images(shared)
+        run = sums.run(fit or FitOptions())
+        if shared.until is not None:
+            _say_until(run, shared.until)
+        return place.finish(run, {"images": sums})
+
+
+def _until(options: MeasureOptions, fit: FitOptions) -> Until | None:
+    return None if options.until is None else Until(options.until, fit)
+
+
+def _say_until(run: Run, until: Until) -> None:
+    """Take note in a run of whether its intervals are as narrow as was asked for."""
+    images = run.info["images"]
+    until.width, until.layer = widest(run.spectra, until.fit)
+    run.info["warnings"].append(until.sentence(images["n_images"], images["n_in_set"]))
 
 
 def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptions:

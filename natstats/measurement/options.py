@@ -55,6 +55,8 @@ class MeasureOptions:
         workers: processes that read images; by default none on the CPU, else one per processor,
             eight at most.
         limit: at most this many images, a random sample.
+        until: read images until no layer's interval is wider than this, see
+            :mod:`natstats.measurement.until`.
         seed: seed of the sample, of the numbering of images, and of random weights.
         size: side of the square that enters the network, pixels, in place of its own; the
             photograph is scaled and cut in the network's proportions. Without a network the
@@ -98,6 +100,7 @@ class MeasureOptions:
     batch_size: int = 16
     workers: int | None = None
     limit: int | None = None
+    until: float | None = None
     seed: int = 0
     size: int | None = None
     crop: int | None = None
@@ -115,6 +118,12 @@ class MeasureOptions:
             value = getattr(self, name)
             if value is not None or name in ("n_groups", "batch_size", "seed"):
                 checks.positive_int(name, value, least, checks.LARGEST[name])
+        if self.until is not None:
+            width = checks.finite("until", self.until)
+            if width <= 0:
+                raise UsageError(f"until: expected a width above 0; got {self.until!r}")
+            if self.explain:
+                raise UsageError("until: expected without explain, which takes all images")
         for name in ("temporal", "probe", "normalize", "amp", "explain"):
             checks.flag(name, getattr(self, name))
         if self.explain and self.temporal:
@@ -145,6 +154,8 @@ class MeasureOptions:
             del values["control"], values["control_seeds"]
         if not self.explain:
             del values["explain"]
+        if self.until is None:
+            del values["until"]
         if self.counterfactual is None:
             del values["counterfactual"]
         return values
@@ -184,7 +195,7 @@ class MeasureOptions:
                     f"{one.name}: expected only for a network, not for images alone; got {value!r}"
                 )
         values = self.to_dict()
-        return {name: values[name] for name in _OF_IMAGES}
+        return {name: values[name] for name in _OF_IMAGES if name in values}
 
 
 _LEAST = {
@@ -203,6 +214,7 @@ class ImageSettings(TypedDict, total=False):
     batch_size: int
     workers: int | None
     limit: int | None
+    until: float | None
     seed: int
     size: int | None
     crop: int | None

@@ -18,15 +18,17 @@ from torch import nn
 
 from natstats import checks
 from natstats.errors import NatstatsError, UsageError
+from natstats.files.ownership import is_reserved
 from natstats.files.paths import expanded, is_plain_name, member
 from natstats.fits.options import FitOptions
-from natstats.measurement.network_pass import Progress, share_of
+from natstats.measurement.image_loop import Progress, share_of
 from natstats.measurement.options import (
     MeasureOptions,
     SeriesSettings,
     chosen_options,
     keywords_shown,
 )
+from natstats.measurement.place import SAVE_EVERY, Keeping
 from natstats.measurement.preparation import ImageSource
 from natstats.measurement.series_request import SeriesRequest
 from natstats.networks.checkpoint_files import (
@@ -56,6 +58,7 @@ def measure_series(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
+    save_every: float = SAVE_EVERY,
     command: str | None = None,
     progress: Progress | None = None,
     options: MeasureOptions | None = None,
@@ -76,6 +79,8 @@ def measure_series(
             there, made from the same files in the same way, are taken as they are. Without it
             nothing is written, and all runs stay in memory.
         overwrite: replace runs in `out` that were made in another way.
+        save_every: seconds between two times that the state of a run is saved; 0 for after every
+            batch.
         command: what was typed, to be told in the reports.
         progress: called after each batch, with the images of all runs still to be measured.
         options: how to measure; in its place its fields may be given by name.
@@ -110,7 +115,7 @@ def measure_series(
     digests = {one.name: one.digest() for one in members}
     home = None if out is None else expanded(out, "out")
     taken = {} if home is None else _taken(home, members, digests, request, overwrite)
-    work = _Work(request, members, digests, home, taken, overwrite, command)
+    work = _Work(request, members, digests, home, taken, overwrite, command, save_every)
     series = work.joined(work.measured(progress))
     if home is not None:
         with store.add_files(home, store.SERIES) as folder:
@@ -165,6 +170,7 @@ class _Work:
         taken: runs that are there already, by name.
         overwrite: replace runs that were made in another way.
         command: what was typed, to be told in the reports.
+        save_every: seconds between two times that the state of a run is saved.
     """
 
     request: SeriesRequest
@@ -174,6 +180,7 @@ class _Work:
     taken: Mapping[str, Path]
     overwrite: bool
     command: str | None
+    save_every: float
 
     def measured(self, progress: Progress | None) -> _Measured:
         """Measure every checkpoint whose run is not there, and write each run at once.
@@ -198,8 +205,6 @@ class _Work:
                         raise type(error)(f"{error.args[0]}{kept}", *error.args[1:]) from error
                     found.failed[one.name] = error
                     continue
-                if self.home is not None:
-                    run.save(self.home / one.name, overwrite=self.overwrite)
             found.summaries[one.name] = summarise(run, one, self.digests[one.name])
             # The first and the last are compared; of the others, runs on disk need no memory.
             if self.home is None or one in (self.members[0], self.members[-1]):
@@ -207,11 +212,10 @@ class _Work:
         return found
 
     def _run(self, one: CheckpointFile, progress: Progress | None) -> Run:
-        """Measure one checkpoint; the run says for which series."""
-        run = self.request.measure(one, progress)
-        run.info |= {"series": self.request.record(one, self.digests[one.name])}
-        run.info |= {} if self.command is None else {"command": self.command}
-        return run
+        """Measure one checkpoint into its folder, or go on with it."""
+        out = None if self.home is None else self.home / one.name
+        keeping = Keeping(out, self.overwrite, self.save_every, self.command)
+        return self.request.measure(one, self.digests[one.name], keeping, progress)
 
     def joined(self, found: _Measured) -> Series:
         """The series of all checkpoints.
@@ -249,7 +253,7 @@ def _taken(
         store.check_target(home, overwrite, "series")
         return {}
     # What is hidden was left by a run that was killed while it was written.
-    if home.is_dir() and all(entry.name.startswith(".") for entry in home.iterdir()):
+    if home.is_dir() and all(e.name.startswith(".") or is_reserved(e) for e in home.iterdir()):
         return {}
     store.check_target(home, overwrite=True, kind="series", beside=True)
     if (home / store.SERIES).is_file() and not overwrite:
@@ -265,7 +269,7 @@ def _taken(
     for one in members:
         run = member(home, one.name, f"out: {home}")
         store.restore(run)
-        if not os.path.lexists(run):
+        if not os.path.lexists(run) or is_reserved(run):  # it goes on, or is refused, later
             continue
         try:
             why = request.difference(Run.open(run), digests[one.name])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,9 +14,10 @@ from torch import nn
 from natstats._version import __version__
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Framing, open_images
-from natstats.measurement.network_pass import Progress
-from natstats.measurement.one_run import measure
+from natstats.measurement.image_loop import Progress
+from natstats.measurement.one_run import measured
 from natstats.measurement.options import MeasureOptions
+from natstats.measurement.place import Keeping
 from natstats.measurement.preparation import ImageSource
 from natstats.networks.checkpoint_files import CheckpointFile
 from natstats.networks.load import Network, with_checkpoint
@@ -53,36 +53,45 @@ class SeriesRequest:
     device: torch.device | str | None
     strict: bool | None
 
-    def measure(self, one: CheckpointFile, progress: Progress | None) -> Run:
-        """The run of one checkpoint."""
-        if isinstance(self.model, str):
-            return self._measure(self.model, progress, one.path)
-        if isinstance(self.model, Network):
-            return self._measure(with_checkpoint(self.model, one.path), progress)
-        # A bare module may still be moved to a device, and given a size.
-        bare = Network(self.model, type(self.model).__name__, "")
-        network = with_checkpoint(bare, one.path)
-        run = self._measure(network.model, progress)
-        run.info["model"]["weights"] = network.weights
-        run.info["warnings"] = [*network.notes, *run.info["warnings"]]
-        return run
-
-    def _measure(
-        self,
-        model: nn.Module | Network | str,
-        progress: Progress | None,
-        checkpoint: Path | None = None,
+    def measure(
+        self, one: CheckpointFile, digest: str, keeping: Keeping, progress: Progress | None
     ) -> Run:
-        loading = {**vars(self.loading), "checkpoint": checkpoint}
-        return measure(
+        """The run of one checkpoint, which says for which series it was measured.
+
+        Args:
+            one: the checkpoint.
+            digest: of its file.
+            keeping: where the run goes.
+            progress: called after each batch.
+        """
+        model: nn.Module | Network | str = self.model
+        loading, weights = self.loading, ""
+        notes: tuple[str, ...] = ()
+        if isinstance(model, str):
+            loading = LoadOptions(**{**vars(loading), "checkpoint": one.path})
+        elif isinstance(model, Network):
+            model = with_checkpoint(model, one.path)
+        else:  # a bare module may still be moved to a device, and given a size
+            network = with_checkpoint(Network(model, type(model).__name__, ""), one.path)
+            model, notes, weights = network.model, network.notes, network.weights
+
+        def amend(run: Run) -> None:
+            if weights:
+                run.info["model"]["weights"] = weights
+            run.info["warnings"] = [*notes, *run.info["warnings"]]
+            run.info |= {"series": self.record(one, digest)}
+            run.info |= {} if keeping.command is None else {"command": keeping.command}
+
+        return measured(
             model,
             self.images,
-            options=self.options,
-            fit=self.fit,
+            loading,
+            self.options,
+            self.fit,
+            replace(keeping, amend=amend),
             device=self.device,
             strict=self.strict,
             progress=progress,
-            **loading,
         )
 
     def record(self, one: CheckpointFile, digest: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.networks import zoo
+from natstats.networks.torchvision_imports import torchvision_models
 from natstats.networks.wrappers import unwrapped
 from natstats.text import printable
 
@@ -65,9 +66,7 @@ def network_names() -> list[str]:
 
     Names with numbers in them, such as ``wrn_22_3``, go beyond a list; see :func:`is_name`.
     """
-    import torchvision.models
-
-    return [*torchvision.models.list_models(), *zoo.NETWORKS]
+    return [*torchvision_models().list_models(), *zoo.NETWORKS]
 
 
 def is_name(name: str) -> bool:
@@ -106,6 +105,23 @@ class Classifier:
                 counts.add((value.shape[axis] - added) / per_class)
         number = counts.pop() if len(counts) == 1 else 0
         return int(number) if number >= 1 and number == int(number) else None
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out filling tensors of no memory, which would load torch's compiler."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if function in _FILLS or getattr(function, "__module__", "") == nn.init.__name__:
+            tensor = kwargs.get("tensor", args[0] if args else None)
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                return tensor
+        return function(*args, **kwargs)
+
+
+_FILLS = (Tensor.normal_, Tensor.uniform_)
 
 
 class _Empty(TorchFunctionMode):
@@ -226,7 +242,7 @@ class Builder:
             others["quantize"] = False
         # Some constructors need values that they compute; others mix devices if only a part moves.
         for mode in (torch.device("meta"), _Empty()):
-            with contextlib.suppress(Exception, SystemExit), mode:
+            with contextlib.suppress(Exception, SystemExit), mode, _Unfilled():
                 return builder.build(0, **others)
         return None
 
@@ -274,9 +290,7 @@ def named_builder(name: str, arguments: Mapping[str, Any] | None = None) -> Buil
         )
     if own is not None:
         return Builder(name, own.build, arguments)
-    import torchvision.models
-
-    call = torchvision.models.get_model_builder(name)
+    call = torchvision_models().get_model_builder(name)
     known = inspect.signature(call).parameters
     # Nothing else may be downloaded, and a quantised network is one.
     fixed = {"weights": None, "weights_backbone": None, "quantize": True}
@@ -320,11 +334,9 @@ def recognised(state: Mapping[str, Any], near: str) -> list[str]:
     >>> recognised(named_builder("resnet34").build(0).state_dict(), near="resnet18")
     ['resnet34']
     """
-    import torchvision.models
-
     families: dict[str, list[str]] = {}
-    for name in torchvision.models.list_models():
-        home = torchvision.models.get_model_builder(name).__module__
+    for name in torchvision_models().list_models():
+        home = torchvision_models().get_model_builder(name).__module__
         families.setdefault(home, []).append(name)
     for name, own in zoo.NETWORKS.items():
         families.setdefault(own.family, []).append(name)
@@ -354,10 +366,8 @@ def _share(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> f
 
 def form_of(name: str) -> str:
     """The form in which a network takes images, see :mod:`natstats.networks.input_forms`."""
-    import torchvision.models
-
-    if name not in torchvision.models.list_models():
+    if name not in torchvision_models().list_models():
         return "images"
-    home = torchvision.models.get_model_builder(name).__module__
+    home = torchvision_models().get_model_builder(name).__module__
     forms = {".detection.": "list", ".video.": "clips", ".optical_flow.": "pairs"}
     return next((form for part, form in forms.items() if part in home), "images")

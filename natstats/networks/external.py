@@ -16,6 +16,7 @@ from torch import nn
 from natstats import checks
 from natstats.errors import NatstatsError, UsageError
 from natstats.networks.builders import Builder
+from natstats.networks.torchvision_imports import without_compiler
 from natstats.text import printable
 
 __all__ = ["factory_builder", "timm_builder", "timm_library", "timm_weights"]
@@ -192,7 +193,8 @@ def timm_library() -> Any:
         UsageError: it is not installed.
     """
     try:
-        return importlib.import_module("timm")
+        with without_compiler():
+            return importlib.import_module("timm")
     except ImportError as error:
         raise UsageError(
             "model: expected timm to be installed for the names that start with timm:; "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from natstats.errors import UsageError
 from natstats.networks import zoo
 from natstats.networks.external import timm_library
+from natstats.networks.torchvision_imports import torchvision_models
 from natstats.text import printable
 
 __all__ = ["Entry", "catalogue"]
@@ -78,11 +79,9 @@ def _is_meant(entry: Entry, pattern: str) -> bool:
 
 
 def _of_torchvision() -> Iterator[Entry]:
-    import torchvision.models
-
-    for name in torchvision.models.list_models():
-        home = torchvision.models.get_model_builder(name).__module__
-        weights = tuple(one.name for one in torchvision.models.get_model_weights(name))
+    for name in torchvision_models().list_models():
+        home = torchvision_models().get_model_builder(name).__module__
+        weights = tuple(one.name for one in torchvision_models().get_model_weights(name))
         yield Entry(name, "torchvision", home.removeprefix("torchvision.models."), weights)
 
 

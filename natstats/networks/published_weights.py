@@ -17,6 +17,7 @@ from natstats.networks import zoo
 from natstats.networks.builders import EPS, Builder
 from natstats.networks.checkpoints import Checkpoint
 from natstats.networks.preprocessing import Preprocessing, of_published
+from natstats.networks.torchvision_imports import torchvision_models
 from natstats.text import printable
 
 __all__ = ["as_published", "download", "published"]
@@ -51,9 +52,7 @@ def published(name: str, weights: str) -> tuple[Preprocessing, Any]:
 
 def _entries(name: str) -> dict[str, Any]:
     """Published weights by name, the default once more as ``DEFAULT``."""
-    import torchvision.models
-
-    found = torchvision.models.get_model_weights(name)
+    found = torchvision_models().get_model_weights(name)
     return dict(found.__members__)
 
 

@@ -33,7 +33,9 @@ from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import extent
 from natstats.theory.account_spectra import AccountSpectra, GaussianPart, State, Step
 
-__all__ = ["ACCOUNT", "read_account", "write_account"]
+__all__ = [
+    "ACCOUNT", "account_from_bytes", "account_in_bytes", "read_account", "write_account",
+]  # fmt: skip
 
 ACCOUNT = "account.npz"
 
@@ -83,6 +85,11 @@ _RECORD = Record(
 
 def write_account(folder: Path, account: AccountSpectra) -> None:
     """Write ``account.npz`` into the folder of a run."""
+    (folder / ACCOUNT).write_bytes(account_in_bytes(account))
+
+
+def account_in_bytes(account: AccountSpectra) -> bytes:
+    """What is written of an account."""
     arrays: dict[str, Any] = {}
     for number, state in enumerate(account.states):
         arrays[f"{number:04d}/power"] = state.power.astype(_NUMBERS)
@@ -113,7 +120,16 @@ def write_account(folder: Path, account: AccountSpectra) -> None:
     arrays["record"] = np.frombuffer(to_json(record).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    (folder / ACCOUNT).write_bytes(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def account_from_bytes(content: bytes, n_groups: int) -> AccountSpectra:
+    """Inverse of :func:`account_in_bytes`.
+
+    Raises:
+        NatstatsError: it is damaged; what is wrong is named.
+    """
+    return _read(Arrays(io.BytesIO(content), ACCOUNT), n_groups, ACCOUNT)
 
 
 def read_account(folder: Path, n_groups: int, stem: str = "") -> AccountSpectra | None:

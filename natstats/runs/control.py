@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import fit_layers
@@ -295,8 +295,8 @@ def _undecided(
 
     def known(one: Estimate) -> float:
         """P of the test with a known error."""
-        error = (one.high - one.low) / 2 / stats.t.ppf(0.5 + level / 2, one.dof)
-        return float(2 * stats.norm.sf(abs(one.value) / error)) if error > 0 else np.nan
+        error = (one.high - one.low) / 2 / special.stdtrit(one.dof, 0.5 + level / 2)
+        return float(2 * special.ndtr(-abs(one.value) / error)) if error > 0 else np.nan
 
     found = [
         name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from natstats import checks
 from natstats.errors import UsageError
@@ -262,7 +262,8 @@ def error_of(estimate: Estimate, level: float) -> float:
     """Standard error behind an interval."""
     if not np.isfinite(estimate.dof):
         return 0.0
-    return float((estimate.high - estimate.low) / 2 / stats.t.ppf(0.5 + level / 2, estimate.dof))
+    reach = special.stdtrit(estimate.dof, 0.5 + level / 2)
+    return float((estimate.high - estimate.low) / 2 / reach)
 
 
 def _refuse_one_twice(members: Sequence[Member]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from natstats import checks
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded
+from natstats.files.state_files import write_state
 from natstats.fits.band_sensitivity import sensitivity_frame
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import fit_layers
@@ -48,7 +49,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Run"]
+__all__ = ["STATES", "Run"]
+
+STATES = "state"
+"""Folder in a run for what its measurement can be gone on with."""
 
 
 class Run:
@@ -88,6 +92,8 @@ class Run:
         self.random_weights = list(random_weights)
         self.account_spectra = account_spectra
         self.shuffled = shuffled
+        self.path: Path | None = None
+        """Where it was saved last, or read from; None for nowhere."""
 
     @cached_property
     def fits(self) -> Fits:
@@ -223,8 +229,21 @@ class Run:
         again.info["refit"] = True
         return again
 
-    def save(self, path: str | Path, *, overwrite: bool = False, report: bool = True) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        report: bool = True,
+        states: Mapping[str, dict[str, Any]] | None = None,
+    ) -> Path:
         """Write the run directory, whole or not at all, and return its path.
+
+        Args:
+            path: of the directory.
+            overwrite: a run may be there.
+            report: write its page and figures, too.
+            states: of a measurement that can be gone on with, by the name of the pass.
 
         Raises:
             UsageError: something is at `path`, and it is not a run or `overwrite` is not set.
@@ -253,10 +272,14 @@ class Run:
                 self.explanation.save(folder)
             if self.shuffled is not None:
                 write_shuffled(folder, self.shuffled)
+            for name, state in (states or {}).items():
+                (folder / STATES).mkdir(exist_ok=True)
+                write_state(folder / STATES / f"{name}.safetensors", state)
             if report:
                 from natstats.report.pages.run import write_report
 
                 write_report(folder, self.report())
+        self.path = path
         return path
 
     @classmethod
@@ -279,7 +302,9 @@ class Run:
         n_groups = len(spectra[0].spectrum.count)
         random = read_random_weights(path, n_groups)
         explained = read_account(path, n_groups), read_shuffled(path, n_groups)
-        return cls(spectra, skipped, info, options, random, *explained)
+        run = cls(spectra, skipped, info, options, random, *explained)
+        run.path = path
+        return run
 
     def report(self) -> RunReport:
         """Everything that its figures and its page show."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from natstats import checks
 from natstats.errors import UsageError
+from natstats.images.image_numbers import ImageNumbers
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import check_size, rings
 from natstats.spectra.records import Spectrum
@@ -94,6 +95,10 @@ def ring_frequencies(height: int, width: int) -> Tensor:
     return torch.tensor(rings(height, width).frequency)
 
 
+_AT_ONCE = 4096
+"""Numbers of images that wait to be put into intervals together."""
+
+
 class SpectrumAccumulator:
     """Sums ring power over images, in groups, in constant memory.
 
@@ -145,6 +150,9 @@ class SpectrumAccumulator:
             # NaN where no image has come.
             self.image_power = torch.full((KEPT_IMAGES, n_rings), torch.nan, device=self.device)
         self._next_index = 0
+        self._numbers = ImageNumbers()
+        self._recent: list[Tensor] = []  # numbers that are in no interval yet
+        self._n_recent = 0
 
     @torch.no_grad()
     def update(self, maps: Tensor, index: Tensor | None = None) -> None:
@@ -197,13 +205,15 @@ class SpectrumAccumulator:
             # where, not multiplication: 0 * nan is nan.
             kept = torch.where(finite, rows, 0.0)
             summands = torch.cat([kept, self._normalized(kept[:, :-1]), finite, ~finite], dim=1)
+            self._note(index)
             place = index.to(self.device)
             self.sums.index_add_(0, place % self.n_groups, summands.to(self.sums.dtype))
             self._keep(rows[:, :-1], index)
 
     def _normalized(self, power: Tensor) -> Tensor:
         """Ring power over its mean over all frequencies of all rings; zeros where there is none."""
-        mean = power @ self._member_share.to(power)
+        # No product of matrices: autocast and TF32 would round it, and float16 ends at 65504.
+        mean = (power * self._member_share.to(power)).sum(1)
         return power / torch.where(mean > 0, mean, torch.inf)[:, None]
 
     def _keep(self, power: Tensor, index: Tensor) -> None:
@@ -214,6 +224,22 @@ class SpectrumAccumulator:
             host, power = host[chosen], power[chosen.to(self.device)]
         self.image_power[host.to(self.device)] = power
 
+    def _note(self, index: Tensor) -> None:
+        """Take note of which images were added."""
+        self._recent.append(index.cpu())
+        self._n_recent += len(index)
+        if self._n_recent >= _AT_ONCE:
+            self._numbers = self.numbers
+            self._recent.clear()
+            self._n_recent = 0
+
+    @property
+    def numbers(self) -> ImageNumbers:
+        """Which images were added, by their numbers."""
+        if not self._recent:
+            return self._numbers
+        return self._numbers | ImageNumbers.of(torch.cat(self._recent))
+
     @property
     def n_images(self) -> int:
         """Images that were added, those without a finite spectrum included."""
@@ -222,11 +248,18 @@ class SpectrumAccumulator:
     def merge(self, other: SpectrumAccumulator) -> SpectrumAccumulator:
         """Add what `other` holds to this one, and return this one. `other` is left as it is.
 
-        Parts add up to one pass over all images when every image was given its own number
-        (`index` of :meth:`update`); parts that each count from 0 share groups.
+        Parts add up to one pass over all images when every image was given a number of its own
+        (`index` of :meth:`update`).
 
         Raises:
-            UsageError: not an accumulator, or map size, edges or number of groups differ.
+            UsageError: not an accumulator, map size, edges or number of groups differ, or an image
+                of the same number is in both.
+
+        >>> first, second = SpectrumAccumulator(16, 16), SpectrumAccumulator(16, 16)
+        >>> first.update(torch.randn(4, 3, 16, 16))
+        >>> second.update(torch.randn(4, 3, 16, 16), torch.arange(4, 8))
+        >>> first.merge(second).n_images
+        8
         """
         if not isinstance(other, SpectrumAccumulator):
             raise UsageError(f"other: expected an accumulator; got {type(other).__name__}")
@@ -236,12 +269,39 @@ class SpectrumAccumulator:
                     f"other: expected an accumulator with {name} {getattr(self, name)}; "
                     f"got {getattr(other, name)}"
                 )
-        with torch.no_grad():
+        twice = self.numbers & other.numbers
+        if len(twice):
+            raise UsageError(
+                f"other: expected images with numbers of their own; {len(twice)} of its numbers, "
+                f"the first {twice.intervals[0][0]}, were added before (`index` of update numbers "
+                "the images of each part)"
+            )
+        with torch.no_grad(), torch.inference_mode(False):
             self.sums.add_(other.sums.to(self.device))
             theirs = other.image_power.to(self.device)
             self.image_power = torch.where(torch.isnan(self.image_power), theirs, self.image_power)
         self._next_index = max(self._next_index, other._next_index)
+        self._numbers = self.numbers | other.numbers
+        self._recent.clear()
+        self._n_recent = 0
         return self
+
+    def renumber(self, by: int) -> None:
+        """Add `by` to the number of every image; a multiple of the number of groups keeps these.
+
+        Raises:
+            UsageError: it does not.
+        """
+        if by < 0 or by % self.n_groups:
+            raise UsageError(f"by: expected a multiple of {self.n_groups} from 0; got {by}")
+        self._numbers = self.numbers.shifted(by)
+        self._recent.clear()
+        self._n_recent = 0
+        self._next_index += by
+        kept = torch.full_like(self.image_power, torch.nan)
+        if by < KEPT_IMAGES:
+            kept[by:] = self.image_power[: KEPT_IMAGES - by]
+        self.image_power = kept
 
     def to(self, device: torch.device | str) -> SpectrumAccumulator:
         """Move the sums to `device`, and return this accumulator."""
@@ -258,6 +318,7 @@ class SpectrumAccumulator:
             "edges": self.edges,
             "n_groups": self.n_groups,
             "next_index": self._next_index,
+            "numbers": self.numbers.intervals,
             "sums": self.sums.clone(),
             "image_power": self.image_power.clone(),
         }
@@ -274,6 +335,8 @@ class SpectrumAccumulator:
         try:
             fresh = cls(state["height"], state["width"], state["edges"], state["n_groups"], device)
             fresh._next_index = int(state["next_index"])
+            # Before 0.10.0 it was not kept which images they were.
+            fresh._numbers = ImageNumbers(state.get("numbers", [(0, fresh._next_index)]))
             for name in ("sums", "image_power"):
                 mine, theirs = getattr(fresh, name), cast("Tensor", state[name])
                 if mine.shape != theirs.shape:
@@ -281,7 +344,8 @@ class SpectrumAccumulator:
                         f"state: expected {name} of shape {tuple(mine.shape)}; "
                         f"got {tuple(theirs.shape)}"
                     )
-                setattr(fresh, name, theirs.clone().to(fresh.device, mine.dtype))
+                with torch.inference_mode(False):
+                    setattr(fresh, name, theirs.clone().to(fresh.device, mine.dtype))
         except KeyError as missing:
             raise UsageError(f"state: expected the key {missing}; it is not there") from None
         return fresh

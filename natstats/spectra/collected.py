@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,59 +17,166 @@ from natstats.spectra.frequencies import extent
 from natstats.spectra.layer_sums import LayerSums
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 
-__all__ = [
-    "CallKey", "layer_spectra", "skipped_layers", "unknown_layers", "why_never_called",
-]  # fmt: skip
+__all__ = ["CallFacts", "CallKey", "Collected", "unknown_layers", "why_never_called"]
 
 CallKey = tuple[str, int, str]
 """Name of a module, number of its call in the forward pass, part of its output."""
 
 
-def _call_of(key: CallKey, calls: Mapping[str, LayerCall]) -> LayerCall | None:
-    return calls.get(call_name(*key))
+@dataclass(frozen=True)
+class CallFacts:
+    """What a traced pass tells of one layer.
+
+    Attributes:
+        place: in the order of execution.
+        depth: weight layers on the longest path from the input.
+        order: weight layers that were executed up to here.
+        receptive_field: side of the receptive field along the height, input pixels.
+        pitch: input pixels from one row of the maps to the next.
+        is_output: whether it is the network's own output.
+        is_by_rule: whether only a rule speaks for its layout.
+    """
+
+    place: int
+    depth: int
+    order: int
+    receptive_field: float
+    pitch: float
+    is_output: bool | None
+    is_by_rule: bool
+
+    @classmethod
+    def of(cls, call: LayerCall, place: int, is_by_rule: bool) -> CallFacts:
+        """The facts of a traced call."""
+        names = ("depth", "order", "receptive_field", "pitch", "is_output")
+        return cls(
+            place=place, is_by_rule=is_by_rule, **{name: getattr(call, name) for name in names}
+        )
 
 
-def layer_spectra(
-    sums: Mapping[CallKey, LayerSums],
-    calls: Mapping[str, LayerCall],
-    kinds: Mapping[str, str],
-    by_rule: set[str],
-    temporal: bool,
-) -> list[LayerSpectrum]:
-    """The spectrum of every layer that was measured, in the order of execution.
+@dataclass
+class Collected:
+    """The sums of all layers with all that their results take: parts of one measurement add.
 
-    Args:
+    Attributes:
         sums: of every call of a chosen module.
-        calls: traced calls by name, in the order of execution.
-        kinds: of the modules, by name.
-        by_rule: layers for whose layout only a rule speaks.
+        calls: facts of the traced calls of chosen modules, by the name of the layer.
+        kinds: of the chosen modules, by name.
+        never_called: why nothing came from those chosen modules of which nothing came.
+        unknown: modules that are no known layers, and that might have been.
         temporal: the spectra are those along time.
     """
-    order = {name: place for place, name in enumerate(calls)}
-    found = []
-    for key, own in sums.items():
-        traced, size = _call_of(key, calls), own.main_size()
-        if traced is None or size is None:
-            continue
-        measured = own.by_size[size]
-        layer = Layer(
-            name=traced.name,
-            call=key[1],
-            kind=kinds[key[0]],
-            depth=traced.depth,
-            channels=measured.channels,
-            height=size[0],
-            width=size[1],
-            stride=measured.stride,
-            order=traced.order,
-            # A receptive field is one along the height.
-            receptive_field=math.nan if temporal else traced.receptive_field,
-            layout=f"{measured.layout}{' by rule' if traced.name in by_rule else ''}",
-            span=math.nan if temporal else _span(size, measured.images, traced.pitch),
-            is_output=traced.is_output,
+
+    sums: dict[CallKey, LayerSums]
+    calls: dict[str, CallFacts]
+    kinds: dict[str, str]
+    never_called: dict[str, str]
+    unknown: list[SkippedLayer]
+    temporal: bool
+
+    def merge(self, other: Collected) -> None:
+        """Add what another part of the same measurement has collected.
+
+        Raises:
+            UsageError: an image is in both.
+        """
+        for key, own in other.sums.items():
+            if key in self.sums:
+                self.sums[key].merge(own)
+            else:
+                self.sums[key] = own
+        self.calls = {**other.calls, **self.calls}
+        self.never_called = {
+            name: why for name, why in self.never_called.items() if name in other.never_called
+        }
+        self.unknown = list(dict.fromkeys([*self.unknown, *other.unknown]))
+
+    def renumber(self, by: int) -> None:
+        """Add `by`, a multiple of the number of groups, to the number of every image."""
+        for own in self.sums.values():
+            for sums in own.by_size.values():
+                sums.renumber(by)
+
+    def spectra(self) -> list[LayerSpectrum]:
+        """The spectrum of every layer that was measured, in the order of execution."""
+        found = []
+        for key, own in self.sums.items():
+            name, size = call_name(*key), own.main_size()
+            call = self.calls.get(name)
+            if call is None or size is None:
+                continue
+            measured = own.by_size[size]
+            layer = Layer(
+                name=name,
+                call=key[1],
+                kind=self.kinds[key[0]],
+                depth=call.depth,
+                channels=measured.channels,
+                height=size[0],
+                width=size[1],
+                stride=measured.stride,
+                order=call.order,
+                # A receptive field is one along the height.
+                receptive_field=math.nan if self.temporal else call.receptive_field,
+                layout=f"{measured.layout}{' by rule' if call.is_by_rule else ''}",
+                span=math.nan if self.temporal else _span(size, measured.images, call.pitch),
+                is_output=call.is_output,
+            )
+            found.append((call.place, LayerSpectrum(layer, measured.compute())))
+        return [measured for _, measured in sorted(found, key=lambda one: one[0])]
+
+    def skipped(self) -> list[SkippedLayer]:
+        """Chosen layers, or map sizes of layers, that were not measured, with the reason."""
+        found = [one for key, own in self.sums.items() for one in self._skipped_of(key, own)]
+        never = [
+            SkippedLayer(name, self.kinds[name], why) for name, why in self.never_called.items()
+        ]
+        return [*found, *self.unknown, *never]
+
+    def _skipped_of(self, key: CallKey, own: LayerSums) -> Iterator[SkippedLayer]:
+        name, kind = call_name(*key), self.kinds[key[0]]
+        main = own.main_size()
+        if main is None:
+            reasons = list(own.reasons) or ["no region was found in any image"]
+            yield SkippedLayer(name, kind, "; ".join(reasons))
+            return
+        if name not in self.calls:
+            reason = "called in no traced pass, so that its depth is not known"
+            yield SkippedLayer(name, kind, reason)
+            return
+        counts = own.counts()
+        for size, n in counts.items():
+            if size != main and n:
+                reason = (
+                    f"the map size changes; the layer is measured at {main[0]} x {main[1]} pixels "
+                    f"({counts[main]} images), {n} images had this one"
+                )
+                yield SkippedLayer(f"{name}@{size[0]}x{size[1]}", kind, reason)
+        for reason, n in own.reasons.items():
+            yield SkippedLayer(name, kind, f"in {n} batches: {reason}")
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later: tensors and plain values."""
+        return {
+            "sums": [{"key": list(key), **own.state()} for key, own in self.sums.items()],
+            "calls": {name: asdict(call) for name, call in self.calls.items()},
+            "kinds": self.kinds,
+            "never_called": self.never_called,
+            "unknown": [asdict(one) for one in self.unknown],
+            "temporal": self.temporal,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Collected:
+        """Inverse of :meth:`state`, on the CPU."""
+        return cls(
+            {tuple(own["key"]): LayerSums.from_state(own) for own in state["sums"]},
+            {name: CallFacts(**call) for name, call in state["calls"].items()},
+            dict(state["kinds"]),
+            dict(state["never_called"]),
+            [SkippedLayer(**one) for one in state["unknown"]],
+            state["temporal"],
         )
-        found.append(LayerSpectrum(layer, measured.compute()))
-    return sorted(found, key=lambda m: order[m.layer.name])
 
 
 def _span(size: tuple[int, int], images: tuple[int, ...], pitch: float) -> float:
@@ -85,35 +194,6 @@ def _span(size: tuple[int, int], images: tuple[int, ...], pitch: float) -> float
     if abs(left_out[0] - left_out[1]) > 2 * pitch:
         return math.nan
     return extent(*size) * pitch / min(images)
-
-
-def skipped_layers(
-    sums: Mapping[CallKey, LayerSums],
-    calls: Mapping[str, LayerCall],
-    kinds: Mapping[str, str],
-) -> Iterator[SkippedLayer]:
-    """Chosen layers, or map sizes of layers, that were not measured, with the reason."""
-    for key, own in sums.items():
-        name, kind = call_name(*key), kinds[key[0]]
-        main = own.main_size()
-        if main is None:
-            reasons = list(own.reasons) or ["no region was found in any image"]
-            yield SkippedLayer(name, kind, "; ".join(reasons))
-            continue
-        if _call_of(key, calls) is None:
-            reason = "called in no traced pass, so that its depth is not known"
-            yield SkippedLayer(name, kind, reason)
-            continue
-        counts = own.counts()
-        for size, n in counts.items():
-            if size != main and n:
-                reason = (
-                    f"the map size changes; the layer is measured at {main[0]} x {main[1]} pixels "
-                    f"({counts[main]} images), {n} images had this one"
-                )
-                yield SkippedLayer(f"{name}@{size[0]}x{size[1]}", kind, reason)
-        for reason, n in own.reasons.items():
-            yield SkippedLayer(name, kind, f"in {n} batches: {reason}")
 
 
 def unknown_layers(model: nn.Module, trace: Trace, names: Sequence[str]) -> Iterator[SkippedLayer]:

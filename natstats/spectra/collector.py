@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -22,48 +21,23 @@ from natstats.activations.map_sets import rows_by_image, watched_regions
 from natstats.activations.probe import Probed, probe_layouts
 from natstats.activations.selection import call_name, module_kind, select_modules
 from natstats.activations.trace import LayerCall, Trace, trace_calls
-from natstats.checks import MINIMUM_SIDE
 from natstats.errors import NatstatsError, UsageError
 from natstats.networks.wrappers import uncompiled, unwrapped
 from natstats.spectra.accumulator import SpectrumAccumulator, check_index
 from natstats.spectra.collected import (
+    CallFacts,
     CallKey,
-    layer_spectra,
-    skipped_layers,
+    Collected,
     unknown_layers,
     why_never_called,
 )
 from natstats.spectra.edges import EDGES
+from natstats.spectra.layer_reading import LayerReading, why_unfit
 from natstats.spectra.layer_sums import MOST_SIZES, LayerSums, SizeSums
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
-from natstats.spectra.transforms import RingTransform, ring_transform
+from natstats.spectra.transforms import ring_transform
 
 __all__ = ["Collector"]
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """How the outputs of one call of a module are read, as long as they look as they did.
-
-    Attributes:
-        shape: of the output.
-        dtype: of the output.
-        of: images and their size in the pass for which it was found.
-        layout: of the output.
-        sums: where the spectra go.
-        transform: maps to spectra.
-    """
-
-    shape: torch.Size
-    dtype: torch.dtype
-    of: tuple[Any, ...]
-    layout: Layout
-    sums: SizeSums
-    transform: RingTransform
-
-    def fits(self, output: Tensor, of: tuple[Any, ...]) -> bool:
-        """Whether an output of a pass looks like those that it was found for."""
-        return (self.shape, self.dtype, self.of) == (output.shape, output.dtype, of)
 
 
 class Collector:
@@ -140,9 +114,11 @@ class Collector:
         self._pending: list[tuple[SizeSums, Tensor, Tensor]] = []
         self._left_out: list[tuple[CallKey, str]] = []  # and the reason
         self._sums: dict[CallKey, LayerSums] = {}
-        self._readings: dict[CallKey, _Reading] = {}
+        self._readings: dict[CallKey, LayerReading] = {}
         self.known_rows: Callable[[str], Tensor | None] | None = None
         """Asked for what the transform would give for a layer, by name, where others know it."""
+        self.is_paused = False
+        """Set to let passes go by that are no data."""
         self._next_index = 0
         self._numbers: Tensor | None = None
         self._index: Tensor | None = None
@@ -202,6 +178,9 @@ class Collector:
     def _start_pass(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._pending.clear()
         self._left_out.clear()
+        if self.is_paused:
+            self._index = None
+            return
         self._trace_later()
         values = [*inputs, *named.values()]
         tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
@@ -288,7 +267,7 @@ class Collector:
         """The layout of an output that looks like none before; None where it is left out."""
         assert self._trace is not None
         layout = self._trace.rules.find(key[0], output, call=key[1], part=key[2])
-        reason = layout if isinstance(layout, str) else self._unfit(layout)
+        reason = layout if isinstance(layout, str) else why_unfit(layout, self.temporal)
         if isinstance(layout, str) or reason is not None:
             self._left_out.append((key, str(reason)))
             return None
@@ -296,7 +275,7 @@ class Collector:
 
     def _new_reading(
         self, key: CallKey, output: Tensor, layout: Layout, n_channels: int, shape: torch.Size
-    ) -> _Reading | None:
+    ) -> LayerReading | None:
         """How outputs of this look are read; None where they are left out.
 
         Args:
@@ -311,6 +290,8 @@ class Collector:
         size = shape[2], shape[3]
         sums = self._sums.setdefault(key, LayerSums())
         own = sums.by_size.get(size)
+        if own is not None and own.accumulator.device != output.device:  # restored
+            own.accumulator.to(output.device)
         if own is None:
             if len(sums.by_size) >= MOST_SIZES:
                 reason = f"more than {MOST_SIZES} map sizes; later ones are not measured"
@@ -319,11 +300,13 @@ class Collector:
             accumulator = SpectrumAccumulator(*size, self.edges, self.n_groups, output.device)
             stride = self._input_length(rules.input_shape, size[0]) / size[0]
             images = (rules.input_shape or ())[-2:]
-            own = sums.by_size[size] = SizeSums(accumulator, stride, n_channels, layout, images)
+            own = sums.by_size[size] = SizeSums(
+                accumulator, stride, n_channels, str(layout), images
+            )
         if call_name(*key) not in self._calls and self._later is None:
             self._later = self._example
         transform = ring_transform(*size, self.edges, own.accumulator.device)
-        reading = _Reading(output.shape, output.dtype, rules.state, layout, own, transform)
+        reading = LayerReading(output.shape, output.dtype, rules.state, layout, own, transform)
         if rules.is_kept(output):
             self._readings[key] = reading
         return reading
@@ -333,20 +316,6 @@ class Collector:
         if shape is None:
             return unknown
         return shape[-3 if self.temporal and len(shape) >= 4 else -2]
-
-    def _unfit(self, layout: Layout) -> str | None:
-        """Why maps of a layout cannot be measured; None when they can."""
-        height, width = layout.grid[-2:]
-        if self.temporal:
-            if len(layout.grid) < 3:
-                return "no time axis"
-            n_frames = layout.grid[0]
-            if n_frames < MINIMUM_SIDE:
-                return f"{n_frames} frames; at least {MINIMUM_SIDE}"
-            return None
-        if min(height, width) < MINIMUM_SIDE:
-            return f"maps of {height} x {width} pixels; at least {MINIMUM_SIDE} x {MINIMUM_SIDE}"
-        return None
 
     @property
     def trace(self) -> Trace:
@@ -366,15 +335,49 @@ class Collector:
     @property
     def skipped(self) -> list[SkippedLayer]:
         """Chosen layers, or map sizes of layers, that were not measured, with the reason."""
-        found = list(skipped_layers(self._sums, self._calls, self._kinds))
+        return self.collected().skipped()
+
+    def collected(self) -> Collected:
+        """The sums so far, which go on with the next image, and what their results take."""
+        by_rule = set() if self._trace is None else self._trace.rules.by_rule
+        unknown: list[SkippedLayer] = []
         if "weight" in self._asked and self._trace is not None:
-            found += unknown_layers(self._model, self._trace, self._names)
+            unknown = list(unknown_layers(self._model, self._trace, self._names))
         called = {key[0] for key in self._sums}
-        for name in self._names:
-            if name not in called:
-                reason = why_never_called(self._model, name)
-                found.append(SkippedLayer(name, self._kinds[name], reason))
-        return found
+        return Collected(
+            self._sums,
+            {
+                name: CallFacts.of(call, place, name in by_rule)
+                for place, (name, call) in enumerate(self._calls.items())
+                if call.module in self._kinds
+            },
+            self._kinds,
+            {n: why_never_called(self._model, n) for n in self._names if n not in called},
+            unknown,
+            self.temporal,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on later, as a copy: tensors and plain values."""
+        return self.collected().state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken, by a collector of the same settings.
+
+        What this one has summed so far is dropped.
+
+        Raises:
+            UsageError: a key is missing, or the state is of other modules.
+        """
+        try:
+            collected = Collected.from_state(state)
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"state: expected that of a collector; {error}") from error
+        if collected.kinds != self._kinds or collected.temporal != self.temporal:
+            raise UsageError("state: expected one of the modules that are measured; got others")
+        self._sums = collected.sums
+        self._readings.clear()
+        self._next_index = max((own.end for own in collected.sums.values()), default=0)
 
     @property
     def _calls(self) -> dict[str, LayerCall]:
@@ -391,5 +394,5 @@ class Collector:
         Raises:
             NatstatsError: no image has come yet.
         """
-        by_rule = self.trace.rules.by_rule
-        return layer_spectra(self._sums, self._calls, self._kinds, by_rule, self.temporal)
+        _ = self.trace
+        return self.collected().spectra()

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,9 @@ OUTER_SCALE = 12
 
 LARGEST_WHOLE_LATTICE = 512
 """Longest side, pixels, of maps whose lattice is summed as it is; a series has only one axis."""
+
+KEPT = Path(__file__).with_name("expected_tables.npz")
+"""Tables of usual map sizes."""
 
 _TORUS = 4
 """Side of the torus whose lattice carries the short waves, in units of the longer side."""
@@ -293,9 +297,12 @@ class ExpectedSpectrum:
 
     def log_power_slope(self, alpha: ArrayLike) -> Array:
         """Derivative of :meth:`log_power` in alpha, same shape."""
+        return self._evaluate(self._slope_coefficients, alpha)
+
+    @cached_property
+    def _slope_coefficients(self) -> Array:
         low, high = EXPONENT_RANGE
-        scale = 2.0 / (high - low)
-        return self._evaluate(chebyshev.chebder(self.coefficients) * scale, alpha)
+        return np.asarray(chebyshev.chebder(self.coefficients) * (2.0 / (high - low)), np.float64)
 
     @staticmethod
     def _evaluate(coefficients: NDArray[np.floating[Any]], alpha: ArrayLike) -> Array:
@@ -318,12 +325,27 @@ def expected_spectrum(height: int, width: int, edges: str = "sine") -> ExpectedS
     >>> bool(np.abs(table.log_power(2.3) - exact).max() < 1e-5)
     True
     """
+    kept = _kept_coefficients(height, width, edges)
+    coefficients = _tabulated(height, width, edges) if kept is None else kept
+    coefficients.setflags(write=False)
+    return ExpectedSpectrum(rings(height, width).frequency, coefficients)
+
+
+def _kept_coefficients(height: int, width: int, edges: str) -> Array | None:
+    """The table of a usual map size as it comes with natstats, for the largest take a second.
+
+    analyses/expected_tables.py writes them: what :func:`_tabulated` gives, to the last bit.
+    """
+    name = f"{edges}_{height}x{width}"
+    with KEPT.open("rb") as file, np.load(file) as tables:
+        return np.asarray(tables[name]) if name in tables else None
+
+
+def _tabulated(height: int, width: int, edges: str) -> Array:
+    """The Chebyshev series of log T_b, (n_nodes, n_rings)."""
     low, high = EXPONENT_RANGE
     is_large = width > 1 and max(height, width) > LARGEST_WHOLE_LATTICE
     nodes = chebyshev.chebpts1(N_NODES_LARGE if is_large else N_NODES)
     alphas = 0.5 * (low + high + (high - low) * nodes)
-
     powers = [expected_power(alpha, height, width, edges) for alpha in alphas]
-    coefficients = np.asarray(chebyshev.chebfit(nodes, np.log(powers), len(nodes) - 1), np.float64)
-    coefficients.setflags(write=False)
-    return ExpectedSpectrum(rings(height, width).frequency, coefficients)
+    return np.asarray(chebyshev.chebfit(nodes, np.log(powers), len(nodes) - 1), np.float64)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -56,6 +59,42 @@ class InputSpectra:
                 )
                 self._channels[name] = channels.shape[1]
             self._accumulators[name].update(_centred(maps), index)
+
+    def merge(self, other: InputSpectra) -> None:
+        """Add what another part of the same measurement has summed.
+
+        Raises:
+            UsageError: an image is in both, or the images differ in size.
+        """
+        for name, theirs in other._accumulators.items():
+            if name in self._accumulators:
+                self._accumulators[name].merge(theirs)
+            else:
+                self._accumulators[name] = theirs
+        self._channels = {**other._channels, **self._channels}
+        self._frames = self._frames or other._frames
+
+    def renumber(self, by: int) -> None:
+        """Add `by`, a multiple of the number of groups, to the number of every image."""
+        for one in self._accumulators.values():
+            one.renumber(by)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on later, as a copy: tensors and plain values."""
+        return {
+            "sums": {name: one.state_dict() for name, one in self._accumulators.items()},
+            "channels": dict(self._channels),
+            "frames": self._frames,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        self._accumulators = {
+            name: SpectrumAccumulator.from_state_dict(one, device)
+            for name, one in state["sums"].items()
+        }
+        self._channels = dict(state["channels"])
+        self._frames = state["frames"]
 
     def compute(self) -> list[LayerSpectrum]:
         """Return what was measured so far."""

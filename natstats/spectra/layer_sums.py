@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from natstats.activations.layouts import Layout
+from natstats.images.image_numbers import ImageNumbers
 from natstats.spectra.accumulator import SpectrumAccumulator
 from natstats.spectra.records import Spectrum
 
@@ -28,7 +30,7 @@ class SizeSums:
         accumulator: what sums them.
         stride: input pixels per pixel of the map, along the height.
         channels: number of maps of an image.
-        layout: of the output.
+        layout: of the output, in words.
         images: height and width of the images, pixels; empty where they are not known.
     """
 
@@ -37,7 +39,7 @@ class SizeSums:
         accumulator: SpectrumAccumulator,
         stride: float,
         channels: int,
-        layout: Layout,
+        layout: str,
         images: tuple[int, ...] = (),
     ) -> None:
         self.accumulator = accumulator
@@ -70,10 +72,45 @@ class SizeSums:
         self._add_waiting()
         return self.accumulator.n_images
 
+    @property
+    def numbers(self) -> ImageNumbers:
+        """Which images came."""
+        self._add_waiting()
+        return self.accumulator.numbers
+
     def compute(self) -> Spectrum:
         """The spectrum of the images so far."""
         self._add_waiting()
         return self.accumulator.compute()
+
+    def merge(self, other: SizeSums) -> None:
+        """Add what `other` holds."""
+        self._add_waiting()
+        other._add_waiting()
+        self.accumulator.merge(other.accumulator)
+
+    def renumber(self, by: int) -> None:
+        """Add `by`, a multiple of the number of groups, to the number of every image."""
+        self._add_waiting()
+        self.accumulator.renumber(by)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later: tensors and plain values."""
+        self._add_waiting()
+        return {
+            "accumulator": self.accumulator.state_dict(),
+            "stride": self.stride,
+            "channels": self.channels,
+            "layout": self.layout,
+            "images": list(self.images),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> SizeSums:
+        """Inverse of :meth:`state`, on the CPU."""
+        accumulator = SpectrumAccumulator.from_state_dict(state["accumulator"])
+        own = {name: state[name] for name in ("stride", "channels", "layout")}
+        return cls(accumulator, **own, images=tuple(state["images"]))
 
 
 @dataclass
@@ -91,6 +128,35 @@ class LayerSums:
     def leave_out(self, reason: str) -> None:
         """Count an output that is not measured."""
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+    @property
+    def end(self) -> int:
+        """The number behind the largest of all images that came; 0 where none did."""
+        return max((own.numbers.end for own in self.by_size.values()), default=0)
+
+    def merge(self, other: LayerSums) -> None:
+        """Add what `other` holds; of sizes that only it has, its sums are taken over."""
+        for size, sums in other.by_size.items():
+            if size in self.by_size:
+                self.by_size[size].merge(sums)
+            else:
+                self.by_size[size] = sums
+        for reason, n in other.reasons.items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + n
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later: tensors and plain values."""
+        return {
+            "sizes": [own.state() for own in self.by_size.values()],
+            "reasons": dict(self.reasons),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> LayerSums:
+        """Inverse of :meth:`state`, on the CPU."""
+        sizes = [SizeSums.from_state(own) for own in state["sizes"]]
+        by_size = {(one.accumulator.height, one.accumulator.width): one for one in sizes}
+        return cls(by_size, dict(state["reasons"]))
 
     def counts(self) -> dict[tuple[int, int], int]:
         """Images for each size of the maps."""

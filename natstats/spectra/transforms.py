@@ -21,8 +21,6 @@ stay in cache, and every step on a piece is done in place.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -34,8 +32,9 @@ from torch import Tensor
 from natstats import checks
 from natstats.spectra.edges import EDGES, axis_taper, boundary_laplacian
 from natstats.spectra.frequencies import rings
+from natstats.spectra.precision import full_precision
 
-__all__ = ["RingTransform", "full_precision", "ring_transform"]
+__all__ = ["RingTransform", "ring_transform"]
 
 LARGEST_WHOLE = 100
 """Pixels of a map up to which one product with the matrix of the whole map is fastest."""
@@ -49,24 +48,6 @@ third power of the side; larger maps add the power of every frequency to the sum
 
 PIECE_BYTES = {"cpu": 1 << 21, "cuda": 1 << 26}
 """Size of the pieces that a large batch is cut into: a CPU's cache, or what a GPU likes to have."""
-
-
-@contextlib.contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Within this context, products on `device` are plain float32: no autocast, no TF32.
-
-    A spectrum spans many decades, and the bits that reduced precision drops are the low ones.
-    """
-    precision = torch.get_float32_matmul_precision()
-    if precision == "highest" and not torch.is_autocast_enabled(device.type):
-        yield  # the usual case, without the cost of changing anything
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 def _fourier_matrix(n: int, edges: str) -> NDArray[np.float64]:

@@ -6,10 +6,11 @@ What is measured goes into sums at once, so that memory does not grow with the n
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -18,14 +19,15 @@ from natstats import checks
 from natstats.activations.hooks import ActivationHooks
 from natstats.activations.operations import After, OperationHooks, Place
 from natstats.activations.trace import Trace
-from natstats.errors import NatstatsError
+from natstats.errors import NatstatsError, UsageError
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import extent
-from natstats.theory.account_spectra import AccountSpectra, Step
+from natstats.theory.account_spectra import AccountSpectra
+from natstats.theory.account_steps import recorded_step, size_of, span_of
 from natstats.theory.filters import Filter, MapPower
 from natstats.theory.moments import MomentSums
 from natstats.theory.planning import NotFollowedError, plan_of
-from natstats.theory.predictions import Place2d, Predictions, in_words, predictions_of, scale_of
+from natstats.theory.predictions import Place2d, Predictions, predictions_of, scale_of
 from natstats.theory.state_sums import StateSums
 from natstats.theory.trunk import MeasuredValue, PlannedStep
 
@@ -77,12 +79,12 @@ class AccountPass:
         self.edges = checks.one_of("edges", edges, EDGES)
         self.n_groups = checks.positive_int("n_groups", n_groups, 1, checks.LARGEST["n_groups"])
         self.every = checks.positive_int("every", every)
-        self._plan, is_followed = plan_of(model, inputs, trace, by_modules)
+        self._plan, self.is_followed = plan_of(model, inputs, trace, by_modules)
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self._sums = StateSums(self.edges, self.n_groups, self._device)
         self._prepare()
         self._hooks: OperationHooks | ActivationHooks
-        if is_followed:
+        if self.is_followed:
             self._hooks = OperationHooks(
                 model, self._before, on_start=self._start_at_images, on_success=self._count
             )
@@ -92,7 +94,7 @@ class AccountPass:
             self._hooks = ActivationHooks(
                 model, names, self._receive, self._start_at_images, self._count
             )
-        self._is_open = False
+        self._is_open = self._is_centring = False
         self._next_index = self._n_left_out = 0
         self._numbers: Tensor | None = None
         self._index: Tensor | None = None
@@ -103,7 +105,7 @@ class AccountPass:
         values, plan = self._plan.values, self._plan
         image_side = extent(*values[0].layout.grid)
         self._places = [
-            Place2d(_size(value), self.edges, _span(value, image_side), value.channels)
+            Place2d(size_of(value), self.edges, span_of(value, image_side), value.channels)
             for value in values
         ]
         self._states = [self._sums.new(place.size, place.span) for place in self._places]
@@ -115,7 +117,7 @@ class AccountPass:
                 before = self._places[step.before]
                 made = predictions_of(step.operation, before, self._sums.new, self._device)
             if step.kind == "addition" and self._are_alike(step):
-                made.states["sum"] = self._sums.new(_size(values[step.after]), 1.0)
+                made.states["sum"] = self._sums.new(size_of(values[step.after]), 1.0)
             self._predicted[step.after] = made
             filters.setdefault(step.before, []).extend(made.filters)
         self._power = self._new_power(filters)
@@ -152,7 +154,7 @@ class AccountPass:
     def _are_alike(self, step: PlannedStep) -> bool:
         """Whether an addition is one of measured maps of one size."""
         values = [self._plan.values[n] for n in (step.before, *step.others, step.after)]
-        shapes = {(*_size(value), value.channels) for value in values}
+        shapes = {(*size_of(value), value.channels) for value in values}
         alpha = 1 if step.operation is None else step.operation.arguments.get("alpha", 1)
         return len(step.others) == 1 and len(shapes) == 1 and alpha in (1, -1)
 
@@ -196,6 +198,21 @@ class AccountPass:
     def number_images(self, index: Tensor) -> None:
         """Give the images of the next batch their numbers in the data, (N,) whole numbers."""
         self._numbers = index
+
+    @contextlib.contextmanager
+    def centring(self) -> Iterator[None]:
+        """Let the next pass, of one image, settle what products are taken about; it is not counted.
+
+        Parts of a measurement add when they had the same image here; without, the first batch
+        settles it.
+        """
+        self._is_centring = True
+        self._numbers = torch.zeros(1, dtype=torch.int64)
+        try:
+            yield
+        finally:
+            self._is_centring = False
+            self._numbers = None
 
     def _start(self) -> None:
         self._rows: dict[int, Tensor] = {}
@@ -243,10 +260,11 @@ class AccountPass:
 
     def _maps(self, value: MeasuredValue, output: Tensor) -> Tensor:
         maps = value.layout.maps(output.detach())
-        if tuple(maps.shape[2:]) != _size(value) or maps.shape[1] != value.channels:
+        if tuple(maps.shape[2:]) != size_of(value) or maps.shape[1] != value.channels:
+            sides = " x ".join(map(str, (value.channels, *size_of(value))))
             raise NotFollowedError(
-                f"explain: expected maps of {value.channels} x {' x '.join(map(str, _size(value)))}"
-                f" at {value.name}, as with the first image; got {tuple(maps.shape[1:])}"
+                f"explain: expected maps of {sides} at {value.name}, as with the first image; "
+                f"got {tuple(maps.shape[1:])}"
             )
         if self._index is not None and len(maps) != len(self._index):
             raise NotFollowedError(
@@ -303,6 +321,9 @@ class AccountPass:
 
     def _count(self) -> None:
         """Add what the pass gave, now that it has succeeded."""
+        if self._is_centring:
+            self._start()
+            return
         done = {number for number, state in enumerate(self._states) if state in self._rows}
         missing = [value.name for value in self._plan.values if value.number not in done]
         if missing:
@@ -337,7 +358,7 @@ class AccountPass:
             raise NatstatsError("explain: expected a forward pass inside the context; none was")
         values = self._plan.values
         steps = tuple(
-            _recorded(step, values, self._states, self._predicted[step.after], self._moments)
+            recorded_step(step, values, self._states, self._predicted[step.after], self._moments)
             for step in self._plan.steps
         )
         notes = [self._plan.note] if self._plan.note else []
@@ -345,44 +366,33 @@ class AccountPass:
             notes.append(f"images left out, not finite at some operation: {self._n_left_out}")
         return AccountSpectra(self._sums.states(), steps, self.every, "; ".join(notes))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on later, as a copy: tensors and plain values."""
+        return {
+            "by_modules": not self.is_followed,
+            "sums": self._sums.state_dict(),
+            "moments": [
+                {"after": after, **own.state_dict()} for after, own in self._moments.items()
+            ],
+            "n_left_out": self._n_left_out,
+            "next_index": self._next_index,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken, with the same network and settings.
+
+        Raises:
+            UsageError: the state is of other operations.
+        """
+        known = {own["after"]: own for own in state["moments"]}
+        if known.keys() != self._moments.keys():
+            raise UsageError("state: expected one of the operations that are followed; got others")
+        self._sums.load_state_dict(state["sums"])
+        for after, own in self._moments.items():
+            own.load_state_dict(known[after])
+        self._n_left_out, self._next_index = state["n_left_out"], state["next_index"]
+
     @property
     def n_images(self) -> int:
         """Images that were counted so far, those that were left out included."""
         return self._next_index
-
-
-def _size(value: MeasuredValue) -> tuple[int, int]:
-    height, width = value.layout.grid
-    return height, width
-
-
-def _span(value: MeasuredValue, image_side: int) -> float:
-    """Share of the image that maps stand for; 1 where it is not known."""
-    span = extent(*value.layout.grid) * value.pitch / image_side
-    return span if np.isfinite(span) else 1.0
-
-
-def _recorded(
-    step: PlannedStep,
-    values: tuple[MeasuredValue, ...],
-    states: list[int],
-    made: Predictions,
-    moments: dict[int, MomentSums],
-) -> Step:
-    after = values[step.after]
-    module = "" if after.place is None else after.place.module
-    return Step(
-        name=after.name,
-        kind=step.kind,
-        operation=in_words(step.operation, step.kind),
-        module=module,
-        layers=after.layers,
-        depth=after.depth,
-        before=states[step.before],
-        after=states[step.after],
-        is_trunk=step.is_trunk,
-        predictions=dict(made.states),
-        kernel_exponent=made.kernel_exponent,
-        shuffled_exponent=made.shuffled_exponent,
-        gaussian=moments[step.after].result() if step.after in moments else None,
-    )

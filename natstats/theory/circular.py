@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from natstats.spectra.edges import axis_taper
-from natstats.spectra.transforms import full_precision, ring_transform
+from natstats.spectra.precision import full_precision
+from natstats.spectra.transforms import ring_transform
 from natstats.theory.filters import in_pieces, padded_size, tapered_maps
 
 __all__ = ["CircularConvolution"]
@@ -56,7 +57,7 @@ class CircularConvolution:
         return torch.cat([self._piece(piece) for piece in in_pieces(maps, 8)])
 
     def _piece(self, maps: Tensor) -> Tensor:
-        with full_precision(maps.device):
+        with full_precision(maps.device, convolutions=True):
             tapered = tapered_maps(self._transform.plane(maps), self._size)
             # A tapered map ends in zeros, to which more can be put.
             more = [whole - side for whole, side in zip(self._grid, self._size, strict=True)]

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from natstats.spectra.edges import axis_taper
 from natstats.spectra.frequencies import rings
-from natstats.spectra.transforms import RingTransform, full_precision, ring_transform
+from natstats.spectra.precision import full_precision
+from natstats.spectra.transforms import RingTransform, ring_transform
 
 __all__ = ["Filter", "MapPower", "in_pieces", "padded_size", "rows_of_squares", "tapered_maps"]
 

@@ -19,7 +19,9 @@ the last two by integration by parts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +43,9 @@ N_TERMS_OF_ERRORS = 12
 
 _CHANNEL_BYTES = 1 << 21
 """Size of one array of lags of some channels: a CPU's cache."""
+
+
+_SUMS = ("power", "total", "maps", "count")
 
 
 class MomentSums:
@@ -118,6 +123,20 @@ class MomentSums:
             self.total.index_add_(0, own[inside], mean[inside])
             self.maps += maps[inside].sum(0)
         self.count += torch.bincount(block[block >= 0], minlength=len(self.count))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on later, as a copy: tensors and plain values."""
+        return {
+            **{name: getattr(self, name).clone() for name in _SUMS},
+            "centre": None if self._centre is None else self._centre.clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        for name in _SUMS:
+            getattr(self, name).copy_(state[name])
+        centre = state["centre"]
+        self._centre = None if centre is None else centre.clone().to(self.power.device)
 
     def result(self) -> GaussianPart | None:
         """The spectrum before and after, of all images and without each block; None without any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,6 +99,22 @@ class StateSums:
             with torch.inference_mode(False):
                 self._sums[key] = torch.zeros(shape, dtype=self._dtype, device=self._device)
         return self._sums[key]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on later, as a copy: tensors and plain values."""
+        return {
+            "sums": [{"states": list(key), "sums": own.clone()} for key, own in self._sums.items()],
+            "offsets": list(self._offsets.items()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken, with the same states."""
+        with torch.inference_mode(False):
+            self._sums = {
+                tuple(one["states"]): one["sums"].clone().to(self._device, self._dtype)
+                for one in state["sums"]
+            }
+        self._offsets = dict(state["offsets"])
 
     def states(self) -> tuple[State, ...]:
         """What was summed so far."""

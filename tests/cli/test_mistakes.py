@@ -189,7 +189,7 @@ def test_an_interrupt_says_so_and_leaves_nothing(call, photographs, monkeypatch)
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("natstats.measurement.one_run.InputSpectra.update", interrupt)
+    monkeypatch.setattr("natstats.spectra.input_spectra.InputSpectra.update", interrupt)
     assert "interrupted; nothing was written" in call("images", photographs, code=130).stderr
     assert not Path("runs").exists()
 
@@ -198,7 +198,7 @@ def test_a_defect_is_said_to_be_one(call, photographs, monkeypatch):
     def defect(*arguments, **options):
         raise ZeroDivisionError("of the author")
 
-    monkeypatch.setattr("natstats.measurement.one_run.InputSpectra.update", defect)
+    monkeypatch.setattr("natstats.spectra.input_spectra.InputSpectra.update", defect)
     error = call("images", photographs, code=1, is_defect=True).stderr
     assert "ZeroDivisionError: of the author" in error
     assert "--debug" in error

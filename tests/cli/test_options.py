@@ -15,7 +15,7 @@ from natstats.fits.options import FitOptions
 
 ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
-OF_TORCHRUN = {"--nproc-per-node", "--no-python"}
+OF_TORCHRUN = {"--max-restarts", "--nproc-per-node", "--no-python"}
 OF_ALL = {"--help", "--version"}
 
 
@@ -114,6 +114,8 @@ def test_every_option_that_is_named_exists(commands, path):
         named = set(OPTION.findall(line))
         if "python analyses/" in line or "python figures/" in line:
             named -= of_scripts()
+        if line.startswith(("#SBATCH", "srun torchrun", "torchrun")):  # of others
+            named -= {*OPTION.findall(line.partition("natstats_cli")[0])}
         assert not named - known, f"{path.name}: {line.strip()}"
 
 

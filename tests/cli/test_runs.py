@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from natstats_cli import output
 
 import natstats
 from natstats import demo
@@ -390,16 +389,18 @@ def test_too_little_memory_is_a_sentence(call, run, monkeypatch):
         assert "memory: expected work that fits into it" in call("fit", run, code=1).stderr
 
 
-def test_a_run_is_saved_beside_what_came_in_the_meantime(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    run = natstats.measure_images(np.random.default_rng(0).normal(size=(4, 1, 16, 16)))
-    place = output.target(None, "a", False)
-    run.save(place)  # by another process, after the place was chosen
-    output.finish(run, place, overwrite=False)
-    assert (tmp_path / "runs/a-2/run.json").is_file()
-    said = capsys.readouterr()
-    assert "Run: runs/a-2" in said.out
-    assert "the new run goes to runs/a-2" in said.err
+def test_a_run_is_saved_beside_what_came_in_the_meantime(tmp_path, caplog):
+    images = np.random.default_rng(0).normal(size=(4, 1, 16, 16))
+    out = tmp_path / "a"
+
+    def come(done: int, total: int) -> None:
+        (out / "notes.txt").write_text("of somebody else")
+
+    run = natstats.measure_images(images, out=out, progress=come)
+    assert run.path == tmp_path / "a-2"
+    assert (tmp_path / "a-2/run.json").is_file()
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+    assert "what was measured goes to" in caplog.text
 
 
 def test_fit_of_the_root_is_a_sentence(call):

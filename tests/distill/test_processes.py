@@ -6,11 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from natstats.distill.run_folders import STATE
 from natstats.distill.training.distillation import WEIGHTS
 
 
@@ -79,6 +81,7 @@ def test_two_processes_train_the_same_student_as_one(tmp_path, folder, monkeypat
 
 ONE_FAILS = """
 import sys
+import time
 import torch
 from natstats.distill.training import trainer
 from natstats.distill.training.data import open_labelled
@@ -121,3 +124,44 @@ def test_an_error_in_one_process_ends_all(tmp_path, folder):
     )  # fmt: skip
     assert done.returncode != 0
     assert "image 7 cannot be read" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_a_training_is_named_once(tmp_path, folder):
+    """By hand, without an agent that would end the others."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [
+        sys.executable, "-m", "natstats_cli", "distill", "--student", "cifar_resnet8",
+        "--size", "16", "--data", f"imagefolder:{folder}", "--epochs", "1000", "--batch-size", "10",
+        "--out", "run",
+    ]  # fmt: skip
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first, second = (
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"},
+        )
+        for rank in ("0", "1")
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "history.csv").exists() and time.monotonic() < deadline:
+            assert first.poll() is None, first.communicate()
+            time.sleep(0.1)
+    finally:
+        second.kill()
+        killed_at = time.monotonic()
+        out, errors = first.communicate(timeout=60)
+        silent = second.communicate(timeout=60)
+    assert time.monotonic() - killed_at < 40
+    assert first.returncode == 1
+    said = errors.strip().splitlines()
+    assert [line for line in said if line.startswith("Error: ")] == said[-1:]
+    assert f"rank 1 (process {second.pid} on " in said[-1]
+    assert "--workers 0" in said[-1]
+    assert "defect" not in errors
+    assert out.startswith("Student: ")
+    assert silent == ("", "")
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {STATE, "history.csv"}

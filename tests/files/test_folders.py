@@ -320,7 +320,7 @@ def test_a_long_name_and_one_that_is_no_text(tmp_path, way):
     for name in ("n" * 250, os.fsdecode(b"caf\xe9"), "a\nb"):
         path = write(tmp_path / name, "old")
         assert contents(write(path))["report.html"] == "new"
-        home = tmp_path / f".{folders._hidden(name)}.natstats-old.x"
+        home = tmp_path / f".{folders.hidden_name(name)}.natstats-old.x"
         home.mkdir()
         path.rename(home / "run")
         folders.restore(path)

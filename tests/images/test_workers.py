@@ -9,12 +9,10 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from natstats.distill.training import distributed
 from natstats.errors import NatstatsError
 from natstats.images import image_sets
 from natstats.images.workers import from_workers
@@ -133,29 +131,3 @@ def test_every_command_says_so(call, tmp_path, killing, command):
     assert KILLED in result.stderr
     assert result.stderr.strip().splitlines()[-1].startswith("Error: workers: expected")
     assert not (tmp_path / "r").exists()
-
-
-# What gloo, its store and NCCL said where the other process had been killed.
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [::1]:3"),
-        RuntimeError("Application timeout caused pair closure: Connection reset by peer"),
-        torch.distributed.DistNetworkError("failed to recv, got 0 bytes"),
-        torch.distributed.DistBackendError("NCCL communicator was aborted on rank 0"),
-        BrokenPipeError(32, "Broken pipe"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_a_lost_process_of_several_is_said(error):
-    expected = pytest.raises(NatstatsError, match="another one ended or was killed")
-    with expected as e, distributed._lost_processes():
-        raise error
-    assert "--workers 0" in str(e.value)
-
-
-@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), NatstatsError("timed out")])
-def test_an_error_of_its_own_stays_what_it_is(error):
-    with pytest.raises(type(error)) as e, distributed._lost_processes():
-        raise error
-    assert e.value is error

@@ -9,7 +9,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from natstats.law.mixtures import Mixture
+from natstats.law.mixtures import Mixture, intervals_of, p_values_of
 from natstats.law.regression import Design, LayerErrors
 
 RNG = np.random.default_rng(0)
@@ -37,6 +37,24 @@ def test_p_far_out_is_small_and_never_below_zero():
         assert single(value, 0.2, 40).p() == pytest.approx(2 * stats.t.sf(100, 40), rel=1e-6)
     parts = replace(PARTS, value=PARTS.value + 1e6, dof=np.full(9, 60.0))
     assert 0 <= parts.p() < 1e-100
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_several_at_once_are_each_by_itself_whatever_their_parts(level):
+    rng = np.random.default_rng(5)
+    several = [
+        Mixture(rng.dirichlet(np.ones(n)), *rng.uniform(0.01, 3.0, (2, n)), rng.uniform(1, 90, n))
+        for n in (1, 3, 40, 7)
+    ]
+    several += [single(0.0, 0.0, 5), single(-1.0, 0.0, 5), single(-9.0, 1e-9, 3)]
+    several += [replace(one, value=-one.value) for one in several]
+    alone = [one.interval(level) for one in several]
+    np.testing.assert_allclose(intervals_of(several, level), alone, rtol=1e-12)
+    np.testing.assert_allclose(p_values_of(several), [one.p() for one in several], rtol=1e-12)
+    for one, (low, high) in zip(several, alone, strict=True):
+        if np.any(one.error > 0):
+            assert one.below(low) == pytest.approx(0.5 - level / 2, rel=1e-6)
+            assert one.below(high) == pytest.approx(0.5 + level / 2, rel=1e-6)
 
 
 def test_the_interval_ends_where_the_test_turns():

@@ -19,11 +19,13 @@ from natstats.networks.load_options import LoadOptions
 IMAGES = torch.rand(8, 1, 12, 12)
 OTHER = {
     "layers": ["conv", "0"], "layouts": {"0": "NCHW"}, "temporal": True, "probe": False,
-    "edges": "hann", "n_groups": 9, "batch_size": 3, "workers": 1, "limit": 5, "seed": 7,
+    "edges": "hann", "n_groups": 9, "batch_size": 3, "workers": 1, "limit": 5, "until": 0.05,
+    "seed": 7,
     "size": 64, "crop": 32, "normalize": False, "frames": 4, "amp": True,
     "control": "random-weights", "control_seeds": 2,
 }  # fmt: skip
 EXPLAINED = {**OTHER, "temporal": False, "explain": True, "counterfactual": "shuffle-channels"}
+del EXPLAINED["until"]
 
 
 def network():
@@ -32,7 +34,7 @@ def network():
 
 
 def test_options_survive_their_plain_values():
-    assert EXPLAINED.keys() == {one.name for one in fields(MeasureOptions)}
+    assert {*EXPLAINED, *OTHER} == {one.name for one in fields(MeasureOptions)}
     for options in (MeasureOptions(), MeasureOptions(**OTHER), MeasureOptions(**EXPLAINED)):
         assert MeasureOptions.from_dict(options.to_dict()) == options
     for values in (OTHER, EXPLAINED):
@@ -51,7 +53,7 @@ def test_a_record_and_its_fields_by_name_measure_alike():
 
 def test_a_run_keeps_what_it_takes_to_be_measured_again():
     run = natstats.measure(network(), IMAGES, n_groups=8, layers=["0"])
-    assert list(run.info["options"]) == list(OTHER)[:-2]
+    assert list(run.info["options"]) == [name for name in OTHER if name != "until"][:-2]
     assert run.info["options"] == {
         **MeasureOptions().to_dict(), "n_groups": 8, "layers": ["0"], "workers": 0
     }  # fmt: skip

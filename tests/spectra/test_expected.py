@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import natstats
+from natstats.spectra import expected
 from natstats.spectra.edges import EDGES
 from natstats.spectra.expected import (
     EXPONENT_RANGE,
@@ -49,6 +50,21 @@ def test_the_table_is_the_function(height, width, edges):
     for alpha in (-2.9, -0.7, 0.3, 1.9, 2.95, 4.4, 5.8):
         exact = np.log(expected_power(alpha, height, width, edges))
         np.testing.assert_allclose(table.log_power(alpha), exact, atol=2e-3)
+
+
+@pytest.mark.parametrize("side", [7, 8, 14, 16, pytest.param(112, marks=pytest.mark.slow)])
+def test_the_tables_that_are_kept_are_those_that_are_made(side):
+    """analyses/expected_tables.py writes them anew; rounding differs from machine to machine."""
+    kept, made = (
+        expected._kept_coefficients(side, side, "sine"),
+        expected._tabulated(side, side, "sine"),
+    )
+    np.testing.assert_allclose(kept, made, rtol=0, atol=1e-7)
+
+
+def test_other_maps_and_edges_are_not_kept():
+    for height, width, edges in [(9, 9, "sine"), (8, 14, "sine"), (8, 8, "hann")]:
+        assert expected._kept_coefficients(height, width, edges) is None
 
 
 def test_the_derivative_is_the_derivative():

@@ -11,7 +11,7 @@ from torch.nn import functional
 from natstats.checks import one_of
 from natstats.distill.method import DistillationLoss, Outputs, Setting, TapPoint, float_maps
 from natstats.errors import UsageError
-from natstats.spectra.transforms import full_precision
+from natstats.spectra.precision import full_precision
 
 __all__ = [
     "LAYERS",

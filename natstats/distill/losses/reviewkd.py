@@ -22,7 +22,7 @@ from natstats.distill.method import (
     Term,
 )
 from natstats.errors import UsageError
-from natstats.spectra.transforms import full_precision
+from natstats.spectra.precision import full_precision
 
 __all__ = ["METHOD", "KnowledgeReview", "pyramid_loss"]
 

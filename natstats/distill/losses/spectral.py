@@ -42,7 +42,7 @@ from natstats.distill.method import (
 )
 from natstats.errors import UsageError
 from natstats.spectra.edges import EDGES
-from natstats.spectra.transforms import full_precision
+from natstats.spectra.precision import full_precision
 
 __all__ = ["LEVELS", "METHOD", "ExponentDistance", "RelativeDistance", "SpectrumDistance"]
 

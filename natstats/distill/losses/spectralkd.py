@@ -18,7 +18,7 @@ from natstats.distill.method import (
     Term,
     at_least_float32,
 )
-from natstats.spectra.transforms import full_precision
+from natstats.spectra.precision import full_precision
 
 __all__ = ["METHOD", "CoefficientDistance", "coefficient_loss"]
 

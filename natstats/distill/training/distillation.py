@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from natstats.distill.training.evaluation import (
 )
 from natstats.distill.training.gap import GapMeasurement
 from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, prepared
-from natstats.distill.training.out_folders import check_out
+from natstats.distill.training.out_folders import Sign, reserved
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.run_record import Ending, history_frame, run_of
 from natstats.distill.training.setup import Distillation, built_with
@@ -121,58 +122,64 @@ def distill(
     compiled = _compiled(compile, setup, teacher_cache)
     together = _alone(setup) if together is None else together
     device = together.device
-    if together.is_first:
-        check_out(path, overwrite)
-    together.wait()
-    _set_memory_format(setup)
-    evaluation = _Evaluation(setup, device, workers, evaluate_on, teacher_cache)
-    memory = PeakMemory(device)
-    state = TrainingState(path, setup.identity(together.world), begins_again=overwrite)
-    teacher = None if setup.teacher is None else setup.teacher.model
-    gaps = GapMeasurement(
-        setup.student.model,
-        teacher if gap else None,
-        lambda: evaluation.images(gap_on),
-        setup.program.traces,
-    )
+    with reserved(path, overwrite) if together.is_first else contextlib.nullcontext():
+        together.wait()
+        _set_memory_format(setup)
+        evaluation = _Evaluation(setup, device, workers, evaluate_on, teacher_cache)
+        memory = PeakMemory(device)
+        state = TrainingState(path, setup.identity(together.world), begins_again=overwrite)
+        teacher = None if setup.teacher is None else setup.teacher.model
+        gaps = GapMeasurement(
+            setup.student.model,
+            teacher if gap else None,
+            lambda: evaluation.images(gap_on),
+            setup.program.traces,
+        )
 
-    def note(row: Mapping[str, Any]) -> None:
-        _write_history(path, trainer.trained)
-        if log is not None:
-            log(row)
+        sign = Sign(path)
 
-    batches = _batches(setup, workers, together)
-    trainer = Trainer(
-        setup.student.model,
-        teacher if setup.program.needs_teacher else None,
-        setup.program,
-        batches,
-        setup.recipe,
-        evaluation.looks(),
-        together=together,
-        seed=setup.seed,
-        state=state,
-        keep_seconds=keep_seconds,
-        evaluate_every=evaluate_every,
-        gradients_every=None if gradients else 0,
-        n_classes=len(setup.data.classes),
-        progress=progress,
-        log=note,
-        cache=_cache(teacher_cache, setup, batches, together),
-        compiled=compiled,
-    )
-    trained = trainer.train()
-    together.wait()
-    peak = memory.mebibytes()
-    if together.is_first:
-        ending = Ending(
-            trained, evaluation.student(), evaluation.teacher(), gaps.rows(), peak, together,
-            command, options,
-        )  # fmt: skip
-        _write(path, setup, run_of(setup, state.identity, ending), report)
-        state.remove()
-    together.wait()
-    return DistillationRun.open(path)
+        def step(done: int, total: int) -> None:
+            sign.give()
+            if progress is not None:
+                progress(done, total)
+
+        def note(row: Mapping[str, Any]) -> None:
+            _write_history(path, trainer.trained)
+            if log is not None:
+                log(row)
+
+        batches = _batches(setup, workers, together)
+        trainer = Trainer(
+            setup.student.model,
+            teacher if setup.program.needs_teacher else None,
+            setup.program,
+            batches,
+            setup.recipe,
+            evaluation.looks(),
+            together=together,
+            seed=setup.seed,
+            state=state,
+            keep_seconds=keep_seconds,
+            evaluate_every=evaluate_every,
+            gradients_every=None if gradients else 0,
+            n_classes=len(setup.data.classes),
+            progress=step,
+            log=note,
+            cache=_cache(teacher_cache, setup, batches, together),
+            compiled=compiled,
+        )
+        trained = trainer.train()
+        together.wait()
+        peak = memory.mebibytes()
+        if together.is_first:
+            ending = Ending(
+                trained, evaluation.student(), evaluation.teacher(), gaps.rows(), peak, together,
+                command, options,
+            )  # fmt: skip
+            _write(path, setup, run_of(setup, state.identity, ending), report)
+            state.remove()
+        together.wait()
+        return DistillationRun.open(path)
 
 
 def looks_of(setup: Distillation, **options: Any) -> dict[str, Any]:

@@ -3,88 +3,59 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
 
 import torch
-from torch import Tensor, nn
-from torch import distributed as dist
+from torch import nn
 
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import UsageError
 from natstats.networks.load import usable_device
+from natstats.processes.environment import place_of
+from natstats.processes.joining import Processes, joined
 
 __all__ = ["Processes", "processes", "synchronised"]
 
-_PATIENCE = timedelta(hours=4)
-"""For which the others wait while the first evaluates and writes."""
-
-
-@dataclass(frozen=True)
-class Processes:
-    """The place of this process among those that train together.
-
-    Attributes:
-        rank: number of this process, from 0; the first alone evaluates and writes.
-        world: how many there are.
-        device: device of this process.
-    """
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process evaluates and writes."""
-        return self.rank == 0
-
-    def total(self, values: Tensor) -> Tensor:
-        """Sum of a tensor over all processes, a new tensor."""
-        summed = values.clone()
-        if self.world > 1:
-            dist.all_reduce(summed)
-        return summed
-
-    def wait(self) -> None:
-        """Return when all processes are here."""
-        if self.world > 1:
-            dist.barrier()
+_REMEDY = (
+    "start fewer processes, or take a smaller --batch-size, or --workers 0; the same command goes "
+    "on from the last state that was kept"
+)
 
 
 @contextlib.contextmanager
-def processes(device: torch.device | str | None = None) -> Iterator[Processes]:
+def processes(
+    device: torch.device | str | None = None, limit: float | None = None
+) -> Iterator[Processes]:
     """Join the other processes where ``torchrun`` started several; else be the only one.
 
     Args:
         device: device of a single process, None for CUDA if there is any; each of several takes
             the CUDA device of its own number, or the CPU where `device` says so or there is no
             CUDA.
+        limit: seconds in which all must have come, see :func:`natstats.processes.joining.joined`.
 
     Raises:
-        UsageError: there is no such device.
+        UsageError: there is no such device, or the environment does not say what it must.
+        NatstatsError: a process did not come, or was killed; see there.
+        SystemExit: another process says why this one ends.
 
     >>> with processes("cpu") as alone:
     ...     alone.world, alone.is_first
     (1, True)
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world <= 1 or dist.is_initialized():
-        rank = dist.get_rank() if dist.is_initialized() else 0
-        world = dist.get_world_size() if dist.is_initialized() else 1
-        yield Processes(rank, world, usable_device(device))
-        return
+    place = place_of()
     chosen = usable_device(device)
-    if chosen.type == "cuda":
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if place is not None and chosen.type == "cuda" and not torch.distributed.is_initialized():
+        if place.local_rank >= torch.cuda.device_count():
+            raise UsageError(
+                f"LOCAL_RANK: expected the number of one of the {torch.cuda.device_count()} CUDA "
+                f"devices here; got {place.local_rank} (start fewer processes a machine, or "
+                "--device cpu)"
+            )
+        chosen = torch.device("cuda", place.local_rank)
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        with _lost_processes():
-            yield Processes(dist.get_rank(), world, chosen)
-    finally:
-        dist.destroy_process_group()
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    with joined(chosen, backend=backend, limit=limit, remedy=_REMEDY) as together:
+        yield together
 
 
 @contextlib.contextmanager
@@ -124,33 +95,3 @@ def synchronised(model: nn.Module, together: Processes, wanted: bool = True) -> 
         for parent, name, child in own:
             child.train(getattr(parent, name).training)
             setattr(parent, name, child)
-
-
-_LOST = (
-    "connection closed by peer", "connection reset by peer", "broken pipe", "connection was likely",
-    "remote process exited", "nccl communicator was aborted", "socket timeout", "timed out",
-)  # fmt: skip
-"""What gloo, NCCL and their store say where another process is gone."""
-
-
-@contextlib.contextmanager
-def _lost_processes() -> Iterator[None]:
-    """Turn what is said where another process is gone into what happened and what to do.
-
-    Raises:
-        NatstatsError: in place of an error of the connection to other processes.
-    """
-    try:
-        yield
-    except NatstatsError:
-        raise
-    except (RuntimeError, OSError) as error:
-        text = str(error).lower()
-        if not isinstance(error, dist.DistError) and not any(words in text for words in _LOST):
-            raise
-        raise NatstatsError(
-            "processes: expected every process of the training to go on; another one ended or was "
-            "killed, perhaps for lack of memory (start fewer processes, or take a smaller "
-            "--batch-size, or --workers 0; the same command goes on from the last state that was "
-            "kept)"
-        ) from error

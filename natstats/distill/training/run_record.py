@@ -31,7 +31,7 @@ from natstats.distill.training.trained import Trained
 from natstats.files.json_files import to_json
 from natstats.files.paths import is_relative
 from natstats.networks.load import Network
-from natstats.runs.provenance import circumstances
+from natstats.runs.provenance import circumstances, device_facts
 from natstats.text import printable
 
 __all__ = ["Ending", "history_frame", "run_of"]
@@ -110,7 +110,7 @@ def _info(setup: Distillation, identity: Mapping[str, Any], ending: Ending) -> R
         if np.isfinite(row["eval_accuracy"]) and row.get("eval_images", n_all) == n_all
     ]
     n_images = sum(stage.epochs for stage in program.stages) * len(setup.data.train)
-    came = circumstances(ending.together.device, max(trained.seconds, 1e-9), n_images)
+    came = circumstances(device_facts(ending.together.device), trained.seconds, n_images)
     final = ending.student
     # Field by field, so that what is not in the record is found before it is written.
     return {

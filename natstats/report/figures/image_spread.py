@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
 from natstats.fits.records import Fits
@@ -57,14 +58,19 @@ def plot_spread(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None = 
         # Thinner where there are many layers: less than half of what each has of the axis.
         length = 200 if is_narrow(ax) else 430
         thick = float(np.clip(0.46 * length / max(len(spectra), 1), 1.2, 3.0))
-        for place, fit in zip(places, fits.layers, strict=True):
-            if len(fit.image_exponents) == 0:
-                continue
-            low, lower, middle, upper, high = np.quantile(fit.image_exponents, _QUANTILES)
-            ax.vlines(place, low, high, color=PALETTE[0], linewidth=0.8, zorder=2)
-            ax.vlines(place, lower, upper, color=PALETTE[0], linewidth=thick, zorder=3)
-            ax.plot(place, middle, "o", color="white", markersize=0.9 * thick, zorder=6,
-                    markeredgecolor=INK, markeredgewidth=0.7)  # fmt: skip
+        shown = [n > 0 for n in dots]
+        alone = [fit.image_exponents for fit in fits.layers if len(fit.image_exponents)]
+        spread = [np.quantile(values, _QUANTILES) for values in alone]
+        # Not by vlines, which looks at the limits of the axes after every bar.
+        across = places[shown]
+        for place, row in zip(across, spread, strict=True):
+            for ends, width, level in ((row[[0, -1]], 0.8, 2), (row[[1, -2]], thick, 3)):
+                segment = [(place, ends[0]), (place, ends[1])]
+                bar = LineCollection([segment], colors=PALETTE[0], linewidths=width, zorder=level)
+                ax.add_collection(bar, autolim=False)
+        ax.update_datalim([(x, y) for x, row in zip(across, spread, strict=True) for y in row])
+        ax.plot(across, [row[2] for row in spread], "o", color="white", markersize=0.9 * thick,
+                zorder=6, markeredgecolor=INK, markeredgewidth=0.7)  # fmt: skip
         exponents = np.array([fit.exponent for fit in fits.layers])
         drawn = np.isfinite(exponents)
         ax.plot(

@@ -210,11 +210,27 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
     with look(), warnings.catch_warnings():
         # A name in a script that the font lacks shows as boxes, which is no reason to fail.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(vector, format="svg", metadata={"Date": None})
-        figure.set_layout_engine("none")  # what was laid out for one file stands in the other
-        figure.savefig(raster, format="png", dpi=DPI)
+        _write(figure, vector, raster)
     vector.write_text(_shorter(vector.read_text(encoding="utf-8")), encoding="utf-8")
     return [vector, raster]
+
+
+def _write(figure: Figure, vector: Path, raster: Path) -> None:
+    """Draw a figure once for each file; ``savefig`` draws it twice, first without a result."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    canvas, dpi = figure.canvas, figure.dpi
+    try:
+        drawn: Any = FigureCanvasSVG(figure)
+        drawn.print_svg(vector, metadata={"Date": None})
+        figure.set_layout_engine("none")  # what was laid out for one file stands in the other
+        figure.dpi = DPI
+        drawn = FigureCanvasAgg(figure)
+        drawn.print_png(raster)
+    finally:
+        figure.set_canvas(canvas)
+        figure.dpi = dpi
 
 
 def _shorter(svg: str) -> str:

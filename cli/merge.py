@@ -1,0 +1,33 @@
+"""``natstats merge``: the parts of a measurement, put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options, output
+
+
+@click.command("merge")
+@click.argument("parts", nargs=-1, required=True, type=options.PATH)
+@options.refit_options
+@options.output_options
+def command(parts: tuple[Path, ...], out: Path | None, overwrite: bool, **settings: Any) -> None:
+    """Put PARTS together into a run, as if they had been measured at once.
+
+    Each of PARTS is the folder of a `natstats measure --shard 3/16 --out PART`, or of the same with
+    `natstats images`: shares of one set of images, measured in the same way, on any machines. The
+    run is the one that a single process gives. Parts of several sets can be put together, too. A
+    part that is given twice, or an image that is in two parts, is refused.
+    """
+    chosen = output.take_fit_options(settings)
+    first = parts[0].resolve().name.rstrip("0123456789").rstrip("-_.") or "merged"
+    with output.reserved(out, first, overwrite) as path:
+        from natstats.measurement.parts import merge_parts
+
+        run = merge_parts(
+            parts, path, overwrite=overwrite, fit=chosen, command=output.command_line()
+        )
+    output.show(run)

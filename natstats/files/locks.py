@@ -1,0 +1,199 @@
+"""Which process is at work in a folder: a file that names it, and whether that process still runs.
+
+Of a process on this machine the system knows; numbers of processes come again, so when it began is
+kept, too. Of one on another machine only its last sign of life is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from natstats.errors import NatstatsError, UsageError
+from natstats.files.json_files import read_json
+from natstats.text import printable
+
+__all__ = ["in_words", "is_gone", "is_held", "lock", "mark", "owner", "sign", "unlock"]
+
+_NAME = "lock.json"
+
+SILENCE = 900.0
+"""Seconds without a sign of life after which a process on another machine is taken to be gone."""
+
+_held: dict[str, str] = {}
+"""Tokens of the locks that this process holds, by the folder."""
+
+
+def lock(folder: Path, shown: Path) -> None:
+    """Take the lock of a folder, also from a process that is gone.
+
+    Args:
+        folder: which is there.
+        shown: what to call it in errors.
+
+    Raises:
+        UsageError: another process is at work there.
+        OSError: it cannot be written to.
+    """
+    token = uuid.uuid4().hex
+    record = {
+        "token": token,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "born": _born(os.getpid()),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    with _alone(folder):
+        other = owner(folder)
+        if other is not None:
+            raise UsageError(
+                f"out: expected a folder where nobody is at work; {printable(shown)} is being "
+                f"written by {in_words(other)} (another --out, or wait for it)"
+            )
+        partial = folder / f".{_NAME}.{token}"
+        partial.write_text(json.dumps(record), encoding="utf-8")
+        partial.replace(folder / _NAME)
+    _held[_key(folder)] = token
+
+
+def unlock(folder: Path) -> None:
+    """Give back the lock that this process holds; one that was lost stays the other's."""
+    token = _held.pop(_key(folder), None)
+    with contextlib.suppress(OSError):
+        if (_read(folder) or {}).get("token") == token:
+            (folder / _NAME).unlink()
+
+
+def sign(folder: Path) -> None:
+    """Give a sign of life.
+
+    Raises:
+        NatstatsError: the folder is another process's now.
+    """
+    found = _read(folder)
+    if found is not None and found.get("token") != _held.get(_key(folder)):
+        raise NatstatsError(
+            f"out: expected to be alone at work in {printable(folder.parent)}; "
+            f"{in_words(found)} has taken it over"
+        )
+    with contextlib.suppress(OSError):
+        os.utime(folder / _NAME)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether this process holds the lock."""
+    return _key(folder) in _held
+
+
+def owner(folder: Path) -> dict[str, Any] | None:
+    """What the lock says of another process that is at work there; None where there is none."""
+    found = _read(folder)
+    if found is None or found.get("token") == _held.get(_key(folder)):
+        return None
+    return found if _is_alive(found, folder) else None
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """A process as a lock names it."""
+    words = f"process {found.get('pid')} on {found.get('host')}, since {found.get('since')}"
+    return printable(words)[:200]
+
+
+def mark() -> str:
+    """This process, in letters and digits, for the names of what it is writing."""
+    return f"{_host()}_{os.getpid()}_{_clean(_born(os.getpid()))}"
+
+
+def is_gone(name: str) -> bool:
+    """Whether a name begins with the mark of a process of this machine that runs no more.
+
+    >>> is_gone(f"{mark()}_x"), is_gone("anything")
+    (False, False)
+    """
+    found = re.match(r"(\w{8})_(\d{1,9})_([0-9a-f]*)_", name)
+    if found is None or found[1] != _host():
+        return False
+    pid = int(found[2])
+    return not _runs(pid) or _clean(_born(pid)) != found[3]
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _clean(born: str | None) -> str:
+    return "" if born is None else hashlib.sha256(born.encode()).hexdigest()[:8]
+
+
+def _key(folder: Path) -> str:
+    return os.path.realpath(folder)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """What a lock says; None where there is none, or only the beginning of one."""
+    try:
+        found = read_json(folder / _NAME)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep the other processes of this machine out of a folder for a moment."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # not on every file system
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_alive(found: dict[str, Any], folder: Path) -> bool:
+    pid = found.get("pid")
+    if found.get("host") == socket.gethostname() and isinstance(pid, int):
+        return _runs(pid) and found.get("born") in (None, _born(pid))
+    try:
+        # By the clock of the file system, which both machines see.
+        probe = folder / f".clock.{uuid.uuid4().hex}"
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+        return now - (folder / _NAME).stat().st_mtime < SILENCE
+    except OSError:
+        return True
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def _born(pid: int) -> str | None:
+    """When a process began, by the count of its machine; None where that is not told."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return f"{boot} {stat.rpartition(')')[2].split()[19]}"

@@ -1,0 +1,97 @@
+"""Batches of a set of images, read by other processes where that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from natstats import checks
+from natstats.images import contents
+from natstats.images.contents import Identity
+from natstats.images.image_numbers import ImageNumbers
+from natstats.images.image_sets import AT_ONCE, Batch, ImageSet, Photographs, Sample
+from natstats.images.workers import from_workers
+
+__all__ = ["batches"]
+
+
+def _collate(samples: list[Sample]) -> Batch:
+    good = [(one.number, one.image) for one in samples if one.image is not None]
+    return Batch(
+        torch.stack([image for _, image in good]) if good else torch.zeros(0),
+        torch.tensor([number for number, _ in good]),
+        [(one.number, one.reason) for one in samples if one.image is None],
+        sum(one.is_enlarged for one in samples),
+        b"".join(one.content for one in samples),
+        tuple(one.number for one in samples if one.is_small),
+        tuple(pair for one in samples for pair in one.seen),
+    )
+
+
+class _InOrder(Sampler[int]):
+    """Some images, in the order of their numbers."""
+
+    def __init__(self, numbers: ImageNumbers) -> None:
+        self._numbers = numbers
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def batches(
+    images: ImageSet,
+    batch_size: int,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+    numbers: ImageNumbers | None = None,
+) -> Iterator[Batch]:
+    """Yield images of a set in batches on `device`, in the order of their numbers.
+
+    Photographs become float32 in [0, 1] (uint8 divided by 255); arrays go on unscaled, in float32,
+    or in float64 where that would round their values and the device has it.
+
+    Args:
+        images: the set.
+        batch_size: images of a batch; the last has what is left.
+        workers: processes that read them.
+        device: where the batches go.
+        numbers: which images; by default all.
+
+    Raises:
+        UsageError: `batch_size` or `workers` is out of range.
+    """
+    checks.positive_int("batch_size", batch_size)
+    checks.positive_int("workers", workers, 0)
+    device = torch.device(device)
+    loader = DataLoader(
+        images,
+        batch_size=batch_size,
+        sampler=None if numbers is None else _InOrder(numbers),
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=device.type == "cuda",
+    )
+    scale = 255.0 if isinstance(images, Photographs) else 1.0
+    has_float64 = device.type != "mps"
+    seen: dict[Identity, bytes] = {}
+    read_at = contents.now()
+    try:
+        for batch in from_workers(loader):
+            seen.update(batch.seen)
+            if len(seen) >= AT_ONCE:
+                contents.keep(seen, read_at)
+                seen.clear()
+            is_wide = batch.images.dtype == torch.float64
+            pixels = batch.images if has_float64 or not is_wide else batch.images.float()
+            pixels = pixels.to(device, non_blocking=True)
+            batch.images = pixels if pixels.dtype == torch.float64 else pixels.float()
+            if scale != 1.0:
+                batch.images = batch.images / scale
+            yield batch
+    finally:  # also of what was read before an error
+        contents.keep(seen, read_at)

@@ -1,0 +1,81 @@
+"""Finishing a run from the states of its passes, without its network and its images.
+
+That is for a run whose images were all measured, and which could not be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from natstats.errors import NatstatsError, UsageError
+from natstats.files.claims import claimed
+from natstats.files.state_files import read_state
+from natstats.fits.options import FitOptions
+from natstats.measurement.options import MeasureOptions
+from natstats.measurement.pass_sums import PassSums
+from natstats.runs.control import RandomWeights
+from natstats.runs.counterfactual import ShuffledWeights
+from natstats.runs.run import Run
+
+__all__ = ["finish_run"]
+
+
+def finish_run(path: Path, fit: Mapping[str, Any] | None = None) -> Run:
+    """Make and write the run of a folder that keeps all of its measurement.
+
+    Args:
+        path: the folder.
+        fit: options of the fit that differ from those that were asked for when it was measured.
+
+    Raises:
+        UsageError: not all images were measured yet.
+        NatstatsError: a state is damaged, or the run cannot be written.
+    """
+    with claimed(path) as folder:
+        is_alone = (folder / "images.safetensors").exists()
+        sums, about = _whole(path, folder, "images" if is_alone else "trained")
+        options = MeasureOptions.from_dict(sums.facts.options)
+        chosen = FitOptions(**{**about.get("fit", {}), **(fit or {})})
+        run = sums.run(chosen)
+        n_seeds = options.control_seeds if options.control is not None else 0
+        for seed in range(options.seed, options.seed + n_seeds):
+            own = _whole(path, folder, f"seed-{seed}")[0].run(FitOptions())
+            run.random_weights.append(RandomWeights.of(
+                seed, own.info, own.spectra, own.skipped_layers, own.account_spectra
+            ))  # fmt: skip
+        if options.counterfactual is not None:
+            own = _whole(path, folder, "shuffled")[0].run(FitOptions())
+            run.shuffled = ShuffledWeights.of(
+                options.counterfactual, options.seed, own.info, own.spectra, own.skipped_layers
+            )
+        if about.get("command") is not None:
+            run.info["command"] = about["command"]
+        run.save(path)
+    return run
+
+
+def _whole(path: Path, folder: Path, name: str) -> tuple[PassSums, dict[str, Any]]:
+    """A pass that has come to its end, and what is kept with it."""
+    try:
+        state = read_state(folder / f"{name}.safetensors")
+        sums = PassSums.from_state(state)
+        done, n_images = len(sums.reading.numbers), sums.reading.facts.n_images
+        is_whole = sums.is_whole
+        about = dict(state["about"])
+    except FileNotFoundError:
+        done, n_images, is_whole = 0, None, False
+    except NatstatsError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NatstatsError(
+            f"run: expected the state of a measurement in {path}; {name}: {error!r}"
+        ) from error
+    if not is_whole:
+        how_far = "nothing of a part" if n_images is None else f"{done} of {n_images} images"
+        raise UsageError(
+            f"run: expected a measurement of all images; {path} is not finished, and keeps "
+            f"{how_far} (the command that began it goes on from there)"
+        )
+    return sums, about

@@ -1,0 +1,190 @@
+"""The loop over the images of a pass: batches, progress, states that are kept, and stopping."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+
+from natstats.errors import NatstatsError
+from natstats.images.image_numbers import ImageNumbers
+from natstats.images.sources import Batch, ImageSet, batches
+from natstats.measurement.keeping import KeptPass
+from natstats.measurement.options import MeasureOptions
+from natstats.measurement.pass_sums import PassSums
+from natstats.measurement.stopping import Stops
+from natstats.measurement.until import Until
+from natstats.spectra.records import LayerSpectrum
+
+__all__ = ["ImageLoop", "NoRoomError", "Progress", "Work", "share_of"]
+
+Progress = Callable[[int, int], None]
+"""Called after each batch with the images done and the images in all."""
+
+
+class Work(Protocol):
+    """What is done with the images of a loop.
+
+    Attributes:
+        sums: what was measured so far.
+    """
+
+    sums: PassSums
+
+    def measure(self, batch: Batch) -> None:
+        """Add a batch to the sums; one that raises has added nothing."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is kept."""
+        raise NotImplementedError
+
+    def spectra(self) -> list[LayerSpectrum]:
+        """The spectra so far, those of the images among them."""
+        raise NotImplementedError
+
+
+class NoRoomError(NatstatsError):
+    """A batch that does not fit into memory."""
+
+
+def share_of(progress: Progress | None, number: int, n_parts: int) -> Progress | None:
+    """The progress of one part of the work, such as one pass over the images, within all parts.
+
+    >>> share_of(lambda done, total: print(done, "of", total), 1, 3)(5, 10)
+    15 of 30
+    """
+    if progress is None:
+        return None
+    return lambda done, total: progress(number * total + done, n_parts * total)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageLoop:
+    """The images of a set, one batch after the other.
+
+    Attributes:
+        source: the set.
+        options: the size of batches, and the number of workers.
+        device: where the batches go.
+        strict: whether an unreadable image is an error.
+        progress: called after each batch.
+        kept: where the state is saved; None where it is not.
+        numbers: which images.
+        before: images that earlier sittings have measured.
+        world: processes that share the images, each about as many.
+        total: images of all sittings and processes.
+        until: tells when enough images have come; None for all.
+    """
+
+    source: ImageSet
+    options: MeasureOptions
+    device: torch.device
+    strict: bool
+    progress: Progress | None
+    kept: KeptPass | None
+    numbers: ImageNumbers
+    before: int
+    world: int
+    total: int
+    until: Until | None = None
+
+    def run(self, work: Work, finish: Callable[[], None]) -> None:
+        """Measure all of these images.
+
+        Args:
+            work: what is done with them.
+            finish: called when all have come.
+
+        Raises:
+            NatstatsError: an image cannot be read and `strict` is set, or none can be read; or
+                the model fails.
+            Interrupted: a signal came.
+        """
+        sums, reading = work.sums, work.sums.reading
+        done, n_images = 0, len(self.numbers)
+        started, before = time.perf_counter(), sums.seconds
+        most = sums.smallest or self.options.batch_size
+
+        def state() -> dict[str, Any]:
+            sums.seconds = before + time.perf_counter() - started
+            return work.state()
+
+        with Stops() as stops:
+            try:
+                for batch in self._batches():
+                    most = self._measured(batch, work, most)
+                    reading.add(batch, self.source)
+                    if self.strict:
+                        reading.refuse(self.strict)
+                    done += len(batch.index) + len(batch.unreadable)
+                    if self.progress is not None:
+                        self.progress(self._place(done), self.total)
+                    if stops.signal and done < n_images:
+                        break
+                    if self._is_enough(work):
+                        finish()
+                        break
+                    if self.kept is not None and done < n_images:
+                        self.kept.tick(state)
+                else:
+                    reading.refuse(self.strict)
+                    finish()
+            except Exception:
+                if self.kept is not None and reading.n_read:
+                    self.kept.save(state())
+                raise
+            sums.seconds = before + time.perf_counter() - started
+            if self.kept is not None and (self.kept.is_first or stops.signal):
+                is_saved = self.kept.save(state())
+                stops.raise_as(self._stopped(self._place(done), is_saved))
+            stops.raise_as("interrupted; nothing was written")
+
+    def _is_enough(self, work: Work) -> bool:
+        n_read = work.sums.reading.n_read
+        if self.until is None or n_read < self.until.next:
+            return False
+        return self.until.is_reached(n_read, work.spectra())
+
+    def _place(self, done: int) -> int:
+        """Images of all processes that are done by now, as far as one can tell for the others."""
+        return min(self.before + done * self.world, self.total)
+
+    def _stopped(self, done: int, is_saved: bool) -> str:
+        assert self.kept is not None
+        out = self.kept.keeper.out
+        if not is_saved:
+            return f"interrupted after {done} of {self.total} images, whose sums could not be saved"
+        return (
+            f"interrupted after {done} of {self.total} images; {out} keeps what was measured, and "
+            f"the same command, with --out {out}, goes on from there"
+        )
+
+    def _batches(self) -> Iterator[Batch]:
+        return batches(
+            self.source,
+            self.options.batch_size,
+            self.options.workers or 0,
+            self.device,
+            self.numbers,
+        )
+
+    def _measured(self, batch: Batch, work: Work, most: int) -> int:
+        """Measure a batch, in parts where it does not fit; how many images fit is returned."""
+        first = 0
+        while first < len(batch.index):
+            part = slice(first, first + most)
+            try:
+                work.measure(replace(batch, images=batch.images[part], index=batch.index[part]))
+            except NoRoomError:
+                if most == 1 or len(batch.index) == 1:
+                    raise
+                most = max(1, min(most, len(batch.index)) // 2)
+                work.sums.smallest = most
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            first += most
+        return most

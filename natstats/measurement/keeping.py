@@ -1,0 +1,215 @@
+"""The state of a measurement that is not finished: kept now and then, and taken up again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from natstats.errors import NatstatsError, UsageError
+from natstats.files import locks
+from natstats.files.state_files import read_state, write_state
+from natstats.measurement.pass_sums import PassSums
+from natstats.text import printable
+
+__all__ = ["FORMAT", "Keeper", "KeptPass", "difference"]
+
+FORMAT = 1
+"""Number of the format of a state."""
+
+MOST_SHARE = 0.01
+"""Share of the time that saving may take; where it takes longer, it is done less often."""
+
+_log = logging.getLogger("natstats")
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Where the passes of one measurement keep their states.
+
+    Attributes:
+        folder: for the states.
+        identity: what is measured, and how: a state of anything else is refused.
+        every: seconds between two times that a state is saved; 0 for after every batch.
+        out: what to call the folder of the run.
+        overwrite: states of anything else are dropped in place of being refused.
+        rank: number of this process, among those that share the work.
+        about: what else is kept with the states: what was typed, and how to fit.
+        passes: those that were asked for.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    every: float
+    out: Path
+    overwrite: bool = False
+    rank: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)
+    passes: list[KeptPass] = field(default_factory=list)
+
+    def of(self, name: str) -> KeptPass:
+        """The state of one pass.
+
+        Raises:
+            UsageError: there is one of something else.
+        """
+        one = KeptPass(self, name)
+        self.passes.append(one)
+        return one
+
+    def check(self) -> None:
+        """Look at all states that are there.
+
+        Raises:
+            UsageError: there is one of something else.
+            NatstatsError: one is damaged.
+        """
+        try:
+            for path in sorted(self.folder.glob("*.safetensors")):
+                self.checked(path)
+        except NatstatsError:
+            if not self.overwrite:
+                raise
+            self.forget()
+
+    def forget(self) -> None:
+        """Remove all states that are there."""
+        for path in self.folder.glob("*.safetensors"):
+            path.unlink(missing_ok=True)
+
+    def is_saved(self) -> bool:
+        """Whether the last state of every pass is there as it should be."""
+        return bool(self.passes) and not any(one.has_failed for one in self.passes)
+
+    def checked(self, path: Path) -> dict[str, Any]:
+        """A state that is there.
+
+        Raises:
+            UsageError: it is of something else; what differs is named.
+            NatstatsError: it is damaged.
+        """
+        state = read_state(path)
+        if state.get("format") != FORMAT:
+            raise NatstatsError(
+                f"out: expected the state of a measurement by this version; {printable(path)} is "
+                f"of another (--overwrite begins anew)"
+            )
+        why = difference(state.get("identity"), self.identity)
+        if why is not None:
+            raise self.refusal(why)
+        return state
+
+    def refusal(self, why: str) -> UsageError:
+        """What to raise where the state of another measurement is there.
+
+        Args:
+            why: what it is of, as the end of a sentence.
+        """
+        return UsageError(
+            f"out: expected an unfinished measurement of the same; {printable(self.out)} keeps "
+            f"one {why} (another --out, or --overwrite to begin anew)"
+        )
+
+
+@dataclass
+class KeptPass:
+    """The state of one pass, as it is kept.
+
+    Attributes:
+        keeper: where.
+        name: of the pass.
+        has_failed: whether it could not be saved the last time.
+    """
+
+    keeper: Keeper
+    name: str
+    has_failed: bool = False
+    _last: float = field(default_factory=time.monotonic)
+    _cost: float = 0.0
+
+    def whole(self, sums: PassSums) -> dict[str, Any]:
+        """The state of a pass that has come to its end, as it is kept."""
+        return self._whole({**sums.state(), "account_sums": None})
+
+    def _whole(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {"identity": dict(self.keeper.identity), "about": dict(self.keeper.about)}
+        return {"format": FORMAT, **kept, **state}
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the first process, or the only one."""
+        return self.keeper.rank == 0
+
+    @property
+    def path(self) -> Path:
+        """The file of this process."""
+        rank = "" if self.is_first else f".rank-{self.keeper.rank}"
+        return self.keeper.folder / f"{self.name}{rank}.safetensors"
+
+    def _others(self) -> list[Path]:
+        return sorted(self.keeper.folder.glob(f"{self.name}.rank-*.safetensors"))
+
+    def earlier(self) -> list[dict[str, Any]]:
+        """What was kept of earlier sittings, by all their processes."""
+        paths = [self.keeper.folder / f"{self.name}.safetensors", *self._others()]
+        return [self.keeper.checked(path) for path in paths if path.exists()]
+
+    def forget(self) -> None:
+        """Remove the state of this process."""
+        self.path.unlink(missing_ok=True)
+
+    def forget_others(self) -> None:
+        """Remove the states of other processes than the first."""
+        for path in self._others():
+            path.unlink(missing_ok=True)
+
+    def tick(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Save the state if it is time to."""
+        wait = max(self.keeper.every, self._cost / MOST_SHARE if self.keeper.every else 0.0)
+        if time.monotonic() - self._last >= wait:
+            self.save(state())
+
+    def save(self, state: Mapping[str, Any]) -> bool:
+        """Save the state; where there is no room for it the one before stays, and it is said."""
+        started = time.monotonic()
+        if self.is_first:
+            locks.sign(self.keeper.folder)
+        try:
+            write_state(self.path, self._whole(state))
+        except OSError as error:
+            if not self.has_failed:
+                _log.warning(
+                    "Note: the state of the measurement could not be saved to %s: %s. It goes on, "
+                    "and tries again.",
+                    printable(self.path), error.strerror or error,
+                )  # fmt: skip
+            self.has_failed = True
+            self._last = time.monotonic()
+            return False
+        self.has_failed = False
+        self._last = time.monotonic()
+        self._cost = self._last - started
+        return True
+
+
+def difference(before: Any, now: Mapping[str, Any]) -> str | None:
+    """What differs between two descriptions of a measurement, in words; None where nothing does.
+
+    >>> difference({"seed": 1}, {"seed": 2})
+    'with seed 1 in place of 2'
+    """
+    then = before if isinstance(before, dict) else {}
+    asked = json.loads(json.dumps(dict(now), default=str))
+    for name in dict.fromkeys([*asked, *then]):
+        if then.get(name) != asked.get(name):
+            if name == "network":
+                return "of other weights"
+            if name == "images":
+                return "of other images"
+            shown = (printable(repr(one.get(name)))[:60] for one in (then, asked))
+            return f"with {name} {' in place of '.join(shown)}"
+    return None

@@ -1,0 +1,271 @@
+"""Parts of a measurement: one share of the images each, measured anywhere, put together later."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from natstats._version import __version__
+from natstats.errors import NatstatsError, UsageError
+from natstats.files.folders import write_directory
+from natstats.files.json_files import read_json, to_json
+from natstats.files.ownership import KINDS, read_record
+from natstats.files.paths import expanded, member
+from natstats.files.state_files import read_state, write_state
+from natstats.fits.options import FitOptions
+from natstats.images.image_numbers import ImageNumbers
+from natstats.measurement.keeping import difference
+from natstats.measurement.pass_sums import PassSums
+from natstats.runs.control import RandomWeights
+from natstats.runs.run import Run
+
+__all__ = ["PART", "Shard", "merge_parts", "save_part"]
+
+PART = KINDS["part"].record
+
+_SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of some shares of the images.
+
+    Attributes:
+        number: of the share, from 1.
+        n_shards: how many there are.
+    """
+
+    number: int
+    n_shards: int
+
+    @classmethod
+    def parsed(cls, text: str) -> Shard:
+        """The shard that is written ``3/16``.
+
+        Raises:
+            UsageError: nothing is written so, or there is no such share.
+
+        >>> Shard.parsed("3/16")
+        Shard(number=3, n_shards=16)
+        """
+        found = _SHARD.fullmatch(text) if isinstance(text, str) else None
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise UsageError(
+                f"shard: expected a number and how many there are, such as 3/16; got {text!r:.60}"
+            )
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.n_shards}"
+
+    def numbers(self, n_images: int) -> ImageNumbers:
+        """Numbers of the images of this share.
+
+        Raises:
+            UsageError: there are fewer images than shares.
+
+        >>> Shard(2, 3).numbers(10)
+        ImageNumbers([(3, 6)])
+        """
+        own = ImageNumbers([(0, n_images)]).share(self.number - 1, self.n_shards)
+        if not len(own):
+            raise UsageError(
+                f"shard: expected no more shards than the {n_images} images; got {self.n_shards}"
+            )
+        return own
+
+
+def save_part(
+    path: Path,
+    overwrite: bool,
+    identity: Mapping[str, Any],
+    about: Mapping[str, Any],
+    passes: Mapping[str, PassSums],
+) -> None:
+    """Write the folder of a part.
+
+    Args:
+        path: of the folder.
+        overwrite: a part may be there already.
+        identity: what was measured, and how.
+        about: what was typed, and how to fit.
+        passes: what was measured, by the name of the pass.
+
+    Raises:
+        NatstatsError: it cannot be written.
+    """
+    with write_directory(path, overwrite, "part") as folder:
+        for name, sums in passes.items():
+            write_state(folder / f"{name}.safetensors", sums.state())
+        record = {
+            "format": 1,
+            "kind": "part",
+            "natstats": __version__,
+            "identity": dict(identity),
+            "about": dict(about),
+            "passes": list(passes),
+        }
+        (folder / PART).write_text(to_json(record), encoding="utf-8")
+
+
+def merge_parts(
+    parts: Iterable[str | Path],
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    fit: Mapping[str, Any] | None = None,
+    command: str | None = None,
+) -> Run:
+    """Put the parts of a measurement together, as if it had been one.
+
+    The shares of one set of images give the run that one process would have given. Parts of several
+    sets, each measured with ``shard="1/1"`` or in shares, give the run of all of their images.
+
+    Args:
+        parts: their folders, two or more, or one that is all of it.
+        out: where the run is saved; None for nowhere.
+        overwrite: replace the run that is there.
+        fit: options of the fit that differ from those that were asked for with the first part.
+        command: what was typed, to be told in the report.
+
+    Raises:
+        UsageError: a folder is no part, parts differ in what was measured or how, or an image is
+            in two of them.
+        NatstatsError: a part is damaged, or the run cannot be written.
+    """
+    paths = [expanded(one, "parts") for one in parts]
+    if not paths:
+        raise UsageError("parts: expected one or more folders; got none")
+    first: _Part | None = None
+    for path in paths:
+        part = _Part.read(path)
+        if first is None:
+            first = part
+        else:
+            first.add(part)
+    assert first is not None
+    run = first.run(fit or {})
+    if command is not None:
+        run.info["command"] = command
+    if out is not None:
+        run.save(out, overwrite=overwrite)
+    return run
+
+
+@dataclass(eq=False)
+class _Part:
+    """A part, or several that were put together.
+
+    Attributes:
+        path: of the first.
+        identity: what was measured, and how.
+        about: what was typed, and how to fit.
+        passes: what was measured, by the name of the pass.
+        owners: the parts, with the images that each has.
+    """
+
+    path: Path
+    identity: dict[str, Any]
+    about: dict[str, Any]
+    passes: dict[str, PassSums]
+    owners: list[tuple[Path, str, ImageNumbers]]
+
+    @classmethod
+    def read(cls, path: Path) -> _Part:
+        record = read_record(path, "part")
+        if record is None:
+            raise UsageError(
+                f"parts: expected folders of natstats measure --shard; {path} is none"
+                f"{' (it is a run)' if (path / 'run.json').is_file() else ''}"
+            )
+        try:
+            record = read_json(member(path, PART, PART))
+            identity, about = dict(record["identity"]), dict(record["about"])
+            passes = {
+                str(name): PassSums.from_state(
+                    read_state(member(path, f"{name}.safetensors", str(name)))
+                )
+                for name in record["passes"]
+            }
+            reading = next(iter(passes.values())).reading
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+            raise NatstatsError(
+                f"parts: expected a whole part in {path}; {type(error).__name__}: {error}"
+            ) from error
+        listing = reading.facts.listing
+        return cls(path, identity, about, passes, [(path, listing, reading.numbers)])
+
+    def add(self, other: _Part) -> None:
+        """Add another part.
+
+        Raises:
+            UsageError: it is of something else, or has an image that is here already.
+        """
+        aside = ("images", "shard")
+        one, two = (
+            {name: value for name, value in part.identity.items() if name not in aside}
+            for part in (self, other)
+        )
+        why = difference(two, one)
+        if why is not None or self.passes.keys() != other.passes.keys():
+            raise UsageError(
+                f"parts: expected parts that were measured in the same way; {other.path} was "
+                f"measured {why or 'with other controls'}, unlike {self.path}"
+            )
+        self._refuse_overlap(other)
+        listings = {listing for _, listing, _ in self.owners}
+        (_, listing, numbers), *_ = other.owners
+        by = 0
+        if listing not in listings:
+            n_groups = int(self.identity["n_groups"])
+            end = max(own.end for _, _, own in self.owners)
+            by = -(-end // n_groups) * n_groups
+        for name, sums in other.passes.items():
+            if by:
+                sums.renumber(by)
+            self.passes[name].merge(sums)
+        self.owners.append((other.path, listing, numbers.shifted(by)))
+
+    def _refuse_overlap(self, other: _Part) -> None:
+        (_, listing, numbers), *_ = other.owners
+        for path, own_listing, own in self.owners:
+            twice = len(own & numbers) if own_listing == listing else 0
+            if twice:
+                raise UsageError(
+                    f"parts: expected parts without an image in common; {twice} images of "
+                    f"{other.path} are in {path}, too"
+                )
+        if all(own_listing == listing for _, own_listing, _ in self.owners):
+            return  # two files of one set may have the same contents
+        mine, theirs = (next(iter(part.passes.values())).reading for part in (self, other))
+        twice = mine.shared_with(theirs)
+        if twice:
+            raise UsageError(
+                f"parts: expected parts without an image in common; {twice} images of {other.path} "
+                "have the contents of images in the parts before it"
+            )
+
+    def run(self, fit: Mapping[str, Any]) -> Run:
+        """The run of all that was measured."""
+        sums = next(iter(self.passes.values()))
+        options = FitOptions(**{**self.about.get("fit", {}), **fit})
+        run = sums.run(options)
+        n_all = sums.reading.facts.n_images
+        n_parts = len(self.owners)
+        listings = {listing for _, listing, _ in self.owners}
+        if len(listings) == 1 and len(sums.reading.numbers) < n_all:
+            run.info["warnings"].append(
+                f"{len(sums.reading.numbers)} of {n_all} images are in the "
+                f"{'part' if n_parts == 1 else f'{n_parts} parts'} that this run was made of"
+            )
+        run.info["parts"] = {"n": n_parts, "n_sets": len(listings)}
+        for other, own_sums in self.passes.items():
+            if other.startswith("seed-"):
+                own = own_sums.run(FitOptions())
+                run.random_weights.append(
+                    RandomWeights.of(int(other[5:]), own.info, own.spectra, own.skipped_layers)
+                )
+        return run

@@ -1,0 +1,207 @@
+"""What a pass of images has come to: sums that parts add to, and from which a run is made.
+
+All that a run takes is here, so that parts are put together, and runs finished, without the network
+that was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from natstats.errors import NatstatsError
+from natstats.fits.options import FitOptions
+from natstats.runs.account_files import account_from_bytes, account_in_bytes
+from natstats.runs.provenance import circumstances
+from natstats.runs.reading import Reading
+from natstats.runs.run import Run
+from natstats.spectra.collected import Collected
+from natstats.spectra.input_spectra import InputSpectra
+from natstats.spectra.records import LayerSpectrum
+from natstats.theory.account_spectra import AccountSpectra
+
+__all__ = ["PassFacts", "PassSums", "as_arrays", "as_tensors"]
+
+
+@dataclass(frozen=True)
+class PassFacts:
+    """What is known of a pass but for its numbers.
+
+    Attributes:
+        name: of the run that it gives.
+        model: which network; None for images alone.
+        options: how it is measured, as a run keeps them.
+        device: on what.
+        normalisation: to which photographs were brought.
+        expected: mean and standard deviation that the network says of its images.
+        notes: what a reader must know of the network.
+        found: the same of what was found out with the first image.
+        assumed: the same of what was taken for want of knowledge.
+        example: number of the image that the network was traced with.
+    """
+
+    name: str
+    model: dict[str, Any] | None
+    options: dict[str, Any]
+    device: dict[str, Any]
+    normalisation: dict[str, list[float]] | None = None
+    expected: dict[str, list[float]] | None = None
+    notes: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    example: int = 0
+
+
+@dataclass
+class PassSums:
+    """What was measured so far in one pass of images.
+
+    Attributes:
+        facts: of the pass.
+        reading: what was found out of the images.
+        inputs: the spectra of the images themselves.
+        collected: those of the layers; None for images alone.
+        seconds: how long it took.
+        smallest: images of a batch, where larger ones did not fit into memory; 0 where all did.
+        account: what was measured for the account, when all images have come.
+        is_whole: all images have come that were to.
+    """
+
+    facts: PassFacts
+    reading: Reading
+    inputs: InputSpectra
+    collected: Collected | None = None
+    seconds: float = 0.0
+    smallest: int = 0
+    account: AccountSpectra | None = None
+    is_whole: bool = False
+
+    def merge(self, other: PassSums) -> None:
+        """Add what another part of the same pass has measured, on other images.
+
+        Raises:
+            UsageError: an image is in both.
+        """
+        self.inputs.merge(other.inputs)
+        if self.collected is None:
+            self.collected = other.collected
+        elif other.collected is not None:
+            self.collected.merge(other.collected)
+        if not self.reading.n_read:
+            self.facts = replace(self.facts, found=other.facts.found)
+        self.reading.merge(other.reading)
+        self.seconds += other.seconds
+        self.smallest = min(filter(None, (self.smallest, other.smallest)), default=0)
+
+    def spectra(self) -> list[LayerSpectrum]:
+        """The spectra so far, those of the images first."""
+        layers = [] if self.collected is None else self.collected.spectra()
+        return [*self.inputs.compute(), *layers]
+
+    def renumber(self, by: int) -> None:
+        """Add `by`, a multiple of the number of groups, to the number of every image."""
+        self.inputs.renumber(by)
+        self.reading.renumber(by)
+        if self.collected is not None:
+            self.collected.renumber(by)
+
+    def run(self, fit: FitOptions) -> Run:
+        """The run of all that was measured.
+
+        Raises:
+            NatstatsError: no image was.
+        """
+        if not self.reading.n_read:
+            raise NatstatsError("images: expected at least one that was measured; there is none")
+        facts = self.facts
+        spectra = self.spectra()
+        n_images = spectra[0].spectrum.n_images
+        warnings = [*facts.notes, *self.reading.warnings(), *facts.found]
+        warnings += self.reading.range_warnings(facts.expected)
+        warnings += facts.assumed
+        if self.smallest:
+            warnings.append(
+                f"batches of {facts.options.get('batch_size')} did not fit into memory, and were "
+                f"measured in parts of {self.smallest}"
+            )
+        info = {
+            "name": facts.name,
+            **circumstances(facts.device, self.seconds, n_images),
+            "model": facts.model,
+            "images": self.reading.image_facts(n_images, facts.normalisation),
+            "options": dict(facts.options),
+            "warnings": warnings,
+        }
+        skipped = () if self.collected is None else self.collected.skipped()
+        run = Run(spectra, skipped, info, fit, (), self.account)
+        run.info["warnings"] += self.reading.few_images_warning(run)
+        return run
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on later, or to finish: arrays and plain values."""
+        account = None if self.account is None else account_in_bytes(self.account)
+        state = {
+            "facts": vars(self.facts),
+            "reading": self.reading.state(),
+            "inputs": self.inputs.state_dict(),
+            "collected": None if self.collected is None else self.collected.state(),
+            "seconds": self.seconds,
+            "smallest": self.smallest,
+            "is_whole": self.is_whole,
+            "account": None if account is None else np.frombuffer(account, np.uint8),
+        }
+        arrays: dict[str, Any] = as_arrays(state)
+        return arrays
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> PassSums:
+        """Inverse of :meth:`state`."""
+        facts = dict(state["facts"])
+        for name in ("notes", "found", "assumed"):
+            facts[name] = tuple(facts[name])
+        options = facts["options"]
+        inputs = InputSpectra(options["edges"], options["n_groups"], options["temporal"])
+        inputs.load_state_dict(as_tensors(state["inputs"]))
+        collected = None
+        if state["collected"] is not None:
+            collected = Collected.from_state(as_tensors(state["collected"]))
+        account = None
+        if state["account"] is not None:
+            account = account_from_bytes(state["account"].tobytes(), options["n_groups"])
+        return cls(
+            PassFacts(**facts),
+            Reading.from_state(state["reading"]),
+            inputs,
+            collected,
+            state["seconds"],
+            state["smallest"],
+            account,
+            state["is_whole"],
+        )
+
+
+def as_arrays(value: Any) -> Any:
+    """The same with copies of all tensors, as arrays of numpy on the host."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy().copy()
+    if isinstance(value, Mapping):
+        return {name: as_arrays(own) for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_arrays(own) for own in value]
+    return value
+
+
+def as_tensors(value: Any) -> Any:
+    """Inverse of :func:`as_arrays`."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, Mapping):
+        return {name: as_tensors(own) for name, own in value.items()}
+    if isinstance(value, list):
+        return [as_tensors(own) for own in value]
+    return value

@@ -1,0 +1,210 @@
+"""Where a measurement goes: the folder that is claimed for it, its states, the run at last."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from natstats._version import __version__
+from natstats.errors import NatstatsError, UsageError
+from natstats.files.claims import claimed
+from natstats.files.ownership import STATE
+from natstats.files.paths import expanded
+from natstats.fits.options import FitOptions
+from natstats.images.sources import ImageSet
+from natstats.measurement.keeping import Keeper, KeptPass
+from natstats.measurement.parts import Shard, save_part
+from natstats.measurement.pass_sums import PassSums
+from natstats.networks.load import Network
+from natstats.processes.joining import Processes
+from natstats.runs import store
+from natstats.runs.run import STATES, Run
+from natstats.text import printable
+
+__all__ = ["SAVE_EVERY", "Keeping", "Place"]
+
+SAVE_EVERY = 60.0
+"""Seconds between two times that the state of a measurement is saved."""
+
+_MAY_CHANGE = ("batch_size", "workers", "until")
+"""Options that do not change what an image adds, so that another sitting may have others."""
+
+_log = logging.getLogger("natstats")
+
+
+class Place:
+    """Where a measurement goes, or nowhere.
+
+    Args:
+        keeping: what was asked for.
+        folder: for the states; None for nowhere.
+        together: the processes that share the work.
+    """
+
+    def __init__(self, keeping: Keeping, folder: Path | None, together: Processes) -> None:
+        self._keeping, self._folder, self._together = keeping, folder, together
+        self._keeper: Keeper | None = None
+
+    def identify(
+        self,
+        source: ImageSet,
+        options: dict[str, Any],
+        fit: FitOptions,
+        network: Network | None = None,
+    ) -> None:
+        """Say what is measured, before the first state is asked for.
+
+        Raises:
+            UsageError: the state of another measurement is there, and may not be replaced.
+            NatstatsError: a state is damaged.
+        """
+        keeping = self._keeping
+        if keeping.path is None or self._folder is None:
+            return
+        identity = {name: value for name, value in options.items() if name not in _MAY_CHANGE}
+        identity["natstats"] = __version__
+        identity["images"] = source.listing()
+        identity["shard"] = None if keeping.shard is None else str(keeping.shard)
+        if network is not None:
+            identity |= {"network": network.digest(), "preprocessing": repr(network.preprocessing)}
+        self._keeper = Keeper(
+            self._folder,
+            identity,
+            keeping.every,
+            keeping.path,
+            keeping.overwrite,
+            self._together.rank,
+            {"command": keeping.command, "fit": fit.to_dict()},
+        )
+        if self._together.is_first:
+            self._keeper.check()
+
+    def of(self, name: str) -> KeptPass | None:
+        """The state of one pass; None where nothing is kept."""
+        return None if self._keeper is None else self._keeper.of(name)
+
+    def finish(self, run: Run, passes: Mapping[str, PassSums]) -> Run:
+        """Save the run, or the part, where it goes; the run is returned.
+
+        Args:
+            run: of all that was measured here.
+            passes: what it is made of, by the name of the pass.
+
+        Raises:
+            NatstatsError: it cannot be written; the states stay.
+        """
+        keeping, keeper = self._keeping, self._keeper
+        if keeping.amend is not None:
+            keeping.amend(run)
+        if keeping.path is None or keeper is None:
+            return run
+        if keeping.command is not None:
+            run.info["command"] = keeping.command
+        if self._together.is_first:
+            try:
+                self._save(keeping, keeper, run, passes)
+            except UsageError as error:  # something came there in the meantime
+                spare = store.free_path(keeping.path)
+                _log.warning("Note: %s; what was measured goes to %s.", error, printable(spare))
+                self._save(replace(keeping, out=spare, overwrite=False), keeper, run, passes)
+                keeper.forget()
+            except (NatstatsError, OSError) as error:
+                raise NatstatsError(
+                    f"{str(error).removesuffix('.')}; {self._kept(keeper)}"
+                ) from error
+        return run
+
+    @staticmethod
+    def _save(keeping: Keeping, keeper: Keeper, run: Run, passes: Mapping[str, PassSums]) -> None:
+        assert keeping.path is not None
+        if keeping.shard is None:
+            # What may be gone on with later keeps its state.
+            states = passes if run.info["options"].get("until") is not None else {}
+            run.save(
+                keeping.path,
+                overwrite=keeping.overwrite or keeping.goes_on,
+                states={name: keeper.of(name).whole(sums) for name, sums in states.items()},
+            )
+        else:
+            save_part(keeping.path, keeping.overwrite, keeper.identity, keeper.about, passes)
+
+    def _kept(self, keeper: Keeper) -> str:
+        """What is left of work that could not be written, as the end of a sentence."""
+        out = self._keeping.path
+        if not keeper.is_saved():
+            return "what was measured could not be kept either"
+        how = f"`natstats fit {out}`" if self._keeping.shard is None else "the same command"
+        return f"what was measured is kept in {out}; {how} finishes it when it can be written"
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where a measurement is to go, as it was asked for.
+
+    Attributes:
+        out: the folder; None for nowhere.
+        overwrite: what is there may be replaced.
+        every: seconds between two times that a state is saved.
+        command: what was typed, to be told in the report.
+        shard: the share of the images that is measured; None for all of them.
+        amend: changes the facts of a run before it is saved.
+        may_go_on: a run that has kept its state may be gone on with, and replaced.
+
+    Raises:
+        UsageError: the seconds are no number from 0.
+    """
+
+    out: str | Path | None
+    overwrite: bool
+    every: float
+    command: str | None
+    shard: Shard | None = None
+    amend: Callable[[Run], None] | None = None
+    may_go_on: bool = False
+
+    def __post_init__(self) -> None:
+        every = self.every
+        if not (isinstance(every, int | float) and math.isfinite(every) and every >= 0):
+            raise UsageError(f"save_every: expected seconds, 0 or more; got {every!r}")
+
+    @property
+    def path(self) -> Path | None:
+        """The folder; None for nowhere."""
+        return None if self.out is None else expanded(self.out, "out")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run that is there has kept its state, to be gone on with."""
+        path = self.path
+        has_state = path is not None and (path / STATES).is_dir() and (path / "run.json").is_file()
+        return self.may_go_on and has_state and not self.overwrite
+
+    @contextlib.contextmanager
+    def place(self, together: Processes) -> Iterator[Place]:
+        """Claim the folder for as long as the context is open, for all processes.
+
+        Raises:
+            UsageError: it is no place for a run, or another process is at work there.
+        """
+        path = self.path
+        if path is None:
+            yield Place(self, None, together)
+            return
+        with contextlib.ExitStack() as stack:
+            if together.is_first:
+                kind = "run" if self.shard is None else "part"
+                goes_on = self.goes_on
+                state = stack.enter_context(claimed(path, self.overwrite or goes_on, kind))
+                if goes_on and not any(state.glob("*.safetensors")):
+                    for file in (path / STATES).glob("*.safetensors"):
+                        shutil.copyfile(file, state / file.name)
+            together.wait()
+            yield Place(self, Path(os.path.realpath(path)) / STATE, together)
+            together.wait()

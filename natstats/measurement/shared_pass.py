@@ -1,0 +1,208 @@
+"""A pass over images that is shared: with earlier sittings, and with other processes.
+
+What earlier sittings have measured is taken up by the first process. What is left is parted, each
+process goes through its own images, and in the end the first one adds up what all have summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+
+from natstats.errors import NatstatsError, UsageError
+from natstats.files.state_files import state_from_bytes, state_in_bytes
+from natstats.images.image_numbers import ImageNumbers
+from natstats.images.sources import Batch, ImageSet, batches
+from natstats.measurement.image_loop import ImageLoop, Progress
+from natstats.measurement.image_loop import Work as LoopWork
+from natstats.measurement.keeping import KeptPass
+from natstats.measurement.options import MeasureOptions
+from natstats.measurement.pass_sums import PassSums, as_arrays, as_tensors
+from natstats.measurement.until import Until
+from natstats.processes.joining import Processes
+from natstats.theory.account_states import added_states
+
+__all__ = ["SharedPass", "Work"]
+
+_ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+class Work(LoopWork, Protocol):
+    """What is done with the images of a pass."""
+
+    def begin(self, example: Batch, account: dict[str, Any] | None) -> None:
+        """Go on from the sums; else the first batch begins.
+
+        Args:
+            example: the image that a network is traced with.
+            account: what its account has come to; None where that is nothing.
+        """
+
+    def finish(self, others: list[PassSums], accounts: list[dict[str, Any]]) -> None:
+        """All images have come, here and in other processes.
+
+        Args:
+            others: what these have measured.
+            accounts: what their accounts have come to.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class SharedPass:
+    """A pass over the images of a set.
+
+    Attributes:
+        source: the set.
+        options: how to measure; the number of workers is settled.
+        strict: whether an unreadable image is an error.
+        progress: called after each batch.
+        kept: where its state is saved; None where it is not.
+        numbers: which images; None for all of the set.
+        together: the processes that share it.
+        until: tells when enough images have come; None for all.
+
+    Raises:
+        UsageError: `until` is given for several processes, or for a share.
+    """
+
+    source: ImageSet
+    options: MeasureOptions
+    strict: bool
+    progress: Progress | None
+    kept: KeptPass | None = None
+    numbers: ImageNumbers | None = None
+    together: Processes = _ALONE
+    until: Until | None = None
+
+    def __post_init__(self) -> None:
+        if self.until is not None and (self.together.world > 1 or self.numbers is not None):
+            raise UsageError(
+                "until: expected in one process that may read all images; got "
+                f"{self.together.world} processes, or a share of the images"
+            )
+
+    def run(
+        self,
+        device: torch.device,
+        new: PassSums,
+        open_work: Callable[[PassSums], AbstractContextManager[Work]],
+    ) -> PassSums:
+        """What was measured of all images, now and in earlier sittings, in every process.
+
+        Args:
+            device: where the batches go.
+            new: sums of no images.
+            open_work: gives what is done with them.
+
+        Raises:
+            UsageError: what is kept is of other images.
+            NatstatsError: no image can be read, or the model fails.
+            Interrupted: a signal came.
+        """
+        together = self.together
+        sums, account = (self._earlier() if together.is_first else None) or (new, None)
+        if sums is not new:  # what may change between sittings is as it is now
+            before = sums.facts
+            sums.facts = replace(new.facts, found=before.found, example=before.example)
+        wanted = self.numbers or ImageNumbers([(0, len(self.source))])
+        done = ImageNumbers(together.share(sums.reading.numbers.intervals))
+        left = wanted - done
+        if len(left) and not self._was_enough(sums):
+            own = left.share(together.rank, together.world)
+            with open_work(sums) as work:
+                if len(done) or together.world > 1 or self.numbers is not None:
+                    example = self._example(sums, device)
+                    if example is not None:
+                        work.begin(example, account)
+                loop = ImageLoop(
+                    self.source,
+                    self.options,
+                    device,
+                    self.strict,
+                    self.progress if together.is_first else None,
+                    self.kept,
+                    own,
+                    before=len(wanted & done),
+                    world=together.world,
+                    total=len(wanted),
+                    until=self.until,
+                )
+                loop.run(work, partial(self._together, work))
+        return self._spread(sums)
+
+    def _was_enough(self, sums: PassSums) -> bool:
+        """Whether earlier sittings have measured enough images."""
+        if self.until is None or not sums.reading.n_read:
+            return False
+        return self.until.is_reached(sums.reading.n_read, sums.spectra())
+
+    def _earlier(self) -> tuple[PassSums, dict[str, Any] | None] | None:
+        """What earlier sittings have measured; None where there were none."""
+        kept = self.kept
+        states = [] if kept is None else kept.earlier()
+        if kept is None or not states:
+            return None
+        found = [(PassSums.from_state(one), as_tensors(one["account_sums"])) for one in states]
+        # The largest first; what was added to it, and not yet removed, is in it.
+        found.sort(key=lambda one: len(one[0].reading.numbers), reverse=True)
+        sums, account = found[0]
+        for more, more_account in found[1:]:
+            if not len(more.reading.numbers - sums.reading.numbers):
+                continue
+            sums.merge(more)
+            if account is not None and more_account is not None:
+                account = added_states(account, more_account)
+        if not sums.reading.is_of(self.source):
+            if kept.keeper.overwrite:
+                kept.keeper.forget()
+                return None
+            raise kept.keeper.refusal("of other images, which had other contents under these names")
+        if len(states) > 1:
+            kept.save({**sums.state(), "account_sums": as_arrays(account)})
+            kept.forget_others()
+        return sums, account
+
+    def _example(self, sums: PassSums, device: torch.device) -> Batch | None:
+        """The image that all sittings and processes trace the network with: the first readable."""
+        wanted = ImageNumbers([(0, len(self.source))])
+        if len(sums.reading.numbers):
+            wanted = ImageNumbers.of([sums.facts.example])
+        for batch in batches(self.source, 1, 0, device, wanted):
+            if len(batch.index):
+                sums.facts = replace(sums.facts, example=int(batch.index[0]))
+                return batch
+        return None
+
+    def _together(self, work: Work) -> None:
+        """Add up at the first process what all have summed."""
+        together = self.together
+        if together.world == 1:
+            work.finish([], [])
+            return
+        content = b"" if together.is_first else state_in_bytes(work.state())
+        states = [state_from_bytes(one) for one in together.gather(content)[1:]]
+        if together.is_first:
+            accounts = [one["account_sums"] for one in states if one["account_sums"] is not None]
+            work.finish([PassSums.from_state(one) for one in states], as_tensors(accounts))
+            work.sums.reading.refuse(self.strict)
+
+    def _spread(self, sums: PassSums) -> PassSums:
+        """The sums of the first process, in all."""
+        if self.together.world == 1:
+            return sums
+        content = self.together.spread(
+            state_in_bytes(sums.state()) if self.together.is_first else b""
+        )
+        if self.together.is_first:
+            return sums
+        if self.kept is not None:
+            self.kept.forget()
+        try:
+            return PassSums.from_state(state_from_bytes(content))
+        except ValueError as error:
+            raise NatstatsError(f"processes: expected the sums of the first; {error}") from error

@@ -1,0 +1,60 @@
+"""Stopping between two batches: the first Ctrl-C waits for the batch, a second one does not."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from natstats.errors import Interrupted
+
+__all__ = ["Stops"]
+
+
+class Stops:
+    """Keeps an interruption or a polite kill until it is asked for.
+
+    A batch that is half added would make all sums worthless; so the first signal only takes note.
+    The second raises at once, and what was saved before stays as it is.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self.signal = 0
+
+    def __enter__(self) -> Stops:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # A signal that ends the process, or that is ignored, goes on doing so.
+                if callable(signal.getsignal(number)):
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            self._restore()
+            raise Interrupted("interrupted", exit_code=128 + number)
+        self.signal = number
+
+    def raise_as(self, sentence: str) -> None:
+        """Raise what came, if anything did.
+
+        Raises:
+            Interrupted: a signal came; it says the sentence.
+        """
+        if self.signal:
+            raise Interrupted(sentence, exit_code=128 + self.signal)

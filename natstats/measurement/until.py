@@ -1,0 +1,107 @@
+"""When enough images were measured: every layer's interval is narrow enough.
+
+Each look at the intervals is a chance to stop on one that is narrow by luck, and so to stop where
+it misses the truth. So looks are few and far between, the first is late, and the next one is when
+the intervals should be clearly narrow enough, as the width falls with the square root of the number
+of images: most measurements end with the second or third look. How often an interval at which a
+measurement has stopped still holds the truth is simulated in ``analyses/until_coverage.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from natstats.fits.exponents import fit_layers
+from natstats.fits.options import FitOptions
+from natstats.spectra.records import LayerSpectrum
+
+__all__ = ["FIRST_LOOK", "Until", "next_look", "widest"]
+
+FIRST_LOOK = 128
+"""Images before the first look: of fewer, the width of an interval says little."""
+
+_MORE = 1.6
+"""Times the images that should be enough, so that the next look ends it as a rule."""
+
+_LEAST, _MOST = 2.0, 4.0
+"""Times the images so far that there are at the next look."""
+
+
+def widest(spectra: Sequence[LayerSpectrum], fit: FitOptions) -> tuple[float, str]:
+    """Width of the widest interval of all layers that have one, and the name of the layer.
+
+    Args:
+        spectra: of the layers, the images among them.
+        fit: how they are fitted.
+    """
+    fits = fit_layers(spectra, fit, is_brief=True).layers
+    widths = np.array([one.high - one.low for one in fits])
+    if not np.isfinite(widths).any():
+        return np.nan, ""
+    place = int(np.nanargmax(widths))
+    return float(widths[place]), spectra[place].layer.name
+
+
+def next_look(n_images: int, width: float, wanted: float) -> int:
+    """Images before the next look.
+
+    Args:
+        n_images: images so far.
+        width: of the widest interval now; NaN where there is none yet.
+        wanted: the width that is wanted.
+
+    >>> next_look(100, 0.15, 0.1), next_look(100, 0.101, 0.1), next_look(100, 5.0, 0.1)
+    (360, 200, 400)
+    """
+    factor = _MORE * (width / wanted) ** 2 if np.isfinite(width) else 2.0
+    return int(np.ceil(n_images * min(max(factor, _LEAST), _MOST)))
+
+
+@dataclass
+class Until:
+    """Tells whether enough images were measured.
+
+    Attributes:
+        wanted: width that no layer's interval may exceed.
+        fit: how layers are fitted.
+        next: images before the next look.
+        width: of the widest interval at the last look; NaN before.
+        layer: whose it was.
+    """
+
+    wanted: float
+    fit: FitOptions
+    next: int = FIRST_LOOK
+    width: float = float("nan")
+    layer: str = ""
+
+    def is_reached(self, n_images: int, spectra: Sequence[LayerSpectrum]) -> bool:
+        """Look at the intervals.
+
+        Args:
+            n_images: images so far.
+            spectra: of the layers, the images among them.
+        """
+        self.width, self.layer = widest(spectra, self.fit)
+        self.next = next_look(n_images, self.width, self.wanted)
+        return bool(self.width <= self.wanted)
+
+    def sentence(self, n_images: int, n_all: int) -> str:
+        """What came of it, in words.
+
+        Args:
+            n_images: images that were measured.
+            n_all: images that there are.
+        """
+        if self.width <= self.wanted:
+            return (
+                f"no interval is wider than {self.wanted:g} after {n_images} of {n_all} images "
+                f"(the widest is {self.width:.3g}, of {self.layer})"
+            )
+        return (
+            f"the interval of {self.layer} is {self.width:.3g} wide after all {n_all} images, "
+            f"where {self.wanted:g} was asked for"
+        )

@@ -1,0 +1,306 @@
+"""A measurement that is killed, stopped or refused room goes on, and ends with the same numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from natstats_cli import output
+from PIL import Image
+from torch import nn
+
+import natstats
+from natstats.files.ownership import STATE
+from natstats.runs.run import Run
+
+N_IMAGES = 40
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU()
+    ).eval()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(N_IMAGES):
+        pixels = generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    (folder / "05.png").write_bytes(b"no image")
+    return folder
+
+
+def arrays(run: Path) -> dict[str, np.ndarray]:
+    found = {}
+    for file in sorted(run.rglob("*.npz")):
+        with np.load(file) as content:
+            for name in content.files:
+                found[f"{file.relative_to(run)}/{name}"] = content[name]
+    return found
+
+
+def assert_same(first: Path, second: Path) -> None:
+    ours, theirs = arrays(first), arrays(second)
+    assert ours.keys() == theirs.keys()
+    for name, values in ours.items():
+        np.testing.assert_array_equal(values, theirs[name], err_msg=name)
+    for name in ("images", "model", "options", "warnings"):
+        records = [json.loads((run / "run.json").read_text())[name] for run in (first, second)]
+        assert records[0] == records[1]
+
+
+class CutError(Exception):
+    """Ends a measurement in its midst."""
+
+
+def cut_after(n_images: int):
+    def progress(done: int, total: int) -> None:
+        if done >= n_images:
+            raise CutError
+
+    return progress
+
+
+OPTIONS = {
+    "plain": {},
+    "control": {"control": "random-weights", "control_seeds": 2},
+    "explain": {"explain": True, "counterfactual": "shuffle-kernels"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_what_was_cut_goes_on_with_every_pass(tmp_path, photos, options):
+    settings = {"size": 32, "crop": 32, "batch_size": 6, **options, "save_every": 0.0}
+    model = network()
+    natstats.measure(model, photos, out=tmp_path / "whole", **settings)
+    n_passes = 1 + 2 * ("control" in options) + 2 * ("explain" in options)
+    for place in range(n_passes):
+        with pytest.raises(CutError):
+            cut = cut_after(N_IMAGES * place + 13)
+            natstats.measure(model, photos, out=tmp_path / "cut", progress=cut, **settings)
+        assert not (tmp_path / "cut" / "run.json").exists()
+    run = natstats.measure(model, photos, out=tmp_path / "cut", **settings)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert not (tmp_path / "cut" / STATE).exists()
+    assert run.path == tmp_path / "cut"
+
+
+def test_other_batches_give_the_same_to_the_rounding_of_float32(tmp_path, photos):
+    settings = {"size": 32, "crop": 32, "save_every": 0.0, "out": tmp_path / "run"}
+    whole = natstats.measure_images(photos, size=32, crop=32)
+    with pytest.raises(CutError):
+        natstats.measure_images(photos, batch_size=7, progress=cut_after(20), **settings)
+    again = natstats.measure_images(photos, batch_size=3, **settings)
+    for one, other in zip(whole.spectra, again.spectra, strict=True):
+        np.testing.assert_allclose(one.spectrum.power, other.spectrum.power, rtol=2e-6)
+
+
+@pytest.mark.parametrize("change", ["options", "images", "contents", "weights", "fewer"])
+def test_what_is_not_the_same_is_refused_and_begins_anew_when_asked(tmp_path, photos, change):
+    settings = {"size": 32, "crop": 32, "batch_size": 6, "save_every": 0.0}
+    model, out = network(), tmp_path / "run"
+    with pytest.raises(CutError):
+        natstats.measure(model, photos, out=out, progress=cut_after(18), **settings)
+    if change == "options":
+        settings["edges"] = "hann"
+    elif change == "images":
+        (photos / "10.png").rename(photos / "10b.png")
+    elif change == "contents":
+        pixels = np.full((40, 48, 3), 9, np.uint8)
+        for file in sorted(photos.glob("*.png")):
+            size = file.stat().st_size
+            if size > 100:
+                Image.fromarray(pixels).save(file)
+                file.write_bytes(file.read_bytes().ljust(size, b"\0"))
+    elif change == "weights":
+        model = network(1)
+    else:
+        (photos / "10.png").unlink()
+    word = {"options": "edges", "weights": "weights"}.get(change, "images")
+    with pytest.raises(natstats.UsageError, match=rf"out: .*{word}"):
+        natstats.measure(model, photos, out=out, **settings)
+    run = natstats.measure(model, photos, out=out, overwrite=True, **settings)
+    assert run.info["images"]["n_images"] >= N_IMAGES - 2
+
+
+def test_an_old_run_stays_until_the_new_one_is_there(tmp_path, photos):
+    settings = {"size": 32, "crop": 32, "batch_size": 6, "save_every": 0.0}
+    out = tmp_path / "run"
+    natstats.measure_images(photos, out=out, seed=1, **settings)
+    with pytest.raises(CutError):
+        natstats.measure_images(
+            photos, out=out, seed=2, overwrite=True, progress=cut_after(18), **settings
+        )
+    assert Run.open(out).info["options"]["seed"] == 1
+    natstats.measure_images(photos, out=out, seed=2, overwrite=True, **settings)
+    assert Run.open(out).info["options"]["seed"] == 2
+    assert not (out / STATE).exists()
+
+
+def test_a_failure_before_the_first_image_leaves_nothing(tmp_path):
+    with pytest.raises(natstats.NatstatsError):
+        natstats.measure(nn.Linear(3, 4), torch.rand(8, 3, 16, 16), out=tmp_path / "a" / "run")
+    assert not (tmp_path / "a").exists()
+
+
+def test_two_measurements_cannot_have_one_folder(tmp_path, photos):
+    seen = []
+
+    def progress(done: int, total: int) -> None:
+        code = (
+            "import sys, natstats\n"
+            "try: natstats.measure_images(sys.argv[1], out=sys.argv[2])\n"
+            "except natstats.UsageError as error: print(error)\n"
+        )
+        args = [sys.executable, "-c", code, str(photos), str(tmp_path / "run")]
+        if not seen:
+            seen.append(subprocess.run(args, capture_output=True, text=True, check=True).stdout)
+
+    natstats.measure_images(photos, out=tmp_path / "run", progress=progress)
+    assert f"being written by process {os.getpid()} on" in seen[0]
+
+
+KILLED = textwrap.dedent(
+    """
+    import os, random, signal, sys, time
+    sys.path.insert(0, sys.argv[1])
+    from tests.measurement.test_resume import network
+    import natstats, torch
+    import natstats.report.pages.run as pages
+
+    pages.write_report = lambda folder, report: (folder / "report.html").touch()
+    torch.set_num_threads(1)
+    photos, out, n_kills = sys.argv[2], sys.argv[3], int(sys.argv[4])
+    settings = dict(size=32, crop=32, batch_size=2, save_every=0.0, control="random-weights",
+                    control_seeds=2)
+
+    def run(path, pause):
+        model = network()
+        def progress(done, total):
+            time.sleep(pause)
+        natstats.measure(model, photos, out=path, progress=progress, **settings)
+
+    started = time.monotonic()
+    if os.fork() == 0:
+        run(out + "-whole", 0.002)
+        os._exit(0)
+    assert os.wait()[1] == 0
+    length = time.monotonic() - started
+    random.seed(0)
+    kills = 0
+    while True:
+        child = os.fork()
+        if child == 0:
+            run(out, 0.002)
+            os._exit(0)
+        if kills < n_kills:
+            time.sleep(random.uniform(0.02, 0.3) * length)
+            os.kill(child, signal.SIGKILL)
+        code = os.waitpid(child, 0)[1]
+        kills += code == signal.SIGKILL
+        assert code in (0, signal.SIGKILL), code
+        if code == 0:
+            break
+    print(kills)
+    """
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, photos):
+    root = Path(__file__).parents[2]
+    args = [str(root), str(photos), str(tmp_path / "run"), "20"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *args], env=environment, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) >= 5
+    assert_same(tmp_path / "run-whole", tmp_path / "run")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run", "run-whole"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
+)
+def test_a_signal_saves_says_how_to_go_on_and_has_its_code(
+    tmp_path, photos, call, monkeypatch, number, code
+):
+    command = ["images", photos, "--size", 32, "--crop", 32, "--batch-size", 6, "--out"]
+
+    @contextlib.contextmanager
+    def progress_bar():
+        yield lambda done, total: signal.raise_signal(number) if 12 <= done < 18 else None
+
+    monkeypatch.setattr(output, "progress_bar", progress_bar)
+    found = call(*command, tmp_path / "run", code=code)
+    assert found.stderr.splitlines()[-1] == (
+        f"Error: interrupted after 12 of {N_IMAGES} images; {tmp_path}/run keeps what was "
+        f"measured, and the same command, with --out {tmp_path}/run, goes on from there"
+    )
+    assert "not finished" in call("fit", tmp_path / "run", code=2).stderr
+    call(*command, tmp_path / "run")
+    natstats.measure_images(photos, size=32, crop=32, batch_size=6, out=tmp_path / "whole")
+    assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_second_signal_does_not_wait(tmp_path, photos):
+    def progress(done: int, total: int) -> None:
+        if done == 12:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        natstats.measure_images(photos, batch_size=6, out=tmp_path / "run", progress=progress)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_where_the_run_cannot_be_written_its_spectra_are_kept(tmp_path, photos, call, monkeypatch):
+    options = ["--size", 32, "--crop", 32, "--band", "0.05:0.4"]
+    call("images", photos, *options, "--out", tmp_path / "whole")
+    write, is_full = np.savez_compressed, [True]
+
+    def full(*given, **arrays):
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*given, **arrays)
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    out = tmp_path / "run"
+    said = call("images", photos, *options, "--out", out, code=1).stderr
+    assert f"kept in {out}; `natstats fit {out}` finishes it when it can be written" in said
+    is_full.clear()
+    call("fit", out)
+    assert_same(tmp_path / "whole", out)
+    assert (tmp_path / "whole/layers.csv").read_text() == (out / "layers.csv").read_text()
+
+
+def test_where_no_state_can_be_saved_it_goes_on_and_says_so(tmp_path, photos, monkeypatch, caplog):
+    def full(path, state):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("natstats.measurement.keeping.write_state", full)
+    run = natstats.measure_images(photos, size=32, crop=32, out=tmp_path / "run", save_every=0.0)
+    assert run.path == tmp_path / "run"
+    assert "could not be saved" in caplog.text
+    assert len(caplog.records) == 1
