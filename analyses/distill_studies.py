@@ -283,18 +283,17 @@ CIFAR10 = Study(
     recipe={**RECIPE, **CIFAR},
     teachers={"r56": _cifar_teacher(56), "r20": _cifar_teacher(20)},
     settings=(
-        Setting("w10-r20-2k", Network("wrn_10_1"), "r20", 2000, 40),
+        Setting("w10-r20-2k", Network("wrn_10_1"), "r20", 2000, 30),
         # 2,512 steps, the arms that the claim is about; weights from the setting before.
         Setting(
             "r8-r56-10k", RESNET8, "r56", 10000, 16,
-            arms=("ce", "kd", "at", "spectral", "kd+spectral", "at+spectral"),
+            arms=("ce", "kd", "at", "kd+spectral", "at+spectral"),
             weights_of="w10-r20-2k",
         ),
     ),
     arms=ARMS,
     contrasts=CONTRASTS,
     budget_setting="w10-r20-2k",
-    budgets=(6, 40, 120),
 )  # fmt: skip
 TINY40 = Study(
     name="tiny40",
