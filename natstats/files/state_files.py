@@ -7,7 +7,9 @@ than twice its length.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from natstats.text import printable
 
 __all__ = ["read_state", "state_from_bytes", "state_in_bytes", "write_state"]
 
-_ARRAY, _RECORD = "natstats.array", "natstats.state"
+_ARRAY, _RECORD, _DIGEST = "natstats.array", "natstats.state", "natstats.digest"
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
@@ -70,8 +72,19 @@ def state_in_bytes(state: dict[str, Any]) -> bytes:
     arrays: dict[str, Any] = {}
     record = json.dumps(_without_arrays(state, arrays))
     arrays[_RECORD] = np.frombuffer(record.encode(), np.uint8)
+    arrays[_DIGEST] = np.frombuffer(_digest(arrays), np.uint8)
     content: bytes = save(arrays)
     return content
+
+
+def _digest(arrays: Mapping[str, Any]) -> bytes:
+    """SHA-256 over all arrays: what a disk has changed in them is noticed."""
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        sha.update(f"{name} {array.dtype} {array.shape} ".encode())
+        sha.update(array.tobytes())
+    return sha.digest()
 
 
 def state_from_bytes(content: bytes) -> dict[str, Any]:
@@ -85,6 +98,8 @@ def state_from_bytes(content: bytes) -> dict[str, Any]:
 
     try:
         arrays = load(content)
+        if arrays.pop(_DIGEST).tobytes() != _digest(arrays):
+            raise ValueError("its contents are not what was written")
         record = json.loads(arrays[_RECORD].tobytes())
         state = _with_arrays(record, arrays)
     except (SafetensorError, KeyError, TypeError, RecursionError) as error:

@@ -132,10 +132,14 @@ class ImageLoop:
                 else:
                     reading.refuse(self.strict)
                     finish()
-            except Exception:
-                if self.kept is not None and reading.n_read:
-                    self.kept.save(state())
-                raise
+            except Exception as error:
+                if self.kept is None or not reading.n_read or not self.kept.save(state()):
+                    raise
+                if not isinstance(error, NatstatsError):
+                    raise
+                sentence, *lines = error.args
+                kept = f"{self._kept_images(self._place(done))}, goes on from there"
+                raise type(error)(f"{sentence}; {kept}", *lines) from error
             sums.seconds = before + time.perf_counter() - started
             if self.kept is not None and (self.kept.is_first or stops.signal):
                 is_saved = self.kept.save(state())
@@ -153,13 +157,16 @@ class ImageLoop:
         return min(self.before + done * self.world, self.total)
 
     def _stopped(self, done: int, is_saved: bool) -> str:
-        assert self.kept is not None
-        out = self.kept.keeper.out
         if not is_saved:
             return f"interrupted after {done} of {self.total} images, whose sums could not be saved"
+        return f"interrupted; {self._kept_images(done)}, goes on from there"
+
+    def _kept_images(self, done: int) -> str:
+        assert self.kept is not None
+        out = self.kept.keeper.out
         return (
-            f"interrupted after {done} of {self.total} images; {out} keeps what was measured, and "
-            f"the same command, with --out {out}, goes on from there"
+            f"{out} keeps what was measured of {done} of {self.total} images, and the same "
+            f"command, with --out {out}"
         )
 
     def _batches(self) -> Iterator[Batch]:

@@ -160,7 +160,20 @@ class PassSums:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> PassSums:
-        """Inverse of :meth:`state`."""
+        """Inverse of :meth:`state`.
+
+        Raises:
+            NatstatsError: it is no such state.
+        """
+        try:
+            return cls._from_state(state)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            raise NatstatsError(
+                f"state: expected that of a measurement; {type(error).__name__}: {error}"
+            ) from error
+
+    @classmethod
+    def _from_state(cls, state: Mapping[str, Any]) -> PassSums:
         facts = dict(state["facts"])
         for name in ("notes", "found", "assumed"):
             facts[name] = tuple(facts[name])

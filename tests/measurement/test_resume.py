@@ -255,8 +255,8 @@ def test_a_signal_saves_says_how_to_go_on_and_has_its_code(
     monkeypatch.setattr(output, "progress_bar", progress_bar)
     found = call(*command, tmp_path / "run", code=code)
     assert found.stderr.splitlines()[-1] == (
-        f"Error: interrupted after 12 of {N_IMAGES} images; {tmp_path}/run keeps what was "
-        f"measured, and the same command, with --out {tmp_path}/run, goes on from there"
+        f"Error: interrupted; {tmp_path}/run keeps what was measured of 12 of {N_IMAGES} images, "
+        f"and the same command, with --out {tmp_path}/run, goes on from there"
     )
     assert "not finished" in call("fit", tmp_path / "run", code=2).stderr
     call(*command, tmp_path / "run")
@@ -304,3 +304,56 @@ def test_where_no_state_can_be_saved_it_goes_on_and_says_so(tmp_path, photos, mo
     assert run.path == tmp_path / "run"
     assert "could not be saved" in caplog.text
     assert len(caplog.records) == 1
+
+
+def test_an_error_in_the_midst_keeps_what_was_measured_and_says_so(tmp_path, photos):
+    class Fails(nn.Module):
+        n = 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            Fails.n += len(images) > 1
+            if Fails.n == 4 and len(images) > 1:
+                raise RuntimeError("a cable came loose")
+            return images * 2
+
+    model = nn.Sequential(Fails(), *network()).eval()
+    settings = {"size": 32, "crop": 32, "batch_size": 6, "out": tmp_path / "run"}
+    with pytest.raises(natstats.NatstatsError) as raised:
+        natstats.measure(model, photos, **settings)
+    assert "a cable came loose" in str(raised.value)
+    assert f"keeps what was measured of 18 of {N_IMAGES} images" in str(raised.value)
+    run = natstats.measure(model, photos, **settings)
+    assert run.info["images"]["n_images"] == N_IMAGES - 1
+
+
+def test_batches_that_do_not_fit_are_halved_once_and_for_all(photos):
+    sizes: list[int] = []
+
+    class Small(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(images))
+            if len(images) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            return images * 1
+
+    settings = {"size": 32, "crop": 32, "batch_size": 12}
+    run = natstats.measure(nn.Sequential(Small(), *network()).eval(), photos, **settings)
+    assert sizes.count(12) == sizes.count(6) == 1
+    assert any("measured in parts of 3" in one for one in run.info["warnings"])
+    whole = natstats.measure(network(), photos, **settings)
+    for one, other in zip(run.spectra[2:], whole.spectra[2:], strict=True):
+        np.testing.assert_allclose(one.spectrum.power, other.spectrum.power, rtol=3e-6)
+        np.testing.assert_array_equal(one.spectrum.count, other.spectrum.count)
+
+
+def test_one_image_that_does_not_fit_is_an_error(photos):
+    class Fullest(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if len(images) > 1 or len(sizes) > 8:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
+            sizes.append(len(images))
+            return images * 1
+
+    sizes: list[int] = []
+    with pytest.raises(natstats.NatstatsError, match="batch_size: a batch of 1 x 3 x 32 x 32"):
+        natstats.measure(nn.Sequential(Fullest(), *network()).eval(), photos, size=32, crop=32)
