@@ -34,5 +34,22 @@ def until() -> list[str]:
     return lines
 
 
+def failures() -> list[str]:
+    """What failures and slow machines cost."""
+    lines = [
+        "| | torchrun | by the formula | array, 20 parts each | by the formula | best interval, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in pd.read_csv(RESULTS / "scaling_simulation.csv").to_dict("records"):
+        cells = [row["case"]]
+        for way in ("torchrun", "array"):
+            median, high, formula = (row[f"{way}_{name}"] for name in ("median", "95", "formula"))
+            cells.append("never ends" if pd.isna(median) else f"{median:.2f} ({high:.2f})")
+            cells.append(f"{formula:.2f}" if formula < 1e6 else "–")
+        lines.append(f"| {' | '.join(cells)} | {row['best_interval']:.0f} |")
+    return lines
+
+
 if __name__ == "__main__":
-    fill(ROOT / "docs" / "scaling.md", "scaling.py", {"until": until})
+    parts = {"until": until, "failures": failures}
+    fill(ROOT / "docs" / "scaling.md", "scaling.py", parts)
