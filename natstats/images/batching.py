@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -14,7 +15,7 @@ from natstats.images.image_numbers import ImageNumbers
 from natstats.images.image_sets import AT_ONCE, Batch, ImageSet, Photographs, Sample
 from natstats.images.workers import from_workers
 
-__all__ = ["batches"]
+__all__ = ["batches", "parted"]
 
 
 def _collate(samples: list[Sample]) -> Batch:
@@ -95,3 +96,34 @@ def batches(
             yield batch
     finally:  # also of what was read before an error
         contents.keep(seen, read_at)
+
+
+def parted(batch: Batch, most: int) -> tuple[Batch, Batch | None]:
+    """A batch of the first images of one, at most so many, and another of the rest.
+
+    What could not be read stays with the first; there is no rest where nothing is left.
+
+    >>> first, rest = parted(Batch(torch.zeros(3, 1, 5, 5), torch.tensor([4, 6, 7])), 2)
+    >>> first.index, rest.index
+    (tensor([4, 6]), tensor([7]))
+    """
+    if len(batch.index) <= most:
+        return batch, None
+    left_out = [number for number, _ in batch.unreadable]
+    numbers = sorted([*batch.index.tolist(), *left_out])
+    contents = {
+        number: batch.contents[32 * place : 32 * place + 32] for place, number in enumerate(numbers)
+    }
+    rest = set(batch.index[most:].tolist())
+    first = replace(
+        batch,
+        images=batch.images[:most],
+        index=batch.index[:most],
+        contents=b"".join(contents[number] for number in numbers if number not in rest),
+    )
+    second = Batch(
+        batch.images[most:],
+        batch.index[most:],
+        contents=b"".join(contents[number] for number in numbers if number in rest),
+    )
+    return first, second

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 from natstats.errors import NatstatsError
+from natstats.images.batching import parted
 from natstats.images.image_numbers import ImageNumbers
 from natstats.images.sources import Batch, ImageSet, batches
 from natstats.measurement.keeping import KeptPass
@@ -17,6 +18,7 @@ from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums
 from natstats.measurement.stopping import Stops
 from natstats.measurement.until import Until
+from natstats.runs.reading import Reading
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["ImageLoop", "NoRoomError", "Progress", "Work", "share_of"]
@@ -116,9 +118,6 @@ class ImageLoop:
             try:
                 for batch in self._batches():
                     most = self._measured(batch, work, most)
-                    reading.add(batch, self.source)
-                    if self.strict:
-                        reading.refuse(self.strict)
                     done += len(batch.index) + len(batch.unreadable)
                     if self.progress is not None:
                         self.progress(self._place(done), self.total)
@@ -180,18 +179,24 @@ class ImageLoop:
 
     def _measured(self, batch: Batch, work: Work, most: int) -> int:
         """Measure a batch, in parts where it does not fit; how many images fit is returned."""
-        first = 0
-        while first < len(batch.index):
-            part = slice(first, first + most)
+        reading = work.sums.reading
+        if self.strict and batch.unreadable:  # before it counts as read
+            alone = Reading(reading.facts)
+            alone.add(batch, self.source)
+            alone.refuse(self.strict)
+        left: Batch | None = batch
+        while left is not None:
+            part, rest = parted(left, most)
             try:
-                work.measure(replace(batch, images=batch.images[part], index=batch.index[part]))
+                if len(part.index):
+                    work.measure(part)
             except NoRoomError:
-                if most == 1 or len(batch.index) == 1:
+                if len(part.index) == 1:
                     raise
-                most = max(1, min(most, len(batch.index)) // 2)
-                work.sums.smallest = most
+                work.sums.smallest = most = len(part.index) // 2
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
-                continue
-            first += most
+            else:
+                reading.add(part, self.source)
+                left = rest
         return most

@@ -357,3 +357,38 @@ def test_one_image_that_does_not_fit_is_an_error(photos):
     sizes: list[int] = []
     with pytest.raises(natstats.NatstatsError, match="batch_size: a batch of 1 x 3 x 32 x 32"):
         natstats.measure(nn.Sequential(Fullest(), *network()).eval(), photos, size=32, crop=32)
+
+
+def test_a_part_of_a_batch_counts_once_where_another_part_fails(tmp_path, photos):
+    state = {"fails": True, "n": 0}
+
+    class Unreliable(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if len(images) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            state["n"] += len(images) > 1
+            if state["fails"] and state["n"] == 6:
+                raise RuntimeError("a cable came loose")
+            return images * 1
+
+    model = nn.Sequential(Unreliable(), *network()).eval()
+    settings = {"size": 32, "crop": 32, "batch_size": 6, "save_every": 0.0}
+    with pytest.raises(natstats.NatstatsError, match="cable"):
+        natstats.measure(model, photos, out=tmp_path / "run", **settings)
+    state["fails"] = False
+    run = natstats.measure(model, photos, out=tmp_path / "run", **settings)
+    whole = natstats.measure(model, photos, **settings)
+    for one, other in zip(run.spectra, whole.spectra, strict=True):
+        np.testing.assert_array_equal(one.spectrum.count, other.spectrum.count)
+        np.testing.assert_allclose(one.spectrum.power, other.spectrum.power, rtol=3e-6)
+    assert run.info["images"] == whole.info["images"]
+
+
+def test_strict_stays_strict_when_it_goes_on(tmp_path, photos):
+    settings = {"size": 32, "crop": 32, "batch_size": 6, "out": tmp_path / "run", "strict": True}
+    for _ in range(2):
+        with pytest.raises(natstats.NatstatsError, match="expected readable images only; 05.png"):
+            natstats.measure_images(photos, **settings)
+    assert natstats.measure_images(photos, **{**settings, "strict": False}).info["images"][
+        "n_unreadable"
+    ] == 1  # fmt: skip
