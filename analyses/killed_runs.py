@@ -1,11 +1,12 @@
 """A long measurement that is killed, and one that is not: are their numbers the same?
 
     python analyses/killed_runs.py cifar_resnet20 imagefolder:CIFAR10/train --checkpoint FILE \
-        --kills 5
+        --kills 5 --model-arg shortcut=conv
 
 The command line measures the same network on the same images twice: once in one sitting, once with
-SIGKILL at random moments, each time with the same command. Printed: seconds of both, the images
-that were measured by each kill, and the largest relative difference of any sum of any layer.
+SIGKILL at random moments, each time with the same command; options that are not known here are
+passed on. Printed: seconds of both, the images that were measured by each kill, and the largest
+relative difference of any sum of any layer.
 
 Writes analyses/results/killed_runs.json.
 """
@@ -64,11 +65,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--save-every", type=float, default=10.0)
-    args = parser.parse_args()
+    args, others = parser.parse_known_args()
     command = [
         sys.executable, "-m", "natstats_cli", "measure", args.model, "--images", args.images,
         "--checkpoint", args.checkpoint, "--batch-size", str(args.batch_size),
-        "--save-every", str(args.save_every), "--out",
+        "--save-every", str(args.save_every), *others, "--out",
     ]  # fmt: skip
     random.seed(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -163,5 +163,7 @@ def main() -> None:
         KeyboardInterrupt
     ):  # while an earlier one was being told of, or before there was a command
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        click.echo("Error: interrupted", err=True)
+        from . import output
+
+        output.say("Error: interrupted", err=True)
         sys.exit(130)

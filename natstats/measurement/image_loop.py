@@ -132,13 +132,17 @@ class ImageLoop:
                     reading.refuse(self.strict)
                     finish()
             except Exception as error:
-                if self.kept is None or not reading.n_read or not self.kept.save(state()):
+                kept = self.kept
+                if kept is None or not reading.n_read:
+                    raise
+                last = state()
+                if not kept.is_worth(sums.seconds) or not kept.save(last):
                     raise
                 if not isinstance(error, NatstatsError):
                     raise
                 sentence, *lines = error.args
-                kept = f"{self._kept_images(self._place(done))}, goes on from there"
-                raise type(error)(f"{sentence}; {kept}", *lines) from error
+                words = f"{self._kept_images(self._place(done))}, goes on from there"
+                raise type(error)(f"{sentence}; {words}", *lines) from error
             sums.seconds = before + time.perf_counter() - started
             if self.kept is not None and (self.kept.is_first or stops.signal):
                 is_saved = self.kept.save(state())

@@ -173,6 +173,10 @@ class KeptPass:
         if time.monotonic() - self._last >= wait:
             self.save(state())
 
+    def is_worth(self, seconds: float) -> bool:
+        """Whether work of so many seconds is worth keeping, where it ends with an error."""
+        return seconds >= self.keeper.every or self.path.exists()
+
     def save(self, state: Mapping[str, Any]) -> bool:
         """Save the state; where there is no room for it the one before stays, and it is said."""
         started = time.monotonic()

@@ -122,7 +122,8 @@ class PassSums:
         spectra = self.spectra()
         n_images = spectra[0].spectrum.n_images
         warnings = [*facts.notes, *self.reading.warnings(), *facts.found]
-        warnings += self.reading.range_warnings(facts.expected)
+        if facts.model is not None:
+            warnings += self.reading.range_warnings(facts.expected)
         warnings += facts.assumed
         if self.smallest:
             warnings.append(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -167,8 +166,8 @@ class Group:
         if self._ended.wait(seconds) or (self._signal and self._ended.wait(_SECONDS_ENDING)):
             return
         if word != FAILED and self.claim():
-            sys.stderr.write(f"Error: {self._loss()}\n")
-            sys.stderr.flush()
+            # The main thread may hold the lock of sys.stderr, and never give it back.
+            os.write(2, f"Error: {self._loss()}\n".encode(errors="backslashreplace"))
         os._exit(1)
 
     def _loss(self) -> str:

@@ -318,6 +318,7 @@ def test_an_error_in_the_midst_keeps_what_was_measured_and_says_so(tmp_path, pho
 
     model = nn.Sequential(Fails(), *network()).eval()
     settings = {"size": 32, "crop": 32, "batch_size": 6, "out": tmp_path / "run"}
+    settings["save_every"] = 0.0
     with pytest.raises(natstats.NatstatsError) as raised:
         natstats.measure(model, photos, **settings)
     assert "a cable came loose" in str(raised.value)
@@ -386,9 +387,12 @@ def test_a_part_of_a_batch_counts_once_where_another_part_fails(tmp_path, photos
 
 def test_strict_stays_strict_when_it_goes_on(tmp_path, photos):
     settings = {"size": 32, "crop": 32, "batch_size": 6, "out": tmp_path / "run", "strict": True}
-    for _ in range(2):
+    for every in (60.0, 0.0, 0.0):
+        settings["save_every"] = every
         with pytest.raises(natstats.NatstatsError, match="expected readable images only; 05.png"):
             natstats.measure_images(photos, **settings)
+        # What took no time to measure is not worth a folder.
+        assert (tmp_path / "run").exists() == (every == 0.0)
     assert natstats.measure_images(photos, **{**settings, "strict": False}).info["images"][
         "n_unreadable"
     ] == 1  # fmt: skip
