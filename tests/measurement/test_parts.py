@@ -213,7 +213,7 @@ model = Network(*network()).eval()
 options = {"explain": True} if "EXPLAIN" in os.environ else {}
 run = natstats.measure(model, sys.argv[2], out=sys.argv[3], save_every=0.0, **SETTINGS, **options)
 # In one piece, as the others print, too.
-os.write(1, f"rank {rank} {run.info['images']['n_images']}\n".encode())
+os.write(1, f"rank {rank} {run.info['images']['n_images']}\\n".encode())
 """
 
 
