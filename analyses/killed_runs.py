@@ -81,9 +81,11 @@ def main() -> None:
         print(f"one sitting: {n_images} images in {seconds:.0f} s", flush=True)
         kept, started = [], time.monotonic()
         while len(kept) < args.kills:
-            # Every sitting has to be long enough for a state, and too short for all.
+            wanted = n_images * (len(kept) + random.uniform(0.5, 1)) / (args.kills + 1)
             with subprocess.Popen([*command, str(cut)], stdout=subprocess.DEVNULL) as process:
-                time.sleep(seconds * random.uniform(0.8, 1.2) / (args.kills + 1))
+                while process.poll() is None and images_kept(cut) < wanted:
+                    time.sleep(0.5)
+                time.sleep(random.uniform(0, args.save_every))  # anywhere between two savings
                 process.send_signal(signal.SIGKILL)
             if process.returncode != -signal.SIGKILL:
                 raise SystemExit(f"killed_runs: it ended by itself, with {process.returncode}")
