@@ -22,11 +22,11 @@ def command(out: Path | None, overwrite: bool, law_layers: str | None) -> None:
     """
     fit = FitOptions() if law_layers is None else FitOptions(law_layers=law_layers)
 
-    from natstats import demo
-    from natstats.measurement.one_run import measure
-
     command = "natstats demo" if law_layers is None else output.command_line()
     with output.reserved(out, "demo", overwrite) as path, output.progress_bar() as progress:
+        from natstats import demo
+        from natstats.measurement.one_run import measure
+
         run = measure(
             demo.network(),
             demo.photographs(),

@@ -159,9 +159,7 @@ def main() -> None:
     atexit.register(gc.freeze)
     try:
         natstats(prog_name="natstats")
-    except (
-        KeyboardInterrupt
-    ):  # while an earlier one was being told of, or before there was a command
+    except KeyboardInterrupt:  # in the midst of telling of an earlier one, or before the command
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         from . import output
 

@@ -37,7 +37,8 @@ def until() -> list[str]:
 def failures() -> list[str]:
     """What failures and slow machines cost."""
     lines = [
-        "| | torchrun | by the formula | array, 20 parts each | by the formula | best interval |",
+        "| | torchrun | by the formula | array, 20 parts each | by the formula "
+        "| best interval for torchrun, s |",
         "|---|---|---|---|---|---|",
     ]
     for row in pd.read_csv(RESULTS / "scaling_simulation.csv").to_dict("records"):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from natstats.activations.dispatch import DispatchMode
 from natstats.activations.hooks import ActivationHooks, at_work, level, working
 from natstats.activations.selection import owned_weights
 from natstats.activations.storages import HeldStorages
@@ -94,7 +95,7 @@ Layers = Callable[[str, int, Any], None]
 """Called with the name of a module that has returned, the number of its call and its output."""
 
 
-class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
+class OperationHooks(DispatchMode):
     """Shows every operation of a model's forward passes, for as long as the context is open.
 
     Products, additions, activations: all that reaches torch, whether a module or a function asked
@@ -177,11 +178,6 @@ class OperationHooks(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, 
                 pass  # left by an exception that the network has caught itself
         if self._on_layer is not None:
             self._on_layer(name, call, output)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Torch would load its compiler to keep it out; nothing is compiled in here."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

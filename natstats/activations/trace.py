@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from natstats.activations.dispatch import DispatchMode
 from natstats.activations.hooks import ActivationHooks, batch_size, parts_of, unwatched
 from natstats.activations.layout_rules import LayoutRules
 from natstats.activations.layouts import Layout
@@ -143,7 +143,7 @@ class Trace:
         return [name for size, name in last.items() if min(size) >= smallest]
 
 
-class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
+class _DepthMode(DispatchMode):
     """Keeps the depth of the data in every storage, and which storages hold weights only.
 
     The receptive fields, and what becomes of the values, are followed along with it.
@@ -171,11 +171,6 @@ class _DepthMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unus
     def depth_of(self, output: Any) -> int:
         leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
         return max((self._depth.get(storage_key(leaf), 0) for leaf in leaves), default=0)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Torch would load its compiler to keep it out; nothing is compiled in here."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -18,7 +18,7 @@ from natstats.files.ownership import STATE, is_reserved
 from natstats.files.paths import expanded
 from natstats.files.targets import check_target
 
-__all__ = ["claimed", "claimed_free"]
+__all__ = ["claimed", "claimed_free", "first_free", "locked"]
 
 
 @contextlib.contextmanager
@@ -45,26 +45,41 @@ def claimed(out: str | Path, overwrite: bool = False, kind: str = "run") -> Iter
         return
     if not is_reserved(path):
         check_target(path, overwrite, kind)
-    real = Path(os.path.realpath(path))
-    made = [here for here in (real, *real.parents) if not here.exists()]
-    state = real / STATE
+    state = Path(os.path.realpath(path)) / STATE
+    with locked(state, path):
+        yield state
+
+
+@contextlib.contextmanager
+def locked(own: Path, shown: Path) -> Iterator[None]:
+    """Hold the lock of a folder as long as the context is open.
+
+    Args:
+        own: the folder, which is made if it is not there; it and those that were made for it are
+            removed again where nothing is in them.
+        shown: what it is called in errors.
+
+    Raises:
+        UsageError: another process holds it.
+        NatstatsError: it cannot be written to.
+    """
+    made = [here for here in own.parents if not here.exists()]
     try:
         try:
-            state.mkdir(parents=True, exist_ok=True)
-            locks.lock(state, path)
+            own.mkdir(parents=True, exist_ok=True)
+            locks.lock(own, shown)
         except FileNotFoundError:  # removed in this moment by a claim that came to nothing
-            state.mkdir(parents=True, exist_ok=True)
-            locks.lock(state, path)
+            own.mkdir(parents=True, exist_ok=True)
+            locks.lock(own, shown)
     except OSError as error:
         raise NatstatsError(f"out: expected a folder that can be written to; {error}") from error
     try:
-        yield state
+        yield
     finally:
-        locks.unlock(state)
+        locks.unlock(own)
         with contextlib.suppress(OSError):
-            state.rmdir()  # only where nothing is in it
-            for here in made:
-                here.rmdir()
+            for here in (own, *made):
+                here.rmdir()  # only where nothing is in it
 
 
 @contextlib.contextmanager
@@ -77,16 +92,35 @@ def claimed_free(path: Path, goes_on: Callable[[Path], bool]) -> Iterator[Path]:
         path: the first candidate.
         goes_on: asked with the state folder of unfinished work; whether it is that of this work.
     """
+
+    def can_go_on(candidate: Path) -> bool:
+        state = candidate / STATE
+        is_idle = not locks.is_held(state) and locks.owner(state) is None
+        return is_reserved(candidate) and is_idle and goes_on(state)
+
+    with first_free(path, can_go_on, claimed) as candidate:
+        yield candidate
+
+
+@contextlib.contextmanager
+def first_free(
+    path: Path,
+    is_usable: Callable[[Path], bool],
+    claim: Callable[[Path], contextlib.AbstractContextManager[object]],
+) -> Iterator[Path]:
+    """Claim the first of `path`, path-2, path-3, ... that can be had, and give it.
+
+    Args:
+        path: the first candidate.
+        is_usable: asked of what is there already.
+        claim: claims one, or raises where another process was faster.
+    """
     with contextlib.ExitStack() as stack:
         candidate, number = path, 2
         while True:
-            state = candidate / STATE
-            is_idle = (
-                is_reserved(candidate) and not locks.is_held(state) and locks.owner(state) is None
-            )
-            if not os.path.lexists(candidate) or (is_idle and goes_on(state)):
+            if not os.path.lexists(candidate) or is_usable(candidate):
                 try:
-                    stack.enter_context(claimed(candidate))
+                    stack.enter_context(claim(candidate))
                     break
                 except UsageError:  # another process was faster
                     if not os.path.lexists(candidate):

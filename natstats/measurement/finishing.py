@@ -15,8 +15,6 @@ from natstats.files.state_files import read_state
 from natstats.fits.options import FitOptions
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums
-from natstats.runs.control import RandomWeights
-from natstats.runs.counterfactual import ShuffledWeights
 from natstats.runs.run import Run
 
 __all__ = ["finish_run"]
@@ -37,19 +35,15 @@ def finish_run(path: Path, fit: Mapping[str, Any] | None = None) -> Run:
         is_alone = (folder / "images.safetensors").exists()
         sums, about = _whole(path, folder, "images" if is_alone else "trained")
         options = MeasureOptions.from_dict(sums.facts.options)
-        chosen = FitOptions(**{**about.get("fit", {}), **(fit or {})})
+        chosen = FitOptions.from_dict({**about.get("fit", {}), **(fit or {})})
         run = sums.run(chosen)
         n_seeds = options.control_seeds if options.control is not None else 0
         for seed in range(options.seed, options.seed + n_seeds):
-            own = _whole(path, folder, f"seed-{seed}")[0].run(FitOptions())
-            run.random_weights.append(RandomWeights.of(
-                seed, own.info, own.spectra, own.skipped_layers, own.account_spectra
-            ))  # fmt: skip
+            own, _ = _whole(path, folder, f"seed-{seed}")
+            run.random_weights.append(own.as_control(seed))
         if options.counterfactual is not None:
-            own = _whole(path, folder, "shuffled")[0].run(FitOptions())
-            run.shuffled = ShuffledWeights.of(
-                options.counterfactual, options.seed, own.info, own.spectra, own.skipped_layers
-            )
+            own, _ = _whole(path, folder, "shuffled")
+            run.shuffled = own.as_shuffled(options.counterfactual, options.seed)
         if about.get("command") is not None:
             run.info["command"] = about["command"]
         run.save(path)

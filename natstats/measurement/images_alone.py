@@ -61,4 +61,4 @@ class _Work:
         return self.sums.spectra()
 
     def state(self) -> dict[str, Any]:
-        return {**self.sums.state(), "account_sums": None}
+        return self.sums.state()

@@ -13,7 +13,6 @@ from typing import Any
 from natstats.errors import NatstatsError, UsageError
 from natstats.files import locks
 from natstats.files.state_files import read_state, write_state
-from natstats.measurement.pass_sums import PassSums
 from natstats.text import printable
 
 __all__ = ["FORMAT", "Keeper", "KeptPass", "difference"]
@@ -52,29 +51,15 @@ class Keeper:
     passes: list[KeptPass] = field(default_factory=list)
 
     def of(self, name: str) -> KeptPass:
-        """The state of one pass.
-
-        Raises:
-            UsageError: there is one of something else.
-        """
+        """The state of one pass."""
         one = KeptPass(self, name)
         self.passes.append(one)
         return one
 
-    def check(self) -> None:
-        """Look at all states that are there.
-
-        Raises:
-            UsageError: there is one of something else.
-            NatstatsError: one is damaged.
-        """
-        try:
-            for path in sorted(self.folder.glob("*.safetensors")):
-                self.checked(path)
-        except NatstatsError:
-            if not self.overwrite:
-                raise
-            self.forget()
+    def labelled(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """A state as it is kept: with what it is of."""
+        kept = {"identity": dict(self.identity), "about": dict(self.about)}
+        return {"format": FORMAT, **kept, **state}
 
     def forget(self) -> None:
         """Remove all states that are there."""
@@ -131,14 +116,6 @@ class KeptPass:
     _last: float = field(default_factory=time.monotonic)
     _cost: float = 0.0
 
-    def whole(self, sums: PassSums) -> dict[str, Any]:
-        """The state of a pass that has come to its end, as it is kept."""
-        return self._whole({**sums.state(), "account_sums": None})
-
-    def _whole(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {"identity": dict(self.keeper.identity), "about": dict(self.keeper.about)}
-        return {"format": FORMAT, **kept, **state}
-
     @property
     def is_first(self) -> bool:
         """Whether this is the first process, or the only one."""
@@ -154,9 +131,20 @@ class KeptPass:
         return sorted(self.keeper.folder.glob(f"{self.name}.rank-*.safetensors"))
 
     def earlier(self) -> list[dict[str, Any]]:
-        """What was kept of earlier sittings, by all their processes."""
+        """What was kept of earlier sittings, by all their processes.
+
+        Raises:
+            UsageError: it is of something else, and may not be dropped.
+            NatstatsError: it is damaged.
+        """
         paths = [self.keeper.folder / f"{self.name}.safetensors", *self._others()]
-        return [self.keeper.checked(path) for path in paths if path.exists()]
+        try:
+            return [self.keeper.checked(path) for path in paths if path.exists()]
+        except NatstatsError:
+            if not self.keeper.overwrite:
+                raise
+            self.keeper.forget()
+            return []
 
     def forget(self) -> None:
         """Remove the state of this process."""
@@ -170,8 +158,10 @@ class KeptPass:
     def tick(self, state: Callable[[], Mapping[str, Any]]) -> None:
         """Save the state if it is time to."""
         wait = max(self.keeper.every, self._cost / MOST_SHARE if self.keeper.every else 0.0)
-        if time.monotonic() - self._last >= wait:
+        started = time.monotonic()
+        if started - self._last >= wait:
             self.save(state())
+            self._cost = time.monotonic() - started
 
     def is_worth(self, seconds: float) -> bool:
         """Whether work of so many seconds is worth keeping, where it ends with an error."""
@@ -179,11 +169,10 @@ class KeptPass:
 
     def save(self, state: Mapping[str, Any]) -> bool:
         """Save the state; where there is no room for it the one before stays, and it is said."""
-        started = time.monotonic()
         if self.is_first:
             locks.sign(self.keeper.folder)
         try:
-            write_state(self.path, self._whole(state))
+            write_state(self.path, self.keeper.labelled(state))
         except OSError as error:
             if not self.has_failed:
                 _log.warning(
@@ -192,12 +181,10 @@ class KeptPass:
                     printable(self.path), error.strerror or error,
                 )  # fmt: skip
             self.has_failed = True
-            self._last = time.monotonic()
-            return False
-        self.has_failed = False
+        else:
+            self.has_failed = False
         self._last = time.monotonic()
-        self._cost = self._last - started
-        return True
+        return not self.has_failed
 
 
 def difference(before: Any, now: Mapping[str, Any]) -> str | None:
@@ -206,8 +193,10 @@ def difference(before: Any, now: Mapping[str, Any]) -> str | None:
     >>> difference({"seed": 1}, {"seed": 2})
     'with seed 1 in place of 2'
     """
-    then = before if isinstance(before, dict) else {}
-    asked = json.loads(json.dumps(dict(now), default=str))
+    then, asked = (
+        json.loads(json.dumps(dict(one) if isinstance(one, Mapping) else {}, default=str))
+        for one in (before, now)
+    )
     for name in dict.fromkeys([*asked, *then]):
         if then.get(name) != asked.get(name):
             if name == "network":

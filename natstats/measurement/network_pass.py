@@ -16,7 +16,7 @@ from natstats.measurement.counterfactual import counterfactual_of
 from natstats.measurement.image_loop import Progress
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
-from natstats.measurement.pass_sums import PassFacts, PassSums, as_arrays
+from natstats.measurement.pass_sums import PassFacts, PassSums
 from natstats.measurement.preparation import home_of
 from natstats.measurement.shared_pass import SharedPass, Work
 from natstats.measurement.watched_network import WatchedNetwork, prepared
@@ -25,7 +25,6 @@ from natstats.networks.preprocessing import NORMALISED, spoken
 from natstats.runs.counterfactual import ShuffledWeights
 from natstats.runs.provenance import device_facts, model_facts
 from natstats.runs.reading import Reading, SourceFacts
-from natstats.runs.run import Run
 from natstats.spectra.input_spectra import InputSpectra
 from natstats.spectra.records import LayerSpectrum
 from natstats.theory.account_states import added_states
@@ -58,10 +57,6 @@ class NetworkPass:
     def source(self) -> ImageSet:
         """The images."""
         return self.images.source
-
-    def measured(self) -> Run:
-        """The run of this network, without a control."""
-        return self.sums().run(self.fit)
 
     def sums(self) -> PassSums:
         """What was measured of this network, now and in earlier sittings."""
@@ -98,7 +93,8 @@ class NetworkPass:
         """The same images, framed and normalised as they are, through an untrained network."""
         usual = MeasureOptions()
         settled = (
-            "limit", "seed", "size", "crop", "normalize", "frames", "control", "counterfactual"
+            "limit", "until", "seed", "size", "crop", "normalize", "frames", "control",
+            "counterfactual",
         )  # fmt: skip
         options = replace(self.options, **{name: getattr(usual, name) for name in settled})
         images = replace(self.images, options=options, progress=progress, kept=kept)
@@ -122,8 +118,7 @@ class NetworkPass:
         network = counterfactual_of(self.network, name, seed, self._batches(shares[0]))
         own = self.of_control(network, shares[1], kept)
         images = replace(own.images, options=replace(own.options, explain=False))
-        run = replace(own, images=images).measured()
-        return ShuffledWeights.of(name, seed, run.info, run.spectra, run.skipped_layers)
+        return replace(own, images=images).sums().as_shuffled(name, seed)
 
     def _batches(self, progress: Progress | None) -> Iterator[Tensor]:
         """The images as the network expects them, batch by batch; nothing is taken note of."""
@@ -183,5 +178,4 @@ class _Work:
         if not self._is_finished:
             self._collect()
         # What the account has summed is not asked for again.
-        account = None if self._is_finished else self.watched.state()
-        return {**self.sums.state(), "account_sums": as_arrays(account)}
+        return self.sums.state(None if self._is_finished else self.watched.state())

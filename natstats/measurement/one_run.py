@@ -39,7 +39,6 @@ from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured
 from natstats.networks.random_weights import check_control, with_random_weights
 from natstats.processes.joining import Processes, joined
-from natstats.runs.control import RandomWeights
 from natstats.runs.run import Run
 
 if TYPE_CHECKING:
@@ -214,7 +213,7 @@ def _with_controls(one: NetworkPass, place: Place) -> Run:
         seed, share = options.seed + number, share_of(progress, 1 + number, n_parts)
         network, name = with_random_weights(one.network, seed), f"seed-{seed}"
         passes[name] = trained.of_control(network, share, place.of(name)).sums()
-        run.random_weights.append(_as_control(seed, passes[name].run(FitOptions())))
+        run.random_weights.append(passes[name].as_control(seed))
     if options.counterfactual is not None:
         shares = [share_of(progress, 1 + n_seeds + part, n_parts) for part in (0, 1)]
         run.shuffled = trained.shuffled(
@@ -314,7 +313,3 @@ def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptio
     if options.workers is not None:
         return options
     return replace(options, workers=0 if device.type == "cpu" else min(8, os.cpu_count() or 1))
-
-
-def _as_control(seed: int, run: Run) -> RandomWeights:
-    return RandomWeights.of(seed, run.info, run.spectra, run.skipped_layers, run.account_spectra)

@@ -19,7 +19,6 @@ from natstats.fits.options import FitOptions
 from natstats.images.image_numbers import ImageNumbers
 from natstats.measurement.keeping import difference
 from natstats.measurement.pass_sums import PassSums
-from natstats.runs.control import RandomWeights
 from natstats.runs.run import Run
 
 __all__ = ["PART", "Shard", "merge_parts", "save_part"]
@@ -251,8 +250,7 @@ class _Part:
     def run(self, fit: Mapping[str, Any]) -> Run:
         """The run of all that was measured."""
         sums = next(iter(self.passes.values()))
-        options = FitOptions(**{**self.about.get("fit", {}), **fit})
-        run = sums.run(options)
+        run = sums.run(FitOptions.from_dict({**self.about.get("fit", {}), **fit}))
         n_all = sums.reading.facts.n_images
         n_parts = len(self.owners)
         listings = {listing for _, listing, _ in self.owners}
@@ -264,8 +262,5 @@ class _Part:
         run.info["parts"] = {"n": n_parts, "n_sets": len(listings)}
         for other, own_sums in self.passes.items():
             if other.startswith("seed-"):
-                own = own_sums.run(FitOptions())
-                run.random_weights.append(
-                    RandomWeights.of(int(other[5:]), own.info, own.spectra, own.skipped_layers)
-                )
+                run.random_weights.append(own_sums.as_control(int(other.removeprefix("seed-"))))
         return run

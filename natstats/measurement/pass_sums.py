@@ -17,6 +17,8 @@ from torch import Tensor
 from natstats.errors import NatstatsError
 from natstats.fits.options import FitOptions
 from natstats.runs.account_files import account_from_bytes, account_in_bytes
+from natstats.runs.control import RandomWeights
+from natstats.runs.counterfactual import ShuffledWeights
 from natstats.runs.provenance import circumstances
 from natstats.runs.reading import Reading
 from natstats.runs.run import Run
@@ -143,8 +145,28 @@ class PassSums:
         run.info["warnings"] += self.reading.few_images_warning(run)
         return run
 
-    def state(self) -> dict[str, Any]:
-        """Everything needed to go on later, or to finish: arrays and plain values."""
+    def as_control(self, seed: int) -> RandomWeights:
+        """What a control keeps of the pass of a network with random weights of this seed."""
+        run = self.run(FitOptions())
+        account = run.account_spectra
+        return RandomWeights.of(seed, run.info, run.spectra, run.skipped_layers, account)
+
+    def as_shuffled(self, name: str, seed: int) -> ShuffledWeights:
+        """What a run keeps of the pass of its copy with shuffled kernels.
+
+        Args:
+            name: what was shuffled.
+            seed: seed of the orders.
+        """
+        run = self.run(FitOptions())
+        return ShuffledWeights.of(name, seed, run.info, run.spectra, run.skipped_layers)
+
+    def state(self, account_sums: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Everything needed to go on later, or to finish: arrays and plain values.
+
+        Args:
+            account_sums: what an account has come to that is not finished.
+        """
         account = None if self.account is None else account_in_bytes(self.account)
         state = {
             "facts": vars(self.facts),
@@ -155,6 +177,7 @@ class PassSums:
             "smallest": self.smallest,
             "is_whole": self.is_whole,
             "account": None if account is None else np.frombuffer(account, np.uint8),
+            "account_sums": account_sums,
         }
         arrays: dict[str, Any] = as_arrays(state)
         return arrays
@@ -200,9 +223,9 @@ class PassSums:
 
 
 def as_arrays(value: Any) -> Any:
-    """The same with copies of all tensors, as arrays of numpy on the host."""
+    """The same with all tensors as arrays of numpy on the host, which may share their memory."""
     if isinstance(value, Tensor):
-        return value.detach().cpu().numpy().copy()
+        return value.detach().cpu().numpy()
     if isinstance(value, Mapping):
         return {name: as_arrays(own) for name, own in value.items()}
     if isinstance(value, list | tuple):

@@ -59,12 +59,7 @@ class Place:
         fit: FitOptions,
         network: Network | None = None,
     ) -> None:
-        """Say what is measured, before the first state is asked for.
-
-        Raises:
-            UsageError: the state of another measurement is there, and may not be replaced.
-            NatstatsError: a state is damaged.
-        """
+        """Say what is measured, before the first state is asked for."""
         keeping = self._keeping
         if keeping.path is None or self._folder is None:
             return
@@ -83,8 +78,6 @@ class Place:
             self._together.rank,
             {"command": keeping.command, "fit": fit.to_dict()},
         )
-        if self._together.is_first:
-            self._keeper.check()
 
     def of(self, name: str) -> KeptPass | None:
         """The state of one pass; None where nothing is kept."""
@@ -103,10 +96,10 @@ class Place:
         keeping, keeper = self._keeping, self._keeper
         if keeping.amend is not None:
             keeping.amend(run)
-        if keeping.path is None or keeper is None:
-            return run
         if keeping.command is not None:
             run.info["command"] = keeping.command
+        if keeping.path is None or keeper is None:
+            return run
         if self._together.is_first:
             try:
                 self._save(keeping, keeper, run, passes)
@@ -130,7 +123,7 @@ class Place:
             run.save(
                 keeping.path,
                 overwrite=keeping.overwrite or keeping.goes_on,
-                states={name: keeper.of(name).whole(sums) for name, sums in states.items()},
+                states={name: keeper.labelled(sums.state()) for name, sums in states.items()},
             )
         else:
             save_part(keeping.path, keeping.overwrite, keeper.identity, keeper.about, passes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from natstats._version import __version__
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Framing, open_images
 from natstats.measurement.image_loop import Progress
+from natstats.measurement.keeping import difference
 from natstats.measurement.one_run import measured
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.place import Keeping
@@ -22,7 +22,6 @@ from natstats.measurement.preparation import ImageSource
 from natstats.networks.checkpoint_files import CheckpointFile
 from natstats.networks.load import Network, with_checkpoint
 from natstats.networks.load_options import LoadOptions
-from natstats.runs import store
 from natstats.runs.run import Run
 
 __all__ = ["SeriesRequest"]
@@ -79,8 +78,7 @@ class SeriesRequest:
             if weights:
                 run.info["model"]["weights"] = weights
             run.info["warnings"] = [*notes, *run.info["warnings"]]
-            run.info |= {"series": self.record(one, digest)}
-            run.info |= {} if keeping.command is None else {"command": keeping.command}
+            run.info["series"] = self.record(one, digest)
 
         return measured(
             model,
@@ -138,12 +136,9 @@ class SeriesRequest:
             (run.options.to_dict(), self.fit.to_dict()),
             ({"natstats": version}, {"natstats": __version__}),
         ):
-            then, asked = (
-                json.loads(store.to_json(_one_spelling(values))) for values in (before, now)
-            )
-            for name in dict.fromkeys([*asked, *then]):
-                if then.get(name) != asked.get(name):
-                    return f"made with {name} {then.get(name)!r} in place of {asked.get(name)!r}"
+            why = difference(_one_spelling(before), _one_spelling(now))
+            if why is not None:
+                return f"made {why}"
         return self._difference_of_images(run)
 
     def _difference_of_images(self, run: Run) -> str | None:

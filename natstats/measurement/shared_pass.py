@@ -22,7 +22,7 @@ from natstats.measurement.image_loop import ImageLoop, Progress
 from natstats.measurement.image_loop import Work as LoopWork
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
-from natstats.measurement.pass_sums import PassSums, as_arrays, as_tensors
+from natstats.measurement.pass_sums import PassSums, as_tensors
 from natstats.measurement.until import Until
 from natstats.processes.joining import Processes
 from natstats.theory.account_states import added_states
@@ -109,7 +109,8 @@ class SharedPass:
         if sums is not new:  # what may change between sittings is as it is now
             before = sums.facts
             sums.facts = replace(new.facts, found=before.found, example=before.example)
-        wanted = self.numbers or ImageNumbers([(0, len(self.source))])
+        every = ImageNumbers([(0, len(self.source))])
+        wanted = every if self.numbers is None else self.numbers
         done = ImageNumbers(together.share(sums.reading.numbers.intervals))
         left = wanted - done
         if len(left) and not self._was_enough(sums):
@@ -163,7 +164,7 @@ class SharedPass:
                 return None
             raise kept.keeper.refusal("of other images, which had other contents under these names")
         if len(states) > 1:
-            kept.save({**sums.state(), "account_sums": as_arrays(account)})
+            kept.save(sums.state(account))
             kept.forget_others()
         return sums, account
 

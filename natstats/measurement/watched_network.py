@@ -88,20 +88,19 @@ class WatchedNetwork:
         assert self._collector is not None
         return self._collector
 
-    def start(self, images: Tensor, by_modules: bool = False) -> None:
+    def start(self, images: Tensor) -> None:
         """Trace the network with the first of some images, and begin to watch.
 
         Args:
             images: the first batch, as it is read.
-            by_modules: the account is made before and after modules, not operations.
         """
         given = prepared(self.network, self.source, images)
         self._example, self._shape = given[:1], given.shape
         self._collector = self._contexts.enter_context(self._new_collector(self._example))
         if self.options.explain:
-            self._start_account(by_modules)
+            self._start_account()
 
-    def _start_account(self, by_modules: bool) -> None:
+    def _start_account(self, by_modules: bool = False) -> None:
         assert self._example is not None
         self.account = self._new_account(self._example, self.collector.trace, by_modules)
         self._contexts.enter_context(self.account)

@@ -229,9 +229,12 @@ class SpectrumAccumulator:
         self._recent.append(index.cpu())
         self._n_recent += len(index)
         if self._n_recent >= _AT_ONCE:
-            self._numbers = self.numbers
-            self._recent.clear()
-            self._n_recent = 0
+            self._set_numbers(self.numbers)
+
+    def _set_numbers(self, numbers: ImageNumbers) -> None:
+        self._numbers = numbers
+        self._recent.clear()
+        self._n_recent = 0
 
     @property
     def numbers(self) -> ImageNumbers:
@@ -281,9 +284,7 @@ class SpectrumAccumulator:
             theirs = other.image_power.to(self.device)
             self.image_power = torch.where(torch.isnan(self.image_power), theirs, self.image_power)
         self._next_index = max(self._next_index, other._next_index)
-        self._numbers = self.numbers | other.numbers
-        self._recent.clear()
-        self._n_recent = 0
+        self._set_numbers(self.numbers | other.numbers)
         return self
 
     def renumber(self, by: int) -> None:
@@ -294,9 +295,7 @@ class SpectrumAccumulator:
         """
         if by < 0 or by % self.n_groups:
             raise UsageError(f"by: expected a multiple of {self.n_groups} from 0; got {by}")
-        self._numbers = self.numbers.shifted(by)
-        self._recent.clear()
-        self._n_recent = 0
+        self._set_numbers(self.numbers.shifted(by))
         self._next_index += by
         kept = torch.full_like(self.image_power, torch.nan)
         if by < KEPT_IMAGES:

@@ -180,7 +180,7 @@ def test_two_measurements_cannot_have_one_folder(tmp_path, photos):
 
 KILLED = textwrap.dedent(
     """
-    import os, random, signal, sys, time
+    import os, random, shutil, signal, sys, time
     sys.path.insert(0, sys.argv[1])
     from tests.measurement.test_resume import network
     import natstats, torch
@@ -217,8 +217,10 @@ KILLED = textwrap.dedent(
         code = os.waitpid(child, 0)[1]
         kills += code == signal.SIGKILL
         assert code in (0, signal.SIGKILL), code
-        if code == 0:
+        if code == 0 and kills >= n_kills:
             break
+        if code == 0:  # faster than the kill: once more
+            shutil.rmtree(out)
     print(kills)
     """
 )
@@ -235,7 +237,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, photos):
         timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout.split()[-1]) >= 5
+    assert int(done.stdout.split()[-1]) == 20
     assert_same(tmp_path / "run-whole", tmp_path / "run")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run", "run-whole"]
 

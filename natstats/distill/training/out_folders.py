@@ -15,8 +15,9 @@ from natstats.distill.results import DistillationRun
 from natstats.distill.run_folders import RECORD, STATE, TABLE, TABLE_FILES, has_state
 from natstats.distill.training.setup import Distillation
 from natstats.distill.training.state import refuse_other_settings
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import UsageError
 from natstats.files import locks
+from natstats.files.claims import first_free, locked
 from natstats.files.json_files import to_json
 from natstats.files.paths import expanded
 from natstats.runs import store
@@ -69,23 +70,12 @@ def reserved(path: Path, overwrite: bool = False) -> Iterator[None]:
     if locks.is_held(own):
         yield
         return
-    made = [here for here in (own, *own.parents) if not here.exists()]
-    try:
-        own.mkdir(parents=True, exist_ok=True)
-        locks.lock(own, path)
-    except OSError as error:
-        raise NatstatsError(f"out: expected a folder that can be written to; {error}") from error
-    try:
+    with locked(own, path):
         check_out(path, overwrite)  # another one may have come to its end just now
         for name in _LEFT:
             if not (path / name).is_dir():
                 (path / name).unlink(missing_ok=True)
         yield
-    finally:
-        locks.unlock(own)
-        with contextlib.suppress(OSError):
-            for here in dict.fromkeys((own, *made)):  # only where nothing is in it
-                here.rmdir()
 
 
 @contextlib.contextmanager
@@ -94,18 +84,11 @@ def reserved_free(path: Path) -> Iterator[Path]:
 
     Nor is there anything where a process was killed before it had kept something.
     """
-    with contextlib.ExitStack() as stack:
-        candidate, number = path, 2
-        while True:
-            is_left = (candidate / _LOCK).is_dir() and not _entries(candidate)
-            if is_left or not os.path.lexists(candidate):
-                try:
-                    stack.enter_context(reserved(candidate))
-                    break
-                except UsageError:  # another process is at work there, or was faster
-                    if not os.path.lexists(candidate):
-                        raise
-            candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+
+    def is_left(candidate: Path) -> bool:
+        return (candidate / _LOCK).is_dir() and not _entries(candidate)
+
+    with first_free(path, is_left, reserved) as candidate:
         yield candidate
 
 
