@@ -8,9 +8,9 @@ a gain and an exponent of each image's own that spread as those of photographs d
 that rings of so many frequencies have. Intervals are looked at when natstats looks
 (natstats.measurement.until), and the first look at which all are narrow enough ends it. Printed:
 how often the 95 % interval then holds the exponent of the mean power over all images that there
-could be, beside the same for as many images without any look, with intervals of Wilson. One layer
-is the hardest case; with several the widest decides when to stop, and for the others that is nearly
-a fixed number.
+could be, beside the same for as many images without any look, whose intervals are not widened; with
+intervals of Wilson. One layer is the hardest case; with several the widest decides when to stop,
+and for the others that is nearly a fixed number.
 
 Writes analyses/results/until_coverage.csv.
 """
@@ -29,7 +29,7 @@ from statsmodels.stats.proportion import proportion_confint
 from natstats.fits.estimators import ESTIMATORS
 from natstats.fits.exponents import fit_spectrum
 from natstats.fits.options import FitOptions
-from natstats.measurement.until import FIRST_LOOK, next_look
+from natstats.measurement.until import FIRST_LOOK, fit_until, next_look
 from natstats.spectra.frequencies import rings
 from natstats.spectra.simulate import spectrum_of
 
@@ -94,9 +94,12 @@ def stopped(
         if width <= wanted or n >= MOST:
             break
         n = min(next_look(n, float(width), wanted), MOST)
+    plain = fit_until(fit, None)
     again = [
         fit_spectrum(
-            spectrum_of(layer.power(n, generator), SIDE, SIDE, n_groups=GROUPS), fit, is_brief=True
+            spectrum_of(layer.power(n, generator), SIDE, SIDE, n_groups=GROUPS),
+            plain,
+            is_brief=True,
         )
         for layer in layers
     ]
@@ -112,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000)
     trials = parser.parse_args().trials
-    fit = FitOptions()
+    fit = fit_until(FitOptions(), 1.0)
     assert fit.estimator in ESTIMATORS
     one = [Layer(2.0, GAIN, OWN_EXPONENT)]
     spread = np.linspace(0, 1, 20)

@@ -7,7 +7,8 @@ Run first, on a machine with nothing else to do::
         --json analyses/results/bound_NAME.json
 
 for resnet50, vgg16 and mobilenet_v2, and the second for cifar_resnet56 (--batch-size 128 --size 32)
-as well, and analyses/startup.py for mobilenet_v2. Then `python figures/benchmarks.py`.
+as well; analyses/startup.py for mobilenet_v2; and analyses/throughput.py for mobilenet_v2 and
+resnet50. Then `python figures/benchmarks.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from filling import fill
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "analyses" / "results"
 APART = {"resnet50": 1.25, "vgg16": 1.15, "mobilenet_v2": 1.5}
+FROM_FILES = ("mobilenet_v2", "resnet50")
 SAID = {"older": "before"}
 TOGETHER = {"resnet50": 1.05, "vgg16": 1.05, "mobilenet_v2": 1.15, "cifar_resnet56": 1.15}
 
@@ -112,16 +116,38 @@ def startup() -> list[str]:
     ]
 
 
-def main() -> None:
-    """Write each table between its markers."""
-    page = ROOT / "docs" / "benchmarks.md"
-    text = page.read_text(encoding="utf-8")
-    for key, lines in (("overhead", apart()), ("bound", together()), ("startup", startup())):
-        begin, end = f"<!-- {key}: begin (figures/benchmarks.py) -->", f"<!-- {key}: end -->"
-        before, rest = text.split(begin)
-        text = before + "\n".join([begin, *lines, end]) + rest.split(end)[1]
-    page.write_text(text, encoding="utf-8")
+def throughput() -> list[str]:
+    """Images per second of measurements from files, and of their stages."""
+    records = [json.loads((RESULTS / f"throughput_{name}.json").read_text()) for name in FROM_FILES]
+    head = " | ".join(
+        f"{one['network']}: images/s | of the slowest stage | of the processors" for one in records
+    )
+    lines = [f"| | {head} |", "|---|" + "---|" * (3 * len(records))]
+    for name in records[0]["rows"]:
+        cells = [name]
+        for record in records:
+            row = record["rows"][name]
+            cells.append(f"{row['images_per_second']:.1f}")
+            ratios = ("of_slowest", "of_processors")
+            cells += [f"{row[key]:.2f}" if key in row else "" for key in ratios]
+        lines.append(f"| {' | '.join(cells)} |")
+    last = records[-1]
+    images = " and ".join(
+        f"{one['images']} images in batches of {one['batch_size']} ({one['network']}, load "
+        f"{one['load_before']} before)"
+        for one in records
+    )
+    return [
+        *lines,
+        "",
+        f"{last['device']}, {last['processors']} processors, {last['threads']} threads; {images}; "
+        f"medians of {last['rounds']} rounds; torch {last['versions']['torch']}, natstats "
+        f"{last['versions']['natstats']}.",
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    parts = {
+        "overhead": apart, "bound": together, "throughput": throughput, "startup": startup,
+    }  # fmt: skip
+    fill(ROOT / "docs" / "benchmarks.md", "benchmarks.py", parts)

@@ -21,6 +21,7 @@ from natstats.fits.estimators import ESTIMATORS, Estimator
 from natstats.fits.held_bands import NOWHERE, held_band
 from natstats.fits.intervals import (
     FEWEST_GROUPS,
+    STOPPED,
     bootstrap_reach,
     effective_dof,
     jackknife_deviations,
@@ -220,6 +221,8 @@ class _Interval:
             )
         else:
             reach = t_reach(error, dof, options.level)
+        if options.stopped:
+            reach *= STOPPED
         return cls(error, dof, reach, deviations)
 
     def doubts(self) -> list[str]:

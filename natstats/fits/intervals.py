@@ -27,6 +27,7 @@ from natstats.errors import UsageError
 
 __all__ = [
     "FEWEST_GROUPS",
+    "STOPPED",
     "bootstrap_reach",
     "effective_dof",
     "jackknife_deviations",
@@ -37,6 +38,10 @@ __all__ = [
 
 FEWEST_GROUPS = 3
 """Groups of images without which there is no interval."""
+
+STOPPED = 1.1
+"""Times the width of an interval where narrow intervals ended the measurement: so it holds the
+truth about as often as its level says, which ``analyses/until_coverage.py`` simulates."""
 
 LEAST_SPREAD = 1e-3
 """A resample with less than this share of the standard error of all groups has no spread."""

@@ -48,6 +48,10 @@ class FitOptions:
         law_layers: which layers are in the law: ``hidden`` (all but the network's own output),
             ``all``, or kinds of layer and name patterns with commas between them, see
             :func:`natstats.law.law_layers.asked_for`.
+        stopped: whether images were measured until intervals were narrow enough, which favours
+            those that are narrow by luck. Intervals of exponents are then
+            :data:`natstats.fits.intervals.STOPPED` times as wide. ``until`` of a measurement
+            sets it.
 
     Raises:
         UsageError: an argument is out of range.
@@ -68,6 +72,7 @@ class FitOptions:
     resamples: int = 1000
     depth: str = "layers"
     law_layers: str = "hidden"
+    stopped: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "band", as_band(self.band))
@@ -76,6 +81,7 @@ class FitOptions:
         checks.probability("level", self.level)
         checks.one_of("interval", self.interval, INTERVALS)
         checks.flag("normalize", self.normalize)
+        checks.flag("stopped", self.stopped)
         checks.positive_int("resamples", self.resamples, 100, checks.LARGEST["resamples"])
         checks.one_of("depth", self.depth, DEPTH_AXES)
         object.__setattr__(self, "law_layers", _selection("law_layers", self.law_layers))

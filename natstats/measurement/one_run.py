@@ -33,7 +33,7 @@ from natstats.measurement.preparation import (
     refuse_unused,
 )
 from natstats.measurement.shared_pass import SharedPass
-from natstats.measurement.until import Until, widest
+from natstats.measurement.until import Until, fit_until, widest
 from natstats.networks.load import Network
 from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured
@@ -112,7 +112,7 @@ def measure(
     part = _shard_of(shard, out, chosen)
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
     return measured(
-        model, images, loading, chosen, fit or FitOptions(), keeping,
+        model, images, loading, chosen, fit_until(fit, chosen.until), keeping,
         device=device, strict=strict, progress=progress,
     )  # fmt: skip
 
@@ -278,8 +278,9 @@ def measure_images(
     part = _shard_of(shard, out, chosen)
     numbers = None if part is None else part.numbers(len(source))
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
+    fit = fit_until(fit, chosen.until)
     with joined() as together, keeping.place(together) as place:
-        place.identify(source, recorded, fit or FitOptions())
+        place.identify(source, recorded, fit)
         shared = SharedPass(
             source,
             chosen,
@@ -288,10 +289,10 @@ def measure_images(
             place.of("images"),
             numbers,
             together,
-            _until(chosen, fit or FitOptions()),
+            _until(chosen, fit),
         )
         sums = sums_of_images(shared)
-        run = sums.run(fit or FitOptions())
+        run = sums.run(fit)
         if shared.until is not None:
             _say_until(run, shared.until)
         return place.finish(run, {"images": sums})

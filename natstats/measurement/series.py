@@ -31,6 +31,7 @@ from natstats.measurement.options import (
 from natstats.measurement.place import SAVE_EVERY, Keeping
 from natstats.measurement.preparation import ImageSource
 from natstats.measurement.series_request import SeriesRequest
+from natstats.measurement.until import fit_until
 from natstats.networks.checkpoint_files import (
     CheckpointFile,
     find_checkpoints,
@@ -110,7 +111,8 @@ def measure_series(
     for name in settings:
         checks.one_of("option", name, _KNOWN)
     loading, chosen = chosen_options("measure_series", options, settings, SeriesSettings)
-    request = SeriesRequest(model, images, loading, chosen, fit or FitOptions(), device, strict)
+    how = fit_until(fit, chosen.until)
+    request = SeriesRequest(model, images, loading, chosen, how, device, strict)
     members = _members(checkpoints)
     digests = {one.name: one.digest() for one in members}
     home = None if out is None else expanded(out, "out")

@@ -3,14 +3,16 @@
 Each look at the intervals is a chance to stop on one that is narrow by luck, and so to stop where
 it misses the truth. So looks are few and far between, the first is late, and the next one is when
 the intervals should be clearly narrow enough, as the width falls with the square root of the number
-of images: most measurements end with the second or third look. How often an interval at which a
-measurement has stopped still holds the truth is simulated in ``analyses/until_coverage.py``.
+of images: most measurements end with the second or third look. What is left of the favour is made
+up for: intervals are a tenth wider than of a number of images that was fixed
+(:data:`natstats.fits.intervals.STOPPED`). How often an interval at which a measurement has stopped
+still holds the truth is simulated in ``analyses/until_coverage.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from natstats.fits.exponents import fit_layers
 from natstats.fits.options import FitOptions
 from natstats.spectra.records import LayerSpectrum
 
-__all__ = ["FIRST_LOOK", "Until", "next_look", "widest"]
+__all__ = ["FIRST_LOOK", "Until", "fit_until", "next_look", "widest"]
 
 FIRST_LOOK = 128
 """Images before the first look: of fewer, the width of an interval says little."""
@@ -28,6 +30,19 @@ _MORE = 1.6
 
 _LEAST, _MOST = 2.0, 4.0
 """Times the images so far that there are at the next look."""
+
+
+def fit_until(fit: FitOptions | None, wanted: float | None) -> FitOptions:
+    """How to fit where images are measured until intervals are narrow enough, or all of them.
+
+    Args:
+        fit: how to fit; the defaults where it is None.
+        wanted: width of the widest interval; None where all images are measured.
+
+    >>> fit_until(None, 0.1).stopped, fit_until(FitOptions(stopped=True), None).stopped
+    (True, False)
+    """
+    return replace(fit or FitOptions(), stopped=wanted is not None)
 
 
 def widest(spectra: Sequence[LayerSpectrum], fit: FitOptions) -> tuple[float, str]:

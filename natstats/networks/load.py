@@ -207,7 +207,8 @@ def _from_builder(builder: Builder, weights: str | None, seed: int) -> Network:
             model, label = download(builder, entry, seed), str(entry)
     if takes_grey(model):
         preprocessing = preprocessing.in_grey()
-    side = side_of(builder.arguments)
+    # Built without published weights it may take images of another side than these.
+    side = side_of(builder.arguments) or side_of({"image_size": getattr(model, "image_size", None)})
     if side is not None:
         preprocessing = preprocessing.at_size(side)
     trained = label != untrained

@@ -29,7 +29,9 @@ from natstats.text import few, printable
 __all__ = ["Member", "Sample", "error_of", "gather"]
 
 _LAW_OPTIONS = tuple(
-    field.name for field in fields(FitOptions) if field.name not in ("interval", "resamples")
+    field.name
+    for field in fields(FitOptions)
+    if field.name not in ("interval", "resamples", "stopped")
 )
 """Options of a fit that change the law, or its interval."""
 

@@ -11,6 +11,7 @@ from torch import nn
 
 import natstats
 from natstats.measurement.until import FIRST_LOOK, next_look
+from natstats.report.pages.provenance import measured as told
 from natstats.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -49,6 +50,20 @@ def test_it_stops_as_soon_as_a_look_finds_all_intervals_narrow_enough(tmp_path, 
         for one, other in zip(closer.spectra, at_once.spectra, strict=True):
             np.testing.assert_array_equal(one.spectrum.power, other.spectrum.power)
     assert Run.open(tmp_path / "run").info["options"]["until"] == 0.13
+
+
+def test_intervals_that_decided_when_to_stop_are_wider(tmp_path, images):
+    measured = natstats.measure_images(images, until=0.2, out=tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert run.options.stopped
+    fixed = run.refit(stopped=False)
+    np.testing.assert_allclose(widths(run), 1.1 * widths(fixed))
+    np.testing.assert_array_equal(widths(run), widths(measured))
+    assert run.layers.exponent.tolist() == fixed.layers.exponent.tolist()
+    assert not natstats.measure_images(
+        images, fit=natstats.FitOptions(stopped=True)
+    ).options.stopped
+    assert "wider by a tenth" in dict(told(run.info, run.options))["intervals"]
 
 
 def test_where_all_images_are_not_enough_it_is_said(images):

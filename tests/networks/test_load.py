@@ -10,6 +10,7 @@ import natstats
 from natstats.images.sources import Framing
 from natstats.networks.builders import named_builder
 from natstats.networks.load import load_network
+from natstats.networks.preprocessing import Preprocessing
 from natstats.networks.random_weights import with_random_weights
 
 NAME = "squeezenet1_1"
@@ -36,6 +37,15 @@ def test_preprocessing_is_that_of_the_published_weights():
     assert plain.preprocessing.framing == Framing(224, 232, "bilinear")
     sized = load_network("resnet50", weights="none", size=112)
     assert sized.preprocessing.framing == Framing(112, 116, "bilinear")
+
+
+@pytest.mark.slow
+def test_random_weights_take_images_of_the_size_that_they_were_built_for(monkeypatch):
+    # As of vit_h_14, whose published weights take 518 pixels; it is too large for a test.
+    of_published = Preprocessing(Framing(518, 518))
+    monkeypatch.setattr("natstats.networks.load.published", lambda *given: (of_published, None))
+    network = load_network("vit_b_32", weights="none")
+    assert network.preprocessing.framing == Framing(224, 224)
 
 
 def test_normalisation():

@@ -100,9 +100,11 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
 
 def _intervals(options: FitOptions) -> str:
     level = f"{100 * options.level:g} %"
+    how = "Student's t with effective degrees of freedom"
     if options.interval == "bootstrap":
-        return f"{level}, studentised bootstrap, {options.resamples} resamples"
-    return f"{level}, Student's t with effective degrees of freedom"
+        how = f"studentised bootstrap, {options.resamples} resamples"
+    wider = ", wider by a tenth as they decided how many images were measured"
+    return f"{level}, {how}{wider * options.stopped}"
 
 
 def _control(asked: Mapping[str, Any]) -> str:
