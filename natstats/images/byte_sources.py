@@ -1,7 +1,7 @@
 """Where the bytes of a shard come from: a local file, a command, or an address that fsspec knows.
 
-What a source raises of its own is a :class:`SourceError`, so that it is told from what is wrong with
-the bytes that came: a lost connection can be tried again, a damaged archive cannot.
+What a source raises of its own is a :class:`SourceError`, so that it is told from what is wrong
+with the bytes that came: a lost connection can be tried again, a damaged archive cannot.
 """
 
 from __future__ import annotations
@@ -109,15 +109,17 @@ def opened_address(address: str, name: str) -> Iterator[ByteSource]:
     """
     import fsspec
 
+    opened = None
     try:
-        file = fsspec.open(address, "rb").open()
+        opened = fsspec.open(address, "rb")
+        file = opened.__enter__()
     except Exception as error:  # each file system has errors of its own
         raise SourceError(f"images: expected a file at {name}; {reason_of(error)}") from error
     try:
         yield _File(file, name)
     finally:
         with contextlib.suppress(Exception):
-            file.close()
+            opened.__exit__()
 
 
 def check_address(address: str) -> None:

@@ -208,6 +208,8 @@ def source_name(source: str | Path) -> str:
     name, rest, split = _parsed(text)
     if name in names() and name != "imagefolder":
         return name if split is None else f"{name}-{split}"
+    if name in (SAVED, STREAMED) and split is not None:
+        rest = f"{rest}-{split}"
     path = Path(os.path.expanduser(rest))
     plain = [part for part in path.parts if not glob.has_magic(part) and "{" not in part]
     last = plain[-1] if plain else ""

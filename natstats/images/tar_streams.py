@@ -12,7 +12,7 @@ import bz2
 import gzip
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
@@ -162,15 +162,16 @@ def tar_items(source: ByteSource, name: str) -> Iterator[StreamItem]:
     file = _Forward(_decoded(buffered, name))
     try:
         with tarfile.open(fileobj=cast("BinaryIO", file), mode="r:") as tar:
-            yield from _members(tar, file)
+            is_whole = yield from _members(tar, file)
     except _BROKEN as error:
         if file.tell() <= tarfile.BLOCKSIZE:  # the first header is none
             reason = " ".join(str(error).split()) or type(error).__name__
             raise NatstatsError(f"images: expected a tar file; {name}: {reason}") from None
         yield StreamItem(f"byte {file.tell()}", reason=_DAMAGED, is_last=True)
         return
-    source.hurry()
-    yield from _after_the_end(file)
+    if is_whole:
+        source.hurry()
+        yield from _after_the_end(file)
 
 
 def _decoded(buffered: _Buffered, name: str) -> BinaryIO:
@@ -196,7 +197,8 @@ def _decoded(buffered: _Buffered, name: str) -> BinaryIO:
     return file
 
 
-def _members(tar: tarfile.TarFile, file: _Forward) -> Iterator[StreamItem]:
+def _members(tar: tarfile.TarFile, file: _Forward) -> Generator[StreamItem, None, bool]:
+    """The images; in the end, whether nothing was wrong with the archive."""
     while (member := _next(tar, file)) is not None:
         name = member.name
         end = member.offset_data + (member.size if member.isreg() else 0)
@@ -213,19 +215,21 @@ def _members(tar: tarfile.TarFile, file: _Forward) -> Iterator[StreamItem]:
             yield StreamItem(name, reason=f"{size} are too many for a photograph")
         elif member.size < 0:
             yield StreamItem(name, reason=_DAMAGED, is_last=True)
-            return
+            return False
         else:
             data = file.take(member.size)
             if len(data) < member.size:
                 yield StreamItem(name, reason=_CUT, is_last=True)
-                return
+                return False
             yield StreamItem(name, data)
         if member.isreg() and not member.issparse() and not file.skip(end):
             yield StreamItem(name, reason="the tar file ends in the midst of it", is_last=True)
-            return
+            return False
     if file.last and (len(file.last) < tarfile.BLOCKSIZE or any(file.last)):
         position = file.tell() - len(file.last)
         yield StreamItem(f"byte {position}", reason=_DAMAGED, is_last=True)
+        return False
+    return True
 
 
 def _next(tar: tarfile.TarFile, file: _Forward) -> tarfile.TarInfo | None:
