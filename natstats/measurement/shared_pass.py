@@ -194,7 +194,9 @@ class SharedPass:
         return sums, account
 
     def _example(self, sums: PassSums, device: torch.device) -> Batch | None:
-        """The image that all sittings and processes trace the network with: the first readable."""
+        """The image that all sittings and processes trace a network with: the first readable."""
+        if sums.facts.model is None:
+            return None
         wanted = None
         if len(sums.reading.numbers):
             wanted = ImageNumbers.of([sums.facts.example])

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from natstats.errors import NatstatsError, UsageError
+from natstats.images import hugging_face
 from natstats.images.sources import Framing, batches, open_images
 
 datasets = pytest.importorskip("datasets")
@@ -127,7 +128,6 @@ def test_rows_without_an_image_are_unreadable(tmp_path, kind):
         {"bytes": png(0), "path": None},
         {"bytes": b"no image", "path": None},
         {"bytes": postscript, "path": None},
-        {"bytes": None, "path": "https://host/a.png"},
         {"bytes": None, "path": str(secret)},
         None,
     ]
@@ -135,7 +135,15 @@ def test_rows_without_an_image_are_unreadable(tmp_path, kind):
     datasets.Dataset.from_dict({"image": values}, features).save_to_disk(tmp_path / "saved")
     (batch,) = batches(open_images(f"{kind}:{tmp_path}/saved", Framing(20)), 16)
     assert len(batch.index) == 1
-    assert len(batch.unreadable) == 5
+    assert len(batch.unreadable) == 4
+
+
+@pytest.mark.parametrize(
+    "value", [None, {}, {"bytes": None, "path": None}, {"path": "https://host/a.png"}, "text", 3]
+)
+def test_nothing_is_fetched_for_a_row(value):
+    with pytest.raises(NatstatsError, match="there is no image in this row"):
+        hugging_face._bytes_of(value)
 
 
 def test_what_is_none_is_refused(tmp_path, monkeypatch):

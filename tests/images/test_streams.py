@@ -1,4 +1,4 @@
-"""Streams: the same images as from files, whatever they come through; faults; nothing left behind."""
+"""Streams: the same images as from files, whatever they come through; nothing is left behind."""
 
 from __future__ import annotations
 
@@ -212,14 +212,10 @@ def test_the_size_is_that_of_the_first_image_and_said_so(shards):
 
 
 def test_what_takes_counted_images_says_that_a_stream_is_none(shards):
-    from natstats.theory import random_spectra
-
     images = open_images(of("pipe", shards), Framing(20))
     for use in (len, lambda one: one[0], lambda one: one.chosen([0]), lambda one: one.whole()):
         with pytest.raises(UsageError, match="counted and chosen beforehand; pipe:.* is a stream"):
             use(images)
-    with pytest.raises(UsageError, match="is a stream"):
-        random_spectra(torch.nn.Conv2d(3, 4, 3), of("pipe", shards))
 
 
 @pytest.mark.parametrize(
