@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+import selectors
 import signal
 import subprocess
 import threading
@@ -203,9 +203,11 @@ class _Output:
             return b""
         if self._deadline is not None:
             left = max(0.0, self._deadline - time.monotonic())
-            if not select.select([self._child.stdout], [], [], left)[0]:
-                self.cut()
-                return b""
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._child.stdout, selectors.EVENT_READ)
+                if not selector.select(left):
+                    self.cut()
+                    return b""
         found = self._child.stdout.read(n) or b""
         if not found and not self._is_cut:
             self._check()

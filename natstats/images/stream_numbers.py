@@ -105,6 +105,13 @@ class Piece:
         """
         return max(0, -(-(end - self.residue) // self.modulus))
 
+    def of(self, positions: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """Those of some positions that are in the piece."""
+        if positions is None:
+            return np.zeros(0, np.int64)
+        own: NDArray[np.int64] = positions[positions % self.modulus == self.residue]
+        return own
+
     def share(self, number: int, n_shares: int) -> Piece:
         """One of some shares of a piece.
 
@@ -214,42 +221,42 @@ class StreamPart:
         """Position behind the last image that is wanted of each shard; None where all are."""
         if self.only is None:
             return None
-        shards, positions = numbers.places(np.fromiter(self.only, np.int64))
-        found: dict[int, int] = {}
-        for shard in np.unique(shards).tolist():
-            found[shard] = int(positions[shards == shard].max()) + 1
-        return found
+        wanted = _by_shard(np.fromiter(self.only, np.int64), numbers)
+        return {shard: int(positions.max()) + 1 for shard, positions in wanted.items()}
 
     def left(self, numbers: StreamNumbers) -> StreamPart:
         """The same without the pieces of which all images were seen."""
-        wanted = self.seen.numbers
+        seen = _by_shard(self.seen.numbers, numbers)
+        wanted = None
         if self.only is not None:
-            every = np.fromiter(self.only, np.int64)
-            missing = np.setdiff1d(every, wanted)
-            shards, positions = numbers.places(missing)
-            kept = [
-                piece
-                for piece in self.pieces
-                if np.any(positions[shards == piece.shard] % piece.modulus == piece.residue)
-            ]
-            return self._reduced(kept, numbers)
-        shards, positions = numbers.places(wanted)
-        order = np.argsort(shards, kind="stable")
-        shards, positions = shards[order], positions[order]
+            wanted = _by_shard(np.fromiter(self.only, np.int64), numbers)
         kept = []
         for piece in self.pieces:
-            length = self.seen.lengths.get(piece.shard)
-            first, last = np.searchsorted(shards, [piece.shard, piece.shard + 1])
-            own = positions[first:last]
-            n_seen = int(np.sum(own % piece.modulus == piece.residue))
-            if length is None or n_seen < piece.n_below(length):
+            own = piece.of(seen.get(piece.shard))
+            if wanted is not None:
+                is_left = bool(len(np.setdiff1d(piece.of(wanted.get(piece.shard)), own)))
+            else:
+                length = self.seen.lengths.get(piece.shard)
+                is_left = length is None or len(own) < piece.n_below(length)
+            if is_left:
                 kept.append(piece)
-        return self._reduced(kept, numbers)
+        known = self.seen.of([piece.shard for piece in kept], numbers)
+        return replace(self, pieces=tuple(kept), seen=known)
+
+    def behind_seen(self, piece: Piece, numbers: StreamNumbers) -> int:
+        """The position of a piece behind all of its images that were seen."""
+        own = piece.of(_by_shard(self.seen.numbers, numbers).get(piece.shard))
+        return int(own.max()) + piece.modulus if len(own) else 0
 
     def of_pieces(self, pieces: Iterable[Sequence[int]], seen: Seen) -> StreamPart:
         """The same with other pieces, given as plain values."""
         return replace(self, pieces=tuple(Piece(*one) for one in pieces), seen=seen)
 
-    def _reduced(self, pieces: list[Piece], numbers: StreamNumbers) -> StreamPart:
-        seen = self.seen.of([piece.shard for piece in pieces], numbers)
-        return replace(self, pieces=tuple(pieces), seen=seen)
+
+def _by_shard(every: NDArray[np.int64], numbers: StreamNumbers) -> dict[int, NDArray[np.int64]]:
+    """Positions of images, by their shards."""
+    shards, positions = numbers.places(every)
+    order = np.argsort(shards, kind="stable")
+    found, starts = np.unique(shards[order], return_index=True)
+    parts = np.split(positions[order], starts[1:])
+    return dict(zip(found.tolist(), parts, strict=True)) if len(found) else {}

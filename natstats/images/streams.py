@@ -228,7 +228,7 @@ class ImageStream(Photographs):
                     others.append(item.name)
                     continue
                 if item.is_last:  # nothing of what was seen before is lost with what follows
-                    position = max(position, self._behind_seen(piece, part))
+                    position = max(position, part.behind_seen(piece, self.numbers))
                 if piece.has(position):
                     image = self._image(piece.shard, position, item, part)
                     if image is not None:
@@ -238,13 +238,6 @@ class ImageStream(Photographs):
                     break
         if part.only is None and not abort.is_set:
             yield Ended(piece.shard, position, tuple(others))
-
-    def _behind_seen(self, piece: Piece, part: StreamPart) -> int:
-        """The position of a piece behind all that were seen before."""
-        shards, positions = self.numbers.places(part.seen.numbers)
-        own = positions[shards == piece.shard]
-        own = own[own % piece.modulus == piece.residue]
-        return int(own.max()) + piece.modulus if len(own) else 0
 
     def _image(
         self, shard: int, position: int, item: StreamItem, part: StreamPart
