@@ -335,6 +335,8 @@ def test_a_waiting_reader_is_ended(tmp_path):
     """A command that prints nothing: who waits for it may go."""
     note = tmp_path / "pid"
     code = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it may be ignored
         "from natstats.images.sources import *\n"
         f"found = batches(open_images('pipe:echo $$ > {note}; sleep 100', Framing(20)), 2)\n"
         "next(found)"
