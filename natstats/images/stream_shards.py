@@ -86,11 +86,12 @@ class TarShard:
     @property
     def name(self) -> str:
         """What to call it, printable."""
-        if self.kind == "command":
-            return printable(f"{COMMAND}:{self.address}")[:_SHOWN]
         if self.kind == "file":
             return printable(Path(self.address).name)
-        return printable(self.address)[:_SHOWN]
+        text = printable(f"{COMMAND}:{self.address}" if self.kind == "command" else self.address)
+        # What tells shards apart is mostly at the end.
+        half = _SHOWN // 2
+        return text if len(text) <= _SHOWN else f"{text[:half]}...{text[-half:]}"
 
     def items(self, abort: Abort) -> Generator[StreamItem, None, None]:
         """Its images, in their order."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import natstats
 from natstats.errors import NatstatsError, UsageError
 from natstats.images import hugging_face
 from natstats.images.sources import Framing, batches, open_images
@@ -107,6 +108,29 @@ def test_streams_of_parquet_files_and_of_saved_sets(tmp_path, files, monkeypatch
     assert_same(found(images), files)
     one.save_to_disk(tmp_path / "saved")
     assert_same(found(open_images(f"hf-stream:{tmp_path}/saved", Framing(20))), files)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["hf", "hf-stream"])
+def test_a_run_is_that_of_the_files_and_goes_on(tmp_path, files, kind):
+    rows("photo").save_to_disk(tmp_path / "saved")
+    settings = {"crop": 20, "batch_size": 2, "n_groups": 8}
+    whole = natstats.measure_images(tmp_path / "files", **settings)
+
+    class CutError(Exception):
+        pass
+
+    def cut(done, total):
+        if done >= 4:
+            raise CutError
+
+    settings |= {"out": tmp_path / "run", "save_every": 0.0}
+    with pytest.raises(CutError):
+        natstats.measure_images(f"{kind}:{tmp_path}/saved", progress=cut, **settings)
+    run = natstats.measure_images(f"{kind}:{tmp_path}/saved", **settings)
+    np.testing.assert_allclose(run.layers.exponent, whole.layers.exponent, rtol=1e-6)
+    assert run.info["images"]["n_in_set"] == N_IMAGES
 
 
 @pytest.mark.parametrize(

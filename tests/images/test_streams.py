@@ -261,6 +261,12 @@ def test_braces_of_commands_are_those_of_a_shell():
         assert commands(left) == [left]
 
 
+def test_long_names_are_cut_in_the_middle():
+    names = [one.name for one in command_shards(f"cat {'x' * 500}/{{1..2}}.tar")]
+    assert [name[-5:] for name in names] == ["1.tar", "2.tar"]
+    assert len(names[0]) < 150
+
+
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(UsageError, match=r"pip install 'natstats\[streams\]'"):

@@ -268,6 +268,25 @@ def test_parts_add_up(tmp_path, shards, n_parts):
     assert any("shards were read to their end" in one for one in some.info["warnings"])
 
 
+@pytest.mark.slow
+def test_a_stream_and_a_folder_are_put_together(tmp_path, shards):
+    """Each has numbers of its own; whichever comes first."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(17):
+        pixels = np.random.default_rng(100 + number).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(other / f"{number}.png")
+    for name, source in (("stream", stream(shards)), ("folder", other)):
+        natstats.measure_images(source, shard="1/1", out=tmp_path / name, **SETTINGS)
+    parts = [tmp_path / "stream", tmp_path / "folder"]
+    sums = [
+        natstats.merge_parts(some).spectra[0].spectrum.power.sum(0)
+        for some in (parts[:1], parts[1:], parts, parts[::-1])
+    ]
+    np.testing.assert_allclose(sums[2], sums[0] + sums[1], rtol=1e-12)
+    np.testing.assert_allclose(sums[3], sums[0] + sums[1], rtol=1e-12)
+
+
 def torchrun(n: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--standalone",
