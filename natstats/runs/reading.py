@@ -240,7 +240,7 @@ class Reading:
         again._small = dict(state["small"])
         again._numbers, again._contents = [state["numbers"]], [state["contents"]]
         for shard, n_images, others in state.get("ended", []):  # 0.10.0 knew no streams
-            again._ended[shard] = Ended(shard, n_images, tuple(others))
+            again._ended[int(shard)] = Ended(int(shard), int(n_images), tuple(map(str, others)))
         return again
 
     def refuse(self, strict: bool) -> None:
