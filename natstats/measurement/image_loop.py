@@ -124,7 +124,7 @@ class ImageLoop:
                     if self._is_enough(work):
                         finish()
                         break
-                    if self.kept is not None and done != n_images:
+                    if self.kept is not None and 0 < done != n_images:
                         self.kept.tick(state)
                 else:
                     reading.refuse(self.strict)

@@ -20,6 +20,7 @@ from natstats.images.sources import Batch, ImageSet, Photographs
 from natstats.images.stream_numbers import Ended, Seen
 from natstats.images.streams import ImageStream
 from natstats.runs.run import Run
+from natstats.text import printable
 
 __all__ = ["Reading", "SourceFacts"]
 
@@ -248,8 +249,11 @@ class Reading:
 
         Raises:
             UsageError: all images are too small.
-            NatstatsError: none can be read, or one cannot and `strict` is set.
+            NatstatsError: there is none, none can be read, or one cannot and `strict` is set.
         """
+        if self.n_images == 0:
+            where = printable(self.facts.description)
+            raise NatstatsError(f"images: expected at least one image; got none in {where!r}")
         if not self._left_out:
             return
         n, first = self.n_images, self.left_out[0]

@@ -152,6 +152,9 @@ def test_a_stream_without_images_is_an_error(tmp_path):
         with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
             tar.addfile(tarfile.TarInfo("a.txt"))
     source = f"pipe:cat {tmp_path}/{{0..1}}.tar"
+    with pytest.raises(natstats.NatstatsError, match="expected at least one image; got none in"):
+        natstats.measure_images(source, size=32, out=tmp_path / "run", save_every=0.0)
+    assert not (tmp_path / "run").exists()
     for images in (natstats.measure_images, lambda one, **how: natstats.measure(network(), one)):
         with pytest.raises(
             natstats.NatstatsError, match="expected at least one image; got none in"
