@@ -42,7 +42,8 @@ _OPTIONS = (
         "--images",
         required=True,
         help="A folder, a pattern in quotes, a .txt list, .tar shards, a .npy or .pt array, a data "
-        "set such as cifar10:ROOT, or clips:ROOT (see `natstats images --help`).",
+        "set such as cifar10:ROOT, clips:ROOT, or a stream such as 'pipe:COMMAND' (see `natstats "
+        "images --help`).",
     ),
     click.option(
         "--no-normalize",

@@ -186,7 +186,11 @@ image_options = _chain(
         help="Images at a time.",
     ),
     click.option("--workers", type=int, help="Processes that read images.  [default: by device]"),
-    click.option("--limit", type=int, help="At most this many images, a random sample."),
+    click.option(
+        "--limit",
+        type=int,
+        help="At most this many images, a random sample; of a stream the first of every shard.",
+    ),
     click.option(
         "--until",
         type=float,

@@ -153,7 +153,7 @@ def progress_bar(unit: str = "images", images: int | None = None) -> Iterator[Pr
         with tqdm(unit=f" {unit}", dynamic_ncols=True, leave=False) as bar:
 
             def update(done: int, total: int) -> None:
-                bar.total = total
+                bar.total = total or None  # not known of a stream
                 if images is not None and not bar.n:
                     bar.initial = bar.n = done - 1
                 bar.update(done - bar.n)
@@ -171,13 +171,14 @@ def progress_bar(unit: str = "images", images: int | None = None) -> Iterator[Pr
         if earlier is None:
             earlier = 0 if images is None else done - 1
         now = time.monotonic()
-        if done < total and now - last < SECONDS_BETWEEN_LINES:
+        if (done < total or not total) and now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
         rate = (done - earlier) / max(now - started, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if done < total else ""
         speed = f"{rate:.1f} {unit}/s" if images is None else f"{rate * images:.0f} images/s"
-        say(f"{done} of {total} {unit}, {speed}{left}", err=True)
+        of_all = f" of {total}" if total else ""
+        say(f"{done}{of_all} {unit}, {speed}{left}", err=True)
 
     yield line
 

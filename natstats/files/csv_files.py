@@ -16,6 +16,11 @@ from natstats.text import cell, from_cell
 
 __all__ = ["csv_text", "read_csv", "write_csv"]
 
+# Where pyarrow is installed (the library datasets brings it), pandas would keep texts in it, and
+# raise at a name that has bytes which are no UTF-8. Who has chosen otherwise keeps the choice.
+if pd.get_option("mode.string_storage") == "auto":
+    pd.set_option("mode.string_storage", "python")
+
 
 def csv_text(frame: pd.DataFrame) -> str:
     r"""A table as text: a line of heads, then a line for every row; NaN and None are empty.

@@ -9,6 +9,7 @@ from .files import image_paths as image_paths
 from .formats import FORMATS as FORMATS
 from .framing import Framing as Framing
 from .framing import reframed as reframed
+from .hugging_face import DatasetImages as DatasetImages
 from .image_sets import Batch as Batch
 from .image_sets import ImageSet as ImageSet
 from .image_sets import Photographs as Photographs
@@ -17,3 +18,4 @@ from .shards import Shards as Shards
 from .sources import SOURCES as SOURCES
 from .sources import open_images as open_images
 from .sources import source_name as source_name
+from .streams import ImageStream as ImageStream

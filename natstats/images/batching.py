@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -13,21 +15,29 @@ from natstats.images import contents
 from natstats.images.contents import Identity
 from natstats.images.image_numbers import ImageNumbers
 from natstats.images.image_sets import AT_ONCE, Batch, ImageSet, Photographs, Sample
+from natstats.images.stream_batches import Decoder, raw_batches
+from natstats.images.stream_numbers import Ended, StreamPart
+from natstats.images.streams import ImageStream
 from natstats.images.workers import from_workers
 
 __all__ = ["batches", "parted"]
 
 
-def _collate(samples: list[Sample]) -> Batch:
+def _collate(read: list[Sample | Ended]) -> Batch:
+    ended = tuple(one for one in read if isinstance(one, Ended))
+    samples = [one for one in read if isinstance(one, Sample)]
     good = [(one.number, one.image) for one in samples if one.image is not None]
     return Batch(
         torch.stack([image for _, image in good]) if good else torch.zeros(0),
-        torch.tensor([number for number, _ in good]),
+        torch.tensor([number for number, _ in good], dtype=torch.int64),
         [(one.number, one.reason) for one in samples if one.image is None],
         sum(one.is_enlarged for one in samples),
-        b"".join(one.content for one in samples),
+        # A stream does not come in the order of its numbers.
+        b"".join(one.content for one in sorted(samples, key=lambda one: one.number)),
         tuple(one.number for one in samples if one.is_small),
         tuple(pair for one in samples for pair in one.seen),
+        {one.number: one.label for one in samples if one.image is None and one.label},
+        ended,
     )
 
 
@@ -49,9 +59,11 @@ def batches(
     batch_size: int,
     workers: int = 0,
     device: torch.device | str = "cpu",
-    numbers: ImageNumbers | None = None,
-) -> Iterator[Batch]:
+    numbers: ImageNumbers | StreamPart | None = None,
+) -> Generator[Batch, None, None]:
     """Yield images of a set in batches on `device`, in the order of their numbers.
+
+    Those of a stream come in the order in which they are read, the same with any number of workers.
 
     Photographs become float32 in [0, 1] (uint8 divided by 255); arrays go on unscaled, in float32,
     or in float64 where that would round their values and the device has it.
@@ -61,18 +73,27 @@ def batches(
         batch_size: images of a batch; the last has what is left.
         workers: processes that read them.
         device: where the batches go.
-        numbers: which images; by default all.
+        numbers: which images; by default all. Of a stream also a part of it.
 
     Raises:
         UsageError: `batch_size` or `workers` is out of range.
+        NatstatsError: a shard of a stream cannot be read.
     """
     checks.positive_int("batch_size", batch_size)
     checks.positive_int("workers", workers, 0)
     device = torch.device(device)
+    opened = contextlib.ExitStack()
+    if isinstance(images, ImageStream):
+        if not isinstance(numbers, StreamPart):
+            numbers = replace(images.part(), only=numbers)
+        lists = opened.enter_context(contextlib.closing(raw_batches(images, batch_size, numbers)))
+        chosen: dict[str, Any] = {"dataset": Decoder(images.framing), "batch_sampler": lists}
+    else:
+        assert not isinstance(numbers, StreamPart)
+        sampler = None if numbers is None else _InOrder(numbers)
+        chosen = {"dataset": images, "batch_size": batch_size, "sampler": sampler}
     loader = DataLoader(
-        images,
-        batch_size=batch_size,
-        sampler=None if numbers is None else _InOrder(numbers),
+        **chosen,
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
@@ -95,6 +116,7 @@ def batches(
                 batch.images = batch.images / scale
             yield batch
     finally:  # also of what was read before an error
+        opened.close()
         contents.keep(seen, read_at)
 
 

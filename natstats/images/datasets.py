@@ -171,7 +171,8 @@ def open_dataset(
     """
     if name not in (*DATASETS, *_FOLDERS):
         raise UsageError(
-            f"images: expected a path or one of {', '.join(names())} or clips before the colon; "
+            f"images: expected a path or one of {', '.join(names())} or clips "
+            "(or hf, hf-stream, pipe) before the colon; "
             f"got {name!r}"
         )
     place = Path(os.path.expanduser(root))

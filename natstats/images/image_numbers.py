@@ -75,6 +75,15 @@ class ImageNumbers:
         for start, end in self.intervals:
             yield from range(start, end)
 
+    def has(self, number: int) -> bool:
+        """Whether a number is in the set.
+
+        >>> ImageNumbers([(0, 3)]).has(2), ImageNumbers([(0, 3)]).has(3)
+        (True, False)
+        """
+        place = int(np.searchsorted(self._starts, number, "right")) - 1
+        return place >= 0 and bool(number < self._ends[place])
+
     @property
     def end(self) -> int:
         """The number behind the largest; 0 where there is none."""

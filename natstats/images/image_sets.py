@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -28,6 +28,7 @@ from natstats.images.contents import Identity
 from natstats.images.formats import opened
 from natstats.images.framing import SMALLEST_PHOTOGRAPH, Framing, TooSmallError, common_side
 from natstats.images.pixels import fingerprint, read_rgb
+from natstats.images.stream_numbers import Ended
 from natstats.text import printable
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "ImageSet",
     "Photographs",
     "Sample",
+    "as_tensor",
     "photographs_digest",
     "reason_of",
 ]
@@ -59,6 +61,7 @@ class Sample:
         is_enlarged: it was smaller than what it was scaled to.
         is_small: it could be read, and is smaller than what is cut out.
         seen: SHA-256 of each file that was read, to be kept (:mod:`natstats.images.contents`).
+        label: what to call it, where the set cannot tell from the number.
     """
 
     number: int
@@ -68,6 +71,7 @@ class Sample:
     is_enlarged: bool = False
     is_small: bool = False
     seen: tuple[tuple[Identity, bytes], ...] = ()
+    label: str = ""
 
 
 @dataclass
@@ -83,6 +87,8 @@ class Batch:
         contents: 32 bytes for every image, also for those that were left out.
         small: numbers of those that were left out because they are smaller than what is cut out.
         seen: SHA-256 of the files that were read.
+        labels: what to call those that were left out, where the set cannot tell from the number.
+        ended: of a stream, the shards that were read to their end.
     """
 
     images: Tensor
@@ -92,6 +98,8 @@ class Batch:
     contents: bytes = b""
     small: tuple[int, ...] = ()
     seen: tuple[tuple[Identity, bytes], ...] = ()
+    labels: Mapping[int, str] = field(default_factory=dict)
+    ended: tuple[Ended, ...] = ()
 
 
 class ImageSet(Dataset[Sample]):
@@ -102,6 +110,11 @@ class ImageSet(Dataset[Sample]):
 
     notes: tuple[str, ...] = ()
     """What a reader of the results must know of how the images were found."""
+
+    @property
+    def n_images(self) -> int | None:
+        """Number of images; None where it is not known beforehand."""
+        return len(self)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -227,7 +240,7 @@ class Photographs(ImageSet):
             is_small = isinstance(error, TooSmallError)
             return Sample(number, None, reason_of(error), content, is_small=is_small, seen=seen)
         enlarged = self.framing.enlarges(image)
-        return Sample(number, _as_tensor(framed), "", content, enlarged, seen=seen)
+        return Sample(number, as_tensor(framed), "", content, enlarged, seen=seen)
 
     def _seen(
         self, number: int, before: tuple[Identity, ...], content: bytes
@@ -333,6 +346,7 @@ def photographs_digest(listing: str, contents: Iterable[bytes]) -> str:
     return sha.hexdigest()[:16]
 
 
-def _as_tensor(image: Image.Image) -> Tensor:
+def as_tensor(image: Image.Image) -> Tensor:
+    """The pixels of an RGB image, uint8 (3, H, W)."""
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
     return pixels.permute(2, 0, 1).contiguous()

@@ -26,8 +26,17 @@ from natstats.images.files import (
 )
 from natstats.images.formats import has_image_name
 from natstats.images.framing import Framing, reframed
+from natstats.images.hugging_face import (
+    SAVED,
+    STREAMED,
+    images_of_dataset,
+    is_dataset,
+    open_hugging_face,
+)
 from natstats.images.image_sets import Batch, ImageSet, Photographs, Sample
 from natstats.images.shards import Shards, shard_paths
+from natstats.images.stream_shards import COMMAND, COMPRESSED, command_shards, is_address, shards_at
+from natstats.images.streams import ImageStream
 from natstats.text import printable
 
 __all__ = [
@@ -49,14 +58,16 @@ __all__ = [
 
 SOURCES = (
     "a folder, a pattern such as 'photos/*.jpg', a .txt list, .tar shards, a .npy or .pt file, "
-    "an image, NAME:ROOT of a data set, or clips:ROOT"
+    "an image, NAME:ROOT of a data set, clips:ROOT, hf:PATH, or a stream of .tar shards or "
+    "rows (pipe:COMMAND, s3://BUCKET/SHARD.tar and the like, SHARD.tar.gz, hf-stream:NAME)"
 )
 """What can be given as images, for errors."""
 
 _NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_-]+):(.+)", re.DOTALL)
 _SPLIT = re.compile(r"[A-Za-z0-9_+-]+")
 _FILES = (".npy", ".pt", ".pth", ".txt", ".tar")
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
+_COMPRESSED = {".tar.xz": "xz -dc", ".txz": "xz -dc", ".tar.zst": "zstd -dc"}
+"""Endings of archives that are not opened, with what would make a stream of them."""
 
 
 def open_images(
@@ -78,18 +89,24 @@ def open_images(
             * ``.tar`` files: one, ``shards/*.tar`` or ``shards/{00000..00012}.tar``;
             * ``NAME:ROOT`` or ``NAME:ROOT:SPLIT`` with the name of a data set, see
               :mod:`natstats.images.datasets`;
-            * ``clips:ROOT``, folders of frames.
+            * ``clips:ROOT``, folders of frames;
+            * ``hf:PATH`` or ``hf:PATH:SPLIT``, a data set that Hugging Face's library has saved to
+              disk, or a ``datasets.Dataset`` itself, see :mod:`natstats.images.hugging_face`;
+            * a stream, see :mod:`natstats.images.streams`: ``pipe:COMMAND`` that prints a tar file,
+              an address such as ``s3://bucket/{000..012}.tar``, ``.tar.gz`` or ``.tar.bz2`` files,
+              or ``hf-stream:NAME`` or ``hf-stream:NAME:SPLIT``.
 
             Or images that are taken as they are: a ``.npy`` file, a ``.pt`` or ``.pth`` file with
             one tensor, an array or a tensor, (N, C, H, W), or (N, C, T, H, W) for clips.
         framing: for photographs; by default the largest square of at most 512 pixels that fits
             all of them, unscaled.
-        limit: at most this many images, a random sample.
+        limit: at most this many images, a random sample; of a stream the first of every shard.
         seed: seed of the sample and of the numbering.
         frames: number of frames of a clip, for ``clips:ROOT``; 16 by default.
 
     Raises:
         UsageError: there is no such source, or nothing in it.
+        NatstatsError: a stream cannot be read.
 
     >>> len(open_images(np.zeros((10, 3, 8, 8)), limit=4))
     4
@@ -99,19 +116,30 @@ def open_images(
     if isinstance(source, ImageSet | np.ndarray | Tensor):
         _refuse_frames(frames)
         return source if isinstance(source, ImageSet) else ImageArray(source, limit, seed)
+    if is_dataset(source):
+        _refuse_frames(frames)
+        return images_of_dataset(source, framing, limit, seed)
     if not isinstance(source, str | Path):
         raise UsageError(
             f"images: expected {SOURCES}, an array or a tensor; got {printable(repr(source))[:80]}"
         )
-    if not str(source).strip() or "\0" in str(source):  # "" would be the current folder
-        raise UsageError(f"images: expected {SOURCES}; got {printable(repr(str(source)))[:80]}")
-    name, rest, split = _parsed(str(source))
+    text = str(source)
+    if not text.strip() or "\0" in text:  # "" would be the current folder
+        raise UsageError(f"images: expected {SOURCES}; got {printable(repr(text))[:80]}")
+    if isinstance(source, str) and (text.startswith(f"{COMMAND}:") or is_address(text)):
+        _refuse_frames(frames)
+        is_command = text.startswith(f"{COMMAND}:")
+        shards = command_shards(text.partition(":")[2]) if is_command else shards_at(text)
+        return ImageStream(shards, framing, limit, seed, printable(text))
+    name, rest, split = _parsed(text)
     if name == "clips":
         if split is not None:
             raise UsageError(f"images: expected no split of clips; got {split!r}")
         n_frames = CLIP_FRAMES if frames is None else frames
         return ClipFolders(Path(os.path.expanduser(rest)), n_frames, framing, limit, seed)
     _refuse_frames(frames)
+    if name in (SAVED, STREAMED):
+        return open_hugging_face(name, rest, split, framing, limit, seed)
     if name is not None:
         return open_dataset(name, rest, split, framing, limit, seed)
     return _open_path(Path(os.path.expanduser(source)), framing, limit, seed)
@@ -133,9 +161,14 @@ def _open_path(path: Path, framing: Framing | None, limit: int | None, seed: int
     if path.suffix == ".txt":
         paths = listed_paths(path)
         return ImageFiles(paths, path.parent, framing, limit, seed, text)
-    if path.name.endswith(_COMPRESSED):
+    if path.name.endswith(COMPRESSED):
+        return ImageStream(shards_at(str(path)), framing, limit, seed, text)
+    if path.name.endswith((*_COMPRESSED, ".zip")):
+        command = _COMPRESSED.get("".join(path.suffixes[-2:]))
+        how = f" ('{COMMAND}:{command} FILE' makes a stream of it)" if command else ""
         raise UsageError(
-            f"images: expected an uncompressed .tar, in which images can be found; got {text!r}"
+            "images: expected a .tar, in which images can be found, or one compressed by gzip or "
+            f"bzip2; got {text!r}{how}"
         )
     if path.suffix == ".tar":
         return Shards(shard_paths(str(path)), framing, limit, seed, text)
@@ -168,15 +201,21 @@ def source_name(source: str | Path) -> str:
     ['photos', 'f', 'cifar10-train', 's']
     """
     text = str(source)
+    if text.startswith(f"{COMMAND}:"):
+        return COMMAND
+    if is_address(text):
+        text = text.partition("::")[0].partition("://")[2].partition("?")[0] or "stream"
     name, rest, split = _parsed(text)
     if name in names() and name != "imagefolder":
         return name if split is None else f"{name}-{split}"
+    if name in (SAVED, STREAMED) and split is not None:
+        rest = f"{rest}-{split}"
     path = Path(os.path.expanduser(rest))
     plain = [part for part in path.parts if not glob.has_magic(part) and "{" not in part]
     last = plain[-1] if plain else ""
     if last in ("", ".", "..", path.anchor):
         last = path.resolve().name
-    for suffix in _FILES:
+    for suffix in (*COMPRESSED, *_FILES):
         last = last.removesuffix(suffix)
     if has_image_name(last) and os.path.isfile(path):
         last = os.path.splitext(last)[0]

@@ -67,7 +67,8 @@ def _whole(path: Path, folder: Path, name: str) -> tuple[PassSums, dict[str, Any
             f"run: expected the state of a measurement in {path}; {name}: {error!r}"
         ) from error
     if not is_whole:
-        how_far = "nothing of a part" if n_images is None else f"{done} of {n_images} images"
+        how_far = f"{done} images" if n_images is None else f"{done} of {n_images} images"
+        how_far = how_far if done else "nothing of a part"
         raise UsageError(
             f"run: expected a measurement of all images; {path} is not finished, and keeps "
             f"{how_far} (the command that began it goes on from there)"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,11 +12,12 @@ import torch
 
 from natstats.errors import NatstatsError
 from natstats.images.batching import parted
-from natstats.images.image_numbers import ImageNumbers
 from natstats.images.sources import Batch, ImageSet, batches
+from natstats.images.streams import ChangedImagesError
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums
+from natstats.measurement.shares import OwnShare
 from natstats.measurement.stopping import Stops
 from natstats.measurement.until import Until
 from natstats.runs.reading import Reading
@@ -24,7 +26,7 @@ from natstats.spectra.records import LayerSpectrum
 __all__ = ["ImageLoop", "NoRoomError", "Progress", "Work", "share_of"]
 
 Progress = Callable[[int, int], None]
-"""Called after each batch with the images done and the images in all."""
+"""Called after each batch with the images done and those in all, 0 where that is not known."""
 
 
 class Work(Protocol):
@@ -74,10 +76,8 @@ class ImageLoop:
         strict: whether an unreadable image is an error.
         progress: called after each batch.
         kept: where the state is saved; None where it is not.
-        numbers: which images.
-        before: images that earlier sittings have measured.
+        share: which images, and how many there are in all.
         world: processes that share the images, each about as many.
-        total: images of all sittings and processes.
         until: tells when enough images have come; None for all.
     """
 
@@ -87,10 +87,8 @@ class ImageLoop:
     strict: bool
     progress: Progress | None
     kept: KeptPass | None
-    numbers: ImageNumbers
-    before: int
+    share: OwnShare
     world: int
-    total: int
     until: Until | None = None
 
     def run(self, work: Work, finish: Callable[[], None]) -> None:
@@ -106,7 +104,7 @@ class ImageLoop:
             Interrupted: a signal came.
         """
         sums, reading = work.sums, work.sums.reading
-        done, n_images = 0, len(self.numbers)
+        done, n_images = 0, self.share.n_left
         started, before = time.perf_counter(), sums.seconds
         most = sums.smallest or self.options.batch_size
 
@@ -114,23 +112,25 @@ class ImageLoop:
             sums.seconds = before + time.perf_counter() - started
             return work.state()
 
-        with Stops() as stops:
+        with Stops() as stops, contextlib.closing(self._batches()) as found:
             try:
-                for batch in self._batches():
+                for batch in found:
                     most = self._measured(batch, work, most)
                     done += len(batch.index) + len(batch.unreadable)
                     if self.progress is not None:
-                        self.progress(self._place(done), self.total)
-                    if stops.signal and done < n_images:
+                        self.progress(self._place(done), self.share.total)
+                    if stops.signal and done != n_images:
                         break
                     if self._is_enough(work):
                         finish()
                         break
-                    if self.kept is not None and done < n_images:
+                    if self.kept is not None and 0 < done != n_images:
                         self.kept.tick(state)
                 else:
                     reading.refuse(self.strict)
                     finish()
+            except ChangedImagesError:
+                raise
             except Exception as error:
                 kept = self.kept
                 if kept is None or not reading.n_read:
@@ -157,28 +157,32 @@ class ImageLoop:
 
     def _place(self, done: int) -> int:
         """Images of all processes that are done by now, as far as one can tell for the others."""
-        return min(self.before + done * self.world, self.total)
+        place = self.share.n_done + done * self.world
+        return min(place, self.share.total) if self.share.total else place
 
     def _stopped(self, done: int, is_saved: bool) -> str:
         if not is_saved:
-            return f"interrupted after {done} of {self.total} images, whose sums could not be saved"
+            return f"interrupted after {self._so_far(done)}, whose sums could not be saved"
         return f"interrupted; {self._kept_images(done)}, goes on from there"
 
     def _kept_images(self, done: int) -> str:
         assert self.kept is not None
         out = self.kept.keeper.out
         return (
-            f"{out} keeps what was measured of {done} of {self.total} images, and the same "
+            f"{out} keeps what was measured of {self._so_far(done)}, and the same "
             f"command, with --out {out}"
         )
 
-    def _batches(self) -> Iterator[Batch]:
+    def _so_far(self, done: int) -> str:
+        return f"{done} of {self.share.total} images" if self.share.total else f"{done} images"
+
+    def _batches(self) -> Generator[Batch, None, None]:
         return batches(
             self.source,
             self.options.batch_size,
             self.options.workers or 0,
             self.device,
-            self.numbers,
+            self.share.images,
         )
 
     def _measured(self, batch: Batch, work: Work, most: int) -> int:

@@ -124,12 +124,14 @@ class NetworkPass:
         """The images as the network expects them, batch by batch; nothing is taken note of."""
         place, _ = home_of(self.network.model)
         done, options = 0, self.options
-        for batch in batches(self.source, options.batch_size, options.workers or 0, place):
-            done += len(batch.index) + len(batch.unreadable)
-            if len(batch.index):
-                yield prepared(self.network, self.source, batch.images)
-            if progress is not None:
-                progress(done, len(self.source))
+        workers = options.workers or 0
+        with contextlib.closing(batches(self.source, options.batch_size, workers, place)) as found:
+            for batch in found:
+                done += len(batch.index) + len(batch.unreadable)
+                if len(batch.index):
+                    yield prepared(self.network, self.source, batch.images)
+                if progress is not None:
+                    progress(done, self.source.n_images or 0)
 
 
 @dataclass(eq=False)

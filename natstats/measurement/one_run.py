@@ -13,6 +13,7 @@ from torch import nn
 from natstats.errors import UsageError
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Photographs, open_images, reframed
+from natstats.images.streams import ImageStream
 from natstats.measurement.image_loop import Progress, share_of
 from natstats.measurement.images_alone import sums_of_images
 from natstats.measurement.network_pass import NetworkPass
@@ -157,7 +158,7 @@ def measured(
         options = _with_workers(options, home_of(network.model)[0])
         place.identify(source, options.to_dict(), fit, network)
         is_guess = isinstance(model, nn.Module) and configured(network.model) is None
-        numbers = None if keeping.shard is None else keeping.shard.numbers(len(source))
+        numbers = None if keeping.shard is None else keeping.shard.images(source)
         shared = SharedPass(
             source,
             options,
@@ -209,6 +210,9 @@ def _with_controls(one: NetworkPass, place: Place) -> Run:
         seen = replace(images, numbers=passes["trained"].reading.numbers, until=None)
         trained = replace(trained, images=seen)
         _say_until(run, images.until)
+    if isinstance(images.source, ImageStream):  # which is read again for each
+        seen = replace(trained.images, expected=passes["trained"].reading.contents())
+        trained = replace(trained, images=seen)
     for number in range(n_seeds):
         seed, share = options.seed + number, share_of(progress, 1 + number, n_parts)
         network, name = with_random_weights(one.network, seed), f"seed-{seed}"
@@ -276,7 +280,7 @@ def measure_images(
     source = open_images(images, framing, chosen.limit, chosen.seed, chosen.frames)
     refuse_unused(source, images, chosen)
     part = _shard_of(shard, out, chosen)
-    numbers = None if part is None else part.numbers(len(source))
+    numbers = None if part is None else part.images(source)
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
     fit = fit_until(fit, chosen.until)
     with joined() as together, keeping.place(together) as place:

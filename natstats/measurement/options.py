@@ -54,7 +54,7 @@ class MeasureOptions:
         batch_size: images per forward pass; the result does not depend on it.
         workers: processes that read images; by default none on the CPU, else one per processor,
             eight at most.
-        limit: at most this many images, a random sample.
+        limit: at most this many images, a random sample; of a stream the first of every shard.
         until: read images until no layer's interval is wider than this, see
             :mod:`natstats.measurement.until`.
         seed: seed of the sample, of the numbering of images, and of random weights.

@@ -17,8 +17,11 @@ from natstats.files.paths import expanded, member
 from natstats.files.state_files import read_state, write_state
 from natstats.fits.options import FitOptions
 from natstats.images.image_numbers import ImageNumbers
+from natstats.images.sources import ImageSet
+from natstats.images.stream_numbers import StreamPart
 from natstats.measurement.keeping import difference
 from natstats.measurement.pass_sums import PassSums
+from natstats.measurement.shares import wanted_images
 from natstats.runs.run import Run
 
 __all__ = ["PART", "Shard", "merge_parts", "save_part"]
@@ -60,21 +63,13 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.n_shards}"
 
-    def numbers(self, n_images: int) -> ImageNumbers:
-        """Numbers of the images of this share.
+    def images(self, source: ImageSet) -> ImageNumbers | StreamPart:
+        """The images of this share.
 
         Raises:
             UsageError: there are fewer images than shares.
-
-        >>> Shard(2, 3).numbers(10)
-        ImageNumbers([(3, 6)])
         """
-        own = ImageNumbers([(0, n_images)]).share(self.number - 1, self.n_shards)
-        if not len(own):
-            raise UsageError(
-                f"shard: expected no more shards than the {n_images} images; got {self.n_shards}"
-            )
-        return own
+        return wanted_images(source, self.number - 1, self.n_shards)
 
 
 def save_part(
@@ -251,10 +246,10 @@ class _Part:
         """The run of all that was measured."""
         sums = next(iter(self.passes.values()))
         run = sums.run(FitOptions.from_dict({**self.about.get("fit", {}), **fit}))
-        n_all = sums.reading.facts.n_images
+        n_all = sums.reading.n_images
         n_parts = len(self.owners)
         listings = {listing for _, listing, _ in self.owners}
-        if len(listings) == 1 and len(sums.reading.numbers) < n_all:
+        if n_all is not None and len(listings) == 1 and len(sums.reading.numbers) < n_all:
             run.info["warnings"].append(
                 f"{len(sums.reading.numbers)} of {n_all} images are in the "
                 f"{'part' if n_parts == 1 else f'{n_parts} parts'} that this run was made of"

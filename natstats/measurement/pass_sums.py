@@ -25,6 +25,7 @@ from natstats.runs.run import Run
 from natstats.spectra.collected import Collected
 from natstats.spectra.input_spectra import InputSpectra
 from natstats.spectra.records import LayerSpectrum
+from natstats.text import printable
 from natstats.theory.account_spectra import AccountSpectra
 
 __all__ = ["PassFacts", "PassSums", "as_arrays", "as_tensors"]
@@ -83,6 +84,12 @@ class PassSums:
     account: AccountSpectra | None = None
     is_whole: bool = False
 
+    def renewed(self) -> PassSums:
+        """Sums of no images, of the same pass."""
+        options = self.facts.options
+        inputs = InputSpectra(options["edges"], options["n_groups"], options["temporal"])
+        return PassSums(self.facts, Reading(self.reading.facts), inputs)
+
     def merge(self, other: PassSums) -> None:
         """Add what another part of the same pass has measured, on other images.
 
@@ -119,7 +126,8 @@ class PassSums:
             NatstatsError: no image was.
         """
         if not self.reading.n_read:
-            raise NatstatsError("images: expected at least one that was measured; there is none")
+            where = printable(self.reading.facts.description)
+            raise NatstatsError(f"images: expected at least one image; got none in {where!r}")
         facts = self.facts
         spectra = self.spectra()
         n_images = spectra[0].spectrum.n_images

@@ -13,6 +13,7 @@ from torch import nn
 from natstats._version import __version__
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Framing, open_images
+from natstats.images.streams import ImageStream
 from natstats.measurement.image_loop import Progress
 from natstats.measurement.keeping import difference
 from natstats.measurement.one_run import measured
@@ -151,6 +152,9 @@ class SeriesRequest:
         images = open_images(
             self.images, framing, self.options.limit, self.options.seed, self.options.frames
         )
+        if isinstance(images, ImageStream):  # whose contents are not read for this
+            is_same = facts.get("listing") == images.listing()
+            return None if is_same else "made from other images"
         if facts.get("digest") == images.digest():
             return None
         if images.listing() not in (facts.get("listing"), facts.get("digest")):

@@ -6,6 +6,7 @@ process goes through its own images, and in the end the first one adds up what a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -18,11 +19,14 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.files.state_files import state_from_bytes, state_in_bytes
 from natstats.images.image_numbers import ImageNumbers
 from natstats.images.sources import Batch, ImageSet, batches
+from natstats.images.stream_numbers import StreamPart
+from natstats.images.streams import ChangedImagesError
 from natstats.measurement.image_loop import ImageLoop, Progress
 from natstats.measurement.image_loop import Work as LoopWork
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums, as_tensors
+from natstats.measurement.shares import own_share
 from natstats.measurement.until import Until
 from natstats.processes.joining import Processes
 from natstats.theory.account_states import added_states
@@ -63,6 +67,8 @@ class SharedPass:
         progress: called after each batch.
         kept: where its state is saved; None where it is not.
         numbers: which images; None for all of the set.
+        expected: digest of the contents that a stream must have, as it had before; None where it
+            is read for the first time.
         together: the processes that share it.
         until: tells when enough images have come; None for all.
 
@@ -75,9 +81,10 @@ class SharedPass:
     strict: bool
     progress: Progress | None
     kept: KeptPass | None = None
-    numbers: ImageNumbers | None = None
+    numbers: ImageNumbers | StreamPart | None = None
     together: Processes = _ALONE
     until: Until | None = None
+    expected: str | None = None
 
     def __post_init__(self) -> None:
         if self.until is not None and (self.together.world > 1 or self.numbers is not None):
@@ -101,22 +108,36 @@ class SharedPass:
 
         Raises:
             UsageError: what is kept is of other images.
+            ChangedImagesError: a stream gave other images before.
             NatstatsError: no image can be read, or the model fails.
             Interrupted: a signal came.
         """
+        kept = self.kept
+        try:
+            return self._run(device, new, open_work)
+        except ChangedImagesError as error:
+            if kept is None or not kept.path.exists():
+                raise
+            if not kept.keeper.overwrite or self.together.world > 1:
+                raise kept.keeper.refusal(f"of other images ({error})") from error
+            kept.keeper.forget()
+        return self._run(device, new.renewed(), open_work)
+
+    def _run(
+        self,
+        device: torch.device,
+        new: PassSums,
+        open_work: Callable[[PassSums], AbstractContextManager[Work]],
+    ) -> PassSums:
         together = self.together
         sums, account = (self._earlier() if together.is_first else None) or (new, None)
         if sums is not new:  # what may change between sittings is as it is now
             before = sums.facts
             sums.facts = replace(new.facts, found=before.found, example=before.example)
-        every = ImageNumbers([(0, len(self.source))])
-        wanted = every if self.numbers is None else self.numbers
-        done = ImageNumbers(together.share(sums.reading.numbers.intervals))
-        left = wanted - done
-        if len(left) and not self._was_enough(sums):
-            own = left.share(together.rank, together.world)
+        share = own_share(self.source, self.numbers, sums, together)
+        if not share.is_over and not self._was_enough(sums):
             with open_work(sums) as work:
-                if len(done) or together.world > 1 or self.numbers is not None:
+                if share.n_done or together.world > 1 or self.numbers is not None:
                     example = self._example(sums, device)
                     if example is not None:
                         work.begin(example, account)
@@ -127,14 +148,18 @@ class SharedPass:
                     self.strict,
                     self.progress if together.is_first else None,
                     self.kept,
-                    own,
-                    before=len(wanted & done),
+                    share,
                     world=together.world,
-                    total=len(wanted),
                     until=self.until,
                 )
                 loop.run(work, partial(self._together, work))
-        return self._spread(sums)
+        sums = self._spread(sums)
+        if self.expected is not None and sums.reading.contents() != self.expected:
+            raise NatstatsError(
+                "images: expected a stream that gives the same images each time it is read; "
+                f"{sums.facts.name} gave others the second time"
+            )
+        return sums
 
     def _was_enough(self, sums: PassSums) -> bool:
         """Whether earlier sittings have measured enough images."""
@@ -169,14 +194,17 @@ class SharedPass:
         return sums, account
 
     def _example(self, sums: PassSums, device: torch.device) -> Batch | None:
-        """The image that all sittings and processes trace the network with: the first readable."""
-        wanted = ImageNumbers([(0, len(self.source))])
+        """The image that all sittings and processes trace a network with: the first readable."""
+        if sums.facts.model is None:
+            return None
+        wanted = None
         if len(sums.reading.numbers):
             wanted = ImageNumbers.of([sums.facts.example])
-        for batch in batches(self.source, 1, 0, device, wanted):
-            if len(batch.index):
-                sums.facts = replace(sums.facts, example=int(batch.index[0]))
-                return batch
+        with contextlib.closing(batches(self.source, 1, 0, device, wanted)) as found:
+            for batch in found:
+                if len(batch.index):
+                    sums.facts = replace(sums.facts, example=int(batch.index[0]))
+                    return batch
         return None
 
     def _together(self, work: Work) -> None:

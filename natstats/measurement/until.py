@@ -104,18 +104,20 @@ class Until:
         self.next = next_look(n_images, self.width, self.wanted)
         return bool(self.width <= self.wanted)
 
-    def sentence(self, n_images: int, n_all: int) -> str:
+    def sentence(self, n_images: int, n_all: int | None) -> str:
         """What came of it, in words.
 
         Args:
             n_images: images that were measured.
-            n_all: images that there are.
+            n_all: images that there are; None where that is not known.
         """
+        of_all = "" if n_all is None else f"of {n_all} "
         if self.width <= self.wanted:
             return (
-                f"no interval is wider than {self.wanted:g} after {n_images} of {n_all} images "
+                f"no interval is wider than {self.wanted:g} after {n_images} {of_all}images "
                 f"(the widest is {self.width:.3g}, of {self.layer})"
             )
+        n_all = n_images if n_all is None else n_all
         return (
             f"the interval of {self.layer} is {self.width:.3g} wide after all {n_all} images, "
             f"where {self.wanted:g} was asked for"

@@ -37,6 +37,9 @@ IMAGES_FOR_THEORY = 16
 MOST_SAVED = 8
 """Of more images, one in so many."""
 
+MANY = 1024
+"""Images that a stream is taken to have, as it is not known how many."""
+
 FEWEST_GROUPS_FOR_THEORY = 8
 """Groups of images that they are taken from, if there are so many."""
 
@@ -193,8 +196,9 @@ class WatchedNetwork:
     def _new_account(self, given: Tensor, trace: Trace, by_modules: bool) -> AccountPass:
         """What measures every operation, whose costly predictions take some of the images."""
         place, _ = home_of(self.network.model)
-        n_groups = min(len(self.source), self.options.n_groups)
-        every = min(max(len(self.source) // IMAGES_FOR_THEORY, 1), MOST_SAVED)
+        n_images = self.source.n_images or self.options.limit or MANY
+        n_groups = min(n_images, self.options.n_groups)
+        every = min(max(n_images // IMAGES_FOR_THEORY, 1), MOST_SAVED)
         every = min(every, max(n_groups // FEWEST_GROUPS_FOR_THEORY, 1))
         with _forward_errors(self._shape), _autocast(place, self.options.amp):
             return AccountPass(

@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 from natstats.errors import NatstatsError, UsageError
 from natstats.fits.intervals import FEWEST_GROUPS
 from natstats.images.clips import ClipFolders
+from natstats.images.folder_walk import left_out_note
 from natstats.images.image_numbers import ImageNumbers
 from natstats.images.image_sets import photographs_digest
 from natstats.images.sources import Batch, ImageSet, Photographs
+from natstats.images.stream_numbers import Ended, Seen
+from natstats.images.streams import ImageStream
 from natstats.runs.run import Run
+from natstats.text import printable
 
 __all__ = ["Reading", "SourceFacts"]
 
@@ -30,7 +34,7 @@ class SourceFacts:
 
     Attributes:
         description: where the images come from, for people.
-        n_images: how many there are.
+        n_images: how many there are; None where that is not known beforehand.
         listing: digest of their names, sizes and framing.
         digest: digest of their contents, too; empty for files, which are not read for it.
         notes: what a reader of the results must know of how they were found.
@@ -39,10 +43,11 @@ class SourceFacts:
         resize: side to which photographs are scaled, pixels; None where they are not.
         interpolation: how; None where they are not.
         frames: of a clip; None for single images.
+        n_shards: of a stream; None of what can be counted.
     """
 
     description: str
-    n_images: int
+    n_images: int | None
     listing: str
     digest: str
     notes: tuple[str, ...]
@@ -51,17 +56,19 @@ class SourceFacts:
     resize: int | None = None
     interpolation: str | None = None
     frames: int | None = None
+    n_shards: int | None = None
 
     @classmethod
     def of(cls, source: ImageSet) -> SourceFacts:
         """The facts of a set."""
         if not isinstance(source, Photographs):
             digest = source.digest()
-            return cls(source.description, len(source), digest, digest, tuple(source.notes), False)
+            n_images = source.n_images
+            return cls(source.description, n_images, digest, digest, tuple(source.notes), False)
         framing = source.framing
         return cls(
             source.description,
-            len(source),
+            source.n_images,
             source.listing(),
             "",
             tuple(source.notes),
@@ -70,6 +77,7 @@ class SourceFacts:
             framing.resize,
             None if framing.resize is None else framing.interpolation,
             source.frames if isinstance(source, ClipFolders) else None,
+            len(source.shards) if isinstance(source, ImageStream) else None,
         )
 
 
@@ -95,12 +103,14 @@ class Reading:
         self._small: dict[int, str] = {}
         self._numbers: list[NDArray[np.int64]] = []
         self._contents: list[NDArray[np.uint8]] = []
+        self._ended: dict[int, Ended] = {}
 
     def add(self, batch: Batch, source: ImageSet) -> None:
         """Take note of a batch of the set."""
         for number, reason in batch.unreadable:
-            self._left_out[number] = f"{source.label(number)}: {reason}"
-        self._small |= {number: source.label(number) for number in batch.small}
+            self._left_out[number] = f"{_label(number, batch, source)}: {reason}"
+        self._small |= {number: _label(number, batch, source) for number in batch.small}
+        self._ended |= {one.shard: one for one in batch.ended}
         self.n_read += len(batch.index)
         self.n_enlarged += batch.n_enlarged
         left_out = [number for number, _ in batch.unreadable]
@@ -129,6 +139,19 @@ class Reading:
         return self._numbers[0], self._contents[0]
 
     @property
+    def n_images(self) -> int | None:
+        """How many images the set has; None of a stream that was not read to the end."""
+        if self.facts.n_shards is None:
+            return self.facts.n_images
+        is_known = len(self._ended) == self.facts.n_shards
+        return sum(one.n_images for one in self._ended.values()) if is_known else None
+
+    def seen(self) -> Seen:
+        """What is known of the images of a stream."""
+        numbers, contents = self._all()
+        return Seen(numbers, contents, {one.shard: one.n_images for one in self._ended.values()})
+
+    @property
     def left_out(self) -> list[str]:
         """Name and reason of every image that was left out, unreadable or too small."""
         return [self._left_out[number] for number in sorted(self._left_out)]
@@ -155,10 +178,14 @@ class Reading:
     def is_of(self, source: ImageSet) -> bool:
         """Whether the images that came have the same contents still.
 
+        Those of a stream are looked at as they pass.
+
         Args:
             source: the set, whose listing is the same.
         """
         numbers, contents = self._all()
+        if isinstance(source, ImageStream):
+            return True
         if not isinstance(source, Photographs):
             return self.facts.digest == source.digest()
         now = source.chosen([int(number) for number in numbers]).contents()
@@ -177,12 +204,14 @@ class Reading:
         self._small |= other._small
         self._numbers += other._numbers
         self._contents += other._contents
+        self._ended |= other._ended
         if other.range is not None:
             self._widen(other.range)
 
     def renumber(self, by: int) -> None:
         """Add `by` to the number of every image."""
         self._numbers = [numbers + by for numbers in self._numbers]
+        self._ended = {}
         self._left_out = {number + by: text for number, text in self._left_out.items()}
         self._small = {number + by: text for number, text in self._small.items()}
 
@@ -198,6 +227,7 @@ class Reading:
             "small": list(self._small.items()),
             "numbers": numbers,
             "contents": contents,
+            "ended": list(self._ended.values()),
         }
 
     @classmethod
@@ -210,6 +240,8 @@ class Reading:
         again._left_out = dict(state["left_out"])
         again._small = dict(state["small"])
         again._numbers, again._contents = [state["numbers"]], [state["contents"]]
+        for shard, n_images, others in state.get("ended", []):  # 0.10.0 knew no streams
+            again._ended[int(shard)] = Ended(int(shard), int(n_images), tuple(map(str, others)))
         return again
 
     def refuse(self, strict: bool) -> None:
@@ -217,13 +249,18 @@ class Reading:
 
         Raises:
             UsageError: all images are too small.
-            NatstatsError: none can be read, or one cannot and `strict` is set.
+            NatstatsError: there is none, none can be read, or one cannot and `strict` is set.
         """
+        if self.n_images == 0:
+            where = printable(self.facts.description)
+            raise NatstatsError(f"images: expected at least one image; got none in {where!r}")
         if not self._left_out:
             return
-        n, first = self.facts.n_images, self.left_out[0]
+        n, first = self.n_images, self.left_out[0]
         if strict:
             raise NatstatsError(f"images: expected readable images only; {first}")
+        if n is None:  # there may be others
+            return
         if len(self._small) == n:
             raise UsageError(
                 f"crop: expected at most the shorter side of the images; {self._are_smaller(n)}: "
@@ -246,7 +283,9 @@ class Reading:
     def warnings(self) -> list[str]:
         """What a reader of the results must know."""
         said = list(self.facts.notes)
-        n, small = self.facts.n_images, self.small
+        n = self.facts.n_images
+        n, small = len(self.numbers) if n is None else n, self.small
+        said += self._stream_warnings()
         if small:
             listed = ", ".join(small[:3]) + (" and others" if len(small) > 3 else "")
             were = "was" if len(small) == 1 else "were"
@@ -256,6 +295,21 @@ class Reading:
             said.append(
                 f"{self.n_enlarged} of {n} images {were} smaller than what {they} scaled to; an "
                 "enlarged image has little power at its highest frequencies"
+            )
+        return said
+
+    def _stream_warnings(self) -> list[str]:
+        """What a reader must know of a stream that was read, or was not read to the end."""
+        n_shards, ended = self.facts.n_shards, self._ended
+        if n_shards is None:
+            return []
+        others = [name for one in ended.values() for name in one.others]
+        said = [left_out_note(others)] if others else []
+        if self.n_images is None and len(self.numbers):
+            said.append(
+                f"{len(ended)} of {n_shards} shards were read to their end: the images are no "
+                "random sample of single images, and those that lie together in a shard may be "
+                "alike; how many there are in all is not known"
             )
         return said
 
@@ -312,7 +366,7 @@ class Reading:
         return {
             "source": facts.description,
             "n_images": n_images,
-            "n_in_set": facts.n_images,
+            "n_in_set": self.n_images,
             "digest": self.digest(),
             "listing": facts.listing,
             "contents": self.contents(),
@@ -326,3 +380,8 @@ class Reading:
             "n_too_small": len(self._small),
             "unreadable": self.left_out[:1000],
         }
+
+
+def _label(number: int, batch: Batch, source: ImageSet) -> str:
+    """What to call an image that was left out."""
+    return batch.labels.get(number) or source.label(number)

@@ -237,7 +237,7 @@ def random_spectra(
             if len(batch.index):
                 work.add(batch.images, batch.index)
             if progress is not None:
-                progress(work.n_images, len(source))
+                progress(work.n_images, source.n_images or 0)
     return work.result()
 
 

@@ -166,7 +166,11 @@ def test_braces_and_wildcards(tmp_path):
         ("text.tar", "expected an uncompressed tar file; .*text.tar"),
         ("zipped.tar", "expected an uncompressed tar file; .*zipped.tar"),
         ("empty.tar", "expected at least one image; got none in"),
-        ("some.tar.gz", "expected an uncompressed .tar"),
+        (
+            "some.tar.zst",
+            "expected a .tar, in which images can be found, or one compressed by gzip",
+        ),
+        ("some.tar.gz", "expected a tar file; there is none at"),
     ],
 )
 def test_errors_name_what_is_wrong(tmp_path, pattern, words):

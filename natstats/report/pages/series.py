@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def _row(row: Mapping[Any, Any]) -> dict[str, Any]:
 
     return {
         "name": row["checkpoint"],
-        "link": f"{quote(str(row['checkpoint']))}/report.html",
+        "link": f"{quote(os.fsencode(str(row['checkpoint'])))}/report.html",
         "cells": [
             cell("step", str(row["step"])),
             (row["verdict"], None),
