@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import fuzz_changes
+import matplotlib.font_manager  # noqa: F401  # which asks the system for fonts when it is imported
 from fuzz_targets import TARGETS, Target
 
 from natstats.errors import NatstatsError
@@ -218,6 +219,7 @@ def main() -> None:
             if target.name.startswith(given.only)
         ]
         for one in made:
+            warnings.simplefilter("ignore")
             shutil.rmtree(Path(name) / "copy", ignore_errors=True)
             one.copied(Path(name) / "copy")
             if check(one.target.read, Path(name) / "copy") != "read":

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 from typing import Any
 
 import fuzz_changes
@@ -99,6 +100,15 @@ def _read_run(folder: Path) -> None:
     _ = run.law, run.control, run.account
 
 
+def _no_pages() -> Any:
+    """Without the figures, which are most of the time."""
+
+    def page(folder: Path, _: Any) -> None:
+        (folder / "report.html").touch()
+
+    return mock.patch("natstats.report.pages.run.write_report", page)
+
+
 def _make_state(folder: Path, stop: Any = _stop, **settings: Any) -> None:
     try:
         natstats.measure(
@@ -109,7 +119,8 @@ def _make_state(folder: Path, stop: Any = _stop, **settings: Any) -> None:
 
 
 def _resume(folder: Path, **settings: Any) -> None:
-    run = natstats.measure(network(), _images(), out=folder / "it", **_SETTINGS, **settings)
+    with _no_pages():
+        run = natstats.measure(network(), _images(), out=folder / "it", **_SETTINGS, **settings)
     _ = run.layers, run.law
 
 
@@ -125,7 +136,8 @@ def _make_whole_state(folder: Path) -> None:
 
 
 def _finish(folder: Path) -> None:
-    run = finish_run(folder / "it")
+    with _no_pages():
+        run = finish_run(folder / "it")
     _ = run.layers
 
 
@@ -225,6 +237,14 @@ def _make_shard(folder: Path) -> None:
             tar.addfile(entry, io.BytesIO(content.getvalue()))
 
 
+def _make_account_state(folder: Path) -> None:
+    _make_state(folder, explain=True)
+
+
+def _resume_account(folder: Path) -> None:
+    _resume(folder, explain=True)
+
+
 def _make_list(folder: Path) -> None:
     _make_photos(folder)
     (folder / "it").rename(folder / "photos")
@@ -290,6 +310,7 @@ TARGETS = (
     Target("run with controls", _make_control, _read_run, _RUN),
     Target("series", _make_series, _read_series, _SERIES),
     Target("state", _make_state, _resume, {"*.safetensors": "state", "*.json": "json"}),
+    Target("account state", _make_account_state, _resume_account, {"*.safetensors": "state"}),
     Target("whole state", _make_whole_state, _finish, {"*.safetensors": "state"}),
     Target("parts", _make_parts, _merge, _RUN),
     Target("checkpoint", _checkpoint(_training), _read_checkpoint, {"*": "torch"}),
