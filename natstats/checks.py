@@ -14,7 +14,7 @@ from natstats.errors import UsageError
 
 __all__ = [
     "LARGEST", "LONGEST_SIDE", "MINIMUM_SIDE", "MOST_PIXELS", "finite", "flag", "not_huge", "one_of",
-    "pair_in_order", "positive_int", "probability", "spatial_shape", "within_float",
+    "pair_in_order", "positive_int", "probability", "shaped", "spatial_shape", "within_float",
 ]  # fmt: skip
 
 LARGEST = {
@@ -220,6 +220,23 @@ def pair_in_order(argument: str, value: Any, low: float, high: float) -> tuple[f
             f"{argument}: expected two rising numbers between {low:g} and {high:g}; got {value!r}"
         )
     return first, second
+
+
+def shaped(argument: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """Return `value` when it is an array or a tensor of this shape.
+
+    Raises:
+        UsageError: it is not.
+
+    >>> shaped("sums", 3, (2, 2))
+    Traceback (most recent call last):
+    natstats.errors.UsageError: sums: expected an array of shape (2, 2); got an int
+    """
+    found = getattr(value, "shape", None)
+    if found is None or tuple(found) != shape:
+        got = f"an {type(value).__name__}" if found is None else f"one of {tuple(found)}"
+        raise UsageError(f"{argument}: expected an array of shape {shape}; got {got}")
+    return value
 
 
 def spatial_shape(argument: str, height: int, width: int, minimum: int) -> tuple[int, int]:

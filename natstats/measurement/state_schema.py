@@ -68,6 +68,15 @@ def _is_float(value: Any) -> bool:
 
 
 _REAL = Field("a number, or NaN", lambda v: _is_float(v) and (v != v or abs(v) < 1e300))
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, str | int | float)
+
+
+_PLAIN = Field("plain values", _is_plain)
 _PAIR = Field(
     "a pair of numbers",
     lambda v: isinstance(v, list) and len(v) == 2 and all(map(_is_float, v)),
@@ -213,6 +222,58 @@ _COLLECTED = Record(
     }
 )
 
+_SOME_NUMBER = whole(0, 2**20)
+
+
+def _is_offset(value: Any) -> bool:
+    is_pair = isinstance(value, list) and len(value) == 2
+    return is_pair and type(value[0]) is int and _is_float(value[1])
+
+
+def _numbers_of(*n_axes: int) -> Field:
+    """An array of finite numbers with so many axes."""
+    return Field(
+        f"an array of finite numbers of {' or '.join(map(str, n_axes))} axes",
+        lambda v: (
+            isinstance(v, np.ndarray)
+            and v.dtype.kind in "if"
+            and v.ndim in n_axes
+            and bool(np.isfinite(v).all())
+        ),
+    )
+
+
+_ACCOUNT = Record(
+    {
+        "by_modules": FLAG,
+        "sums": Record(
+            {
+                "sums": ListOf(
+                    Record({"states": ListOf(_SOME_NUMBER, 1), "sums": _numbers_of(3)})
+                ),
+                "offsets": Field(
+                    "pairs of a number and a sum",
+                    lambda v: isinstance(v, list) and all(map(_is_offset, v)),
+                ),
+            }
+        ),
+        "moments": ListOf(
+            Record(
+                {
+                    "after": _SOME_NUMBER,
+                    "power": _numbers_of(4),
+                    "total": _numbers_of(2),
+                    "maps": _numbers_of(3),
+                    "count": _numbers_of(1),
+                    "centre": or_null(_numbers_of(4)),
+                }
+            )
+        ),
+        "n_left_out": _COUNT,
+        "next_index": whole(0, _NUMBER),
+    }
+)
+
 _STATE = Record(
     {
         "facts": _FACTS,
@@ -222,7 +283,7 @@ _STATE = Record(
         "seconds": real(0),
         "smallest": whole(0, LARGEST["batch_size"]),
         "account": or_null(_array("of one axis", "uint8", lambda v: v.ndim == 1)),
-        "account_sums": or_null(MAPPING),
+        "account_sums": or_null(_ACCOUNT),
         "is_whole": FLAG,
     }
 )
@@ -230,9 +291,12 @@ _STATE = Record(
 ABOUT = Record(
     {
         "command": or_null(
-            Field("a text, or a list of them", lambda v: isinstance(v, str | list))
+            Field(
+                "a text, or a list of them",
+                lambda v: isinstance(v, str | list) and all(isinstance(one, str) for one in v),
+            )
         ),
-        "fit": MAPPING,
+        "fit": Field("a mapping of plain values", lambda v: isinstance(v, dict) and _is_plain(v)),
     },
     optional=("command", "fit"),
 )
@@ -249,6 +313,7 @@ def check_state(state: Mapping[str, Any]) -> None:
         NatstatsError: it is not; what is wrong is named.
     """
     _STATE.check(dict(state), "state, ")
+    _PLAIN.check(state["facts"], "state, facts")
     n_groups = state["facts"]["options"]["n_groups"]
     inputs, collected, reading = state["inputs"], state["collected"], state["reading"]
     for name, sums in inputs["sums"].items():

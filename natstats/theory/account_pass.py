@@ -384,13 +384,18 @@ class AccountPass:
         Raises:
             UsageError: the state is of other operations.
         """
-        known = {own["after"]: own for own in state["moments"]}
-        if known.keys() != self._moments.keys():
-            raise UsageError("state: expected one of the operations that are followed; got others")
-        self._sums.load_state_dict(state["sums"])
-        for after, own in self._moments.items():
-            own.load_state_dict(known[after])
-        self._n_left_out, self._next_index = state["n_left_out"], state["next_index"]
+        try:
+            known = {own["after"]: own for own in state["moments"]}
+            if known.keys() != self._moments.keys():
+                raise UsageError(
+                    "state: expected one of the operations that are followed; got others"
+                )
+            self._sums.load_state_dict(state["sums"])
+            for after, own in self._moments.items():
+                own.load_state_dict(known[after])
+            self._n_left_out, self._next_index = state["n_left_out"], state["next_index"]
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise UsageError(f"state: expected that of an account; got another ({error!r})") from error
 
     @property
     def n_images(self) -> int:
