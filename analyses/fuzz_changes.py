@@ -290,6 +290,41 @@ def _json_made(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
+_TAR_FIELDS = {
+    "name": (0, 100), "mode": (100, 8), "uid": (108, 8), "gid": (116, 8), "size": (124, 12),
+    "mtime": (136, 12), "type": (156, 1), "linkname": (157, 100), "magic": (257, 8),
+    "prefix": (345, 155),
+}  # fmt: skip
+
+
+def _tar_taken(content: bytes) -> Any:
+    found, place = [], 0
+    while content[place : place + 1].strip(b"\0"):
+        head = {n: content[place + a : place + a + k].decode() for n, (a, k) in _TAR_FIELDS.items()}
+        length = -(-int(head["size"].strip("\0 "), 8) // 512) * 512
+        data = np.frombuffer(content[place + 512 : place + 512 + length], np.uint8)
+        found.append({"head": head, "data": data})
+        place += 512 + length
+    return found
+
+
+def _tar_made(value: Any) -> bytes:
+    content = bytearray()
+    for one in value:
+        head = bytearray(512)
+        for name, (start, length) in _TAR_FIELDS.items():
+            text = one["head"].get(name, "")
+            if isinstance(text, int) and abs(text) < 2**63:  # large numbers are written so
+                own = b"\x80" + text.to_bytes(length - 1, "big", signed=True)
+            else:
+                own = str(text).encode("utf-8", "surrogatepass")
+            head[start : start + length] = own[:length].ljust(length, b"\0")
+        head[148:156] = b" " * 8
+        head[148:156] = b"%06o\0 " % sum(head)
+        content += head + one["data"].tobytes()
+    return bytes(content) + bytes(1024)
+
+
 CODECS: dict[str, tuple[Codec, ...]] = {
     "json": (Codec(json.loads, _json_made),),
     "csv": (Codec(lambda c: [*csv.reader(io.StringIO(c.decode()))], _csv_made),),
@@ -297,6 +332,7 @@ CODECS: dict[str, tuple[Codec, ...]] = {
     "npy": (Codec(_npy_taken, _npy_made),),
     "safetensors": (Codec(_safetensors_taken, _safetensors_made),),
     "state": (Codec(_state_taken, _state_made), Codec(_safetensors_taken, _safetensors_made)),
+    "tar": (Codec(_tar_taken, _tar_made),),
     "torch": (Codec(_torch_taken, _torch_made),),
     "legacy": (Codec(_torch_taken, lambda value: _torch_made(value, is_zip=False)),),
 }

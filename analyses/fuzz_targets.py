@@ -325,7 +325,7 @@ TARGETS = (
     Target("npy", _make_npy, _all_images, {"*": "npy"}),
     Target("tensor", _make_tensor, _all_images, {"*": "torch"}),
     Target("photographs", _make_photos, _all_images, {"*": "bytes"}),
-    Target("shard", _make_shard, _all_images, {"*": "bytes"}),
+    Target("shard", _make_shard, _all_images, {"*": "tar"}),
     Target("list", _make_list, _all_images, {"it.txt": "bytes"}),
     Target("distillation", _make_distilled, _read_distilled, _RUN),
     Target("toml", _make_config, _read_config, {"*": "bytes"}),

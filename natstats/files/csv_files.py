@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from natstats.files.paths import read_regular
+from natstats.files.paths import open_regular
 from natstats.text import cell, from_cell
 
 __all__ = ["csv_text", "read_csv", "write_csv"]
+
+_LARGEST = 64 * 2**20
+"""Bytes of a file that is read, which take up to 16 times as much memory. The largest that natstats
+writes has a few million."""
 
 
 def csv_text(frame: pd.DataFrame) -> str:
@@ -51,7 +55,11 @@ def read_csv(path: Path) -> pd.DataFrame:
         OSError: there is no such file, or it is none.
         ValueError: it holds no table.
     """
-    with io.BytesIO(read_regular(path)) as file:
+    with open_regular(path) as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ValueError(f"expected at most {_LARGEST >> 20} MiB of a table; it is larger")
+    with io.BytesIO(content) as file:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
     if not isinstance(frame.index, pd.RangeIndex):
         raise ValueError("a row has more cells than the line of heads")

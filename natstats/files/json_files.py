@@ -14,8 +14,9 @@ from natstats.files.paths import open_regular
 
 __all__ = ["read_json", "to_json"]
 
-_LARGEST = 256 * 2**20
-"""Bytes of a file that is read. The largest that natstats writes has a few million."""
+_LARGEST = 64 * 2**20
+"""Bytes of a file that is read, which take up to 24 times as much memory. The largest that natstats
+writes has a few million."""
 
 
 def to_json(value: Any) -> str:

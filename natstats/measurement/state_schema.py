@@ -71,9 +71,14 @@ _REAL = Field("a number, or NaN", lambda v: _is_float(v) and (v != v or abs(v) <
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict | list):
-        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
-    return value is None or isinstance(value, str | int | float)
+    todo = [value]  # which may be deeper than Python calls functions in one another
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict | list):
+            todo += one.values() if isinstance(one, dict) else one
+        elif not (one is None or isinstance(one, str | int | float)):
+            return False
+    return True
 
 
 _PLAIN = Field("plain values", _is_plain)
