@@ -1,4 +1,4 @@
-"""Changes that a hostile or a broken disk may have made to a file: of its bytes, or of what it says.
+"""Changes that a foe or a broken disk may have made to a file: of its bytes, or of what it says.
 
 A file that can be taken apart is changed at one place of what it holds and put together again, with
 all its digests right; every file is changed in its bytes, too.
@@ -20,9 +20,9 @@ import numpy as np
 __all__ = ["CODECS", "HOSTILE_TEXTS", "Code", "Codec", "bytes_changed", "values_changed"]
 
 HOSTILE_TEXTS = (
-    "", " ", "\x00", "a\x1b[2J\nError: all is lost", "\u202egnp.exe", "=cmd|'/C calc'!A1", "../../x",
-    "/etc/passwd", "<script>alert(1)</script>", "{{7*7}}", "\ud800", "x" * 5000, "1e999", "nan",
-    "9" * 5000, "~nobody/x", "CON", "%s%n", "a" * 255, "\uff1d1+1", "-", "--help",
+    "", " ", "\x00", "a\x1b[2J\nError: all is lost", "\u202egnp.exe", "=cmd|'/C calc'!A1",
+    "../../x", "/etc/passwd", "<script>alert(1)</script>", "{{7*7}}", "\ud800", "x" * 5000,
+    "1e999", "nan", "9" * 5000, "~nobody/x", "CON", "%s%n", "a" * 255, "\uff1d1+1", "-", "--help",
 )  # fmt: skip
 
 _NUMBERS = (

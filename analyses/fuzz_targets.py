@@ -1,4 +1,4 @@
-"""What is fuzzed: something valid of every kind that natstats reads, and how it is read and used."""
+"""What is fuzzed: something valid of every kind that natstats reads, and how it is read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 from typing import Any
+from unittest import mock
 
 import fuzz_changes
 import numpy as np
@@ -254,7 +254,7 @@ def _make_list(folder: Path) -> None:
 
 def _make_distilled(folder: Path) -> None:
     outcomes = Outcomes(
-        np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0.9, 0.4, 0.8]), np.array(["a", "b", "c"])
+        [0, 1, 1], [0, 0, 1], [0.9, 0.4, 0.8], ["a", "b", "c"]
     )  # fmt: skip
     info = {
         "method": "ce", "seed": 0, "data": {"name": "d", "classes": ["a", "b"], "n_eval": 3},
@@ -263,7 +263,9 @@ def _make_distilled(folder: Path) -> None:
         "costs": {"seconds": 1.5},
     }  # fmt: skip
     history = pd.DataFrame([dict.fromkeys(HISTORY, 1.0) | {"stage": "main", "epoch": 1}])
-    gradients = pd.DataFrame([dict.fromkeys(GRADIENTS, 1.0) | {"stage": "main", "epoch": 1, "term": "ce"}])
+    gradients = pd.DataFrame(
+        [dict.fromkeys(GRADIENTS, 1.0) | {"stage": "main", "epoch": 1, "term": "ce"}]
+    )
     gap = pd.DataFrame([dict.fromkeys(GAP, 8.0)])
     run = DistillationRun(info, history, gradients, outcomes, gap)  # type: ignore[arg-type]
     (folder / "it").mkdir()
@@ -291,7 +293,7 @@ def _read_config(folder: Path) -> None:
 
 
 def _make_csv(folder: Path) -> None:
-    (folder / "it.csv").write_text("layer,depth\nconv,1\n'=1+1,2\n\"a,b\",3\n")
+    (folder / "it.csv").write_text('layer,depth\nconv,1\n\'=1+1,2\n"a,b",3\n')
 
 
 def _read_csv(folder: Path) -> None:

@@ -13,8 +13,9 @@ from typing import Any, SupportsFloat, SupportsIndex
 from natstats.errors import UsageError
 
 __all__ = [
-    "LARGEST", "LONGEST_SIDE", "MINIMUM_SIDE", "MOST_PIXELS", "finite", "flag", "not_huge", "one_of",
-    "pair_in_order", "positive_int", "probability", "shaped", "spatial_shape", "within_float",
+    "LARGEST", "LONGEST_SIDE", "MINIMUM_SIDE", "MOST_PIXELS", "finite", "flag", "not_huge",
+    "one_of", "pair_in_order", "positive_int", "probability", "shaped", "spatial_shape",
+    "within_float",
 ]  # fmt: skip
 
 LARGEST = {
@@ -255,7 +256,7 @@ def spatial_shape(argument: str, height: int, width: int, minimum: int) -> tuple
         )
     if max(height, width) > LONGEST_SIDE or height * width > MOST_PIXELS:
         raise UsageError(
-            f"{argument}: expected at most {MOST_PIXELS} pixels, and {LONGEST_SIDE} along a side; got "
-            f"{height} x {width}"
+            f"{argument}: expected at most {MOST_PIXELS} pixels, and {LONGEST_SIDE} along a side; "
+            f"got {height} x {width}"
         )
     return height, width

@@ -20,6 +20,8 @@ _LARGEST = 64 * 2**20
 """Bytes of a file that is read, which take up to 16 times as much memory. The largest that natstats
 writes has a few million."""
 
+_MOST_COLUMNS = 1000
+
 
 def csv_text(frame: pd.DataFrame) -> str:
     r"""A table as text: a line of heads, then a line for every row; NaN and None are empty.
@@ -59,6 +61,8 @@ def read_csv(path: Path) -> pd.DataFrame:
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise ValueError(f"expected at most {_LARGEST >> 20} MiB of a table; it is larger")
+    if content.partition(b"\n")[0].count(b",") >= _MOST_COLUMNS:
+        raise ValueError(f"expected at most {_MOST_COLUMNS} columns; it has more")
     with io.BytesIO(content) as file:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
     if not isinstance(frame.index, pd.RangeIndex):

@@ -31,7 +31,9 @@ def refuse_packed(file: BinaryIO) -> None:
             with zipfile.ZipFile(file) as archive:
                 n_bytes = sum(entry.file_size for entry in archive.infolist())
             if n_bytes > os.fstat(file.fileno()).st_size + _SLACK:
-                raise ValueError(f"it is packed, and would have {n_bytes} bytes; torch packs nothing")
+                raise ValueError(
+                    f"it is packed, and would have {n_bytes} bytes; torch packs nothing"
+                )
     except zipfile.BadZipFile as error:
         raise ValueError(f"it is a damaged archive: {error}") from None
     finally:

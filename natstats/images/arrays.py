@@ -143,7 +143,7 @@ def read_tensor(path: Path) -> Tensor:
         )
     if is_spread(found[0]):
         raise UsageError(
-            f"images: expected a tensor no larger than its file; {printable(path)} has one of shape "
-            f"{tuple(found[0].shape)} for fewer numbers"
+            f"images: expected a tensor no larger than its file; {printable(path)} has one of "
+            f"shape {tuple(found[0].shape)} for fewer numbers"
         )
     return found[0]

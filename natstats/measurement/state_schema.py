@@ -1,4 +1,4 @@
-"""What the state of a measurement must look like: everything that is taken up again is checked here.
+"""What the state of a measurement must look like: all that is taken up again is checked here.
 
 States are read from disk, where others may have changed them, or made them up. The library that
 sums relies on what is checked here, and memory is taken only for what is in the file.
@@ -16,7 +16,6 @@ from natstats.checks import LARGEST, LONGEST_SIDE, MINIMUM_SIDE, MOST_PIXELS
 from natstats.errors import NatstatsError
 from natstats.files.schema import (
     FLAG,
-    MAPPING,
     TEXT,
     Field,
     ListOf,
@@ -253,9 +252,7 @@ _ACCOUNT = Record(
         "by_modules": FLAG,
         "sums": Record(
             {
-                "sums": ListOf(
-                    Record({"states": ListOf(_SOME_NUMBER, 1), "sums": _numbers_of(3)})
-                ),
+                "sums": ListOf(Record({"states": ListOf(_SOME_NUMBER, 1), "sums": _numbers_of(3)})),
                 "offsets": Field(
                     "pairs of a number and a sum",
                     lambda v: isinstance(v, list) and all(map(_is_offset, v)),
@@ -326,7 +323,7 @@ def check_state(state: Mapping[str, Any]) -> None:
         _expect(name in inputs["channels"], "state, inputs.channels", "those of all sums")
     n_images = reading["facts"]["n_images"]
     numbers = reading["numbers"]
-    _expect(len(numbers) == len(reading["contents"]), "state, reading.contents", "as many as images")
+    _expect(len(numbers) == len(reading["contents"]), "state, reading.contents", "one each")
     _expect(reading["n_read"] <= len(numbers), "state, reading.n_read", "at most all images")
     last = max(int(numbers.max()) if len(numbers) else 0, state["facts"].get("example", 0))
     if n_images is not None and n_images:
@@ -346,8 +343,8 @@ def check_state(state: Mapping[str, Any]) -> None:
 
 def _check_sums(sums: Mapping[str, Any], n_groups: int, where: str) -> None:
     height, width = sums["height"], sums["width"]
-    is_map = width == 1 or width >= MINIMUM_SIDE
-    _expect(is_map and height * width <= MOST_PIXELS, where, f"a map of at most {MOST_PIXELS} pixels")
+    is_map = (width == 1 or width >= MINIMUM_SIDE) and height * width <= MOST_PIXELS
+    _expect(is_map, where, f"a map of at most {MOST_PIXELS} pixels")
     _expect(sums["n_groups"] == n_groups, where, f"{n_groups} groups")
     for name, shape in state_shapes(height, width, n_groups).items():
         got = sums[name].shape

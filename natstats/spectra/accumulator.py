@@ -343,15 +343,15 @@ class SpectrumAccumulator:
             UsageError: a key is missing or a tensor has the wrong shape.
         """
         try:
-            sides = [checks.positive_int("state", state[name]) for name in ("height", "width")]
+            height, width = (checks.positive_int("state", state[n]) for n in ("height", "width"))
             n_groups = checks.positive_int("state", state["n_groups"])
             # Before memory is taken: what numbers promise must be there.
-            for name, shape in state_shapes(*sides, n_groups).items():
+            for name, shape in state_shapes(height, width, n_groups).items():
                 theirs = state[name]
                 if not isinstance(theirs, Tensor) or theirs.shape != shape:
                     got = tuple(getattr(theirs, "shape", ()))
                     raise UsageError(f"state: expected {name} of shape {shape}; got {got}")
-            fresh = cls(*sides, state["edges"], n_groups, device)
+            fresh = cls(height, width, state["edges"], n_groups, device)
             fresh._next_index = int(state["next_index"])
             # Before 0.10.0 it was not kept which images they were.
             fresh._numbers = ImageNumbers(state.get("numbers", [(0, fresh._next_index)]))

@@ -120,9 +120,8 @@ class StateSums:
             if len(sizes) != 1:
                 raise UsageError("state: expected sums of states of one size; got others")
             n_numbers = 2 * rings(*sizes.pop()).n_rings + 1
-            checks.shaped(
-                "state: sums of states", one["sums"], (len(one["states"]), self._n_groups, n_numbers)
-            )
+            shape = len(one["states"]), self._n_groups, n_numbers
+            checks.shaped("state: sums of states", one["sums"], shape)
         with torch.inference_mode(False):
             self._sums = {
                 tuple(one["states"]): one["sums"].clone().to(self._device, self._dtype)
