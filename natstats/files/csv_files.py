@@ -6,6 +6,7 @@ or shown on a terminal: every text is written as :func:`natstats.text.cell` has 
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path
 
@@ -61,13 +62,23 @@ def read_csv(path: Path) -> pd.DataFrame:
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise ValueError(f"expected at most {_LARGEST >> 20} MiB of a table; it is larger")
-    if content.partition(b"\n")[0].count(b",") >= _MOST_COLUMNS:
-        raise ValueError(f"expected at most {_MOST_COLUMNS} columns; it has more")
+    _check_cells(content.decode("utf-8"))
     with io.BytesIO(content) as file:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError("a row has more cells than the line of heads")
     for place in range(frame.shape[1]):
         frame.isetitem(place, frame.iloc[:, place].fillna("").map(from_cell).to_numpy())
     frame.columns = pd.Index([from_cell(str(name)) for name in frame.columns])
     return frame
+
+
+def _check_cells(text: str) -> None:
+    """Raise where there are more cells than a table has: pandas would make an index of them."""
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
+        n_columns = len(next(rows, []))
+        if n_columns > _MOST_COLUMNS:
+            raise ValueError(f"expected at most {_MOST_COLUMNS} columns; it has {n_columns}")
+        if any(len(row) > n_columns for row in rows):
+            raise ValueError("a row has more cells than the line of heads")
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
