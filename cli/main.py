@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import importlib
 import os
@@ -21,6 +22,8 @@ from natstats.text import lines, printable
 __all__ = ["main", "natstats"]
 
 _NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 COMMANDS = (
     "measure",
@@ -103,6 +106,12 @@ class LazyGroup(click.Group):
                     1,
                     "memory: expected work that fits into it; there is not enough (fewer groups, "
                     "smaller batches or smaller images need less)",
+                ) from error
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                raise _Failure(
+                    1,
+                    f"disk: expected room for what is written; {error.strerror} (make some, and "
+                    "give the same command again)",
                 ) from error
             reason = " ".join(str(error).split())[:300]
             raise _Failure(

@@ -64,7 +64,7 @@ def lock(folder: Path, shown: Path) -> None:
             partial.write_text(json.dumps(record), encoding="utf-8")
             partial.replace(folder / _NAME)
         finally:
-            with contextlib.suppress(OSError):  # it is there only where there is no room
+            with contextlib.suppress(OSError):  # still there where there was no room
                 partial.unlink(missing_ok=True)
     _held[_key(folder)] = token
 

@@ -99,7 +99,7 @@ def contents(folder):
 def hidden(folder):
     """What no run should leave."""
     names = {path.name for path in folder.rglob("*")} - {STATE}
-    return [name for name in names if "partial" in name or "natstats-" in name]
+    return [name for name in names if "partial" in name or "natstats-new" in name]
 
 
 def ends(disk, run, check, step=1):
