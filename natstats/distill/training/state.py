@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from natstats.distill.run_folders import STATE
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.torch_files import load_plain
+from natstats.files.whole_files import sync
 from natstats.text import printable
 
 __all__ = ["TrainingState", "refuse_other_settings"]
@@ -56,7 +56,7 @@ class TrainingState:
             with partial.open("xb") as file:
                 torch.save({"identity": self.identity, **values}, file)
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
             partial.replace(self.path)
             self.begins_again = False
         except (OSError, RuntimeError) as error:
