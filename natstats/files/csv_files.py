@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -66,7 +67,10 @@ def read_csv(path: Path) -> pd.DataFrame:
     with io.BytesIO(content) as file:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
     for place in range(frame.shape[1]):
-        frame.isetitem(place, frame.iloc[:, place].fillna("").map(from_cell).to_numpy())
+        texts = [from_cell(text) for text in frame.iloc[:, place].fillna("")]
+        # As objects: pyarrow, where it is installed, holds no text that is not UTF-8.
+        column: Any = pd.Series(texts, dtype=object)
+        frame.isetitem(place, column)
     frame.columns = pd.Index([from_cell(str(name)) for name in frame.columns])
     return frame
 
