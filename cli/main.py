@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import importlib
 import os
@@ -21,6 +22,13 @@ from natstats.text import lines, printable
 __all__ = ["main", "natstats"]
 
 _NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_OF_FILES = (
+    *_NO_ROOM, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EIO,
+    errno.EBUSY,
+)  # fmt: skip
+"""What a disk, or the name of a file, is to blame for."""
 
 COMMANDS = (
     "measure",
@@ -104,6 +112,8 @@ class LazyGroup(click.Group):
                     "memory: expected work that fits into it; there is not enough (fewer groups, "
                     "smaller batches or smaller images need less)",
                 ) from error
+            if isinstance(error, OSError) and error.errno in _OF_FILES:
+                raise _Failure(1, _of_files(error)) from error
             reason = " ".join(str(error).split())[:300]
             raise _Failure(
                 1,
@@ -112,6 +122,17 @@ class LazyGroup(click.Group):
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _of_files(error: OSError) -> str:
+    """What a file system refused, in words."""
+    if error.errno in _NO_ROOM:
+        return (
+            f"disk: expected room for what is written; {error.strerror} (make some, and give the "
+            "same command again)"
+        )
+    name = "" if error.filename is None else f": {str(error.filename)[:200]}"
+    return f"files: expected what can be reached and used; {error.strerror}{name}"
 
 
 def _interruption() -> str:

@@ -13,8 +13,9 @@ from typing import Any, SupportsFloat, SupportsIndex
 from natstats.errors import UsageError
 
 __all__ = [
-    "LARGEST", "MINIMUM_SIDE", "finite", "flag", "not_huge", "one_of", "pair_in_order",
-    "positive_int", "probability", "spatial_shape", "within_float",
+    "LARGEST", "LONGEST_SIDE", "MINIMUM_SIDE", "MOST_PIXELS", "finite", "flag", "not_huge",
+    "one_of", "pair_in_order", "positive_int", "probability", "shaped", "spatial_shape",
+    "within_float",
 ]  # fmt: skip
 
 LARGEST = {
@@ -36,6 +37,9 @@ _LARGEST_FLOAT = int(sys.float_info.max)
 
 MINIMUM_SIDE = 5
 """The shortest side, in pixels, of a map with two rings: a slope needs two points."""
+
+LONGEST_SIDE, MOST_PIXELS = 2**16, 2**26
+"""The longest side of a map, pixels, and the most pixels: what is expected of one takes 2 GB."""
 
 NYQUIST = 0.5
 """The highest frequency that a sampled map can carry along an axis, in cycles per pixel."""
@@ -219,11 +223,28 @@ def pair_in_order(argument: str, value: Any, low: float, high: float) -> tuple[f
     return first, second
 
 
-def spatial_shape(argument: str, height: int, width: int, minimum: int) -> tuple[int, int]:
-    """Return (height, width) when both are at least `minimum` pixels.
+def shaped(argument: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """Return `value` when it is an array or a tensor of this shape.
 
     Raises:
-        UsageError: one side is shorter.
+        UsageError: it is not.
+
+    >>> shaped("sums", 3, (2, 2))
+    Traceback (most recent call last):
+    natstats.errors.UsageError: sums: expected an array of shape (2, 2); got an int
+    """
+    found = getattr(value, "shape", None)
+    if found is None or tuple(found) != shape:
+        got = f"an {type(value).__name__}" if found is None else f"one of {tuple(found)}"
+        raise UsageError(f"{argument}: expected an array of shape {shape}; got {got}")
+    return value
+
+
+def spatial_shape(argument: str, height: int, width: int, minimum: int) -> tuple[int, int]:
+    """Return (height, width) when both are at least `minimum` pixels, and the map is not too large.
+
+    Raises:
+        UsageError: one side is shorter, or there are more than :data:`MOST_PIXELS`.
 
     >>> spatial_shape("maps", 4, 4, 5)
     Traceback (most recent call last):
@@ -232,5 +253,10 @@ def spatial_shape(argument: str, height: int, width: int, minimum: int) -> tuple
     if height < minimum or width < minimum:
         raise UsageError(
             f"{argument}: expected at least {minimum} x {minimum} pixels; got {height} x {width}"
+        )
+    if max(height, width) > LONGEST_SIDE or height * width > MOST_PIXELS:
+        raise UsageError(
+            f"{argument}: expected at most {MOST_PIXELS} pixels, and {LONGEST_SIDE} along a side; "
+            f"got {height} x {width}"
         )
     return height, width

@@ -9,17 +9,24 @@ from __future__ import annotations
 __all__ = ["Interrupted", "NatstatsError", "UsageError"]
 
 
+_LONGEST = 2000
+"""Characters of a sentence: what came may be a text or a list of any length."""
+
+
 class NatstatsError(Exception):
     """The work could not be done: an unreadable file, weights that do not fit, a broken run.
 
     Args:
-        sentence: what was expected and what came.
+        sentence: what was expected and what came; of a very long one the middle is left out.
         lines: a list below it, line by line: the names in a text may hold line breaks of their own.
     """
 
     exit_code = 1
 
     def __init__(self, sentence: object = "", *lines: str) -> None:
+        if isinstance(sentence, str) and len(sentence) > _LONGEST:
+            half = _LONGEST // 2
+            sentence = f"{sentence[:half]} ... {sentence[-half:]}"
         super().__init__(sentence, *lines)
 
     def __str__(self) -> str:

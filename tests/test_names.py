@@ -56,7 +56,11 @@ def test_printable_is_one_line_that_stays_the_same():
 def test_a_table_is_read_as_it_was_written(tmp_path):
     names = [*made_names(500), "NA", "nan", "null", "1.0"]
     frame = pd.DataFrame(
-        {"=layer": names, "x\x1b": np.linspace(0, 1, len(names)), "n": range(len(names))}
+        {
+            "=layer": pd.Series(names, dtype=object),
+            "x\x1b": np.linspace(0, 1, len(names)),
+            "n": range(len(names)),
+        }
     )
     write_csv(frame, tmp_path / "t.csv")
     again = read_csv(tmp_path / "t.csv")

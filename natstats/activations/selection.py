@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from natstats.errors import UsageError
+from natstats.text import few
 
 __all__ = [
     "block_names",
@@ -195,6 +196,9 @@ def select_modules(
     """
     asked = layers.split(",") if isinstance(layers, str) else list(layers)
     named = [(name, module) for name, module in model.named_modules() if name]
+    odd = [name for name, _ in named if any("\ud800" <= char <= "\udfff" for char in name)]
+    if odd:  # no table and no file can hold one
+        raise UsageError(f"model: expected modules whose names are text; got {few(odd)}")
     chosen: set[str] = set()
     for part in (part.strip() for part in asked):
         if part == "weight":

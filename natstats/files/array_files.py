@@ -13,8 +13,8 @@ from natstats.errors import NatstatsError
 
 __all__ = ["Arrays"]
 
-MOST_BYTES = 16 * 2**30
-"""Arrays that are read from one file."""
+MOST_BYTES = 4 * 2**30
+"""Arrays that are read from one file; packed zeros take no room in it."""
 
 
 class Arrays:

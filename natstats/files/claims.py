@@ -66,14 +66,16 @@ def locked(own: Path, shown: Path) -> Iterator[None]:
     made = [here for here in own.parents if not here.exists()]
     try:
         try:
-            own.mkdir(parents=True, exist_ok=True)
-            locks.lock(own, shown)
-        except FileNotFoundError:  # removed in this moment by a claim that came to nothing
-            own.mkdir(parents=True, exist_ok=True)
-            locks.lock(own, shown)
-    except OSError as error:
-        raise NatstatsError(f"out: expected a folder that can be written to; {error}") from error
-    try:
+            try:
+                own.mkdir(parents=True, exist_ok=True)
+                locks.lock(own, shown)
+            except FileNotFoundError:  # removed in this moment by a claim that came to nothing
+                own.mkdir(parents=True, exist_ok=True)
+                locks.lock(own, shown)
+        except OSError as error:
+            raise NatstatsError(
+                f"out: expected a folder that can be written to; {error}"
+            ) from error
         yield
     finally:
         locks.unlock(own)

@@ -21,7 +21,7 @@ else:
 __all__ = ["read_config", "to_toml"]
 
 _LARGEST = 1 << 20
-"""Bytes of a file that is read; one of settings has some thousand."""
+"""Bytes of a file that is read, and values in it; one of settings has some thousand."""
 
 _DEEPEST = 8
 _EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
@@ -57,7 +57,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         text = content.decode("utf-8-sig")
         found = _yaml(text) if is_yaml else tomllib.loads(text)
-        _check(found, _DEEPEST)
+        _check(found, _DEEPEST, {})
     except RecursionError:
         raise UsageError(f"config: expected {language}; {shown} is nested too deeply") from None
     except ValueError as error:
@@ -103,19 +103,32 @@ def _loader(yaml: Any) -> Any:
     return Loader
 
 
-def _check(value: Any, left: int) -> None:
-    """Raise unless all is plain, not deep, and every name a text."""
+def _check(value: Any, left: int, known: dict[tuple[int, int], int]) -> int:
+    """How many values there are; raise unless all is plain, not deep, and every name a text.
+
+    Args:
+        value: what was read.
+        left: levels that it may have.
+        known: counts of what was checked, by its identity and level: YAML can name a list and have
+            it again and again.
+    """
     if isinstance(value, str) and "\0" in value:
         raise ValueError("a text without zero characters was expected")
     if not isinstance(value, Mapping | list):
-        return
+        return 1
+    if (id(value), left) in known:
+        return known[id(value), left]
     if not left:
         raise ValueError(f"at most {_DEEPEST} levels were expected")
     for key in value if isinstance(value, Mapping) else ():
         if not isinstance(key, str):
             raise ValueError(f"names were expected; got {key!r}")
-    for inner in value.values() if isinstance(value, Mapping) else value:
-        _check(inner, left - 1)
+    inside = value.values() if isinstance(value, Mapping) else value
+    n_values = 1 + sum(_check(inner, left - 1, known) for inner in inside)
+    if n_values > _LARGEST:
+        raise ValueError(f"at most {_LARGEST} values were expected")
+    known[id(value), left] = n_values
+    return n_values
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

@@ -6,20 +6,23 @@ or shown on a terminal: every text is written as :func:`natstats.text.cell` has 
 
 from __future__ import annotations
 
+import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from natstats.files.paths import read_regular
+from natstats.files.paths import open_regular
 from natstats.text import cell, from_cell
 
 __all__ = ["csv_text", "read_csv", "write_csv"]
 
-# Where pyarrow is installed (the library datasets brings it), pandas would keep texts in it, and
-# raise at a name that has bytes which are no UTF-8. Who has chosen otherwise keeps the choice.
-if pd.get_option("mode.string_storage") == "auto":
-    pd.set_option("mode.string_storage", "python")
+_LARGEST = 64 * 2**20
+"""Bytes of a file that is read, which take up to 16 times as much memory. The largest that natstats
+writes has a few million."""
+
+_MOST_COLUMNS = 1000
 
 
 def csv_text(frame: pd.DataFrame) -> str:
@@ -56,11 +59,30 @@ def read_csv(path: Path) -> pd.DataFrame:
         OSError: there is no such file, or it is none.
         ValueError: it holds no table.
     """
-    with io.BytesIO(read_regular(path)) as file:
+    with open_regular(path) as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ValueError(f"expected at most {_LARGEST >> 20} MiB of a table; it is larger")
+    _check_cells(content.decode("utf-8"))
+    with io.BytesIO(content) as file:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError("a row has more cells than the line of heads")
     for place in range(frame.shape[1]):
-        frame.isetitem(place, frame.iloc[:, place].fillna("").map(from_cell).to_numpy())
+        texts = [from_cell(text) for text in frame.iloc[:, place].fillna("")]
+        # As objects: pyarrow, where it is installed, holds no text that is not UTF-8.
+        column: Any = pd.Series(texts, dtype=object)
+        frame.isetitem(place, column)
     frame.columns = pd.Index([from_cell(str(name)) for name in frame.columns])
     return frame
+
+
+def _check_cells(text: str) -> None:
+    """Raise where there are more cells than a table has: pandas would make an index of them."""
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
+        n_columns = len(next(rows, []))
+        if n_columns > _MOST_COLUMNS:
+            raise ValueError(f"expected at most {_MOST_COLUMNS} columns; it has {n_columns}")
+        if any(len(row) > n_columns for row in rows):
+            raise ValueError("a row has more cells than the line of heads")
+    except csv.Error as error:
+        raise ValueError(str(error)) from None

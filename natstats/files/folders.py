@@ -25,6 +25,7 @@ from natstats.files.leftovers import OLD, clear, hidden_name, partial_prefix, re
 from natstats.files.ownership import (
     KINDS,
     foreign,
+    is_bare,
     kind_of_record,
     list_files,
     names_of,
@@ -33,6 +34,7 @@ from natstats.files.ownership import (
     remove_own,
 )  # fmt: skip
 from natstats.files.targets import check_target, free_path, refuse_foreign
+from natstats.files.whole_files import sync
 from natstats.text import printable
 
 __all__ = [
@@ -160,11 +162,12 @@ def new_folder(parent: Path, name: str = "") -> Iterator[Path]:
     try:
         yield partial
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno is None:  # it says nothing of files
             raise
+        expected = "room for what is" if error.errno in _NO_ROOM else "files that can be"
         raise NatstatsError(
-            f"out: expected room for what is written to {parent}; {error.strerror} (nothing of it "
-            "was kept)"
+            f"out: expected {expected} written to {parent}; {error.strerror or error} (nothing of "
+            "it was kept)"
         ) from error
     finally:
         # Once it is in place, its hidden name is that of what was there before.
@@ -182,7 +185,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _sync(folder: Path) -> None:
     for file in _files(folder):
         with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+            sync(handle.fileno())
 
 
 def _umask() -> int:
@@ -210,10 +213,11 @@ def _put_in_place(partial: Path, path: Path, kind: str) -> None:
         raise NatstatsError(f"out: expected a folder that can be put in place; {error}") from error
     finally:
         # Also after an interruption, which may come between any two of the steps.
-        if placed.identity(path) == own:
-            _discard(old, path, kind)
-        elif old != partial and old.exists() and not os.path.lexists(path):
-            old.rename(path)
+        with contextlib.suppress(OSError):  # what is left is cleared, or brought back, later
+            if placed.identity(path) == own:
+                _discard(old, path, kind)
+            elif old != partial and old.exists() and not os.path.lexists(path):
+                old.rename(path)
         if old != partial:
             with contextlib.suppress(OSError):
                 old.parent.rmdir()
@@ -230,7 +234,9 @@ def _discard(old: Path, path: Path, kind: str) -> None:
     if not old.exists():
         return
     remove_own(old, kind)
-    if old.exists():  # files came while the new folder was written
+    if is_bare(old):  # but for what was removed while it was open
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():  # files came while the new folder was written
         kept = free_path(path.with_name(f"{path.name}-kept"))
         old.rename(kept)
         _log.warning(

@@ -14,12 +14,15 @@ from natstats.files.paths import open_regular
 
 __all__ = ["read_json", "to_json"]
 
-_LARGEST = 256 * 2**20
-"""Bytes of a file that is read. The largest that natstats writes has a few million."""
+_LARGEST = 64 * 2**20
+"""Bytes of a file that is read, which take up to 24 times as much memory. The largest that natstats
+writes has a few million."""
 
 
 def to_json(value: Any) -> str:
-    """JSON text of plain values; NaN and infinities become null, which every reader accepts.
+    """JSON text of plain values that every reader accepts.
+
+    NaN and infinities become null, and what is no text in a text becomes an escape.
 
     >>> to_json({"a": float("nan"), "b": (1, 2.5)}).split()
     ['{', '"a":', 'null,', '"b":', '[', '1,', '2.5', ']', '}']
@@ -27,9 +30,11 @@ def to_json(value: Any) -> str:
 
     def plain(item: Any) -> Any:
         if isinstance(item, Mapping):
-            return {str(key): plain(inner) for key, inner in item.items()}
+            return {_whole(str(key)): plain(inner) for key, inner in item.items()}
         if isinstance(item, list | tuple):
             return [plain(inner) for inner in item]
+        if isinstance(item, str):
+            return _whole(item)
         if isinstance(item, np.generic):
             return plain(item.item())
         if isinstance(item, float) and not math.isfinite(item):
@@ -37,6 +42,11 @@ def to_json(value: Any) -> str:
         return item
 
     return json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
+
+
+def _whole(text: str) -> str:
+    """A text with escapes in place of halves of surrogate pairs, which no reader of JSON takes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_json(path: Path, *, finite: bool = False) -> Any:

@@ -60,8 +60,12 @@ def lock(folder: Path, shown: Path) -> None:
                 f"written by {in_words(other)} (another --out, or wait for it)"
             )
         partial = folder / f".{_NAME}.{token}"
-        partial.write_text(json.dumps(record), encoding="utf-8")
-        partial.replace(folder / _NAME)
+        try:
+            partial.write_text(json.dumps(record), encoding="utf-8")
+            partial.replace(folder / _NAME)
+        finally:
+            with contextlib.suppress(OSError):  # still there where there was no room
+                partial.unlink(missing_ok=True)
     _held[_key(folder)] = token
 
 

@@ -21,7 +21,7 @@ from natstats.files.json_files import read_json, to_json
 from natstats.text import printable
 
 __all__ = [
-    "KINDS", "NEW", "STATE", "Kind", "foreign", "is_reserved", "is_unfinished_series",
+    "KINDS", "NEW", "STATE", "Kind", "foreign", "is_bare", "is_reserved", "is_unfinished_series",
     "kind_of_record", "list_files", "names_of", "own_files", "read_record", "remove_own",
 ]  # fmt: skip
 
@@ -30,6 +30,9 @@ NEW = "natstats-new"
 
 STATE = ".natstats-state"
 """Folder, in the one that is to become a run, for the state of work that is not finished."""
+
+_DELETED = re.compile(r"\.nfs[0-9a-f]{8,}")
+"""Names of files that were removed while they were open, for as long as they are, on NFS."""
 
 _NEW = re.compile(rf"\.(.+\.)?{NEW}\.\w+|{re.escape(STATE)}")
 
@@ -147,9 +150,14 @@ def read_record(folder: Path, kind: str) -> dict[str, Any] | None:
 def is_reserved(path: Path) -> bool:
     """Whether a folder holds nothing but the state of unfinished work."""
     try:
-        return [entry.name for entry in path.iterdir()] == [STATE]
+        return [e.name for e in path.iterdir() if not _DELETED.fullmatch(e.name)] == [STATE]
     except OSError:
         return False
+
+
+def is_bare(path: Path) -> bool:
+    """Whether there is a folder that holds no file."""
+    return path.is_dir() and next(_entries(path), None) is None
 
 
 def is_unfinished_series(path: Path) -> bool:
@@ -220,7 +228,8 @@ def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
     for here, folders, files in os.walk(folder, followlinks=False):
         at = Path(here)
         folders[:] = [one for one in folders if not _NEW.fullmatch(one)]
-        for name in [*files, *(one for one in folders if (at / one).is_symlink())]:
+        plain = [one for one in files if not _DELETED.fullmatch(one)]
+        for name in [*plain, *(one for one in folders if (at / one).is_symlink())]:
             with contextlib.suppress(FileNotFoundError):
                 is_file = stat.S_ISREG(os.lstat(at / name).st_mode)
                 yield (at / name).relative_to(folder).as_posix(), is_file

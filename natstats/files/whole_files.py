@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -12,10 +13,26 @@ from typing import BinaryIO
 from natstats.files import locks
 from natstats.files.leftovers import clear
 
-__all__ = ["PARTIAL", "whole_file"]
+__all__ = ["PARTIAL", "sync", "whole_file"]
 
 PARTIAL = ".partial-"
 """In the name of a file that is being written; what is left of it when a process was killed."""
+
+
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+def sync(descriptor: int) -> None:
+    """Have a file written to the disk, where its file system knows how.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
 
 
 @contextlib.contextmanager
@@ -42,7 +59,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with partial.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

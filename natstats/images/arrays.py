@@ -14,6 +14,7 @@ from torch import Tensor
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.files.paths import open_regular
+from natstats.files.torch_files import is_spread, load_plain
 from natstats.images.image_sets import ImageSet, Sample, ordered, reason_of
 from natstats.text import printable
 
@@ -126,8 +127,7 @@ def read_tensor(path: Path) -> Tensor:
         UsageError: it cannot be read, or holds none or several.
     """
     try:
-        with open_regular(path) as file:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except Exception as error:  # a damaged file raises nearly anything
         reason = reason_of(error).split(". ")[0][:160]
         raise UsageError(
@@ -140,5 +140,10 @@ def read_tensor(path: Path) -> Tensor:
         raise UsageError(
             f"images: expected one tensor (N, C, H, W) or (N, C, T, H, W) in {printable(path)}; "
             f"got {len(found)}"
+        )
+    if is_spread(found[0]):
+        raise UsageError(
+            f"images: expected a tensor no larger than its file; {printable(path)} has one of "
+            f"shape {tuple(found[0].shape)} for fewer numbers"
         )
     return found[0]

@@ -15,6 +15,7 @@ from natstats.files.state_files import read_state
 from natstats.fits.options import FitOptions
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums
+from natstats.measurement.state_schema import ABOUT
 from natstats.runs.run import Run
 
 __all__ = ["finish_run"]
@@ -57,14 +58,13 @@ def _whole(path: Path, folder: Path, name: str) -> tuple[PassSums, dict[str, Any
         sums = PassSums.from_state(state)
         done, n_images = len(sums.reading.numbers), sums.reading.facts.n_images
         is_whole = sums.is_whole
-        about = dict(state["about"])
+        about = state.get("about")
+        ABOUT.check(about, "state, about")
     except FileNotFoundError:
-        done, n_images, is_whole = 0, None, False
-    except NatstatsError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        done, n_images, is_whole, about = 0, None, False, None
+    except NatstatsError as error:
         raise NatstatsError(
-            f"run: expected the state of a measurement in {path}; {name}: {error!r}"
+            f"run: expected the state of a measurement in {path}; {name}: {error}"
         ) from error
     if not is_whole:
         how_far = f"{done} images" if n_images is None else f"{done} of {n_images} images"
@@ -73,4 +73,4 @@ def _whole(path: Path, folder: Path, name: str) -> tuple[PassSums, dict[str, Any
             f"run: expected a measurement of all images; {path} is not finished, and keeps "
             f"{how_far} (the command that began it goes on from there)"
         )
-    return sums, about
+    return sums, dict(about or {})

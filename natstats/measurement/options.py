@@ -175,7 +175,7 @@ class MeasureOptions:
             **{
                 name: value
                 for name, value in values.items()
-                if name in known and value is not None and value != {}
+                if name in known and value is not None and not (value == {} and name == "layouts")
             }
         )
 

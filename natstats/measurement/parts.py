@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from natstats._version import __version__
+from natstats.checks import LARGEST
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.folders import write_directory
 from natstats.files.json_files import read_json, to_json
 from natstats.files.ownership import KINDS, read_record
 from natstats.files.paths import expanded, member
+from natstats.files.schema import Field, ListOf, Record, whole
 from natstats.files.state_files import read_state, write_state
 from natstats.fits.options import FitOptions
 from natstats.images.image_numbers import ImageNumbers
@@ -22,11 +24,26 @@ from natstats.images.stream_numbers import StreamPart
 from natstats.measurement.keeping import difference
 from natstats.measurement.pass_sums import PassSums
 from natstats.measurement.shares import wanted_images
+from natstats.measurement.state_schema import ABOUT, PASS_NAME
 from natstats.runs.run import Run
+from natstats.runs.run_schema import check_format
 
 __all__ = ["PART", "Shard", "merge_parts", "save_part"]
 
 PART = KINDS["part"].record
+
+FORMAT = 1
+"""Number of the format of a part."""
+
+_RECORD = Record(
+    {
+        "identity": Record({"n_groups": whole(1, LARGEST["n_groups"])}),
+        "about": ABOUT,
+        "passes": ListOf(
+            Field("a pass", lambda v: isinstance(v, str) and PASS_NAME.fullmatch(v) is not None), 1
+        ),
+    }
+)
 
 _SHARD = re.compile(r"(\d{1,9})/(\d{1,9})")
 
@@ -95,7 +112,7 @@ def save_part(
         for name, sums in passes.items():
             write_state(folder / f"{name}.safetensors", sums.state())
         record = {
-            "format": 1,
+            "format": FORMAT,
             "kind": "part",
             "natstats": __version__,
             "identity": dict(identity),
@@ -177,18 +194,16 @@ class _Part:
             )
         try:
             record = read_json(member(path, PART, PART))
+            check_format(record, FORMAT, PART)
+            _RECORD.check(record, f"{PART}, ")
             identity, about = dict(record["identity"]), dict(record["about"])
             passes = {
-                str(name): PassSums.from_state(
-                    read_state(member(path, f"{name}.safetensors", str(name)))
-                )
+                name: PassSums.from_state(read_state(member(path, f"{name}.safetensors", name)))
                 for name in record["passes"]
             }
             reading = next(iter(passes.values())).reading
-        except (OSError, KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-            raise NatstatsError(
-                f"parts: expected a whole part in {path}; {type(error).__name__}: {error}"
-            ) from error
+        except (OSError, ValueError, NatstatsError) as error:
+            raise NatstatsError(f"parts: expected a whole part in {path}; {error}") from error
         listing = reading.facts.listing
         return cls(path, identity, about, passes, [(path, listing, reading.numbers)])
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from natstats.errors import NatstatsError
 from natstats.fits.options import FitOptions
+from natstats.measurement.state_schema import check_state
 from natstats.runs.account_files import account_from_bytes, account_in_bytes
 from natstats.runs.control import RandomWeights
 from natstats.runs.counterfactual import ShuffledWeights
@@ -197,6 +198,7 @@ class PassSums:
         Raises:
             NatstatsError: it is no such state.
         """
+        check_state(state)
         try:
             return cls._from_state(state)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:

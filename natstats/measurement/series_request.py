@@ -120,7 +120,7 @@ class SeriesRequest:
             return model
         module = model.model if isinstance(model, Network) else model
         way = repr(model.preprocessing) if isinstance(model, Network) else ""
-        digest = hashlib.sha256(f"{module}{way}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{module}{way}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return f"{model.name if isinstance(model, Network) else type(model).__name__} {digest}"
 
     def difference(self, run: Run, digest: str) -> str | None:

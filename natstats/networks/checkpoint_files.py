@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -88,14 +89,14 @@ def find_checkpoints(given: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
+    if os.path.isdir(path):  # which takes any name, also one that no file can have
         files = [
             file
             for file in path.iterdir()
             if file.suffix in SUFFIXES and file.is_file() and not file.name.startswith(".")
         ]
         wanted = f"a folder with {', '.join(SUFFIXES)} files"
-    elif path.exists() or not glob.has_magic(str(path)):
+    elif os.path.exists(path) or not glob.has_magic(str(path)):
         return [path]
     else:
         matched = (Path(name) for name in glob.glob(str(path), recursive=True))

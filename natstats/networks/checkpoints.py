@@ -15,6 +15,7 @@ import torch
 
 from natstats.errors import NatstatsError
 from natstats.files.paths import open_regular
+from natstats.files.torch_files import is_spread, refuse_packed
 from natstats.networks.state_dicts import (
     CONTAINERS,
     EndlessError,
@@ -89,6 +90,12 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
             f"checkpoint: expected a state dict; {printable(path)} holds entries inside one "
             "another without an end in sight"
         ) from error
+    for name, value in state.items():
+        if is_spread(value):
+            raise NatstatsError(
+                f"checkpoint: expected tensors no larger than their file; {printable(name)} in "
+                f"{printable(path)} has the shape {tuple(value.shape)} for fewer numbers"
+            )
     if unread:
         notes.append(f"objects in the checkpoint that are no weights were not read ({few(unread)})")
     return Checkpoint(str(path), state, tuple(notes), _metadata(path))
@@ -110,6 +117,8 @@ def _content(path: Path) -> tuple[Any, list[str]]:
             import safetensors.torch
 
             return safetensors.torch.load_file(path), []
+        with open_regular(path) as file:
+            refuse_packed(file)
         return _unpickled(path)
     except pickle.UnpicklingError as error:
         needed = re.search(r"GLOBAL (\S+)", str(error))

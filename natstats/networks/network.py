@@ -83,7 +83,8 @@ class Network:
         sha = hashlib.sha256()
         for name, tensor in self.model.state_dict().items():
             if isinstance(tensor, Tensor):
-                sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+                facts = f"{name} {tuple(tensor.shape)} {tensor.dtype}"
+                sha.update(facts.encode("utf-8", "surrogatepass"))  # names may be no text
                 flat = tensor.detach().cpu().contiguous().reshape(-1)
                 sha.update(flat.view(torch.uint8).numpy().data)
         return sha.hexdigest()[:16]

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from natstats.checks import LARGEST, MINIMUM_SIDE
+from natstats.checks import LARGEST, LONGEST_SIDE, MINIMUM_SIDE, MOST_PIXELS
 from natstats.errors import NatstatsError
 from natstats.files.array_files import Arrays
 from natstats.files.schema import (
@@ -37,10 +37,9 @@ from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer, Spectru
 __all__ = ["ARRAYS", "FACTS", "check_format", "check_record", "read_spectra"]
 
 _MOST_GROUPS = LARGEST["n_groups"]
-_LONGEST_SIDE, _MOST_PIXELS = 2**16, 2**28
 
 _COUNT = whole(0, 2**40)
-_SIZE = or_null(whole(1, _LONGEST_SIDE))
+_SIZE = or_null(whole(1, LONGEST_SIDE))
 _NAME = or_null(TEXT)
 
 
@@ -66,8 +65,8 @@ _LAYER = Record(
         "kind": TEXT,
         "depth": whole(0, 10**9),
         "channels": whole(1, 10**12),
-        "height": whole(MINIMUM_SIDE, _LONGEST_SIDE),
-        "width": whole(1, _LONGEST_SIDE),
+        "height": whole(MINIMUM_SIDE, LONGEST_SIDE),
+        "width": whole(1, LONGEST_SIDE),
         "stride": or_null(real(above=0)),
         "order": or_null(whole(0, 10**9)),
         "receptive_field": or_null(real(0, 1e12)),
@@ -178,9 +177,9 @@ def check_record(record: dict[str, Any], file: str = "run.json") -> dict[str, An
             raise NatstatsError(
                 f"{where}.width: expected 1, or at least {MINIMUM_SIDE}; got {width}"
             )
-        if height * width > _MOST_PIXELS:
+        if height * width > MOST_PIXELS:
             raise NatstatsError(
-                f"{where}.height: expected a map of at most {_MOST_PIXELS} pixels; got {height} x "
+                f"{where}.height: expected a map of at most {MOST_PIXELS} pixels; got {height} x "
                 f"{width}"
             )
     return known

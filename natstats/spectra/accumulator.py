@@ -12,7 +12,7 @@ from natstats import checks
 from natstats.errors import UsageError
 from natstats.images.image_numbers import ImageNumbers
 from natstats.spectra.edges import EDGES
-from natstats.spectra.frequencies import check_size, rings
+from natstats.spectra.frequencies import check_size, extent, rings
 from natstats.spectra.records import Spectrum
 from natstats.spectra.transforms import ring_transform
 
@@ -22,6 +22,7 @@ __all__ = [
     "check_index",
     "power_spectrum",
     "ring_frequencies",
+    "state_shapes",
 ]
 
 KEPT_IMAGES = 1024
@@ -93,6 +94,16 @@ def ring_frequencies(height: int, width: int) -> Tensor:
     tensor([0.2414, 0.4315], dtype=torch.float64)
     """
     return torch.tensor(rings(height, width).frequency)
+
+
+def state_shapes(height: int, width: int, n_groups: int) -> dict[str, tuple[int, int]]:
+    """Shapes of the arrays in the state of an accumulator.
+
+    >>> state_shapes(16, 16, 4)
+    {'sums': (4, 19), 'image_power': (1024, 8)}
+    """
+    n_rings = extent(height, width) // 2
+    return {"sums": (n_groups, 2 * n_rings + 3), "image_power": (KEPT_IMAGES, n_rings)}
 
 
 _AT_ONCE = 4096
@@ -332,17 +343,20 @@ class SpectrumAccumulator:
             UsageError: a key is missing or a tensor has the wrong shape.
         """
         try:
-            fresh = cls(state["height"], state["width"], state["edges"], state["n_groups"], device)
+            height, width = (checks.positive_int("state", state[n]) for n in ("height", "width"))
+            n_groups = checks.positive_int("state", state["n_groups"])
+            # Before memory is taken: what numbers promise must be there.
+            for name, shape in state_shapes(height, width, n_groups).items():
+                theirs = state[name]
+                if not isinstance(theirs, Tensor) or theirs.shape != shape:
+                    got = tuple(getattr(theirs, "shape", ()))
+                    raise UsageError(f"state: expected {name} of shape {shape}; got {got}")
+            fresh = cls(height, width, state["edges"], n_groups, device)
             fresh._next_index = int(state["next_index"])
             # Before 0.10.0 it was not kept which images they were.
             fresh._numbers = ImageNumbers(state.get("numbers", [(0, fresh._next_index)]))
             for name in ("sums", "image_power"):
                 mine, theirs = getattr(fresh, name), cast("Tensor", state[name])
-                if mine.shape != theirs.shape:
-                    raise UsageError(
-                        f"state: expected {name} of shape {tuple(mine.shape)}; "
-                        f"got {tuple(theirs.shape)}"
-                    )
                 with torch.inference_mode(False):
                     setattr(fresh, name, theirs.clone().to(fresh.device, mine.dtype))
         except KeyError as missing:

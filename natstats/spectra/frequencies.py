@@ -32,12 +32,15 @@ def check_size(argument: str, height: int, width: int) -> tuple[int, int]:
     """Return (height, width) when a map, or with a width of 1 a column, is large enough.
 
     Raises:
-        UsageError: a side is shorter than MINIMUM_SIDE.
+        UsageError: a side is shorter than MINIMUM_SIDE, or the map larger than MOST_PIXELS.
 
     >>> check_size("maps", 16, 1)
     (16, 1)
     """
-    checks.spatial_shape(argument, height, height if width == 1 else width, MINIMUM_SIDE)
+    if width == 1:
+        checks.spatial_shape(argument, height, MINIMUM_SIDE, MINIMUM_SIDE)
+    else:
+        checks.spatial_shape(argument, height, width, MINIMUM_SIDE)
     return height, width
 
 

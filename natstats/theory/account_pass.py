@@ -371,26 +371,27 @@ class AccountPass:
         return {
             "by_modules": not self.is_followed,
             "sums": self._sums.state_dict(),
-            "moments": [
-                {"after": after, **own.state_dict()} for after, own in self._moments.items()
-            ],
+            "moments": [{"after": n, **own.state_dict()} for n, own in self._moments.items()],
             "n_left_out": self._n_left_out,
             "next_index": self._next_index,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken, with the same network and settings.
+        """Go on where :meth:`state_dict` was taken.
 
         Raises:
-            UsageError: the state is of other operations.
+            UsageError: the state is of other operations, or none.
         """
-        known = {own["after"]: own for own in state["moments"]}
-        if known.keys() != self._moments.keys():
-            raise UsageError("state: expected one of the operations that are followed; got others")
-        self._sums.load_state_dict(state["sums"])
-        for after, own in self._moments.items():
-            own.load_state_dict(known[after])
-        self._n_left_out, self._next_index = state["n_left_out"], state["next_index"]
+        try:
+            known = {own["after"]: own for own in state["moments"]}
+            if known.keys() != self._moments.keys():
+                raise UsageError("state: expected one of the same operations; got others")
+            self._sums.load_state_dict(state["sums"])
+            for after, own in self._moments.items():
+                own.load_state_dict(known[after])
+            self._n_left_out, self._next_index = state["n_left_out"], state["next_index"]
+        except (LookupError, TypeError, AttributeError) as error:
+            raise UsageError(f"state: expected that of an account; {error!r}") from error
 
     @property
     def n_images(self) -> int:

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from natstats import checks
 from natstats.spectra.edges import axis_taper
 from natstats.spectra.frequencies import rings
 from natstats.theory.account_spectra import GaussianPart
@@ -132,10 +133,19 @@ class MomentSums:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken."""
-        for name in _SUMS:
-            getattr(self, name).copy_(state[name])
+        """Go on where :meth:`state_dict` was taken.
+
+        Raises:
+            UsageError: it is of other maps.
+        """
         centre = state["centre"]
+        own = {name: getattr(self, name) for name in _SUMS}
+        for name, mine in own.items():
+            checks.shaped(f"state: {name} of moments", state[name], tuple(mine.shape))
+        if centre is not None:
+            checks.shaped("state: centre of moments", centre, (1, len(self.maps), 1, 1))
+        for name, mine in own.items():
+            mine.copy_(state[name])
         self._centre = None if centre is None else centre.clone().to(self.power.device)
 
     def result(self) -> GaussianPart | None:

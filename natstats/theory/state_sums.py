@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from natstats import checks
+from natstats.errors import UsageError
 from natstats.spectra.frequencies import rings
 from natstats.theory.account_spectra import State
 
@@ -108,7 +110,18 @@ class StateSums:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken, with the same states."""
+        """Go on where :meth:`state_dict` was taken, with the same states.
+
+        Raises:
+            UsageError: they are others.
+        """
+        for one in state["sums"]:
+            sizes = {self._sizes[number] for number in one["states"]}
+            if len(sizes) != 1:
+                raise UsageError("state: expected sums of states of one size; got others")
+            n_numbers = 2 * rings(*sizes.pop()).n_rings + 1
+            shape = len(one["states"]), self._n_groups, n_numbers
+            checks.shaped("state: sums of states", one["sums"], shape)
         with torch.inference_mode(False):
             self._sums = {
                 tuple(one["states"]): one["sums"].clone().to(self._device, self._dtype)

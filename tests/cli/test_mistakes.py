@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -202,3 +204,31 @@ def test_a_defect_is_said_to_be_one(call, photographs, monkeypatch):
     error = call("images", photographs, code=1, is_defect=True).stderr
     assert "ZeroDivisionError: of the author" in error
     assert "--debug" in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["measure", "cifar_resnet8", "--weights", "none", "--images", "{photos}", "--checkpoint"],
+        ["images"], ["fit"], ["compare", "run"], ["plot"], ["law"], ["merge"], ["table"],
+        ["measure", "cifar_resnet8", "--images"], ["images", "{photos}", "--out"],
+    ],
+    ids=lambda one: " ".join(one[:1] + one[-1:]),
+)  # fmt: skip
+def test_a_name_that_no_file_can_have(call, photographs, arguments):
+    given = [photographs if one == "{photos}" else one for one in arguments]
+    for name in ("x" * 300, "a/" + "x" * 5000, "a\u0430" * 200):
+        assert call(*given, name, code=None).exit_code in (1, 2)
+
+
+@pytest.mark.parametrize("code", ["EACCES", "EIO", "ESTALE", "ENOSPC", "ENAMETOOLONG"])
+def test_what_a_disk_is_to_blame_for_is_no_defect(call, monkeypatch, code):
+    number = getattr(errno, code)
+
+    def refused(*given):
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr("natstats.runs.run.Run.open", refused)
+    said = call("fit", "run", code=1).stderr
+    assert os.strerror(number) in said
+    assert said.startswith(("Error: files: expected", "Error: disk: expected room"))

@@ -58,7 +58,8 @@ def run_facts(run: Run) -> dict[str, Any]:
     model = run.info.get("model") or {}
     sha = hashlib.sha256()
     for measured in _maps_of(run):
-        sha.update(f"{measured.layer.name} {measured.spectrum.edges} {_size(measured)}".encode())
+        facts = f"{measured.layer.name} {measured.spectrum.edges} {_size(measured)}"
+        sha.update(facts.encode("utf-8", "surrogatepass"))
         sha.update(measured.spectrum.power.tobytes())
     return {
         "model": model.get("name"),

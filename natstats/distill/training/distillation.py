@@ -38,7 +38,7 @@ from natstats.distill.training.teacher_evaluation import kept_evaluation
 from natstats.distill.training.trained import Trained
 from natstats.distill.training.trainer import DTYPES, Trainer
 from natstats.distill.training.weights import weights_file
-from natstats.errors import UsageError
+from natstats.errors import NatstatsError, UsageError
 from natstats.files.csv_files import write_csv
 from natstats.files.json_files import to_json
 from natstats.files.paths import expanded
@@ -359,13 +359,21 @@ class _Evaluation:
 
 
 def _write_history(path: Path, trained: Trained) -> None:
-    # A finished run that is replaced is none from here on: this history is not its own.
-    (path / RECORD).unlink(missing_ok=True)
     # Into a new file: what is at this name may be a link, or no file at all.
     partial = path / f"{STATE}.history"
-    partial.unlink(missing_ok=True)
-    write_csv(history_frame(trained), partial)
-    partial.replace(path / "history.csv")
+    try:
+        # A finished run that is replaced is none from here on: this history is not its own.
+        (path / RECORD).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+        write_csv(history_frame(trained), partial)
+        partial.replace(path / "history.csv")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise NatstatsError(
+            f"out: expected a place for {path / 'history.csv'}; {error.strerror or error} (the "
+            "state of the training is kept, and the same command goes on from there)"
+        ) from error
 
 
 def _write(path: Path, setup: Distillation, run: DistillationRun, report: bool) -> None:

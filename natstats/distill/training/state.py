@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from natstats.distill.older_arguments import completed
 from natstats.distill.run_folders import STATE
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
-from natstats.files.paths import open_regular
+from natstats.files.torch_files import load_plain
+from natstats.files.whole_files import sync
 from natstats.text import printable
 
 __all__ = ["TrainingState", "refuse_other_settings"]
@@ -56,7 +56,7 @@ class TrainingState:
             with partial.open("xb") as file:
                 torch.save({"identity": self.identity, **values}, file)
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
             partial.replace(self.path)
             self.begins_again = False
         except (OSError, RuntimeError) as error:
@@ -75,8 +75,7 @@ class TrainingState:
         if not self.is_kept:
             return None
         try:
-            with open_regular(self.path) as file:
-                values = torch.load(file, map_location=device, weights_only=True)
+            values = load_plain(self.path, device)
             kept = values.pop("identity")
         except Exception as error:  # a damaged file raises nearly anything
             reason = printable(" ".join(str(error).split()))[:160]

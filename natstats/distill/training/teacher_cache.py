@@ -112,7 +112,7 @@ class CacheKey:
     def digest(self) -> str:
         """16 digits."""
         text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,13 +231,15 @@ class TeacherCache:
         try:
             with open_regular(path) as file:
                 kept = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        except Exception:  # a damaged file raises nearly anything
             with whole_file(path) as new:
                 np.save(new, scores)
             return
         # Machines and batches round otherwise; another network differs by more.
         reach = 0.02 * float(np.abs(scores).max()) + 1e-6
-        if kept.shape != scores.shape or not np.allclose(kept, scores, rtol=0, atol=reach):
+        is_alike = isinstance(kept, np.ndarray) and kept.shape == scores.shape
+        is_alike = is_alike and kept.dtype.kind == "f"
+        if not (is_alike and np.allclose(kept, scores, rtol=0, atol=reach)):
             raise UsageError(
                 f"teacher_cache: expected the teacher whose outputs are in {self.folder}; got one "
                 "with the same weights and other scores (remove the folder, or name another)"

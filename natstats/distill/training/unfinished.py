@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from natstats.distill.run_files import HISTORY, read_table
 from natstats.distill.run_folders import STATE
-from natstats.files.paths import open_regular
+from natstats.files.torch_files import load_plain
 from natstats.text import printable
 
 __all__ = ["Unfinished", "read_unfinished"]
@@ -76,9 +75,7 @@ def read_unfinished(path: Path) -> Unfinished:
 
 def _identity(path: Path) -> Mapping[str, Any]:
     try:
-        with open_regular(path) as file:
-            kept = torch.load(file, map_location="cpu", weights_only=True)
-        found = kept["identity"]
+        found = load_plain(path)["identity"]
     except Exception:  # a damaged file raises nearly anything, and the training itself tells of it
         return {}
     return found if isinstance(found, Mapping) else {}
