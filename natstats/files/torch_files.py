@@ -59,14 +59,16 @@ def load_plain(path: str | Path, device: Any = "cpu") -> Any:
 
 
 def is_spread(value: Any) -> bool:
-    """Whether a tensor has more elements than there are numbers behind it.
+    """Whether a large tensor has more elements than there are numbers behind it.
 
     >>> import torch
     >>> is_spread(torch.zeros(1).expand(10**6)), is_spread(torch.zeros(4)[::2])
     (True, False)
     """
-    try:
-        n_bytes = value.untyped_storage().nbytes()
-    except (AttributeError, NotImplementedError, RuntimeError):  # sparse, or no tensor at all
+    if not hasattr(value, "untyped_storage"):
         return False
+    try:
+        n_bytes = 0 if value.is_meta else value.untyped_storage().nbytes()
+    except (NotImplementedError, RuntimeError):  # sparse: what is not there is zero
+        n_bytes = 0
     return bool(value.numel() * value.element_size() > max(n_bytes, _SLACK))

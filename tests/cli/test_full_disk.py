@@ -142,7 +142,7 @@ COMMANDS = {
     ],
     "until": ["images", "photos", "--until", "0.0001"],
 }  # fmt: skip
-STEPS = {"images": 1, "measure": 7, "control": 11, "explain": 11, "until": 7}
+STEPS = {"images": 2, "measure": 7, "control": 11, "explain": 11, "until": 7}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -273,7 +273,7 @@ def test_a_series_goes_on(disk, call, tmp_path, photos):
         assert {*contents(tmp_path / "out")} == names
         shutil.rmtree(tmp_path / "out")
 
-    ends(disk, lambda: call(*command, "--out", "out", code=None), check, 16)
+    ends(disk, lambda: call(*command, "--out", "out", code=None), check, 25)
 
 
 def test_a_training_goes_on(disk, call, tmp_path):

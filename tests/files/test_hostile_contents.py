@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 
@@ -19,6 +20,8 @@ from natstats.files.json_files import read_json
 from natstats.files.torch_files import is_spread, load_plain
 from natstats.images.sources import open_images
 from natstats.networks.checkpoints import read_checkpoint
+from natstats.networks.load import load_network
+from natstats.networks.zoo import cifar_resnet
 
 
 def packed(path, content):
@@ -55,6 +58,28 @@ def test_a_tensor_of_one_number_has_one_element(tmp_path):
     torch.save(small, tmp_path / "small.pth")
     assert len(open_images(tmp_path / "small.pth")) == 10
     assert not is_spread(torch.zeros(10**6)[::7])
+
+
+@pytest.mark.filterwarnings("ignore:.*[Ss]parse")
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda *size: torch.empty(size, device="meta"),
+        lambda *size: torch.zeros(1).expand(size),
+        lambda *size: torch.sparse_coo_tensor(size=size),
+    ],
+    ids=["no numbers", "one number", "sparse"],
+)
+def test_a_number_of_classes_is_one_that_the_file_has(tmp_path, made):
+    """The network is built with as many classes as a checkpoint has."""
+    state = cifar_resnet(8).state_dict()
+    state |= {"fc.weight": made(10**8, 64), "fc.bias": made(10**8)}
+    torch.save(state, tmp_path / "c.pth")
+    with pytest.raises(natstats.NatstatsError, match="no larger than their file; fc.weight"):
+        load_network("cifar_resnet8", checkpoint=tmp_path / "c.pth")
+    torch.save({**state, "fc.weight": made(10, 64), "fc.bias": made(10)}, tmp_path / "c.pth")
+    with contextlib.suppress(natstats.NatstatsError):
+        load_network("cifar_resnet8", checkpoint=tmp_path / "c.pth")
 
 
 @pytest.mark.parametrize("levels", [3, 7])
