@@ -141,7 +141,11 @@ def test_several_archives_in_one_are_not_taken_for_one():
     assert "goes on after its end" in found[-1].reason
 
 
-@pytest.mark.parametrize("content", [packed({}), bytes(1 << 22), gzip.compress(bytes(1 << 24))])
+@pytest.mark.parametrize(
+    "content",
+    [packed({}), bytes(1 << 22), gzip.compress(bytes(1 << 24))],
+    ids=["no members", "zeros", "packed zeros"],
+)
 def test_an_archive_without_images_has_none(content):
     assert read(content, piece=1 << 18) == []
 
@@ -157,6 +161,7 @@ def test_an_archive_without_images_has_none(content):
         (gzip.compress(b"no tar" * 500), "expected a tar file"),
         (b"\x1f\x8b" + bytes(100), "expected a tar file"),
     ],
+    ids=["empty", "page", "short", "xz", "zip", "packed text", "packed nothing"],
 )
 def test_what_is_no_tar_file_is_refused(content, words):
     with pytest.raises(NatstatsError, match=f"images: .*{words}"):
