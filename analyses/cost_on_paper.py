@@ -7,8 +7,8 @@ dispatched: floating-point operations (products of matrices and convolutions as 
 two for a product and its sum; 2.5 n log2 n for the real transform of a map of n pixels), and bytes,
 those of all tensors that an operation reads or writes. Two sizes of the batch tell what an image
 costs from what a batch costs. Spectra are those of all layers with weights, of maps of their sizes.
-From this follows what no device can beat: the larger of operations over its peak and bytes over its
-bandwidth.
+From this follows what a device can do at best where nothing stays in a cache from one operation to
+the next: the larger of operations over its peak and bytes over its bandwidth.
 
 Printed and written: a row for each network, with the size of the state that its measurement keeps.
 

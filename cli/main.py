@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from natstats._version import __version__
-from natstats.errors import Interrupted, NatstatsError
+from natstats.errors import NO_ROOM, Interrupted, NatstatsError
 from natstats.files import placed
 from natstats.text import lines, printable
 
@@ -23,10 +23,9 @@ __all__ = ["main", "natstats"]
 
 _NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _OF_FILES = (
-    *_NO_ROOM, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EIO,
-    errno.EBUSY,
+    *NO_ROOM, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.ESTALE, errno.EIO, errno.EBUSY,
 )  # fmt: skip
 """What a disk, or the name of a file, is to blame for."""
 
@@ -126,7 +125,7 @@ class LazyGroup(click.Group):
 
 def _of_files(error: OSError) -> str:
     """What a file system refused, in words."""
-    if error.errno in _NO_ROOM:
+    if error.errno in NO_ROOM:
         return (
             f"disk: expected room for what is written; {error.strerror} (make some, and give the "
             "same command again)"

@@ -6,8 +6,12 @@ exit code (2 for a :class:`UsageError`, 1 otherwise), and any other exception is
 
 from __future__ import annotations
 
-__all__ = ["Interrupted", "NatstatsError", "UsageError"]
+import errno
 
+__all__ = ["NO_ROOM", "Interrupted", "NatstatsError", "UsageError"]
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a system that has no room for a file."""
 
 _LONGEST = 2000
 """Characters of a sentence: what came may be a text or a list of any length."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import logging
 import os
 import shutil
@@ -19,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import NO_ROOM, NatstatsError, UsageError
 from natstats.files import locks, placed
 from natstats.files.leftovers import OLD, clear, hidden_name, partial_prefix, restore
 from natstats.files.ownership import (
@@ -41,8 +40,6 @@ __all__ = [
     "add_files", "check_target", "free_path", "move_in", "new_folder", "refuse_foreign", "restore",
     "write_directory",
 ]  # fmt: skip
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 _log = logging.getLogger("natstats")
 
@@ -164,7 +161,7 @@ def new_folder(parent: Path, name: str = "") -> Iterator[Path]:
     except OSError as error:
         if error.errno is None:  # it says nothing of files
             raise
-        expected = "room for what is" if error.errno in _NO_ROOM else "files that can be"
+        expected = "room for what is" if error.errno in NO_ROOM else "files that can be"
         raise NatstatsError(
             f"out: expected {expected} written to {parent}; {error.strerror or error} (nothing of "
             "it was kept)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +60,7 @@ def batches(
     workers: int = 0,
     device: torch.device | str = "cpu",
     numbers: ImageNumbers | StreamPart | None = None,
+    stopped: Callable[[], bool] | None = None,
 ) -> Generator[Batch, None, None]:
     """Yield images of a set in batches on `device`, in the order of their numbers.
 
@@ -74,6 +75,7 @@ def batches(
         workers: processes that read them.
         device: where the batches go.
         numbers: which images; by default all. Of a stream also a part of it.
+        stopped: tells whether to end where a stream would have to be waited for.
 
     Raises:
         UsageError: `batch_size` or `workers` is out of range.
@@ -86,7 +88,8 @@ def batches(
     if isinstance(images, ImageStream):
         if not isinstance(numbers, StreamPart):
             numbers = replace(images.part(), only=numbers)
-        lists = opened.enter_context(contextlib.closing(raw_batches(images, batch_size, numbers)))
+        read = raw_batches(images, batch_size, numbers, stopped)
+        lists = opened.enter_context(contextlib.closing(read))
         chosen: dict[str, Any] = {"dataset": Decoder(images.framing), "batch_sampler": lists}
     else:
         assert not isinstance(numbers, StreamPart)

@@ -109,6 +109,11 @@ def opened_address(address: str, name: str) -> Iterator[ByteSource]:
     """
     import fsspec
 
+    if "::" not in address and address.partition("://")[0] in ("file", "local"):
+        # What is no plain file, such as a named pipe, is not opened.
+        with opened_file(str(fsspec.core.url_to_fs(address)[1]), name) as file:
+            yield file
+        return
     opened = None
     try:
         opened = fsspec.open(address, "rb")

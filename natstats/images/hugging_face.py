@@ -31,6 +31,9 @@ __all__ = [
 SAVED, STREAMED = "hf", "hf-stream"
 """What stands before the colon: a data set on disk, and one that is read as a stream."""
 
+_LEAST = 4
+"""Version of the library datasets from which on it runs no code of a data set."""
+
 _ROWS = 1024
 """Rows of a shard of a data set on disk that is read as a stream."""
 
@@ -241,6 +244,11 @@ def open_hugging_face(
             f"images: expected the library datasets for {kind}:; it is not installed "
             "(pip install 'natstats[huggingface]')"
         ) from None
+    if int(datasets.__version__.partition(".")[0]) < _LEAST:
+        raise UsageError(
+            f"images: expected datasets {_LEAST} or newer for {kind}:, which runs no code that "
+            f"comes with a data set; {datasets.__version__} is installed"
+        )
     place = os.path.expanduser(name)
     description = f"{kind}:{printable(name)}" + (f":{split}" if split else "")
     is_saved = any(Path(place, one).is_file() for one in ("state.json", "dataset_dict.json"))

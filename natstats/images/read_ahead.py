@@ -12,6 +12,9 @@ __all__ = ["Abort", "ahead"]
 
 T = TypeVar("T")
 
+_SECONDS_TO_LOOK = 0.2
+"""How long something is waited for until it is asked again whether to end."""
+
 _SECONDS_TO_END = 5.0
 """How long a thread is waited for that was told to end. It does not keep the process alive."""
 
@@ -91,7 +94,10 @@ class _Ahead:
 
 
 def ahead(
-    items: Callable[[Abort], Iterator[T]], size: Callable[[T], int], most: int
+    items: Callable[[Abort], Iterator[T]],
+    size: Callable[[T], int],
+    most: int,
+    stopped: Callable[[], bool] | None = None,
 ) -> Generator[T, None, None]:
     """Give items one after the other while a thread reads those that follow.
 
@@ -99,6 +105,7 @@ def ahead(
         items: gives what is read; it is called, and goes on, in the thread.
         size: bytes that an item takes.
         most: bytes that may wait to be taken; the last item may exceed them.
+        stopped: tells whether to end where an item would have to be waited for.
 
     Raises:
         Exception: what `items` raises, when all before it were taken.
@@ -117,7 +124,9 @@ def ahead(
         while True:
             with one.changed:
                 while not one.found and not one.is_over:
-                    one.changed.wait()
+                    if stopped is not None and stopped():
+                        return
+                    one.changed.wait(None if stopped is None else _SECONDS_TO_LOOK)
                 if not one.found:
                     break
                 item, n = one.found.popleft()

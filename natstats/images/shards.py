@@ -25,6 +25,7 @@ from natstats.images.folder_walk import left_out_note
 from natstats.images.formats import has_image_name, is_other_picture
 from natstats.images.framing import Framing
 from natstats.images.image_sets import Photographs, reason_of
+from natstats.images.tar_streams import NO_END
 from natstats.text import printable
 
 __all__ = ["Shards", "shard_paths"]
@@ -119,7 +120,9 @@ def _index(shard: int, path: Path, left_out: list[str]) -> Iterator[_Member]:
     """
     try:
         with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            end = 0
             for member in _headers(tar):
+                end = member.offset_data + max(member.size, 0)
                 name = member.name
                 hidden = any(part.startswith(".") for part in Path(name).parts if part != ".")
                 if member.isdir() or hidden:
@@ -131,7 +134,7 @@ def _index(shard: int, path: Path, left_out: list[str]) -> Iterator[_Member]:
                 if not member.isreg() or member.issparse():
                     reason = "a member that is no plain file"
                 yield _Member(shard, name, member.offset_data, member.size, reason)
-            damaged = _damage(path, tar.offset)
+            damaged = _damage(path, tar.offset, end)
             if damaged:
                 yield _Member(shard, f"byte {tar.offset}", tar.offset, 0, damaged)
     except (OSError, tarfile.TarError) as error:
@@ -153,11 +156,17 @@ def _headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
-def _damage(path: Path, offset: int) -> str:
-    """What is wrong where tarfile stopped, which it does without a word at a broken header."""
+def _damage(path: Path, offset: int, end: int) -> str:
+    """What is wrong where tarfile stopped, which it does without a word at a broken header.
+
+    Args:
+        path: of the file.
+        offset: where it stopped.
+        end: the byte behind the last member, which says so itself if the file ends before.
+    """
     with open_regular(path) as file:
         if offset >= os.fstat(file.fileno()).st_size:
-            return ""
+            return NO_END if end <= os.fstat(file.fileno()).st_size else ""
         file.seek(offset)
         block = file.read(_BLOCK)
     if any(block):

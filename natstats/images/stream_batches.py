@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 
 from torch.utils.data import Dataset
@@ -38,7 +38,10 @@ class Decoder(Dataset[Sample | Ended]):
 
 
 def raw_batches(
-    stream: ImageStream, batch_size: int, part: StreamPart
+    stream: ImageStream,
+    batch_size: int,
+    part: StreamPart,
+    stopped: Callable[[], bool] | None = None,
 ) -> Generator[list[RawImage | Ended], None, None]:
     """Images in the order in which they are read, so many at a time, with the ends of shards.
 
@@ -49,10 +52,12 @@ def raw_batches(
         stream: the stream.
         batch_size: images at a time; at last those that are left.
         part: what is read of the stream.
+        stopped: tells whether to end where an image would have to be waited for.
     """
     found: list[RawImage | Ended] = []
     n_images = 0
-    with contextlib.closing(ahead(partial(stream.items, part), _size, _MOST_AHEAD)) as items:
+    read = ahead(partial(stream.items, part), _size, _MOST_AHEAD, stopped)
+    with contextlib.closing(read) as items:
         for item in items:
             if not isinstance(item, Ended):
                 if n_images == batch_size:

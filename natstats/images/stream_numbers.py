@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from natstats.images.image_numbers import ImageNumbers
 
-__all__ = ["Ended", "Piece", "Seen", "StreamNumbers", "StreamPart", "dealt"]
+__all__ = ["STRIDE", "Ended", "Piece", "Seen", "StreamNumbers", "StreamPart", "dealt"]
 
 STRIDE = 4_428_881_171
 """Numbers from the beginning of one shard to that of the next, more than a shard has images.

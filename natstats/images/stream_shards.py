@@ -26,8 +26,8 @@ from natstats.images.tar_streams import StreamItem, tar_items
 from natstats.text import printable
 
 __all__ = [
-    "COMMAND", "COMPRESSED", "StreamShard", "TarShard", "command_shards", "is_address",
-    "shards_at",
+    "COMMAND", "COMPRESSED", "MOST_SHARDS", "StreamShard", "TarShard", "command_shards",
+    "is_address", "shards_at",
 ]  # fmt: skip
 
 COMMAND = "pipe"
@@ -40,6 +40,10 @@ MOST_SHARDS = 1_000_000
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 _BRACES = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}\s'\"$;|&]*,[^{}\s'\"$;|&]*))\}")
+_QUOTED = r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\""
+_BRACES_OF_COMMANDS = re.compile(f"{_QUOTED}|{_BRACES.pattern}", re.DOTALL)
+"""As a shell has them; what is within quotes or behind a backslash matches without a group."""
+
 _SHOWN = 120
 
 
@@ -121,12 +125,12 @@ def command_shards(command: str) -> list[TarShard]:
     Raises:
         UsageError: there is none, or the same one twice.
 
-    >>> [one.address for one in command_shards("cat a-{08..10}.tar | awk '{print $1}'")][1]
-    "cat a-09.tar | awk '{print $1}'"
+    >>> [one.address for one in command_shards("cat a-{08..10}.tar | awk '{print $1,$2}'")][1]
+    "cat a-09.tar | awk '{print $1,$2}'"
     """
     if not command.strip():
         raise UsageError(f"images: expected a command behind {COMMAND}:, which prints a tar file")
-    return _each_once([TarShard("command", one) for one in _bounded(_expanded(command))])
+    return _each_once([TarShard("command", one) for one in _bounded(_expanded(command, True))])
 
 
 def shards_at(source: str) -> list[TarShard]:
@@ -164,14 +168,17 @@ def _bounded(names: Iterator[str]) -> list[str]:
     return found
 
 
-def _expanded(pattern: str) -> Iterator[str]:
+def _expanded(pattern: str, is_command: bool = False) -> Iterator[str]:
     """What braces stand for, as in a shell: ``{000..012}`` and ``{a,b}``, and no others.
 
-    What a command has in braces else, such as a program for awk, is left as it is.
+    What a command has in braces else, such as a program for awk, is left as it is, and so is what
+    it has within quotes.
     """
     parts: list[list[str]] = []
     end = 0
-    for braces in _BRACES.finditer(pattern):
+    for braces in (_BRACES_OF_COMMANDS if is_command else _BRACES).finditer(pattern):
+        if not any(braces.groups()):
+            continue
         parts.append([pattern[end : braces.start()]])
         end = braces.end()
         first, last, names = braces.groups()

@@ -21,7 +21,7 @@ from natstats.errors import NatstatsError
 from natstats.images.byte_sources import ByteSource, SourceError
 from natstats.images.formats import has_image_name, is_other_picture
 
-__all__ = ["LARGEST_FILE", "StreamItem", "tar_items"]
+__all__ = ["LARGEST_FILE", "NO_END", "StreamItem", "tar_items"]
 
 LARGEST_FILE = 1 << 28
 """Bytes above which what is called an image is not read into memory."""
@@ -32,14 +32,15 @@ _MOST_AFTER_THE_END = 1 << 20
 
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 _UNREADABLE = {
-    b"\xfd7zXZ\x00": ("xz", "xz -dc"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
-    b"\x04\x22\x4d\x18": ("lz4", "lz4 -dc"),
-    b"PK\x03\x04": ("zip", "bsdtar -cf - @"),
+    b"\xfd7zXZ\x00": ("xz", "xz -dc FILE"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc FILE"),
+    b"\x04\x22\x4d\x18": ("lz4", "lz4 -dc FILE"),
+    b"PK\x03\x04": ("zip", "bsdtar -cf - @FILE"),
 }
 
 _CUT = "the tar file ends before the image does"
 _DAMAGED = "the tar file is damaged here, and what follows is lost"
+NO_END = "the tar file has no end mark, so it may have been cut between two members"
 _MORE = "the tar file goes on after its end; what follows is not read (name every tar file)"
 
 
@@ -190,7 +191,7 @@ def _decoded(buffered: _Buffered, name: str) -> BinaryIO:
         if start.startswith(magic):
             raise NatstatsError(
                 f"images: expected a tar file, plain or compressed by gzip or bzip2; {name} is of "
-                f"{kind} (`pipe:{command} FILE` reads it)"
+                f"{kind} (`pipe:{command}` reads it)"
             )
     if not start:
         raise NatstatsError(f"images: expected a tar file; {name} is empty")
@@ -225,7 +226,10 @@ def _members(tar: tarfile.TarFile, file: _Forward) -> Generator[StreamItem, None
         if member.isreg() and not member.issparse() and not file.skip(end):
             yield StreamItem(name, reason="the tar file ends in the midst of it", is_last=True)
             return False
-    if file.last and (len(file.last) < tarfile.BLOCKSIZE or any(file.last)):
+    if not file.last:
+        yield StreamItem(f"byte {file.tell()}", reason=NO_END, is_last=True)
+        return False
+    if len(file.last) < tarfile.BLOCKSIZE or any(file.last):
         position = file.tell() - len(file.last)
         yield StreamItem(f"byte {position}", reason=_DAMAGED, is_last=True)
         return False

@@ -112,7 +112,7 @@ class ImageLoop:
             sums.seconds = before + time.perf_counter() - started
             return work.state()
 
-        with Stops() as stops, contextlib.closing(self._batches()) as found:
+        with Stops() as stops, contextlib.closing(self._batches(stops)) as found:
             try:
                 for batch in found:
                     most = self._measured(batch, work, most)
@@ -127,8 +127,10 @@ class ImageLoop:
                     if self.kept is not None and 0 < done != n_images:
                         self.kept.tick(state)
                 else:
-                    reading.refuse(self.strict)
-                    finish()
+                    # Where a stream that would have to be waited for was stopped, more may come.
+                    if not stops.signal or n_images is not None:
+                        reading.refuse(self.strict)
+                        finish()
             except ChangedImagesError:
                 raise
             except Exception as error:
@@ -176,13 +178,14 @@ class ImageLoop:
     def _so_far(self, done: int) -> str:
         return f"{done} of {self.share.total} images" if self.share.total else f"{done} images"
 
-    def _batches(self) -> Generator[Batch, None, None]:
+    def _batches(self, stops: Stops) -> Generator[Batch, None, None]:
         return batches(
             self.source,
             self.options.batch_size,
             self.options.workers or 0,
             self.device,
             self.share.images,
+            lambda: bool(stops.signal),
         )
 
     def _measured(self, batch: Batch, work: Work, most: int) -> int:

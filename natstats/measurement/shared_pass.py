@@ -157,7 +157,7 @@ class SharedPass:
         if self.expected is not None and sums.reading.contents() != self.expected:
             raise NatstatsError(
                 "images: expected a stream that gives the same images each time it is read; "
-                f"{sums.facts.name} gave others the second time"
+                f"{sums.facts.name} gave others the second time (without controls it is read once)"
             )
         return sums
 

@@ -25,6 +25,8 @@ from natstats.files.schema import (
     real,
     whole,
 )
+from natstats.images.stream_numbers import STRIDE
+from natstats.images.stream_shards import MOST_SHARDS
 from natstats.runs.run_schema import FACTS
 from natstats.spectra.accumulator import state_shapes
 from natstats.spectra.edges import EDGES
@@ -58,8 +60,10 @@ def _is_kept_power(values: Any) -> bool:
 
 
 def _is_rising(values: Any) -> bool:
+    if values.ndim != 1:
+        return False
     in_range = not len(values) or 0 <= values.min() <= values.max() < _NUMBER
-    return values.ndim == 1 and in_range
+    return in_range and bool((values[1:] > values[:-1]).all())
 
 
 def _is_float(value: Any) -> bool:
@@ -111,6 +115,25 @@ def _is_note(value: Any) -> bool:
     return is_pair and type(value[0]) is int and value[0] >= 0 and isinstance(value[1], str)
 
 
+_ENDED = Field(
+    "for each shard its place, how many images it has, and names of others",
+    lambda v: isinstance(v, list) and all(map(_is_end, v)),
+)
+
+
+def _is_end(value: Any) -> bool:
+    if not (isinstance(value, list) and len(value) == 3 and isinstance(value[2], list)):
+        return False
+    shard, n_images, others = value
+    is_counted = type(shard) is int and type(n_images) is int
+    return (
+        is_counted
+        and 0 <= shard < MOST_SHARDS
+        and 0 <= n_images < STRIDE
+        and all(isinstance(name, str) for name in others)
+    )
+
+
 _SCALING = or_null(Record({"mean": ListOf(real(), 1), "std": ListOf(real(), 1)}))
 
 _FACTS = Record(
@@ -149,16 +172,21 @@ _READING = Record(
                 "resize": _SIDE,
                 "interpolation": or_null(TEXT),
                 "frames": or_null(_COUNT),
-            }
+                "n_shards": or_null(whole(1, MOST_SHARDS)),
+            },
+            optional=("n_shards",),
         ),
         "n_read": _COUNT,
         "n_enlarged": _COUNT,
         "range": or_null(_PAIR),
         "left_out": _NOTED,
         "small": _NOTED,
-        "numbers": _array("numbers of images from 0", "int64", _is_rising),
+        "numbers": _array("numbers of images from 0 that rise", "int64", _is_rising),
         "contents": _array("32 for each image", "uint8", lambda v: v.shape[1:] == (32,)),
-    }
+        "ended": _ENDED,
+    },
+    # Before 0.11.0 there were no streams.
+    optional=("ended",),
 )
 
 _SUMS = Record(
@@ -326,6 +354,10 @@ def check_state(state: Mapping[str, Any]) -> None:
     _expect(len(numbers) == len(reading["contents"]), "state, reading.contents", "one each")
     _expect(reading["n_read"] <= len(numbers), "state, reading.n_read", "at most all images")
     last = max(int(numbers.max()) if len(numbers) else 0, state["facts"].get("example", 0))
+    ended = [one[0] for one in reading.get("ended", [])]
+    n_shards = reading["facts"].get("n_shards") or 0
+    is_each_once = len({*ended}) == len(ended) and max(ended, default=-1) < n_shards
+    _expect(is_each_once, "state, reading.ended", f"each of {n_shards} shards at most once")
     if n_images is not None and n_images:
         _expect(last < n_images, "state, reading.numbers", f"numbers below {n_images}")
     if collected is None:

@@ -119,6 +119,14 @@ def test_a_tar_file_that_is_cut_short_names_the_image_it_cuts(shards):
     assert len(images) == 2
 
 
+def test_a_tar_file_that_is_cut_between_two_images_is_told(shards):
+    whole = shards[0].read_bytes()
+    with tarfile.open(shards[0]) as tar:
+        second = tar.getmembers()[2]
+    shards[0].write_bytes(whole[: second.offset])
+    assert list(bad(open_images(shards[0], Framing(20)))) == [f"part-00.tar/byte {second.offset}"]
+
+
 @pytest.mark.parametrize("n_bytes", [300, 512])
 def test_a_broken_header_is_told_and_not_taken_for_the_end(shards, n_bytes):
     """Python's tarfile stops there without a word."""

@@ -317,6 +317,20 @@ def wait_until(is_so, seconds: float = 10.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("cat {0..1}.tar", ["cat 0.tar", "cat 1.tar"]),
+        ("cat a.tar | grep -aE '.{0,5}'", ["cat a.tar | grep -aE '.{0,5}'"]),
+        ('cat "{0..1}.tar"', ['cat "{0..1}.tar"']),
+        (r"sed s/h\{1,2\}/h/ {a,b}.tar", [rf"sed s/h\{{1,2\}}/h/ {x}.tar" for x in "ab"]),
+        ("echo it\\'s {a,b}", ["echo it\\'s a", "echo it\\'s b"]),
+    ],
+)
+def test_braces_are_those_of_a_shell(command, expected):
+    assert [one.address for one in command_shards(command)] == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["sleep 100", "sleep 100 & wait", "exec 1>&-; sleep 100"])
 def test_a_command_that_hangs_at_its_end_is_ended(monkeypatch, shards, tmp_path, how):

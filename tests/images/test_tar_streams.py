@@ -70,6 +70,17 @@ MEMBERS = {
 }
 
 
+def test_an_archive_without_its_end_mark_may_be_cut():
+    content = packed({"0.png": b"x" * 1000, "1.png": b"y"}, tarfile.USTAR_FORMAT)
+    end = 512 + 1024 + 2 * 512
+    assert [one.reason for one in read(content)] == ["", ""]
+    for n_bytes, names in ((end, ["0.png", "1.png"]), (512 + 1024, ["0.png"])):
+        *found, last = read(content[:n_bytes])
+        assert [one.name for one in found] == names
+        assert last.is_last
+        assert "has no end mark" in last.reason
+
+
 @pytest.mark.parametrize("undone", [bytes, gzip.compress, bz2.compress])
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_images_come_in_their_order_with_their_bytes(undone, format):

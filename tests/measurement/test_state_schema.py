@@ -53,7 +53,14 @@ ARRAYS = "inputs/sums/input.grey/"
         ("facts/name", None, "facts.name: expected a text; got null"),
         ("reading/n_read", 10**6, "n_read: expected at most all images"),
         ("reading/n_read", -1, "n_read: expected a whole number of at least 0"),
-        ("reading/numbers", np.array([10**6] * 8), "numbers: expected numbers below 12"),
+        ("reading/numbers", np.arange(8) + 10**6, "numbers: expected numbers below 12"),
+        ("reading/numbers", np.array([0, 0, *range(2, 8)]), "numbers: expected an array of int64"),
+        ("reading/ended", [[0, float("inf"), []]], "ended: expected for each shard its place"),
+        ("reading/ended", [[0, -7, []]], "ended: expected for each shard its place"),
+        ("reading/ended", [[0, 10**30, []]], "ended: expected for each shard its place"),
+        ("reading/ended", [[0, 8, []]], "ended: expected each of 0 shards at most once"),
+        ("reading/facts/n_shards", "x", "n_shards: expected"),
+        ("reading/facts/n_shards", 0, "n_shards: expected"),
         ("reading/numbers", np.array([-1] * 8), "numbers: expected an array of int64"),
         ("reading/contents", np.zeros((7, 32), np.uint8), "contents: expected one each"),
         ("reading/contents", np.zeros((8, 31), np.uint8), "contents: expected an array of uint8"),
@@ -92,6 +99,20 @@ def test_what_is_wrong_is_named(state, place, value, words):
     inside[name] = value
     with pytest.raises(natstats.NatstatsError, match=f"^state, .*{words}"):
         PassSums.from_state(changed)
+
+
+def test_the_ends_of_shards_are_those_of_the_stream(state):
+    facts = {**state["reading"]["facts"], "n_images": None, "n_shards": 2}
+    for ended, is_good in (
+        ([[0, 5, []], [1, 3, ["a.heic"]]], True), ([[0, 5, []], [0, 5, []]], False),
+        ([[2, 5, []]], False),
+    ):  # fmt: skip
+        changed = {**state, "reading": {**state["reading"], "facts": facts, "ended": ended}}
+        if is_good:
+            assert PassSums.from_state(changed).reading.n_images == 8
+        else:
+            with pytest.raises(natstats.NatstatsError, match="each of 2 shards at most once"):
+                check_state(changed)
 
 
 def test_what_a_later_version_adds_is_left_alone(state):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,35 @@ def test_a_signal_saves_and_says_how_to_go_on(
     call(*command, tmp_path / "run")
     natstats.measure_images(stream(shards), size=32, crop=32, batch_size=6, out=tmp_path / "whole")
     assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_polite_kill_ends_a_stream_that_waits_for_images(tmp_path, shards, workers):
+    note, shard = tmp_path / "pid", shards / "0.tar"
+    source = f"pipe:echo $$ > {note}; head -c {shard.stat().st_size // 2} {shard}; sleep 200"
+    out = tmp_path / "run"
+    child = subprocess.Popen(
+        [
+            sys.executable, "-m", "natstats_cli", "images", source, "--size", "32", "--crop", "32",
+            "--batch-size", "1", "--workers", str(workers), "--save-every", "0", "--out", str(out),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    # With workers a batch is held back until those that they are to have next were read.
+    kept, end = f"{STATE}/*.safetensors" if not workers else f"{STATE}*", time.monotonic() + 60
+    while not (note.exists() and list(out.glob(kept))):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    time.sleep(1.0 if not workers else 5.0)
+    child.send_signal(signal.SIGTERM)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == 143, said
+    assert "interrupted" in said
+    assert workers or "goes on from there" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
 
 
 def torchrun(n: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
