@@ -82,6 +82,7 @@ class Stages:
         self.source, self.batch_size, self.device = source, batch_size, device
         self.framing = source.framing
         self.decoded: list[Image.Image] = []
+        self.collector = natstats.Collector(self.model)
         self.batches = [self._given(one.images) for one in batches(source, batch_size, 0, device)]
 
     def _given(self, images: Tensor) -> Tensor:
@@ -107,8 +108,8 @@ class Stages:
                 self.model(images)
 
     def collected(self) -> None:
-        """The network with a collector on all layers with weights."""
-        with torch.inference_mode(), natstats.Collector(self.model):
+        """The network with a collector on all layers with weights, which was traced before."""
+        with torch.inference_mode(), self.collector:
             for images in self.batches:
                 self.model(images)
 
@@ -196,7 +197,7 @@ def main(
     """Time all stages in turn, print and write the table."""
     load = os.getloadavg()[0]
     stages = Stages(name, photographs, checkpoint, n_images, batch_size, device)
-    stages.forward()  # buffers of the libraries
+    stages.collected()  # the network is traced, and libraries have their buffers
     found = [one_round(stages, workers) for _ in range(rounds)]
     rows = summary(found, len(stages.source), not device.startswith("cuda"))
     for stage, row in rows.items():
