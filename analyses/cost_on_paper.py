@@ -94,6 +94,11 @@ def per_image(work: Callable[[int], object]) -> dict[str, float]:
     }
 
 
+def forward(model: nn.Module, size: int, n: int) -> None:
+    """A pass of so many images."""
+    model(torch.randn(n, 3, size, size))
+
+
 def spectra(layers: Sequence[Layer]) -> dict[str, float]:
     """What the spectra of some layers cost: transform, rings and sums of each."""
     sizes = {(one.height, one.width) for one in layers}
@@ -135,7 +140,7 @@ def main(names: tuple[str, ...]) -> None:
         size = network.preprocessing.framing.size
         model = network.model.eval()
         layers, state_bytes = measured_layers(model, size)
-        plain = per_image(lambda n: model(torch.randn(n, 3, size, size)))  # noqa: B023
+        plain = per_image(functools.partial(forward, model, size))
         own = spectra(layers)
         weights = sum(one.numel() * one.element_size() for one in model.parameters())
         rows[name] = {

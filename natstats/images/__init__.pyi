@@ -9,7 +9,7 @@ from .files import image_paths as image_paths
 from .formats import FORMATS as FORMATS
 from .framing import Framing as Framing
 from .framing import reframed as reframed
-from .hugging_face import DatasetImages as DatasetImages
+from .hugging_face import HuggingFaceImages as HuggingFaceImages
 from .image_sets import Batch as Batch
 from .image_sets import ImageSet as ImageSet
 from .image_sets import Photographs as Photographs

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -129,7 +129,7 @@ class DataSetImages(Photographs):
         self.dataset = dataset
         super().__init__(len(dataset), framing, limit, seed, description)
 
-    def open(self, number: int) -> Image.Image:
+    def open(self, number: int) -> BinaryIO | Image.Image:
         """The image."""
         image = self.dataset[self.places[number]][0]
         assert isinstance(image, Image.Image)

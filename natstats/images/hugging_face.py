@@ -17,6 +17,7 @@ from natstats import checks
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import open_regular
 from natstats.images.byte_sources import SourceError
+from natstats.images.datasets import DataSetImages
 from natstats.images.framing import Framing
 from natstats.images.image_sets import Photographs, reason_of
 from natstats.images.read_ahead import Abort
@@ -25,7 +26,8 @@ from natstats.images.tar_streams import LARGEST_FILE, StreamItem
 from natstats.text import printable
 
 __all__ = [
-    "SAVED", "STREAMED", "DatasetImages", "images_of_dataset", "is_dataset", "open_hugging_face",
+    "SAVED", "STREAMED", "HuggingFaceImages", "images_of_dataset", "is_dataset",
+    "open_hugging_face",
 ]  # fmt: skip
 
 SAVED, STREAMED = "hf", "hf-stream"
@@ -40,7 +42,7 @@ _ROWS = 1024
 _SHOWN = 120
 
 
-class DatasetImages(Photographs):
+class HuggingFaceImages(DataSetImages):
     """The images of a ``datasets.Dataset``.
 
     Args:
@@ -66,20 +68,12 @@ class DatasetImages(Photographs):
         if not len(dataset):
             raise UsageError(f"images: expected at least one image; got none in {description!r}")
         self._column = _image_column(dataset.features, description)
-        self._rows = _undecoded(dataset, self._column)
-        super().__init__(len(dataset), framing, limit, seed, description)
+        rows = _undecoded(dataset, self._column)
+        super().__init__(rows, framing, limit, seed, description)
 
     def open(self, number: int) -> BinaryIO:
         """The bytes of an image."""
-        return io.BytesIO(_bytes_of(self._rows[self.places[number]][self._column]))
-
-    def n_bytes(self, number: int) -> int:
-        """Always 0: there is no file."""
-        return 0
-
-    def label(self, number: int) -> str:
-        """The row of an image."""
-        return f"[{self.places[number]}]"
+        return io.BytesIO(_bytes_of(self.dataset[self.places[number]][self._column]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +194,7 @@ def images_of_dataset(
     """
     where = description or f"datasets.{type(dataset).__name__}"
     if type(dataset).__name__ == "Dataset":
-        return DatasetImages(dataset, framing, limit, seed, where)
+        return HuggingFaceImages(dataset, framing, limit, seed, where)
     features = dataset.features
     if features is None:  # it is told by the first row
         dataset = dataset._resolve_features()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,34 +36,8 @@ def network(seed: int = 0) -> nn.Module:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for number in range(N_IMAGES):
-        pixels = generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
-    (folder / "05.png").write_bytes(b"no image")
-    return folder
-
-
-def arrays(run: Path) -> dict[str, np.ndarray]:
-    found = {}
-    for file in sorted(run.rglob("*.npz")):
-        with np.load(file) as content:
-            for name in content.files:
-                found[f"{file.relative_to(run)}/{name}"] = content[name]
-    return found
-
-
-def assert_same(first: Path, second: Path) -> None:
-    ours, theirs = arrays(first), arrays(second)
-    assert ours.keys() == theirs.keys()
-    for name, values in ours.items():
-        np.testing.assert_array_equal(values, theirs[name], err_msg=name)
-    for name in ("images", "model", "options", "warnings"):
-        records = [json.loads((run / "run.json").read_text())[name] for run in (first, second)]
-        assert records[0] == records[1]
+def photos(make_photos: Callable[[int], Path]) -> Path:
+    return make_photos(N_IMAGES)
 
 
 class CutError(Exception):
@@ -87,7 +61,7 @@ OPTIONS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_what_was_cut_goes_on_with_every_pass(tmp_path, photos, options):
+def test_what_was_cut_goes_on_with_every_pass(tmp_path, photos, options, assert_same):
     settings = {"size": 32, "crop": 32, "batch_size": 6, **options, "save_every": 0.0}
     model = network()
     natstats.measure(model, photos, out=tmp_path / "whole", **settings)
@@ -228,7 +202,7 @@ KILLED = textwrap.dedent(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, photos):
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, photos, assert_same):
     root = Path(__file__).parents[2]
     args = [str(root), str(photos), str(tmp_path / "run"), "20"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -246,7 +220,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, photos):
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
 )
 def test_a_signal_saves_says_how_to_go_on_and_has_its_code(
-    tmp_path, photos, call, monkeypatch, number, code
+    tmp_path, photos, call, monkeypatch, number, code, assert_same
 ):
     command = ["images", photos, "--size", 32, "--crop", 32, "--batch-size", 6, "--out"]
 
@@ -277,7 +251,9 @@ def test_a_second_signal_does_not_wait(tmp_path, photos):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_where_the_run_cannot_be_written_its_spectra_are_kept(tmp_path, photos, call, monkeypatch):
+def test_where_the_run_cannot_be_written_its_spectra_are_kept(
+    tmp_path, photos, call, monkeypatch, assert_same
+):
     options = ["--size", 32, "--crop", 32, "--band", "0.05:0.4"]
     call("images", photos, *options, "--out", tmp_path / "whole")
     write, is_full = np.savez_compressed, [True]

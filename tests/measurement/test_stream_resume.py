@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -43,37 +42,6 @@ def opened(log: Path) -> list[str]:
     return found
 
 
-def arrays(run: Path) -> dict[str, np.ndarray]:
-    found = {}
-    for file in sorted(run.rglob("*.npz")):
-        with np.load(file) as content:
-            for name in content.files:
-                found[f"{file.relative_to(run)}/{name}"] = content[name]
-    return found
-
-
-def assert_same(first: Path, second: Path) -> None:
-    """To the last bit."""
-    ours, theirs = arrays(first), arrays(second)
-    assert ours.keys() == theirs.keys()
-    for name, values in ours.items():
-        np.testing.assert_array_equal(values, theirs[name], err_msg=name)
-    for name in ("images", "model", "options", "warnings"):
-        records = [json.loads((run / "run.json").read_text())[name] for run in (first, second)]
-        assert records[0] == records[1]
-
-
-def assert_close(first: Run, second: Run) -> None:
-    """As sums of transforms of other batches are."""
-    for one, other in zip(first.spectra, second.spectra, strict=True):
-        assert one.layer == other.layer
-        mine, theirs = one.spectrum, other.spectrum
-        np.testing.assert_array_equal(mine.count, theirs.count)
-        for name in ("power", "normalized", "offset", "image_power"):
-            np.testing.assert_allclose(getattr(mine, name), getattr(theirs, name), rtol=3e-6)
-    assert first.info["images"] == second.info["images"]
-
-
 class CutError(Exception):
     """Ends a measurement in its midst."""
 
@@ -96,7 +64,7 @@ OPTIONS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_what_was_cut_goes_on_to_the_same_bits(tmp_path, shards, options, stream):
+def test_what_was_cut_goes_on_to_the_same_bits(tmp_path, shards, options, stream, assert_same):
     settings = {**SETTINGS, **options, "save_every": 0.0}
     model, log = network(), tmp_path / "log"
     source = stream(shards, log)
@@ -118,7 +86,7 @@ def test_what_was_cut_goes_on_to_the_same_bits(tmp_path, shards, options, stream
 
 
 @pytest.mark.slow
-def test_shards_that_were_measured_are_not_opened_again(tmp_path, shards, stream):
+def test_shards_that_were_measured_are_not_opened_again(tmp_path, shards, stream, assert_same):
     log, out = tmp_path / "log", tmp_path / "run"
     source = stream(shards, log)
     natstats.measure_images(source, out=tmp_path / "whole", **SETTINGS)
@@ -134,7 +102,9 @@ def test_shards_that_were_measured_are_not_opened_again(tmp_path, shards, stream
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_an_image_that_changed_is_refused_or_begins_anew(tmp_path, shards, overwrite, stream):
+def test_an_image_that_changed_is_refused_or_begins_anew(
+    tmp_path, shards, overwrite, stream, assert_close
+):
     out, source = tmp_path / "run", stream(shards)
     settings = {**SETTINGS, "save_every": 0.0, "out": out}
     with pytest.raises(CutError):
@@ -179,7 +149,7 @@ def test_what_is_not_the_same_is_refused(tmp_path, shards, change, stream):
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
 )
 def test_a_signal_saves_and_says_how_to_go_on(
-    tmp_path, shards, call, monkeypatch, number, code, stream
+    tmp_path, shards, call, monkeypatch, number, code, stream, assert_same
 ):
     command = ["images", stream(shards), "--size", 32, "--crop", 32, "--batch-size", 6, "--out"]
 
@@ -237,7 +207,7 @@ def torchrun(n: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_what_one_process_began_several_go_on_with(tmp_path, shards, stream):
+def test_what_one_process_began_several_go_on_with(tmp_path, shards, stream, assert_close):
     source, out = stream(shards), tmp_path / "run"
     with pytest.raises(CutError):
         natstats.measure_images(source, out=out, progress=cut_after(8), save_every=0.0, **SETTINGS)
@@ -294,7 +264,7 @@ print(kills)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, shards, stream):
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, shards, stream, assert_same):
     args = [stream(shards), str(tmp_path / "run"), "8"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -307,7 +277,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, shards, s
 
 
 @pytest.mark.slow
-def test_a_command_that_fails_in_the_midst_keeps_what_was_measured(tmp_path, shards, stream):
+def test_a_command_that_fails_in_the_midst_keeps_what_was_measured(
+    tmp_path, shards, stream, assert_same
+):
     flag = tmp_path / "broken"
     flag.touch()
     source = f"{stream(shards)}; test $s != 1 || test ! -e {flag}"

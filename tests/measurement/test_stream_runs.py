@@ -38,17 +38,6 @@ def opened(log: Path) -> list[str]:
     return found
 
 
-def assert_close(first: Run, second: Run) -> None:
-    """As sums of transforms of other batches are."""
-    for one, other in zip(first.spectra, second.spectra, strict=True):
-        assert one.layer == other.layer
-        mine, theirs = one.spectrum, other.spectrum
-        np.testing.assert_array_equal(mine.count, theirs.count)
-        for name in ("power", "normalized", "offset", "image_power"):
-            np.testing.assert_allclose(getattr(mine, name), getattr(theirs, name), rtol=3e-6)
-    assert first.info["images"] == second.info["images"]
-
-
 @pytest.mark.slow
 def test_a_stream_has_the_numbers_of_the_folder(stream_photos, shards, stream):
     """With batches of one no sum depends on which images come together."""
@@ -123,7 +112,7 @@ def torchrun(n: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "last"), [(2, 3), (3, 3), (2, 0)])
-def test_several_processes_give_the_run_of_one(tmp_path, shards, n, last, stream):
+def test_several_processes_give_the_run_of_one(tmp_path, shards, n, last, stream, assert_close):
     settings = ["--size", "32", "--crop", "32", "--batch-size", "5", "--groups", "16"]
     source, out = stream(shards).replace("0..3", f"0..{last}"), tmp_path / "run"
     done = torchrun(n, ["images", source, *settings, "--out", str(out)])
