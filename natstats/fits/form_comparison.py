@@ -76,12 +76,14 @@ class FormFit:
         aicc: its AICc, up to a constant that the forms of one layer share; infinite with too few
             bins.
         rms: root mean square of what the form leaves of log power, over bins.
+        power: what it expects in the rings of the band, as high as what was measured, (n,).
     """
 
     exponent: float
     parameters: dict[str, float]
     aicc: float
     rms: float
+    power: Array = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ def compare_forms(
             FORMS[name].parameters(parameters),
             deviance + _charge(n_parameters, n_bins),
             float(np.sqrt(np.mean(fitter.residual(log_power, parameters) ** 2))),
+            fitter.power(log_power, parameters),
         )
     centre = np.eye(n_bins) - 1 / n_bins
     _, least = fitters.by_name[PLAIN.name].fit(log_power, centre)
@@ -223,9 +226,13 @@ def _charge(n_parameters: int, n_bins: int) -> float:
 
 
 def forms_frame(
-    spectra: Sequence[LayerSpectrum], options: FitOptions | None = None
+    spectra: Sequence[LayerSpectrum],
+    options: FitOptions | None = None,
+    found: Sequence[Forms] | None = None,
 ) -> pd.DataFrame:
     """Compare the forms for every layer, one row each; NaN and empty text where not judged.
+
+    `found` holds the comparisons of these layers where they were made already.
 
     Columns: layer, call, depth, n_bins, n_groups, best_form, aicc_gain, flag; then for every form
     its AICc above the best, the rms of what it leaves of log power, its exponent (two for
@@ -234,9 +241,10 @@ def forms_frame(
     Raises:
         UsageError: normalised power is asked for and was not measured.
     """
+    if found is None:
+        found = [compare_forms(one.spectrum, options, one.span) for one in spectra]
     rows = []
-    for measured in spectra:
-        one = compare_forms(measured.spectrum, options, measured.span)
+    for measured, one in zip(spectra, found, strict=True):
         row: dict[str, object] = {
             "layer": measured.layer.name,
             "call": measured.layer.call,

@@ -90,6 +90,12 @@ class FormFitter:
         best = min(found, key=lambda one: float(one.cost))
         return np.asarray(best.x), 2 * float(best.cost)
 
+    def power(self, log_power: Array, parameters: Array) -> Array:
+        """What the form expects in the rings, at the mean level of log power in the bins, (n,)."""
+        expected = self._model(*parameters)[0]
+        level = np.mean(log_power - self._average @ expected)
+        return np.asarray(np.exp(expected + level))
+
     def residual(self, log_power: Array, parameters: Array) -> Array:
         """What is left of log power in the bins, about its mean, (k,)."""
         left = log_power - self._average @ self._model(*parameters)[0]

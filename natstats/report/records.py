@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from natstats.fits.form_comparison import Forms
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
 from natstats.law.differences import Estimate
@@ -126,6 +127,7 @@ class RunReport:
         fits: fits of the same layers.
         layers: a row per layer, the columns of ``layers.csv``.
         verdict: exponent against depth: the law, its specifications, what it hangs on.
+        forms: comparison of forms for the same layers.
         forms_sentence: sentence on how many layers another form fits better.
         sensitivity: exponents in narrower bands, the columns of ``sensitivity.csv``.
         image_exponents: spread of single images, the columns of ``image_exponents.csv``.
@@ -142,6 +144,7 @@ class RunReport:
     fits: Fits
     layers: pd.DataFrame
     verdict: Verdict
+    forms: Sequence[Forms]
     forms_sentence: str
     sensitivity: pd.DataFrame
     image_exponents: pd.DataFrame

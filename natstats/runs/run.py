@@ -19,7 +19,7 @@ from natstats.files.state_files import write_state
 from natstats.fits.band_sensitivity import sensitivity_frame
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import fit_layers
-from natstats.fits.form_comparison import forms_frame, forms_sentence
+from natstats.fits.form_comparison import Forms, compare_forms, forms_frame, forms_sentence
 from natstats.fits.held_bands import band_sentence
 from natstats.fits.image_spread import image_exponents_frame
 from natstats.fits.options import FitOptions
@@ -108,7 +108,12 @@ class Run:
     @cached_property
     def forms(self) -> pd.DataFrame:
         """Other forms than the power law, see :mod:`natstats.fits.form_comparison`."""
-        return forms_frame(self.spectra, self.options)
+        return forms_frame(self.spectra, self.options, self._form_fits)
+
+    @cached_property
+    def _form_fits(self) -> list[Forms]:
+        """The comparison of forms for every layer."""
+        return [compare_forms(one.spectrum, self.options, one.span) for one in self.spectra]
 
     @cached_property
     def sensitivity(self) -> pd.DataFrame:
@@ -317,6 +322,7 @@ class Run:
             fits=self.fits,
             layers=self.layers,
             verdict=self.verdict,
+            forms=self._form_fits,
             forms_sentence=self.forms_sentence(),
             sensitivity=self.sensitivity,
             image_exponents=self.image_exponents,

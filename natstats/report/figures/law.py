@@ -14,13 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
-from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import Law
-from natstats.law.law_layers import IN_LAW, NOT_ASKED_FOR
+from natstats.law.law_layers import NOT_ASKED_FOR
 from natstats.law.verdict import headline
-from natstats.numbers import change, share
+from natstats.numbers import change
+from natstats.report.figures.law_curves import best_shape, line_of
 from natstats.report.figures.points import draw_points, flag_names, hollow_mark, missing_entry
 from natstats.report.figures.style import (
     FAINT,
@@ -35,7 +35,7 @@ from natstats.report.figures.style import (
     side_by_side,
 )
 
-__all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "depths_of_law", "plot_law", "with_reasons"]
+__all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "plot_law", "with_reasons"]
 
 EXPONENT_LABEL = r"exponent $\alpha$ of the power spectrum"
 
@@ -151,26 +151,20 @@ def _draw_legend(ax: Axes, entries: Sequence[tuple[Artist, str]], narrow: bool) 
     legend(ax, handles, labels, loc="upper left", borderaxespad=0.0, **place)
 
 
-def depths_of_law(inner: pd.DataFrame) -> pd.Series:
-    """Depths of the layers that the law was fitted to; by their exponents where no column says."""
-    is_in_law = inner["law"] == IN_LAW if "law" in inner else np.isfinite(inner.exponent)
-    return inner.depth[is_in_law].dropna()
-
-
 def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, str]]:
     """The line over the depths that it was fitted to, with its band."""
-    depths = depths_of_law(inner)
-    if not np.isfinite(law.slope) or depths.empty:
+    found = line_of(law, inner)
+    if found is None:
         return []
-    depth = np.linspace(depths.min(), depths.max(), 60)
-    middle, low, high = law.predict(depth)
-    is_law = law.verdict == "linear law"
-    ax.fill_between(depth, low, high, color=GREY, alpha=0.16, linewidth=0, zorder=1)
-    (line,) = ax.plot(
-        depth, middle, color=INK, linewidth=1.3, linestyle=SOLID if is_law else DASHED, zorder=2
+    ax.fill_between(
+        found.depth, found.low, found.high, color=GREY, alpha=0.16, linewidth=0, zorder=1
     )
-    label = "line of the law" if is_law else "line, not shown\nto be a law"
+    style = SOLID if found.is_law else DASHED
+    (line,) = ax.plot(
+        found.depth, found.exponent, color=INK, linewidth=1.3, linestyle=style, zorder=2
+    )
     band = Patch(color=GREY, alpha=0.16, linewidth=0)
+    label = found.label.replace("shown to", "shown\nto")
     return [(line, label), (band, f"its {100 * law.level:g} % interval")]
 
 
@@ -186,21 +180,12 @@ def _limit_band(ax: Axes, layers: pd.DataFrame) -> None:
 
 def _draw_shape(ax: Axes, law: Law) -> list[tuple[Artist, str]]:
     """The shape that describes this network best, where it is not the line."""
-    found = law.network
-    if found is None or found.shape in ("", "linear") or not found.shape_values:
+    found = best_shape(law)
+    if found is None:
         return []
     style: dict[str, Any] = {"color": SHAPE_COLOUR, "linewidth": 1.5, "linestyle": DOTTED}
-    depth, value = np.array(found.shape_values).T
-    if found.shape.startswith("step"):
-        ax.plot(depth, value, drawstyle="steps-mid", zorder=2, **style)
-    else:
-        at, first = np.unique(depth, return_index=True)
-        # Through layers far apart: exact for a square, and for a saturating shape without a bump.
-        curve = (CubicSpline if found.shape == "quadratic" else PchipInterpolator)(at, value[first])
-        between = np.linspace(at[0], at[-1], 200)
-        ax.plot(between, curve(between), zorder=2, **style)
-    explained = f"\n({share(found.shape_share)} of the variance)"
-    label = f"best shape here:\n{found.shape}{'' if found.shape == 'constant' else explained}"
+    ax.plot(found.depth, found.exponent, zorder=2, **style)
+    label = found.label.replace("here: ", "here:\n").replace(" (", "\n(")
     return [(Line2D([], [], **style), label)]
 
 

@@ -14,7 +14,8 @@ from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import Law
 from natstats.numbers import change
-from natstats.report.figures.law import EXPONENT_LABEL, depths_of_law, with_reasons
+from natstats.report.figures.law import EXPONENT_LABEL, with_reasons
+from natstats.report.figures.law_curves import depths_of_law
 from natstats.report.figures.points import draw_points, flag_names, hollow_mark, missing_entry
 from natstats.report.figures.style import (
     GREY,

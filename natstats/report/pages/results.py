@@ -36,11 +36,13 @@ class Column:
         label: head of the column.
         meaning: what it holds, for the tooltip.
         is_number: True for columns that are aligned right and sorted by value.
+        is_first: True for columns that are shown before a reader chooses.
     """
 
     label: str
     meaning: str
     is_number: bool = True
+    is_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,24 +74,30 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
     own = ESTIMATORS[options.estimator]
     others = [one for one in ESTIMATORS.values() if one is not own]
     columns = [
-        Column("layer", "module name; :1 is its second call", is_number=False),
-        Column("kind", "of the module", is_number=False),
-        Column("depth", "weight layers on the longest path from the input"),
-        Column("order", "weight layers executed up to and including this one"),
-        Column("receptive field", "its theoretical side along the height, pixels of the input"),
-        Column("size", "height × width of a map, pixels; or the length of a clip"),
-        Column("exponent", f"of the mean spectrum, by the estimator {own.name}: {own.meaning}"),
-        Column(f"{level} interval", "from resampling the images; sorted by its lower end"),
-        Column("flags", "what to know before using the number", is_number=False),
+        Column("layer", "module name; :1 is its second call", is_number=False, is_first=True),
+        Column("kind", "of the module", is_number=False, is_first=True),
+        Column("depth", "weight layers on the longest path from the input", is_first=True),
+        Column("map", "height × width, pixels; or the length of a clip", is_first=True),
+        Column(
+            "exponent",
+            f"of the mean spectrum, by the estimator {own.name}: {own.meaning}",
+            is_first=True,
+        ),
+        Column(
+            f"{level} interval", "from resampling the images; sorted by its lower end", is_first=True
+        ),
+        Column("flags", "what to know before using the number", is_number=False, is_first=True),
         Column("in the law", "yes, or why it is not", is_number=False),
-        Column("R²", "share of the variance of log power that the fit explains"),
-        *(Column(one.name, f"exponent by {one.name}: {one.meaning}") for one in others),
-        Column("image mean", "mean of the exponents of single images"),
-        Column("image sd", "standard deviation of the exponents of single images"),
-        Column("curvature", "what is left: coefficient of (ln frequency)²"),
-        Column("its p", "of the test that the curvature is zero"),
         Column("best form", f"by AICc, among: {', '.join(FORMS)}", is_number=False),
         Column("gain", "AICc of the power law above that of the best form"),
+        Column("image mean", "mean of the exponents of single images"),
+        Column("image sd", "standard deviation of the exponents of single images"),
+        *(Column(one.name, f"exponent by {one.name}: {one.meaning}") for one in others),
+        Column("R²", "share of the variance of log power that the fit explains"),
+        Column("curvature", "what is left: coefficient of (ln frequency)²"),
+        Column("its p", "of the test that the curvature is zero"),
+        Column("order", "weight layers executed up to and including this one"),
+        Column("receptive field", "its theoretical side along the height, pixels of the input"),
         Column("rings", "frequencies in the fit"),
         Column("maps", "number of channels"),
         Column("stride", "pixels of the input per pixel of the map"),
@@ -103,20 +111,20 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
                 Cell(str(row["layer"])),
                 Cell(str(row["kind"])),
                 Cell(f"{row['depth']:d}", row["depth"]),
-                *(_plain(row[name]) for name in ("order", "receptive_field")),
                 Cell(map_size(row["height"], row["width"]), row["height"] * row["width"]),
                 _cell(row["exponent"], 2),
                 Cell(interval(low, row["exponent_high"]), low if math.isfinite(low) else None),
                 Cell(str(row["flags"] or "")),
                 Cell(str(row["law"])),
-                Cell(share(row["r2"]), row["r2"] if math.isfinite(row["r2"]) else None),
-                *(_cell(row[one.column], 2) for one in others),
-                _cell(row["exponent_image_mean"], 2),
-                _cell(row["exponent_image_sd"], 2),
-                _cell(row["curvature"], 2),
-                _p(row["curvature_p"]),
                 Cell(str(row["best_form"] or "–")),
                 _cell(row["aicc_gain"], 1),
+                _cell(row["exponent_image_mean"], 2),
+                _cell(row["exponent_image_sd"], 2),
+                *(_cell(row[one.column], 2) for one in others),
+                Cell(share(row["r2"]), row["r2"] if math.isfinite(row["r2"]) else None),
+                _cell(row["curvature"], 2),
+                _p(row["curvature_p"]),
+                *(_plain(row[name]) for name in ("order", "receptive_field")),
                 *(Cell(f"{row[name]:d}", row[name]) for name in ("n_rings", "channels")),
                 Cell(f"{row['stride']:.4g}", row["stride"]),
                 Cell(f"{row['n_images']:d}", row["n_images"]),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from natstats._version import __version__
 from natstats.fits.band_choice import ImageBand, band_text
@@ -18,7 +19,9 @@ from natstats.report.figures.drawing import RUN_FIGURES, draw_run
 from natstats.report.figures.points import flag_names
 from natstats.report.pages import provenance, results
 from natstats.report.pages.account import account_contents
+from natstats.report.pages.explorer import explorer_data, in_script
 from natstats.report.pages.html import embedded, write_page
+from natstats.report.pages.plotting_library import packed_library
 from natstats.report.pages.verdict import verdict_contents
 from natstats.report.records import RunReport
 
@@ -74,6 +77,7 @@ def _contents(run: RunReport) -> dict[str, Any]:
     images = info.get("images") or {}
     n_images = int(layers.n_images.max()) if len(layers) else 0
     is_of_image = isinstance(run.options.band, ImageBand)
+    data = explorer_data(run)
     columns, rows = results.layer_table(layers, run.options)
     return {
         "name": run.name,
@@ -92,6 +96,11 @@ def _contents(run: RunReport) -> dict[str, Any]:
         "has_shape": law.network is not None and law.network.shape not in ("", "linear"),
         "clear_aicc": CLEAR_AICC,
         "columns": columns,
+        "explorer": in_script(data),
+        "library": Markup(packed_library()),
+        "kinds": list(dict.fromkeys(layer["kind"] for layer in data["layers"])),
+        "stages": data["stages"],
+        "flag_choices": [*flag_names(layers), "none"],
         "rows": rows,
         "flags": results.flag_rows(layers),
         "doubts": bool(flag_names(layers[layers.kind != "input"], doubts=True)),

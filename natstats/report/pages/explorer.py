@@ -1,0 +1,152 @@
+"""What the script of a run's page draws from: every layer with its spectrum, as plain values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.colors import to_hex
+from numpy.typing import NDArray
+
+from natstats.files.csv_files import csv_text
+from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.numbers import map_size
+from natstats.report.figures.law_curves import best_shape, line_of
+from natstats.report.figures.points import flag_names
+from natstats.report.figures.style import (
+    DEPTH_COLOURS,
+    DEPTH_TOP,
+    kind_marks,
+    side_by_side,
+)
+from natstats.report.pages.explorer_layers import layer_facts, spectrum_of
+from natstats.report.records import RunReport
+from natstats.text import printable
+
+__all__ = ["explorer_data", "in_script", "plain"]
+
+SYMBOLS = {
+    "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down",
+    "P": "cross", "X": "x", "p": "pentagon",
+}  # fmt: skip
+"""What the plotting library of the page calls the markers of our figures."""
+
+
+def explorer_data(run: RunReport) -> dict[str, Any]:
+    """All that the plots, the panel of a layer and the filters of a page need.
+
+    Args:
+        run: what the page reports.
+
+    Returns:
+        Plain values for JSON: None for numbers that are not there, texts that show what is in them.
+
+    >>> import natstats
+    >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
+    >>> data = explorer_data(run.report())
+    >>> [layer["name"] for layer in data["layers"]], data["stages"]
+    (['input.grey'], ['16 × 16'])
+    """
+    axis = DEPTH_AXES[run.law.depth]
+    rows = run.layers.assign(place=axis.values(run.layers))
+    places = _places(rows.place.to_numpy(dtype=float), axis.is_count)
+    inner = rows[rows.kind != "input"].assign(depth=rows.place)
+    marks = kind_marks(list(inner.kind))
+    colours = depth_colours(rows.place.to_numpy(dtype=float))
+    stages = [map_size(row.height, row.width) for row in rows.itertuples()]
+    layers = []
+    for place, row in enumerate(rows.to_dict("records")):
+        flags = [printable(flag) for flag in str(row["flags"] or "").split("; ") if flag]
+        layers.append(
+            {
+                "name": printable(row["layer"]),
+                "kind": printable(row["kind"]),
+                "stage": stages[place],
+                "colour": colours[place],
+                "x": places[place],
+                "depth": row["place"],
+                "exponent": row["exponent"],
+                "low": row["exponent_low"],
+                "high": row["exponent_high"],
+                "flags": flags,
+                "doubt": bool(flag_names(rows.iloc[[place]], doubts=True)),
+                "law": printable(row["law"]),
+                "spectrum": spectrum_of(run, place),
+                **layer_facts(run, place, row),
+            }
+        )
+    head, *csv_rows = csv_text(run.layers).splitlines()
+    data = {
+        "csv": {"head": head, "rows": csv_rows},
+        "level": f"{100 * run.options.level:g} %",
+        "axis": axis.axis,
+        "frequency": "cycles per clip" if run.unit == "frame" else "cycles per image",
+        "unit": run.unit,
+        "kinds": {
+            printable(kind): {"colour": colour, "symbol": SYMBOLS[marker]}
+            for kind, (colour, marker) in marks.items()
+        },
+        "stages": list(dict.fromkeys(stages)),
+        "law": _law(run, inner),
+        "layers": layers,
+    }
+    return dict(plain(data))
+
+
+def _places(depth: NDArray[np.float64], is_count: bool) -> NDArray[np.float64]:
+    """Where layers stand on the axis: those of one depth side by side."""
+    deepest = max([1.0, *depth[np.isfinite(depth)]])
+    apart = 1.0 if is_count else 0.02 * deepest
+    places = depth.copy()
+    known = np.isfinite(depth)
+    places[known] = side_by_side(list(depth[known]), min(0.45 * apart, 0.016 * deepest), apart)
+    return places
+
+
+def depth_colours(depth: NDArray[np.float64]) -> list[str]:
+    """The colour of every layer in figures where depth is coloured."""
+    scale = np.nan_to_num(depth / max([1.0, *depth[np.isfinite(depth)]]))
+    whole = matplotlib.colormaps[DEPTH_COLOURS]
+    return [to_hex(whole(DEPTH_TOP * share)) for share in scale]
+
+
+def _law(run: RunReport, inner: Any) -> dict[str, Any]:
+    """The line and the best shape, each None where there is none."""
+    line, shape = line_of(run.law, inner), best_shape(run.law)
+    return {
+        "line": line and {
+            "x": line.depth, "y": line.exponent, "low": line.low, "high": line.high,
+            "name": line.label, "found": line.is_law,
+        },
+        "shape": shape and {"x": shape.depth, "y": shape.exponent, "name": shape.label},
+    }  # fmt: skip
+
+
+def plain(value: Any, digits: int = 4) -> Any:
+    """Values for JSON: numbers with so many significant digits, None where they are not finite."""
+    if isinstance(value, dict):
+        return {key: plain(one, digits) for key, one in value.items()}
+    if isinstance(value, np.ndarray):
+        return [plain(one, digits) for one in value.tolist()]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(one, digits) for one in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def in_script(value: Any) -> Markup:
+    r"""JSON that can stand inside a ``<script>``: nothing in it ends the element or begins another.
+
+    >>> in_script({"name": "</script>"})
+    Markup('{"name":"\\u003c/script\\u003e"}')
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for char in "<>&":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return Markup(text)

@@ -1,0 +1,223 @@
+"""One layer for the panel of a run's page: its spectrum, bands, forms, images, account, control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from natstats.fits.band_sensitivity import SIDES
+from natstats.fits.bands import band_of
+from natstats.fits.estimators import ESTIMATORS
+from natstats.fits.form_comparison import FormFit
+from natstats.fits.held_bands import NOWHERE, held_band
+from natstats.fits.ring_intervals import ring_intervals
+from natstats.law.law import format_p
+from natstats.numbers import change, interval, number, share
+from natstats.report.figures.causes import cause_name
+from natstats.report.figures.spectra import has_power
+from natstats.report.records import RunReport
+from natstats.text import printable
+
+__all__ = ["layer_facts", "spectrum_of"]
+
+MOST_RINGS = 64
+"""Rings of a spectrum that are drawn: all low ones, and high ones evenly in log frequency."""
+
+MOST_BINS = 24
+"""Bars of a histogram of image exponents."""
+
+Array = NDArray[np.float64]
+Facts = list[tuple[str, str]]
+
+
+def drawn_rings(n_rings: int) -> NDArray[np.int64]:
+    """Which rings are drawn, from 0.
+
+    >>> drawn_rings(3).tolist(), len(drawn_rings(2000)), int(drawn_rings(2000)[-1])
+    ([0, 1, 2], 64, 1999)
+    """
+    if n_rings <= MOST_RINGS:
+        return np.arange(n_rings)
+    low, high = 1.0, float(n_rings)
+    chosen = np.empty(0, dtype=np.int64)
+    # As many log-spaced places as give so many different rings.
+    for n in range(MOST_RINGS, 40 * MOST_RINGS, 4):
+        tried = np.unique(np.geomspace(low, high, n).round().astype(np.int64)) - 1
+        if len(tried) > MOST_RINGS:
+            break
+        chosen = tried
+    return chosen
+
+
+def spectrum_of(run: RunReport, place: int) -> dict[str, Any] | None:
+    """Spectrum, fit and best other form of a layer, relative to the lowest ring; None without."""
+    measured, fit = run.spectra[place], run.fits.layers[place]
+    if not has_power(measured):
+        return None
+    found = ring_intervals(measured, fit, run.options)
+    spectrum = measured.spectrum
+    rings = drawn_rings(spectrum.n_rings)
+    positive = np.isfinite(found.power) & (found.power > 0)
+    scale = 1 / found.power[positive][0]
+    power = np.where(positive, found.power, np.nan) * scale
+    data: dict[str, Any] = {
+        "f": measured.cycles_per_image[rings],
+        "power": power[rings],
+        "shape": found.shape[rings],
+        "left": found.left[rings],
+        "fit": (fit.fitted_power * scale)[rings],
+    }
+    forms = run.forms[place]
+    if forms.best and forms.best != "power law":
+        held = held_band(run.options.band, spectrum, measured.span) or NOWHERE
+        band = band_of(spectrum.height, spectrum.width, spectrum.edges, *held)
+        whole = np.full(spectrum.n_rings, np.nan)
+        whole[band.inside] = forms.fits[forms.best].power * scale
+        data["form"] = whole[rings]
+    return data
+
+
+def layer_facts(run: RunReport, place: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything else that the panel of a layer shows, as texts and plain values."""
+    name = row["layer"]
+    bands = run.sensitivity[run.sensitivity.layer == name]
+    return {
+        "summary": _summary(row, run),
+        "facts": _facts(row),
+        "bands": {
+            side: {
+                "f": own.band_low if side == "low" else own.band_high,
+                "y": own.exponent, "low": own.exponent_low, "high": own.exponent_high,
+            }
+            for side in SIDES
+            if len(own := _columns(bands[bands.side == side])) > 1
+        },
+        "forms": _forms(run, place),
+        "best": printable(row["best_form"] or ""),
+        "spread": _spread(run, place),
+        "account": _account(run, name),
+        "control": _control(run, name),
+    }  # fmt: skip
+
+
+class _columns:  # noqa: N801 - reads like the frame that it stands for
+    """Columns of a frame as arrays."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def __getattr__(self, name: str) -> Array:
+        return self._frame[name].to_numpy(dtype=float)
+
+
+def _summary(row: Mapping[str, Any], run: RunReport) -> str:
+    if not np.isfinite(row["exponent"]):
+        return "no exponent"
+    ends = interval(row["exponent_low"], row["exponent_high"])
+    return f"α = {number(row['exponent'])} {ends}"
+
+
+def _facts(row: Mapping[str, Any]) -> Facts:
+    """Name and value of what else is known of the layer."""
+    others = ", ".join(f"{one.name} {number(row[one.column])}" for one in ESTIMATORS.values())
+    facts = [
+        ("depth", f"{row['depth']:d}"),
+        ("maps", f"{row['channels']:d}"),
+        ("stride", f"{row['stride']:.4g} px"),
+        ("rings in the fit", f"{row['n_rings']:d}"),
+        ("images", f"{row['n_images']:d}"),
+        ("in the law", printable(row["law"])),
+        ("by estimator", others),
+        ("variance explained (R²)", share(row["r2"])),
+        ("curvature", f"{number(row['curvature'], sign=True)}, p {format_p(row['curvature_p'])}"),
+    ]
+    if np.isfinite(row["receptive_field"]):
+        facts.insert(3, ("receptive field", f"{row['receptive_field']:.4g} px"))
+    return facts
+
+
+def _forms(run: RunReport, place: int) -> list[list[str]]:
+    """Name, exponent, other parameters and AICc above the best of every form."""
+    found = run.forms[place]
+    if not found.fits:
+        return []
+    least = found.fits[found.best].aicc
+    rows = []
+    for name, fit in found.fits.items():
+        gap = number(fit.aicc - least, 1) if np.isfinite(fit.aicc) else "too few bins"
+        rows.append([name, number(fit.exponent), _parameters(fit, run.unit), gap])
+    return rows
+
+
+def _parameters(fit: FormFit, unit: str) -> str:
+    """What a form has beside its exponent, in words."""
+    told = []
+    for key, value in fit.parameters.items():
+        if key == "share":
+            told.append(f"floor {share(value)} of the last ring")
+        elif key == "above":
+            told.append(f"{number(value)} above")
+        else:
+            is_there = np.isfinite(value)
+            told.append(f"at {number(value, 3)} cycles/{unit}" if is_there else "no cut-off")
+    return ", ".join(told)
+
+
+def _spread(run: RunReport, place: int) -> dict[str, Any] | None:
+    """Histogram of the exponents of single images; None with fewer than five."""
+    fit = run.fits.layers[place]
+    values = fit.image_exponents[np.isfinite(fit.image_exponents)]
+    if len(values) < 5:
+        return None
+    n_bins = int(np.clip(2 * np.sqrt(len(values)), 6, MOST_BINS))
+    counts, edges = np.histogram(values, n_bins)
+    row = run.image_exponents.iloc[place]
+    told = [
+        f"{label} {number(row[key])} {interval(row[f'{key}_low'], row[f'{key}_high'])}"
+        for key, label in (("mean", "mean"), ("sd", "standard deviation"))
+        if np.isfinite(row[key])
+    ]
+    return {
+        "start": edges[0], "step": edges[1] - edges[0], "counts": counts,
+        "text": f"{len(values)} images: {', '.join(told)}" if told else f"{len(values)} images",
+    }  # fmt: skip
+
+
+def _account(run: RunReport, name: str) -> list[list[Any]]:
+    """Operation, cause, share as text and as number of what leads to a layer from the one before.
+
+    Empty without an account.
+    """
+    if run.account is None:
+        return []
+    frame = run.account.frame
+    rows = []
+    for one in frame[frame.layer == name].to_dict("records"):
+        part = f" ({one['part']})" if one["part"] else ""
+        told = change(one["share"], one["low"], one["high"], 2)
+        cause = f"{cause_name(one['cause'])}{part}"
+        rows.append([printable(str(one["step"])), cause, told, float(one["share"])])
+    return rows
+
+
+def _control(run: RunReport, name: str) -> dict[str, Any] | None:
+    """What random weights have at a layer; None where they were not measured."""
+    if run.control is None:
+        return None
+    found = run.control.layers
+    found = found[found.layer == name]
+    if found.empty:
+        return None
+    row = found.iloc[0]
+    seeds = [float(row[f"seed_{seed}"]) for seed in run.control.seeds]
+    told = f"trained − random {change(row.difference, row.low, row.high, 2)}"
+    if np.isfinite(row.p_corrected):
+        told += f", p {format_p(row.p_corrected)} after correction"
+    return {"seeds": seeds, "text": told}

@@ -1,0 +1,247 @@
+// The explorer: filters, table, panel and plots of a run, which all know the same layers.
+function explore(table) {
+  const data = JSON.parse(document.getElementById("run-data").textContent);
+  data.layers.forEach(function (layer, place) { layer.place = place; });
+  const rows = Array.from(table.tBodies[0].rows);  // in the order of the layers
+  const heads = Array.from(table.tHead.rows[0].cells);
+  const keys = heads.map(function (head) { return head.dataset.key; });
+  const usual = heads.map(function (head) { return head.dataset.first !== undefined; });
+  const panel = document.getElementById("layer");
+  const tools = document.getElementById("filters");
+  const fields = { name: tools.querySelector("[name=name]"), kind: tools.querySelector("[name=kind]"),
+    map: tools.querySelector("[name=map]"), flag: tools.querySelector("[name=flag]") };
+  const count = tools.querySelector("output");
+  const lawPlot = document.getElementById("law-plot");
+  const state = { layer: null, sort: "", columns: usual.slice(), view: "power" };
+  let Plotly = null;
+
+  // --- what is shown ---------------------------------------------------------------------------
+
+  function flagName(flag) { return flag.split(" (")[0]; }
+
+  function isShown(layer) {
+    return hasWords(layer.name, fields.name.value) &&
+      (!fields.kind.value || layer.kind === fields.kind.value) &&
+      (!fields.map.value || layer.stage === fields.map.value) &&
+      (!fields.flag.value || (fields.flag.value === "none" ? !layer.flags.length :
+        layer.flags.some(function (flag) { return flagName(flag) === fields.flag.value; })));
+  }
+
+  function filter() {
+    rows.forEach(function (row, place) { row.hidden = !isShown(data.layers[place]); });
+    const shownRows = rows.filter(function (row) { return !row.hidden; }).length;
+    count.textContent = shownRows + " of " + rows.length + " rows";
+    drawAll();
+  }
+
+  function drawAll() {
+    if (!Plotly) { return; }
+    const look = colours();
+    if (lawPlot) { drawLaw(Plotly, data, isShown, state.layer, look); }
+    drawSpectra(Plotly, data, isShown, state.layer, look, state.view);
+  }
+
+  // --- the address keeps the state -------------------------------------------------------------
+
+  function address() {
+    const kept = new URLSearchParams();
+    if (state.layer !== null) { kept.set("layer", data.layers[state.layer].name); }
+    Object.keys(fields).forEach(function (name) {
+      if (fields[name].value) { kept.set(name, fields[name].value); }
+    });
+    if (state.sort) { kept.set("sort", state.sort); }
+    if (state.view !== "power") { kept.set("view", state.view); }
+    if (state.columns.some(function (on, place) { return on !== usual[place]; })) {
+      kept.set("columns", keys.filter(function (_, place) { return state.columns[place]; }).join(","));
+    }
+    return "#" + kept;
+  }
+
+  function remember(isNew) {
+    const next = address();
+    if (next === location.hash) { return; }
+    history[isNew ? "pushState" : "replaceState"](null, "", next === "#" ? "#layers" : next);
+  }
+
+  function restore() {
+    if (!location.hash.includes("=")) { return; }
+    const kept = new URLSearchParams(location.hash.slice(1));
+    Object.keys(fields).forEach(function (name) { fields[name].value = kept.get(name) || ""; });
+    const columns = kept.has("columns") ? kept.get("columns").split(",") : null;
+    state.columns = columns === null ? usual.slice() : keys.map(function (key, place) {
+      return place === 0 || columns.includes(key);
+    });
+    const sorting = (kept.get("sort") || "").split(":");
+    const column = keys.indexOf(sorting[0]);
+    state.sort = column >= 0 && Object.values(NEXT).includes(sorting[1]) ? kept.get("sort") : "";
+    sort(column, state.sort ? sorting[1] : "none");
+    state.view = kept.get("view") === "left" ? "left" : "power";
+    showColumns();
+    showView();
+    const name = kept.get("layer");
+    const found = data.layers.find(function (layer) { return layer.name === name; });
+    select(found ? found.place : null, false);
+    filter();
+  }
+
+  // --- columns ---------------------------------------------------------------------------------
+
+  const hiding = document.head.appendChild(document.createElement("style"));
+  const chooser = document.getElementById("columns");
+  const boxes = heads.map(function (head, place) {
+    const label = document.createElement("label"), box = document.createElement("input");
+    box.type = "checkbox";
+    box.disabled = place === 0;
+    label.title = head.title;
+    label.append(box, " " + head.textContent.trim());
+    chooser.append(label);
+    box.addEventListener("change", function () {
+      state.columns[place] = box.checked;
+      showColumns();
+      remember(false);
+    });
+    return box;
+  });
+
+  function showColumns() {
+    const hidden = [];
+    state.columns.forEach(function (on, place) {
+      boxes[place].checked = on;
+      if (!on) { hidden.push("#layer-table tr > :nth-child(" + (place + 1) + ")"); }
+    });
+    hiding.textContent = hidden.length ? "@media screen {" + hidden.join(",") + " {display: none} }" : "";
+  }
+
+  document.getElementById("usual-columns").addEventListener("click", function () {
+    state.columns = usual.slice();
+    showColumns();
+    remember(false);
+  });
+  document.getElementById("all-columns").addEventListener("click", function () {
+    state.columns = usual.map(function () { return true; });
+    showColumns();
+    remember(false);
+  });
+
+  // --- table -----------------------------------------------------------------------------------
+
+  const sort = makeSortable(table, function (column, direction) {
+    state.sort = direction === "none" ? "" : keys[column] + ":" + direction;
+    remember(false);
+  });
+
+  rows.forEach(function (row, place) {
+    const head = row.cells[0], button = document.createElement("button");
+    button.type = "button";
+    button.className = "open";
+    button.textContent = head.textContent;
+    head.textContent = "";
+    head.append(button);
+    row.addEventListener("click", function () { select(place, true); });
+  });
+
+  // The rows that are shown, as the file layers.csv has them.
+  document.getElementById("download").addEventListener("click", function () {
+    const lines = Array.from(table.tBodies[0].rows).filter(function (row) { return !row.hidden; })
+      .map(function (row) { return data.csv.rows[rows.indexOf(row)]; });
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([[data.csv.head].concat(lines, "").join("\n")], { type: "text/csv" }));
+    link.download = "layers.csv";
+    link.click();
+    setTimeout(function () { URL.revokeObjectURL(link.href); }, 1000);
+  });
+
+  // --- one layer -------------------------------------------------------------------------------
+
+  function select(place, isNew) {
+    state.layer = place;
+    rows.forEach(function (row, number) { row.classList.toggle("chosen", number === place); });
+    showLayer(panel, data, place === null ? null : data.layers[place], Plotly, step);
+    if (isNew) { remember(true); }
+    drawAll();
+    // Beside the plot the panel is in sight; below it, on a narrow screen, it is brought there.
+    if (isNew && getComputedStyle(panel).position === "static") {
+      panel.scrollIntoView({ behavior: "smooth", block: "start" });
+    }
+  }
+
+  // To the next layer that is shown, in the order of execution.
+  function step(by) {
+    const seen = data.layers.filter(isShown);
+    if (!seen.length) { return; }
+    const now = seen.findIndex(function (one) { return one.place === state.layer; });
+    const next = now < 0 ? (by > 0 ? 0 : seen.length - 1) : now + by;
+    if (seen[next]) { select(seen[next].place, true); }
+  }
+
+  const STEPS = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
+  if (lawPlot) {
+    lawPlot.addEventListener("keydown", function (event) {
+      const by = STEPS[event.key];
+      if (by === undefined) {
+        if (event.key === "Enter" && state.layer !== null) { panel.querySelector("h3").focus(); }
+        return;
+      }
+      event.preventDefault();
+      if (Number.isFinite(by)) { return step(by); }
+      const seen = data.layers.filter(isShown);
+      if (seen.length) { select(seen[by < 0 ? 0 : seen.length - 1].place, true); }
+    });
+  }
+
+  // --- start -----------------------------------------------------------------------------------
+
+  const views = Array.from(document.querySelectorAll("[name=view]"));
+  function showView() {
+    views.forEach(function (one) { one.checked = one.value === state.view; });
+  }
+  views.forEach(function (one) {
+    one.addEventListener("change", function () {
+      state.view = one.value;
+      remember(false);
+      drawAll();
+    });
+  });
+  Object.keys(fields).forEach(function (name) {
+    fields[name].addEventListener("input", function () { filter(); remember(false); });
+  });
+  document.getElementById("clear").addEventListener("click", function () {
+    Object.keys(fields).forEach(function (name) { fields[name].value = ""; });
+    filter();
+    remember(false);
+  });
+
+  tools.hidden = false;
+  document.getElementById("table-tools").hidden = false;
+  showColumns();
+  showView();
+  restore();
+  filter();
+
+  return loadPlotly().then(function (found) {
+    Plotly = found;
+    document.documentElement.classList.add("live");  // static figures make room, but for printing
+    filter();
+    const first = data.layers.find(function (layer) { return layer.kind !== "input"; });
+    select(state.layer === null ? (first || data.layers[0] || { place: null }).place : state.layer,
+      false);
+    [lawPlot, document.getElementById("spectra-plot")].forEach(function (place) {
+      if (!place || !place.on) { return; }
+      place.on("plotly_click", function (event) { select(event.points[0].customdata, true); });
+    });
+    window.addEventListener("popstate", restore);
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", function () {
+      select(state.layer, false);
+    });
+    let width = panel.parentNode.clientWidth;
+    new ResizeObserver(function () {
+      if (panel.parentNode.clientWidth === width) { return; }
+      width = panel.parentNode.clientWidth;
+      select(state.layer, false);
+    }).observe(panel.parentNode);
+    document.documentElement.dataset.ready = "yes";
+  });
+}
+
+const layerTable = document.getElementById("layer-table");
+if (layerTable) { explore(layerTable).catch(function (error) { console.warn(String(error)); }); }
