@@ -58,9 +58,11 @@ def explorer_data(run: RunReport) -> dict[str, Any]:
     inner = rows[rows.kind != "input"].assign(depth=rows.place)
     marks = kind_marks(list(inner.kind))
     colours = depth_colours(rows.place.to_numpy(dtype=float))
-    stages = [map_size(row.height, row.width) for row in rows.itertuples()]
+    sizes = zip(rows.height.tolist(), rows.width.tolist(), strict=True)
+    stages = [map_size(int(height), int(width)) for height, width in sizes]
     layers = []
-    for place, row in enumerate(rows.to_dict("records")):
+    for place, record in enumerate(rows.to_dict("records")):
+        row = {str(key): value for key, value in record.items()}
         flags = [printable(flag) for flag in str(row["flags"] or "").split("; ") if flag]
         layers.append(
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -36,13 +37,14 @@ class Column:
         label: head of the column.
         meaning: what it holds, for the tooltip.
         is_number: True for columns that are aligned right and sorted by value.
-        is_first: True for columns that are shown before a reader chooses.
+        first: whether it is shown before a reader chooses: ``always``, on a ``wide`` screen, or
+            not, where it is empty.
     """
 
     label: str
     meaning: str
     is_number: bool = True
-    is_first: bool = False
+    first: Literal["", "wide", "always"] = ""
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,21 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
     own = ESTIMATORS[options.estimator]
     others = [one for one in ESTIMATORS.values() if one is not own]
     columns = [
-        Column("layer", "module name; :1 is its second call", is_number=False, is_first=True),
-        Column("kind", "of the module", is_number=False, is_first=True),
-        Column("depth", "weight layers on the longest path from the input", is_first=True),
-        Column("map", "height × width, pixels; or the length of a clip", is_first=True),
+        Column("layer", "module name; :1 is its second call", is_number=False, first="always"),
+        Column("kind", "of the module", is_number=False, first="wide"),
+        Column("depth", "weight layers on the longest path from the input", first="wide"),
+        Column("map", "height × width, pixels; or the length of a clip", first="wide"),
         Column(
             "exponent",
             f"of the mean spectrum, by the estimator {own.name}: {own.meaning}",
-            is_first=True,
+            first="always",
         ),
         Column(
-            f"{level} interval", "from resampling the images; sorted by its lower end", is_first=True
+            f"{level} interval",
+            "from resampling the images; sorted by its lower end",
+            first="always",
         ),
-        Column("flags", "what to know before using the number", is_number=False, is_first=True),
+        Column("flags", "what to know before using the number", is_number=False, first="always"),
         Column("in the law", "yes, or why it is not", is_number=False),
         Column("best form", f"by AICc, among: {', '.join(FORMS)}", is_number=False),
         Column("gain", "AICc of the power law above that of the best form"),

@@ -5,7 +5,10 @@ function explore(table) {
   const rows = Array.from(table.tBodies[0].rows);  // in the order of the layers
   const heads = Array.from(table.tHead.rows[0].cells);
   const keys = heads.map(function (head) { return head.dataset.key; });
-  const usual = heads.map(function (head) { return head.dataset.first !== undefined; });
+  const isWide = window.matchMedia("(min-width: 40rem)").matches;
+  const usual = heads.map(function (head) {
+    return head.dataset.first === "always" || (isWide && head.dataset.first === "wide");
+  });
   const panel = document.getElementById("layer");
   const tools = document.getElementById("filters");
   const fields = { name: tools.querySelector("[name=name]"), kind: tools.querySelector("[name=kind]"),
@@ -220,7 +223,7 @@ function explore(table) {
 
   return loadPlotly().then(function (found) {
     Plotly = found;
-    document.documentElement.classList.add("live");  // static figures make room, but for printing
+    document.documentElement.classList.add("has-plots");  // static figures make room, but for printing
     filter();
     const first = data.layers.find(function (layer) { return layer.kind !== "input"; });
     select(state.layer === null ? (first || data.layers[0] || { place: null }).place : state.layer,
