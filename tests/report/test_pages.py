@@ -290,12 +290,18 @@ def test_how_to_repeat() -> None:
 def test_a_figure_is_inside_the_page_with_its_description(tmp_path: Path) -> None:
     path = tmp_path / "law.svg"
     path.write_text('<svg xmlns="http://www.w3.org/2000/svg"><title>α</title></svg>', "utf-8")
-    image = str(embedded(path, 'a "b" <c>'))
-    assert Page(image).loads == []
+    narrow = '<svg xmlns="http://www.w3.org/2000/svg"><title>β</title></svg>'
+    image = str(embedded('a "b" <c>', path))
+    both = str(embedded('a "b" <c>', path, narrow))
+    assert Page(image).loads == Page(both).loads == []
+    assert image in both
     assert 'alt="a &#34;b&#34; &lt;c&gt;"' in image
     content = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', image)
     assert content is not None
     assert base64.b64decode(content[1]) == path.read_bytes()
+    small = re.search(r'max-width: 40rem\)" srcset="data:image/svg\+xml;base64,([^"]+)"', both)
+    assert small is not None
+    assert base64.b64decode(small[1]).decode() == narrow
 
 
 HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">

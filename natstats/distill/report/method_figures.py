@@ -21,11 +21,11 @@ from natstats.report.figures.style import (
     INK,
     MARKERS,
     PALETTE,
-    WIDTH,
     is_narrow,
     legend,
     look,
     new_axes,
+    new_figure,
 )  # fmt: skip
 
 __all__ = [
@@ -197,7 +197,7 @@ def plot_gap_accuracy(found: MethodTable, task: int = 0, figure: Figure | None =
     )
     with look():
         if figure is None:
-            figure = Figure(figsize=(WIDTH["double"], 4.4), layout="constrained")
+            figure = new_figure(4.4)
         axes = figure.subplots(1, 2, sharey=True)
         entries: list[tuple[Artist, str]] = []
         for ax, (column, title) in zip(axes, panels, strict=True):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from natstats.distill.report.run_figures import plot_curves, plot_gaps, plot_gra
 from natstats.law.law import format_p
 from natstats.numbers import interval, number
 from natstats.report.figures.style import save
-from natstats.report.pages.html import embedded, write_page
+from natstats.report.pages.html import drawn_twice, embedded, write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from natstats.distill.results import DistillationRun
 
 __all__ = ["write_run_report", "write_table_report"]
+
+Drawn: TypeAlias = "tuple[str, str, str, Callable[[], Axes]]"
+"""Name, title and caption of a figure, and what draws it."""
 
 GAP_HEADS = (
     "layer of the student", "layer of the teacher", "size", "teacher α", "before", "after",
@@ -55,13 +58,13 @@ def write_run_report(folder: Path, run: DistillationRun) -> Path:
     Returns:
         The page.
     """
-    drawn: list[tuple[str, str, str, Axes]] = []
+    drawn: list[Drawn] = []
     if len(run.history):
-        drawn.append(("curves", "Training", _CURVES, plot_curves(run).axes[0]))
+        drawn.append(("curves", "Training", _CURVES, lambda: plot_curves(run).axes[0]))
     if len(run.gradients):
-        drawn.append(("gradients", "What pulls how hard", _GRADIENTS, plot_gradients(run)))
+        drawn.append(("gradients", "What pulls how hard", _GRADIENTS, lambda: plot_gradients(run)))
     if len(run.gap):
-        drawn.append(("gap", "Spectral gap", _GAP, plot_gaps(run).axes[0]))
+        drawn.append(("gap", "Spectral gap", _GAP, lambda: plot_gaps(run).axes[0]))
     return write_page(
         folder, "distill.html", {**_run_contents(run), "figures": _figures(drawn, folder)}
     )
@@ -80,19 +83,7 @@ def write_table_report(folder: Path, found: MethodTable) -> Path:
     tasks = []
     for place, task in enumerate(found.tasks):
         end = f"-{place + 1}" if place else ""
-        drawn = [("accuracy", "Accuracy", _ACCURACY, plot_accuracy(found, place))]
-        contrasts = found.contrasts[found.contrasts.task == place]
-        if contrasts.difference.notna().any():
-            axes = plot_contrasts(contrasts, found.level)
-            drawn.append(("contrasts", "Planned contrasts", _CONTRASTS, axes))
-        # One point is no curve: trainings may be evaluated after their last epoch only.
-        if found.curves[found.curves.task == place].groupby("label").size().max() > 1:
-            axes = plot_method_curves(found, place)
-            drawn.append(("curves", "On the way", _METHOD_CURVES, axes))
-        if has_gaps(found, place):
-            axes = plot_gap_accuracy(found, place).axes[0]
-            drawn.append(("gap", "Spectral gap and accuracy", _GAP_ACCURACY, axes))
-        named = [(key + end, title, caption, ax) for key, title, caption, ax in drawn]
+        named = [(key + end, *rest) for key, *rest in _task_figures(found, place)]
         tasks.append(_task_contents(found, place, task.title, _figures(named, folder), end))
     contents = {
         "title": _table_title(found),
@@ -105,6 +96,30 @@ def write_table_report(folder: Path, found: MethodTable) -> Path:
         "version": __version__,
     }
     return write_page(folder, "distill_table.html", contents)
+
+
+def _task_figures(found: MethodTable, place: int) -> list[Drawn]:
+    """The figures of a task: name, title, caption and what draws it."""
+    drawn: list[Drawn] = [
+        ("accuracy", "Accuracy", _ACCURACY, lambda: plot_accuracy(found, place)),
+    ]
+    contrasts = found.contrasts[found.contrasts.task == place]
+    if contrasts.difference.notna().any():
+        drawn.append(
+            ("contrasts", "Planned contrasts", _CONTRASTS,
+             lambda: plot_contrasts(contrasts, found.level))
+        )  # fmt: skip
+    # One point is no curve: trainings may be evaluated after their last epoch only.
+    if found.curves[found.curves.task == place].groupby("label").size().max() > 1:
+        drawn.append(
+            ("curves", "On the way", _METHOD_CURVES, lambda: plot_method_curves(found, place))
+        )
+    if has_gaps(found, place):
+        drawn.append(
+            ("gap", "Spectral gap and accuracy", _GAP_ACCURACY,
+             lambda: plot_gap_accuracy(found, place).axes[0])
+        )  # fmt: skip
+    return drawn
 
 
 _CURVES = (
@@ -139,13 +154,15 @@ _GAP_ACCURACY = (
 )
 
 
-def _figures(drawn: Sequence[tuple[str, str, str, Axes]], folder: Path) -> list[dict[str, Any]]:
-    figures = []
-    for key, title, caption, axes in drawn:
-        vector, _ = save(axes, folder / "figures", key)
-        image = embedded(vector, title)
-        figures.append({"key": key, "title": title, "caption": caption, "image": image})
-    return figures
+def _figures(drawn: Sequence[Drawn], folder: Path) -> list[dict[str, Any]]:
+    def draw(place: Path) -> list[Path]:
+        return [path for key, _, _, plot in drawn for path in save(plot(), place, key)]
+
+    pictures = drawn_twice(draw, folder)
+    return [
+        {"key": key, "title": title, "caption": caption, "image": embedded(title, *pictures[key])}
+        for key, title, caption, _ in drawn
+    ]
 
 
 def _run_contents(run: DistillationRun) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import format_p
 from natstats.numbers import interval, number
 from natstats.report.figures.drawing import draw_networks
-from natstats.report.pages.html import embedded, write_page
+from natstats.report.pages.html import drawn_twice, embedded, write_page
 from natstats.report.records import CONTROL, NetworksReport
 
 __all__ = ["write_networks_report"]
@@ -41,15 +41,14 @@ def write_networks_report(folder: Path, networks: NetworksReport) -> Path:
     Returns:
         The page.
     """
-    drawn = draw_networks(networks, folder / "figures")
-    svg = next(path for path in drawn if path.suffix == ".svg")
+    drawn = drawn_twice(lambda place: draw_networks(networks, place), folder)["forest"]
     figure = {
         "key": "forest",
         "title": "Slopes of the networks",
         "caption": "The slope of the law of each network, the mean over networks, and where the "
         "slope of the next network is expected. Intervals that are much longer than most run off "
         "the edge.",
-        "image": embedded(svg, f"Forest plot. {networks.sentences[0]}"),
+        "image": embedded(f"Forest plot. {networks.sentences[0]}", *drawn),
     }
     return write_page(folder, "networks.html", {**_contents(networks), "figure_parts": figure})
 

@@ -18,7 +18,7 @@ from natstats.report.figures.drawing import RUN_FIGURES, draw_run
 from natstats.report.figures.points import flag_names
 from natstats.report.pages import provenance, results
 from natstats.report.pages.account import account_contents
-from natstats.report.pages.html import embedded, write_page
+from natstats.report.pages.html import drawn_twice, embedded, write_page
 from natstats.report.pages.verdict import verdict_contents
 from natstats.report.records import RunReport
 
@@ -51,11 +51,9 @@ def write_report(folder: Path, run: RunReport) -> Path:
     ...     "<img" in write_report(Path(folder), run.report()).read_text(encoding="utf-8")
     True
     """
-    figures = {
-        path.stem: path for path in draw_run(run, folder / "figures") if path.suffix == ".svg"
-    }
+    figures = drawn_twice(lambda place: draw_run(run, place), folder)
     drawn = {
-        name: embedded(figures[name], one.description(run)) if name in figures else None
+        name: embedded(one.description(run), *figures[name]) if name in figures else None
         for name, one in RUN_FIGURES.items()
     }
     others = [

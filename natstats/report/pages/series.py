@@ -17,7 +17,7 @@ from natstats.law.law import format_p
 from natstats.numbers import interval, number
 from natstats.report.figures.drawing import draw_series
 from natstats.report.pages import provenance
-from natstats.report.pages.html import embedded, write_page
+from natstats.report.pages.html import drawn_twice, embedded, write_page
 from natstats.report.records import SeriesReport
 
 __all__ = ["write_series_report"]
@@ -49,9 +49,7 @@ def write_series_report(folder: Path, series: SeriesReport) -> Path:
     Returns:
         The page.
     """
-    drawn = {
-        path.stem: path for path in draw_series(series, folder / "figures") if path.suffix == ".svg"
-    }
+    drawn = drawn_twice(lambda place: draw_series(series, place), folder)
     titles = {"exponents": "Exponents over training", "slopes": "Slope of the law over training"}
     captions = {
         "exponents": "A line for each layer, in the colour of its depth. The images are the same "
@@ -65,9 +63,9 @@ def write_series_report(folder: Path, series: SeriesReport) -> Path:
             "key": key,
             "title": titles[key],
             "caption": captions[key],
-            "image": embedded(path, titles[key]),
+            "image": embedded(titles[key], *pictures),
         }
-        for key, path in drawn.items()
+        for key, pictures in drawn.items()
     ]
     return write_page(folder, "series.html", {**_contents(series), "figures": figures})
 

@@ -59,20 +59,4 @@
     filter();
   }
   document.querySelectorAll("#layer-table, .sortable").forEach(enhance);
-
-  const code = document.querySelector("pre code");
-  if (navigator.clipboard) {
-    const copy = document.createElement("button");
-    copy.type = "button";
-    copy.className = "copy";
-    copy.textContent = "Copy";
-    copy.addEventListener("click", function () {
-      navigator.clipboard.writeText(code.textContent).then(function () {
-        copy.textContent = "Copied";
-      }, function () {
-        copy.textContent = "Not copied: the browser forbids it";
-      });
-    });
-    code.parentNode.after(copy);
-  }
 }());
