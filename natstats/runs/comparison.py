@@ -9,13 +9,14 @@ deviations of the difference are the differences of the deviations. Else the var
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from natstats._version import __version__
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded
 from natstats.fits.depth_axes import DEPTH_AXES
@@ -29,7 +30,7 @@ from natstats.law.differences import (
 from natstats.law.law import format_p
 from natstats.law.trend import FEWEST_LAYERS, SIGNIFICANCE
 from natstats.numbers import number
-from natstats.report.records import DifferenceReport
+from natstats.report.records import ComparisonReport, DifferenceReport
 from natstats.runs import store
 from natstats.runs.pairing import Missing, RunPair
 from natstats.runs.run import Run
@@ -40,10 +41,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["VERDICTS", "Comparison", "compare"]
 
 FORMAT = 1
 """Number of the format of ``comparison.json``."""
+
+VERDICTS = ("differs", "not found to differ", "the same", "not comparable")
+"""What can be found of two runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +70,7 @@ class Comparison:
         level: level of the intervals.
         depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
         notes: how it was compared, in sentences.
+        runs: A and B.
     """
 
     names: tuple[str, str]
@@ -79,14 +84,39 @@ class Comparison:
     level: float
     depth: str
     notes: tuple[str, ...]
+    runs: tuple[Run, Run]
+
+    @property
+    def verdict(self) -> str:
+        """One of :data:`VERDICTS`."""
+        if np.isfinite(self.mean.value) and not self._counted.difference.fillna(0).any():
+            return "the same"
+        if not self.n_layers and not np.isfinite([self.mean.value, self.slope.value]).any():
+            return "not comparable"
+        found = self.n_differ > 0 or min(self.mean.p, self.slope.p) < SIGNIFICANCE
+        return "differs" if found else "not found to differ"
+
+    @property
+    def headline(self) -> str:
+        """The verdict with both names."""
+        first, second = self.names
+        return {
+            "the same": f"{second} has exactly the exponents of {first}",
+            "not comparable": f"Nothing of {first} and {second} could be compared",
+            "differs": f"{second} differs from {first}",
+            "not found to differ": f"{second} was not found to differ from {first}",
+        }[self.verdict]
+
+    @property
+    def _counted(self) -> pd.DataFrame:
+        """The rows that the verdict is on: of layers, or of images where there are no others."""
+        return self.layers if self._is_of_images else self.layers[self.layers.kind != "input"]
 
     def sentence(self) -> str:
         """The verdict in words, with the numbers that it rests on."""
         first, second = self.names
-        rows = self.layers if self._is_of_images else self.layers[self.layers.kind != "input"]
-        if np.isfinite(self.mean.value) and not rows.difference.fillna(0).any():
+        if self.verdict == "the same":
             return f"The exponents of {second} are exactly those of {first}."
-        found = self.n_differ > 0 or min(self.mean.p, self.slope.p) < SIGNIFICANCE
         evidence = f"({100 * self.level:g} % interval; p {format_p(self.mean.p)})"
         parts = []
         if self.n_layers:
@@ -103,14 +133,9 @@ class Comparison:
                 f"difference of the slopes {self.slope.text()} {DEPTH_AXES[self.depth].per} "
                 f"(p {format_p(self.slope.p)})"
             )
-        if not parts:
-            return f"Nothing of {first} and {second} could be compared: {self._hindrance(rows)}."
-        opening = f"{second} differs from {first}" if found else f"{second} was not found to differ"
-        if not found:
-            opening += f" from {first}"
-        if not self.n_layers and not self._is_of_images:
-            parts.insert(0, self._hindrance(rows))
-        return f"{opening}: {', '.join(parts)}."
+        if not parts or (not self.n_layers and not self._is_of_images):
+            parts.insert(0, self._hindrance(self._counted))
+        return f"{self.headline}: {', '.join(parts)}."
 
     @property
     def _is_of_images(self) -> bool:
@@ -125,8 +150,24 @@ class Comparison:
         return f"no {kind} of the same name has an exponent in both"
 
     def report(self) -> DifferenceReport:
-        """Everything that its figure and a page show."""
+        """Everything that its figure and the page of a series show."""
         return DifferenceReport(self.names, self.layers, self.sentence(), self.notes)
+
+    def page(self) -> ComparisonReport:
+        """Everything that its own page shows."""
+        first, second = self.runs
+        return ComparisonReport(
+            difference=self.report(),
+            headline=self.headline,
+            runs=(first.report(), second.report()),
+            paths=(first.path, second.path),
+            only=self.only,
+            mean=self.mean,
+            slope=self.slope,
+            n_layers=self.n_layers,
+            n_differ=self.n_differ,
+            is_paired=self.is_paired,
+        )
 
     def table(self, rows: int | None = None) -> str:
         """The layers as aligned text; from more than `rows` layers, evenly spaced ones."""
@@ -152,9 +193,21 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the layers are a table of their own."""
-        kept = asdict(self)
-        del kept["layers"]
-        return {"format": FORMAT, **kept, "sentence": self.sentence()}
+        kept = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.name not in ("layers", "runs")
+        }
+        kept |= {"mean": asdict(self.mean), "slope": asdict(self.slope)}
+        paths = [None if run.path is None else str(run.path) for run in self.runs]
+        return {
+            "format": FORMAT,
+            **kept,
+            "verdict": self.verdict,
+            "sentence": self.sentence(),
+            "runs": paths,
+            "versions": {"natstats": __version__},
+        }
 
     def plot(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
         """Draw it, see :func:`natstats.report.figures.difference.plot_difference`."""
@@ -162,23 +215,36 @@ class Comparison:
 
         return plot_difference(self.report(), axes)
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write ``comparison.json``, ``comparison.csv`` and the figure, all of them or none.
+    def save(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        report: bool = True,
+        command: str = "",
+    ) -> Path:
+        """Write ``comparison.json``, ``comparison.csv``, figures and page, all of them or none.
+
+        Args:
+            path: of the directory.
+            overwrite: replace the comparison that is there.
+            report: draw the figures and write the page.
+            command: what was typed for it, for the page.
 
         Raises:
             UsageError: something is at `path`, and it is not a comparison or `overwrite` is not
                 set.
             NatstatsError: it cannot be written.
         """
-        from natstats.report.figures.style import save
-
         path = expanded(path, "out")
         with store.write_directory(path, overwrite, "comparison") as folder:
-            text = store.to_json(self.to_dict())
-            (folder / "comparison.json").write_text(text, encoding="utf-8")
+            record = self.to_dict() | ({"command": command} if command else {})
+            (folder / "comparison.json").write_text(store.to_json(record), encoding="utf-8")
             write_csv(self.layers, folder / "comparison.csv")
-            if np.isfinite(self.layers.difference).any():
-                save(self.plot()[0], folder, "difference")
+            if report:
+                from natstats.report.pages.comparison import write_comparison_report
+
+                write_comparison_report(folder, self.page(), home=path, command=command)
         return path
 
 
@@ -235,6 +301,7 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
             *_notes(frame, pair.only, pair.unpaired, slope, by_layer),
             *_law_notes(pair, left_out if np.isfinite(slope.value) else []),
         ),
+        runs=(run_a, run_b),
     )
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from natstats.report.records import NetworksReport, RunReport, SeriesReport
+from natstats.report.records import ComparisonReport, NetworksReport, RunReport, SeriesReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "RUN_FIGURES", "RunFigure", "draw_networks", "draw_overlay", "draw_run", "draw_series",
+    "RUN_FIGURES", "RunFigure", "draw_comparison", "draw_networks", "draw_overlay", "draw_run",
+    "draw_series",
 ]  # fmt: skip
 
 
@@ -246,6 +247,32 @@ def draw_overlay(runs: Sequence[tuple[str, RunReport]], folder: Path) -> list[Pa
 
     axes = plot_overlay([(name, run.layers, run.law) for name, run in runs])
     return save(axes, folder, "compare")
+
+
+def draw_comparison(comparison: ComparisonReport, folder: Path) -> list[Path]:
+    """Write the figures of a comparison into `folder`, each as SVG and as PNG.
+
+    ``difference`` is left out when no layer has an exponent in both, ``compare`` when no layer of
+    either has one.
+
+    Args:
+        comparison: what to draw.
+        folder: where they go; made when it is not there.
+
+    Returns:
+        The files written.
+    """
+    from natstats.report.figures.difference import plot_difference
+    from natstats.report.figures.style import save
+
+    written: list[Path] = []
+    if np.isfinite(comparison.difference.layers.difference).any():
+        written += save(plot_difference(comparison.difference)[0], folder, "difference")
+    layers = [run.layers[run.layers.kind != "input"] for run in comparison.runs]
+    if any(np.isfinite(own.exponent).any() for own in layers):
+        named = zip(comparison.difference.names, comparison.runs, strict=True)
+        written += draw_overlay(list(named), folder)
+    return written
 
 
 def draw_series(series: SeriesReport, folder: Path) -> list[Path]:

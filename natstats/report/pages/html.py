@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
 
-from natstats.report.pages.citation import citation
-from natstats.report.pages.compact import compact
+from natstats.report.pages.citing import citation
+from natstats.report.pages.smaller_svg import compact
 from natstats.report.pages.words import DOCS, meanings
 from natstats.text import lines
 
-__all__ = ["PAGE", "drawn_twice", "embedded", "write_page"]
+__all__ = ["PAGE", "drawn_twice", "embedded", "link_to", "write_page"]
 
 PAGE = "report.html"
 """Name of every page."""
@@ -66,6 +68,22 @@ def embedded(description: str, path: Path, narrow: str = "") -> Markup:
         return image
     one = Markup('<picture><source media="screen and (max-width: 40rem)" srcset="{}">{}</picture>')
     return one.format(_address(narrow), image)
+
+
+def link_to(path: Path | None, home: Path) -> str:
+    """The address of the page in a folder, from another one; empty where there is none.
+
+    Args:
+        path: the folder that may hold a page; None for nowhere.
+        home: the folder whose page links it.
+    """
+    if path is None or not (path / PAGE).is_file():
+        return ""
+    try:
+        way = os.path.relpath((path / PAGE).resolve(), home.resolve())
+    except ValueError:  # on another drive
+        return ""
+    return quote(os.fsencode(Path(way).as_posix()))
 
 
 def _address(svg: str) -> str:

@@ -78,7 +78,7 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
             _joined([f"{k} {v}" for k, v in (asked.get("layouts") or {}).items()]),
         ),
         ("edges of the maps", asked.get("edges")),
-        ("groups of images", asked.get("n_groups")),
+        ("groups of images", _groups(asked.get("n_groups"), images.get("n_images"))),
         ("seed", asked.get("seed")),
         ("control", _control(asked)),
         ("mixed precision", "yes" if asked.get("amp") else "no" if "amp" in asked else None),
@@ -105,6 +105,19 @@ def _intervals(options: FitOptions) -> str:
         how = f"studentised bootstrap, {options.resamples} resamples"
     wider = ", wider by a tenth as they were to decide how many images are measured"
     return f"{level}, {how}{wider * options.stopped}"
+
+
+def _groups(n_groups: Any, n_images: Any) -> str:
+    """How many groups there were; no more than images, whatever was asked for.
+
+    >>> _groups(128, 48), _groups(128, 1000), _groups(128, None)
+    ('48, an image each', '128, of about 8 images each', '128')
+    """
+    if not isinstance(n_groups, int) or not isinstance(n_images, int) or n_images < 1:
+        return "" if n_groups is None else str(n_groups)
+    if n_images <= n_groups:
+        return f"{n_images}, an image each"
+    return f"{n_groups}, of about {n_images / n_groups:.0f} images each"
 
 
 def _control(asked: Mapping[str, Any]) -> str:

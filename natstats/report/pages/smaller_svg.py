@@ -57,7 +57,7 @@ def _shorten(one: ElementTree.Element, used: set[str]) -> None:
     if "style" in one.attrib:
         style = re.sub(r"\s*([:;])\s+", r"\1", one.attrib["style"])
         one.set("style", style.replace(_FONT, f"{_FONT},sans-serif"))
-    if one.tag not in (f"{_SVG}text", f"{_SVG}tspan", f"{_SVG}style"):
+    if one.tag not in (f"{_SVG}text", f"{_SVG}tspan", f"{_SVG}style", f"{_SVG}title"):
         one.text = None
     one.tail = None
 
