@@ -28,11 +28,12 @@ from natstats.law.differences import (
     slopes_apart,
 )
 from natstats.law.law import format_p
-from natstats.law.trend import FEWEST_LAYERS, SIGNIFICANCE
+from natstats.law.trend import SIGNIFICANCE
 from natstats.numbers import number
 from natstats.report.records import ComparisonReport, DifferenceReport
 from natstats.runs import store
-from natstats.runs.pairing import Missing, RunPair
+from natstats.runs.comparison_notes import law_notes, pairing_notes
+from natstats.runs.pairing import RunPair
 from natstats.runs.run import Run
 from natstats.runs.tables import aligned, evenly, not_shown
 from natstats.text import lines
@@ -70,7 +71,7 @@ class Comparison:
         level: level of the intervals.
         depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
         notes: how it was compared, in sentences.
-        runs: A and B.
+        runs: A and B; None of a comparison that was read from files.
     """
 
     names: tuple[str, str]
@@ -84,7 +85,7 @@ class Comparison:
     level: float
     depth: str
     notes: tuple[str, ...]
-    runs: tuple[Run, Run]
+    runs: tuple[Run, Run] | None = None
 
     @property
     def verdict(self) -> str:
@@ -155,6 +156,7 @@ class Comparison:
 
     def page(self) -> ComparisonReport:
         """Everything that its own page shows."""
+        assert self.runs is not None
         first, second = self.runs
         return ComparisonReport(
             difference=self.report(),
@@ -199,7 +201,8 @@ class Comparison:
             if one.name not in ("layers", "runs")
         }
         kept |= {"mean": asdict(self.mean), "slope": asdict(self.slope)}
-        paths = [None if run.path is None else str(run.path) for run in self.runs]
+        runs = self.runs or ()
+        paths = [None if run.path is None else str(run.path) for run in runs]
         return {
             "format": FORMAT,
             **kept,
@@ -241,7 +244,7 @@ class Comparison:
             record = self.to_dict() | ({"command": command} if command else {})
             (folder / "comparison.json").write_text(store.to_json(record), encoding="utf-8")
             write_csv(self.layers, folder / "comparison.csv")
-            if report:
+            if report and self.runs is not None:
                 from natstats.report.pages.comparison import write_comparison_report
 
                 write_comparison_report(folder, self.page(), home=path, command=command)
@@ -298,8 +301,8 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
         level=run_a.options.level,
         depth=run_a.options.depth,
         notes=(
-            *_notes(frame, pair.only, pair.unpaired, slope, by_layer),
-            *_law_notes(pair, left_out if np.isfinite(slope.value) else []),
+            *pairing_notes(frame, pair.only, pair.unpaired, slope, by_layer),
+            *law_notes(pair, left_out if np.isfinite(slope.value) else []),
         ),
         runs=(run_a, run_b),
     )
@@ -362,55 +365,3 @@ def _names(run_a: Run, run_b: Run) -> tuple[str, str]:
     if run_a.name != run_b.name:
         return run_a.name, run_b.name
     return f"{run_a.name} (A)", f"{run_b.name} (B)"
-
-
-def _notes(
-    frame: pd.DataFrame,
-    only: tuple[Missing, Missing],
-    unpaired: str | None,
-    slope: Estimate,
-    by_layer: bool,
-) -> list[str]:
-    n_common, n_apart = int((frame.kind != "input").sum()), sum(len(layers) for layers, _ in only)
-    cancels = ", so that what the images do to both cancels" if n_common else ""
-    notes = [
-        f"Paired: both runs saw the same images in the same numbering{cancels}."
-        if unpaired is None
-        else f"Not paired, the errors are taken as independent: {unpaired}."
-    ]
-    if n_common < FEWEST_LAYERS and n_apart:
-        common = {0: "No layer bears", 1: "Only 1 layer bears"}
-        notes.append(
-            f"{common.get(n_common, f'Only {n_common} layers bear')} the same name in both runs: "
-            "layers are compared by name, networks of other architecture by the slopes of their "
-            "laws."
-        )
-    for name, (layers, images) in zip("AB", only, strict=True):
-        if layers:
-            listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
-            notes.append(f"Only in {name}: {layers_text(len(layers))} ({listed}).")
-        if images:
-            notes.append(f"Of the images only in {name}: {', '.join(images)}.")
-    if np.isfinite(slope.value) and not by_layer:
-        notes.append(
-            "The slopes are those of the two laws, over layers that differ; their errors are taken "
-            "as independent."
-        )
-    return notes
-
-
-def _law_notes(pair: RunPair, left_out: Sequence[str]) -> list[str]:
-    """What is to be known of the layers in the slopes.
-
-    Args:
-        pair: the runs.
-        left_out: layers that were compared and are not in both laws.
-    """
-    asked = [run.options.law_layers for run in pair.runs]
-    notes = []
-    if left_out:
-        listed = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        notes.append(f"Not in the slopes, as not in both laws: {listed}.")
-    if asked[0] != asked[1]:
-        notes.append(f"The laws were asked for over different layers: {asked[0]} and {asked[1]}.")
-    return notes
