@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from natstats.numbers import count, short
+
 if TYPE_CHECKING:
     from natstats.distill.record import TeacherFacts
     from natstats.distill.results import DistillationRun
@@ -59,11 +61,11 @@ def _teacher_facts(teacher: TeacherFacts) -> list[tuple[str, str | None]]:
 
 
 def _count(value: Any) -> str | None:
-    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if value is not None else None
+    return count(value) if value is not None else None
 
 
 def _unit(value: Any, unit: str) -> str | None:
-    return None if value is None else f"{value:.4g} {unit}"
+    return None if value is None else f"{short(value)} {unit}"
 
 
 def _pairs(values: Any) -> str:
@@ -76,4 +78,4 @@ def _plain(value: Any) -> str:
     """A value in short form, with six digits."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_plain, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return short(value, 6) if isinstance(value, float) else str(value)

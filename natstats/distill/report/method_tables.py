@@ -18,7 +18,7 @@ from natstats.distill.report.contrast_tables import (
 from natstats.distill.report.records import MethodTable
 from natstats.law.law import format_p
 from natstats.law.trend import SIGNIFICANCE
-from natstats.numbers import change, interval, number
+from natstats.numbers import change, interval, number, short
 from natstats.runs.tables import aligned
 from natstats.text import printable
 
@@ -184,25 +184,27 @@ def _accuracy_cells(row: Row, references: Sequence[str], missing: str) -> list[s
 def cost_cells(row: Row, terms: pd.DataFrame, missing: str = "–") -> list[str]:
     """Cells under :data:`COST_HEADS`."""
 
-    def plain(name: str, pattern: str = ",.0f") -> str:
-        return format(row[name], pattern) if np.isfinite(row[name]) else missing
+    def plain(name: str, digits: int = 1) -> str:
+        return short(row[name], digits) if np.isfinite(row[name]) else missing
 
     before = row["epochs_before"]
-    epochs = plain("epochs_total", "g")
+    epochs = plain("epochs_total", 4)
     if np.isfinite(before) and before > 0:
-        epochs += f" ({before:g} before)"
+        epochs += f" ({short(before)} before)"
     own = terms[(terms.task == row["task"]) & (terms.label == row["label"]) & (terms.term != "ce")]
-    ratios = [f"{one.term} {one.ratio:.2g}" for one in own.itertuples() if np.isfinite(one.ratio)]
+    ratios = [
+        f"{one.term} {short(one.ratio, 2)}" for one in own.itertuples() if np.isfinite(one.ratio)
+    ]
     return [
         str(row["label"]),
         epochs,
-        plain("ms_per_step", ".3g"),
+        plain("ms_per_step", 3),
         plain("peak_memory_mib"),
-        plain("teacher_passes", "g"),
+        plain("teacher_passes", 4),
         plain("extra_parameters"),
         ", ".join(ratios) or missing,
         *(
-            f"{row[f'{name}_before']:.2f} → {row[f'{name}_after']:.2f}"
+            f"{number(row[f'{name}_before'])} → {number(row[f'{name}_after'])}"
             if np.isfinite(row[f"{name}_after"])
             else missing
             for name in ("gap", "distance")
@@ -226,7 +228,7 @@ def text_tables(found: MethodTable) -> str:
 
 
 def _ms(row: Row) -> str:
-    return f"{row['ms_per_step']:.3g}" if np.isfinite(row["ms_per_step"]) else "-"
+    return short(row["ms_per_step"], 3) if np.isfinite(row["ms_per_step"]) else "-"
 
 
 def _teacher_line(rows: Sequence[Row]) -> str:

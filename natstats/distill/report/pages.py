@@ -28,7 +28,7 @@ from natstats.distill.report.method_figures import (
 from natstats.distill.report.records import MethodTable
 from natstats.distill.report.run_figures import plot_curves, plot_gaps, plot_gradients
 from natstats.law.law import format_p
-from natstats.numbers import interval, number
+from natstats.numbers import interval, number, short
 from natstats.report.figures.style import save
 from natstats.report.pages.html import drawn_twice, embedded, write_page
 
@@ -176,7 +176,7 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
     low, high = run.interval()
     teacher = f" from {run.teacher}" if run.teacher else ""
     epochs = (info.get("costs") or {}).get("epochs")
-    last = f"the last of {epochs:g} epochs" if epochs and epochs > 1 else "the last epoch"
+    last = f"the last of {short(epochs)} epochs" if epochs and epochs > 1 else "the last epoch"
     sentence = (
         f"{run.student} trained by {run.method}{teacher} classifies {percent(run.accuracy)} % of "
         f"{len(run.outcomes.label)} {split} images correctly right after {last} (seed {run.seed}; "
@@ -239,7 +239,7 @@ def _term_rows(run: DistillationRun) -> list[tuple[str, ...]]:
         stage = str(term.get("stage") or "main")
         own = ratios.ratio[(ratios.term == term.get("name")) & (ratios.stage == stage)]
         own = own[np.isfinite(own)]
-        ends = list(dict.fromkeys(f"{value:.2g}" for value in (own.min(), own.max())))
+        ends = list(dict.fromkeys(short(value, 2) for value in (own.min(), own.max())))
         reach = " to ".join(ends) if len(own) else "–"
         rows.append(
             (str(term.get("name")), _weight(term.get("weight")), stage,
@@ -250,8 +250,8 @@ def _term_rows(run: DistillationRun) -> list[tuple[str, ...]]:
 
 def _weight(weight: Any) -> str:
     if isinstance(weight, list | tuple):
-        return " → ".join(f"{value:.3g}" for value in weight)
-    return f"{weight:g}" if isinstance(weight, int | float) else "–"
+        return " → ".join(short(value, 3) for value in weight)
+    return short(weight) if isinstance(weight, int | float) else "–"
 
 
 def _tap_rows(run: DistillationRun) -> list[tuple[str, ...]]:

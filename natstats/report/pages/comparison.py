@@ -12,7 +12,7 @@ from natstats._version import __version__
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.differences import Estimate
 from natstats.law.law import format_p
-from natstats.numbers import change, interval, number
+from natstats.numbers import change, interval, number, short
 from natstats.report.figures.drawing import draw_comparison
 from natstats.report.pages import provenance
 from natstats.report.pages.html import drawn_twice, embedded, link_to, write_page
@@ -129,7 +129,7 @@ def _row(row: Mapping[Any, Any]) -> dict[str, Any]:
 
     cells: list[tuple[str, float | None]] = [
         (row["kind"], None),
-        cell("depth", f"{row['depth']:g}" if np.isfinite(row["depth"]) else "–"),
+        cell("depth", short(row["depth"])),
     ]
     for end in "ab":
         cells += [

@@ -13,7 +13,7 @@ from natstats.fits.band_choice import band_text
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
-from natstats.numbers import change, interval, number
+from natstats.numbers import change, interval, number, short
 from natstats.report.figures.drawing import draw_networks
 from natstats.report.pages.html import drawn_twice, embedded, link_to, write_page
 from natstats.report.records import ALL, CONTROL, NetworksReport
@@ -162,7 +162,7 @@ def _row(row: Mapping[Any, Any], is_grouped: bool, home: Path) -> dict[str, Any]
         ]
     cells += [
         cell("n_layers", str(row["n_layers"])),
-        cell("deepest", f"{row['deepest']:g}"),
+        cell("deepest", short(row["deepest"])),
         *((str(row[name]), None) for name in ("verdict", "model", "weights")),
     ]
     path = Path(str(row["path"])) if row.get("path") else None

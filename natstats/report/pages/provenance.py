@@ -8,6 +8,7 @@ from typing import Any
 
 from natstats.fits.band_choice import band_text
 from natstats.fits.options import FitOptions
+from natstats.numbers import short
 
 __all__ = ["measured", "repeat"]
 
@@ -144,7 +145,8 @@ def _preparation(images: Mapping[str, Any], normalisation: Mapping[str, Any] | N
     if normalisation:
         mean, std = (list(normalisation.get(key) or ()) for key in ("mean", "std"))
         if any(mean) or any(value != 1 for value in std):
-            steps.append(f"normalised for the model (mean {_joined(mean)}; sd {_joined(std)})")
+            ends = (_joined(map(short, values)) for values in (mean, std))
+            steps.append("normalised for the model (mean {}; sd {})".format(*ends))
         else:
             steps.append("in [0, 1], not normalised")
     return ", ".join(steps)
@@ -153,4 +155,5 @@ def _preparation(images: Mapping[str, Any], normalisation: Mapping[str, Any] | N
 def _time(timing: Mapping[str, Any]) -> str:
     if "seconds" not in timing:
         return ""
-    return f"{timing['seconds']:.3g} s, {timing.get('images_per_second', 0):.3g} images per second"
+    speed = timing.get("images_per_second", 0)
+    return f"{short(timing['seconds'], 3)} s, {short(speed, 3)} images per second"

@@ -14,7 +14,7 @@ from natstats._version import __version__
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
-from natstats.numbers import interval, number
+from natstats.numbers import interval, number, short
 from natstats.report.figures.drawing import draw_series
 from natstats.report.pages import provenance
 from natstats.report.pages.html import drawn_twice, embedded, write_page
@@ -137,7 +137,7 @@ def _change_row(row: Mapping[Any, Any]) -> tuple[str, ...]:
     return (
         row["layer"],
         row["kind"],
-        f"{row['depth']:g}",
+        short(row["depth"]),
         number(row["exponent_a"]),
         number(row["exponent_b"]),
         number(row["difference"], 3, sign=True),
