@@ -123,7 +123,7 @@ def band_text(band: FittedBand, unit: str = "pixel") -> str:
     """
     is_clip = unit == "frame"
     if isinstance(band, ImageBand):
-        return (
-            f"{short(band.low)} to {short(band.high)} cycles per {'clip' if is_clip else 'image'}"
-        )
-    return f"{short(band[0])} to {short(band[1])} cycles per {'frame' if is_clip else 'pixel of the map'}"
+        whole = "clip" if is_clip else "image"
+        return f"{short(band.low)} to {short(band.high)} cycles per {whole}"
+    one = "frame" if is_clip else "pixel of the map"
+    return f"{short(band[0])} to {short(band[1])} cycles per {one}"

@@ -120,6 +120,6 @@ class Until:
             )
         n_all = n_images if n_all is None else n_all
         return (
-            f"the interval of {self.layer} is {short(self.width, 3)} wide after all {n_all} images, "
-            f"where {short(self.wanted)} was asked for"
+            f"the interval of {self.layer} is {short(self.width, 3)} wide after all {n_all} "
+            f"images, where {short(self.wanted)} was asked for"
         )

@@ -29,7 +29,7 @@ from natstats.law.differences import (
 )
 from natstats.law.law import format_p
 from natstats.law.trend import SIGNIFICANCE
-from natstats.numbers import number
+from natstats.numbers import MINUS, number
 from natstats.report.records import ComparisonReport, DifferenceReport
 from natstats.runs import store
 from natstats.runs.comparison_notes import law_notes, pairing_notes
@@ -173,7 +173,18 @@ class Comparison:
 
     def table(self, rows: int | None = None) -> str:
         """The layers as aligned text; from more than `rows` layers, evenly spaced ones."""
-        header = ("layer", "kind", "depth", "A", "B", "B - A", "interval", "p", "Holm p", "flags")
+        header = (
+            "layer",
+            "kind",
+            "depth",
+            "A",
+            "B",
+            f"B {MINUS} A",
+            "interval",
+            "p",
+            "Holm p",
+            "flags",
+        )
         cells = [
             (
                 str(row["layer"]),

@@ -139,6 +139,16 @@ def _over(row: Any, level: float) -> str:
     return f"{ends} over {n} seeds" if n > 1 else f"{ends} over images, one seed"
 
 
+def _seeds(row: Row) -> str:
+    """How many seeds, and how many of them predict one class."""
+    n, n_seeds = int(row.get("n_of_one_class") or 0), row["n_seeds"]
+    if not n:
+        return str(n_seeds)
+    return (
+        f"{n_seeds} (predicts one class)" if n_seeds == 1 else f"{n_seeds} ({n} predict one class)"
+    )
+
+
 def _gain(row: Any, name: str) -> str:
     value, low, high = (100 * row[f"gain_{name}{end}"] for end in ("", "_low", "_high"))
     return change(value, low, high, 1) if np.isfinite(low) else number(value, 1, sign=True)
@@ -170,7 +180,7 @@ def _accuracy_cells(row: Row, references: Sequence[str], missing: str) -> list[s
     """Method, seeds, accuracy, interval, what it is over, and gain with p for each reference."""
     cells = [
         str(row["label"]),
-        str(row["n_seeds"]),
+        _seeds(row),
         percent(row["accuracy"]),
         interval(100 * row["low"], 100 * row["high"], 1) if np.isfinite(row["low"]) else missing,
         str(row["interval_of"]) if np.isfinite(row["low"]) else missing,

@@ -183,11 +183,13 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
         f"95 % interval over images {interval(100 * low, 100 * high, 1)}). Other seeds would give "
         "other numbers: natstats table compares methods over seeds."
     )
+    failed = run.one_class_sentence()
     gaps = run.gap_means()
     best = info.get("best_accuracy")
     keys = [
         ("accuracy", f"{percent(run.accuracy)} %", interval(100 * low, 100 * high, 1)),
         ("teacher on the same images", _percent(run.teacher_accuracy), ""),
+        ("classes predicted", _classes(run) if failed else "", ""),
         ("top 5", _percent(info.get("top5")), ""),
         ("same class as the teacher", _percent(run.outcomes.agreement), "of the images"),
         ("highest on the way", _percent(best), "for information only"),
@@ -198,10 +200,11 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
             "before → after",
         ),
     ]
+    title = f"{percent(run.accuracy)} % with {run.method}"
     return {
-        "title": f"{percent(run.accuracy)} % with {run.method}",
+        "title": f"One class predicted with {run.method}" if failed else title,
         "over": f"{run.student}{teacher} · distillation",
-        "sentence": sentence,
+        "sentence": f"{failed}. {sentence}" if failed else sentence,
         "keys": [key for key in keys if key[1]],
         "notes": [str(note) for note in info.get("notes") or []],
         "terms": _term_rows(run),
@@ -218,6 +221,11 @@ def _percent(share: float | None) -> str:
     from natstats.distill.report.method_tables import percent
 
     return "" if share is None or not math.isfinite(share) else f"{percent(share)} %"
+
+
+def _classes(run: DistillationRun) -> str:
+    n = len(np.unique(run.outcomes.label))
+    return f"{run.outcomes.n_predicted} of {n}"
 
 
 def _way(before: float, after: float) -> str:

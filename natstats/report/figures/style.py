@@ -116,9 +116,9 @@ def for_phones() -> Iterator[None]:
     On the screen of a phone the letters of such a figure are about as large as those of the page.
 
     >>> with for_phones():
-    ...     new_figure(3.0).get_figwidth()
+    ...     print(new_figure(3.0).get_figwidth())
     3.5
-    >>> new_figure(3.0).get_figwidth()
+    >>> print(new_figure(3.0).get_figwidth())
     7.2
     """
     before = _width.set(WIDTH["single"])

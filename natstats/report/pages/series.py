@@ -52,9 +52,9 @@ def write_series_report(folder: Path, series: SeriesReport) -> Path:
     drawn = drawn_twice(lambda place: draw_series(series, place), folder)
     titles = {"exponents": "Exponents over training", "slopes": "Slope of the law over training"}
     captions = {
-        "exponents": "A line for each layer, in the colour of its depth. Of more than six layers, names "
-        "and intervals are those of the first, the last, the two that change most, and the highest "
-        "and the lowest at the end. The images are the same at every checkpoint, so "
+        "exponents": "A line for each layer, in the colour of its depth. Of more than six layers, "
+        "names and intervals are those of the first, the last, the two that change most, and the "
+        "highest and the lowest at the end. The images are the same at every checkpoint, so "
         "theirs is a level line. All intervals are in exponents.csv.",
         "slopes": "Slope of the exponent against depth at every checkpoint, with its interval; "
         "the mark is the verdict of the tests of that law. The checkpoints share their images, "
