@@ -37,10 +37,10 @@ class MethodTable:
         tasks: student, images and split of each table; nothing is pooled across them.
         methods: a row per task and method, the most accurate first: task (its number), student,
             teacher, data, split, label, method, n_seeds, seeds, n_of_one_class (seeds whose student
-            predicts one class), n_images, accuracy (mean), sd (over seeds), low, high, interval_of (``seeds`` or ``images``), teacher_accuracy, top5,
-            agreement (with the teacher), for every reference gain_REF with _low, _high, _p and
-            _p_holm, costs, epochs_total, the gaps before and after, closed_exponent and
-            closed_distance.
+            predicts one class), n_images, accuracy (mean), sd (over seeds), low, high, interval_of
+            (``seeds`` or ``images``), teacher_accuracy, top5, agreement (with the teacher), for
+            every reference gain_REF with _low, _high, _p and _p_holm, costs, epochs_total, the gaps
+            before and after, closed_exponent and closed_distance.
         gains: a row per method and reference: task, label, reference, difference, low, high, p,
             p_corrected (Holm, over the methods of a task and reference), dof, n_seeds, n_left_out,
             n_images, test, reason (why there is none).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -242,6 +243,9 @@ def _width_of(text: str, size: float) -> float:
     return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
 
 
+LABEL_ROOM = 160.0
+"""Points that the name of a horizontal axis has on a phone, beside long names on the other one."""
+
 DPI = 200
 """Dots per inch of the PNG files."""
 
@@ -267,6 +271,8 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         shown = lines(text.get_text().split("\n"))
         if shown != text.get_text():  # what is not seen is no part of an SVG either
             text.set_text(shown)
+    if is_for_phones():
+        _wrap_labels(figure)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -280,6 +286,17 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         _write(figure, vector, None if is_for_phones() else raster)
     vector.write_text(_shorter(vector.read_text(encoding="utf-8")), encoding="utf-8")
     return [vector] if is_for_phones() else [vector, raster]
+
+
+def _wrap_labels(figure: Figure) -> None:
+    """Break names of axes into lines that a narrow figure has room for."""
+    for ax in figure.axes:
+        for axis, room in ((ax.xaxis, LABEL_ROOM), (ax.yaxis, 72 * 0.8 * figure.get_figheight())):
+            label = axis.label
+            text, size = label.get_text(), float(label.get_fontsize())
+            if "$" not in text and max(map(len, text.split("\n"))) * 0.56 * size > room:
+                wrapped = textwrap.wrap(text.replace("\n", " "), int(room / (0.56 * size)))
+                label.set_text("\n".join(wrapped))
 
 
 def _write(figure: Figure, vector: Path, raster: Path | None) -> None:
