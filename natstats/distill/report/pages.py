@@ -251,7 +251,7 @@ def _term_rows(run: DistillationRun) -> list[tuple[str, ...]]:
         reach = " to ".join(ends) if len(own) else "–"
         rows.append(
             (str(term.get("name")), _weight(term.get("weight")), stage,
-             str(term.get("reduction") or "–"), reach)
+             str(term.get("reduction") or "–").replace("^2", "²"), reach)
         )  # fmt: skip
     return rows
 

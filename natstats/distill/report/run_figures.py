@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
+from natstats.numbers import short
 from natstats.report.figures.overlay import short_name
 from natstats.report.figures.style import (
     GREY,
@@ -209,7 +210,7 @@ class _Plain(LogFormatter):
     """Labels the ticks that matplotlib would, without powers of ten."""
 
     def __call__(self, value: float, position: int | None = None) -> str:
-        return f"{value:g}" if super().__call__(value, position) else ""
+        return short(value) if super().__call__(value, position) else ""
 
 
 def _epochs(ax: Axes) -> None:

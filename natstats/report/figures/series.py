@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import OLDER_VERDICTS, VERDICTS
+from natstats.numbers import short
 from natstats.report.figures.end_labels import EndLabel, label_ends
 from natstats.report.figures.law import EXPONENT_LABEL, INPUT_NAMES
 from natstats.report.figures.style import (
@@ -301,7 +302,6 @@ def _step_axis(ax: Axes, series: SeriesReport) -> None:
         ax.xaxis.set_major_locator(
             FixedLocator(_apart(steps, scale(steps), 0.1 if is_narrow(ax) else 0.055))
         )
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         label += " (logarithmic axis)"
         margin = 0.02 * np.ptp(scale(steps))
         ends = scale.back(np.array([scale(steps).min() - margin, scale(steps).max() + margin]))
@@ -309,6 +309,7 @@ def _step_axis(ax: Axes, series: SeriesReport) -> None:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
         margin = 0.02 * np.ptp(steps)
         ends = np.array([steps[0] - margin, steps[-1] + margin])
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value, 6)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(*ends)
     ax.set_xlabel(label)

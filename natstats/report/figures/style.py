@@ -64,6 +64,8 @@ _KINDS = ("conv", "depthwise", "pointwise", "act", "norm")
 _RC = {
     "axes.axisbelow": True,
     "axes.edgecolor": GREY,
+    "axes.formatter.limits": (-9, 12),  # 0.0001, and no 1e-4 at the end of the axis
+    "axes.formatter.useoffset": False,
     "axes.grid": False,
     "axes.labelcolor": INK,
     "axes.labelsize": 9,

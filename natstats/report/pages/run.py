@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from natstats._version import __version__
 from natstats.fits.band_choice import ImageBand, band_text
@@ -109,7 +110,7 @@ def _contents(run: RunReport) -> dict[str, Any]:
     }
 
 
-def _images_sentence(run: RunReport) -> str:
+def _images_sentence(run: RunReport) -> Markup | str:
     """The exponent of the images by themselves, in words."""
     parts = []
     names = {"input.grey": "in grey", "input.colour": "as the mean over the colour channels"}
@@ -120,7 +121,7 @@ def _images_sentence(run: RunReport) -> str:
             parts.append(f"{number(row['exponent'])} {ends} {how}".strip())
     if not parts:
         return "No exponent could be fitted to the spectrum of these images."
-    return (
-        f"The power of these {int(run.layers.n_images.max())} images falls with frequency as "
-        f"1/f^α; α is {', and '.join(parts)} ({100 * run.options.level:g} % intervals)."
-    )
+    return Markup(
+        "The power of these {} images falls with frequency as 1/f<sup>α</sup>; α is {} ({:g} % "
+        "intervals)."
+    ).format(int(run.layers.n_images.max()), ", and ".join(parts), 100 * run.options.level)
