@@ -13,7 +13,9 @@ from . import options, output
 @click.argument("run_a", type=options.PATH)
 @click.argument("run_b", type=options.PATH)
 @click.option(
-    "--out", type=options.PATH, help="Folder for table, JSON and figure.  [default: none]"
+    "--out",
+    type=options.PATH,
+    help="Folder for page, figures and tables.  [default: reports/compare-A-B]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the comparison at --out.")
 @options.debug_option
@@ -23,13 +25,12 @@ def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool) -> None
     Differences are B minus A. Where both runs saw the same images they are paired, which shortens
     the intervals; layers are corrected for their number by Holm's rule.
     """
-    if out is not None:
-        out = output.target(out, "", overwrite, "comparison")
+    first, second = (path.resolve().name for path in (run_a, run_b))
+    out = output.report_target(out, f"compare-{first}-{second}", overwrite, "comparison")
 
     from natstats.runs.comparison import compare
     from natstats.runs.run import Run
 
-    first, second = (path.resolve().name for path in (run_a, run_b))
     names = (first, second) if first != second else (str(run_a), str(run_b))
     if names[0] == names[1]:
         names = (f"{first} (A)", f"{first} (B)")
@@ -39,5 +40,5 @@ def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool) -> None
     output.say(found.sentence())
     for note in found.notes:
         output.say(f"Note: {note}")
-    if out is not None:
-        output.say(f"Comparison: {found.save(out, overwrite=overwrite)}")
+    path = found.save(out, overwrite=overwrite, command=output.command_line())
+    output.say(f"Comparison: {path}   Report: {path / 'report.html'}")

@@ -236,6 +236,8 @@ def _summary(together: Processes, run: DistillationRun, folder: Path) -> None:
     if run.teacher is not None:
         text += f" (teacher {100 * run.teacher_accuracy:.2f} %)"
     _say(together, text)
+    if failed := run.one_class_sentence():
+        _say(together, f"Note: {failed}.")
     _say(together, f"Run: {folder}   Report: {folder / 'report.html'}")
 
 

@@ -27,7 +27,9 @@ from . import options, output
 )
 @options.refit_options
 @click.option(
-    "--out", type=options.PATH, help="Folder for tables, page and figure.  [default: none]"
+    "--out",
+    type=options.PATH,
+    help="Folder for page, figure and tables.  [default: reports/law; none with --csv]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the meta-analysis at --out.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all columns as CSV, and nothing else.")
@@ -48,8 +50,8 @@ def command(
     """
     if by is not None and groups:
         raise UsageError("by: expected --by or --group; got both")
-    if out is not None:
-        out = output.target(out, "", overwrite, "law")
+    if out is not None or not as_csv:
+        out = output.report_target(out, "law", overwrite, "law")
 
     from natstats.files.csv_files import csv_text
     from natstats.runs.many_networks import meta_analysis
@@ -68,5 +70,5 @@ def command(
     for note in found.notes:
         output.say(f"Note: {note}", err=as_csv)
     if out is not None:
-        path = found.save(out, overwrite=overwrite)
+        path = found.save(out, overwrite=overwrite, command=output.command_line())
         output.say(f"Law: {path}   Report: {path / 'report.html'}", err=as_csv)

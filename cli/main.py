@@ -155,7 +155,7 @@ def _debug(ctx: click.Context) -> bool:
 
 HELP = """Measure the power spectra of network activations and test the depth law.
 
-The power of natural images falls as 1 / f^alpha. natstats measures alpha, with an interval, for
+The power of natural images falls as 1/f^α. natstats measures α, with an interval, for
 every layer of a network, and tests whether it grows linearly with depth.
 
 \b

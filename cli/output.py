@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from natstats.runs.run import Run
 
 __all__ = [
-    "command_line", "comparison", "placed", "progress_bar", "reserved", "say", "say_lines", "show",
-    "take_fit_options", "take_measure_options", "target",
+    "command_line", "comparison", "placed", "progress_bar", "report_target", "reserved", "say",
+    "say_lines", "show", "take_fit_options", "take_measure_options", "target",
 ]  # fmt: skip
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -124,6 +125,18 @@ def target(out: Path | None, name: str, overwrite: bool, kind: str = "run") -> P
     out = expanded(out, "out")
     store.check_target(out, overwrite, kind)
     return out
+
+
+def report_target(out: Path | None, name: str, overwrite: bool, kind: str) -> Path:
+    """As :func:`target`, for what is made of several runs.
+
+    Its usual place is none among the runs, so that ``runs/*`` stays all of them and nothing else.
+    """
+    from natstats.files.targets import free_path
+
+    if out is None:
+        return free_path(Path("reports") / re.sub(r"[^\w.+-]+", "-", name)[:100])
+    return target(out, name, overwrite, kind)
 
 
 def take_fit_options(settings: dict[str, Any]) -> dict[str, Any]:

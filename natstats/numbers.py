@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["change", "interval", "map_size", "number", "share"]
+__all__ = ["change", "count", "interval", "map_size", "number", "share", "short"]
 
-MINUS = "\N{MINUS SIGN}"
+MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 
 
 def number(value: float, digits: int = 2, *, sign: bool = False, missing: str = "–") -> str:
@@ -21,6 +21,40 @@ def number(value: float, digits: int = 2, *, sign: bool = False, missing: str = 
         digits += 1
     text = f"{value:{'+' if sign else ''}.{digits}f}"
     return text.replace("-", MINUS)
+
+
+def short(value: float, digits: int = 4) -> str:
+    """A quantity with so many digits and no needless zeros; whole parts are never cut.
+
+    Never in the notation of programs: very large and small ones are shown as times a power of ten.
+
+    >>> short(1134.2, 3), short(0.5), short(-0.00001), short(float("nan")), short(74835)
+    ('1134', '0.5', '−0.00001', '–', '74\u202f835')
+    >>> short(2.5e-9), short(3e21)
+    ('2.5 × 10⁻⁹', '3 × 10²¹')
+    """
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    power = math.floor(math.log10(abs(value)))
+    if not -7 < power < 15:
+        raised = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{short(value / 10.0**power, digits)} × 10{raised}"
+    decimals = max(digits - 1 - power, 0)
+    text = f"{value:,.{decimals}f}" if abs(value) >= 10_000 else f"{value:.{decimals}f}"
+    if decimals:
+        text = text.rstrip("0").rstrip(".")
+    return text.replace("-", MINUS).replace(",", THIN)
+
+
+def count(value: int) -> str:
+    """A whole number, its digits in groups of three from five digits on.
+
+    >>> count(1434), count(172051)
+    ('1434', '172\u202f051')
+    """
+    return (f"{value:,}" if abs(value) >= 10_000 else str(value)).replace(",", THIN)
 
 
 def share(value: float, missing: str = "–") -> str:

@@ -106,6 +106,21 @@ class Outcomes:
         return float(self.correct.mean())
 
     @property
+    def n_predicted(self) -> int:
+        """Number of classes that are predicted for any image."""
+        return len(np.unique(self.predicted))
+
+    @property
+    def is_of_one_class(self) -> bool:
+        """Whether all images are put in one class, though they are of several.
+
+        >>> label = np.array([0, 1])
+        >>> Outcomes(label, np.array([0, 0]), np.ones(2), np.array(["a", "b"])).is_of_one_class
+        True
+        """
+        return self.n_predicted == 1 and len(np.unique(self.label)) > 1
+
+    @property
     def agreement(self) -> float:
         """Share of the images that student and teacher put in one class; NaN without a teacher."""
         if self.teacher_predicted is None:
@@ -211,6 +226,19 @@ class DistillationRun:
         teacher = self.info.get("teacher")
         known = teacher.get("accuracy") if teacher else None
         return self.outcomes.teacher_accuracy if known is None else float(known)
+
+    def one_class_sentence(self) -> str:
+        """That the student predicts one class, and which; empty where it does not."""
+        if not self.outcomes.is_of_one_class:
+            return ""
+        place, names = int(self.outcomes.predicted[0]), self.data.get("classes")
+        known = isinstance(names, list) and 0 <= place < len(names)
+        name = printable(str(names[place])) if known and names else f"number {place}"
+        n = len(self.outcomes.label)
+        return (
+            f"It predicts one class: all {n} images are put in {name}, and the accuracy is the "
+            "share of images that are of that class"
+        )
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Interval of the accuracy for other images of the same sort, with this trained student.

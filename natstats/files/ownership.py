@@ -95,7 +95,8 @@ KINDS = {
     "comparison": Kind(
         "comparison.json",
         "comparison",
-        re.compile(r"comparison\.(json|csv)|difference\.(svg|png)"),
+        # Before 0.12 the figure was beside the tables.
+        _known(r"comparison\.(json|csv)|difference\.(svg|png)|report\.html", "difference|compare"),
     ),
     "law": Kind(
         "meta_analysis.json",

@@ -17,6 +17,7 @@ from typing import Any
 from natstats import checks
 from natstats.checks import NYQUIST
 from natstats.errors import UsageError
+from natstats.numbers import short
 
 __all__ = ["LONGEST", "FittedBand", "ImageBand", "as_band", "band_text"]
 
@@ -122,5 +123,7 @@ def band_text(band: FittedBand, unit: str = "pixel") -> str:
     """
     is_clip = unit == "frame"
     if isinstance(band, ImageBand):
-        return f"{band.low:g} to {band.high:g} cycles per {'clip' if is_clip else 'image'}"
-    return f"{band[0]:g} to {band[1]:g} cycles per {'frame' if is_clip else 'pixel of the map'}"
+        whole = "clip" if is_clip else "image"
+        return f"{short(band.low)} to {short(band.high)} cycles per {whole}"
+    one = "frame" if is_clip else "pixel of the map"
+    return f"{short(band[0])} to {short(band[1])} cycles per {one}"

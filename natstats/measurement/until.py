@@ -18,6 +18,7 @@ import numpy as np
 
 from natstats.fits.exponents import fit_layers
 from natstats.fits.options import FitOptions
+from natstats.numbers import short
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["FIRST_LOOK", "Until", "fit_until", "next_look", "widest"]
@@ -114,11 +115,11 @@ class Until:
         of_all = "" if n_all is None else f"of {n_all} "
         if self.width <= self.wanted:
             return (
-                f"no interval is wider than {self.wanted:g} after {n_images} {of_all}images "
-                f"(the widest is {self.width:.3g}, of {self.layer})"
+                f"no interval is wider than {short(self.wanted)} after {n_images} {of_all}images "
+                f"(the widest is {short(self.width, 3)}, of {self.layer})"
             )
         n_all = n_images if n_all is None else n_all
         return (
-            f"the interval of {self.layer} is {self.width:.3g} wide after all {n_all} images, "
-            f"where {self.wanted:g} was asked for"
+            f"the interval of {self.layer} is {short(self.width, 3)} wide after all {n_all} "
+            f"images, where {short(self.wanted)} was asked for"
         )

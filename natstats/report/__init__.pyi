@@ -1,11 +1,14 @@
+from .figures.drawing import draw_comparison as draw_comparison
 from .figures.drawing import draw_networks as draw_networks
 from .figures.drawing import draw_overlay as draw_overlay
 from .figures.drawing import draw_run as draw_run
 from .figures.drawing import draw_series as draw_series
+from .pages.comparison import write_comparison_report as write_comparison_report
 from .pages.networks import write_networks_report as write_networks_report
 from .pages.run import write_report as write_report
 from .pages.series import write_series_report as write_series_report
 from .records import AccountReport as AccountReport
+from .records import ComparisonReport as ComparisonReport
 from .records import ControlReport as ControlReport
 from .records import DifferenceReport as DifferenceReport
 from .records import NetworksReport as NetworksReport

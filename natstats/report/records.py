@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,8 +22,8 @@ from natstats.law.verdict import Verdict
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = [
-    "ALL", "CONTROL", "DIFFERENCE", "AccountReport", "ControlReport", "DifferenceReport",
-    "NetworksReport", "RunReport", "SeriesReport",
+    "ALL", "CONTROL", "DIFFERENCE", "AccountReport", "ComparisonReport", "ControlReport",
+    "DifferenceReport", "NetworksReport", "RunReport", "SeriesReport",
 ]  # fmt: skip
 
 
@@ -156,6 +157,35 @@ class RunReport:
     def law(self) -> Law:
         """Exponent against depth, with the verdict of all specifications."""
         return self.verdict.law
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonReport:
+    """Two runs compared, with what each of them is.
+
+    Attributes:
+        difference: what differs.
+        headline: the result in a few words.
+        runs: A and B.
+        paths: their folders; None of a run that is in none.
+        only: names of the layers that only A has, and of those that only B has.
+        mean: difference in the mean over the layers that count.
+        slope: difference of the slopes of the two laws.
+        n_layers: layers that count.
+        n_differ: those of them that differ after correction for their number.
+        is_paired: both runs saw the same images.
+    """
+
+    difference: DifferenceReport
+    headline: str
+    runs: tuple[RunReport, RunReport]
+    paths: tuple[Path | None, Path | None]
+    only: tuple[Sequence[str], Sequence[str]]
+    mean: Estimate
+    slope: Estimate
+    n_layers: int
+    n_differ: int
+    is_paired: bool
 
 
 @dataclass(frozen=True, eq=False)

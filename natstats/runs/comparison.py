@@ -9,13 +9,14 @@ deviations of the difference are the differences of the deviations. Else the var
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from natstats._version import __version__
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded
 from natstats.fits.depth_axes import DEPTH_AXES
@@ -27,11 +28,12 @@ from natstats.law.differences import (
     slopes_apart,
 )
 from natstats.law.law import format_p
-from natstats.law.trend import FEWEST_LAYERS, SIGNIFICANCE
-from natstats.numbers import number
-from natstats.report.records import DifferenceReport
+from natstats.law.trend import SIGNIFICANCE
+from natstats.numbers import MINUS, number
+from natstats.report.records import ComparisonReport, DifferenceReport
 from natstats.runs import store
-from natstats.runs.pairing import Missing, RunPair
+from natstats.runs.comparison_notes import law_notes, pairing_notes
+from natstats.runs.pairing import RunPair
 from natstats.runs.run import Run
 from natstats.runs.tables import aligned, evenly, not_shown
 from natstats.text import lines
@@ -40,10 +42,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["VERDICTS", "Comparison", "compare"]
 
 FORMAT = 1
 """Number of the format of ``comparison.json``."""
+
+VERDICTS = ("differs", "not found to differ", "the same", "not comparable")
+"""What can be found of two runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +71,7 @@ class Comparison:
         level: level of the intervals.
         depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
         notes: how it was compared, in sentences.
+        runs: A and B; None of a comparison that was read from files.
     """
 
     names: tuple[str, str]
@@ -79,14 +85,39 @@ class Comparison:
     level: float
     depth: str
     notes: tuple[str, ...]
+    runs: tuple[Run, Run] | None = None
+
+    @property
+    def verdict(self) -> str:
+        """One of :data:`VERDICTS`."""
+        if np.isfinite(self.mean.value) and not self._counted.difference.fillna(0).any():
+            return "the same"
+        if not self.n_layers and not np.isfinite([self.mean.value, self.slope.value]).any():
+            return "not comparable"
+        found = self.n_differ > 0 or min(self.mean.p, self.slope.p) < SIGNIFICANCE
+        return "differs" if found else "not found to differ"
+
+    @property
+    def headline(self) -> str:
+        """The verdict with both names."""
+        first, second = self.names
+        return {
+            "the same": f"{second} has exactly the exponents of {first}",
+            "not comparable": f"Nothing of {first} and {second} could be compared",
+            "differs": f"{second} differs from {first}",
+            "not found to differ": f"{second} was not found to differ from {first}",
+        }[self.verdict]
+
+    @property
+    def _counted(self) -> pd.DataFrame:
+        """The rows that the verdict is on: of layers, or of images where there are no others."""
+        return self.layers if self._is_of_images else self.layers[self.layers.kind != "input"]
 
     def sentence(self) -> str:
         """The verdict in words, with the numbers that it rests on."""
         first, second = self.names
-        rows = self.layers if self._is_of_images else self.layers[self.layers.kind != "input"]
-        if np.isfinite(self.mean.value) and not rows.difference.fillna(0).any():
+        if self.verdict == "the same":
             return f"The exponents of {second} are exactly those of {first}."
-        found = self.n_differ > 0 or min(self.mean.p, self.slope.p) < SIGNIFICANCE
         evidence = f"({100 * self.level:g} % interval; p {format_p(self.mean.p)})"
         parts = []
         if self.n_layers:
@@ -103,14 +134,9 @@ class Comparison:
                 f"difference of the slopes {self.slope.text()} {DEPTH_AXES[self.depth].per} "
                 f"(p {format_p(self.slope.p)})"
             )
-        if not parts:
-            return f"Nothing of {first} and {second} could be compared: {self._hindrance(rows)}."
-        opening = f"{second} differs from {first}" if found else f"{second} was not found to differ"
-        if not found:
-            opening += f" from {first}"
-        if not self.n_layers and not self._is_of_images:
-            parts.insert(0, self._hindrance(rows))
-        return f"{opening}: {', '.join(parts)}."
+        if not parts or (not self.n_layers and not self._is_of_images):
+            parts.insert(0, self._hindrance(self._counted))
+        return f"{self.headline}: {', '.join(parts)}."
 
     @property
     def _is_of_images(self) -> bool:
@@ -125,12 +151,40 @@ class Comparison:
         return f"no {kind} of the same name has an exponent in both"
 
     def report(self) -> DifferenceReport:
-        """Everything that its figure and a page show."""
+        """Everything that its figure and the page of a series show."""
         return DifferenceReport(self.names, self.layers, self.sentence(), self.notes)
+
+    def page(self) -> ComparisonReport:
+        """Everything that its own page shows."""
+        assert self.runs is not None
+        first, second = self.runs
+        return ComparisonReport(
+            difference=self.report(),
+            headline=self.headline,
+            runs=(first.report(), second.report()),
+            paths=(first.path, second.path),
+            only=self.only,
+            mean=self.mean,
+            slope=self.slope,
+            n_layers=self.n_layers,
+            n_differ=self.n_differ,
+            is_paired=self.is_paired,
+        )
 
     def table(self, rows: int | None = None) -> str:
         """The layers as aligned text; from more than `rows` layers, evenly spaced ones."""
-        header = ("layer", "kind", "depth", "A", "B", "B - A", "interval", "p", "Holm p", "flags")
+        header = (
+            "layer",
+            "kind",
+            "depth",
+            "A",
+            "B",
+            f"B {MINUS} A",
+            "interval",
+            "p",
+            "Holm p",
+            "flags",
+        )
         cells = [
             (
                 str(row["layer"]),
@@ -152,9 +206,22 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the layers are a table of their own."""
-        kept = asdict(self)
-        del kept["layers"]
-        return {"format": FORMAT, **kept, "sentence": self.sentence()}
+        kept = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.name not in ("layers", "runs")
+        }
+        kept |= {"mean": asdict(self.mean), "slope": asdict(self.slope)}
+        runs = self.runs or ()
+        paths = [None if run.path is None else str(run.path) for run in runs]
+        return {
+            "format": FORMAT,
+            **kept,
+            "verdict": self.verdict,
+            "sentence": self.sentence(),
+            "runs": paths,
+            "versions": {"natstats": __version__},
+        }
 
     def plot(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
         """Draw it, see :func:`natstats.report.figures.difference.plot_difference`."""
@@ -162,23 +229,36 @@ class Comparison:
 
         return plot_difference(self.report(), axes)
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write ``comparison.json``, ``comparison.csv`` and the figure, all of them or none.
+    def save(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        report: bool = True,
+        command: str = "",
+    ) -> Path:
+        """Write ``comparison.json``, ``comparison.csv``, figures and page, all of them or none.
+
+        Args:
+            path: of the directory.
+            overwrite: replace the comparison that is there.
+            report: draw the figures and write the page.
+            command: what was typed for it, for the page.
 
         Raises:
             UsageError: something is at `path`, and it is not a comparison or `overwrite` is not
                 set.
             NatstatsError: it cannot be written.
         """
-        from natstats.report.figures.style import save
-
         path = expanded(path, "out")
         with store.write_directory(path, overwrite, "comparison") as folder:
-            text = store.to_json(self.to_dict())
-            (folder / "comparison.json").write_text(text, encoding="utf-8")
+            record = self.to_dict() | ({"command": command} if command else {})
+            (folder / "comparison.json").write_text(store.to_json(record), encoding="utf-8")
             write_csv(self.layers, folder / "comparison.csv")
-            if np.isfinite(self.layers.difference).any():
-                save(self.plot()[0], folder, "difference")
+            if report and self.runs is not None:
+                from natstats.report.pages.comparison import write_comparison_report
+
+                write_comparison_report(folder, self.page(), home=path, command=command)
         return path
 
 
@@ -232,9 +312,10 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
         level=run_a.options.level,
         depth=run_a.options.depth,
         notes=(
-            *_notes(frame, pair.only, pair.unpaired, slope, by_layer),
-            *_law_notes(pair, left_out if np.isfinite(slope.value) else []),
+            *pairing_notes(frame, pair.only, pair.unpaired, slope, by_layer),
+            *law_notes(pair, left_out if np.isfinite(slope.value) else []),
         ),
+        runs=(run_a, run_b),
     )
 
 
@@ -295,55 +376,3 @@ def _names(run_a: Run, run_b: Run) -> tuple[str, str]:
     if run_a.name != run_b.name:
         return run_a.name, run_b.name
     return f"{run_a.name} (A)", f"{run_b.name} (B)"
-
-
-def _notes(
-    frame: pd.DataFrame,
-    only: tuple[Missing, Missing],
-    unpaired: str | None,
-    slope: Estimate,
-    by_layer: bool,
-) -> list[str]:
-    n_common, n_apart = int((frame.kind != "input").sum()), sum(len(layers) for layers, _ in only)
-    cancels = ", so that what the images do to both cancels" if n_common else ""
-    notes = [
-        f"Paired: both runs saw the same images in the same numbering{cancels}."
-        if unpaired is None
-        else f"Not paired, the errors are taken as independent: {unpaired}."
-    ]
-    if n_common < FEWEST_LAYERS and n_apart:
-        common = {0: "No layer bears", 1: "Only 1 layer bears"}
-        notes.append(
-            f"{common.get(n_common, f'Only {n_common} layers bear')} the same name in both runs: "
-            "layers are compared by name, networks of other architecture by the slopes of their "
-            "laws."
-        )
-    for name, (layers, images) in zip("AB", only, strict=True):
-        if layers:
-            listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
-            notes.append(f"Only in {name}: {layers_text(len(layers))} ({listed}).")
-        if images:
-            notes.append(f"Of the images only in {name}: {', '.join(images)}.")
-    if np.isfinite(slope.value) and not by_layer:
-        notes.append(
-            "The slopes are those of the two laws, over layers that differ; their errors are taken "
-            "as independent."
-        )
-    return notes
-
-
-def _law_notes(pair: RunPair, left_out: Sequence[str]) -> list[str]:
-    """What is to be known of the layers in the slopes.
-
-    Args:
-        pair: the runs.
-        left_out: layers that were compared and are not in both laws.
-    """
-    asked = [run.options.law_layers for run in pair.runs]
-    notes = []
-    if left_out:
-        listed = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        notes.append(f"Not in the slopes, as not in both laws: {listed}.")
-    if asked[0] != asked[1]:
-        notes.append(f"The laws were asked for over different layers: {asked[0]} and {asked[1]}.")
-    return notes

@@ -275,8 +275,21 @@ class MetaAnalysis:
 
         return plot_forest(self.report(), ax)
 
-    def save(self, path: str | Path, *, overwrite: bool = False, report: bool = True) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        report: bool = True,
+        command: str = "",
+    ) -> Path:
         """Write ``meta_analysis.json``, tables, forest plot and page, all of them or none.
+
+        Args:
+            path: of the directory.
+            overwrite: replace the meta-analysis that is there.
+            report: draw the figure and write the page.
+            command: what was typed for it, for the page.
 
         Raises:
             UsageError: something is at `path`, and it is not a meta-analysis or `overwrite` is not
@@ -285,13 +298,14 @@ class MetaAnalysis:
         """
         path = expanded(path, "out")
         with store.write_directory(path, overwrite, "law") as folder:
-            (folder / RECORD).write_text(store.to_json(self.to_dict()), encoding="utf-8")
+            record = self.to_dict() | ({"command": command} if command else {})
+            (folder / RECORD).write_text(store.to_json(record), encoding="utf-8")
             write_csv(self.networks, folder / "networks.csv")
             write_csv(self.subgroups, folder / "subgroups.csv")
             if report:
                 from natstats.report.pages.networks import write_networks_report
 
-                write_networks_report(folder, self.report())
+                write_networks_report(folder, self.report(), home=path, command=command)
         return path
 
 

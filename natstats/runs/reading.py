@@ -19,6 +19,7 @@ from natstats.images.image_sets import photographs_digest
 from natstats.images.sources import Batch, ImageSet, Photographs
 from natstats.images.stream_numbers import Ended, Seen
 from natstats.images.streams import ImageStream
+from natstats.numbers import short
 from natstats.runs.run import Run
 from natstats.text import printable
 
@@ -335,7 +336,7 @@ class Reading:
         if self.range is None:
             return []
         low, high = self.range
-        shown = f"the values of the images are from {low:.4g} to {high:.4g}"
+        shown = f"the values of the images are from {short(low)} to {short(high)}"
         if low >= 0 and high > _BYTES:
             return [
                 f"{shown} and entered as they are; networks for photographs mostly expect them "
@@ -346,7 +347,7 @@ class Reading:
         )
         if low >= 0 and high <= 1 and is_normalised:
             assert expected is not None
-            mean, std = (" ".join(f"{v:.3g}" for v in expected[part]) for part in ("mean", "std"))
+            mean, std = (" ".join(short(v) for v in expected[part]) for part in ("mean", "std"))
             return [
                 f"{shown} and entered as they are; the network expects them less the mean {mean} "
                 f"and divided by the standard deviation {std}, as is done for photographs"

@@ -60,19 +60,21 @@ def test_fit_makes_a_new_run_and_leaves_the_old(call, measured):
 
 
 @pytest.mark.slow
-def test_compare_prints_a_verdict_and_writes_only_when_asked(call, measured):
+def test_compare_prints_a_verdict_and_writes_a_page(call, measured):
     path, _ = measured
     call("fit", path, "--out", "other")
-    before = set(Path().iterdir())
     out = call("compare", path, "other").stdout
     assert "The exponents of other are exactly those of small." in out
     assert "Paired" in out
     assert "(6 of 19 layers not shown)" in out  # one of the two rows of the images is not, too
-    assert set(Path().iterdir()) == before
+    written = {"comparison.csv", "comparison.json", "report.html", "figures"}
+    home = Path("reports/compare-small-other")
+    assert out.splitlines()[-1] == f"Comparison: {home}   Report: {home / 'report.html'}"
+    assert {p.name for p in home.iterdir()} == written
+    call("compare", path, "other")
+    assert Path("reports/compare-small-other-2/report.html").is_file()
     call("compare", path, "other", "--out", "diff")
-    assert {"comparison.csv", "comparison.json", "difference.svg", "difference.png"} == {
-        p.name for p in Path("diff").iterdir()
-    }
+    assert {p.name for p in Path("diff").iterdir()} == written
     assert "exists and is kept" in call("compare", path, "other", "--out", "diff", code=2).stderr
     call("compare", path, path, "--out", "diff", "--overwrite")
     error = call("compare", path, path, "--out", "other", "--overwrite", code=2).stderr

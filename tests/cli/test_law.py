@@ -37,10 +37,11 @@ def test_a_short_table_and_three_sentences(call, runs):
     assert table.splitlines()[0].split() == ["network", "slope", "interval", "weight"]
     assert table.splitlines()[-1].startswith("all networks")
     sentences = words.splitlines()
-    assert len(sentences) == 3
+    assert len(sentences) == 4
     assert sentences[0].startswith("Over networks the exponent rises with depth: mean slope +0.0")
     assert sentences[1].startswith("The slope of the next network is expected in [")
     assert sentences[2].startswith("Networks ")
+    assert sentences[3] == "Law: reports/law   Report: reports/law/report.html"
 
 
 @pytest.mark.slow

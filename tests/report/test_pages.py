@@ -31,7 +31,7 @@ from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 
 nn = torch.nn
 EVIL = "<script>alert('x')</script>&\"'"
-VOID = {"meta", "input", "br", "hr", "img", "link"}
+VOID = {"meta", "input", "br", "hr", "img", "link", "source"}
 
 
 class Page(HTMLParser):
@@ -288,9 +288,15 @@ def test_how_to_repeat() -> None:
 def test_a_figure_is_inside_the_page_with_its_description(tmp_path: Path) -> None:
     path = tmp_path / "law.svg"
     path.write_text('<svg xmlns="http://www.w3.org/2000/svg"><title>α</title></svg>', "utf-8")
-    image = str(embedded(path, 'a "b" <c>'))
-    assert Page(image).loads == []
+    narrow = path.read_text("utf-8").replace("α", "β")
+    image = str(embedded('a "b" <c>', path))
+    both = str(embedded('a "b" <c>', path, narrow))
+    assert Page(image).loads == Page(both).loads == []
+    assert image in both
     assert 'alt="a &#34;b&#34; &lt;c&gt;"' in image
     content = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', image)
     assert content is not None
-    assert base64.b64decode(content[1]) == path.read_bytes()
+    assert "<title>α</title>" in base64.b64decode(content[1]).decode()
+    small = re.search(r'max-width: 40rem\)" srcset="data:image/svg\+xml;base64,([^"]+)"', both)
+    assert small is not None
+    assert "<title>β</title>" in base64.b64decode(small[1]).decode()

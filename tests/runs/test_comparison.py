@@ -234,7 +234,10 @@ def test_nothing_that_can_be_compared_says_so(run, tmp_path):
     found = compare(one, other)
     assert "Nothing" in found.sentence()
     path = found.save(tmp_path / "out")
-    assert {p.name for p in path.iterdir()} == {"comparison.json", "comparison.csv"}
+    assert {p.name for p in path.iterdir()} == {
+        "comparison.json", "comparison.csv", "report.html", "figures",
+    }  # fmt: skip
+    assert "No layer bears the same name in both runs." in (path / "report.html").read_text()
 
 
 def test_a_layer_without_an_exponent_has_no_difference(run):
@@ -407,8 +410,9 @@ def test_a_comparison_is_written_whole_and_kept(run, tmp_path):
     other = run_of(np.linspace(1.5, 2.0, 8), np.random.default_rng(1))
     found = compare(run, other, ("one", "two"))
     path = found.save(tmp_path / "out")
-    names = {p.name for p in path.iterdir()}
-    assert names == {"comparison.csv", "comparison.json", "difference.png", "difference.svg"}
+    names = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
+    figures = {f"figures/{n}.{kind}" for n in ("difference", "compare") for kind in ("png", "svg")}
+    assert names == {"comparison.csv", "comparison.json", "report.html", *figures}
     record = json.loads((path / "comparison.json").read_text())
     assert record["names"] == ["one", "two"]
     assert record["sentence"] == found.sentence()

@@ -232,6 +232,7 @@ def _method_row(number: int, task: Task, method: MethodRuns, level: float) -> di
         "method": method.name,
         "n_seeds": n,
         "seeds": " ".join(map(str, method.seeds)),
+        "n_of_one_class": sum(run.outcomes.is_of_one_class for run in method.runs),
         "n_images": len(first.outcomes.label),
         "accuracy": mean,
         "sd": sd,
@@ -278,6 +279,8 @@ def _seed_rows(number: int, method: MethodRuns) -> list[dict[str, Any]]:
                 "method": method.name,
                 "seed": run.seed,
                 "accuracy": run.accuracy,
+                "n_predicted": run.outcomes.n_predicted,
+                "is_of_one_class": run.outcomes.is_of_one_class,
                 **gaps,
                 **_closed(gaps),
                 "path": "" if run.path is None else str(run.path),
@@ -332,6 +335,14 @@ def _contrast_notes(contrasts: pd.DataFrame) -> list[str]:
 
 def _notes(methods: pd.DataFrame, gains: pd.DataFrame) -> list[str]:
     notes = []
+    for row in methods[methods.n_of_one_class > 0].to_dict("records"):
+        n, all_of = row["n_of_one_class"], row["n_seeds"]
+        which = "the training" if all_of == 1 else f"{n} of {all_of} trainings"
+        puts = "puts" if n == 1 else "put"
+        notes.append(
+            f"{row['label']}: {which} {puts} all images in one class; that is a training which "
+            "failed, not an accuracy."
+        )
     untested = gains[gains["reason"] != ""]
     for (name, reason), own in untested.groupby(["reference", "reason"], sort=False):
         labels = ", ".join(dict.fromkeys(own.label))

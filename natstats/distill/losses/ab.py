@@ -129,7 +129,7 @@ def _plan(setting: Setting) -> Plan:
     if form == "crd":
         return Plan(before=(before,), notes=("ab: form=crd, boundaries, then cross-entropy alone",))
     soft = SoftTargets(arguments["temperature"], t_squared=False)
-    note = "ab: form=paper, boundaries, then soft targets without T^2"
+    note = "ab: form=paper, boundaries, then soft targets without T²"
     return Plan(
         (Term("ab.kd", soft, arguments["kd_weight"]),),
         (before,),
@@ -144,7 +144,7 @@ METHOD = Method(
     paper="Heo, Lee, Yun and Choi 2019, arXiv 1811.03233",
     reduction="boundaries: sum over channels and pixels, mean over images, sum over pairs with "
     "weights 1, 1/2, 1/4 from deep to shallow; soft targets: sum over classes, mean over images, "
-    "no T^2",
+    "no T²",
     # The code divides by 1000 and multiplies by 3; the length of the first stage is ours.
     defaults={
         "weight": 0.003,

@@ -20,6 +20,7 @@ from natstats.distill.method import (
     TapPoint,
     Term,
 )
+from natstats.numbers import short
 
 __all__ = ["METHOD", "AttentionTransfer", "attention_loss", "attention_map"]
 
@@ -141,7 +142,7 @@ def _plan(setting: Setting) -> Plan:
     }[form]
     times = f"times at.{name}"
     if by_size is not None:
-        listed = ", ".join(f"{weight * factor:.3g}" for factor in by_size)
+        listed = ", ".join(short(weight * factor, 3) for factor in by_size)
         times += f" * {REFERENCE:g} / (H W), which is {listed}"
     return Plan(
         (Term("at", AttentionTransfer(form, by_size), weight),),

@@ -28,7 +28,7 @@ def correlation_loss(
 ) -> Tensor:
     """One minus the correlation of the class probabilities, over classes and over images.
 
-    With p = softmax(z / T), (N, K), of student and teacher, and r Pearson's correlation: T^2 (beta
+    With p = softmax(z / T), (N, K), of student and teacher, and r Pearson's correlation: T² (beta
     (1 - mean over images of r over classes) + gamma (1 - mean over classes of r over images)). A
     correlation asks for the order and the relative distances, and not for equal values.
 
@@ -44,7 +44,7 @@ def correlation_loss(
 
     Reference:
         T. Huang, S. You, F. Wang, C. Qian and C. Xu, "Knowledge Distillation from A Stronger
-        Teacher", NeurIPS 2022, arXiv 2205.10536, and its public code, which has the factor T^2.
+        Teacher", NeurIPS 2022, arXiv 2205.10536, and its public code, which has the factor T².
 
     >>> import torch
     >>> logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
@@ -83,7 +83,7 @@ class RelationMatching(DistillationLoss):
         self.temperature = finite("temperature", temperature, above=0)
         self.reduction = (
             f"T = {temperature:g}: {beta:g} of the correlations over classes, mean over images, "
-            f"and {gamma:g} of those over images, mean over classes, times T^2"
+            f"and {gamma:g} of those over images, mean over classes, times T²"
         )
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ METHOD = Method(
     title="Relations of classes and images",
     paper="Huang et al. 2022, arXiv 2205.10536",
     reduction="1 - correlation over classes, mean over images, and 1 - correlation over images, "
-    "mean over classes, times T^2",
+    "mean over classes, times T²",
     defaults={"weight": 2.0, "beta": 1.0, "gamma": 1.0, "temperature": 4.0, "ce_weight": 1.0},
     plan=_plan,
 )

@@ -33,7 +33,7 @@ def decoupled_loss(
 
     With p the softened probabilities and t the true class: alpha KL(b_T || b_S) + beta
     KL(q_T || q_S), with b = (p_t, 1 - p_t), whether it is the true class, and q the probabilities
-    of the others, divided by their sum. Summed over classes, averaged over images, times T^2. In
+    of the others, divided by their sum. Summed over classes, averaged over images, times T². In
     the divergence of :func:`natstats.distill.losses.kd.soft_target_loss` the second part has the
     weight 1 - p_t of the teacher, which is next to nothing where the teacher is sure.
 
@@ -110,7 +110,7 @@ class DecoupledTargets(DistillationLoss):
         self.standardise = standardise
         self.reduction = (
             f"T = {temperature:g}: {alpha:g} of the true class and {beta:g} of the others, sum "
-            "over classes, mean over images, times T^2"
+            "over classes, mean over images, times T²"
         )
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ METHOD = Method(
     title="Decoupled soft targets",
     paper="Zhao et al. 2022, arXiv 2203.08679",
     reduction="alpha of the true class and beta of the others, sum over classes, mean over images, "
-    "times T^2",
+    "times T²",
     # The code warms up over 20 of 240 epochs.
     defaults={
         "weight": 1.0,

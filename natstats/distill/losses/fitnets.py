@@ -124,7 +124,7 @@ def _plan(setting: Setting) -> Plan:
     ramp = Ramp(weight, arguments["end_weight"], begin, finish)
     notes = [
         "fitnets: schedule=paper, a stage of hints (half the squared difference, summed over "
-        "channels, mean over the rest), then soft targets without T^2"
+        "channels, mean over the rest), then soft targets without T²"
     ]
     if teacher.activation is None:
         notes.append(f"fitnets: no activation is known at {teacher.name}: the regressor has none")
@@ -158,7 +158,7 @@ METHOD = Method(
     title="FitNets",
     paper="Romero et al. 2014, arXiv 1412.6550",
     reduction="hint: 1/2 squared difference, sum over channels, mean over images and pixels; soft "
-    "targets: sum over classes, mean over images, no T^2; schedule=crd: mean over everything",
+    "targets: sum over classes, mean over images, no T²; schedule=crd: mean over everything",
     # The stage of the public code has 288 epochs; its ramp runs from 5 to 400, and so never ends.
     # Length and learning rate of the stage of hints are ours.
     defaults={

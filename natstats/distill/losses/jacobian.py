@@ -173,7 +173,7 @@ METHOD = Method(
     title="Jacobian matching",
     paper="Srinivas and Fleuret 2018, arXiv 1803.00443",
     reduction="gradients: sum over channels and pixels, mean over images; soft targets: sum over "
-    "classes, mean over images, times T^2",
+    "classes, mean over images, times T²",
     # No verified weight of the gradients exists; the soft targets have those of kd.
     defaults={
         "weight": 1.0,

@@ -27,13 +27,13 @@ def soft_target_loss(
     """Divergence of the student's softened class probabilities from the teacher's.
 
     KL(softmax(z_T / T) || softmax(z_S / T)), summed over classes and averaged over images, times
-    T^2, which keeps the size of the gradient the same for all T.
+    T², which keeps the size of the gradient the same for all T.
 
     Args:
         student: logits (N, K).
         teacher: logits (N, K); no gradient flows into them.
         temperature: T.
-        t_squared: False leaves the factor T^2 out, as FitNets and AB do.
+        t_squared: False leaves the factor T² out, as FitNets and AB do.
         standardise: True brings the logits of every image to mean 0 and deviation 1 first, see
             :func:`natstats.distill.losses.logits.standardised`.
 
@@ -76,7 +76,7 @@ class SoftTargets(DistillationLoss):
         self.temperature = finite("temperature", temperature, above=0)
         self.t_squared = t_squared
         self.standardise = standardise
-        factor = "times T^2" if t_squared else "no T^2"
+        factor = "times T²" if t_squared else "no T²"
         self.reduction = f"T = {temperature:g}: sum over classes, mean over images, {factor}"
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ METHOD = Method(
     name="kd",
     title="Soft targets",
     paper="Hinton, Vinyals and Dean 2015, arXiv 1503.02531",
-    reduction="sum over classes, mean over images, times T^2",
+    reduction="sum over classes, mean over images, times T²",
     defaults={
         "weight": 0.9,
         "ce_weight": 0.1,

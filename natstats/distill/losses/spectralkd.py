@@ -104,7 +104,7 @@ METHOD = Method(
     title="Fourier coefficients of averaged channels",
     paper="Tian, Xu, Li and Pan 2024, arXiv 2412.19055",
     reduction="coefficients: squared difference, mean over everything and over pairs; soft "
-    "targets: sum over classes, mean over images, times T^2",
+    "targets: sum over classes, mean over images, times T²",
     defaults={
         "weight": 0.2,
         "kd_weight": 0.9,

@@ -21,11 +21,11 @@ from natstats.report.figures.style import (
     INK,
     MARKERS,
     PALETTE,
-    WIDTH,
     is_narrow,
     legend,
     look,
     new_axes,
+    new_figure,
 )  # fmt: skip
 
 __all__ = [
@@ -37,6 +37,16 @@ LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)))
 
 INTERVAL_STYLES: dict[str, Any] = {"seeds": "-", "images": (0, (2, 1.2))}
 """Line styles by what an interval is over: one over images must not look like one over seeds."""
+
+
+SEED: dict[str, Any] = {
+    "linestyle": "none", "marker": "o", "markersize": 3.2, "color": GREY, "markeredgewidth": 0,
+    "alpha": 0.75,
+}  # fmt: skip
+"""Dot of a training."""
+
+FAILED: dict[str, Any] = SEED | {"markerfacecolor": "white", "markeredgewidth": 0.8, "alpha": 1.0}
+"""Dot of a training whose student predicts one class."""
 
 
 def plot_accuracy(found: MethodTable, task: int = 0, ax: Axes | None = None) -> Axes:
@@ -60,15 +70,14 @@ def plot_accuracy(found: MethodTable, task: int = 0, ax: Axes | None = None) -> 
         entries = _draw_references(ax, rows, (low, high))
         ax.set_xlim(low, high)
         for place, row in enumerate(rows.to_dict("records")):
-            own = 100 * seeds.accuracy[seeds.label == row["label"]].to_numpy(dtype=float)
-            _draw_method(ax, place, row, own)
+            _draw_method(ax, place, row, seeds[seeds.label == row["label"]])
         ax.set_yticks(range(len(rows)))
         ax.set_yticklabels([short_name(str(label)) for label in rows.label], parse_math=False)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
         ax.set_xlabel("accuracy after the last epoch, %")
-        _legend_above(ax, [*_accuracy_marks(rows, found.level), *entries])
+        _legend_above(ax, [*_accuracy_marks(rows, seeds, found.level), *entries])
     return ax
 
 
@@ -88,13 +97,12 @@ def _draw_references(
     return entries
 
 
-def _draw_method(ax: Axes, place: int, row: Mapping[Any, Any], seeds: NDArray[np.float64]) -> None:
-    """A dot for each seed, the interval, and a diamond at the mean."""
-    ax.plot(
-        seeds, place + 0.22 * np.linspace(-1, 1, len(seeds)) * (len(seeds) > 1),
-        linestyle="none", marker="o", markersize=3.2, color=GREY, markeredgewidth=0,
-        alpha=0.75, zorder=3,
-    )  # fmt: skip
+def _draw_method(ax: Axes, place: int, row: Mapping[Any, Any], seeds: pd.DataFrame) -> None:
+    """A dot for each seed, hollow where one class is predicted, the interval, and the mean."""
+    beside = 0.22 * np.linspace(-1, 1, len(seeds)) * (len(seeds) > 1)
+    failed = _of_one_class(seeds)
+    for own, style in ((~failed, SEED), (failed, FAILED)):
+        ax.plot(100 * seeds.accuracy[own], (place + beside)[own], zorder=3, **style)
     ends = 100 * np.array([row["low"], row["high"]])
     if np.isfinite(ends).all():
         style = INTERVAL_STYLES[row["interval_of"]]
@@ -105,10 +113,20 @@ def _draw_method(ax: Axes, place: int, row: Mapping[Any, Any], seeds: NDArray[np
     )  # fmt: skip
 
 
-def _accuracy_marks(rows: pd.DataFrame, level: float) -> list[tuple[Artist, str]]:
+def _of_one_class(seeds: pd.DataFrame) -> NDArray[np.bool_]:
+    """Seeds whose student predicts one class."""
+    if "is_of_one_class" not in seeds:
+        return np.zeros(len(seeds), dtype=bool)
+    return seeds.is_of_one_class.to_numpy(dtype=bool)
+
+
+def _accuracy_marks(
+    rows: pd.DataFrame, seeds: pd.DataFrame, level: float
+) -> list[tuple[Artist, str]]:
     """Entries of the legend for the dots and for the intervals that are drawn."""
-    seed = Line2D([], [], linestyle="none", marker="o", markersize=3.2, color=GREY)
-    marks: list[tuple[Artist, str]] = [(seed, "one seed")]
+    marks: list[tuple[Artist, str]] = [(Line2D([], [], **SEED), "one seed")]
+    if _of_one_class(seeds).any():
+        marks.append((Line2D([], [], **FAILED), "predicts one class"))
     kinds = rows.interval_of[np.isfinite(rows.low)]
     for kind, style in INTERVAL_STYLES.items():
         if (kinds == kind).any():
@@ -197,7 +215,7 @@ def plot_gap_accuracy(found: MethodTable, task: int = 0, figure: Figure | None =
     )
     with look():
         if figure is None:
-            figure = Figure(figsize=(WIDTH["double"], 4.4), layout="constrained")
+            figure = new_figure(4.4)
         axes = figure.subplots(1, 2, sharey=True)
         entries: list[tuple[Artist, str]] = []
         for ax, (column, title) in zip(axes, panels, strict=True):

@@ -18,7 +18,7 @@ from natstats.distill.report.contrast_tables import (
 from natstats.distill.report.records import MethodTable
 from natstats.law.law import format_p
 from natstats.law.trend import SIGNIFICANCE
-from natstats.numbers import change, interval, number
+from natstats.numbers import change, interval, number, short
 from natstats.runs.tables import aligned
 from natstats.text import printable
 
@@ -139,6 +139,16 @@ def _over(row: Any, level: float) -> str:
     return f"{ends} over {n} seeds" if n > 1 else f"{ends} over images, one seed"
 
 
+def _seeds(row: Row) -> str:
+    """How many seeds, and how many of them predict one class."""
+    n, n_seeds = int(row.get("n_of_one_class") or 0), row["n_seeds"]
+    if not n:
+        return str(n_seeds)
+    return (
+        f"{n_seeds} (predicts one class)" if n_seeds == 1 else f"{n_seeds} ({n} predict one class)"
+    )
+
+
 def _gain(row: Any, name: str) -> str:
     value, low, high = (100 * row[f"gain_{name}{end}"] for end in ("", "_low", "_high"))
     return change(value, low, high, 1) if np.isfinite(low) else number(value, 1, sign=True)
@@ -170,7 +180,7 @@ def _accuracy_cells(row: Row, references: Sequence[str], missing: str) -> list[s
     """Method, seeds, accuracy, interval, what it is over, and gain with p for each reference."""
     cells = [
         str(row["label"]),
-        str(row["n_seeds"]),
+        _seeds(row),
         percent(row["accuracy"]),
         interval(100 * row["low"], 100 * row["high"], 1) if np.isfinite(row["low"]) else missing,
         str(row["interval_of"]) if np.isfinite(row["low"]) else missing,
@@ -184,25 +194,27 @@ def _accuracy_cells(row: Row, references: Sequence[str], missing: str) -> list[s
 def cost_cells(row: Row, terms: pd.DataFrame, missing: str = "–") -> list[str]:
     """Cells under :data:`COST_HEADS`."""
 
-    def plain(name: str, pattern: str = ",.0f") -> str:
-        return format(row[name], pattern) if np.isfinite(row[name]) else missing
+    def plain(name: str, digits: int = 1) -> str:
+        return short(row[name], digits) if np.isfinite(row[name]) else missing
 
     before = row["epochs_before"]
-    epochs = plain("epochs_total", "g")
+    epochs = plain("epochs_total", 4)
     if np.isfinite(before) and before > 0:
-        epochs += f" ({before:g} before)"
+        epochs += f" ({short(before)} before)"
     own = terms[(terms.task == row["task"]) & (terms.label == row["label"]) & (terms.term != "ce")]
-    ratios = [f"{one.term} {one.ratio:.2g}" for one in own.itertuples() if np.isfinite(one.ratio)]
+    ratios = [
+        f"{one.term} {short(one.ratio, 2)}" for one in own.itertuples() if np.isfinite(one.ratio)
+    ]
     return [
         str(row["label"]),
         epochs,
-        plain("ms_per_step", ".3g"),
+        plain("ms_per_step", 3),
         plain("peak_memory_mib"),
-        plain("teacher_passes", "g"),
+        plain("teacher_passes", 4),
         plain("extra_parameters"),
         ", ".join(ratios) or missing,
         *(
-            f"{row[f'{name}_before']:.2f} → {row[f'{name}_after']:.2f}"
+            f"{number(row[f'{name}_before'])} → {number(row[f'{name}_after'])}"
             if np.isfinite(row[f"{name}_after"])
             else missing
             for name in ("gap", "distance")
@@ -226,7 +238,7 @@ def text_tables(found: MethodTable) -> str:
 
 
 def _ms(row: Row) -> str:
-    return f"{row['ms_per_step']:.3g}" if np.isfinite(row["ms_per_step"]) else "-"
+    return short(row["ms_per_step"], 3) if np.isfinite(row["ms_per_step"]) else "-"
 
 
 def _teacher_line(rows: Sequence[Row]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from natstats.distill.report.contrast_tables import (
     contrast_explanation,
     contrast_sentences,
 )
+from natstats.distill.report.facts import facts_of
 from natstats.distill.report.method_figures import (
     has_gaps,
     plot_accuracy,
@@ -27,17 +28,19 @@ from natstats.distill.report.method_figures import (
 from natstats.distill.report.records import MethodTable
 from natstats.distill.report.run_figures import plot_curves, plot_gaps, plot_gradients
 from natstats.law.law import format_p
-from natstats.numbers import interval, number
+from natstats.numbers import interval, number, short
 from natstats.report.figures.style import save
-from natstats.report.pages.html import embedded, write_page
+from natstats.report.pages.html import drawn_twice, embedded, write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from natstats.distill.record import TeacherFacts
     from natstats.distill.results import DistillationRun
 
 __all__ = ["write_run_report", "write_table_report"]
+
+Drawn: TypeAlias = "tuple[str, str, str, Callable[[], Axes]]"
+"""Name, title and caption of a figure, and what draws it."""
 
 GAP_HEADS = (
     "layer of the student", "layer of the teacher", "size", "teacher α", "before", "after",
@@ -55,13 +58,13 @@ def write_run_report(folder: Path, run: DistillationRun) -> Path:
     Returns:
         The page.
     """
-    drawn: list[tuple[str, str, str, Axes]] = []
+    drawn: list[Drawn] = []
     if len(run.history):
-        drawn.append(("curves", "Training", _CURVES, plot_curves(run).axes[0]))
+        drawn.append(("curves", "Training", _CURVES, lambda: plot_curves(run).axes[0]))
     if len(run.gradients):
-        drawn.append(("gradients", "What pulls how hard", _GRADIENTS, plot_gradients(run)))
+        drawn.append(("gradients", "What pulls how hard", _GRADIENTS, lambda: plot_gradients(run)))
     if len(run.gap):
-        drawn.append(("gap", "Spectral gap", _GAP, plot_gaps(run).axes[0]))
+        drawn.append(("gap", "Spectral gap", _GAP, lambda: plot_gaps(run).axes[0]))
     return write_page(
         folder, "distill.html", {**_run_contents(run), "figures": _figures(drawn, folder)}
     )
@@ -80,19 +83,10 @@ def write_table_report(folder: Path, found: MethodTable) -> Path:
     tasks = []
     for place, task in enumerate(found.tasks):
         end = f"-{place + 1}" if place else ""
-        drawn = [("accuracy", "Accuracy", _ACCURACY, plot_accuracy(found, place))]
-        contrasts = found.contrasts[found.contrasts.task == place]
-        if contrasts.difference.notna().any():
-            axes = plot_contrasts(contrasts, found.level)
-            drawn.append(("contrasts", "Planned contrasts", _CONTRASTS, axes))
-        # One point is no curve: trainings may be evaluated after their last epoch only.
-        if found.curves[found.curves.task == place].groupby("label").size().max() > 1:
-            axes = plot_method_curves(found, place)
-            drawn.append(("curves", "On the way", _METHOD_CURVES, axes))
-        if has_gaps(found, place):
-            axes = plot_gap_accuracy(found, place).axes[0]
-            drawn.append(("gap", "Spectral gap and accuracy", _GAP_ACCURACY, axes))
-        named = [(key + end, title, caption, ax) for key, title, caption, ax in drawn]
+        named = [
+            (key + end, title, caption, plot)
+            for key, title, caption, plot in _task_figures(found, place)
+        ]
         tasks.append(_task_contents(found, place, task.title, _figures(named, folder), end))
     contents = {
         "title": _table_title(found),
@@ -105,6 +99,30 @@ def write_table_report(folder: Path, found: MethodTable) -> Path:
         "version": __version__,
     }
     return write_page(folder, "distill_table.html", contents)
+
+
+def _task_figures(found: MethodTable, place: int) -> list[Drawn]:
+    """The figures of a task: name, title, caption and what draws it."""
+    drawn: list[Drawn] = [
+        ("accuracy", "Accuracy", _ACCURACY, lambda: plot_accuracy(found, place)),
+    ]
+    contrasts = found.contrasts[found.contrasts.task == place]
+    if contrasts.difference.notna().any():
+        drawn.append(
+            ("contrasts", "Planned contrasts", _CONTRASTS,
+             lambda: plot_contrasts(contrasts, found.level))
+        )  # fmt: skip
+    # One point is no curve: trainings may be evaluated after their last epoch only.
+    if found.curves[found.curves.task == place].groupby("label").size().max() > 1:
+        drawn.append(
+            ("curves", "On the way", _METHOD_CURVES, lambda: plot_method_curves(found, place))
+        )
+    if has_gaps(found, place):
+        drawn.append(
+            ("gap", "Spectral gap and accuracy", _GAP_ACCURACY,
+             lambda: plot_gap_accuracy(found, place).axes[0])
+        )  # fmt: skip
+    return drawn
 
 
 _CURVES = (
@@ -139,13 +157,15 @@ _GAP_ACCURACY = (
 )
 
 
-def _figures(drawn: Sequence[tuple[str, str, str, Axes]], folder: Path) -> list[dict[str, Any]]:
-    figures = []
-    for key, title, caption, axes in drawn:
-        vector, _ = save(axes, folder / "figures", key)
-        image = embedded(vector, title)
-        figures.append({"key": key, "title": title, "caption": caption, "image": image})
-    return figures
+def _figures(drawn: Sequence[Drawn], folder: Path) -> list[dict[str, Any]]:
+    def draw(place: Path) -> list[Path]:
+        return [path for key, _, _, plot in drawn for path in save(plot(), place, key)]
+
+    pictures = drawn_twice(draw, folder)
+    return [
+        {"key": key, "title": title, "caption": caption, "image": embedded(title, *pictures[key])}
+        for key, title, caption, _ in drawn
+    ]
 
 
 def _run_contents(run: DistillationRun) -> dict[str, Any]:
@@ -156,18 +176,20 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
     low, high = run.interval()
     teacher = f" from {run.teacher}" if run.teacher else ""
     epochs = (info.get("costs") or {}).get("epochs")
-    last = f"the last of {epochs:g} epochs" if epochs and epochs > 1 else "the last epoch"
+    last = f"the last of {short(epochs)} epochs" if epochs and epochs > 1 else "the last epoch"
     sentence = (
         f"{run.student} trained by {run.method}{teacher} classifies {percent(run.accuracy)} % of "
         f"{len(run.outcomes.label)} {split} images correctly right after {last} (seed {run.seed}; "
         f"95 % interval over images {interval(100 * low, 100 * high, 1)}). Other seeds would give "
         "other numbers: natstats table compares methods over seeds."
     )
+    failed = run.one_class_sentence()
     gaps = run.gap_means()
     best = info.get("best_accuracy")
     keys = [
         ("accuracy", f"{percent(run.accuracy)} %", interval(100 * low, 100 * high, 1)),
         ("teacher on the same images", _percent(run.teacher_accuracy), ""),
+        ("classes predicted", _classes(run) if failed else "", ""),
         ("top 5", _percent(info.get("top5")), ""),
         ("same class as the teacher", _percent(run.outcomes.agreement), "of the images"),
         ("highest on the way", _percent(best), "for information only"),
@@ -178,17 +200,18 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
             "before → after",
         ),
     ]
+    title = f"{percent(run.accuracy)} % with {run.method}"
     return {
-        "title": f"{percent(run.accuracy)} % with {run.method}",
+        "title": f"One class predicted with {run.method}" if failed else title,
         "over": f"{run.student}{teacher} · distillation",
-        "sentence": sentence,
+        "sentence": f"{failed}. {sentence}" if failed else sentence,
         "keys": [key for key in keys if key[1]],
         "notes": [str(note) for note in info.get("notes") or []],
         "terms": _term_rows(run),
         "taps": _tap_rows(run),
         "gap_heads": GAP_HEADS,
         "gap_rows": _gap_rows(run),
-        "facts": _facts(run),
+        "facts": facts_of(run),
         "command": str(info.get("command") or ""),
         "version": info.get("versions", {}).get("natstats", __version__),
     }
@@ -198,6 +221,11 @@ def _percent(share: float | None) -> str:
     from natstats.distill.report.method_tables import percent
 
     return "" if share is None or not math.isfinite(share) else f"{percent(share)} %"
+
+
+def _classes(run: DistillationRun) -> str:
+    n = len(np.unique(run.outcomes.label))
+    return f"{run.outcomes.n_predicted} of {n}"
 
 
 def _way(before: float, after: float) -> str:
@@ -219,19 +247,19 @@ def _term_rows(run: DistillationRun) -> list[tuple[str, ...]]:
         stage = str(term.get("stage") or "main")
         own = ratios.ratio[(ratios.term == term.get("name")) & (ratios.stage == stage)]
         own = own[np.isfinite(own)]
-        ends = list(dict.fromkeys(f"{value:.2g}" for value in (own.min(), own.max())))
+        ends = list(dict.fromkeys(short(value, 2) for value in (own.min(), own.max())))
         reach = " to ".join(ends) if len(own) else "–"
         rows.append(
             (str(term.get("name")), _weight(term.get("weight")), stage,
-             str(term.get("reduction") or "–"), reach)
+             str(term.get("reduction") or "–").replace("^2", "²"), reach)
         )  # fmt: skip
     return rows
 
 
 def _weight(weight: Any) -> str:
     if isinstance(weight, list | tuple):
-        return " → ".join(f"{value:.3g}" for value in weight)
-    return f"{weight:g}" if isinstance(weight, int | float) else "–"
+        return " → ".join(short(value, 3) for value in weight)
+    return short(weight) if isinstance(weight, int | float) else "–"
 
 
 def _tap_rows(run: DistillationRun) -> list[tuple[str, ...]]:
@@ -266,73 +294,6 @@ def _gap_rows(run: DistillationRun) -> list[tuple[str, ...]]:
         )
         for row in run.gap.to_dict("records")
     ]  # fmt: skip
-
-
-def _facts(run: DistillationRun) -> list[tuple[str, str]]:
-    """How it was trained: label and value, without what is not known."""
-    info, data, costs = run.info, run.data, run.info.get("costs") or {}
-    student, teacher = info["student"], info.get("teacher")
-    classes = data.get("classes")
-    arguments = info.get("arguments") or {}
-    memory = costs.get("peak_memory_mib")
-    rows = [
-        ("student", student.get("name")),
-        ("its parameters", _count(student.get("n_parameters"))),
-        ("it started from", student.get("weights")),
-        *(_teacher_facts(teacher) if teacher else []),
-        ("teacher run, for targets", _pairs(info.get("teacher_run"))),
-        ("images", data.get("name")),
-        ("digest of the images", data.get("digest")),
-        ("classes", len(classes) if isinstance(classes, list) else None),
-        ("images for training", _count(data.get("n_train"))),
-        ("images for evaluation", _count(data.get("n_eval"))),
-        ("split", data.get("split")),
-        ("size", data.get("size")),
-        ("seed", info.get("seed")),
-        *((f"arguments of {name}", _pairs(own)) for name, own in arguments.items()),
-        ("recipe", _pairs(info.get("recipe"))),
-        ("epochs of the main stage", costs.get("epochs")),
-        ("epochs of stages before", costs.get("epochs_before")),
-        ("time of a step", _unit(costs.get("ms_per_step"), "ms")),
-        (f"peak memory ({costs.get('memory_of') or 'process'})", _unit(memory, "MiB")),
-        ("passes of the teacher, a step", costs.get("teacher_passes")),
-        ("extra parameters", _count(costs.get("extra_parameters"))),
-        ("time", _unit(costs.get("seconds"), "s")),
-        ("ended", info.get("created")),
-        ("machine", _pairs(info.get("device"))),
-        ("versions", _pairs(info.get("versions"))),
-    ]  # fmt: skip
-    return [(label, str(value)) for label, value in rows if value not in (None, "")]
-
-
-def _teacher_facts(teacher: TeacherFacts) -> list[tuple[str, str | None]]:
-    return [
-        ("teacher", teacher["name"]),
-        ("parameters of the teacher", _count(teacher.get("n_parameters"))),
-        ("weights of the teacher", teacher.get("weights")),
-        ("digest of the teacher", teacher.get("digest")),
-    ]
-
-
-def _count(value: Any) -> str | None:
-    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if value is not None else None
-
-
-def _unit(value: Any, unit: str) -> str | None:
-    return None if value is None else f"{value:.4g} {unit}"
-
-
-def _pairs(values: Any) -> str:
-    if not isinstance(values, Mapping):
-        return "" if values is None else str(values)
-    return ", ".join(f"{key} {_plain(value)}" for key, value in values.items() if value is not None)
-
-
-def _plain(value: Any) -> str:
-    """A value in short form, with six digits."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_plain, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _table_title(found: MethodTable) -> str:

@@ -36,11 +36,11 @@ class MethodTable:
     Attributes:
         tasks: student, images and split of each table; nothing is pooled across them.
         methods: a row per task and method, the most accurate first: task (its number), student,
-            teacher, data, split, label, method, n_seeds, seeds, n_images, accuracy (mean), sd (over
-            seeds), low, high, interval_of (``seeds`` or ``images``), teacher_accuracy, top5,
-            agreement (with the teacher), for every reference gain_REF with _low, _high, _p and
-            _p_holm, costs, epochs_total, the gaps before and after, closed_exponent and
-            closed_distance.
+            teacher, data, split, label, method, n_seeds, seeds, n_of_one_class (seeds whose student
+            predicts one class), n_images, accuracy (mean), sd (over seeds), low, high, interval_of
+            (``seeds`` or ``images``), teacher_accuracy, top5, agreement (with the teacher), for
+            every reference gain_REF with _low, _high, _p and _p_holm, costs, epochs_total, the gaps
+            before and after, closed_exponent and closed_distance.
         gains: a row per method and reference: task, label, reference, difference, low, high, p,
             p_corrected (Holm, over the methods of a task and reference), dof, n_seeds, n_left_out,
             n_images, test, reason (why there is none).
@@ -53,8 +53,9 @@ class MethodTable:
             reason (why it could not be formed, or what is to be known of its error).
         terms: a row per method and term: task, label, term, weight, ratio (median over the main
             stage and seeds of the norm of its gradient to that of cross-entropy), cosine.
-        seeds: a row per run: task, label, method, seed, accuracy, the gaps, closed_exponent,
-            closed_distance, path.
+        seeds: a row per run: task, label, method, seed, accuracy, n_predicted (classes that are
+            predicted), is_of_one_class (it is one, though images are of several), the gaps,
+            closed_exponent, closed_distance, path.
         curves: a row per method and epoch of the main stage: task, label, epoch, accuracy (mean),
             low and high (of the seeds).
         associations: task, teacher, and whether closing a gap goes with accuracy.

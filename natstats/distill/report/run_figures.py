@@ -13,8 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
+from natstats.numbers import short
 from natstats.report.figures.overlay import short_name
-from natstats.report.figures.style import GREY, INK, MARKERS, PALETTE, WIDTH, legend, look, new_axes
+from natstats.report.figures.style import (
+    GREY,
+    INK,
+    MARKERS,
+    PALETTE,
+    legend,
+    look,
+    new_axes,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from natstats.distill.results import DistillationRun
@@ -39,7 +49,7 @@ def plot_curves(run: DistillationRun, figure: Figure | None = None) -> Figure:
     step = np.arange(1, len(rows) + 1)
     with look():
         if figure is None:
-            figure = Figure(figsize=(WIDTH["double"], 5.6), layout="constrained")
+            figure = new_figure(5.6)
         upper, lower = figure.subplots(2, 1, sharex=True)
         new_axes(upper, 0).grid(axis="y")
         entries: list[tuple[Artist, str]] = []
@@ -135,7 +145,7 @@ def plot_gaps(run: DistillationRun, figure: Figure | None = None) -> Figure:
     taught |= {"markeredgewidth": 1.8}
     with look():
         if figure is None:
-            figure = Figure(figsize=(WIDTH["double"], 5.2), layout="constrained")
+            figure = new_figure(5.2)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for ax in (upper, lower):
             new_axes(ax, 0).grid(axis="y")
@@ -200,7 +210,7 @@ class _Plain(LogFormatter):
     """Labels the ticks that matplotlib would, without powers of ten."""
 
     def __call__(self, value: float, position: int | None = None) -> str:
-        return f"{value:g}" if super().__call__(value, position) else ""
+        return short(value) if super().__call__(value, position) else ""
 
 
 def _epochs(ax: Axes) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from natstats.distill.method import Method, Ramp, TapPoint
 from natstats.distill.traces import Traces
 from natstats.distill.training.objective import BoundTerm, Objective, Values
+from natstats.numbers import short
 from natstats.text import lines
 
 __all__ = ["Pairs", "Program", "TrainingStage"]
@@ -212,7 +213,7 @@ class Program:
 
 
 def _weight_words(weight: float | list[float]) -> str:
-    return f"{weight[0]:.3g} to {weight[1]:.3g}" if isinstance(weight, list) else f"{weight:g}"
+    return " to ".join(short(one) for one in (weight if isinstance(weight, list) else [weight]))
 
 
 _TRAINED = {

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from natstats.report.records import NetworksReport, RunReport, SeriesReport
+from natstats.report.records import ComparisonReport, NetworksReport, RunReport, SeriesReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "RUN_FIGURES", "RunFigure", "draw_networks", "draw_overlay", "draw_run", "draw_series",
+    "RUN_FIGURES", "RunFigure", "draw_comparison", "draw_networks", "draw_overlay", "draw_run",
+    "draw_series",
 ]  # fmt: skip
 
 
@@ -196,7 +197,7 @@ RUN_FIGURES = {
 """The figures of a run by name, in the order in which they are drawn."""
 
 
-def draw_run(run: RunReport, folder: Path) -> list[Path]:
+def draw_run(run: RunReport, folder: Path, but: Collection[str] = ()) -> list[Path]:
     """Write the figures of a run into `folder`, each as SVG and as PNG.
 
     Those of :data:`RUN_FIGURES` for which there is something to draw: ``law`` needs a layer with
@@ -208,6 +209,7 @@ def draw_run(run: RunReport, folder: Path) -> list[Path]:
     Args:
         run: what to draw.
         folder: where they go; made when it is not there.
+        but: names of figures that are left out.
 
     Returns:
         The files written.
@@ -222,7 +224,7 @@ def draw_run(run: RunReport, folder: Path) -> list[Path]:
 
     written: list[Path] = []
     for figure in RUN_FIGURES.values():
-        axes = figure.draw(run)
+        axes = None if figure.name in but else figure.draw(run)
         if axes is not None:
             written += save(axes, folder, figure.name)
     return written
@@ -246,6 +248,32 @@ def draw_overlay(runs: Sequence[tuple[str, RunReport]], folder: Path) -> list[Pa
 
     axes = plot_overlay([(name, run.layers, run.law) for name, run in runs])
     return save(axes, folder, "compare")
+
+
+def draw_comparison(comparison: ComparisonReport, folder: Path) -> list[Path]:
+    """Write the figures of a comparison into `folder`, each as SVG and as PNG.
+
+    ``difference`` is left out when no layer has an exponent in both, ``compare`` when no layer of
+    either has one.
+
+    Args:
+        comparison: what to draw.
+        folder: where they go; made when it is not there.
+
+    Returns:
+        The files written.
+    """
+    from natstats.report.figures.difference import plot_difference
+    from natstats.report.figures.style import save
+
+    written: list[Path] = []
+    if np.isfinite(comparison.difference.layers.difference).any():
+        written += save(plot_difference(comparison.difference)[0], folder, "difference")
+    layers = [run.layers[run.layers.kind != "input"] for run in comparison.runs]
+    if any(np.isfinite(own.exponent).any() for own in layers):
+        named = zip(comparison.difference.names, comparison.runs, strict=True)
+        written += draw_overlay(list(named), folder)
+    return written
 
 
 def draw_series(series: SeriesReport, folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from natstats.report.figures.style import (
     GREY,
     INK,
     PALETTE,
+    is_for_phones,
     is_narrow,
     legend,
     look,
@@ -59,7 +60,8 @@ def plot_forest(networks: NetworksReport, ax: Axes | None = None) -> Axes:
     Returns:
         The axes drawn into.
     """
-    width = "single" if ax is not None and is_narrow(ax) else "double"
+    is_single = is_for_phones() if ax is None else is_narrow(ax)
+    width = "single" if is_single else "double"
     rows = _rows(networks, LONGEST_NAME[width])
     with look():
         height = 1.15 + ROW * sum(1 + row.label.count("\n") for row in rows)

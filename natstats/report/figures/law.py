@@ -40,7 +40,10 @@ __all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "plot_law", "with_reasons"]
 EXPONENT_LABEL = r"exponent $\alpha$ of the power spectrum"
 
 SOLID, DASHED, DOTTED = "-", (0, (5, 3)), (0, (1, 1.2))
-"""A line that is found to be a law, one that is not, and the shape that fits better."""
+"""What is found, a line that is not found to be a law, and a shape beside a law."""
+
+PALE = "#98a2ab"
+"""Of a line that gives way to a better shape."""
 
 CHARACTER = 0.62 / 72
 """Mean width of a character of a title, inches per point of its size."""
@@ -63,9 +66,9 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
     Depth is measured as in the law.
 
     The line is that of the law, with the interval for which layers are a sample, too. It is solid
-    only when the verdict is ``linear law``. Where another shape describes this network better, it
-    is dotted. Layers with a flag are hollow, and so are those that were not asked for in the law.
-    Along the top stands the side of the maps.
+    only when the verdict is ``linear law``. Where another shape describes this network better, that
+    is drawn solid and the line pale, or dotted beside a linear law. Layers with a flag are hollow,
+    and so are those that were not asked for in the law. Along the top stands the side of the maps.
 
     Args:
         layers: one row per layer, see :func:`natstats.runs.tables.layers_frame`.
@@ -156,25 +159,25 @@ def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, st
     found = line_of(law, inner)
     if found is None:
         return []
-    ax.fill_between(
-        found.depth, found.low, found.high, color=GREY, alpha=0.16, linewidth=0, zorder=1
-    )
-    style = SOLID if found.is_law else DASHED
+    gives_way = not found.is_law and best_shape(law) is not None
+    shade: dict[str, Any] = {"color": GREY, "alpha": 0.1 if gives_way else 0.16, "linewidth": 0}
+    ax.fill_between(found.depth, found.low, found.high, zorder=1, **shade)
     (line,) = ax.plot(
-        found.depth, found.exponent, color=INK, linewidth=1.3, linestyle=style, zorder=2
-    )
-    band = Patch(color=GREY, alpha=0.16, linewidth=0)
+        found.depth, found.exponent, color=PALE if gives_way else INK,
+        linewidth=1.1 if gives_way else 1.3, linestyle=SOLID if found.is_law else DASHED, zorder=2,
+    )  # fmt: skip
+    band = Patch(**shade)
     label = found.label.replace("shown to", "shown\nto")
     return [(line, label), (band, f"its {100 * law.level:g} % interval")]
 
 
 def _limit_band(ax: Axes, layers: pd.DataFrame) -> None:
-    """Keep a wide band from pressing the points together: cut it one range beyond them."""
+    """Keep a wide band from pressing the points together: cut it half a range beyond them."""
     drawn = layers[["exponent", "exponent_low", "exponent_high"]].to_numpy(dtype=float)
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) and np.ptp(drawn) > 0:
         low, high = ax.get_ylim()
-        spare = np.ptp(drawn)
+        spare = 0.5 * np.ptp(drawn)
         ax.set_ylim(max(low, drawn.min() - spare), min(high, drawn.max() + spare))
 
 
@@ -183,7 +186,11 @@ def _draw_shape(ax: Axes, law: Law) -> list[tuple[Artist, str]]:
     found = best_shape(law)
     if found is None:
         return []
-    style: dict[str, Any] = {"color": SHAPE_COLOUR, "linewidth": 1.5, "linestyle": DOTTED}
+    style: dict[str, Any] = {
+        "color": SHAPE_COLOUR,
+        "linewidth": 1.6,
+        "linestyle": DOTTED if law.verdict == "linear law" else SOLID,
+    }
     ax.plot(found.depth, found.exponent, zorder=2, **style)
     label = found.label.replace("here: ", "here:\n").replace(" (", "\n(")
     return [(Line2D([], [], **style), label)]

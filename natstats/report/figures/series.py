@@ -12,7 +12,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.law import OLDER_VERDICTS, VERDICTS
+from natstats.numbers import short
+from natstats.report.figures.end_labels import EndLabel, label_ends
 from natstats.report.figures.law import EXPONENT_LABEL, INPUT_NAMES
 from natstats.report.figures.style import (
     DEPTH_COLOURS,
@@ -27,15 +28,18 @@ from natstats.report.figures.style import (
     GREY,
     INK,
     PALETTE,
-    WIDTH,
     is_narrow,
     legend,
     look,
     new_axes,
+    new_figure,
 )
 from natstats.report.records import SeriesReport
 
 __all__ = ["plot_exponents", "plot_slopes", "plot_training"]
+
+MOST_NAMED = 6
+"""Layers whose lines have a name and an interval."""
 
 MOST_MARKED = 24
 """Checkpoints up to which every exponent has a mark of its own."""
@@ -83,7 +87,7 @@ def plot_training(series: SeriesReport, axes: tuple[Axes, Axes] | None = None) -
     """
     if axes is None:
         with look():
-            figure = Figure(figsize=(WIDTH["double"], 7.4), layout="constrained")
+            figure = new_figure(7.4)
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         axes = upper, lower
     drawn = plot_exponents(series, axes[0]), plot_slopes(series, axes[1])
@@ -95,8 +99,10 @@ def plot_training(series: SeriesReport, axes: tuple[Axes, Axes] | None = None) -
 def plot_exponents(series: SeriesReport, ax: Axes | None = None) -> Axes:
     """Draw the exponent of every layer over the steps, a line per layer in the colour of its depth.
 
-    The dashed line is the exponent of the images, in grey where they have colours. Where a layer
-    has no exponent its line is broken; the legend counts these.
+    Up to :data:`MOST_NAMED` layers have their name at the end of the line, and their interval as a
+    band: all where they are few, else the first and the last, those that change most, and the
+    highest and the lowest at the end. The dashed line is the exponent of the images, in grey where
+    they have colours. Where a layer has no exponent its line is broken; the legend counts these.
 
     Args:
         series: what to draw.
@@ -118,14 +124,28 @@ def plot_exponents(series: SeriesReport, ax: Axes | None = None) -> Axes:
             "depth", matplotlib.colormaps[DEPTH_COLOURS](np.linspace(0, DEPTH_TOP, 256))
         )
         marker = "o" if len(steps) <= MOST_MARKED else ""
-        for _, own in inner.groupby("layer", sort=False):
+        named, ends = _named(inner), []
+        for name, own in inner.groupby("layer", sort=False):
             depth = own.depth.iloc[0]
             colour = colours(norm(depth)) if np.isfinite(depth) else GREY
+            is_named = name in named
             ax.plot(
-                own.step, own.exponent, color=colour, linewidth=1.1, alpha=0.9, marker=marker,
-                markersize=2.4, markeredgewidth=0, zorder=3,
+                own.step, own.exponent, color=colour, linewidth=1.5 if is_named else 0.9,
+                alpha=1.0 if is_named else 0.45, marker=marker, markersize=2.6 if is_named else 1.8,
+                markeredgewidth=0, zorder=3.5 if is_named else 3,
             )  # fmt: skip
-        entries: list[tuple[Artist, str]] = [(Line2D([], [], color=GREY), "layer")]
+            if is_named:
+                ax.fill_between(
+                    own.step, own.low, own.high, color=colour, alpha=0.18, linewidth=0, zorder=2
+                )
+                last = own.exponent.to_numpy(dtype=float)[np.isfinite(own.exponent)][-1]
+                ends.append(EndLabel(str(name), float(last), colour))
+        level = f"{100 * series.options.level:g} % interval"
+        entries: list[tuple[Artist, str]] = [(Patch(color=GREY, alpha=0.25, linewidth=0), level)]
+        if len(named) < inner.layer.nunique():
+            entries.insert(
+                0, (Line2D([], [], color=GREY, linewidth=0.9, alpha=0.6), "other layers")
+            )
         if len(inputs):
             name = str(inputs.layer.iloc[0])
             own = inputs[inputs.layer == name]
@@ -135,10 +155,11 @@ def plot_exponents(series: SeriesReport, ax: Axes | None = None) -> Axes:
             entries.append((line, f"images ({INPUT_NAMES.get(name, name)})"))
         entries += _missing(inner)
         _step_axis(ax, series)
+        label_ends(ax, float(steps[-1]), ends)
         figure = ax.get_figure(root=True)
         assert figure is not None
         bar = figure.colorbar(
-            ScalarMappable(norm, colours), ax=ax, pad=0.015, aspect=32,
+            ScalarMappable(norm, colours), ax=ax, pad=0.02, aspect=60, location="bottom",
             ticks=MaxNLocator("auto", integer=measure.is_count, steps=[1, 2, 5, 10]),
         )  # fmt: skip
         bar.set_label(measure.axis)
@@ -146,6 +167,21 @@ def plot_exponents(series: SeriesReport, ax: Axes | None = None) -> Axes:
         ax.set_ylabel(r"exponent $\alpha$" if is_narrow(ax) else EXPONENT_LABEL)
         _legend_above(ax, entries)
     return ax
+
+
+def _named(inner: pd.DataFrame) -> list[str]:
+    """The layers that are named: all of few, else those that say most of the whole."""
+    table = inner.pivot_table(index="layer", columns="step", values="exponent", sort=False)
+    table = table.dropna(how="all")
+    if len(table) <= MOST_NAMED:
+        return list(table.index)
+    last = table.ffill(axis=1).iloc[:, -1]
+    change = last - table.bfill(axis=1).iloc[:, 0]
+    chosen = [
+        table.index[0], table.index[-1], change.idxmax(), change.idxmin(), last.idxmax(),
+        last.idxmin(),
+    ]  # fmt: skip
+    return list(dict.fromkeys(chosen))
 
 
 def plot_slopes(series: SeriesReport, ax: Axes | None = None) -> Axes:
@@ -263,8 +299,9 @@ def _step_axis(ax: Axes, series: SeriesReport) -> None:
     if is_logarithmic(steps):
         scale = _Logarithm(steps)
         ax.set_xscale("function", functions=(scale, scale.back))
-        ax.xaxis.set_major_locator(FixedLocator(_apart(steps, scale(steps))))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_major_locator(
+            FixedLocator(_apart(steps, scale(steps), 0.1 if is_narrow(ax) else 0.055))
+        )
         label += " (logarithmic axis)"
         margin = 0.02 * np.ptp(scale(steps))
         ends = scale.back(np.array([scale(steps).min() - margin, scale(steps).max() + margin]))
@@ -272,12 +309,13 @@ def _step_axis(ax: Axes, series: SeriesReport) -> None:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
         margin = 0.02 * np.ptp(steps)
         ends = np.array([steps[0] - margin, steps[-1] + margin])
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value, 6)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(*ends)
     ax.set_xlabel(label)
 
 
-def _apart(steps: Array, places: Array, share: float = 0.055) -> list[float]:
+def _apart(steps: Array, places: Array, share: float) -> list[float]:
     """Steps that can bear a label each, beginning with the last."""
     kept: list[int] = []
     for i in range(len(steps) - 1, -1, -1):

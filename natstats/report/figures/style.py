@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -24,13 +27,19 @@ from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES, DepthAxis
 from natstats.text import lines
 
-__all__ = ["DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "kind_marks", "look", "save"]
+__all__ = [
+    "DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "for_phones", "kind_marks", "look", "new_figure",
+    "save",
+]  # fmt: skip
 
 WIDTH = {"single": 3.5, "double": 7.2}
 """Widths of a figure over one and two columns of a page, inches."""
 
 NARROW = 4.5
 """Axes of a width below this, in inches before the layout makes room, count as one column."""
+
+_width: ContextVar[float] = ContextVar("width", default=WIDTH["double"])
+"""Width of new figures, inches."""
 
 INK, GREY, FAINT = "#1b1f24", "#5c6670", "#dfe3e7"
 """Text and lines; secondary text; grid and separators."""
@@ -55,6 +64,8 @@ _KINDS = ("conv", "depthwise", "pointwise", "act", "norm")
 _RC = {
     "axes.axisbelow": True,
     "axes.edgecolor": GREY,
+    "axes.formatter.limits": (-9, 12),  # 0.0001, and no 1e-4 at the end of the axis
+    "axes.formatter.useoffset": False,
     "axes.grid": False,
     "axes.labelcolor": INK,
     "axes.labelsize": 9,
@@ -101,11 +112,39 @@ def look() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def for_phones() -> Iterator[None]:
+    """New figures are one column wide for as long as the context is open, and saved as SVG only.
+
+    On the screen of a phone the letters of such a figure are about as large as those of the page.
+
+    >>> with for_phones():
+    ...     print(new_figure(3.0).get_figwidth())
+    3.5
+    >>> print(new_figure(3.0).get_figwidth())
+    7.2
+    """
+    before = _width.set(WIDTH["single"])
+    try:
+        yield
+    finally:
+        _width.reset(before)
+
+
+def is_for_phones() -> bool:
+    """Whether new figures are for the screen of a phone."""
+    return _width.get() < NARROW
+
+
+def new_figure(height: float) -> Figure:
+    """A new figure that pyplot does not know, as wide as figures are now."""
+    return Figure(figsize=(_width.get(), height), layout="constrained")
+
+
 def new_axes(ax: Axes | None, height: float) -> Axes:
     """`ax`, or the axes of a new figure that pyplot does not know; dressed in the style."""
     if ax is None:
-        figure = Figure(figsize=(WIDTH["double"], height), layout="constrained")
-        ax = figure.add_subplot()
+        ax = new_figure(height).add_subplot()
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -169,13 +208,45 @@ def legend(ax: Axes, handles: Sequence[Artist], labels: Sequence[str], **options
     """A legend whose labels are shown as they are, whatever a user called a thing.
 
     Matplotlib drops labels that begin with an underscore and reads formulas between dollar signs.
+    It takes fewer columns than asked for where they do not fit into the width of the axes.
     """
+    if "ncols" in options:
+        options["ncols"] = _fitting(ax, labels, options)
     drawn: Legend = ax.legend(handles, ["x"] * len(labels), **options)
     for text, label in zip(drawn.get_texts(), labels, strict=True):
         text.set_parse_math(False)
         text.set_text(lines(label.split("\n")))
     return drawn
 
+
+def _fitting(ax: Axes, labels: Sequence[str], options: dict[str, Any]) -> int:
+    """The most columns of a legend, up to those asked for, that are no wider than the axes."""
+    size = float(options.get("fontsize", _RC["legend.fontsize"]))
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    share = ax.get_position(original=True).width / 0.775
+    # Labels of the vertical axis stand to the left of the axes.
+    room = 72 * (share * figure.get_figwidth() - 0.55)
+    # Handle and pads, in letters, as matplotlib has them.
+    beside = 2.0 + options.get("handletextpad", 0.8)
+    widths = [max(_width_of(line, size) for line in label.split("\n")) for label in labels]
+    for n_columns in range(min(options["ncols"], len(labels)), 1, -1):
+        columns = [max(one) for one in np.array_split(widths, n_columns)]  # as matplotlib does
+        pads = beside * len(columns) + options.get("columnspacing", 2.0) * (len(columns) - 1)
+        if sum(columns) + size * pads <= room:
+            return n_columns
+    return 1
+
+
+def _width_of(text: str, size: float) -> float:
+    """Width of a line, points; of letters that the font may lack, an estimate."""
+    if not text.isascii() or "$" in text:
+        return 0.62 * size * len(text)
+    return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
+
+
+LABEL_ROOM = 160.0
+"""Points that the name of a horizontal axis has on a phone, beside long names on the other one."""
 
 DPI = 200
 """Dots per inch of the PNG files."""
@@ -193,7 +264,7 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         name: name of the files, without suffix.
 
     Returns:
-        The two files.
+        The two files; the first alone of a figure for phones, see :func:`for_phones`.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -202,20 +273,35 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         shown = lines(text.get_text().split("\n"))
         if shown != text.get_text():  # what is not seen is no part of an SVG either
             text.set_text(shown)
+    if is_for_phones():
+        _wrap_labels(figure)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"out: expected a folder to draw into; {error}") from None
     vector, raster = folder / f"{name}.svg", folder / f"{name}.png"
-    with look(), warnings.catch_warnings():
+    # On the screen of a phone text may be text: it is as wide in its fonts, or less.
+    type_of_text = {"svg.fonttype": "none" if is_for_phones() else "path"}
+    with look(), matplotlib.rc_context(type_of_text), warnings.catch_warnings():  # type: ignore[arg-type]
         # A name in a script that the font lacks shows as boxes, which is no reason to fail.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        _write(figure, vector, raster)
+        _write(figure, vector, None if is_for_phones() else raster)
     vector.write_text(_shorter(vector.read_text(encoding="utf-8")), encoding="utf-8")
-    return [vector, raster]
+    return [vector] if is_for_phones() else [vector, raster]
 
 
-def _write(figure: Figure, vector: Path, raster: Path) -> None:
+def _wrap_labels(figure: Figure) -> None:
+    """Break names of axes into lines that a narrow figure has room for."""
+    for ax in figure.axes:
+        for axis, room in ((ax.xaxis, LABEL_ROOM), (ax.yaxis, 72 * 0.8 * figure.get_figheight())):
+            label = axis.label
+            text, size = label.get_text(), float(label.get_fontsize())
+            if "$" not in text and max(map(len, text.split("\n"))) * 0.56 * size > room:
+                wrapped = textwrap.wrap(text.replace("\n", " "), int(room / (0.56 * size)))
+                label.set_text("\n".join(wrapped))
+
+
+def _write(figure: Figure, vector: Path, raster: Path | None) -> None:
     """Draw a figure once for each file; ``savefig`` draws it twice, first without a result."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -224,6 +310,8 @@ def _write(figure: Figure, vector: Path, raster: Path) -> None:
     try:
         drawn: Any = FigureCanvasSVG(figure)
         drawn.print_svg(vector, metadata={"Date": None})
+        if raster is None:
+            return
         figure.set_layout_engine("none")  # what was laid out for one file stands in the other
         figure.dpi = DPI
         drawn = FigureCanvasAgg(figure)

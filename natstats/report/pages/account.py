@@ -10,7 +10,7 @@ import pandas as pd
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
-from natstats.numbers import change, interval, number
+from natstats.numbers import change, interval, number, short
 from natstats.report.figures.account_totals import WHOLE
 from natstats.report.figures.causes import cause_name
 from natstats.report.figures.kernels import convolutions, median_difference
@@ -187,7 +187,7 @@ def _counterfactual_layers(layers: pd.DataFrame | None) -> dict[str, Any]:
     rows = [
         (
             str(row["layer"]),
-            f"{row['depth']:g}",
+            short(row["depth"]),
             number(row["exponent"]),
             *(number(row[name]) for name in names),
         )

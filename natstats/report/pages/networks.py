@@ -11,11 +11,12 @@ import numpy as np
 from natstats._version import __version__
 from natstats.fits.band_choice import band_text
 from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
-from natstats.numbers import interval, number
+from natstats.numbers import change, interval, number, short
 from natstats.report.figures.drawing import draw_networks
-from natstats.report.pages.html import embedded, write_page
-from natstats.report.records import CONTROL, NetworksReport
+from natstats.report.pages.html import drawn_twice, embedded, link_to, write_page
+from natstats.report.records import ALL, CONTROL, NetworksReport
 
 __all__ = ["write_networks_report"]
 
@@ -31,30 +32,37 @@ GROUP_COLUMNS = ("networks", "number", "mean slope", "interval", "p", "the next 
                  "sd between", "share", "one slope: p")  # fmt: skip
 
 
-def write_networks_report(folder: Path, networks: NetworksReport) -> Path:
+def write_networks_report(
+    folder: Path, networks: NetworksReport, home: Path | None = None, command: str = ""
+) -> Path:
     """Write ``figures/`` and ``report.html`` into `folder`.
 
     Args:
         folder: the directory; it must exist.
         networks: what to report.
+        home: where the folder will be, for links to the reports of the networks; by default as it
+            is.
+        command: what was typed for it; empty when it was made from Python.
 
     Returns:
         The page.
     """
-    drawn = draw_networks(networks, folder / "figures")
-    svg = next(path for path in drawn if path.suffix == ".svg")
+    drawn = drawn_twice(lambda place: draw_networks(networks, place), folder)["forest"]
     figure = {
         "key": "forest",
         "title": "Slopes of the networks",
         "caption": "The slope of the law of each network, the mean over networks, and where the "
         "slope of the next network is expected. Intervals that are much longer than most run off "
         "the edge.",
-        "image": embedded(svg, f"Forest plot. {networks.sentences[0]}"),
+        "image": embedded(f"Forest plot. {networks.sentences[0]}", *drawn),
     }
-    return write_page(folder, "networks.html", {**_contents(networks), "figure_parts": figure})
+    contents = _contents(networks, home or folder)
+    repeat = command or _repeat(networks)
+    more = {"figure_parts": figure, "repeat": repeat, "has_command": bool(command)}
+    return write_page(folder, "networks.html", contents | more)
 
 
-def _contents(networks: NetworksReport) -> dict[str, Any]:
+def _contents(networks: NetworksReport, home: Path) -> dict[str, Any]:
     """Everything that the template fills in, but for the figure."""
     level = f"{100 * networks.options.level:g} %"
     columns = [
@@ -83,11 +91,12 @@ def _contents(networks: NetworksReport) -> dict[str, Any]:
         "title": TITLES[networks.verdict],
         "sentences": networks.sentences,
         "shape_sentence": networks.shape_sentence,
+        "keys": _keys(networks),
         "notes": networks.notes,
         "by": networks.by,
         "columns": columns,
         "rows": [
-            _row(row, networks.by is not None) for row in networks.networks.to_dict("records")
+            _row(row, networks.by is not None, home) for row in networks.networks.to_dict("records")
         ],
         "group_columns": GROUP_COLUMNS,
         "tables": tables,
@@ -105,7 +114,41 @@ def _contents(networks: NetworksReport) -> dict[str, Any]:
     }
 
 
-def _row(row: Mapping[Any, Any], is_grouped: bool) -> dict[str, Any]:
+def _repeat(networks: NetworksReport) -> str:
+    """The call from Python."""
+    paths = [str(path) for path in networks.networks.path]
+    usual = FitOptions().to_dict()
+    chosen = {key: value for key, value in networks.options.to_dict().items()
+              if value != usual[key]}  # fmt: skip
+    lines = [
+        "import natstats",
+        "",
+        "natstats.meta_analysis(",
+        "    [",
+        *(f"        {path!r}," for path in paths),
+        "    ],",
+        *([f"    by={networks.by!r},"] if networks.by is not None else []),
+        *(f"    {key}={value!r}," for key, value in chosen.items()),
+        ")",
+    ]
+    return "\n".join(lines)
+
+
+def _keys(networks: NetworksReport) -> list[tuple[str, str, str]]:
+    """The numbers under the headline: name, value, and what stands beside the value."""
+    rows = networks.subgroups.to_dict("records")
+    keys = []
+    for unit, per in (("depth", networks.per_unit), ("whole", networks.per_whole)):
+        row = next(one for one in rows if one["unit"] == unit and one["subgroup"] == ALL)
+        if np.isfinite(row["mean"]):
+            value, _, ends = change(row["mean"], row["low"], row["high"]).partition(" ")
+            keys.append((f"mean slope {per}", value, ends))
+    verdicts = networks.networks.verdict.value_counts()
+    found = ", ".join(f"{verdict} {n}" for verdict, n in verdicts.items())
+    return [*keys, ("networks", str(len(networks.networks)), ""), ("each by itself", found, "")]
+
+
+def _row(row: Mapping[Any, Any], is_grouped: bool, home: Path) -> dict[str, Any]:
     def cell(name: str, text: str) -> tuple[str, float | None]:
         return text, float(row[name]) if np.isfinite(row[name]) else None
 
@@ -119,10 +162,11 @@ def _row(row: Mapping[Any, Any], is_grouped: bool) -> dict[str, Any]:
         ]
     cells += [
         cell("n_layers", str(row["n_layers"])),
-        cell("deepest", f"{row['deepest']:g}"),
+        cell("deepest", short(row["deepest"])),
         *((str(row[name]), None) for name in ("verdict", "model", "weights")),
     ]
-    return {"name": row["network"], "cells": cells}
+    path = Path(str(row["path"])) if row.get("path") else None
+    return {"name": row["network"], "link": link_to(path, home), "cells": cells}
 
 
 def _group_row(row: Mapping[Any, Any]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from natstats.fits.band_choice import band_text
 from natstats.fits.options import FitOptions
+from natstats.numbers import short
 
 __all__ = ["measured", "repeat"]
 
@@ -78,7 +79,7 @@ def measured(info: Mapping[str, Any], options: FitOptions) -> list[tuple[str, st
             _joined([f"{k} {v}" for k, v in (asked.get("layouts") or {}).items()]),
         ),
         ("edges of the maps", asked.get("edges")),
-        ("groups of images", asked.get("n_groups")),
+        ("groups of images", _groups(asked.get("n_groups"), images.get("n_images"))),
         ("seed", asked.get("seed")),
         ("control", _control(asked)),
         ("mixed precision", "yes" if asked.get("amp") else "no" if "amp" in asked else None),
@@ -107,6 +108,19 @@ def _intervals(options: FitOptions) -> str:
     return f"{level}, {how}{wider * options.stopped}"
 
 
+def _groups(n_groups: Any, n_images: Any) -> str:
+    """How many groups there were; no more than images, whatever was asked for.
+
+    >>> _groups(128, 48), _groups(128, 1000), _groups(128, None)
+    ('48, an image each', '128, of about 8 images each', '128')
+    """
+    if not isinstance(n_groups, int) or not isinstance(n_images, int) or n_images < 1:
+        return "" if n_groups is None else str(n_groups)
+    if n_images <= n_groups:
+        return f"{n_images}, an image each"
+    return f"{n_groups}, of about {n_images / n_groups:.0f} images each"
+
+
 def _control(asked: Mapping[str, Any]) -> str:
     if not asked.get("control"):
         return ""
@@ -131,7 +145,8 @@ def _preparation(images: Mapping[str, Any], normalisation: Mapping[str, Any] | N
     if normalisation:
         mean, std = (list(normalisation.get(key) or ()) for key in ("mean", "std"))
         if any(mean) or any(value != 1 for value in std):
-            steps.append(f"normalised for the model (mean {_joined(mean)}; sd {_joined(std)})")
+            ends = (_joined(map(short, values)) for values in (mean, std))
+            steps.append("normalised for the model (mean {}; sd {})".format(*ends))
         else:
             steps.append("in [0, 1], not normalised")
     return ", ".join(steps)
@@ -140,4 +155,5 @@ def _preparation(images: Mapping[str, Any], normalisation: Mapping[str, Any] | N
 def _time(timing: Mapping[str, Any]) -> str:
     if "seconds" not in timing:
         return ""
-    return f"{timing['seconds']:.3g} s, {timing.get('images_per_second', 0):.3g} images per second"
+    speed = timing.get("images_per_second", 0)
+    return f"{short(timing['seconds'], 3)} s, {short(speed, 3)} images per second"

@@ -15,7 +15,7 @@ from natstats.fits.flags import FIT_FLAGS, LAYOUT_FLAGS
 from natstats.fits.forms import FORMS, flag_meanings
 from natstats.fits.options import FitOptions
 from natstats.law.law import Law, format_p
-from natstats.numbers import change, interval, map_size, number, share
+from natstats.numbers import change, interval, map_size, number, share, short
 from natstats.report.figures.points import flag_names
 
 __all__ = [
@@ -61,7 +61,7 @@ def _cell(value: float, digits: int) -> Cell:
 
 def _plain(value: float) -> Cell:
     """A number that needs no more than four digits, such as a count or a size."""
-    return Cell(f"{value:.4g}", float(value)) if math.isfinite(value) else Cell("–")
+    return Cell(short(value), float(value)) if math.isfinite(value) else Cell("–")
 
 
 def _p(value: float) -> Cell:
@@ -130,7 +130,7 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
                 _p(row["curvature_p"]),
                 *(_plain(row[name]) for name in ("order", "receptive_field")),
                 *(Cell(f"{row[name]:d}", row[name]) for name in ("n_rings", "channels")),
-                Cell(f"{row['stride']:.4g}", row["stride"]),
+                Cell(short(row["stride"]), row["stride"]),
                 Cell(f"{row['n_images']:d}", row["n_images"]),
             ]
         )

@@ -20,7 +20,7 @@ from natstats.report.figures.points import flag_names
 from natstats.report.pages import provenance, results
 from natstats.report.pages.account import account_contents
 from natstats.report.pages.explorer import explorer_data, in_script
-from natstats.report.pages.html import embedded, write_page
+from natstats.report.pages.html import drawn_twice, embedded, write_page
 from natstats.report.pages.plotting_library import packed_library
 from natstats.report.pages.verdict import verdict_contents
 from natstats.report.records import RunReport
@@ -33,6 +33,9 @@ PLACED = (
     "account_totals", "kernels", "kernel_exponents",
 )  # fmt: skip
 """Figures that have a place of their own in the template, with a caption; others come behind."""
+
+LIVE = ("law", "spectra")
+"""Figures that the script of the page draws anew, so that phones need no narrow variant."""
 
 
 def write_report(folder: Path, run: RunReport) -> Path:
@@ -54,11 +57,11 @@ def write_report(folder: Path, run: RunReport) -> Path:
     ...     "<img" in write_report(Path(folder), run.report()).read_text(encoding="utf-8")
     True
     """
-    figures = {
-        path.stem: path for path in draw_run(run, folder / "figures") if path.suffix == ".svg"
-    }
+    figures = drawn_twice(
+        lambda place: draw_run(run, place), folder, lambda place: draw_run(run, place, LIVE)
+    )
     drawn = {
-        name: embedded(figures[name], one.description(run)) if name in figures else None
+        name: embedded(one.description(run), *figures[name]) if name in figures else None
         for name, one in RUN_FIGURES.items()
     }
     others = [
@@ -120,7 +123,7 @@ def _contents(run: RunReport) -> dict[str, Any]:
     }
 
 
-def _images_sentence(run: RunReport) -> str:
+def _images_sentence(run: RunReport) -> Markup | str:
     """The exponent of the images by themselves, in words."""
     parts = []
     names = {"input.grey": "in grey", "input.colour": "as the mean over the colour channels"}
@@ -131,7 +134,7 @@ def _images_sentence(run: RunReport) -> str:
             parts.append(f"{number(row['exponent'])} {ends} {how}".strip())
     if not parts:
         return "No exponent could be fitted to the spectrum of these images."
-    return (
-        f"The power of these {int(run.layers.n_images.max())} images falls with frequency as "
-        f"1/f^α; α is {', and '.join(parts)} ({100 * run.options.level:g} % intervals)."
-    )
+    return Markup(
+        "The power of these {} images falls with frequency as 1/f<sup>α</sup>; α is {} ({:g} % "
+        "intervals)."
+    ).format(int(run.layers.n_images.max()), ", and ".join(parts), 100 * run.options.level)

@@ -14,10 +14,10 @@ from natstats._version import __version__
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
-from natstats.numbers import interval, number
+from natstats.numbers import interval, number, short
 from natstats.report.figures.drawing import draw_series
 from natstats.report.pages import provenance
-from natstats.report.pages.html import embedded, write_page
+from natstats.report.pages.html import drawn_twice, embedded, write_page
 from natstats.report.records import SeriesReport
 
 __all__ = ["write_series_report"]
@@ -49,13 +49,13 @@ def write_series_report(folder: Path, series: SeriesReport) -> Path:
     Returns:
         The page.
     """
-    drawn = {
-        path.stem: path for path in draw_series(series, folder / "figures") if path.suffix == ".svg"
-    }
+    drawn = drawn_twice(lambda place: draw_series(series, place), folder)
     titles = {"exponents": "Exponents over training", "slopes": "Slope of the law over training"}
     captions = {
-        "exponents": "A line for each layer, in the colour of its depth. The images are the same "
-        "at every checkpoint, so theirs is a level line. Intervals are in exponents.csv.",
+        "exponents": "A line for each layer, in the colour of its depth. Of more than six layers, "
+        "names and intervals are those of the first, the last, the two that change most, and the "
+        "highest and the lowest at the end. The images are the same at every checkpoint, so "
+        "theirs is a level line. All intervals are in exponents.csv.",
         "slopes": "Slope of the exponent against depth at every checkpoint, with its interval; "
         "the mark is the verdict of the tests of that law. The checkpoints share their images, "
         "so two of them can differ clearly though their intervals overlap.",
@@ -65,9 +65,9 @@ def write_series_report(folder: Path, series: SeriesReport) -> Path:
             "key": key,
             "title": titles[key],
             "caption": captions[key],
-            "image": embedded(path, titles[key]),
+            "image": embedded(titles[key], *pictures),
         }
-        for key, path in drawn.items()
+        for key, pictures in drawn.items()
     ]
     return write_page(folder, "series.html", {**_contents(series), "figures": figures})
 
@@ -137,7 +137,7 @@ def _change_row(row: Mapping[Any, Any]) -> tuple[str, ...]:
     return (
         row["layer"],
         row["kind"],
-        f"{row['depth']:g}",
+        short(row["depth"]),
         number(row["exponent_a"]),
         number(row["exponent_b"]),
         number(row["difference"], 3, sign=True),

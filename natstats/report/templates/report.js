@@ -68,19 +68,3 @@ document.querySelectorAll(".sortable").forEach(function (table) {
   tools.hidden = false;
   filter();
 });
-
-document.querySelectorAll("pre code").forEach(function (code) {
-  if (!navigator.clipboard) { return; }
-  const copy = document.createElement("button");
-  copy.type = "button";
-  copy.className = "copy";
-  copy.textContent = "Copy";
-  copy.addEventListener("click", function () {
-    navigator.clipboard.writeText(code.textContent).then(function () {
-      copy.textContent = "Copied";
-    }, function () {
-      copy.textContent = "Not copied: the browser forbids it";
-    });
-  });
-  code.parentNode.after(copy);
-});

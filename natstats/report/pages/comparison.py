@@ -1,0 +1,164 @@
+"""The report of two runs compared as one HTML file that needs nothing else, and links theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from natstats._version import __version__
+from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.law.differences import Estimate
+from natstats.law.law import format_p
+from natstats.numbers import change, interval, number, short
+from natstats.report.figures.drawing import draw_comparison
+from natstats.report.pages import provenance
+from natstats.report.pages.html import drawn_twice, embedded, link_to, write_page
+from natstats.report.records import ComparisonReport
+
+__all__ = ["write_comparison_report"]
+
+TITLES = {"difference": "What differs", "compare": "Both laws"}
+"""Headings of the figures."""
+
+CAPTIONS = {
+    "difference": "Above: exponents of the layers that both runs have by name, with their "
+    "intervals. Below: B minus A; filled where a layer differs after correction for the number of "
+    "layers.",
+    "compare": "All layers of both runs against depth, with the line of each law; dashed where it "
+    "was not shown to be one.",
+}
+
+
+def write_comparison_report(
+    folder: Path, comparison: ComparisonReport, home: Path | None = None, command: str = ""
+) -> Path:
+    """Write ``figures/`` and ``report.html`` into `folder`.
+
+    Args:
+        folder: the directory; it must exist.
+        comparison: what to report.
+        home: where the folder will be, for links to the reports of the runs; by default as it is.
+        command: what was typed for it; empty when it was made from Python.
+
+    Returns:
+        The page.
+    """
+    drawn = drawn_twice(lambda place: draw_comparison(comparison, place), folder)
+    figures = [
+        {
+            "key": key,
+            "title": TITLES[key],
+            "caption": CAPTIONS[key],
+            "image": embedded(f"{TITLES[key]}. {comparison.difference.sentence}", *pictures),
+        }
+        for key, pictures in drawn.items()
+    ]
+    contents = _contents(comparison, home or folder, command)
+    return write_page(folder, "comparison.html", {**contents, "figures": figures})
+
+
+def _contents(comparison: ComparisonReport, home: Path, command: str) -> dict[str, Any]:
+    """Everything that the template fills in, but for the figures."""
+    names, runs = comparison.difference.names, comparison.runs
+    level = f"{100 * runs[0].options.level:g} %"
+    columns = [
+        ("layer", False), ("kind", False), ("depth", True), ("A", True), ("interval", True),
+        ("B", True), ("interval", True), ("B − A", True), (f"{level} interval", True),
+        ("p", True), ("p, Holm", True), ("flags", False),
+    ]  # fmt: skip
+    links = [link_to(path, home) for path in comparison.paths]
+    return {
+        "title": comparison.headline,
+        "names": names,
+        "links": links,
+        "sentence": comparison.difference.sentence,
+        "keys": _keys(comparison),
+        "notes": list(comparison.difference.notes),
+        "columns": columns,
+        "rows": [_row(row) for row in comparison.difference.layers.to_dict("records")],
+        "only": comparison.only,
+        "facts": _facts(comparison),
+        "repeat": command or _repeat(comparison),
+        "has_command": bool(command),
+        "level": level,
+        "version": __version__,
+    }
+
+
+def _keys(comparison: ComparisonReport) -> list[tuple[str, str, str]]:
+    """The numbers under the headline: name, value, and what stands beside the value."""
+    per = DEPTH_AXES[comparison.runs[0].options.depth].per
+    keys = []
+    for name, estimate in (
+        (f"difference of the slopes {per}", comparison.slope),
+        ("difference of the mean exponents", comparison.mean),
+    ):
+        if np.isfinite(estimate.value):
+            keys.append((name, *_apart(estimate)))
+    if comparison.n_layers:
+        differing = f"{comparison.n_differ} of {comparison.n_layers}"
+        keys.append(("layers that differ", differing, "after Holm's correction"))
+    for letter, run in zip("AB", comparison.runs, strict=True):
+        law = run.law
+        if np.isfinite(law.slope):
+            own = Estimate(law.slope, law.slope_low, law.slope_high, law.trend_p)
+            keys.append((f"slope of {letter} {per}", *_apart(own)))
+    return [
+        *keys,
+        ("images", "the same" if comparison.is_paired else "others", _paired(comparison)),
+    ]
+
+
+def _paired(comparison: ComparisonReport) -> str:
+    return "in both: paired" if comparison.is_paired else "not paired"
+
+
+def _apart(estimate: Estimate) -> tuple[str, str]:
+    """An estimate, and its interval with its p."""
+    value, _, ends = change(estimate.value, estimate.low, estimate.high).partition(" ")
+    p = f", p {format_p(estimate.p)}" if np.isfinite(estimate.p) else ""
+    return value, f"{ends}{p}"
+
+
+def _row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    def cell(name: str, text: str) -> tuple[str, float | None]:
+        return text, float(row[name]) if np.isfinite(row[name]) else None
+
+    cells: list[tuple[str, float | None]] = [
+        (row["kind"], None),
+        cell("depth", short(row["depth"])),
+    ]
+    for end in "ab":
+        cells += [
+            cell(f"exponent_{end}", number(row[f"exponent_{end}"])),
+            cell(f"low_{end}", interval(row[f"low_{end}"], row[f"high_{end}"])),
+        ]
+    cells += [
+        cell("difference", number(row["difference"], 3, sign=True)),
+        cell("low", interval(row["low"], row["high"], 3, sign=True)),
+        *(
+            cell(name, format_p(row[name]).removeprefix("= ") if np.isfinite(row[name]) else "–")
+            for name in ("p", "p_corrected")
+        ),
+        (row["flags"], None),
+    ]
+    return {"name": row["layer"], "cells": cells}
+
+
+def _facts(comparison: ComparisonReport) -> list[tuple[str, str, str]]:
+    """How each run was measured: label, A and B, in the order of A."""
+    first, second = (dict(provenance.measured(run.info, run.options)) for run in comparison.runs)
+    labels = dict.fromkeys([*first, *second])
+    return [(label, first.get(label, "–"), second.get(label, "–")) for label in labels]
+
+
+def _repeat(comparison: ComparisonReport) -> str:
+    """The call from Python; a run that is in no folder is named as it is."""
+    opened = [
+        "run" if path is None else f"natstats.Run.open({str(path)!r})" for path in comparison.paths
+    ]
+    lines = ["import natstats", "", "natstats.compare(", *(f"    {one}," for one in opened), ")"]
+    return "\n".join(lines)
