@@ -14,7 +14,7 @@ from natstats.fits.bands import band_of
 from natstats.fits.estimators import ESTIMATORS
 from natstats.fits.form_comparison import FormFit
 from natstats.fits.held_bands import NOWHERE, held_band
-from natstats.fits.ring_intervals import ring_intervals
+from natstats.fits.shape_intervals import intervals_of_shape
 from natstats.law.law import format_p
 from natstats.numbers import change, interval, number, share
 from natstats.report.figures.causes import cause_name
@@ -58,7 +58,7 @@ def spectrum_of(run: RunReport, place: int) -> dict[str, Any] | None:
     measured, fit = run.spectra[place], run.fits.layers[place]
     if not has_power(measured):
         return None
-    found = ring_intervals(measured, fit, run.options)
+    found = intervals_of_shape(measured, fit, run.options)
     spectrum = measured.spectrum
     rings = drawn_rings(spectrum.n_rings)
     positive = np.isfinite(found.power) & (found.power > 0)

@@ -71,8 +71,7 @@ function drawLaw(Plotly, data, isShown, selected, look) {
   const seen = drawn.filter(isShown);
   Object.keys(data.kinds).forEach(function (kind) {
     const own = seen.filter(function (one) { return one.kind === kind; });
-    const mark = data.kinds[kind];
-    const colour = mark.colour === "#000000" ? look.ink : mark.colour;
+    const mark = data.kinds[kind], colour = onPaper(mark.colour, look);
     if (own.length) { traces.push(points(own, shown(kind), colour, mark.symbol, look)); }
   });
   const inputs = seen.filter(function (one) { return one.kind === "input"; });
@@ -178,7 +177,7 @@ function drawSpectra(Plotly, data, isShown, selected, look, view) {
         y: isLeft ? ratios(spectrum, spectrum.power) : spectrum.power, xaxis: "x" + tail,
         yaxis: "y" + tail, customdata: spectrum.f.map(function () { return layer.place; }),
         text: hoverText(layer), hovertemplate: hoverText(layer) + "<extra></extra>",
-        line: { color: layer.kind === "input" ? look.ink : layer.colour,
+        line: { color: layer.kind === "input" ? look.ink : onPaper(layer.colour, look),
           dash: layer.kind === "input" ? "dash" : "solid", width: isChosen ? 4 : 1.4 } });
     });
   });

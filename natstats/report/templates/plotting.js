@@ -28,6 +28,17 @@ function colours() {
     mark: get("--mark"), shape: get("--shape"), warm: get("--accent") };
 }
 
+// Colours of our figures are made for white paper; on a dark one they are lightened.
+function onPaper(hex, look) {
+  const isDark = parseInt(look.paper.slice(1, 3), 16) < 128;
+  if (hex === "#000000") { return look.ink; }
+  if (!isDark) { return hex; }
+  return "#" + [1, 3, 5].map(function (at) {
+    const level = parseInt(hex.slice(at, at + 2), 16);
+    return Math.round(level + 0.35 * (255 - level)).toString(16).padStart(2, "0");
+  }).join("");
+}
+
 function withAlpha(hex, alpha) {
   const n = parseInt(hex.slice(1), 16);
   return "rgba(" + [n >> 16, (n >> 8) & 255, n & 255, alpha].join(",") + ")";

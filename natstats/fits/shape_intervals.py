@@ -21,13 +21,13 @@ from natstats.fits.options import FitOptions
 from natstats.fits.records import LayerFit
 from natstats.spectra.records import LayerSpectrum
 
-__all__ = ["RingIntervals", "ring_intervals"]
+__all__ = ["ShapeIntervals", "intervals_of_shape"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class RingIntervals:
+class ShapeIntervals:
     """The mean spectrum of a layer with intervals that say what its shape owes to the images.
 
     Images differ in contrast, and that moves all rings together. A spectrum is drawn against
@@ -46,7 +46,7 @@ class RingIntervals:
     left: Array
 
 
-def ring_intervals(measured: LayerSpectrum, fit: LayerFit, options: FitOptions) -> RingIntervals:
+def intervals_of_shape(measured: LayerSpectrum, fit: LayerFit, options: FitOptions) -> ShapeIntervals:
     """Intervals of the mean power in every ring, by the jackknife over groups of images.
 
     Args:
@@ -62,7 +62,7 @@ def ring_intervals(measured: LayerSpectrum, fit: LayerFit, options: FitOptions) 
 
     >>> import natstats
     >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
-    >>> found = ring_intervals(run.spectra[0], run.fits.layers[0], run.options)
+    >>> found = intervals_of_shape(run.spectra[0], run.fits.layers[0], run.options)
     >>> bool((found.left < found.shape).mean() > 0.5)
     True
     """
@@ -73,13 +73,13 @@ def ring_intervals(measured: LayerSpectrum, fit: LayerFit, options: FitOptions) 
     none = np.full(spectrum.n_rings, np.nan)
     whole = power.sum(0) / count.sum() if len(count) else none
     if len(count) < FEWEST_GROUPS or not np.isfinite(fit.exponent):
-        return RingIntervals(whole, none, none)
+        return ShapeIntervals(whole, none, none)
     held = held_band(options.band, spectrum, measured.span) or NOWHERE
     band = band_of(spectrum.height, spectrum.width, spectrum.edges, *held)
     left_out = leave_one_out(power, count)
     good = (left_out > 0).all(axis=0) & (whole > 0)
     if not good[band.inside].all():
-        return RingIntervals(whole, none, none)
+        return ShapeIntervals(whole, none, none)
     deviations = np.full(power.shape, np.nan)
     deviations[:, good] = jackknife_deviations(
         np.log(whole[good]), np.log(left_out[:, good]), count
@@ -90,7 +90,7 @@ def ring_intervals(measured: LayerSpectrum, fit: LayerFit, options: FitOptions) 
     log_frequency = np.log(spectrum.frequency)
     about = log_frequency - weights @ log_frequency[band.inside]
     left = shape + fit.deviations[filled][:, None] * about
-    return RingIntervals(whole, _reach(shape, options.level), _reach(left, options.level))
+    return ShapeIntervals(whole, _reach(shape, options.level), _reach(left, options.level))
 
 
 def _reach(deviations: Array, level: float) -> Array:
