@@ -31,9 +31,10 @@ from natstats.law.trend import FEWEST_LAYERS, SIGNIFICANCE
 from natstats.numbers import number
 from natstats.report.records import DifferenceReport
 from natstats.runs import store
+from natstats.runs.columns import Column, fitted
 from natstats.runs.pairing import Missing, RunPair
 from natstats.runs.run import Run
-from natstats.runs.tables import aligned, evenly, not_shown
+from natstats.runs.tables import evenly, not_shown
 from natstats.text import lines
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ __all__ = ["Comparison", "compare"]
 
 FORMAT = 1
 """Number of the format of ``comparison.json``."""
+
+_COLUMNS = (
+    Column("layer", True, cut="name"), Column("depth", rank=4), Column("A"), Column("B"),
+    Column("B - A"), Column("interval"), Column("Holm p"), Column("p", rank=3),
+    Column("kind", True, rank=5), Column("flags", True, cut="list"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,13 +135,17 @@ class Comparison:
         """Everything that its figure and a page show."""
         return DifferenceReport(self.names, self.layers, self.sentence(), self.notes)
 
-    def table(self, rows: int | None = None) -> str:
-        """The layers as aligned text; from more than `rows` layers, evenly spaced ones."""
-        header = ("layer", "kind", "depth", "A", "B", "B - A", "interval", "p", "Holm p", "flags")
+    def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
+        """The layers as aligned text; from more than `rows` layers, evenly spaced ones.
+
+        Args:
+            rows: at most so many.
+            width: of the terminal; None for as wide as it takes.
+            how: how the others are to be seen, for the last line.
+        """
         cells = [
             (
                 str(row["layer"]),
-                str(row["kind"]),
                 f"{row['depth']:g}",
                 number(row["exponent_a"], missing="-"),
                 number(row["exponent_b"], missing="-"),
@@ -142,13 +153,14 @@ class Comparison:
                 f"{number(row['low'], 3, sign=True)} to {number(row['high'], 3, sign=True)}"
                 if np.isfinite(row["low"])
                 else "-",
-                *(_bare_p(row[name]) for name in ("p", "p_corrected")),
+                *(_bare_p(row[name]) for name in ("p_corrected", "p")),
+                str(row["kind"]),
                 str(row["flags"]),
             )
             for row in evenly(self.layers, rows).to_dict("records")
         ]
         legend = lines((f"A: {self.names[0]}", f"B: {self.names[1]}")) + "\n"
-        return legend + aligned(header, cells, {0, 1, 9}, not_shown(self.layers, rows))
+        return legend + fitted(_COLUMNS, cells, width, not_shown(self.layers, rows, how))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the layers are a table of their own."""
@@ -161,6 +173,18 @@ class Comparison:
         from natstats.report.figures.difference import plot_difference
 
         return plot_difference(self.report(), axes)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Comparison:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            UsageError: `path` is not a comparison.
+            NatstatsError: it is damaged or of a newer format.
+        """
+        from natstats.runs.stored_results import open_comparison
+
+        return open_comparison(path)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write ``comparison.json``, ``comparison.csv`` and the figure, all of them or none.

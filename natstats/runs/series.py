@@ -26,10 +26,11 @@ from natstats.networks.checkpoint_files import CheckpointFile, step_name
 from natstats.numbers import change, interval, number
 from natstats.report.records import SeriesReport
 from natstats.runs import store
+from natstats.runs.columns import Column, fitted
 from natstats.runs.comparison import Comparison, compare
 from natstats.runs.run import Run
 from natstats.runs.series_record import FORMAT, NUMBERS, read_series
-from natstats.runs.tables import aligned
+from natstats.runs.tables import evenly, left_out
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +39,12 @@ __all__ = ["FORMAT", "Series", "Summary", "summarise"]
 
 _SHARED = ("name", "images", "options", "versions", "device", "command", "refit")
 """What a series says of all its runs, taken from the last."""
+
+_COLUMNS = (
+    Column("checkpoint", True, cut="name"), Column("step", rank=3), Column("slope"),
+    Column("interval"), Column("verdict", True), Column("mean exponent", rank=1),
+    Column("interval", rank=2),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,13 +226,15 @@ class Series:
             change=self.change.report(),
         )
 
-    def table(self, rows: int | None = None) -> str:
-        """The checkpoints as aligned text; from more than `rows` of them, evenly spaced ones."""
-        shown, left_out = self.frame, 0
-        if rows is not None and len(shown) > rows:
-            places = np.unique(np.linspace(0, len(shown) - 1, rows).round().astype(int))
-            shown, left_out = shown.iloc[places], len(shown) - len(places)
-        header = ("checkpoint", "step", "slope", "interval", "verdict", "mean exponent", "interval")
+    def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
+        """The checkpoints as aligned text; from more than `rows` of them, evenly spaced ones.
+
+        Args:
+            rows: at most so many.
+            width: of the terminal; None for as wide as it takes.
+            how: how the others are to be seen, for the last line.
+        """
+        shown = evenly(self.frame, rows)
         cells = [
             (
                 str(row["checkpoint"]),
@@ -238,10 +247,9 @@ class Series:
             )
             for row in shown.to_dict("records")
         ]
-        text = aligned(header, cells, {0, 4})
-        if left_out:
-            text += f"\n({left_out} of {len(self.frame)} checkpoints not shown)"
-        return text
+        total = len(self.frame)
+        below = left_out(total - len(shown), total, "checkpoints", how)
+        return fitted(_COLUMNS, cells, width, below)
 
     def plot(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
         """Draw exponents and slopes, see :func:`natstats.report.figures.series.plot_training`."""
