@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from . import options, output
+from .views import View, path_text, view_options
 
 
-@click.command("compare")
+@click.command("compare", short_help="Compare two runs, layer by layer and as laws.")
 @click.argument("run_a", type=options.PATH)
 @click.argument("run_b", type=options.PATH)
 @click.option(
@@ -17,7 +19,8 @@ from . import options, output
 )
 @click.option("--overwrite", is_flag=True, help="Replace the comparison at --out.")
 @options.debug_option
-def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool) -> None:
+@view_options(can_be_quiet=False)
+def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool, view: View) -> None:
     """Compare RUN_B with RUN_A: every layer by name, and the slopes of the two laws.
 
     Differences are B minus A. Where both runs saw the same images they are paired, which shortens
@@ -34,10 +37,6 @@ def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool) -> None
     if names[0] == names[1]:
         names = (f"{first} (A)", f"{first} (B)")
     found = compare(Run.open(run_a), Run.open(run_b), names)
-    output.say_lines(found.table(output.ROWS))
-    output.say()
-    output.say(found.sentence())
-    for note in found.notes:
-        output.say(f"Note: {note}")
-    if out is not None:
-        output.say(f"Comparison: {found.save(out, overwrite=overwrite)}")
+    path = None if out is None else found.save(out, overwrite=overwrite)
+    again = shlex.join(["natstats", "compare", path_text(run_a), path_text(run_b), "--all"])
+    output.result(found, "comparison", view, path, "Comparison", again if path is None else "")

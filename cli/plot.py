@@ -9,7 +9,7 @@ import click
 from . import options, output, series
 
 
-@click.command("plot")
+@click.command("plot", short_help="Draw the figures of runs: SVG, PNG, PDF, for paper or talk.")
 @click.argument("runs", nargs=-1, required=True, type=options.PATH)
 @click.option(
     "--out", type=options.PATH, default=Path("figs"), show_default=True, help="Where they go."

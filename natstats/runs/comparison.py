@@ -119,6 +119,10 @@ class Comparison:
             parts.insert(0, self._hindrance(rows))
         return f"{opening}: {', '.join(parts)}."
 
+    def sentences(self) -> list[str]:
+        """The verdict as a list of one."""
+        return [self.sentence()]
+
     @property
     def _is_of_images(self) -> bool:
         """True where neither run has a layer: both are of images alone."""

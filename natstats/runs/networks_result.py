@@ -227,12 +227,15 @@ class MetaAnalysis:
                     "",
                 )
             )
-        columns = list(_COLUMNS)
-        if self.by is None:
-            del columns[1]
-            cells = [(row[0], *row[2:]) for row in cells]
+        places = [n for n, one in enumerate(_COLUMNS) if one.head != "subgroup" or self.by]
+        columns = [_COLUMNS[n] for n in places]
         total = len(self.networks)
-        return fitted(columns, cells, width, left_out(total - len(shown), total, "networks", how))
+        return fitted(
+            columns,
+            [[row[n] for n in places] for row in cells],
+            width,
+            left_out(total - len(shown), total, "networks", how),
+        )
 
     def report(self) -> NetworksReport:
         """Everything that its figure and its page show."""

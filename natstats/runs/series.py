@@ -197,6 +197,15 @@ class Series:
         """What the checkpoints show, and what changed from the first to the last: two sentences."""
         return f"{self._sentence()} {self.change.sentence()}"
 
+    def sentences(self) -> list[str]:
+        """The two sentences of :meth:`sentence`, a line each."""
+        return [self._sentence(), self.change.sentence()]
+
+    @property
+    def notes(self) -> list[str]:
+        """How the last checkpoint was compared with the first, in sentences."""
+        return list(self.change.notes)
+
     def _sentence(self) -> str:
         """What the checkpoints show."""
         first, last = self.frame.iloc[0], self.frame.iloc[-1]

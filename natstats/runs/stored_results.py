@@ -153,7 +153,9 @@ def _estimate(values: Mapping[str, Any]) -> Estimate:
 def _all_pooled(found: Mapping[str, Any]) -> dict[str, Pooled]:
     return {
         name: Pooled(
-            **_numbers(one), mean=_estimate(one["mean"]), weights=tuple(map(_number, one["weights"]))
+            **_numbers(one),
+            mean=_estimate(one["mean"]),
+            weights=tuple(map(_number, one["weights"])),
         )
         for name, one in found.items()
     }
