@@ -121,4 +121,5 @@ def _cut(text: str, width: int, how: str) -> str:
         shown = f"{'; '.join(items[:n])} +{len(items) - n}"
         if len(shown) <= width:
             return shown
-    return f"{text[: max(width - 3, 0)]}..."
+    more = f"... +{len(items) - 1}" if len(items) > 1 else "..."
+    return f"{text[: max(width - len(more), 0)]}{more}"

@@ -43,12 +43,14 @@ _MEANS = (
     "q_p",
 )  # fmt: skip
 
+_BY_UNIT = Record({"depth": MAPPING, "whole": MAPPING})
+
 _LAW = Record(
     {
         "fit": MAPPING,
         "by": or_null(TEXT),
-        "pooled": MappingOf(MAPPING),
-        "contrast": MappingOf(MAPPING),
+        "pooled": _BY_UNIT,
+        "contrast": _BY_UNIT,
         "trained_minus_random": MappingOf(MAPPING),
         "shape": or_null(MAPPING),
         "notes": ListOf(TEXT),
@@ -69,7 +71,7 @@ def open_comparison(path: str | Path) -> Comparison:
     with _told(path, "comparison"):
         return Comparison(
             names=(record["names"][0], record["names"][1]),
-            layers=read_table(path, "comparison.csv", LAYERS),
+            layers=read_table(path, "comparison.csv", LAYERS).astype({"depth": int}),
             only=(tuple(record["only"][0]), tuple(record["only"][1])),
             mean=_estimate(record["mean"]),
             slope=_estimate(record["slope"]),

@@ -119,8 +119,8 @@ def skipped_frame(skipped: Sequence[SkippedLayer]) -> pd.DataFrame:
 
 
 _COLUMNS = (
-    Column("layer", True, cut="name"), Column("depth"), Column("exponent"), Column("interval"),
-    Column("kind", True, rank=1), Column("map", rank=2), Column("R2", rank=3),
+    Column("layer", True, cut="name"), Column("depth", rank=1), Column("exponent"),
+    Column("interval"), Column("kind", True, rank=2), Column("map", rank=3), Column("R2", rank=4),
     Column("flags", True, cut="list"),
 )  # fmt: skip
 """The main columns of a run, those that matter most first."""
