@@ -29,6 +29,7 @@ from scipy import special
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.options import DepthName
 from natstats.law.description import Description, describe
 from natstats.law.regression import LayerErrors
 from natstats.law.shapes import SHAPES, best_of, compare_shapes
@@ -243,7 +244,7 @@ def fit_law(
     deviations: Array,
     resolution: Sequence[Any],
     level: float = 0.95,
-    measure: str = "layers",
+    measure: DepthName = "layers",
     names: Sequence[str] | None = None,
 ) -> Law:
     """Fit and test the law of a network.

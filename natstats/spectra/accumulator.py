@@ -11,6 +11,7 @@ from torch import Tensor
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.images.image_numbers import ImageNumbers
+from natstats.spectra.edge_names import Edges
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import check_size, extent, rings
 from natstats.spectra.records import Spectrum
@@ -57,7 +58,9 @@ def check_index(index: Any, n_images: int) -> None:
         )
 
 
-def power_spectrum(maps: Tensor, edges: str = "sine", dtype: torch.dtype = torch.float32) -> Tensor:
+def power_spectrum(
+    maps: Tensor, edges: Edges = "sine", dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Ring-averaged power of each image's maps, averaged over channels. Differentiable.
 
     Power is a density, in squared units of the map per (cycle/pixel)^2: with ``edges="none"`` its
@@ -138,7 +141,7 @@ class SpectrumAccumulator:
         self,
         height: int,
         width: int,
-        edges: str = "sine",
+        edges: Edges = "sine",
         n_groups: int = 128,
         device: torch.device | str = "cpu",
     ) -> None:

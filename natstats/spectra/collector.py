@@ -31,6 +31,7 @@ from natstats.spectra.collected import (
     unknown_layers,
     why_never_called,
 )
+from natstats.spectra.edge_names import Edges
 from natstats.spectra.edges import EDGES
 from natstats.spectra.layer_reading import LayerReading, why_unfit
 from natstats.spectra.layer_sums import MOST_SIZES, LayerSums, SizeSums
@@ -83,7 +84,7 @@ class Collector:
         model: nn.Module,
         layers: str | Sequence[str] = "weight",
         *,
-        edges: str = "sine",
+        edges: Edges = "sine",
         n_groups: int = 128,
         trace: Trace | None = None,
         layouts: Mapping[str, str] | None = None,
