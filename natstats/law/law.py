@@ -43,6 +43,7 @@ from natstats.law.trend import (
     usable_layers,
 )
 from natstats.numbers import change, number
+from natstats.text import html_block, html_table
 
 __all__ = ["OLDER_VERDICTS", "SHAPES", "VERDICTS", "Law", "fit_law", "format_p"]
 
@@ -175,6 +176,26 @@ class Law:
         if self.best_shape is not None:
             text += f"; best shape by AICc: {self.best_shape}"
         return text + "."
+
+    def _repr_html_(self) -> str:
+        measure = DEPTH_AXES[self.depth]
+        if not np.isfinite(self.slope):
+            return html_block("Law", [self.sentence()])
+        rows = [
+            (
+                f"slope {measure.briefly}",
+                change(self.slope, self.slope_low, self.slope_high),
+            ),
+            (
+                "p; by ranks",
+                "; ".join(format_p(p).removeprefix("= ") for p in (self.trend_p, self.rank_p)),
+            ),
+            ("layers", f"{self.n_layers}"),
+            ("correlation of neighbours", number(self.correlation)),
+            ("best shape by AICc", self.best_shape or "–"),
+            ("verdict", self.verdict),
+        ]
+        return html_block("Law", [self.sentence()], html_table([], rows))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

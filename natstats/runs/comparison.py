@@ -35,7 +35,7 @@ from natstats.runs.columns import Column, fitted
 from natstats.runs.pairing import Missing, RunPair
 from natstats.runs.run import Run
 from natstats.runs.tables import evenly, not_shown
-from natstats.text import lines
+from natstats.text import lines, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """What differs between a run B and a run A; every difference is B minus A.
 
@@ -134,6 +134,14 @@ class Comparison:
         if rows.empty:
             return f"no {kind} bears the same name in both"
         return f"no {kind} of the same name has an exponent in both"
+
+    def __repr__(self) -> str:
+        return f"<Comparison: {printable(self.sentence().removesuffix('.'))}>"
+
+    def _repr_html_(self) -> str:
+        from natstats.report.notebook import difference_html
+
+        return difference_html(self.report())
 
     def report(self) -> DifferenceReport:
         """Everything that its figure and a page show."""

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from natstats import checks
 from natstats.errors import UsageError
+from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
+from natstats.law.law import Law
 from natstats.law.verdict import Verdict
+from natstats.numbers import change, interval, number
 from natstats.report.records import AccountReport, RunReport
 from natstats.runs import tables
 from natstats.runs.accounts import Explanation
 from natstats.runs.control import Control
+from natstats.runs.layer_result import LayerResult
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
+from natstats.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +51,12 @@ class RunViews:
         def layers(self) -> pd.DataFrame: ...  # noqa: D102
         @property
         def sensitivity(self) -> pd.DataFrame: ...  # noqa: D102
+        @property
+        def forms(self) -> pd.DataFrame: ...  # noqa: D102
+        @property
+        def image_exponents(self) -> pd.DataFrame: ...  # noqa: D102
+        @property
+        def law(self) -> Law: ...  # noqa: D102
         @property
         def verdict(self) -> Verdict: ...  # noqa: D102
         @property
@@ -96,6 +109,74 @@ class RunViews:
             were = "layer was" if n == 1 else "layers were"
             found.append(f"{n} {were} not measured; skipped.csv says why")
         return found
+
+    def layer(self, name: str) -> LayerResult:
+        """Everything about one layer.
+
+        Args:
+            name: as in the column ``layer`` of :attr:`natstats.Run.layers`.
+
+        Raises:
+            UsageError: there is no such layer; near names are told.
+
+        >>> import natstats
+        >>> fields = natstats.power_law_fields(32, 16, 16, alpha=2.0)[:, None]
+        >>> natstats.measure_images(fields).layer("inputs")
+        Traceback (most recent call last):
+        natstats.errors.UsageError: layer: expected one of input; got 'inputs' (did you mean input?)
+        """
+        names = [one.layer.name for one in self.spectra]
+        place = names.index(checks.one_of("layer", name, names))
+        measured, row = self.spectra[place], self.layers.iloc[place]
+        control = self.control
+        return LayerResult(
+            measured=measured,
+            fit=self.fits.layers[place],
+            form=_row_of(self.forms, name),
+            flags=tuple(filter(None, str(row["flags"]).split("; "))),
+            law=str(row["law"]),
+            images=_row_of(self.image_exponents, name),
+            sensitivity=self.sensitivity[self.sensitivity.layer == name].reset_index(drop=True),
+            control={} if control is None else _row_of(control.layers, name),
+            unit=self.unit,
+        )
+
+    def plot_spectrum(self, layer: str, ax: Axes | None = None) -> Axes:
+        """Draw the spectrum of one layer with its fit, and below it what the fit leaves.
+
+        Args:
+            layer: its name.
+            ax: where to draw the spectrum alone; by default both in a new figure, the ``figure`` of
+                what is returned.
+
+        Raises:
+            UsageError: there is no such layer; near names are told.
+        """
+        return self.layer(layer).plot(ax)
+
+    def __repr__(self) -> str:
+        images = int(self.layers.n_images.max()) if len(self.layers) else 0
+        told = f"{images} image{'' if images == 1 else 's'}"
+        inner = self.layers[self.layers.kind != "input"]
+        if not self.is_of_network:
+            rows = [row for row in self.layers.to_dict("records") if np.isfinite(row["exponent"])]
+            found = ", ".join(
+                f"{number(row['exponent'])} {interval(row['exponent_low'], row['exponent_high'])}"
+                for row in rows[:1]
+            )
+            return f"<Run of {printable(self.name)}: {told}, exponent {found or 'not known'}>"
+        law = self.law
+        what = f"{len(inner)} layer{'' if len(inner) == 1 else 's'} on {told}"
+        if not np.isfinite(law.slope):
+            return f"<Run of {printable(self.name)}: {what}, {law.verdict}>"
+        slope = change(law.slope, law.slope_low, law.slope_high)
+        per = DEPTH_AXES[law.depth].briefly
+        return f"<Run of {printable(self.name)}: {what}, slope {slope} {per}>"
+
+    def _repr_html_(self) -> str:
+        from natstats.report.notebook import run_html
+
+        return run_html(self.report(), self.notes)
 
     def plot_law(self, ax: Axes | None = None) -> Axes:
         """Draw exponent against depth with the law, see :mod:`natstats.report.figures.law`."""
@@ -153,3 +234,9 @@ class RunViews:
         if self.explanation is None:
             raise UsageError("run: expected one that was measured with an account (explain)")
         return self.explanation.report()
+
+
+def _row_of(frame: pd.DataFrame, name: str) -> dict[str, Any]:
+    """The row of a layer as plain values; empty where it has none."""
+    rows = frame[frame.layer == name].to_dict("records") if len(frame) else []
+    return {str(key): value for key, value in rows[0].items()} if rows else {}

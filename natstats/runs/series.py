@@ -31,6 +31,7 @@ from natstats.runs.comparison import Comparison, compare
 from natstats.runs.run import Run
 from natstats.runs.series_record import FORMAT, NUMBERS, read_series
 from natstats.runs.tables import evenly, left_out
+from natstats.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -221,6 +222,14 @@ class Series:
             per = DEPTH_AXES[self.depth].per
             text += f"; its slope is {slopes[0]} {per} at the first and {slopes[1]} at the last"
         return f"{text}."
+
+    def __repr__(self) -> str:
+        return f"<Series of {printable(self.name)}: {self._sentence().removesuffix('.')}>"
+
+    def _repr_html_(self) -> str:
+        from natstats.report.notebook import series_html
+
+        return series_html(self.report())
 
     def report(self) -> SeriesReport:
         """Everything that its figures and its page show."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import warnings
 from collections import Counter
@@ -24,7 +25,9 @@ from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES, DepthAxis
 from natstats.text import lines
 
-__all__ = ["DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "kind_marks", "look", "save"]
+__all__ = [
+    "DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "inline_svg", "kind_marks", "look", "save",
+]  # fmt: skip
 
 WIDTH = {"single": 3.5, "double": 7.2}
 """Widths of a figure over one and two columns of a page, inches."""
@@ -101,11 +104,15 @@ def look() -> Iterator[None]:
         yield
 
 
+def new_figure(height: float) -> Figure:
+    """A figure of the usual width, inches, that pyplot does not know."""
+    return Figure(figsize=(WIDTH["double"], height), layout="constrained")
+
+
 def new_axes(ax: Axes | None, height: float) -> Axes:
     """`ax`, or the axes of a new figure that pyplot does not know; dressed in the style."""
     if ax is None:
-        figure = Figure(figsize=(WIDTH["double"], height), layout="constrained")
-        ax = figure.add_subplot()
+        ax = new_figure(height).add_subplot()
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -195,13 +202,7 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
     Returns:
         The two files.
     """
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        shown = lines(text.get_text().split("\n"))
-        if shown != text.get_text():  # what is not seen is no part of an SVG either
-            text.set_text(shown)
+    figure = _shown_figure(axes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -213,6 +214,45 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         _write(figure, vector, raster)
     vector.write_text(_shorter(vector.read_text(encoding="utf-8")), encoding="utf-8")
     return [vector, raster]
+
+
+def _shown_figure(axes: Axes) -> Figure:
+    """The figure of some axes; what is not seen is no part of its texts."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        shown = lines(text.get_text().split("\n"))
+        if shown != text.get_text():
+            text.set_text(shown)
+    return figure
+
+
+def inline_svg(axes: Axes) -> str:
+    """The figure of some axes as an element for a page: outlines only, on a white ground.
+
+    Neither names nor comments are in it, so that nothing of a figure can be markup.
+
+    >>> import natstats
+    >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
+    >>> inline_svg(run.plot_spectra())[:4]
+    '<svg'
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    figure = _shown_figure(axes)
+    canvas, file = figure.canvas, io.StringIO()
+    try:
+        with look(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            drawn: Any = FigureCanvasSVG(figure)
+            drawn.print_svg(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    finally:
+        figure.set_canvas(canvas)
+    text = _shorter(file.getvalue())
+    text = re.sub(r"<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r"\n\s*", "\n", re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL))
+    return text.replace("<svg", '<svg style="max-width:100%;height:auto;background:#fff"', 1)
 
 
 def _write(figure: Figure, vector: Path, raster: Path) -> None:
