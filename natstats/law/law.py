@@ -181,6 +181,7 @@ class Law:
         measure = DEPTH_AXES[self.depth]
         if not np.isfinite(self.slope):
             return html_block("Law", [self.sentence()])
+        p_values = (format_p(p).removeprefix("= ") for p in (self.trend_p, self.rank_p))
         rows = [
             (
                 f"slope {measure.briefly}",
@@ -188,7 +189,7 @@ class Law:
             ),
             (
                 "p; by ranks",
-                "; ".join(format_p(p).removeprefix("= ") for p in (self.trend_p, self.rank_p)),
+                "; ".join(p_values),
             ),
             ("layers", f"{self.n_layers}"),
             ("correlation of neighbours", number(self.correlation)),

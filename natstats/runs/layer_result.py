@@ -102,6 +102,7 @@ class LayerResult:
         return f"<{self.sentence()}>"
 
     def _repr_html_(self) -> str:
+        from natstats.report.figures.spectra import has_power
         from natstats.report.notebook import figure_html
 
         layer, fit, form = self.layer, self.fit, self.form
@@ -115,7 +116,5 @@ class LayerResult:
             ("in the law", self.law),
             ("flags", "; ".join(self.flags) or "none"),
         ]
-        power = self.spectrum.mean_power
-        has_power = bool((np.isfinite(power) & (power > 0)).sum() > 1)
-        figure = [figure_html(self.plot())] if has_power else []
+        figure = [figure_html(self.plot())] if has_power(self.measured) else []
         return html_block(layer.name, [], html_table([], rows), *figure)

@@ -15,6 +15,7 @@ import natstats
 from natstats.law.law import fit_law
 
 HOSTILE = ["<script>alert(1)</script>", "x]]>--!><b>&amp;", "\"'><img src=x onerror=y>", "a\x1b\n"]
+PLAIN = [f"conv{place}" for place in range(6)]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def run():
     fields = natstats.power_law_fields(24 * 3, 24, 24, alpha=2.0, seed=0).reshape(24, 3, 24, 24)
     torch.manual_seed(0)
     model, channels = nn.Sequential(), 3
-    for name in (*HOSTILE, "plain"):
+    for name in (*HOSTILE, "plain", *PLAIN):
         model.add_module(name, nn.Conv2d(channels, 4, 3, padding=1))
         channels = 4
     return natstats.measure(model, np.float32(fields))
@@ -62,7 +63,9 @@ def test_a_layer_is_one_record_with_all_that_is_known_of_it(run):
 
 def test_an_unknown_layer_is_refused_with_near_ones(run):
     for call in (run.layer, run.plot_spectrum):
-        with pytest.raises(natstats.UsageError, match=r"^layer: .* got 'plan'.*did you mean plain"):
+        with pytest.raises(
+            natstats.UsageError, match=r"(?s)^layer: .* got 'plan' \(did you mean plain"
+        ):
             call("plan")
 
 
@@ -93,7 +96,7 @@ def test_layers_without_power_or_exponent_are_drawn(run):
 
 def test_it_says_what_it_is_in_a_line(run):
     assert re.fullmatch(
-        r"<Run of Sequential: 5 layers on 24 images, slope \S+ \[\S+ \S+\] per layer>", repr(run)
+        r"<Run of Sequential: 11 layers on 24 images, slope \S+ \[\S+ \S+\] per layer>", repr(run)
     )
     images = natstats.measure_images(natstats.power_law_fields(16, 16, 16, 2.0, seed=0)[:, None])
     assert re.fullmatch(r"<Run of array: 16 images, exponent \S+ \[\S+ \S+\]>", repr(images))
@@ -143,6 +146,6 @@ def test_nothing_that_someone_has_named_is_markup_in_a_notebook(run, tmp_path):
 def test_notebooks_show_the_law(run):
     html = run._repr_html_()
     assert html.count("<svg") == 1
-    assert "run.layers" not in html  # all seven rows are there
+    assert "8 of 13 rows; all are in <code>run.layers</code>" in html
     for line in run.verdict.lines():
         assert line in "".join(Page(html).text)

@@ -9,7 +9,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -21,12 +20,12 @@ from natstats.report.figures.causes import CAUSE_STYLES, cause_name
 from natstats.report.figures.style import (
     GREY,
     INK,
-    WIDTH,
     depth_axis,
     is_narrow,
     legend,
     look,
     new_axes,
+    new_figure,
 )
 from natstats.report.records import AccountReport
 from natstats.text import printable
@@ -109,7 +108,7 @@ def layers_of_trunk(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _two(axes: Pair | None) -> Pair:
     if axes is None:
-        figure = Figure(figsize=(WIDTH["double"], 6.0), layout="constrained")
+        figure = new_figure(6.0)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.5, 1.0))
         axes = above, below
     return new_axes(axes[0], 0.0), new_axes(axes[1], 0.0)

@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from natstats.fits.band_choice import FittedBand, ImageBand
 from natstats.report.figures.law import INPUT_NAMES
-from natstats.report.figures.style import FAINT, GREY, INK, NARROW, PALETTE, WIDTH, look
+from natstats.report.figures.style import FAINT, GREY, INK, NARROW, PALETTE, look, new_figure
 from natstats.spectra.frequencies import extent
 from natstats.spectra.records import LayerSpectrum
 
@@ -77,11 +77,11 @@ def plot_sensitivity(
     """
     names = _chosen(sensitivity)
     with look():
-        wide = WIDTH["double"] if figure is None else figure.get_figwidth()
+        wide = (new_figure(1.0) if figure is None else figure).get_figwidth()
         n_columns = min(4 if wide > NARROW else 2, len(names))
         n_rows = -(-len(names) // n_columns)
         if figure is None:
-            figure = Figure(figsize=(wide, 0.9 + 1.75 * n_rows), layout="constrained")
+            figure = new_figure(0.9 + 1.75 * n_rows)
         panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
         for ax in panels[len(names) :]:
             ax.remove()

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from natstats.law.trend import SIGNIFICANCE
@@ -20,12 +19,12 @@ from natstats.report.figures.style import (
     INK,
     MARKERS,
     PALETTE,
-    WIDTH,
     depth_axis,
     is_narrow,
     legend,
     look,
     new_axes,
+    new_figure,
     side_by_side,
 )
 from natstats.report.records import ControlReport, DifferenceReport
@@ -111,7 +110,7 @@ def _as_exponents(rows: pd.DataFrame, value: str, low: str, high: str) -> pd.Dat
 
 def _two(axes: Pair | None) -> Pair:
     if axes is None:
-        figure = Figure(figsize=(WIDTH["double"], 5.2), layout="constrained")
+        figure = new_figure(5.2)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.15, 1.0))
         axes = above, below
     return new_axes(axes[0], 0.0), new_axes(axes[1], 0.0)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
@@ -17,12 +16,12 @@ from natstats.report.figures.style import (
     GREY,
     INK,
     PALETTE,
-    WIDTH,
     depth_axis,
     is_narrow,
     legend,
     look,
     new_axes,
+    new_figure,
     side_by_side,
 )
 from natstats.report.records import AccountReport
@@ -225,7 +224,7 @@ def _draw_rectifiers(ax: Axes, frame: pd.DataFrame) -> list[tuple[Artist, str]]:
 
 def _two(axes: Pair | None, height: float, columns: int = 1) -> Pair:
     if axes is None:
-        figure = Figure(figsize=(WIDTH["double"], height), layout="constrained")
+        figure = new_figure(height)
         layout: dict[str, Any] = {"sharey": True} if columns == 2 else {"sharex": True}
         one, other = figure.subplots(3 - columns, columns, **layout)
         axes = one, other

@@ -12,7 +12,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -27,11 +26,11 @@ from natstats.report.figures.style import (
     GREY,
     INK,
     PALETTE,
-    WIDTH,
     is_narrow,
     legend,
     look,
     new_axes,
+    new_figure,
 )
 from natstats.report.records import SeriesReport
 
@@ -83,7 +82,7 @@ def plot_training(series: SeriesReport, axes: tuple[Axes, Axes] | None = None) -
     """
     if axes is None:
         with look():
-            figure = Figure(figsize=(WIDTH["double"], 7.4), layout="constrained")
+            figure = new_figure(7.4)
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         axes = upper, lower
     drawn = plot_exponents(series, axes[0]), plot_slopes(series, axes[1])

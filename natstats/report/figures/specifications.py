@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -22,9 +21,9 @@ from natstats.report.figures.style import (
     INK,
     NARROW,
     PALETTE,
-    WIDTH,
     legend,
     look,
+    new_figure,
 )
 from natstats.text import printable
 
@@ -127,7 +126,7 @@ def _two(axes: Pair | None, n_rows: int) -> Pair:
     """The axes given, or those of a new figure that is high enough for the rows."""
     if axes is None:
         upper, lower = 2.3, ROW * n_rows
-        figure = Figure(figsize=(WIDTH["double"], upper + lower + 0.75), layout="constrained")
+        figure = new_figure(upper + lower + 0.75)
         axes = figure.subplots(2, 1, sharex=True, height_ratios=(upper, lower))
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)

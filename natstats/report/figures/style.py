@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from natstats.fits.depth_axes import DEPTH_AXES, DepthAxis
 from natstats.text import lines
 
 __all__ = [
-    "DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "inline_svg", "kind_marks", "look", "save",
+    "DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "inline_svg", "kind_marks", "look", "new_figure",
+    "save", "wide",
 ]  # fmt: skip
 
 WIDTH = {"single": 3.5, "double": 7.2}
@@ -34,6 +36,9 @@ WIDTH = {"single": 3.5, "double": 7.2}
 
 NARROW = 4.5
 """Axes of a width below this, in inches before the layout makes room, count as one column."""
+
+_width: ContextVar[float] = ContextVar("width", default=WIDTH["double"])
+"""Width of new figures, inches."""
 
 INK, GREY, FAINT = "#1b1f24", "#5c6670", "#dfe3e7"
 """Text and lines; secondary text; grid and separators."""
@@ -90,6 +95,21 @@ _RC = {
 
 
 @contextlib.contextmanager
+def wide(inches: float) -> Iterator[None]:
+    """New figures are as wide as this for as long as the context is open.
+
+    >>> with wide(5.0):
+    ...     print(new_figure(3.0).get_figwidth())
+    5.0
+    """
+    before = _width.set(inches)
+    try:
+        yield
+    finally:
+        _width.reset(before)
+
+
+@contextlib.contextmanager
 def look() -> Iterator[None]:
     """The style of natstats, for as long as the context is open.
 
@@ -105,8 +125,8 @@ def look() -> Iterator[None]:
 
 
 def new_figure(height: float) -> Figure:
-    """A figure of the usual width, inches, that pyplot does not know."""
-    return Figure(figsize=(WIDTH["double"], height), layout="constrained")
+    """A new figure that pyplot does not know, as wide as figures are now."""
+    return Figure(figsize=(_width.get(), height), layout="constrained")
 
 
 def new_axes(ax: Axes | None, height: float) -> Axes:
@@ -203,6 +223,11 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         The two files.
     """
     figure = _shown_figure(axes)
+    from natstats.report.figures.printing import asked_for
+
+    printed = asked_for()
+    if printed is not None:
+        return printed.write(figure, folder, name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -212,8 +237,12 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         # A name in a script that the font lacks shows as boxes, which is no reason to fail.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         _write(figure, vector, raster)
-    vector.write_text(_shorter(vector.read_text(encoding="utf-8")), encoding="utf-8")
+    vector.write_text(shorter_svg(vector.read_text(encoding="utf-8")), encoding="utf-8")
     return [vector, raster]
+
+
+_ELEMENT = "max-width:100%;height:auto;background:#fff;stroke-linejoin:round;stroke-linecap:butt"
+"""Style of a figure in a page; the last two are what matplotlib sets for all of its shapes."""
 
 
 def _shown_figure(axes: Axes) -> Figure:
@@ -249,10 +278,12 @@ def inline_svg(axes: Axes) -> str:
             drawn.print_svg(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     finally:
         figure.set_canvas(canvas)
-    text = _shorter(file.getvalue())
-    text = re.sub(r"<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r"\n\s*", "\n", re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL))
-    return text.replace("<svg", '<svg style="max-width:100%;height:auto;background:#fff"', 1)
+    text = shorter_svg(file.getvalue())
+    # A style element would be one of the whole page.
+    for part in (r"<!--.*?-->", r"<metadata>.*?</metadata>", r"<style.*?</style>"):
+        text = re.sub(part, "", text, flags=re.DOTALL)
+    text = re.sub(r"\n\s*", "\n", text[text.index("<svg") :])
+    return text.replace("<svg", f'<svg style="{_ELEMENT}"', 1)
 
 
 def _write(figure: Figure, vector: Path, raster: Path) -> None:
@@ -273,7 +304,7 @@ def _write(figure: Figure, vector: Path, raster: Path) -> None:
         figure.dpi = dpi
 
 
-def _shorter(svg: str) -> str:
+def shorter_svg(svg: str) -> str:
     """Paths with two decimals of a point in place of six: half the size, no visible change."""
 
     def rounded(path: re.Match[str]) -> str:
