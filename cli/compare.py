@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from . import options, output
+from .views import View, path_text, view_options
 
 
-@click.command("compare")
+@click.command("compare", short_help="Compare two runs, layer by layer and as laws.")
 @click.argument("run_a", type=options.PATH)
 @click.argument("run_b", type=options.PATH)
 @click.option(
@@ -19,14 +21,16 @@ from . import options, output
 )
 @click.option("--overwrite", is_flag=True, help="Replace the comparison at --out.")
 @options.debug_option
-def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool) -> None:
+@view_options(can_be_quiet=False)
+def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool, view: View) -> None:
     """Compare RUN_B with RUN_A: every layer by name, and the slopes of the two laws.
 
     Differences are B minus A. Where both runs saw the same images they are paired, which shortens
     the intervals; layers are corrected for their number by Holm's rule.
     """
     first, second = (path.resolve().name for path in (run_a, run_b))
-    out = output.report_target(out, f"compare-{first}-{second}", overwrite, "comparison")
+    if out is not None or not view.as_json:
+        out = output.report_target(out, f"compare-{first}-{second}", overwrite, "comparison")
 
     from natstats.runs.comparison import compare
     from natstats.runs.run import Run
@@ -35,10 +39,7 @@ def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool) -> None
     if names[0] == names[1]:
         names = (f"{first} (A)", f"{first} (B)")
     found = compare(Run.open(run_a), Run.open(run_b), names)
-    output.say_lines(found.table(output.ROWS))
-    output.say()
-    output.say(found.sentence())
-    for note in found.notes:
-        output.say(f"Note: {note}")
-    path = found.save(out, overwrite=overwrite, command=output.command_line())
-    output.say(f"Comparison: {path}   Report: {path / 'report.html'}")
+    command = output.command_line()
+    path = None if out is None else found.save(out, overwrite=overwrite, command=command)
+    again = shlex.join(["natstats", "compare", path_text(run_a), path_text(run_b), "--all"])
+    output.result(found, "comparison", view, path, "Comparison", again if path is None else "")

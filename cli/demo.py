@@ -9,12 +9,14 @@ import click
 from natstats.fits.options import FitOptions
 
 from . import options, output
+from .views import View, path_text, view_options
 
 
-@click.command("demo")
+@click.command("demo", short_help="Measure a small network on photographs that ship with natstats.")
 @options.law_layers_option
 @options.output_options
-def command(out: Path | None, overwrite: bool, law_layers: str | None) -> None:
+@view_options()
+def command(out: Path | None, overwrite: bool, view: View, law_layers: str | None) -> None:
     """Measure a small trained network on the photographs that ship with natstats.
 
     Needs no network connection. The network is a ResNet-20 trained on 24 classes of texture; the
@@ -23,7 +25,10 @@ def command(out: Path | None, overwrite: bool, law_layers: str | None) -> None:
     fit = FitOptions() if law_layers is None else FitOptions(law_layers=law_layers)
 
     command = "natstats demo" if law_layers is None else output.command_line()
-    with output.reserved(out, "demo", overwrite) as path, output.progress_bar() as progress:
+    with (
+        output.reserved(out, "demo", overwrite) as path,
+        output.progress_bar(quiet=view.quiet) as progress,
+    ):
         from natstats import demo
         from natstats.measurement.one_run import measure
 
@@ -36,5 +41,6 @@ def command(out: Path | None, overwrite: bool, law_layers: str | None) -> None:
             overwrite=overwrite,
             command=command,
         )
-    output.say(f"Photographs and their licences: {demo.photographs()}")
-    output.show(run)
+    output.show(run, view)
+    if not (view.quiet or view.as_json):
+        output.say(f"Photographs and their licences: {path_text(demo.photographs())}")

@@ -15,6 +15,7 @@ from .distill_config import config_of, read_options
 from .distill_options import HELP, RECIPE_OPTIONS, SETTINGS, Seeds, distill_options
 from .interruptions import interruptions
 from .training_lines import logs
+from .views import path_text
 
 if TYPE_CHECKING:
     from natstats.distill.results import DistillationRun
@@ -32,7 +33,9 @@ PASSED = ("compile", *LOOKS)
 """Options that say how networks run and what is looked at on the way, by their own names."""
 
 
-@click.command("distill", cls=Seeds, help=HELP)
+@click.command(
+    "distill", cls=Seeds, help=HELP, short_help="Train a student network, alone or from a teacher."
+)
 @distill_options
 @click.pass_context
 def command(ctx: click.Context, **values: Any) -> None:
@@ -227,18 +230,11 @@ def _train(together: Processes, call: Mapping[str, Any], setup: Distillation, fo
 
 
 def _summary(together: Processes, run: DistillationRun, folder: Path) -> None:
-    from natstats.numbers import interval
-
-    low, high = run.interval()
-    split = run.data.get("split", "evaluation")
-    found = f"{100 * run.accuracy:.2f} {interval(100 * low, 100 * high, 2)} %"
-    text = f"Accuracy on the {split} images after the last epoch: {found}"
-    if run.teacher is not None:
-        text += f" (teacher {100 * run.teacher_accuracy:.2f} %)"
-    _say(together, text)
+    _say(together, *run.sentences())
     if failed := run.one_class_sentence():
         _say(together, f"Note: {failed}.")
-    _say(together, f"Run: {folder}   Report: {folder / 'report.html'}")
+    page = folder / "report.html"
+    _say(together, f"Run: {path_text(folder)}   Report: {path_text(page)}")
 
 
 def _compare(path: Path) -> None:

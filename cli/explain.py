@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .measure import counterfactual_option, measure_network, network_options
+from .sections import Sectioned
 
 HELP = """Measure MODEL on images, and account for the exponent of every layer.
 
@@ -21,7 +22,12 @@ and options are those of `natstats measure --help`.
 """
 
 
-@click.command("explain", help=HELP)
+@click.command(
+    "explain",
+    help=HELP,
+    cls=Sectioned,
+    short_help="As measure, and account for where the exponents come from.",
+)
 @network_options
 @counterfactual_option
 def command(**settings: Any) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from . import options, output, series
+from .sections import Sectioned
+from .views import View, view_options
 
 
-@click.command("fit")
+@click.command("fit", cls=Sectioned, short_help="Fit the spectra of a run again, in another way.")
 @click.argument("run", type=options.PATH)
 @options.refit_options
 @click.option("--out", type=options.PATH, help="The new run.  [default: RUN-fit, beside RUN]")
@@ -18,10 +20,12 @@ from . import options, output, series
     "--overwrite", is_flag=True, help="Replace the run at --out, which may be RUN itself."
 )
 @options.debug_option
+@view_options()
 def command(
     run: Path,
     out: Path | None,
     overwrite: bool,
+    view: View,
     **settings: Any,
 ) -> None:
     """Fit the spectra of RUN again, in another way, into a new run.
@@ -39,7 +43,7 @@ def command(
 
     if is_reserved(expanded(run, "run")):
         finished = finish_run(expanded(run, "run"), output.take_fit_options(settings))
-        output.show(finished)
+        output.show(finished, view)
         return
     many = series.is_series(run)
 
@@ -54,9 +58,9 @@ def command(
         for one in (*again.runs, again):
             one.info["refit"] = output.command_line()
         again.save(path, overwrite=overwrite)
-        series.finish(again, path)
+        series.finish(again, path, view)
         return
     refitted = Run.open(run).refit(**chosen)
     refitted.info["refit"] = output.command_line()
     refitted.save(path, overwrite=overwrite)
-    output.show(refitted)
+    output.show(refitted, view)

@@ -10,9 +10,11 @@ import click
 from natstats.measurement.options import MeasureOptions
 
 from . import options, output
+from .sections import Sectioned
+from .views import View, view_options
 
 
-@click.command("images")
+@click.command("images", cls=Sectioned, short_help="Measure the exponent of images themselves.")
 @click.argument("source")
 @click.option("--temporal", is_flag=True, help="Measure clips along time, not frame by frame.")
 @options.image_options
@@ -20,6 +22,7 @@ from . import options, output
 @options.image_fit_options
 @options.saving_options
 @options.output_options
+@view_options()
 def command(
     source: str,
     out: Path | None,
@@ -27,6 +30,7 @@ def command(
     save_every: float,
     shard: str | None,
     strict: bool,
+    view: View,
     **settings: Any,
 ) -> None:
     """Measure the exponent of images.
@@ -53,7 +57,7 @@ def command(
     fit, how = FitOptions(**chosen), MeasureOptions(**settings)
 
     name = source_name(source)
-    with output.placed(out, name, overwrite, shard) as (path, progress):
+    with output.placed(out, name, overwrite, shard, view.quiet) as (path, progress):
         run = measure_images(
             source,
             options=how,
@@ -67,4 +71,4 @@ def command(
             command=output.command_line(),
         )
     if progress is not None:  # the first of several processes
-        output.show(run, path, shard)
+        output.show(run, view, path, shard)

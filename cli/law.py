@@ -11,9 +11,10 @@ from natstats.errors import UsageError
 from natstats.runs.network_groups import COLUMNS
 
 from . import options, output
+from .views import View, path_text, view_options
 
 
-@click.command("law")
+@click.command("law", short_help="Take the laws of many networks together.")
 @click.argument("runs", nargs=-1, required=True, type=options.PATH)
 @click.option("--by", type=click.Choice(COLUMNS), help="Subgroups of networks.  [default: none]")
 @click.option(
@@ -34,6 +35,7 @@ from . import options, output
 @click.option("--overwrite", is_flag=True, help="Replace the meta-analysis at --out.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all columns as CSV, and nothing else.")
 @options.debug_option
+@view_options(can_be_quiet=False)
 def command(
     runs: tuple[Path, ...],
     by: str | None,
@@ -41,6 +43,7 @@ def command(
     out: Path | None,
     overwrite: bool,
     as_csv: bool,
+    view: View,
     **settings: Any,
 ) -> None:
     """Take the laws of many networks together: mean slope, the next network, how they differ.
@@ -50,7 +53,9 @@ def command(
     """
     if by is not None and groups:
         raise UsageError("by: expected --by or --group; got both")
-    if out is not None or not as_csv:
+    if as_csv and view.as_json:
+        raise UsageError("format: expected --csv or --json; got both")
+    if out is not None or not (as_csv or view.as_json):
         out = output.report_target(out, "law", overwrite, "law")
 
     from natstats.files.csv_files import csv_text
@@ -60,15 +65,15 @@ def command(
     for name, pattern in groups:
         patterns.setdefault(name, []).append(pattern)
     found = meta_analysis(runs, by or patterns or None, **output.take_fit_options(settings))
-    if as_csv:
-        output.say_lines(csv_text(found.networks))
-    else:
-        output.say_lines(found.table(output.ROWS))
-        output.say()
-        for sentence in found.sentences():
-            output.say(sentence)
+    command = output.command_line()
+    path = None if out is None else found.save(out, overwrite=overwrite, command=command)
+    if not as_csv:
+        again = f"natstats law {' '.join(map(path_text, runs))} --all" if len(runs) < 4 else "--all"
+        output.result(found, "law", view, path, "Law", again if path is None else "")
+        return
+    output.say_lines(csv_text(found.networks))
     for note in found.notes:
-        output.say(f"Note: {note}", err=as_csv)
-    if out is not None:
-        path = found.save(out, overwrite=overwrite, command=output.command_line())
-        output.say(f"Law: {path}   Report: {path / 'report.html'}", err=as_csv)
+        output.say(f"Note: {note}", err=True)
+    if path is not None:
+        page = path / "report.html"
+        output.say(f"Law: {path_text(path)}   Report: {path_text(page)}", err=True)

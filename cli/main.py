@@ -29,20 +29,16 @@ _OF_FILES = (
 )  # fmt: skip
 """What a disk, or the name of a file, is to blame for."""
 
-COMMANDS = (
-    "measure",
-    "explain",
-    "models",
-    "merge",
-    "fit",
-    "compare",
-    "law",
-    "plot",
-    "images",
-    "distill",
-    "table",
-    "demo",
-)
+SECTIONS = {
+    "Measure": ("demo", "measure", "explain", "images", "models"),
+    "Go on": ("fit", "merge"),
+    "Look": ("show", "report", "plot"),
+    "Compare": ("compare", "law"),
+    "Train": ("distill", "table"),
+}
+"""Commands by what they are for, in the order of help."""
+
+COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
 
 class _Failure(click.ClickException):
@@ -67,6 +63,18 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f".{cmd_name}", __package__)
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list for every section; what a command does is never cut."""
+        widest = max(map(len, COMMANDS))
+        for title, names in SECTIONS.items():
+            rows = []
+            for name in names:
+                command = self.get_command(ctx, name)
+                assert command is not None
+                rows.append((name.ljust(widest), command.short_help or ""))
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -161,6 +169,7 @@ every layer of a network, and tests whether it grows linearly with depth.
 \b
 natstats demo                                 all of it, on what ships in the package
 natstats measure resnet50 --images ~/photos   a network on photographs
+natstats show RUN --all                       the numbers of a run again
 """
 
 

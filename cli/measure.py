@@ -13,6 +13,8 @@ from natstats.measurement.options import MEASURED_COUNTERFACTUALS, NETWORK_CONTR
 
 from . import options, output, series
 from .model_options import model_options
+from .sections import Sectioned
+from .views import View, view_options
 
 __all__ = ["command", "counterfactual_option", "measure_network", "network_options"]
 
@@ -94,6 +96,7 @@ _OPTIONS = (
     options.fit_options,
     options.saving_options,
     options.output_options,
+    view_options(),
 )
 
 
@@ -112,7 +115,12 @@ counterfactual_option = click.option(
 )
 
 
-@click.command("measure", help=HELP)
+@click.command(
+    "measure",
+    help=HELP,
+    cls=Sectioned,
+    short_help="Measure the exponent of every layer of a network; test the law.",
+)
 @network_options
 @counterfactual_option
 @click.option(
@@ -135,6 +143,7 @@ def measure_network(
     layouts: tuple[tuple[str, str], ...],
     out: Path | None,
     overwrite: bool,
+    view: View,
     **settings: Any,
 ) -> None:
     """Measure a network, or the checkpoints of a training, and write what was found."""
@@ -162,11 +171,11 @@ def measure_network(
             from natstats.errors import UsageError
 
             raise UsageError(f"shard: expected with one checkpoint; got {len(found)}")
-        series.measure(model, found, images, out, overwrite, name, **settings)
+        series.measure(model, found, images, out, overwrite, name, view, **settings)
         return
 
     one = found[0] if found else None
-    with output.placed(out, name, overwrite, shard) as (path, progress):
+    with output.placed(out, name, overwrite, shard, view.quiet) as (path, progress):
         run = measure(
             model,
             images,
@@ -179,4 +188,4 @@ def measure_network(
             **settings,
         )
     if progress is not None:  # the first of several processes
-        output.show(run, path, shard)
+        output.show(run, view, path, shard)

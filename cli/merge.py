@@ -8,13 +8,20 @@ from typing import Any
 import click
 
 from . import options, output
+from .sections import Sectioned
+from .views import View, view_options
 
 
-@click.command("merge")
+@click.command(
+    "merge", cls=Sectioned, short_help="Put the parts of a measurement together into a run."
+)
 @click.argument("parts", nargs=-1, required=True, type=options.PATH)
 @options.refit_options
 @options.output_options
-def command(parts: tuple[Path, ...], out: Path | None, overwrite: bool, **settings: Any) -> None:
+@view_options()
+def command(
+    parts: tuple[Path, ...], out: Path | None, overwrite: bool, view: View, **settings: Any
+) -> None:
     """Put PARTS together into a run, as if they had been measured at once.
 
     Each of PARTS is the folder of a `natstats measure --shard 3/16 --out PART`, or of the same with
@@ -30,4 +37,4 @@ def command(parts: tuple[Path, ...], out: Path | None, overwrite: bool, **settin
         run = merge_parts(
             parts, path, overwrite=overwrite, fit=chosen, command=output.command_line()
         )
-    output.show(run)
+    output.show(run, view)

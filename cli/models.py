@@ -25,7 +25,9 @@ OTHERS = (
 )
 
 
-@click.command("models", help=HELP)
+@click.command(
+    "models", help=HELP, short_help="List the networks that go by a name, with their weights."
+)
 @click.argument("pattern", required=False)
 @click.option("--timm", is_flag=True, help="List timm's, too (pip install 'natstats[timm]').")
 def command(pattern: str | None, timm: bool) -> None:

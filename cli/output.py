@@ -17,6 +17,7 @@ from natstats.measurement.options import MeasureOptions
 from natstats.text import printable
 
 from . import options
+from .views import View, path_text, show_command
 
 if TYPE_CHECKING:
     from natstats.distill.comparison.compare import MethodComparison
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from natstats.runs.run import Run
 
 __all__ = [
-    "command_line", "comparison", "placed", "progress_bar", "report_target", "reserved", "say",
-    "say_lines", "show", "take_fit_options", "take_measure_options", "target",
+    "command_line", "comparison", "json_text", "placed", "progress_bar", "report_target",
+    "reserved", "result", "say", "say_lines", "show", "take_fit_options", "take_measure_options",
+    "target",
 ]  # fmt: skip
 
 SECONDS_BETWEEN_LINES = 10.0
-ROWS = 14
 
 
 def say(text: object = "", *, err: bool = False) -> None:
@@ -63,11 +64,18 @@ def comparison(found: MethodComparison) -> None:
 
 @contextmanager
 def placed(
-    out: Path | None, name: str, overwrite: bool, shard: str | None = None
+    out: Path | None, name: str, overwrite: bool, shard: str | None = None, quiet: bool = False
 ) -> Iterator[tuple[Path, Progress | None]]:
     """Folder and progress of a measurement, for every process of those that share it.
 
     What several processes say beside their errors, the first one says.
+
+    Args:
+        out: the folder that was asked for; None for a free one.
+        name: of a free one.
+        overwrite: what is there may be replaced.
+        shard: the share of the images that is measured.
+        quiet: no progress is shown.
     """
     from natstats.processes.joining import joined
 
@@ -79,7 +87,7 @@ def placed(
             path = stack.enter_context(reserved(out, name, overwrite, kind))
         path = Path(together.share(None if path is None else str(path)))
         if together.is_first:
-            yield path, stack.enter_context(progress_bar())
+            yield path, stack.enter_context(progress_bar(quiet=quiet))
         else:
             yield path, None
 
@@ -152,14 +160,20 @@ def take_measure_options(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def progress_bar(unit: str = "images", images: int | None = None) -> Iterator[Progress]:
+def progress_bar(
+    unit: str = "images", images: int | None = None, *, quiet: bool = False
+) -> Iterator[Progress]:
     """A bar with the rate and the time left on a terminal, a plain line now and then elsewhere.
 
     Args:
         unit: what is counted.
         images: in each of these, which are counted one by one then: the rate is in images, and
             those that were done in an earlier sitting do not count for it.
+        quiet: nothing is shown.
     """
+    if quiet:
+        yield lambda done, total: None
+        return
     if sys.stderr.isatty():
         from tqdm import tqdm
 
@@ -196,44 +210,59 @@ def progress_bar(unit: str = "images", images: int | None = None) -> Iterator[Pr
     yield line
 
 
-def show(run: Run, part: Path | None = None, shard: str | None = None) -> None:
-    """Print the short table, the verdict, what to know, and where the run is.
+def show(run: Run, view: View, part: Path | None = None, shard: str | None = None) -> None:
+    """Print table, verdict and notes of a run, and where it is.
 
     Args:
         run: that was measured.
+        view: how much of it.
         part: where the part is, beside `shard`.
         shard: the share of the images that was measured; None for all of them.
     """
-    from natstats.runs.tables import text_table
-
-    if shard is not None:
-        n_images = run.info["images"]["n_images"]
-        say(f"Part {shard}, {n_images} images: {part}   `natstats merge` puts parts together.")
+    if shard is None:
+        assert run.path is not None
+        result(run, "run", view, run.path)
         return
-    path = run.path
-    assert path is not None
-    say_lines(text_table(run.layers, ROWS))
-    say()
-    if run.info.get("model"):
-        for line in run.verdict.lines():
-            say(line)
-        say(run.forms_sentence())
-    if run.control is not None:
-        say(run.control.sentence())
-    if run.explanation is not None:
-        for line in run.explanation.sentences():
-            say(line)
-    account = "" if run.account is None else run.account.spectra.note
-    for note in [*run.info.get("warnings", []), *filter(None, [run.band_sentence(), account])]:
-        say(f"Note: {note}.")
-    images = run.info.get("images", {})
-    # Images that are too small are spoken of in the warnings.
-    unreadable = images.get("n_unreadable", 0) - images.get("n_too_small", 0)
-    if unreadable:
-        which = "1 image" if unreadable == 1 else f"{unreadable} images"
-        say(f"Note: {which} could not be read; run.json lists them.")
-    if run.skipped_layers:
-        n = len(run.skipped_layers)
-        were = "layer was" if n == 1 else "layers were"
-        say(f"Note: {n} {were} not measured; skipped.csv says why.")
-    say(f"Run: {path}   Report: {path / 'report.html'}")
+    n_images = run.info["images"]["n_images"]
+    if view.as_json:
+        facts = {"kind": "part", "path": str(part), "shard": shard, "n_images": n_images}
+        say_lines(json_text(facts))
+    elif not view.quiet:
+        place = "" if part is None else path_text(part)
+        say(f"Part {shard}, {n_images} images: {place}   `natstats merge` puts parts together.")
+
+
+def result(
+    found: Any, kind: str, view: View, path: Path | None, named: str = "Run", how: str = ""
+) -> None:
+    """Print what a command found, as text or as JSON, and where it is.
+
+    Args:
+        found: what was measured or opened.
+        kind: of its folder, see ``SHOWN`` of the module folders.
+        view: how much of it.
+        path: its folder; None where it was not written.
+        named: what stands before the path.
+        how: the command that shows all rows; by default that of the folder.
+    """
+    from . import folders
+
+    if view.as_json:
+        say_lines(json_text(folders.summary_of(found, kind, path)))
+        return
+    if view.quiet:
+        return
+    how = how or ("" if path is None else show_command(path))
+    for line in folders.lines_of(found, view, how):
+        say(line)
+    if path is not None:
+        page = path / "report.html"
+        place = f"{named}: {path_text(path)}"
+        say(f"{place}   Report: {path_text(page)}" if page.is_file() else place)
+
+
+def json_text(values: dict[str, Any]) -> str:
+    """Plain values as JSON; NaN is null."""
+    from natstats.files.json_files import to_json
+
+    return to_json(values)

@@ -7,49 +7,104 @@ from pathlib import Path
 import click
 
 from . import options, output, series
+from .views import path_text
+
+FORMATS, STYLES = ("svg", "png", "pdf"), ("paper", "talk")
+"""Those of natstats.report.figures.printing, which loads what draws."""
 
 
-@click.command("plot")
+def _formats(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Formats as they were repeated or separated by commas, each once."""
+    named = [one.strip().lower() for value in values for one in value.split(",")]
+    for one in named:
+        if one not in FORMATS:
+            raise click.BadParameter(f"expected {', '.join(FORMATS)}; got {one!r}", ctx, parameter)
+    return tuple(dict.fromkeys(named))
+
+
+@click.command("plot", short_help="Draw the figures of runs: SVG, PNG, PDF, for paper or talk.")
 @click.argument("runs", nargs=-1, required=True, type=options.PATH)
 @click.option(
     "--out", type=options.PATH, default=Path("figs"), show_default=True, help="Where they go."
 )
-@click.option("--overwrite", is_flag=True, help="Replace figures of the same names at --out.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace figures of the same names at --out; it is said which.",
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    default=("svg,png",),
+    show_default=True,
+    callback=_formats,
+    metavar="FORMAT,...",
+    help="svg, png or pdf (with its fonts); repeat it or separate by commas.",
+)
+@click.option(
+    "--width",
+    help="Width with its unit, such as 3.4in, 8.6cm, 86mm or 245pt; letters keep their size.  "
+    "[default: 7.2in, for a talk 10in]",
+)
+@click.option(
+    "--style",
+    type=click.Choice(STYLES),
+    default="paper",
+    show_default=True,
+    help="For a paper, or all larger for a talk.",
+)
 @options.debug_option
-def command(runs: tuple[Path, ...], out: Path, overwrite: bool) -> None:
-    """Draw exponent against depth, spectra, and the spread between images, as SVG and PNG.
+def command(
+    runs: tuple[Path, ...],
+    out: Path,
+    overwrite: bool,
+    formats: tuple[str, ...],
+    width: str | None,
+    style: str,
+) -> None:
+    """Draw exponent against depth, spectra, and the spread between images.
 
     With several RUNS, also all of them over each other. Of a series: exponents and slope over
-    training.
+    training. What is at --out already stays; a figure of the same name is replaced only with
+    --overwrite.
     """
     from natstats import report
     from natstats.files.paths import expanded
     from natstats.report.figures.placing import add_figures
+    from natstats.report.figures.printing import printed
     from natstats.runs.run import Run
     from natstats.runs.series import Series
 
-    opened: dict[str, Run | Series] = {}
-    for path in runs:
-        name, number = path.resolve().name, 2
-        while name in opened:
-            name, number = f"{path.resolve().name}-{number}", number + 1
-        opened[name] = Series.open(path) if series.is_series(path) else Run.open(path)
-    out = expanded(out, "out")
-    single = [(name, one) for name, one in opened.items() if isinstance(one, Run)]
-    with add_figures(out, overwrite) as drawn:
-        figures = (
-            report.draw_overlay([(name, run.report()) for name, run in single], drawn)
-            if len(single) > 1
-            else []
-        )
-        for name, one in opened.items():
-            folder = drawn if len(opened) == 1 else drawn / name
-            if isinstance(one, Run):
-                figures += report.draw_run(one.report(), folder)
-            else:
-                figures += report.draw_series(one.report(), folder)
-        written = [out / path.relative_to(drawn) for path in figures]
+    with printed(formats, width, style):
+        opened: dict[str, Run | Series] = {}
+        for path in runs:
+            name, number = path.resolve().name, 2
+            while name in opened:
+                name, number = f"{path.resolve().name}-{number}", number + 1
+            opened[name] = Series.open(path) if series.is_series(path) else Run.open(path)
+        out = expanded(out, "out")
+        single = [(name, one) for name, one in opened.items() if isinstance(one, Run)]
+        with add_figures(out, overwrite) as drawn:
+            figures = (
+                report.draw_overlay([(name, run.report()) for name, run in single], drawn)
+                if len(single) > 1
+                else []
+            )
+            for name, one in opened.items():
+                folder = drawn if len(opened) == 1 else drawn / name
+                if isinstance(one, Run):
+                    figures += report.draw_run(one.report(), folder)
+                else:
+                    figures += report.draw_series(one.report(), folder)
+            written = [out / path.relative_to(drawn) for path in figures]
+            replaced = [path for path in written if path.exists()]
     for path in written:
-        output.say(path)
+        output.say(path_text(path))
+    if replaced:
+        names = ", ".join(path_text(path) for path in replaced)
+        output.say(f"Replaced: {names}", err=True)
     if not written:
         output.say("There is nothing to draw: no layer has an exponent.", err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from natstats.errors import Interrupted
 
 from . import output
+from .views import View
 
 if TYPE_CHECKING:
     from natstats.runs.series import Series
@@ -31,6 +32,7 @@ def measure(
     out: Path | None,
     overwrite: bool,
     name: str,
+    view: View,
     **settings: Any,
 ) -> None:
     """Measure a series into a directory, print what it shows, and say what an interruption left."""
@@ -42,7 +44,7 @@ def measure(
     path = store.free_path(Path("runs") / f"{name}-series") if out is None else expanded(out, "out")
     before = _runs(path)
     try:
-        with output.progress_bar() as progress:
+        with output.progress_bar(quiet=view.quiet) as progress:
             series = measure_series(
                 model,
                 checkpoints,
@@ -64,19 +66,16 @@ def measure(
             exit_code=getattr(error, "exit_code", 130),
         ) from None
     taken = before & set(series.frame.checkpoint)
-    if taken and not overwrite:
+    if taken and not overwrite and not view.quiet:
         runs = "1 run was" if len(taken) == 1 else f"{len(taken)} runs were"
         output.say(f"{runs} there already and taken as they are.", err=True)
-    finish(series, path)
+    finish(series, path, view)
 
 
 def _runs(path: Path) -> set[str]:
     return {file.parent.name for file in path.glob("[!.]*/run.json")}
 
 
-def finish(series: Series, path: Path) -> None:
+def finish(series: Series, path: Path, view: View) -> None:
     """Print the short table, what it shows, and where the series is."""
-    output.say_lines(series.table(output.ROWS))
-    output.say()
-    output.say(series.sentence())
-    output.say(f"Series: {path}   Report: {path / 'report.html'}")
+    output.result(series, "series", view, path, "Series")

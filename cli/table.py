@@ -13,7 +13,7 @@ from natstats.errors import UsageError
 from . import options, output
 
 
-@click.command("table")
+@click.command("table", short_help="Compare trainings: accuracy, gains, tests on the same images.")
 @click.argument("runs", nargs=-1, required=True, type=options.PATH)
 @click.option(
     "--reference",

@@ -1,6 +1,7 @@
 from ._version import __version__ as __version__
 from .errors import NatstatsError as NatstatsError
 from .errors import UsageError as UsageError
+from .fits.exponents import fit_layers as fit_layers
 from .fits.exponents import fit_spectrum as fit_spectrum
 from .fits.form_comparison import compare_forms as compare_forms
 from .fits.options import FitOptions as FitOptions

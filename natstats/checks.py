@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Collection
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex, TypeVar
 
 from natstats.errors import UsageError
 
@@ -33,6 +33,8 @@ LARGEST = {
 """The most that arguments may be: beyond, memory does not suffice, or torch takes no such seed."""
 
 
+T = TypeVar("T", bound=str)
+
 _LARGEST_FLOAT = int(sys.float_info.max)
 
 MINIMUM_SIDE = 5
@@ -45,7 +47,7 @@ NYQUIST = 0.5
 """The highest frequency that a sampled map can carry along an axis, in cycles per pixel."""
 
 
-def one_of(argument: str, value: str, allowed: Collection[str]) -> str:
+def one_of(argument: str, value: T, allowed: Collection[str]) -> T:
     """Return `value` when it is in `allowed`; else raise with the nearest matches.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ __all__ = [
     "at_least_float32",
     "float_maps",
 ]
+
+Place = Literal["none", "groups", "middle", "last", "sections", "blocks"]
+Activation = Literal["block", "pre", "post"]
+"""The names below for type checkers."""
 
 PLACES = ("none", "groups", "middle", "last", "sections", "blocks")
 """Where a method looks: nowhere, at the end of every group of blocks of one resolution, at that of
@@ -253,8 +257,8 @@ class Method:
     reduction: str
     defaults: Mapping[str, Any]
     plan: Callable[[Setting], Plan]
-    place: str = "none"
-    activation: str = "post"
+    place: Place = "none"
+    activation: Activation = "post"
     smallest: int = 1
     needs_signed: bool = False
     uses_images: bool = False

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from natstats import checks
-from natstats.distill.method import ACTIVATIONS, PLACES, TapPoint
+from natstats.distill.method import ACTIVATIONS, PLACES, Activation, Place, TapPoint
 from natstats.distill.taps import Taps, parsed
 from natstats.distill.traces import Traces
 from natstats.distill.trunk import TrunkMap, trunk_of
@@ -121,8 +121,8 @@ def pair_taps(
     student: nn.Module,
     teacher: nn.Module,
     images: Tensor,
-    place: str = "groups",
-    activation: str = "post",
+    place: Place = "groups",
+    activation: Activation = "post",
     smallest: int = 1,
     traces: Traces | None = None,
 ) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
@@ -211,8 +211,8 @@ def _ends(pair: tuple[_Group, _Group], activation: str) -> tuple[TapPoint, TapPo
 def student_taps(
     student: nn.Module,
     images: Tensor,
-    place: str = "groups",
-    activation: str = "post",
+    place: Place = "groups",
+    activation: Activation = "post",
     smallest: int = 1,
     traces: Traces | None = None,
 ) -> tuple[TapPoint, ...]:

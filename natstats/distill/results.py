@@ -40,7 +40,10 @@ from natstats.distill.run_folders import RECORD, is_unfinished
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded
+from natstats.numbers import interval
 from natstats.runs import store
+from natstats.runs.tables import left_out
+from natstats.runs.text_columns import Column, fitted
 from natstats.text import printable
 
 __all__ = [
@@ -51,6 +54,23 @@ MAIN = "main"
 """Name of the last stage, which every method has."""
 
 Array = NDArray[Any]
+
+_COLUMNS = (
+    Column("stage", True), Column("epoch"), Column("loss"), Column("accuracy"),
+    Column("eval loss", rank=2), Column("eval accuracy"), Column("learning rate", rank=1),
+    Column("seconds", rank=3),
+)  # fmt: skip
+
+
+def _plain(value: Any) -> str:
+    """A cell of the table of epochs.
+
+    >>> _plain("main"), _plain(3), _plain(0.123456), _plain(math.nan)
+    ('main', '3', '0.1235', '-')
+    """
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,6 +271,37 @@ class DistillationRun:
         n_right = int(self.outcomes.correct.sum())
         low, high = proportion_confint(n_right, n, alpha=1 - level, method="wilson")
         return float(low), float(high)
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of the training, in clauses."""
+        return [str(note) for note in self.info.get("notes") or []]
+
+    def sentences(self) -> list[str]:
+        """The result in words."""
+        low, high = self.interval()
+        split = self.data.get("split", "evaluation")
+        found = f"{100 * self.accuracy:.2f} {interval(100 * low, 100 * high, 2)} %"
+        text = f"Accuracy on the {split} images after the last epoch: {found}"
+        if self.teacher is not None:
+            text += f" (teacher {100 * self.teacher_accuracy:.2f} %)"
+        return [text]
+
+    def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
+        """The epochs as aligned text; of more than `rows` of them, the last ones.
+
+        Args:
+            rows: at most so many.
+            width: of the terminal; None for as wide as it takes.
+            how: how the others are to be seen, for the last line.
+        """
+        shown = self.history if rows is None else self.history.iloc[-rows:]
+        cells = [
+            [_plain(row[one.head.replace(" ", "_")]) for one in _COLUMNS]
+            for row in shown.to_dict("records")
+        ]
+        total = len(self.history)
+        return fitted(_COLUMNS, cells, width, left_out(total - len(shown), total, "epochs", how))
 
     def gradient_ratios(self) -> pd.DataFrame:
         """Norm of each weighted term's gradient over that of the cross-entropy, every epoch.

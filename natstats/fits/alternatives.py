@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from natstats.fits.band_choice import ImageBand, band_text
 from natstats.fits.bands import Band, band_of
 from natstats.fits.estimators import ESTIMATORS
-from natstats.fits.exponents import group_power
 from natstats.fits.held_bands import common_band, held_band
 from natstats.fits.intervals import FEWEST_GROUPS, jackknife_deviations, leave_one_out
 from natstats.fits.options import FitOptions
+from natstats.fits.sample import group_power
 from natstats.spectra.expected import EXPONENT_RANGE
 from natstats.spectra.records import LayerSpectrum
 

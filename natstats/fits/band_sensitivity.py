@@ -8,17 +8,18 @@ as to the layer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from natstats.fits.bands import Band
-from natstats.fits.exponents import group_power
 from natstats.fits.held_bands import held_band
 from natstats.fits.intervals import effective_dof, jackknife_deviations, leave_one_out, t_reach
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
+from natstats.fits.sample import group_power
 from natstats.spectra.expected import EXPONENT_RANGE
 from natstats.spectra.records import LayerSpectrum
 
@@ -34,7 +35,7 @@ FEWEST_RINGS = 4
 """Bands with fewer rings than this are left out."""
 
 Array = NDArray[np.float64]
-Size = tuple[int, int, str]
+Size = tuple[int, int, Any]
 Ends = tuple[float, float]
 
 COLUMNS = (

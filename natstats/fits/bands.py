@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from natstats.fits.estimators import ESTIMATORS
 from natstats.fits.rings_in_band import RingsInBand
+from natstats.spectra.edge_names import Edges
 from natstats.spectra.expected import EXPONENT_RANGE, OUTER_SCALE, expected_power
 
 __all__ = ["Band", "band_of"]
@@ -17,13 +18,13 @@ Array = NDArray[np.float64]
 
 
 @lru_cache(maxsize=256)
-def band_of(height: int, width: int, edges: str, low: float, high: float) -> Band:
+def band_of(height: int, width: int, edges: Edges, low: float, high: float) -> Band:
     """Return the rings of an (H, W) map between two frequencies, prepared once and kept."""
     return Band(height, width, edges, low, high)
 
 
 @lru_cache(maxsize=256)
-def _outer_change(height: int, width: int, edges: str, alpha: float) -> Array:
+def _outer_change(height: int, width: int, edges: Edges, alpha: float) -> Array:
     """Change of log T_b(alpha) when the longest wave is three times as long, (n_rings,)."""
     longer, usual = (
         expected_power(alpha, height, width, edges, outer_scale=scale)
@@ -44,7 +45,7 @@ class Band(RingsInBand):
     [2.3, 2.3]
     """
 
-    def __init__(self, height: int, width: int, edges: str, low: float, high: float) -> None:
+    def __init__(self, height: int, width: int, edges: Edges, low: float, high: float) -> None:
         super().__init__(height, width, edges, low, high)
         self._size = height, width, edges
 

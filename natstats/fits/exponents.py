@@ -9,230 +9,29 @@ exponents of single images see :mod:`natstats.fits.image_spread`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from natstats.errors import UsageError
-from natstats.fits.bands import Band, band_of
-from natstats.fits.estimators import ESTIMATORS, Estimator
-from natstats.fits.held_bands import NOWHERE, held_band
-from natstats.fits.intervals import (
-    FEWEST_GROUPS,
-    STOPPED,
-    bootstrap_reach,
-    effective_dof,
-    jackknife_deviations,
-    leave_one_out,
-    t_reach,
-    two_sided_p,
-)
+from natstats.fits.estimators import ESTIMATORS
+from natstats.fits.intervals import effective_dof, jackknife_deviations, two_sided_p
 from natstats.fits.options import FitOptions
+from natstats.fits.plain_arrays import arrays_of_layers, spectrum_of_arrays
 from natstats.fits.records import Fits, LayerFit
+from natstats.fits.sample import FEW_RINGS, Interval, Sample, group_power
+from natstats.spectra.edge_names import Edges
 from natstats.spectra.expected import EXPONENT_RANGE
 from natstats.spectra.records import LayerSpectrum, Spectrum
 
-__all__ = ["exponent_and_deviations", "fit_layers", "fit_spectrum", "group_power"]
-
-FEW_RINGS = 4
-"""A fit through fewer rings than this is flagged: two of them carry most of the slope."""
-
-FEW_IMAGES = 16
-"""An interval from this many images or fewer is flagged: it may be too short."""
-
-FEW_EFFECTIVE = 4.0
-"""With fewer effective degrees of freedom than this an interval is flagged."""
-
-LEAST_ERROR = 1e-6
-"""A smaller standard error is that of rounding: the same image many times over."""
-
-OUTER_SHIFT = 0.1
-"""An exponent is flagged that would change by more if the field had waves three times as long."""
+__all__ = ["FEW_RINGS", "exponent_and_deviations", "fit_layers", "fit_spectrum", "group_power"]
 
 Array = NDArray[np.float64]
 
 
-def group_power(spectrum: Spectrum, normalize: bool) -> Array:
-    """Sum of power over the images of each group, (G, n_rings).
-
-    Raises:
-        UsageError: normalised power is asked for and was not measured.
-    """
-    if not normalize:
-        return spectrum.power
-    if np.isnan(spectrum.normalized).any():
-        raise UsageError(
-            "normalize: expected spectra measured by natstats 0.2 or newer; these hold no "
-            "normalised power"
-        )
-    return spectrum.normalized
-
-
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """What a fit rests on: the power of groups of images in the rings of a band.
-
-    Attributes:
-        spectrum: what was measured.
-        options: how to fit.
-        band: the rings that are fitted, n of them.
-        is_held: whether the maps hold the band that was asked for; without, there are no rings.
-        filled: which groups have images, (G,).
-        count: images in each of these, (g,).
-        power: sum of their power, (g, n).
-    """
-
-    spectrum: Spectrum
-    options: FitOptions
-    band: Band
-    is_held: bool
-    filled: NDArray[np.bool_]
-    count: Array
-    power: Array
-
-    @classmethod
-    def of(cls, spectrum: Spectrum, options: FitOptions, span: float) -> _Sample:
-        """Take from a spectrum what the options ask for."""
-        held = held_band(options.band, spectrum, span)
-        band = band_of(spectrum.height, spectrum.width, spectrum.edges, *(held or NOWHERE))
-        filled = spectrum.count > 0
-        count = spectrum.count[filled].astype(np.float64)
-        power = group_power(spectrum, options.normalize)[filled][:, band.inside]
-        return cls(spectrum, options, band, held is not None, filled, count, power)
-
-    @property
-    def estimator(self) -> Estimator:
-        """The one whose exponent heads the table."""
-        return ESTIMATORS[self.options.estimator]
-
-    @cached_property
-    def mean(self) -> Array:
-        """Mean power, (n,)."""
-        return np.asarray(self.power.sum(0) / max(self.count.sum(), 1))
-
-    @cached_property
-    def left_out(self) -> Array:
-        """Mean power without each group, (g, n)."""
-        return leave_one_out(self.power, self.count) if len(self.count) > 1 else self.power[:0]
-
-    def estimate(self, power: Array) -> Array:
-        """Alpha for each row of ring power, (R, n) -> (R,)."""
-        return self.estimator.estimate(self.band, power)
-
-    @cached_property
-    def image_exponents(self) -> Array:
-        """Alpha of every kept image that has one: power in all rings, and within the table."""
-        if self.band.n_rings < self.options.min_rings:
-            return np.zeros(0)
-        power = self.spectrum.image_power[:, self.band.inside].astype(np.float64)
-        good = np.all(np.isfinite(power) & (power > 0), axis=1)
-        if self.spectrum.is_constant or not good.any():
-            return np.zeros(0)
-        found = self.estimate(power[good])
-        return found[~np.isin(found, EXPONENT_RANGE)]
-
-    def hindrance(self) -> str:
-        """Why there is no exponent; empty where one can be estimated."""
-        reasons = (
-            (self.spectrum.n_images == 0, "no images"),
-            (self.spectrum.is_constant, "constant"),
-            (not self.is_held, "band not in this map"),
-            (self.band.n_rings < self.options.min_rings, "too few rings in band"),
-            (not np.all(self.mean > 0), "no power in a ring"),
-            (self.spectrum.n_images < FEWEST_GROUPS, "too few images"),
-            (len(self.count) < FEWEST_GROUPS, "too few groups"),
-            (not np.all(self.left_out > 0), "power from one group only"),
-        )
-        return next((flag for is_so, flag in reasons if is_so), "")
-
-    def doubts(self, exponent: float) -> list[str]:
-        """What a reader must know of an exponent, before its interval is known."""
-        flags = []
-        if self.band.n_rings < FEW_RINGS:
-            flags.append("few rings")
-        if self.spectrum.n_images <= FEW_IMAGES:
-            flags.append("few images")
-        elif len(self.count) <= FEW_IMAGES:
-            flags.append("few groups")
-        if self.estimator.is_resolvable is not None:
-            name = self.options.estimator
-            if not self.band.is_resolvable(exponent, name):
-                flags.append("beyond range")
-            elif abs(self.band.outer_shift(exponent, name)) > OUTER_SHIFT:
-                flags.append("outer scale")
-        return flags
-
-    def empty(self, flags: Sequence[str]) -> LayerFit:
-        """The fit of a layer without an exponent."""
-        nan = float("nan")
-        return LayerFit(
-            exponent=nan,
-            standard_error=nan,
-            dof=nan,
-            low=nan,
-            high=nan,
-            by_estimator=dict.fromkeys(ESTIMATORS, nan),
-            log_amplitude=nan,
-            fitted_power=np.full(self.spectrum.n_rings, np.nan),
-            r2=nan,
-            curvature=nan,
-            curvature_p=nan,
-            n_rings=self.band.n_rings,
-            n_images=self.spectrum.n_images,
-            image_exponents=self.image_exponents,
-            deviations=np.full(len(self.filled), np.nan),
-            flags=tuple(flags),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Interval:
-    """How sure an exponent is.
-
-    Attributes:
-        standard_error: from the groups of images.
-        dof: effective degrees of freedom of the standard error.
-        reach: half the width of the interval; infinite where the bootstrap gives none.
-        deviations: scaled deviations of the groups that have images, (g,).
-    """
-
-    standard_error: float
-    dof: float
-    reach: float
-    deviations: Array
-
-    @classmethod
-    def of(cls, sample: _Sample, exponent: float) -> _Interval:
-        """The interval of an exponent, in the way that the options ask for."""
-        options = sample.options
-        deviations = jackknife_deviations(exponent, sample.estimate(sample.left_out), sample.count)
-        error, dof = float(np.sqrt(np.sum(deviations**2))), float(effective_dof(deviations))
-        if options.interval == "bootstrap":
-            reach = bootstrap_reach(
-                sample.power,
-                sample.count,
-                sample.estimate,
-                lambda rows, alpha: sample.estimator.gradient(sample.band, rows, alpha),
-                error,
-                options.level,
-                options.resamples,
-            )
-        else:
-            reach = t_reach(error, dof, options.level)
-        if options.stopped:
-            reach *= STOPPED
-        return cls(error, dof, reach, deviations)
-
-    def doubts(self) -> list[str]:
-        """What a reader must know of the interval."""
-        if self.standard_error < LEAST_ERROR:
-            return ["images do not differ"]
-        return ["few images decide"] if self.dof < FEW_EFFECTIVE else []
-
-
-def _curvature(sample: _Sample) -> tuple[float, float]:
+def _curvature(sample: Sample) -> tuple[float, float]:
     """Coefficient of (ln f)^2 in what the law leaves, and the p of the test that it is zero."""
     band = sample.band
     if band.n_rings < 3:
@@ -247,7 +46,7 @@ def _curvature(sample: _Sample) -> tuple[float, float]:
     return float(values[0]), two_sided_p(values[0] / error, dof)
 
 
-def _fitted(sample: _Sample, exponent: float) -> tuple[float, float, Array]:
+def _fitted(sample: Sample, exponent: float) -> tuple[float, float, Array]:
     """Log amplitude, R^2 and the power that the fit expects at every ring of the map."""
     band, log_power = sample.band, np.log(sample.mean)
     shape = sample.estimator.log_shape(band, exponent)
@@ -260,20 +59,55 @@ def _fitted(sample: _Sample, exponent: float) -> tuple[float, float, Array]:
     return log_amplitude, float(1 - (weights @ residual**2) / (weights @ total**2)), fitted
 
 
+@overload
 def fit_spectrum(
     spectrum: Spectrum,
     options: FitOptions | None = None,
     span: float = 1.0,
     *,
     is_brief: bool = False,
+) -> LayerFit: ...
+@overload
+def fit_spectrum(
+    spectrum: ArrayLike,
+    power: ArrayLike,
+    options: FitOptions | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    edges: Edges = "sine",
+    n_groups: int | None = None,
+    is_brief: bool = False,
+) -> LayerFit: ...
+def fit_spectrum(  # type: ignore[misc]  # the second argument has two names
+    spectrum: Any,
+    power: Any = None,
+    options: Any = None,
+    *,
+    span: float = 1.0,
+    size: tuple[int, int] | None = None,
+    edges: Edges = "sine",
+    n_groups: int | None = None,
+    is_brief: bool = False,
 ) -> LayerFit:
-    """Fit the exponent of one layer.
+    """Fit the exponent of one layer, or of plain arrays.
+
+    A measured spectrum is ``fit_spectrum(spectrum, options, span)``; plain arrays are
+    ``fit_spectrum(frequencies, power, options)``.
 
     Args:
-        spectrum: what was measured.
-        options: band, estimator, interval and level.
+        spectrum: what was measured; or frequencies (R,), rising and above 0.
+        power: beside frequencies, that of every image, (N, R). The images are the sample; images
+            with a value that is not finite are left out.
+        options: band, estimator, interval and level. A band is in cycles/pixel; by default all
+            frequencies are used, whatever their unit.
         span: share of the image that the maps stand for, to which a band in cycles/image
             refers, see :mod:`natstats.fits.held_bands`.
+        size: height and width of the maps, pixels, where the frequencies are those of
+            :func:`natstats.ring_frequencies`: finite maps and their edges are allowed for then.
+            Without it the power law is taken to hold exactly at the frequencies.
+        edges: what was done about the edges of these maps.
+        n_groups: groups of images, the unit of resampling; by default one for each image, 128 at
+            most.
         is_brief: leave out what only describes the fit: other estimators, amplitude, R^2,
             curvature and the exponents of single images are NaN or empty. The law of many networks
             has no use for them, and they take most of the time.
@@ -283,7 +117,8 @@ def fit_spectrum(
         are NaN, with a flag that says why.
 
     Raises:
-        UsageError: normalised power is asked for and was not measured.
+        UsageError: an array has the wrong shape or values; or normalised power is asked for and
+            was not measured.
 
     >>> import natstats, torch
     >>> fields = natstats.power_law_fields(64, 32, 32, alpha=2.0, seed=0)
@@ -292,10 +127,26 @@ def fit_spectrum(
     >>> fit = fit_spectrum(accumulator.compute())
     >>> fit.low < 2.0 < fit.high
     True
+    >>> power = natstats.power_spectrum(torch.from_numpy(fields[:, None])).numpy()
+    >>> again = fit_spectrum(natstats.ring_frequencies(32, 32), power, size=(32, 32))
+    >>> bool(abs(again.exponent - fit.exponent) < 1e-5)
+    True
     """
+    if isinstance(spectrum, Spectrum):
+        if power is not None:  # the options, when they are not named
+            if options is not None:
+                span = options
+            options = power
+        return _fit(spectrum, options or FitOptions(), span, is_brief)
+    plain = spectrum_of_arrays(spectrum, power, size, edges, n_groups)
+    return _fit(plain, options or FitOptions(), 1.0, is_brief)
+
+
+def _fit(spectrum: Spectrum, options: FitOptions, span: float, is_brief: bool) -> LayerFit:
+    """What :func:`fit_spectrum` makes of a spectrum."""
     if is_brief:
         spectrum = replace(spectrum, image_power=spectrum.image_power[:0])
-    sample = _Sample.of(spectrum, options or FitOptions(), span)
+    sample = Sample.of(spectrum, options, span)
     n_odd = spectrum.n_nonfinite
     flags = [f"non-finite ({n_odd} images left out)"] if n_odd else []
     hindrance = sample.hindrance()
@@ -310,7 +161,7 @@ def fit_spectrum(
     exponent = by_estimator[sample.options.estimator]
     if exponent in EXPONENT_RANGE:
         return sample.empty([*flags, "beyond range"])
-    interval = _Interval.of(sample, exponent)
+    interval = Interval.of(sample, exponent)
     flags += [*sample.doubts(exponent), *interval.doubts()]
     if not np.isfinite(interval.reach):
         return sample.empty([*flags, "too few groups for the bootstrap"])
@@ -357,7 +208,7 @@ def exponent_and_deviations(
     Raises:
         UsageError: normalised power is asked for and was not measured.
     """
-    sample = _Sample.of(spectrum, options, span)
+    sample = Sample.of(spectrum, options, span)
     deviations = np.zeros(len(sample.filled))
     if sample.hindrance():
         return np.nan, deviations
@@ -368,19 +219,72 @@ def exponent_and_deviations(
     return float(found[0]), deviations
 
 
+@overload
 def fit_layers(
     layers: Sequence[LayerSpectrum], options: FitOptions | None = None, *, is_brief: bool = False
+) -> Fits: ...
+@overload
+def fit_layers(
+    layers: ArrayLike | Sequence[ArrayLike],
+    power: ArrayLike | Sequence[ArrayLike],
+    options: FitOptions | None = None,
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    edges: Edges = "sine",
+    n_groups: int | None = None,
+    is_brief: bool = False,
+) -> Fits: ...
+def fit_layers(  # type: ignore[misc]  # as above
+    layers: Any,
+    power: Any = None,
+    options: Any = None,
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    edges: Edges = "sine",
+    n_groups: int | None = None,
+    is_brief: bool = False,
 ) -> Fits:
-    """Fit every layer of a run, briefly where only the exponents are asked for.
+    """Fit every layer of a run, or plain arrays; groups of images are left out of all together.
+
+    Measured spectra are ``fit_layers(layers, options)``; plain arrays are
+    ``fit_layers(frequencies, power, options)``.
+
+    Args:
+        layers: what was measured; or the frequencies of every layer, L arrays (R,), or one array
+            for all of them.
+        power: beside frequencies, that of every layer and image, L arrays (N, R). The same N images
+            in the same order in all layers.
+        options: how to fit.
+        sizes: heights and widths of the maps, L pairs, see :func:`fit_spectrum`.
+        edges: what was done about the edges of the maps.
+        n_groups: groups of images; by default one for each image, 128 at most.
+        is_brief: leave out what only describes the fits.
 
     Raises:
-        UsageError: the layers were not summed over the same groups of images.
+        UsageError: an array has the wrong shape or values, or the layers were not summed over the
+            same groups of images.
+
+    >>> f = np.arange(1, 33) / 64
+    >>> noise = np.random.default_rng(0).gamma(20, 1 / 20, (2, 40, 32))
+    >>> fits = fit_layers(f, np.stack([f**-2.0, f**-3.0])[:, None] * noise)
+    >>> fits.exponents.round(1).tolist()
+    [2.0, 3.0]
     """
+    if power is not None and not isinstance(power, FitOptions):
+        frequencies, powers = arrays_of_layers(layers, power, sizes)
+        spectra: list[Spectrum] = [
+            spectrum_of_arrays(f, p, None if sizes is None else sizes[place], edges, n_groups)
+            for place, (f, p) in enumerate(zip(frequencies, powers, strict=True))
+        ]
+        spans = [1.0] * len(spectra)
+    else:
+        options = power if options is None else options
+        spectra, spans = [one.spectrum for one in layers], [one.span for one in layers]
     options = options or FitOptions()
-    groups = {len(layer.spectrum.count) for layer in layers}
+    groups = {len(spectrum.count) for spectrum in spectra}
     if len(groups) > 1:
         raise UsageError(f"layers: expected one number of groups; got {sorted(groups)}")
-    fits = [
-        fit_spectrum(layer.spectrum, options, layer.span, is_brief=is_brief) for layer in layers
-    ]
-    return Fits(options, fits)
+    return Fits(
+        options,
+        [_fit(one, options, span, is_brief) for one, span in zip(spectra, spans, strict=True)],
+    )

@@ -28,7 +28,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from natstats.fits.bands import band_of
-from natstats.fits.exponents import group_power
 from natstats.fits.form_fits import fitters_of
 from natstats.fits.forms import FORMS, PLAIN
 from natstats.fits.held_bands import NOWHERE, held_band
@@ -39,6 +38,7 @@ from natstats.fits.intervals import (
     leave_one_out,
 )
 from natstats.fits.options import FitOptions
+from natstats.fits.sample import group_power
 from natstats.spectra.records import LayerSpectrum, Spectrum
 
 __all__ = ["FormFit", "Forms", "compare_forms", "forms_frame", "forms_sentence"]

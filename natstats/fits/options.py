@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from natstats import checks
 from natstats.checks import NYQUIST
@@ -16,7 +16,9 @@ from natstats.fits import estimators
 from natstats.fits.band_choice import FittedBand, ImageBand, as_band
 from natstats.fits.depth_axes import DEPTH_AXES
 
-__all__ = ["DEPTHS", "ESTIMATORS", "INTERVALS", "FitOptions"]
+__all__ = [
+    "DEPTHS", "ESTIMATORS", "INTERVALS", "DepthName", "EstimatorName", "FitOptions", "IntervalName",
+]  # fmt: skip
 
 ESTIMATORS = tuple(estimators.ESTIMATORS)
 """Names of the estimators, the default first, see :mod:`natstats.fits.estimators`."""
@@ -26,6 +28,11 @@ INTERVALS = ("jackknife", "bootstrap")
 
 DEPTHS = tuple(DEPTH_AXES)
 """Names of the measures of depth, the default first, see :mod:`natstats.fits.depth_axes`."""
+
+EstimatorName = Literal["octave", "whittle", "ols"]
+IntervalName = Literal["jackknife", "bootstrap"]
+DepthName = Literal["layers", "order", "normalized", "receptive-field"]
+"""The same names for type checkers."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,12 @@ class FitOptions:
 
     band: FittedBand = (0.0, NYQUIST)
     min_rings: int = 2
-    estimator: str = "octave"
+    estimator: EstimatorName = "octave"
     level: float = 0.95
     normalize: bool = False
-    interval: str = "jackknife"
+    interval: IntervalName = "jackknife"
     resamples: int = 1000
-    depth: str = "layers"
+    depth: DepthName = "layers"
     law_layers: str = "hidden"
     stopped: bool = False
 

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from natstats.fits.flags import is_known
 from natstats.fits.intervals import FEWEST_GROUPS
 from natstats.fits.options import FitOptions
+from natstats.numbers import interval, number, share
+from natstats.text import html_block, html_table
 
 __all__ = ["Fits", "LayerFit"]
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerFit:
     """The exponent of one layer's mean spectrum. NaN wherever a number could not be had.
 
@@ -60,6 +62,23 @@ class LayerFit:
 
     def __post_init__(self) -> None:
         assert all(map(is_known, self.flags)), self.flags
+
+    def __repr__(self) -> str:
+        if not np.isfinite(self.exponent):
+            return f"<LayerFit: no exponent, {'; '.join(self.flags)}>"
+        return f"<LayerFit: exponent {number(self.exponent)} {interval(self.low, self.high)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("exponent α", f"{number(self.exponent)} {interval(self.low, self.high)}"),
+            ("standard error", number(self.standard_error, 3)),
+            *((f"by {name}", number(value)) for name, value in self.by_estimator.items()),
+            ("R²", share(self.r2)),
+            ("rings, images", f"{self.n_rings}, {self.n_images}"),
+            ("own exponents of images", f"{number(self.image_mean)} ± {number(self.image_sd)}"),
+            ("flags", "; ".join(self.flags) or "none"),
+        ]
+        return html_block("Fit of a layer", [], html_table([], rows))
 
     @property
     def image_mean(self) -> float:

@@ -7,20 +7,22 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from natstats.spectra.edge_names import Edges
 from natstats.spectra.expected import EXPONENT_RANGE, expected_spectrum, independent_modes
 from natstats.spectra.frequencies import rings
 
-__all__ = ["RingsInBand"]
+__all__ = ["GRID", "RingsInBand"]
 
 Array = NDArray[np.float64]
 
-_GRID = np.linspace(*EXPONENT_RANGE, 361)
+GRID = np.linspace(*EXPONENT_RANGE, 361)
+"""Exponents for which expected spectra are tabled."""
 
 
 @lru_cache(maxsize=64)
-def _on_grid(height: int, width: int, edges: str) -> Array:
+def _on_grid(height: int, width: int, edges: Edges) -> Array:
     """Log T_b of the exponents of the grid in all rings, which the bands of a map size share."""
-    return expected_spectrum(height, width, edges).log_power(_GRID)
+    return expected_spectrum(height, width, edges).log_power(GRID)
 
 
 class RingsInBand:
@@ -49,7 +51,7 @@ class RingsInBand:
         is_single: whether no other exponent of `grid` has the same slope, (k,).
     """
 
-    def __init__(self, height: int, width: int, edges: str, low: float, high: float) -> None:
+    def __init__(self, height: int, width: int, edges: Edges, low: float, high: float) -> None:
         frequency = rings(height, width).frequency
         # Rounding in a mean radius must not push the last ring out of the full band.
         self.inside = (frequency >= low - 1e-9) & (frequency <= high + 1e-9)
@@ -59,7 +61,7 @@ class RingsInBand:
         self.log_frequency = np.log(frequency[self.inside])
         self.octave_weights = 1.0 / frequency[self.inside]
         self.modes = independent_modes(height, width, edges)[self.inside]
-        self.grid = _GRID
+        self.grid = GRID
         self._expected = expected_spectrum(height, width, edges)
         self.log_expected = _on_grid(height, width, edges)[:, self.inside]
         self.octave_contrast = self._slope_contrast(self.octave_weights)
@@ -78,8 +80,8 @@ class RingsInBand:
         before = np.concatenate(([-np.inf], np.maximum.accumulate(calibration)[:-1]))
         # The calibration rises until leakage holds it; np.interp clips to the range beyond.
         rising = calibration > before
-        self.inverse = calibration[rising], _GRID[rising]
-        self.follows = np.gradient(calibration, _GRID)
+        self.inverse = calibration[rising], GRID[rising]
+        self.follows = np.gradient(calibration, GRID)
         # Where leakage folds the calibration back, one slope belongs to two exponents.
         after = np.minimum.accumulate(calibration[::-1])[::-1]
         after = np.concatenate((after[1:], [np.inf]))

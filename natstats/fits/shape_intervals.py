@@ -46,7 +46,9 @@ class ShapeIntervals:
     left: Array
 
 
-def intervals_of_shape(measured: LayerSpectrum, fit: LayerFit, options: FitOptions) -> ShapeIntervals:
+def intervals_of_shape(
+    measured: LayerSpectrum, fit: LayerFit, options: FitOptions
+) -> ShapeIntervals:
     """Intervals of the mean power in every ring, by the jackknife over groups of images.
 
     Args:

@@ -18,7 +18,7 @@ from natstats.files.torch_files import is_spread, load_plain
 from natstats.images.image_sets import ImageSet, Sample, ordered, reason_of
 from natstats.text import printable
 
-__all__ = ["ImageArray", "read_npy", "read_tensor"]
+__all__ = ["ImageArray", "held_values", "read_npy", "read_tensor"]
 
 
 def _is_real(dtype: np.dtype[Any]) -> bool:
@@ -28,6 +28,11 @@ def _is_real(dtype: np.dtype[Any]) -> bool:
 def _held(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """In what type the values go on: float32 where it holds them exactly, else float64."""
     return np.dtype(np.float32 if np.can_cast(dtype, np.float32, "safe") else np.float64)
+
+
+def held_values(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The values of an image in the type in which they go on, as a copy."""
+    return np.array(image, _held(image.dtype))
 
 
 class ImageArray(ImageSet):
@@ -70,8 +75,7 @@ class ImageArray(ImageSet):
         image = np.array(self.images[self.places[number]])
         sha = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
         sha.update(image.tobytes())
-        values = image.astype(_held(image.dtype))
-        return Sample(number, torch.from_numpy(values), content=sha.digest())
+        return Sample(number, torch.from_numpy(held_values(image)), content=sha.digest())
 
     def label(self, number: int) -> str:
         """Place of an image in the array."""

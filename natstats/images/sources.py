@@ -5,11 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from natstats import checks
 from natstats.errors import UsageError
@@ -34,6 +36,7 @@ from natstats.images.hugging_face import (
     open_hugging_face,
 )
 from natstats.images.image_sets import Batch, ImageSet, Photographs, Sample
+from natstats.images.in_memory import images_of_list, images_of_torch, is_held
 from natstats.images.shards import Shards, shard_paths
 from natstats.images.stream_shards import COMMAND, COMPRESSED, command_shards, is_address, shards_at
 from natstats.images.streams import ImageStream
@@ -47,6 +50,7 @@ __all__ = [
     "ImageFiles",
     "ImageFolder",
     "ImageSet",
+    "Images",
     "Photographs",
     "Sample",
     "batches",
@@ -55,6 +59,12 @@ __all__ = [
     "reframed",
     "source_name",
 ]
+
+Images: TypeAlias = (
+    str | Path | np.ndarray[Any, Any] | Tensor | ImageSet | Sequence[Any] | Dataset[Any]
+    | DataLoader[Any]
+)  # fmt: skip
+"""What images may be given as, see :func:`open_images`."""
 
 SOURCES = (
     "a folder, a pattern such as 'photos/*.jpg', a .txt list, .tar shards, a .npy or .pt file, "
@@ -71,7 +81,7 @@ _COMPRESSED = {".tar.xz": "xz -dc", ".txz": "xz -dc", ".tar.zst": "zstd -dc"}
 
 
 def open_images(
-    source: str | Path | np.ndarray[Any, Any] | Tensor | ImageSet,
+    source: Images,
     framing: Framing | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -96,6 +106,12 @@ def open_images(
               an address such as ``s3://bucket/{000..012}.tar``, ``.tar.gz`` or ``.tar.bz2`` files,
               or ``hf-stream:NAME`` or ``hf-stream:NAME:SPLIT``.
 
+            Or images that a program holds: a list of them, or a ``Dataset`` or ``DataLoader`` of
+            torch, see :mod:`natstats.images.in_memory`. PIL images and 8 bits, (H, W, 3), (H, W) or
+            (3, H, W), are photographs, of any sizes; floats (C, H, W) are taken as they are. Items
+            may be (image, label) or dicts with ``image`` or ``pixel_values``. A list may also hold
+            paths.
+
             Or images that are taken as they are: a ``.npy`` file, a ``.pt`` or ``.pth`` file with
             one tensor, an array or a tensor, (N, C, H, W), or (N, C, T, H, W) for clips.
         framing: for photographs; by default the largest square of at most 512 pixels that fits
@@ -119,9 +135,14 @@ def open_images(
     if is_dataset(source):
         _refuse_frames(frames)
         return images_of_dataset(source, framing, limit, seed)
+    if is_held(source):
+        _refuse_frames(frames)
+        held = images_of_list if isinstance(source, list | tuple) else images_of_torch
+        return held(source, framing, limit, seed)  # type: ignore[arg-type]
     if not isinstance(source, str | Path):
         raise UsageError(
-            f"images: expected {SOURCES}, an array or a tensor; got {printable(repr(source))[:80]}"
+            f"images: expected {SOURCES}, a list of images, a Dataset or DataLoader of torch, an "
+            f"array or a tensor; got {printable(repr(source))[:80]}"
         )
     text = str(source)
     if not text.strip() or "\0" in text:  # "" would be the current folder

@@ -29,6 +29,7 @@ from scipy import special
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES
+from natstats.fits.options import DepthName
 from natstats.law.description import Description, describe
 from natstats.law.regression import LayerErrors
 from natstats.law.shapes import SHAPES, best_of, compare_shapes
@@ -42,6 +43,7 @@ from natstats.law.trend import (
     usable_layers,
 )
 from natstats.numbers import change, number
+from natstats.text import html_block, html_table
 
 __all__ = ["OLDER_VERDICTS", "SHAPES", "VERDICTS", "Law", "fit_law", "format_p"]
 
@@ -175,6 +177,27 @@ class Law:
             text += f"; best shape by AICc: {self.best_shape}"
         return text + "."
 
+    def _repr_html_(self) -> str:
+        measure = DEPTH_AXES[self.depth]
+        if not np.isfinite(self.slope):
+            return html_block("Law", [self.sentence()])
+        p_values = (format_p(p).removeprefix("= ") for p in (self.trend_p, self.rank_p))
+        rows = [
+            (
+                f"slope {measure.briefly}",
+                change(self.slope, self.slope_low, self.slope_high),
+            ),
+            (
+                "p; by ranks",
+                "; ".join(p_values),
+            ),
+            ("layers", f"{self.n_layers}"),
+            ("correlation of neighbours", number(self.correlation)),
+            ("best shape by AICc", self.best_shape or "–"),
+            ("verdict", self.verdict),
+        ]
+        return html_block("Law", [self.sentence()], html_table([], rows))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
@@ -243,7 +266,7 @@ def fit_law(
     deviations: Array,
     resolution: Sequence[Any],
     level: float = 0.95,
-    measure: str = "layers",
+    measure: DepthName = "layers",
     names: Sequence[str] | None = None,
 ) -> Law:
     """Fit and test the law of a network.

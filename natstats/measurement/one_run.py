@@ -33,6 +33,7 @@ from natstats.measurement.preparation import (
     prepared_as,
     refuse_unused,
 )
+from natstats.measurement.progress import shown_progress
 from natstats.measurement.shared_pass import SharedPass
 from natstats.measurement.until import Until, fit_until, widest
 from natstats.networks.load import Network
@@ -57,7 +58,7 @@ def measure(
     fit: FitOptions | None = None,
     device: torch.device | str | None = None,
     strict: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     save_every: float = SAVE_EVERY,
@@ -81,7 +82,8 @@ def measure(
             is, or for a named model CUDA if there is any, else the CPU.
         strict: True to raise at the first image that cannot be read; False to load from a
             checkpoint what fits. By default such an image is left out, and a checkpoint must fit.
-        progress: called after each batch.
+        progress: True for a bar (of tqdm; in a notebook there is one unless this is False), or a
+            function that is called after each batch with the images done and those in all.
         out: the run is saved here, and while it is measured, what it has come to: the same call
             goes on from there after an interruption. Without it nothing is written.
         overwrite: replace the run that is at `out`, and begin anew where the state of another
@@ -112,10 +114,11 @@ def measure(
     loading, chosen = chosen_options("measure", options, settings, NetworkSettings)
     part = _shard_of(shard, out, chosen)
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
-    return measured(
-        model, images, loading, chosen, fit_until(fit, chosen.until), keeping,
-        device=device, strict=strict, progress=progress,
-    )  # fmt: skip
+    with shown_progress(progress) as shown:
+        return measured(
+            model, images, loading, chosen, fit_until(fit, chosen.until), keeping,
+            device=device, strict=strict, progress=shown,
+        )  # fmt: skip
 
 
 def measured(
@@ -233,7 +236,7 @@ def measure_images(
     options: MeasureOptions | None = None,
     fit: FitOptions | None = None,
     strict: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     save_every: float = SAVE_EVERY,
@@ -251,7 +254,8 @@ def measure_images(
         options: how to measure; in its place its fields may be given by name.
         fit: how to fit.
         strict: raise at the first image that cannot be read.
-        progress: called after each batch.
+        progress: True for a bar (of tqdm; in a notebook there is one unless this is False), or a
+            function that is called after each batch with the images done and those in all.
         out: the run is saved here, and while it is measured, what it has come to: the same call
             goes on from there after an interruption. Without it nothing is written.
         overwrite: replace the run that is at `out`, and begin anew where the state of another
@@ -283,13 +287,17 @@ def measure_images(
     numbers = None if part is None else part.images(source)
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
     fit = fit_until(fit, chosen.until)
-    with joined() as together, keeping.place(together) as place:
+    with (
+        shown_progress(progress) as shown,
+        joined() as together,
+        keeping.place(together) as place,
+    ):
         place.identify(source, recorded, fit)
         shared = SharedPass(
             source,
             chosen,
             strict,
-            progress,
+            shown,
             place.of("images"),
             numbers,
             together,

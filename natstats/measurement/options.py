@@ -9,25 +9,31 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.networks.load_options import LoadOptions, LoadSettings
-from natstats.spectra.edge_names import EDGES
+from natstats.spectra.edge_names import EDGES, Edges
 
 __all__ = [
     "EDGES",
     "MEASURED_COUNTERFACTUALS",
     "NETWORK_CONTROLS",
+    "Counterfactual",
     "ImageSettings",
     "MeasureOptions",
     "MeasureSettings",
+    "NetworkControl",
     "NetworkSettings",
     "SeriesSettings",
     "chosen_options",
     "keywords_shown",
 ]
+
+NetworkControl = Literal["random-weights"]
+Counterfactual = Literal["shuffle-kernels", "shuffle-channels"]
+"""The names below for type checkers."""
 
 NETWORK_CONTROLS = ("random-weights",)
 """The networks that a network can be compared with: the same architecture with random weights."""
@@ -95,7 +101,7 @@ class MeasureOptions:
     layouts: Mapping[str, str] | None = None
     temporal: bool = False
     probe: bool = True
-    edges: str = "sine"
+    edges: Edges = "sine"
     n_groups: int = 128
     batch_size: int = 16
     workers: int | None = None
@@ -107,10 +113,10 @@ class MeasureOptions:
     normalize: bool = True
     frames: int | None = None
     amp: bool = False
-    control: str | None = None
+    control: NetworkControl | None = None
     control_seeds: int = 3
     explain: bool = False
-    counterfactual: str | None = None
+    counterfactual: Counterfactual | None = None
 
     def __post_init__(self) -> None:
         checks.one_of("edges", self.edges, EDGES)
@@ -208,7 +214,7 @@ _LEAST = {
 class ImageSettings(TypedDict, total=False):
     """The fields of :class:`MeasureOptions` that images alone have, as keyword arguments."""
 
-    edges: str
+    edges: Edges
     temporal: bool
     n_groups: int
     batch_size: int
@@ -229,10 +235,10 @@ class MeasureSettings(ImageSettings, total=False):
     probe: bool
     normalize: bool
     amp: bool
-    control: str | None
+    control: NetworkControl | None
     control_seeds: int
     explain: bool
-    counterfactual: str | None
+    counterfactual: Counterfactual | None
 
 
 class SeriesSettings(LoadSettings, MeasureSettings, total=False):

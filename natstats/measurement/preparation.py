@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from natstats.errors import UsageError
-from natstats.images.sources import ImageSet, Photographs, reframed
+from natstats.images.sources import Images, ImageSet, Photographs, reframed
 from natstats.measurement.options import MeasureOptions
 from natstats.networks.load import Network, load_network, usable_device
 from natstats.networks.load_options import LoadOptions
@@ -20,7 +18,7 @@ from natstats.networks.wrappers import unwrapped
 
 __all__ = ["ImageSource", "as_network", "home_of", "prepared_as", "refuse_unused"]
 
-ImageSource = str | Path | np.ndarray[Any, Any] | Tensor | ImageSet
+ImageSource: TypeAlias = Images
 """What images may be given as, see :func:`natstats.images.sources.open_images`."""
 
 

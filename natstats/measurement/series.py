@@ -30,6 +30,7 @@ from natstats.measurement.options import (
 )
 from natstats.measurement.place import SAVE_EVERY, Keeping
 from natstats.measurement.preparation import ImageSource
+from natstats.measurement.progress import shown_progress
 from natstats.measurement.series_request import SeriesRequest
 from natstats.measurement.until import fit_until
 from natstats.networks.checkpoint_files import (
@@ -61,7 +62,7 @@ def measure_series(
     overwrite: bool = False,
     save_every: float = SAVE_EVERY,
     command: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     options: MeasureOptions | None = None,
     fit: FitOptions | None = None,
     device: torch.device | str | None = None,
@@ -83,7 +84,8 @@ def measure_series(
         save_every: seconds between two times that the state of a run is saved; 0 for after every
             batch.
         command: what was typed, to be told in the reports.
-        progress: called after each batch, with the images of all runs still to be measured.
+        progress: a function that is called after each batch, with the images of all runs still to
+            be measured; or whether to show a bar, see :func:`natstats.measure`.
         options: how to measure; in its place its fields may be given by name.
         fit: how to fit.
         device: where to run, see :func:`natstats.measure`.
@@ -118,7 +120,8 @@ def measure_series(
     home = None if out is None else expanded(out, "out")
     taken = {} if home is None else _taken(home, members, digests, request, overwrite)
     work = _Work(request, members, digests, home, taken, overwrite, command, save_every)
-    series = work.joined(work.measured(progress))
+    with shown_progress(progress) as shown:
+        series = work.joined(work.measured(shown))
     if home is not None:
         with store.add_files(home, store.SERIES) as folder:
             series.write_tables(folder)

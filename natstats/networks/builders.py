@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.networks import zoo
+from natstats.networks.load_options import InputForm
 from natstats.networks.torchvision_imports import torchvision_models
 from natstats.networks.wrappers import unwrapped
 from natstats.text import printable
@@ -364,10 +365,14 @@ def _share(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> f
     return len(same) / max(len(known), len(held), 1)
 
 
-def form_of(name: str) -> str:
+def form_of(name: str) -> InputForm:
     """The form in which a network takes images, see :mod:`natstats.networks.input_forms`."""
     if name not in torchvision_models().list_models():
         return "images"
     home = torchvision_models().get_model_builder(name).__module__
-    forms = {".detection.": "list", ".video.": "clips", ".optical_flow.": "pairs"}
+    forms: dict[str, InputForm] = {
+        ".detection.": "list",
+        ".video.": "clips",
+        ".optical_flow.": "pairs",
+    }
     return next((form for part, form in forms.items() if part in home), "images")

@@ -20,7 +20,7 @@ from natstats.networks.checkpoint_loading import load_checkpoint, with_checkpoin
 from natstats.networks.checkpoints import read_checkpoint
 from natstats.networks.external import factory_builder, timm_builder, timm_weights
 from natstats.networks.fitting import side_of, with_classes
-from natstats.networks.load_options import LoadOptions
+from natstats.networks.load_options import InputForm, LoadOptions
 from natstats.networks.matching import mismatch
 from natstats.networks.network import Network, NetworkSource
 from natstats.networks.preprocessing import (
@@ -82,7 +82,7 @@ def load_network(
     checkpoint_key: str | None = None,
     strict: bool = True,
     model_args: Mapping[str, Any] | None = None,
-    takes: str | None = None,
+    takes: InputForm | None = None,
     size: int | None = None,
     seed: int = 0,
     device: torch.device | str | None = "cpu",

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from natstats import checks
 from natstats.errors import UsageError
 
-__all__ = ["INPUT_FORMS", "LoadOptions", "LoadSettings"]
+__all__ = ["INPUT_FORMS", "InputForm", "LoadOptions", "LoadSettings"]
+
+InputForm = Literal["images", "list", "clips", "pairs"]
+"""The same names for type checkers."""
 
 INPUT_FORMS = ("images", "list", "clips", "pairs")
 """A batch (N, C, H, W); a list of N images (detection); a batch of clips (N, C, T, H, W) (video);
@@ -45,7 +48,7 @@ class LoadOptions:
     checkpoint: str | Path | None = None
     checkpoint_key: str | None = None
     model_args: Mapping[str, Any] | None = None
-    takes: str | None = None
+    takes: InputForm | None = None
 
     def __post_init__(self) -> None:
         if self.takes is not None:
@@ -87,4 +90,4 @@ class LoadSettings(TypedDict, total=False):
     weights: str
     checkpoint_key: str | None
     model_args: Mapping[str, Any] | None
-    takes: str | None
+    takes: InputForm | None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from natstats.networks.builders import Builder
 from natstats.networks.input_forms import arguments
+from natstats.networks.load_options import InputForm
 from natstats.networks.preprocessing import Preprocessing
 from natstats.networks.wrappers import unwrapped
 
@@ -67,7 +68,7 @@ class Network:
     trained: bool | None = True
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     notes: tuple[str, ...] = ()
-    takes: str = "images"
+    takes: InputForm = "images"
     builder: Builder | None = field(default=None, repr=False)
     source: NetworkSource | None = field(default=None, repr=False)
 

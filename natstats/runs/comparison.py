@@ -35,8 +35,9 @@ from natstats.runs import store
 from natstats.runs.comparison_notes import law_notes, pairing_notes
 from natstats.runs.pairing import RunPair
 from natstats.runs.run import Run
-from natstats.runs.tables import aligned, evenly, not_shown
-from natstats.text import lines
+from natstats.runs.tables import evenly, not_shown
+from natstats.runs.text_columns import Column, fitted
+from natstats.text import lines, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,8 +51,14 @@ FORMAT = 1
 VERDICTS = ("differs", "not found to differ", "the same", "not comparable")
 """What can be found of two runs."""
 
+_COLUMNS = (
+    Column("layer", True, cut="name"), Column("depth", rank=4), Column("A"), Column("B"),
+    Column(f"B {MINUS} A"), Column("interval"), Column("Holm p"), Column("p", rank=3),
+    Column("kind", True, rank=5), Column("flags", True, cut="list"),
+)  # fmt: skip
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """What differs between a run B and a run A; every difference is B minus A.
 
@@ -138,6 +145,10 @@ class Comparison:
             parts.insert(0, self._hindrance(self._counted))
         return f"{self.headline}: {', '.join(parts)}."
 
+    def sentences(self) -> list[str]:
+        """The verdict as a list of one."""
+        return [self.sentence()]
+
     @property
     def _is_of_images(self) -> bool:
         """True where neither run has a layer: both are of images alone."""
@@ -149,6 +160,14 @@ class Comparison:
         if rows.empty:
             return f"no {kind} bears the same name in both"
         return f"no {kind} of the same name has an exponent in both"
+
+    def __repr__(self) -> str:
+        return f"<Comparison: {printable(self.sentence().removesuffix('.'))}>"
+
+    def _repr_html_(self) -> str:
+        from natstats.report.notebook import difference_html
+
+        return difference_html(self.report())
 
     def report(self) -> DifferenceReport:
         """Everything that its figure and the page of a series show."""
@@ -171,24 +190,17 @@ class Comparison:
             is_paired=self.is_paired,
         )
 
-    def table(self, rows: int | None = None) -> str:
-        """The layers as aligned text; from more than `rows` layers, evenly spaced ones."""
-        header = (
-            "layer",
-            "kind",
-            "depth",
-            "A",
-            "B",
-            f"B {MINUS} A",
-            "interval",
-            "p",
-            "Holm p",
-            "flags",
-        )
+    def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
+        """The layers as aligned text; from more than `rows` layers, evenly spaced ones.
+
+        Args:
+            rows: at most so many.
+            width: of the terminal; None for as wide as it takes.
+            how: how the others are to be seen, for the last line.
+        """
         cells = [
             (
                 str(row["layer"]),
-                str(row["kind"]),
                 f"{row['depth']:g}",
                 number(row["exponent_a"], missing="-"),
                 number(row["exponent_b"], missing="-"),
@@ -196,13 +208,14 @@ class Comparison:
                 f"{number(row['low'], 3, sign=True)} to {number(row['high'], 3, sign=True)}"
                 if np.isfinite(row["low"])
                 else "-",
-                *(_bare_p(row[name]) for name in ("p", "p_corrected")),
+                *(_bare_p(row[name]) for name in ("p_corrected", "p")),
+                str(row["kind"]),
                 str(row["flags"]),
             )
             for row in evenly(self.layers, rows).to_dict("records")
         ]
         legend = lines((f"A: {self.names[0]}", f"B: {self.names[1]}")) + "\n"
-        return legend + aligned(header, cells, {0, 1, 9}, not_shown(self.layers, rows))
+        return legend + fitted(_COLUMNS, cells, width, not_shown(self.layers, rows, how))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the layers are a table of their own."""
@@ -228,6 +241,18 @@ class Comparison:
         from natstats.report.figures.difference import plot_difference
 
         return plot_difference(self.report(), axes)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Comparison:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            UsageError: `path` is not a comparison.
+            NatstatsError: it is damaged or of a newer format.
+        """
+        from natstats.runs.stored_results import open_comparison
+
+        return open_comparison(path)
 
     def save(
         self,

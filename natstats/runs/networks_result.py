@@ -21,7 +21,8 @@ from natstats.law.trend import SIGNIFICANCE
 from natstats.numbers import change, interval, number
 from natstats.report.records import ALL, CONTROL, NetworksReport
 from natstats.runs import store
-from natstats.runs.tables import aligned, evenly
+from natstats.runs.tables import evenly, left_out
+from natstats.runs.text_columns import Column, fitted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,11 @@ SMALL_CHANGE = 0.5
 over the whole depth, a quarter of that of natural images; else too little is known."""
 
 RECORD = "meta_analysis.json"
+
+_COLUMNS = (
+    Column("network", True, cut="name"), Column("subgroup", True), Column("slope"),
+    Column("interval"), Column("weight", rank=1),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,26 +193,26 @@ class MetaAnalysis:
             f"their errors (p {format_p(self.shape.p)}); mean {' and '.join(bends)}."
         )
 
-    def table(self, rows: int | None = None) -> str:
-        """A row for each network, then the means; from more than `rows`, evenly spaced ones."""
+    def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
+        """A row for each network, then the means; from more than `rows`, evenly spaced ones.
+
+        Args:
+            rows: at most so many networks.
+            width: of the terminal; None for as wide as it takes.
+            how: how the others are to be seen, for the line that says that they are not there.
+        """
         end = "_whole" if self.unit == "whole" else ""
-        grouped = self.by is not None
         shown = evenly(self.networks, rows)
-        header = ["network", *(["subgroup"] if grouped else []), "slope", "interval", "weight"]
         cells = [
             (
                 str(row["network"]),
-                *([str(row["subgroup"])] if grouped else []),
+                str(row["subgroup"]),
                 number(row[f"slope{end}"], 4, sign=True, missing="-"),
                 _ends(row[f"slope{end}_low"], row[f"slope{end}_high"]),
                 f"{100 * row[f'weight{end}']:.1f} %",
             )
             for row in shown.to_dict("records")
         ]
-        if len(shown) < len(self.networks):
-            hidden = len(self.networks) - len(shown)
-            cells.append((f"({hidden} of {len(self.networks)} networks not shown)",
-                          *([""] if grouped else []), "", "", ""))  # fmt: skip
         means = self.subgroups[
             (self.subgroups.unit == self.unit) & ~self.subgroups.subgroup.str.startswith(CONTROL)
         ]
@@ -215,13 +221,21 @@ class MetaAnalysis:
             cells.append(
                 (
                     "all networks" if is_all else f"mean of {row['n']}",
-                    *(["" if is_all else str(row["subgroup"])] if grouped else []),
+                    "" if is_all else str(row["subgroup"]),
                     number(row["mean"], 4, sign=True, missing="-"),
                     _ends(row["low"], row["high"]),
                     "",
                 )
             )
-        return aligned(header, cells, {0, 1} if grouped else {0})
+        places = [n for n, one in enumerate(_COLUMNS) if one.head != "subgroup" or self.by]
+        columns = [_COLUMNS[n] for n in places]
+        total = len(self.networks)
+        return fitted(
+            columns,
+            [[row[n] for n in places] for row in cells],
+            width,
+            left_out(total - len(shown), total, "networks", how),
+        )
 
     def report(self) -> NetworksReport:
         """Everything that its figure and its page show."""
@@ -274,6 +288,18 @@ class MetaAnalysis:
         from natstats.report.figures.forest import plot_forest
 
         return plot_forest(self.report(), ax)
+
+    @classmethod
+    def open(cls, path: str | Path) -> MetaAnalysis:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            UsageError: `path` is not a meta-analysis.
+            NatstatsError: it is damaged or of a newer format.
+        """
+        from natstats.runs.stored_results import open_networks
+
+        return open_networks(path)
 
     def save(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from natstats.law.law import Law, fit_law
 from natstats.law.law_layers import asked_for
 from natstats.law.verdict import Verdict, judge
 from natstats.numbers import map_size
-from natstats.report.records import AccountReport, RunReport
+from natstats.report.records import RunReport
 from natstats.runs import store
 from natstats.runs.account_files import read_account, write_account
 from natstats.runs.accounts import Explanation
@@ -40,14 +40,11 @@ from natstats.runs.random_weights import (
     read_random_weights,
     write_random_weights,
 )
+from natstats.runs.run_views import RunViews
 from natstats.runs.tables import in_law, layers_frame, skipped_frame
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
 from natstats.theory.account import Account, fit_account
 from natstats.theory.account_spectra import AccountSpectra
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["STATES", "Run"]
 
@@ -55,7 +52,7 @@ STATES = "state"
 """Folder in a run for what its measurement can be gone on with."""
 
 
-class Run:
+class Run(RunViews):
     """The spectra of the layers of one network, their exponents and the law.
 
     Args:
@@ -330,63 +327,6 @@ class Run:
             control=None if self.control is None else self.control.report(),
             account=None if self.explanation is None else self.explanation.report(),
         )
-
-    def plot_law(self, ax: Axes | None = None) -> Axes:
-        """Draw exponent against depth with the law, see :mod:`natstats.report.figures.law`."""
-        from natstats.report.figures.law import plot_law
-
-        return plot_law(self.layers, self.verdict.law, ax=ax)
-
-    def plot_specifications(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
-        """Draw the specification curve, see :mod:`natstats.report.figures.specifications`."""
-        from natstats.report.figures.specifications import plot_specifications
-
-        return plot_specifications(self.verdict.specifications, axes)
-
-    def plot_spectra(self, ax: Axes | None = None) -> Axes:
-        """Draw the spectra with their fits, see :mod:`natstats.report.figures.spectra`."""
-        from natstats.report.figures.spectra import plot_spectra
-
-        return plot_spectra(self.spectra, self.fits, ax=ax)
-
-    def plot_images(self, ax: Axes | None = None) -> Axes:
-        """Draw the spread between images, see :mod:`natstats.report.figures.image_spread`."""
-        from natstats.report.figures.image_spread import plot_spread
-
-        return plot_spread(self.spectra, self.fits, ax=ax)
-
-    def plot_sensitivity(self, figure: Figure | None = None) -> Figure:
-        """Draw exponent against band: :mod:`natstats.report.figures.band_sensitivity`."""
-        from natstats.report.figures.band_sensitivity import plot_run_sensitivity
-
-        return plot_run_sensitivity(
-            self.sensitivity, self.spectra, self.options.band, self.unit, figure
-        )
-
-    def plot_account(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
-        """Draw where the exponents come from, see :mod:`natstats.report.figures.account`.
-
-        Raises:
-            UsageError: the run was measured without an account.
-        """
-        from natstats.report.figures.account import plot_account
-
-        return plot_account(self._account_report(), axes)
-
-    def plot_kernels(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
-        """Draw what kernels alone would do, see :mod:`natstats.report.figures.kernels`.
-
-        Raises:
-            UsageError: the run was measured without an account.
-        """
-        from natstats.report.figures.kernels import plot_kernels
-
-        return plot_kernels(self._account_report(), axes)
-
-    def _account_report(self) -> AccountReport:
-        if self.explanation is None:
-            raise UsageError("run: expected one that was measured with an account (explain)")
-        return self.explanation.report()
 
 
 def _check_law_layers(spectra: Sequence[LayerSpectrum], options: FitOptions) -> None:

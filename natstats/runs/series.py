@@ -29,7 +29,9 @@ from natstats.runs import store
 from natstats.runs.comparison import Comparison, compare
 from natstats.runs.run import Run
 from natstats.runs.series_record import FORMAT, NUMBERS, read_series
-from natstats.runs.tables import aligned
+from natstats.runs.tables import evenly, left_out
+from natstats.runs.text_columns import Column, fitted
+from natstats.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +40,12 @@ __all__ = ["FORMAT", "Series", "Summary", "summarise"]
 
 _SHARED = ("name", "images", "options", "versions", "device", "command", "refit")
 """What a series says of all its runs, taken from the last."""
+
+_COLUMNS = (
+    Column("checkpoint", True, cut="name"), Column("step", rank=3), Column("slope"),
+    Column("interval"), Column("verdict", True), Column("mean exponent", rank=1),
+    Column("interval", rank=2),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +198,15 @@ class Series:
         """What the checkpoints show, and what changed from the first to the last: two sentences."""
         return f"{self._sentence()} {self.change.sentence()}"
 
+    def sentences(self) -> list[str]:
+        """The two sentences of :meth:`sentence`, a line each."""
+        return [self._sentence(), self.change.sentence()]
+
+    @property
+    def notes(self) -> list[str]:
+        """How the last checkpoint was compared with the first, in sentences."""
+        return list(self.change.notes)
+
     def _sentence(self) -> str:
         """What the checkpoints show."""
         first, last = self.frame.iloc[0], self.frame.iloc[-1]
@@ -206,6 +223,14 @@ class Series:
             text += f"; its slope is {slopes[0]} {per} at the first and {slopes[1]} at the last"
         return f"{text}."
 
+    def __repr__(self) -> str:
+        return f"<Series of {printable(self.name)}: {self._sentence().removesuffix('.')}>"
+
+    def _repr_html_(self) -> str:
+        from natstats.report.notebook import series_html
+
+        return series_html(self.report())
+
     def report(self) -> SeriesReport:
         """Everything that its figures and its page show."""
         return SeriesReport(
@@ -219,13 +244,15 @@ class Series:
             change=self.change.report(),
         )
 
-    def table(self, rows: int | None = None) -> str:
-        """The checkpoints as aligned text; from more than `rows` of them, evenly spaced ones."""
-        shown, left_out = self.frame, 0
-        if rows is not None and len(shown) > rows:
-            places = np.unique(np.linspace(0, len(shown) - 1, rows).round().astype(int))
-            shown, left_out = shown.iloc[places], len(shown) - len(places)
-        header = ("checkpoint", "step", "slope", "interval", "verdict", "mean exponent", "interval")
+    def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
+        """The checkpoints as aligned text; from more than `rows` of them, evenly spaced ones.
+
+        Args:
+            rows: at most so many.
+            width: of the terminal; None for as wide as it takes.
+            how: how the others are to be seen, for the last line.
+        """
+        shown = evenly(self.frame, rows)
         cells = [
             (
                 str(row["checkpoint"]),
@@ -238,10 +265,9 @@ class Series:
             )
             for row in shown.to_dict("records")
         ]
-        text = aligned(header, cells, {0, 4})
-        if left_out:
-            text += f"\n({left_out} of {len(self.frame)} checkpoints not shown)"
-        return text
+        total = len(self.frame)
+        below = left_out(total - len(shown), total, "checkpoints", how)
+        return fitted(_COLUMNS, cells, width, below)
 
     def plot(self, axes: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
         """Draw exponents and slopes, see :func:`natstats.report.figures.series.plot_training`."""

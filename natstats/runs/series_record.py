@@ -21,7 +21,7 @@ from natstats.runs import store
 from natstats.runs.run_schema import FACTS, check_format
 from natstats.text import printable
 
-__all__ = ["FORMAT", "NUMBERS", "read_series"]
+__all__ = ["CHANGE", "FORMAT", "LAYERS", "NUMBERS", "read_series", "read_table"]
 
 FORMAT = 1
 """Number of the format of ``series.json``."""
@@ -49,7 +49,7 @@ _ROW = Record(
     }
 )
 
-_CHANGE = Record(
+CHANGE = Record(
     {
         "names": ListOf(TEXT, 2, 2),
         "only": ListOf(ListOf(TEXT), 2, 2),
@@ -64,12 +64,13 @@ _CHANGE = Record(
     }
 )
 
-_SERIES = Record({**FACTS, "runs": ListOf(_ROW, 2), "change": _CHANGE}, optional=tuple(FACTS))
+_SERIES = Record({**FACTS, "runs": ListOf(_ROW, 2), "change": CHANGE}, optional=tuple(FACTS))
 
-_TEXTS = {"checkpoint", "layer", "kind", "flags"}
+TEXTS = frozenset({"checkpoint", "layer", "kind", "flags"})
+"""Columns of texts."""
 
 _EXPONENTS = ("checkpoint", "step", "layer", "kind", "depth", "exponent", "low", "high", "flags")
-_LAYERS = (
+LAYERS = (
     "layer", "kind", "depth", "exponent_a", "low_a", "high_a", "exponent_b", "low_b", "high_b",
     "difference", "low", "high", "p", "p_corrected", "flags",
 )  # fmt: skip
@@ -111,12 +112,12 @@ def read_series(path: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame,
             for place, name in enumerate(names)
         ]
         file = "exponents.csv"
-        exponents = _read_table(path, file, _EXPONENTS)
+        exponents = read_table(path, file, _EXPONENTS)
         missing = set(names) - {*exponents.checkpoint}
         if missing:
             raise NatstatsError(f"{file}, checkpoint: expected rows of {sorted(missing)[0]}")
         file = "change.csv"
-        layers = _read_table(path, file, _LAYERS)
+        layers = read_table(path, file, LAYERS)
     except OSError as error:
         raise NatstatsError(
             f"series: expected a whole series in {path}; {file}: {error.strerror or error}"
@@ -130,13 +131,25 @@ def read_series(path: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame,
     return record, exponents, layers, homes
 
 
-def _read_table(folder: Path, name: str, columns: Collection[str]) -> pd.DataFrame:
-    """A table with its numbers exactly as they were; pandas' own reader may miss the last digit."""
+def read_table(
+    folder: Path, name: str, columns: Collection[str], texts: Collection[str] = TEXTS
+) -> pd.DataFrame:
+    """A table with its numbers exactly as they were; pandas' own reader may miss the last digit.
+
+    Args:
+        folder: in which it is.
+        name: of the file.
+        columns: that must be there.
+        texts: columns that hold no numbers, whatever they look like.
+
+    Raises:
+        NatstatsError: a column is missing, or a number is none.
+    """
     frame = read_csv(member(folder, name, name))
     for column in columns:
         if column not in frame.columns:
             raise NatstatsError(f"{name}, {column}: expected a column; it is missing")
-    for column in frame.columns.difference([*_TEXTS]):
+    for column in frame.columns.difference([*texts]):
         values = [_number(text, column == "step") for text in frame[column]]
         odd = next((row for row, value in enumerate(values) if value is None), None)
         if odd is None:

@@ -13,11 +13,13 @@ from natstats.fits.flags import OWN_OUTPUT
 from natstats.fits.records import Fits
 from natstats.law.law_layers import layers_of_law
 from natstats.numbers import map_size, number, share
+from natstats.runs.text_columns import Column, fitted
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.text import printable
 
 __all__ = [
-    "aligned", "evenly", "in_law", "layers_frame", "not_shown", "skipped_frame", "text_table",
+    "aligned", "evenly", "in_law", "layers_frame", "left_out", "not_shown", "skipped_frame",
+    "text_table",
 ]  # fmt: skip
 
 
@@ -116,34 +118,49 @@ def skipped_frame(skipped: Sequence[SkippedLayer]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "kind", "reason"])
 
 
-def text_table(layers: pd.DataFrame, rows: int | None = None) -> str:
+_COLUMNS = (
+    Column("layer", True, cut="name"), Column("depth", rank=1), Column("exponent"),
+    Column("interval"), Column("kind", True, rank=2), Column("map", rank=3), Column("R2", rank=4),
+    Column("flags", True, cut="list"),
+)  # fmt: skip
+"""The main columns of a run, those that matter most first."""
+
+
+def text_table(
+    layers: pd.DataFrame, rows: int | None = None, width: int | None = None, how: str = ""
+) -> str:
     """The main columns as aligned text; from more than `rows` layers, evenly spaced ones.
+
+    Args:
+        layers: the table of a run.
+        rows: at most so many.
+        width: of the terminal, see :func:`natstats.runs.text_columns.fitted`; None for all columns.
+        how: how the others are to be seen, for the last line.
 
     >>> frame = pd.DataFrame({"layer": ["conv1"], "kind": ["conv"], "depth": [1], "height": [8],
     ...     "width": [8], "exponent": [1.5], "exponent_low": [1.4], "exponent_high": [1.6],
     ...     "r2": [0.99], "flags": [""]})
     >>> print(text_table(frame))
-    layer  kind  depth  map  exponent      interval     R2  flags
-    conv1  conv      1  8x8      1.50  1.40 to 1.60  0.990
+    layer  depth  exponent      interval  kind  map     R2  flags
+    conv1      1      1.50  1.40 to 1.60  conv  8x8  0.990
     """
     shown = evenly(layers, rows)
     cells = [
         (
             str(row["layer"]),
-            str(row["kind"]),
             f"{row['depth']}",
-            map_size(row["height"], row["width"]).replace(" × ", "x"),
             number(row["exponent"], missing="-"),
             "-"
             if np.isnan(row["exponent_low"])
             else f"{row['exponent_low']:.2f} to {row['exponent_high']:.2f}",
+            str(row["kind"]),
+            map_size(row["height"], row["width"]).replace(" × ", "x"),
             share(row["r2"], missing="-"),
             row["flags"],
         )
         for row in shown.to_dict("records")
     ]
-    header = ("layer", "kind", "depth", "map", "exponent", "interval", "R2", "flags")
-    return aligned(header, cells, {0, 1, 7}, not_shown(layers, rows))
+    return fitted(_COLUMNS, cells, width, not_shown(layers, rows, how))
 
 
 def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:
@@ -153,14 +170,25 @@ def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:
     return layers.iloc[np.unique(np.linspace(0, len(layers) - 1, rows).round().astype(int))]
 
 
-def not_shown(layers: pd.DataFrame, rows: int | None) -> str:
+def not_shown(layers: pd.DataFrame, rows: int | None, how: str = "") -> str:
     """What :func:`evenly` leaves out, as the last line of a table; images are no layers.
 
     >>> not_shown(pd.DataFrame({"kind": ["input", "conv", "conv", "linear"]}), 2)
     '(2 of 3 layers not shown)'
     """
     total, shown = (int((part.kind != "input").sum()) for part in (layers, evenly(layers, rows)))
-    return f"({total - shown} of {total} layers not shown)" if shown < total else ""
+    return left_out(total - shown, total, "layers", how)
+
+
+def left_out(n: int, total: int, what: str, how: str = "") -> str:
+    """The last line of a table that leaves out `n` rows; empty where it leaves out none.
+
+    >>> left_out(6, 19, "layers", "natstats show runs/a --all")
+    '(6 of 19 layers not shown)   All of them: natstats show runs/a --all'
+    """
+    if not n:
+        return ""
+    return f"({n} of {total} {what} not shown){f'   All of them: {how}' if how else ''}"
 
 
 def aligned(

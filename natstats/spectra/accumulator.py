@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.images.image_numbers import ImageNumbers
-from natstats.spectra.edges import EDGES
+from natstats.spectra.edge_names import EDGES, Edges
 from natstats.spectra.frequencies import check_size, extent, rings
+from natstats.spectra.power_spectra import checked_maps, power_spectrum, ring_frequencies
 from natstats.spectra.records import Spectrum
 from natstats.spectra.transforms import ring_transform
 
@@ -27,19 +29,6 @@ __all__ = [
 
 KEPT_IMAGES = 1024
 """Images whose own spectra are kept beside the sums: enough for their spread, and a constant."""
-
-
-def _checked(maps: Any) -> Tensor:
-    if not isinstance(maps, Tensor):
-        raise UsageError(f"maps: expected a torch.Tensor; got {type(maps).__name__}")
-    if maps.ndim != 4:
-        raise UsageError(f"maps: expected shape (N, C, H, W); got {tuple(maps.shape)}")
-    if not maps.is_floating_point():
-        raise UsageError(f"maps: expected a floating dtype; got {maps.dtype}")
-    if maps.shape[1] == 0:
-        raise UsageError(f"maps: expected at least one channel; got shape {tuple(maps.shape)}")
-    check_size("maps", maps.shape[2], maps.shape[3])
-    return maps
 
 
 def check_index(index: Any, n_images: int) -> None:
@@ -57,45 +46,6 @@ def check_index(index: Any, n_images: int) -> None:
         )
 
 
-def power_spectrum(maps: Tensor, edges: str = "sine", dtype: torch.dtype = torch.float32) -> Tensor:
-    """Ring-averaged power of each image's maps, averaged over channels. Differentiable.
-
-    Power is a density, in squared units of the map per (cycle/pixel)^2: with ``edges="none"`` its
-    mean over the whole plane is the variance (see :mod:`natstats.spectra.transforms` for the
-    formula).
-
-    Args:
-        maps: (N, C, H, W), floating, H and W at least 5; cast to `dtype`.
-        edges: ``sine``, ``hann``, ``none`` or ``periodic``, see :mod:`natstats.spectra.edges`.
-        dtype: type of the computation, ``torch.float32`` or ``torch.float64``.
-
-    Returns:
-        (N, n_rings), of this type, at the frequencies of :func:`ring_frequencies`.
-
-    Raises:
-        UsageError: `maps` is not such a tensor, `edges` is unknown, or `dtype` another.
-
-    >>> maps = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    >>> power_spectrum(maps).shape
-    torch.Size([2, 8])
-    """
-    maps = _checked(maps)
-    checks.one_of("edges", edges, EDGES)
-    if dtype not in (torch.float32, torch.float64):
-        raise UsageError(f"dtype: expected torch.float32 or torch.float64; got {dtype!r}")
-    size = maps.shape[2], maps.shape[3]
-    return ring_transform(*size, edges, maps.device, dtype=dtype)(maps)[:, :-1]
-
-
-def ring_frequencies(height: int, width: int) -> Tensor:
-    """Frequencies of the rings of an (H, W) map, cycles/pixel, (n_rings,), float64.
-
-    >>> ring_frequencies(5, 5)
-    tensor([0.2414, 0.4315], dtype=torch.float64)
-    """
-    return torch.tensor(rings(height, width).frequency)
-
-
 def state_shapes(height: int, width: int, n_groups: int) -> dict[str, tuple[int, int]]:
     """Shapes of the arrays in the state of an accumulator.
 
@@ -108,6 +58,29 @@ def state_shapes(height: int, width: int, n_groups: int) -> dict[str, tuple[int,
 
 _AT_ONCE = 4096
 """Numbers of images that wait to be put into intervals together."""
+
+
+_SETTINGS = ("height", "width", "edges", "n_groups")
+
+
+def _settings_of(state: Mapping[str, Any]) -> tuple[int, int, Any, int]:
+    """The settings of an accumulator that has left a state.
+
+    Raises:
+        UsageError: one is missing, or the tensors are not those that they promise.
+    """
+    try:
+        height, width = (checks.positive_int("state", state[n]) for n in ("height", "width"))
+        n_groups = checks.positive_int("state", state["n_groups"])
+        # Before memory is taken: what numbers promise must be there.
+        for name, shape in state_shapes(height, width, n_groups).items():
+            theirs = state[name]
+            if not isinstance(theirs, Tensor) or theirs.shape != shape:
+                got = tuple(getattr(theirs, "shape", ()))
+                raise UsageError(f"state: expected {name} of shape {shape}; got {got}")
+        return height, width, state["edges"], n_groups
+    except KeyError as missing:
+        raise UsageError(f"state: expected the key {missing}; it is not there") from None
 
 
 class SpectrumAccumulator:
@@ -138,7 +111,7 @@ class SpectrumAccumulator:
         self,
         height: int,
         width: int,
-        edges: str = "sine",
+        edges: Edges = "sine",
         n_groups: int = 128,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -188,7 +161,7 @@ class SpectrumAccumulator:
         Raises:
             UsageError: wrong type or shape.
         """
-        maps = _checked(maps)
+        maps = checked_maps(maps)
         if maps.shape[2:] != (self.height, self.width):
             raise UsageError(
                 f"maps: expected {self.height} x {self.width} pixels; "
@@ -333,34 +306,50 @@ class SpectrumAccumulator:
             "image_power": self.image_power.clone(),
         }
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken, by an accumulator of the same settings.
+
+        What this one has summed so far is dropped; it stays on its device.
+
+        Raises:
+            UsageError: a key is missing, a tensor has the wrong shape, or map size, edges or number
+                of groups are others.
+
+        >>> first, second = SpectrumAccumulator(16, 16), SpectrumAccumulator(16, 16)
+        >>> first.update(torch.randn(4, 3, 16, 16))
+        >>> second.load_state_dict(first.state_dict())
+        >>> second.n_images
+        4
+        """
+        for name, theirs in zip(_SETTINGS, _settings_of(state), strict=True):
+            if getattr(self, name) != theirs:
+                raise UsageError(
+                    f"state: expected one with {name} {getattr(self, name)}; got {theirs}"
+                )
+        try:
+            next_index = int(state["next_index"])
+            # Before 0.10.0 it was not kept which images they were.
+            numbers = ImageNumbers(state.get("numbers", [(0, next_index)]))
+        except KeyError as missing:
+            raise UsageError(f"state: expected the key {missing}; it is not there") from None
+        self._next_index = next_index
+        self._set_numbers(numbers)
+        for name in ("sums", "image_power"):
+            mine = getattr(self, name)
+            with torch.inference_mode(False):
+                setattr(self, name, state[name].clone().to(self.device, mine.dtype))
+
     @classmethod
     def from_state_dict(
-        cls, state: dict[str, Any], device: torch.device | str = "cpu"
+        cls, state: Mapping[str, Any], device: torch.device | str = "cpu"
     ) -> SpectrumAccumulator:
         """Make an accumulator that goes on where :meth:`state_dict` was taken.
 
         Raises:
             UsageError: a key is missing or a tensor has the wrong shape.
         """
-        try:
-            height, width = (checks.positive_int("state", state[n]) for n in ("height", "width"))
-            n_groups = checks.positive_int("state", state["n_groups"])
-            # Before memory is taken: what numbers promise must be there.
-            for name, shape in state_shapes(height, width, n_groups).items():
-                theirs = state[name]
-                if not isinstance(theirs, Tensor) or theirs.shape != shape:
-                    got = tuple(getattr(theirs, "shape", ()))
-                    raise UsageError(f"state: expected {name} of shape {shape}; got {got}")
-            fresh = cls(height, width, state["edges"], n_groups, device)
-            fresh._next_index = int(state["next_index"])
-            # Before 0.10.0 it was not kept which images they were.
-            fresh._numbers = ImageNumbers(state.get("numbers", [(0, fresh._next_index)]))
-            for name in ("sums", "image_power"):
-                mine, theirs = getattr(fresh, name), cast("Tensor", state[name])
-                with torch.inference_mode(False):
-                    setattr(fresh, name, theirs.clone().to(fresh.device, mine.dtype))
-        except KeyError as missing:
-            raise UsageError(f"state: expected the key {missing}; it is not there") from None
+        fresh = cls(*_settings_of(state), device)
+        fresh.load_state_dict(state)
         return fresh
 
     def compute(self) -> Spectrum:

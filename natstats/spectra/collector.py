@@ -31,7 +31,7 @@ from natstats.spectra.collected import (
     unknown_layers,
     why_never_called,
 )
-from natstats.spectra.edges import EDGES
+from natstats.spectra.edge_names import EDGES, Edges
 from natstats.spectra.layer_reading import LayerReading, why_unfit
 from natstats.spectra.layer_sums import MOST_SIZES, LayerSums, SizeSums
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
@@ -83,7 +83,7 @@ class Collector:
         model: nn.Module,
         layers: str | Sequence[str] = "weight",
         *,
-        edges: str = "sine",
+        edges: Edges = "sine",
         n_groups: int = 128,
         trace: Trace | None = None,
         layouts: Mapping[str, str] | None = None,
@@ -124,6 +124,7 @@ class Collector:
         self._index: Tensor | None = None
         self._later: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self._later_calls: tuple[LayerCall, ...] = ()
+        self._loaded_calls: dict[str, CallFacts] = {}
         self._example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     def __enter__(self) -> Collector:
@@ -344,13 +345,14 @@ class Collector:
         if "weight" in self._asked and self._trace is not None:
             unknown = list(unknown_layers(self._model, self._trace, self._names))
         called = {key[0] for key in self._sums}
+        calls = {
+            name: CallFacts.of(call, place, name in by_rule)
+            for place, (name, call) in enumerate(self._calls.items())
+            if call.module in self._kinds
+        }
         return Collected(
             self._sums,
-            {
-                name: CallFacts.of(call, place, name in by_rule)
-                for place, (name, call) in enumerate(self._calls.items())
-                if call.module in self._kinds
-            },
+            {**self._loaded_calls, **calls},
             self._kinds,
             {n: why_never_called(self._model, n) for n in self._names if n not in called},
             unknown,
@@ -375,7 +377,7 @@ class Collector:
             raise UsageError(f"state: expected that of a collector; {error}") from error
         if collected.kinds != self._kinds or collected.temporal != self.temporal:
             raise UsageError("state: expected one of the modules that are measured; got others")
-        self._sums = collected.sums
+        self._sums, self._loaded_calls = collected.sums, collected.calls
         self._readings.clear()
         self._next_index = max((own.end for own in collected.sums.values()), default=0)
 
@@ -394,5 +396,5 @@ class Collector:
         Raises:
             NatstatsError: no image has come yet.
         """
-        _ = self.trace
+        _ = self._loaded_calls or self.trace
         return self.collected().spectra()

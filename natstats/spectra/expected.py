@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from natstats import checks
 from natstats.errors import UsageError
+from natstats.spectra.edge_names import Edges
 from natstats.spectra.edges import EDGES, axis_taper, boundary_laplacian
 from natstats.spectra.expected_large import large_ring_power
 from natstats.spectra.frequencies import rings
@@ -194,7 +195,7 @@ def expected_power(
     alpha: float,
     height: int,
     width: int,
-    edges: str = "sine",
+    edges: Edges = "sine",
     *,
     outer_scale: int = OUTER_SCALE,
 ) -> Array:
@@ -314,7 +315,7 @@ class ExpectedSpectrum:
 
 
 @lru_cache(maxsize=128)
-def expected_spectrum(height: int, width: int, edges: str = "sine") -> ExpectedSpectrum:
+def expected_spectrum(height: int, width: int, edges: Edges = "sine") -> ExpectedSpectrum:
     """Return the expected spectrum of (H, W) maps, tabulated once and kept.
 
     Raises:
@@ -341,7 +342,7 @@ def _kept_coefficients(height: int, width: int, edges: str) -> Array | None:
         return np.asarray(tables[name]) if name in tables else None
 
 
-def _tabulated(height: int, width: int, edges: str) -> Array:
+def _tabulated(height: int, width: int, edges: Edges) -> Array:
     """The Chebyshev series of log T_b, (n_nodes, n_rings)."""
     low, high = EXPONENT_RANGE
     is_large = width > 1 and max(height, width) > LARGEST_WHOLE_LATTICE

@@ -12,6 +12,7 @@ from natstats.activations.clips import as_columns_of_time, as_frames
 from natstats.errors import UsageError
 from natstats.networks.preprocessing import LUMA
 from natstats.spectra.accumulator import SpectrumAccumulator
+from natstats.spectra.edge_names import Edges
 from natstats.spectra.records import Layer, LayerSpectrum
 
 __all__ = ["InputSpectra"]
@@ -27,7 +28,7 @@ class InputSpectra:
     Of a clip every frame is one of its maps, so that its spectrum is the mean over its frames.
     """
 
-    def __init__(self, edges: str, n_groups: int, temporal: bool = False) -> None:
+    def __init__(self, edges: Edges, n_groups: int, temporal: bool = False) -> None:
         self._temporal = temporal
         self._frames = False
         self._edges = edges

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from natstats.activations.graph import Operation
+from natstats.spectra.edge_names import Edges
 from natstats.theory.random_states import State
 from natstats.theory.state_parts import NoFormError
 
@@ -27,7 +28,7 @@ class RecursionOptions:
         batch_norm: ``eval`` for stored statistics, ``train`` for those of the images at hand.
     """
 
-    edges: str = "sine"
+    edges: Edges = "sine"
     max_pooling: str = "stop"
     n_fields: int = 128
     seed: int = 0

@@ -33,7 +33,7 @@ from natstats.networks.load import Network, load_network
 from natstats.networks.preprocessing import Preprocessing, configured
 from natstats.networks.random_weights import with_random_weights
 from natstats.networks.wrappers import unwrapped
-from natstats.spectra.edges import EDGES
+from natstats.spectra.edge_names import EDGES, Edges
 from natstats.spectra.frequencies import extent, rings
 from natstats.spectra.input_spectra import InputSpectra
 from natstats.spectra.records import Layer
@@ -164,7 +164,7 @@ def random_spectra(
     images: str | Path | np.ndarray[Any, Any] | Tensor | ImageSet,
     *,
     layers: str = "weight",
-    edges: str = "sine",
+    edges: Edges = "sine",
     fit: FitOptions | None = None,
     max_pooling: str = "stop",
     batch_norm: str = "eval",

@@ -97,6 +97,26 @@ def test_a_state_goes_on_where_it_was_taken():
     assert_same(resumed.compute())
 
 
+def test_a_state_is_loaded_in_place_as_in_torch(tmp_path):
+    accumulator = accumulate([(MAPS[:10], INDEX[:10])])
+    torch.save(accumulator.state_dict(), tmp_path / "state.pt")
+    other = accumulate([(MAPS, INDEX)])
+    assert other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True)) is None
+    other.update(MAPS[10:])
+    assert_same(other.compute())
+    assert accumulator.n_images == 10
+    kept = other.state_dict()
+    for name, value in (("height", 14), ("edges", "hann"), ("n_groups", 9)):
+        settings = {"height": 12, "width": 10, "edges": "sine", "n_groups": 4, name: value}
+        state = natstats.SpectrumAccumulator(**settings).state_dict()
+        with pytest.raises(natstats.UsageError, match=f"state: expected one with {name}"):
+            other.load_state_dict(state)
+    for name in ("sums", "next_index"):
+        with pytest.raises(natstats.UsageError, match=f"state: expected the key '{name}'"):
+            other.load_state_dict({key: kept[key] for key in kept if key != name})
+    assert_same(other.compute())
+
+
 def test_a_result_is_not_changed_by_later_updates():
     accumulator = accumulate([(MAPS, INDEX)])
     spectrum = accumulator.compute()

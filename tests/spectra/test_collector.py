@@ -506,3 +506,23 @@ def measured_of(net: nn.Module) -> list[natstats.spectra.records.LayerSpectrum]:
 def test_waves_of_the_image_are_told_from_waves_of_the_map():
     (measured,) = [m for m in measured_of(plain((25, 1, 0))) if m.layer.name == "0"]
     assert measured.cycles_per_image == pytest.approx(64 * measured.spectrum.frequency)
+
+
+def test_a_state_is_loaded_and_computed_before_any_image_comes(tmp_path):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3)).eval()
+    images = torch.rand(8, 1, 12, 12)
+    with natstats.Collector(model, n_groups=4) as whole:
+        model(images)
+    with natstats.Collector(model, n_groups=4) as first:
+        model(images[:4])
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = natstats.Collector(model, n_groups=4)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for one, other in zip(first.compute(), second.compute(), strict=True):
+        assert one.layer == other.layer
+        assert np.array_equal(one.spectrum.power, other.spectrum.power)
+    with second:
+        model(images[4:])
+    for one, other in zip(whole.compute(), second.compute(), strict=True):
+        assert one.layer == other.layer
+        assert np.allclose(one.spectrum.power, other.spectrum.power, rtol=1e-6)

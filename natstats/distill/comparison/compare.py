@@ -52,8 +52,8 @@ class MethodComparison(MethodTable):
         """What was found, a sentence or two for each task."""
         return sentences(self)
 
-    def table(self) -> str:
-        """The main columns as aligned text, a table for each task."""
+    def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
+        """The main columns as aligned text, a table for each task; always all rows of it."""
         return text_tables(self)
 
     def markdown(self) -> str:

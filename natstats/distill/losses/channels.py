@@ -13,11 +13,14 @@ from natstats.distill.losses.maps import PairedLoss, channel_connectors
 from natstats.distill.losses.ring_comparison import RingComparison, log_power, ring_comparisons
 from natstats.distill.method import TapPoint
 from natstats.spectra.accumulator import power_spectrum
+from natstats.spectra.edge_names import Edges
 
 __all__ = ["ChannelSpectra", "channel_log_power"]
 
 
-def channel_log_power(maps: Tensor, edges: str = "sine", reference: Tensor | None = None) -> Tensor:
+def channel_log_power(
+    maps: Tensor, edges: Edges = "sine", reference: Tensor | None = None
+) -> Tensor:
     """Natural logarithm of the ring power of every channel, (N, C, n_rings).
 
     The floor is relative to the mean power of all channels of the image: a channel that is silent

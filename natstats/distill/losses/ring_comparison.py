@@ -21,6 +21,7 @@ from natstats.distill.method import TapPoint
 from natstats.errors import UsageError
 from natstats.fits.bands import band_of
 from natstats.spectra.accumulator import power_spectrum
+from natstats.spectra.edge_names import Edges
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import NYQUIST, rings
 
@@ -139,7 +140,7 @@ class _Calibration(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _calibration(
-    height: int, width: int, edges: str, dtype: torch.dtype, device: torch.device
+    height: int, width: int, edges: Edges, dtype: torch.dtype, device: torch.device
 ) -> _Calibration:
     """Where it is used, so that no step of a training waits for a copy."""
     arrays = band_of(height, width, edges, 0.0, NYQUIST).octave_calibration()
@@ -159,7 +160,7 @@ def _calibration(
     )
 
 
-def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: str = "sine") -> Tensor:
+def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: Edges = "sine") -> Tensor:
     """Exponent of every row of a log ring spectrum: closed form, debiased, differentiable.
 
     The estimator ``octave`` of :mod:`natstats.fits.estimators`: the slope over log frequency with
@@ -215,7 +216,7 @@ class RingComparison(nn.Module):
         self,
         student: tuple[int, int],
         teacher: tuple[int, int],
-        edges: str = "sine",
+        edges: Edges = "sine",
         weighting: str = "octave",
     ) -> None:
         super().__init__()
@@ -305,7 +306,7 @@ def _log_mean(log_power: Tensor) -> Tensor:
 def ring_comparisons(
     student: Sequence[TapPoint],
     teacher: Sequence[TapPoint],
-    edges: str = "sine",
+    edges: Edges = "sine",
     weighting: str = "octave",
 ) -> nn.ModuleList:
     """A comparison for each pair of taps.

@@ -41,6 +41,7 @@ from natstats.distill.method import (
     float_maps,
 )
 from natstats.errors import UsageError
+from natstats.spectra.edge_names import Edges
 from natstats.spectra.edges import EDGES
 from natstats.spectra.precision import full_precision
 
@@ -102,7 +103,7 @@ class _RingLoss(DistillationLoss):
         self,
         student: Sequence[TapPoint],
         teacher: Sequence[TapPoint],
-        edges: str = "sine",
+        edges: Edges = "sine",
         targets: Sequence[Target] | None = None,
         shared: _Spectra | None = None,
         weighting: str = "octave",
@@ -184,7 +185,7 @@ class SpectrumDistance(_RingLoss):
         self,
         student: Sequence[TapPoint],
         teacher: Sequence[TapPoint],
-        edges: str = "sine",
+        edges: Edges = "sine",
         targets: Sequence[Target] | None = None,
         level: str = "kept",
         shared: _Spectra | None = None,

@@ -14,6 +14,7 @@ from torch import Tensor
 from natstats.distill.method import TapPoint
 from natstats.errors import UsageError
 from natstats.runs.run import Run
+from natstats.spectra.edge_names import Edges
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["Target", "points_of", "run_facts", "targets_of"]
@@ -69,7 +70,7 @@ def run_facts(run: Run) -> dict[str, Any]:
     }
 
 
-def targets_of(run: Run, taps: Sequence[TapPoint], edges: str = "sine") -> list[Target]:
+def targets_of(run: Run, taps: Sequence[TapPoint], edges: Edges = "sine") -> list[Target]:
     """The targets for taps of the teacher.
 
     Args:

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -23,6 +23,9 @@ from natstats.distill.training.program import Program, TrainingStage
 from natstats.errors import NatstatsError, UsageError
 
 __all__ = ["COMPILES", "CompiledNetworks", "compiled_networks"]
+
+Compile = Literal["none", "student", "teacher", "both"]
+"""The names below for type checkers."""
 
 COMPILES = ("none", "student", "teacher", "both")
 """Which networks can be compiled."""

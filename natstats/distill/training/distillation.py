@@ -15,7 +15,7 @@ from torch import Tensor
 from natstats import checks
 from natstats.distill.results import DistillationRun
 from natstats.distill.run_folders import RECORD, STATE
-from natstats.distill.training.compiling import CompiledNetworks, compiled_networks
+from natstats.distill.training.compiling import Compile, CompiledNetworks, compiled_networks
 from natstats.distill.training.costs import PeakMemory
 from natstats.distill.training.distributed import Processes
 from natstats.distill.training.evaluation import (
@@ -65,7 +65,7 @@ def distill(
     report: bool = True,
     keep_seconds: float = 300.0,
     teacher_cache: str | Path | None = None,
-    compile: str = "none",
+    compile: Compile = "none",
     evaluate_every: int = 1,
     evaluate_on: int | None = None,
     gap: bool = True,

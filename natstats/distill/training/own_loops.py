@@ -16,7 +16,7 @@ from natstats.distill.pairing import named_pairs
 from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.program import Program, TrainingStage
-from natstats.distill.training.recipes import AMPS
+from natstats.distill.training.recipes import AMPS, Amp
 from natstats.distill.training.setup import (
     as_network,
     check_pair,
@@ -255,7 +255,7 @@ def plan(
     taps: Sequence[tuple[str, str]] = (),
     teacher_run: str | Path | None = None,
     label_smoothing: float = 0.0,
-    amp: str = "none",
+    amp: Amp = "none",
 ) -> LoopPlan:
     """A method for one's own model, data and loop: taps are found, connectors and losses made.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from natstats import checks
 from natstats.errors import UsageError
@@ -30,6 +30,13 @@ SCHEDULES = ("step", "cosine", "constant")
 AUGMENTATIONS = ("crop-flip", "resized-crop", "none")
 PAD_MODES = ("zero", "reflect")
 AMPS = ("none", "bf16", "fp16")
+
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["step", "cosine", "constant"]
+Augmentation = Literal["crop-flip", "resized-crop", "none"]
+PadMode = Literal["zero", "reflect"]
+Amp = Literal["none", "bf16", "fp16"]
+"""The same names for type checkers."""
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _SMALLEST = 5
@@ -105,20 +112,20 @@ class Recipe:
 
     epochs: int = 60
     batch_size: int = 64
-    optimizer: str = "sgd"
+    optimizer: Optimizer = "sgd"
     learning_rate: float = 0.05
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
     decay_vectors: bool = True
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
     warmup_epochs: float = 0
     clip: float | None = None
     label_smoothing: float = 0.0
-    augmentation: str = "crop-flip"
-    pad_mode: str = "reflect"
+    augmentation: Augmentation = "crop-flip"
+    pad_mode: PadMode = "reflect"
     padding: int = 4
     augmentation_seed: int | None = None
     draws: int | None = None
@@ -126,7 +133,7 @@ class Recipe:
     resize: int | None = None
     mean: tuple[float, ...] | None = _IMAGENET["mean"]
     std: tuple[float, ...] | None = _IMAGENET["std"]
-    amp: str = "none"
+    amp: Amp = "none"
     channels_last: bool = False
     flip: bool | None = None
     randaugment: int = 0

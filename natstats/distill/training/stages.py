@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from natstats import checks
 from natstats.activations.hooks import undisturbed
 from natstats.distill.losses.teacher_run import points_of, run_facts
-from natstats.distill.method import PLACES, Method, Plan, Setting, TapPoint, Term
+from natstats.distill.method import PLACES, Activation, Method, Plan, Setting, TapPoint, Term
 from natstats.distill.methods import arguments_of, merged, parse_method
 from natstats.distill.pairing import pair_by_name, pair_taps, student_taps
 from natstats.distill.results import MAIN
@@ -176,8 +176,8 @@ class _Networks:
         place, image = method.place, self.images[:1]
         if "place" in arguments:
             argument = f"method argument {method.name}.place"
-            place = checks.one_of(argument, str(arguments["place"]), PLACES[1:])
-        which = str(arguments.get("activation", method.activation))
+            place = checks.one_of(argument, arguments["place"], PLACES[1:])
+        which: Activation = arguments.get("activation", method.activation)
         if place == "none":
             return (), ()
         if self.named and self.teacher is not None:

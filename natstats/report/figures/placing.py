@@ -20,6 +20,10 @@ _NAMES = (
 """Names that figures have had in any version."""
 
 
+_LARGEST = 1 << 24
+"""Bytes of a PDF that are looked through."""
+
+
 @contextlib.contextmanager
 def add_figures(out: Path, overwrite: bool = False) -> Iterator[Path]:
     """Give a folder to draw into; its files go into `out` when the context closes without error.
@@ -58,6 +62,8 @@ def _is_drawn(path: Path) -> bool:
         return False
     try:
         with open_regular(path) as file:
-            return b"Matplotlib v" in file.read(4096)
+            # A PDF says so at its end.
+            most = _LARGEST if path.suffix == ".pdf" else 4096
+            return b"Matplotlib v" in file.read(most)
     except OSError:
         return False

@@ -1,0 +1,160 @@
+"""What can be shown of each kind of folder: a record in :data:`SHOWN` is all that one takes."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from natstats.errors import UsageError
+from natstats.files.ownership import KINDS
+from natstats.text import printable
+
+from .views import View
+
+__all__ = ["SHOWN", "Shown", "kind_of", "lines_of", "opened", "summary_of", "write_page"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A kind of folder that can be shown; functions are named, as most commands need none of them.
+
+    Attributes:
+        opened: reads a folder; what it gives has ``table(rows, width, how)``, ``sentences()`` and
+            ``notes``.
+        summary: of that and the folder makes plain values, for ``--json``.
+        page: writes page and figures into a folder; empty for a kind that has no page.
+    """
+
+    opened: str
+    summary: str
+    page: str = ""
+
+
+SHOWN = {
+    "run": Shown(
+        "natstats.runs.run:Run.open",
+        "natstats.runs.summaries:run_summary",
+        "natstats.report.pages.run:write_report",
+    ),
+    "series": Shown(
+        "natstats.runs.series:Series.open",
+        "natstats.runs.summaries:series_summary",
+        "natstats.report.pages.series:write_series_report",
+    ),
+    "comparison": Shown(
+        "natstats.runs.comparison:Comparison.open", "natstats.runs.summaries:comparison_summary"
+    ),
+    "law": Shown(
+        "natstats.runs.networks_result:MetaAnalysis.open",
+        "natstats.runs.summaries:networks_summary",
+        "natstats.report.pages.networks:write_networks_report",
+    ),
+    "table": Shown(
+        "natstats.distill.summaries:open_methods",
+        "natstats.distill.summaries:methods_summary",
+        "natstats.distill.report.pages:write_table_report",
+    ),
+    "distill": Shown(
+        "natstats.distill.results:DistillationRun.open",
+        "natstats.distill.summaries:training_summary",
+        "natstats.distill.report.pages:write_run_report",
+    ),
+}
+"""The kinds of folders that can be shown, by their names in natstats.files.ownership.KINDS."""
+
+
+def kind_of(path: Path) -> str:
+    """Which kind of folder a path is, one of :data:`SHOWN`.
+
+    Raises:
+        UsageError: it is none that can be shown.
+    """
+    from natstats.files.ownership import is_reserved, is_unfinished_series
+    from natstats.runs import store
+
+    store.restore(path)
+    for kind in SHOWN:
+        if (path / KINDS[kind].record).is_file():
+            return kind
+    if is_unfinished_series(path):
+        return "series"  # which says what is missing when it is opened
+    shown = printable(str(path))
+    if is_reserved(path):
+        raise UsageError(
+            f"run: expected a finished run; {shown} keeps a measurement that is not finished (the "
+            "command that began it goes on from there)"
+        )
+    if (path / KINDS["part"].record).is_file():
+        raise UsageError(
+            f"run: expected a whole run; {shown} is a part of one (natstats merge puts parts "
+            "together)"
+        )
+    expected = "run: expected the folder of a run or of another result"
+    if not path.exists():
+        raise UsageError(f"{expected}; {shown} is not there")
+    if not path.is_dir():
+        raise UsageError(f"{expected}; {shown} is a file")
+    records = ", ".join(KINDS[kind].record for kind in SHOWN)
+    raise UsageError(f"{expected}; {shown} holds none of {records}")
+
+
+def opened(path: Path, kind: str) -> Any:
+    """What is in a folder of a kind."""
+    return _named(SHOWN[kind].opened)(path)
+
+
+def summary_of(found: Any, kind: str, path: Path | None) -> dict[str, Any]:
+    """Plain values of a result."""
+    values: dict[str, Any] = _named(SHOWN[kind].summary)(found, path)
+    return values
+
+
+def lines_of(found: Any, view: View, how: str = "") -> Iterator[str]:
+    """The lines of a result: its table, what it says, what changes how it is to be read.
+
+    Args:
+        found: what was opened or has just been measured.
+        view: how much of it.
+        how: the command that shows all rows.
+    """
+    yield from found.table(view.rows, view.width, how).split("\n")
+    yield ""
+    yield from found.sentences()
+    for note in found.notes:
+        yield f"Note: {note if note.endswith('.') else f'{note}.'}"
+
+
+def write_page(path: Path, kind: str) -> Path:
+    """Write page and figures of a folder again, all of them or none.
+
+    Raises:
+        UsageError: this kind has no page, or a file is in the way that natstats did not write.
+        NatstatsError: the folder is damaged, or cannot be written to.
+    """
+    from natstats.runs import store
+
+    page, record = SHOWN[kind].page, KINDS[kind].record
+    if not page:
+        raise UsageError(
+            f"run: expected a folder whose page can be written again; that of a "
+            f"{KINDS[kind].called} needs the two runs (natstats compare writes it, natstats show "
+            "prints what it says, --open opens it)"
+        )
+    found = opened(path, kind)
+    with store.add_files(path, record) as folder:
+        shutil.copyfile(path / record, folder / record)
+        _named(page)(folder, found.report() if hasattr(found, "report") else found)
+    return path / "report.html"
+
+
+def _named(name: str) -> Any:
+    """What is called ``module:name`` or ``module:class.name``."""
+    module, _, attributes = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for attribute in attributes.split("."):
+        found = getattr(found, attribute)
+    return found
