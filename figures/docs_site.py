@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["on_files", "on_page_content", "on_page_markdown", "on_post_page"]
+__all__ = ["on_files", "on_page_content", "on_page_markdown", "on_post_build"]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -26,6 +26,10 @@ _LINK = re.compile(r"(\]\()(?![a-z]+:|#|/)([^)#\s]+)((?:#[^)\s]*)?\))")
 _ENTRY = re.compile(r"(\n### [^\n]+\n).*?<!-- api: (\S+) -->", re.DOTALL)
 _ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(<code>)~?")
 _OUTSIDE = re.compile(r"<script[^>]+src=\"?https?://[^>]*></script>")
+_REQUEST = re.compile(
+    r"""<(?:script|img|iframe|source)\b[^>]*\ssrc=["']?(https?://[^"'\s>]+)"""
+    r"""|<link\b[^>]*rel=["']?stylesheet["']?[^>]*href=["']?(https?://[^"'\s>]+)"""
+)
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -90,7 +94,7 @@ def _target(target: str, source: str, config: Any) -> str:
     if not path.exists():
         log.warning("%s links to %s, which is not there", source, target)
     kind = "tree" if path.is_dir() else "blob"
-    return f"{config['repo_url']}/{kind}/main/{path.relative_to(ROOT)}"
+    return f"{config['extra']['repository']}/{kind}/main/{path.relative_to(ROOT)}"
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
@@ -98,6 +102,13 @@ def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
     return _ROLE.sub(r"\1", html)
 
 
-def on_post_page(output: str, page: Any, config: Any) -> str:
-    """Leave out scripts from elsewhere: pages are read without a network, too."""
-    return _OUTSIDE.sub("", output)
+def on_post_build(config: Any) -> None:
+    """Take scripts of other hosts out: pages are read without a network. Links may lead there.
+
+    Whatever else a page asks of another host is a warning.
+    """
+    for page in sorted(Path(config["site_dir"]).rglob("*.html")):
+        html = _OUTSIDE.sub("", page.read_text(encoding="utf-8"))
+        page.write_text(html, encoding="utf-8")
+        for found in _REQUEST.finditer(html):
+            log.warning("%s asks for %s", page.name, found[1] or found[2])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -85,7 +86,11 @@ def _shown(run: natstats.Run, path: str) -> str:
 
 
 def _text(text: str) -> list[str]:
-    return ["```text", *text.splitlines(), "```"]
+    """Lines as a terminal shows them: sentences go on below, and tables stay whole."""
+    lines = []
+    for line in text.splitlines():
+        lines += [line] if "  " in line else textwrap.wrap(line, 100) or [""]
+    return ["```text", *lines, "```"]
 
 
 if __name__ == "__main__":
