@@ -27,9 +27,9 @@ class Docstrings(griffe.Extension):
 
 
 def as_markdown(docstring: str) -> str:
-    """A docstring with its examples fenced, and its names and literals as Markdown has them.
+    r"""A docstring with its examples fenced, and its names and literals as Markdown has them.
 
-    >>> print(as_markdown("See :func:`natstats.measure`, ``x``.\\n\\n>>> [1][0]\\n1"))
+    >>> print(as_markdown("See :func:`natstats.measure`, ``x``.\n\n>>> [1][0]\n1"))
     See `natstats.measure`, `x`.
     <BLANKLINE>
     ```pycon

@@ -23,7 +23,10 @@ DOCS = ROOT / "docs"
 log = logging.getLogger("mkdocs.hooks.docs_site")
 
 _LINK = re.compile(r"(\]\()(?![a-z]+:|#|/)([^)#\s]+)((?:#[^)\s]*)?\))")
-_ENTRY = re.compile(r"(\n### [^\n]+\n).*?<!-- api: (\S+) -->", re.DOTALL)
+_NAMED = re.compile(r"\[[\w./-]+\.md\](\((?![a-z]+:)([^)#\s]+\.md)(?:#[^)\s]*)?\))")
+_ENTRY = re.compile(
+    r"(\n### [^\n]+\n(?:\n```text\n[^`]*```\n)?)(?:(?!\n### ).)*?<!-- api: (\S+) -->", re.DOTALL
+)
 _ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(<code>)~?")
 _OUTSIDE = re.compile(r"<script[^>]+src=\"?https?://[^>]*></script>")
 _REQUEST = re.compile(
@@ -71,7 +74,9 @@ def _output(output: dict[str, Any], stem: str, pictures: dict[str, bytes]) -> It
         pictures[name] = base64.b64decode(data["image/png"])
         yield f"![Output of the code above]({name})"
     elif "text/html" in data:
-        yield re.sub(r"<style.*?</style>|\n\s*", "", data["text/html"], flags=re.DOTALL)
+        # The theme lays out tables that have no class of their own.
+        own = r'<style.*?</style>| border="1" class="dataframe"|\n\s*'
+        yield re.sub(own, "", data["text/html"], flags=re.DOTALL)
     else:
         yield f"```text\n{data['text/plain']}\n```"
 
@@ -81,7 +86,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     source = page.file.src_uri
     if source == "reference/api.md":
         markdown = _ENTRY.sub(r"\1\n::: \2\n", markdown)
+    folder = Path(DOCS / source).parent
+    markdown = _NAMED.sub(lambda link: f"[{_title(folder / link[2])}]{link[1]}", markdown)
     return _LINK.sub(lambda link: f"{link[1]}{_target(link[2], source, config)}{link[3]}", markdown)
+
+
+def _title(page: Path) -> str:
+    """What a page is called, for links that give the name of its file."""
+    if not page.is_file():
+        return page.name  # the link itself is found later
+    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 
 
 def _target(target: str, source: str, config: Any) -> str:
@@ -105,10 +119,14 @@ def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
 def on_post_build(config: Any) -> None:
     """Take scripts of other hosts out: pages are read without a network. Links may lead there.
 
-    Whatever else a page asks of another host is a warning.
+    The theme has one, for the search of pages that are opened from the disk; docs/offline_search.js
+    stands in its place. Whatever else a page asks of another host is a warning.
     """
-    for page in sorted(Path(config["site_dir"]).rglob("*.html")):
-        html = _OUTSIDE.sub("", page.read_text(encoding="utf-8"))
+    site = Path(config["site_dir"])
+    for page in sorted(site.rglob("*.html")):
+        up = "../" * (len(page.relative_to(site).parts) - 1)
+        own = f'<script src="{up}offline_search.js"></script>'
+        html = _OUTSIDE.sub(own, page.read_text(encoding="utf-8"))
         page.write_text(html, encoding="utf-8")
         for found in _REQUEST.finditer(html):
             log.warning("%s asks for %s", page.name, found[1] or found[2])

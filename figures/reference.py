@@ -92,7 +92,9 @@ def _options(command: click.Command, context: click.Context) -> list[str]:
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None and "--help" not in record[0]:
-            lines.append(f"- `{record[0]}`: {_plain(record[1])}" if record[1] else f"- `{record[0]}`")
+            lines.append(
+                f"- `{record[0]}`: {_plain(record[1])}" if record[1] else f"- `{record[0]}`"
+            )
     return lines
 
 
@@ -110,14 +112,14 @@ def columns() -> str:
     lines = [
         "# Every column of every table",
         "",
-        "All tables are comma-separated values in UTF-8: a line of heads, then a line for each row.",
-        "An empty cell is a number that is not there. Frequencies are in cycles per pixel of the map",
-        "(per frame, of clips along time), map sizes in pixels, exponents without a unit, intervals",
-        "at the level that was asked for (95 % unless told otherwise). Which file is where:",
-        "[run-directory.md](run-directory.md).",
+        "All tables are comma-separated values in UTF-8: a line of heads, then a line for each",
+        "row. An empty cell is a number that is not there. Frequencies are in cycles per pixel of",
+        "the map (per frame, of clips along time), map sizes in pixels, exponents without a unit,",
+        "intervals at the level that was asked for (95 % unless told otherwise). Which file is",
+        "where: [run-directory.md](run-directory.md).",
         "",
-        "From Python, `natstats.runs.columns.TABLES` and `natstats.distill.columns.TABLES` have the",
-        "same. Made from them by `python figures/reference.py`.",
+        "From Python, `natstats.runs.columns.TABLES` and `natstats.distill.columns.TABLES` have",
+        "the same. Made from them by `python figures/reference.py`.",
     ]
     for holder, tables in {**TABLES, **DISTILL_TABLES}.items():
         lines += ["", f"## {holder}"]
@@ -136,9 +138,9 @@ def api() -> str:
     lines = [
         "# Python: every public name",
         "",
-        "What `import natstats` gives. Each name has its call and what it is for; `help(NAME)`, and",
-        "the site of these docs, have the whole docstring: arguments with shapes and units, errors,",
-        "an example. Made from the docstrings by `python figures/reference.py`.",
+        "What `import natstats` gives. Each name has its call and what it is for; `help(NAME)`,",
+        "and the site of these docs, have the whole docstring: arguments with shapes and units,",
+        "errors, an example. Made from the docstrings by `python figures/reference.py`.",
     ]
     known = set(natstats.__all__) - {"__version__"}
     groups = {title: names.split() for title, names in NAMES.items()}
@@ -167,7 +169,7 @@ def _entry(path: str) -> Iterator[str]:
     value = getattr(importlib.import_module(home), name)
     yield from ("", f"### {path}", "")
     if callable(value):
-        yield from ("```python", _call(name, value), "```", "")
+        yield from ("```text", _call(name, value), "```", "")
     summary = ROLE.sub(r"`\1`", _paragraphs(value.__doc__ or "")[0]).replace("``", "`")
     yield from summary.splitlines()
     home = getattr(value, "__module__", None)

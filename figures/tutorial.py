@@ -89,7 +89,7 @@ def _text(text: str) -> list[str]:
     """Lines as a terminal shows them: sentences go on below, and tables stay whole."""
     lines = []
     for line in text.splitlines():
-        lines += [line] if "  " in line else textwrap.wrap(line, 100) or [""]
+        lines += [line] if "  " in line else textwrap.wrap(line, 92) or [""]
     return ["```text", *lines, "```"]
 
 

@@ -14,9 +14,9 @@ __all__ = ["TABLES"]
 _GAPS = {
     "gap_before": "absolute difference of the exponents of student and teacher, mean over pairs of "
     "layers, before training",
-    "gap_after": "the same, after training",
+    "gap_after": "the same difference, after training",
     "distance_before": "mean distance of their spectra, before training",
-    "distance_after": "the same, after training",
+    "distance_after": "mean distance of their spectra, after training",
 }
 
 _CLOSED = {
@@ -187,7 +187,8 @@ _SEEDS = TableFile(
         "method": "name of the method",
         "seed": "seed of the training",
         "accuracy": "accuracy after the last epoch",
-        **_GAPS,
+        **{name: _GAPS[name] for name in ("gap_before", "distance_before")},
+        **{name: _GAPS[name] for name in ("gap_after", "distance_after")},
         **_CLOSED,
         "path": "folder of the run",
     },

@@ -217,9 +217,15 @@ _ACCOUNT = TableFile(
 _DIFFERENCE = {
     **_NAMED,
     "exponent_a": "exponent in the first run",
-    **{f"{end}_a": f"{word} end of its interval" for end, word in (("low", "lower"), ("high", "upper"))},
+    **{
+        f"{end}_a": f"{word} end of its interval"
+        for end, word in (("low", "lower"), ("high", "upper"))
+    },
     "exponent_b": "exponent in the second run",
-    **{f"{end}_b": f"{word} end of its interval" for end, word in (("low", "lower"), ("high", "upper"))},
+    **{
+        f"{end}_b": f"{word} end of its interval"
+        for end, word in (("low", "lower"), ("high", "upper"))
+    },
     "difference": "second minus first",
     "low": "lower end of the interval of the difference",
     "high": "upper end of the interval of the difference",

@@ -87,7 +87,9 @@ def test_every_page_is_in_the_contents_of_the_site():
             yield from pages(one)
 
     listed = list(pages(config["nav"]))
-    there = [str(path.relative_to(DOCS).with_suffix(".md")) for path in PAGES if DOCS in path.parents]
+    there = [
+        str(path.relative_to(DOCS).with_suffix(".md")) for path in PAGES if DOCS in path.parents
+    ]
     assert sorted(listed) == sorted(there)
 
 

@@ -16,7 +16,10 @@ SCRIPT = str(ROOT / "figures" / "notebooks.py")
 def kinds(cells):
     """Types of the outputs of every cell."""
     return [
-        [sorted(output.get("data", {output["output_type"]: 0})) for output in cell.get("outputs", [])]
+        [
+            sorted(output.get("data", {output["output_type"]: 0}))
+            for output in cell.get("outputs", [])
+        ]
         for cell in cells
     ]
 

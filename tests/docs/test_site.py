@@ -76,6 +76,7 @@ def test_no_page_asks_anything_of_another_host(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         SITE["on_post_build"]({"site_dir": tmp_path})
     assert "unpkg" not in page.read_text()
+    assert '<script src="offline_search.js"></script>' in page.read_text()
     assert "own.js" in page.read_text()
     assert [record.getMessage() for record in caplog.records] == [
         "page.html asks for https://host/x.png",

@@ -1,8 +1,8 @@
 """Every command and every block of Python in README, tutorial, how-tos and explanations runs.
 
-A page is read from top to bottom in a folder of its own: its commands and its Python, as they stand,
-but for the substitutions that are listed here. No test downloads weights, has a scheduler or measures
-for minutes: what cannot run is at least read by click, so that every command and option exists.
+A page is read from top to bottom in a folder of its own: its commands and its Python, as they
+stand, but for the substitutions that are listed here. No test downloads weights, has a scheduler or
+measures for minutes: what cannot run is at least read by click, so that every option exists.
 """
 
 from __future__ import annotations
