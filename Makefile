@@ -5,12 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test install lint types package format clean
+.PHONY: demo test install lint types package docs format clean
 
 demo: install
 	$(BIN)/natstats demo --out runs/demo --overwrite
 
-test: install lint types package
+test: install lint types package docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto  # one thread a worker; -m "not slow" is quick
 
 install: $(VENV)/installed
@@ -32,9 +32,13 @@ types: install
 package: install
 	.ci/package $(BIN)/python
 
+# The site goes into site/; every warning is an error, so are dead links. Open site/index.html.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --clean
+
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache
