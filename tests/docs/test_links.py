@@ -14,6 +14,12 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb")]
 
+ELSEWHERE = {
+    "https://download.pytorch.org/whl/cpu",  # the index of PyTorch's builds for the CPU
+    "https://github.com/natstats/natstats",  # where the project will live
+}
+"""Every address of another host that a page names. Nobody follows them in a test."""
+
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 ONLY_MKDOCS = re.compile(r"^(!!! |\?\?\? |=== \"|::: )|\{: |\{\{|<div|\[TOC\]", re.MULTILINE)
 
@@ -60,6 +66,15 @@ def test_every_link_within_the_project_leads_somewhere(page):
         assert not image or file.suffix in (".png", ".svg"), target
         if anchor:
             assert anchor in anchors(file), target
+
+
+def test_addresses_of_other_hosts_are_listed():
+    found = {
+        address.rstrip(".,")
+        for page in PAGES
+        for address in re.findall(r"https?://[^\s)>\"'`|\\]+", markdown(page))
+    }
+    assert found == ELSEWHERE
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

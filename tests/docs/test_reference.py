@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 REFERENCE = runpy.run_path(str(ROOT / "figures" / "reference.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFERENCE["PAGES"])
 def test_a_page_is_that_of_the_code(name):
     written = (REFERENCE["FOLDER"] / name).read_text(encoding="utf-8")
@@ -23,6 +24,7 @@ def test_every_command_and_every_option_is_there():
     assert "- `--band LOW:HIGH`: " in page
 
 
+@pytest.mark.slow
 def test_every_public_name_is_there():
     import natstats
 

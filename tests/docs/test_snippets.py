@@ -224,6 +224,26 @@ def test_what_a_page_shows_runs(page, group):
             exec(compile(block, page, "exec"), inside)
 
 
+def test_every_command_of_the_long_pages_is_read(group):
+    """Reference and studies show commands that take hours, or files that nobody has here."""
+    n_read = 0
+    for path in sorted(set(ROOT.glob("docs/*.md")) - {ROOT / page for page in PAGES}):
+        text = path.read_text(encoding="utf-8")
+        for line in lines_of(text):
+            if re.match(
+                r"(torchrun .*-m natstats_cli|natstats) (?=\w+ )(?!\w+ (is|are|be) )", line
+            ):
+                arguments = arguments_of(line)
+                if arguments is None or arguments[0] not in group.list_commands(None):
+                    continue  # a sentence
+                read(group, arguments)
+                n_read += 1
+        for _, language, block in BLOCK.findall(text):
+            if language == "python":
+                compile(block, path.name, "exec")
+    assert n_read > 10
+
+
 def test_every_reason_is_needed():
     """What is said not to run stands on some page."""
     shown = [
