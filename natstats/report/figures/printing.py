@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.report.figures import style as looks
+from natstats.report.figures.inline import with_plain_texts
 
 __all__ = ["FORMATS", "STYLES", "Printed", "Style", "asked_for", "parsed_width", "printed"]
 
@@ -87,12 +89,13 @@ class Printed:
     formats: Sequence[str]
     scale: float = 1.0
 
-    def write(self, figure: Figure, folder: Path, name: str) -> list[Path]:
-        """Write a figure into a folder, once in every format.
+    def write(self, axes: Axes, folder: Path, name: str) -> list[Path]:
+        """Write the figure of some axes into a folder, once in every format.
 
         Raises:
             UsageError: the folder cannot be made.
         """
+        figure = with_plain_texts(axes)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -122,7 +125,7 @@ def _write_svg(figure: Figure, path: Path, scale: float) -> None:
 
     drawn: Any = FigureCanvasSVG(figure)
     drawn.print_svg(path, metadata={"Date": None})
-    text = looks.shorter_svg(path.read_text(encoding="utf-8"))
+    text = looks._shorter(path.read_text(encoding="utf-8"))
     head, _, rest = text.partition("viewBox")
     for side in ("width", "height"):
         head = re.sub(
@@ -207,7 +210,10 @@ def printed(
     scale = TALK if style == "talk" else 1.0
     before = _asked.set(Printed(inches, chosen, scale))
     try:
-        with looks.wide(inches / scale):
+        wide = looks._width.set(inches / scale)
+        try:
             yield
+        finally:
+            looks._width.reset(wide)
     finally:
         _asked.reset(before)
