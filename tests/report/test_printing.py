@@ -51,20 +51,32 @@ def test_a_width_without_one_is_refused(text):
         parsed_width(text)
 
 
-@pytest.mark.parametrize("text", ["1.9in", "10mm", "61in", "200cm"])
-def test_no_figure_is_as_narrow_or_as_wide(text):
-    with pytest.raises(natstats.UsageError, match="^width: expected from 2 to 60 inches"):
-        parsed_width(text)
+@pytest.mark.parametrize(
+    ("width", "purpose"), [("2.9in", "paper"), ("70mm", "paper"), ("61in", "talk"), (5.0, "talk")]
+)
+def test_no_figure_is_as_narrow_or_as_wide(width, purpose):
+    words = "^width: expected from [35.1]+ to 60 inches for"
+    with pytest.raises(natstats.UsageError, match=words), printed(width=width, style=purpose):
+        pass
+
+
+def test_names_that_leave_no_room_are_told(tmp_path):
+    with printed(["svg"], 3.0):
+        axes = style.new_axes(None, 2.0)
+        axes.set_yticks([0.5], ["a very long name " * 9])
+        with pytest.raises(natstats.UsageError, match="^width: expected room for the names in"):
+            style.save(axes, tmp_path, "a")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("purpose", printing.STYLES)
 def test_files_are_as_wide_as_asked_for_in_every_format(report, tmp_path, purpose):
-    with printed(printing.FORMATS, "3.4in", purpose):
+    wide = {"paper": 3.4, "talk": 9.0}[purpose]
+    with printed(printing.FORMATS, f"{wide}in", purpose):
         paths = draw_run(report, tmp_path)
     assert {path.suffix for path in paths} == {".svg", ".png", ".pdf"}
     for path in paths:
-        assert size_of(path)[0] == pytest.approx(3.4, rel=0.01), path
+        assert size_of(path)[0] == pytest.approx(wide, rel=0.01), path
     by_name = {}
     for path in paths:
         by_name.setdefault(path.stem, []).append(size_of(path)[1])
@@ -86,8 +98,8 @@ def test_pdf_files_have_real_fonts_and_no_date(report, tmp_path):
 
 
 def test_the_usual_way_is_back_afterwards(report, tmp_path):
-    with pytest.raises(KeyError), printed(["pdf"], 3.4, "talk"):
-        assert style.new_figure(2.0).get_figwidth() == pytest.approx(3.4 / printing.TALK)
+    with pytest.raises(KeyError), printed(["pdf"], 6.8, "talk"):
+        assert style.new_figure(2.0).get_figwidth() == pytest.approx(6.8 / printing.TALK)
         raise KeyError
     assert printing.asked_for() is None
     assert style.new_figure(2.0).get_figwidth() == style.WIDTH["double"]
@@ -103,7 +115,7 @@ def test_the_usual_way_is_back_afterwards(report, tmp_path):
         ({"formats": ["gif"]}, "format: expected one of svg, png, pdf; got 'gif'"),
         ({"formats": []}, "format: expected one or more of"),
         ({"style": "poster"}, "style: expected one of paper, talk; got 'poster'"),
-        ({"width": 1.0}, "width: expected a number that is at least 2"),
+        ({"width": 1.0}, "width: expected from 3 to 60"),
     ],
 )
 def test_all_else_is_refused(arguments, words):
