@@ -9,7 +9,7 @@ import pytest
 
 import natstats
 from natstats.distill import distill, method
-from natstats.distill.training import compiling, recipes
+from natstats.distill.training import compiling, recipe_names, recipes
 from natstats.fits import options as fit_options
 from natstats.measurement import options as measure_options
 from natstats.networks import load_options
@@ -23,11 +23,11 @@ CHOICES = [
     (load_options.InputForm, load_options.INPUT_FORMS),
     (measure_options.NetworkControl, measure_options.NETWORK_CONTROLS),
     (measure_options.Counterfactual, measure_options.MEASURED_COUNTERFACTUALS),
-    (recipes.Optimizer, recipes.OPTIMIZERS),
-    (recipes.Schedule, recipes.SCHEDULES),
-    (recipes.Augmentation, recipes.AUGMENTATIONS),
-    (recipes.PadMode, recipes.PAD_MODES),
-    (recipes.Amp, recipes.AMPS),
+    (recipe_names.Optimizer, recipes.OPTIMIZERS),
+    (recipe_names.Schedule, recipes.SCHEDULES),
+    (recipe_names.Augmentation, recipes.AUGMENTATIONS),
+    (recipe_names.PadMode, recipes.PAD_MODES),
+    (recipe_names.Amp, recipes.AMPS),
     (compiling.Compile, compiling.COMPILES),
     (method.Place, method.PLACES),
     (method.Activation, method.ACTIVATIONS),

@@ -18,7 +18,6 @@ from natstats.fits.rings_in_band import GRID
 from natstats.spectra.edge_names import EDGES, Edges
 from natstats.spectra.frequencies import rings
 from natstats.spectra.records import Spectrum
-from natstats.spectra.simulate import spectrum_of
 
 __all__ = ["PlainBand", "PlainSpectrum", "arrays_of_layers", "spectrum_of_arrays"]
 
@@ -141,9 +140,11 @@ def spectrum_of_arrays(
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=1))
     kept = np.where(finite[:, None], values, 0.0)
     if size is None:
-        return _without(_plain(frequency, kept, groups), finite)
+        return _without(PlainSpectrum(0, 0, "", frequency, *_sums(kept, groups, None)), finite)
     height, width = _checked_size(size, frequency)
-    return _without(spectrum_of(kept, height, width, edges, groups), finite)
+    ring = rings(height, width)
+    sums = _sums(kept, groups, ring.n_members)
+    return _without(Spectrum(height, width, edges, ring.frequency, *sums), finite)
 
 
 def _numbers(argument: str, values: Any) -> Array:
@@ -175,25 +176,18 @@ def _checked_size(size: Any, frequency: Array) -> tuple[int, int]:
     return height, width
 
 
-def _plain(frequency: Array, power: Array, n_groups: int) -> PlainSpectrum:
-    """The sums of groups of images."""
+def _sums(
+    power: Array, n_groups: int, n_members: NDArray[np.int64] | None
+) -> tuple[Array, Array, NDArray[np.int64], Array, NDArray[np.float32]]:
+    """What a spectrum has besides: sums of groups of images, plain and normalised, and so on."""
     group = np.arange(len(power)) % n_groups
-    mean = power.mean(axis=1, keepdims=True)
+    mean = np.average(power, axis=1, weights=n_members)[:, None]
     own = np.divide(power, mean, out=np.zeros_like(power), where=mean > 0)
-    sums = np.zeros((2, n_groups, len(frequency)))
+    sums = np.zeros((2, n_groups, power.shape[1]))
     np.add.at(sums[0], group, power)
     np.add.at(sums[1], group, own)
-    return PlainSpectrum(
-        height=0,
-        width=0,
-        edges="",
-        frequency=frequency,
-        power=sums[0],
-        normalized=sums[1],
-        count=np.bincount(group, minlength=n_groups),
-        offset=np.zeros(n_groups),
-        image_power=power.astype(np.float32),
-    )
+    count = np.bincount(group, minlength=n_groups)
+    return sums[0], sums[1], count, np.zeros(n_groups), power.astype(np.float32)
 
 
 def _without(spectrum: Spectrum, finite: NDArray[np.bool_]) -> Spectrum:

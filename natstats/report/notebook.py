@@ -109,7 +109,7 @@ def difference_html(found: DifferenceReport) -> str:
 
 def figure_html(axes: Axes) -> str:
     """A figure in a block of its own, at most as wide as the page."""
-    from natstats.report.figures.style import inline_svg
+    from natstats.report.figures.inline import inline_svg
 
     return f'<div style="max-width:46em">{inline_svg(axes)}</div>'
 

@@ -16,7 +16,8 @@ from natstats.distill.pairing import named_pairs
 from natstats.distill.training.frozen_networks import frozen
 from natstats.distill.training.objective import Objective
 from natstats.distill.training.program import Program, TrainingStage
-from natstats.distill.training.recipes import AMPS, Amp
+from natstats.distill.training.recipe_names import Amp
+from natstats.distill.training.recipes import AMPS
 from natstats.distill.training.setup import (
     as_network,
     check_pair,

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from natstats import checks
+from natstats.distill.training.recipe_names import Amp, Augmentation, Optimizer, PadMode, Schedule
 from natstats.errors import UsageError
 
 __all__ = [
@@ -30,13 +31,6 @@ SCHEDULES = ("step", "cosine", "constant")
 AUGMENTATIONS = ("crop-flip", "resized-crop", "none")
 PAD_MODES = ("zero", "reflect")
 AMPS = ("none", "bf16", "fp16")
-
-Optimizer = Literal["sgd", "adamw"]
-Schedule = Literal["step", "cosine", "constant"]
-Augmentation = Literal["crop-flip", "resized-crop", "none"]
-PadMode = Literal["zero", "reflect"]
-Amp = Literal["none", "bf16", "fp16"]
-"""The same names for type checkers."""
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _SMALLEST = 5

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.report.figures import style as looks
+from natstats.report.figures.inline import with_plain_texts
 
 __all__ = ["FORMATS", "STYLES", "Printed", "Style", "asked_for", "parsed_width", "printed"]
 
@@ -41,7 +43,8 @@ USUAL = {"paper": looks.WIDTH["double"], "talk": 10.0}
 """Width of a figure, inches, when none is asked for."""
 
 _UNITS = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72}
-_NARROWEST, _WIDEST = 2.0, 60.0
+_NARROWEST, _WIDEST = 3.0, 60.0
+"""Of a figure on paper, inches."""
 
 _asked: ContextVar[Printed | None] = ContextVar("printed", default=None)
 
@@ -50,7 +53,7 @@ def parsed_width(text: str) -> float:
     """A width in inches of one that is written with its unit: in, cm, mm or pt (72 an inch).
 
     Raises:
-        UsageError: there is no unit or no number, or no figure is as narrow or as wide.
+        UsageError: there is no unit or no number.
 
     >>> parsed_width("3.4in"), round(parsed_width("86 mm"), 3), parsed_width("252pt")
     (3.4, 3.386, 3.5)
@@ -64,13 +67,7 @@ def parsed_width(text: str) -> float:
             "width: expected a number with its unit, such as 3.4in, 8.6cm, 86mm or 245pt; got "
             f"{text[:40]!r}"
         )
-    inches = float(found[1]) * _UNITS[found[2]]
-    if not _NARROWEST <= inches <= _WIDEST:
-        raise UsageError(
-            f"width: expected from {_NARROWEST:g} to {_WIDEST:g} inches; got {text[:40]!r}, which "
-            f"is {inches:.3g} inches"
-        )
-    return inches
+    return float(found[1]) * _UNITS[found[2]]
 
 
 @dataclass(frozen=True)
@@ -87,12 +84,13 @@ class Printed:
     formats: Sequence[str]
     scale: float = 1.0
 
-    def write(self, figure: Figure, folder: Path, name: str) -> list[Path]:
-        """Write a figure into a folder, once in every format.
+    def write(self, axes: Axes, folder: Path, name: str) -> list[Path]:
+        """Write the figure of some axes into a folder, once in every format.
 
         Raises:
-            UsageError: the folder cannot be made.
+            UsageError: the folder cannot be made, or names leave no room at this width.
         """
+        figure = with_plain_texts(axes)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -106,10 +104,16 @@ class Printed:
                 warnings.catch_warnings(),
             ):
                 warnings.filterwarnings("ignore", "Glyph .* missing from font")
+                warnings.filterwarnings("error", "constrained_layout not applied")
                 for path in paths:
                     _WRITERS[path.suffix[1:]](figure, path, self.scale)
                     # What was laid out for one file stands in the others.
                     figure.set_layout_engine("none")
+        except UserWarning:
+            raise UsageError(
+                f"width: expected room for the names in the figure {name}; {self.width:.3g} inches "
+                "leave none for what is drawn"
+            ) from None
         finally:
             figure.set_layout_engine(layout)
             figure.set_canvas(canvas)
@@ -122,7 +126,7 @@ def _write_svg(figure: Figure, path: Path, scale: float) -> None:
 
     drawn: Any = FigureCanvasSVG(figure)
     drawn.print_svg(path, metadata={"Date": None})
-    text = looks.shorter_svg(path.read_text(encoding="utf-8"))
+    text = looks._shorter(path.read_text(encoding="utf-8"))
     head, _, rest = text.partition("viewBox")
     for side in ("width", "height"):
         head = re.sub(
@@ -198,16 +202,22 @@ def printed(
         raise UsageError(f"format: expected one or more of {', '.join(FORMATS)}; got none")
     for one in chosen:
         checks.one_of("format", one, FORMATS)
-    if isinstance(width, str):
-        inches = parsed_width(width)
-    else:
-        inches = USUAL[style] if width is None else checks.finite(
-            "width", width, least=_NARROWEST, most=_WIDEST
-        )  # fmt: skip
     scale = TALK if style == "talk" else 1.0
+    inches = USUAL[style] if width is None else width
+    if isinstance(inches, str):
+        inches = parsed_width(inches)
+    inches = checks.finite("width", inches)
+    if not _NARROWEST * scale <= inches <= _WIDEST:
+        raise UsageError(
+            f"width: expected from {_NARROWEST * scale:g} to {_WIDEST:g} inches for a {style}; got "
+            f"{inches:.3g}"
+        )
     before = _asked.set(Printed(inches, chosen, scale))
     try:
-        with looks.wide(inches / scale):
+        wide = looks._width.set(inches / scale)
+        try:
             yield
+        finally:
+            looks._width.reset(wide)
     finally:
         _asked.reset(before)

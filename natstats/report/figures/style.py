@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import textwrap
 import warnings
@@ -29,8 +28,8 @@ from natstats.fits.depth_axes import DEPTH_AXES, DepthAxis
 from natstats.text import lines
 
 __all__ = [
-    "DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "for_phones", "inline_svg", "kind_marks", "look",
-    "new_figure", "save", "wide",
+    "DEPTH_COLOURS", "INK", "PALETTE", "WIDTH", "for_phones", "kind_marks", "look", "new_figure",
+    "save",
 ]  # fmt: skip
 
 WIDTH = {"single": 3.5, "double": 7.2}
@@ -40,8 +39,10 @@ NARROW = 4.5
 """Axes of a width below this, in inches before the layout makes room, count as one column."""
 
 _width: ContextVar[float] = ContextVar("width", default=WIDTH["double"])
-_on_phone: ContextVar[bool] = ContextVar("on_phone", default=False)
 """Width of new figures, inches."""
+
+_on_phone: ContextVar[bool] = ContextVar("on_phone", default=False)
+"""Whether figures are for the screen of a phone."""
 
 INK, GREY, FAINT = "#1b1f24", "#5c6670", "#dfe3e7"
 """Text and lines; secondary text; grid and separators."""
@@ -100,21 +101,6 @@ _RC = {
 
 
 @contextlib.contextmanager
-def wide(inches: float) -> Iterator[None]:
-    """New figures are as wide as this for as long as the context is open.
-
-    >>> with wide(5.0):
-    ...     print(new_figure(3.0).get_figwidth())
-    5.0
-    """
-    before = _width.set(inches)
-    try:
-        yield
-    finally:
-        _width.reset(before)
-
-
-@contextlib.contextmanager
 def look() -> Iterator[None]:
     """The style of natstats, for as long as the context is open.
 
@@ -141,12 +127,12 @@ def for_phones() -> Iterator[None]:
     >>> print(new_figure(3.0).get_figwidth())
     7.2
     """
-    before = _on_phone.set(True)
+    width, phone = _width.set(WIDTH["single"]), _on_phone.set(True)
     try:
-        with wide(WIDTH["single"]):
-            yield
+        yield
     finally:
-        _on_phone.reset(before)
+        _on_phone.reset(phone)
+        _width.reset(width)
 
 
 def is_for_phones() -> bool:
@@ -284,14 +270,19 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
     Returns:
         The two files; the first alone of a figure for phones, see :func:`for_phones`.
     """
-    figure = _shown_figure(axes)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     if _width.get() < NARROW:
         _wrap_labels(figure)
     from natstats.report.figures.printing import asked_for
 
-    printed = asked_for()
-    if printed is not None:
-        return printed.write(figure, folder, name)
+    if (printed := asked_for()) is not None:
+        return printed.write(axes, folder, name)
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        shown = lines(text.get_text().split("\n"))
+        if shown != text.get_text():  # what is not seen is no part of an SVG either
+            text.set_text(shown)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -303,7 +294,7 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         # A name in a script that the font lacks shows as boxes, which is no reason to fail.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         _write(figure, vector, None if is_for_phones() else raster)
-    vector.write_text(shorter_svg(vector.read_text(encoding="utf-8")), encoding="utf-8")
+    vector.write_text(_shorter(vector.read_text(encoding="utf-8")), encoding="utf-8")
     return [vector] if is_for_phones() else [vector, raster]
 
 
@@ -316,51 +307,6 @@ def _wrap_labels(figure: Figure) -> None:
             if "$" not in text and max(map(len, text.split("\n"))) * 0.56 * size > room:
                 wrapped = textwrap.wrap(text.replace("\n", " "), int(room / (0.56 * size)))
                 label.set_text("\n".join(wrapped))
-
-
-_ELEMENT = "max-width:100%;height:auto;background:#fff;stroke-linejoin:round;stroke-linecap:butt"
-"""Style of a figure in a page; the last two are what matplotlib sets for all of its shapes."""
-
-
-def _shown_figure(axes: Axes) -> Figure:
-    """The figure of some axes; what is not seen is no part of its texts."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        shown = lines(text.get_text().split("\n"))
-        if shown != text.get_text():
-            text.set_text(shown)
-    return figure
-
-
-def inline_svg(axes: Axes) -> str:
-    """The figure of some axes as an element for a page: outlines only, on a white ground.
-
-    Neither names nor comments are in it, so that nothing of a figure can be markup.
-
-    >>> import natstats
-    >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
-    >>> inline_svg(run.plot_spectra())[:4]
-    '<svg'
-    """
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    figure = _shown_figure(axes)
-    canvas, file = figure.canvas, io.StringIO()
-    try:
-        with look(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")
-            drawn: Any = FigureCanvasSVG(figure)
-            drawn.print_svg(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    finally:
-        figure.set_canvas(canvas)
-    text = shorter_svg(file.getvalue())
-    # A style element would be one of the whole page.
-    for part in (r"<!--.*?-->", r"<metadata>.*?</metadata>", r"<style.*?</style>"):
-        text = re.sub(part, "", text, flags=re.DOTALL)
-    text = re.sub(r"\n\s*", "\n", text[text.index("<svg") :])
-    return text.replace("<svg", f'<svg style="{_ELEMENT}"', 1)
 
 
 def _write(figure: Figure, vector: Path, raster: Path | None) -> None:
@@ -383,7 +329,7 @@ def _write(figure: Figure, vector: Path, raster: Path | None) -> None:
         figure.dpi = dpi
 
 
-def shorter_svg(svg: str) -> str:
+def _shorter(svg: str) -> str:
     """Paths with two decimals of a point in place of six: half the size, no visible change."""
 
     def rounded(path: re.Match[str]) -> str:

@@ -1,0 +1,61 @@
+"""Figures as elements of a page that someone else writes, such as a notebook."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from natstats.report.figures import style
+from natstats.text import lines
+
+__all__ = ["inline_svg", "with_plain_texts"]
+
+_ELEMENT = "max-width:100%;height:auto;background:#fff;stroke-linejoin:round;stroke-linecap:butt"
+"""Style of the element; the last two are what matplotlib sets for all of its shapes."""
+
+
+def with_plain_texts(axes: Axes) -> Figure:
+    """The figure of some axes; what is not seen in its texts becomes an escape."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        shown = lines(text.get_text().split("\n"))
+        if shown != text.get_text():
+            text.set_text(shown)
+    return figure
+
+
+def inline_svg(axes: Axes) -> str:
+    """The figure of some axes as an element: outlines only, on a white ground.
+
+    Neither names nor comments are in it, so that nothing of a figure can be markup, nor a style
+    sheet, which would be one of the whole page.
+
+    >>> import natstats
+    >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
+    >>> inline_svg(run.plot_spectra())[:4]
+    '<svg'
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    figure = with_plain_texts(axes)
+    canvas, file = figure.canvas, io.StringIO()
+    try:
+        with style.look(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            drawn: Any = FigureCanvasSVG(figure)
+            drawn.print_svg(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    finally:
+        figure.set_canvas(canvas)
+    text = style._shorter(file.getvalue())
+    for part in (r"<!--.*?-->", r"<metadata>.*?</metadata>", r"<style.*?</style>"):
+        text = re.sub(part, "", text, flags=re.DOTALL)
+    text = re.sub(r"\n\s*", "\n", text[text.index("<svg") :])
+    return text.replace("<svg", f'<svg style="{_ELEMENT}"', 1)
