@@ -212,14 +212,11 @@ class Comparison:
             if one.name not in ("layers", "runs")
         }
         kept |= {"mean": asdict(self.mean), "slope": asdict(self.slope)}
-        runs = self.runs or ()
-        paths = [None if run.path is None else str(run.path) for run in runs]
         return {
             "format": FORMAT,
             **kept,
             "verdict": self.verdict,
             "sentence": self.sentence(),
-            "runs": paths,
             "versions": {"natstats": __version__},
         }
 
@@ -252,7 +249,8 @@ class Comparison:
         """
         path = expanded(path, "out")
         with store.write_directory(path, overwrite, "comparison") as folder:
-            record = self.to_dict() | ({"command": command} if command else {})
+            paths = [None if run.path is None else str(run.path) for run in self.runs or ()]
+            record = {**self.to_dict(), "runs": paths, "command": command or None}
             (folder / "comparison.json").write_text(store.to_json(record), encoding="utf-8")
             write_csv(self.layers, folder / "comparison.csv")
             if report and self.runs is not None:

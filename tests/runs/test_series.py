@@ -702,7 +702,7 @@ class Page(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "input", "br", "img"):
+        if tag not in ("meta", "input", "br", "img", "source"):
             self.open.append(tag)
         self.handle_startendtag(tag, attrs)
 
