@@ -231,7 +231,7 @@ def _is_above(ax: Axes, options: dict[str, Any]) -> bool:
     grid = ax.get_gridspec()
     is_alone = grid is None or grid.ncols == 1
     above = options.get("loc") == "lower left" and options.get("bbox_to_anchor") == (0.0, 1.0)
-    return above and is_alone
+    return above and is_alone and "bbox_transform" not in options
 
 
 def _fitting(ax: Axes, labels: Sequence[str], options: dict[str, Any]) -> int:
