@@ -256,7 +256,7 @@ class Comparison:
             if report and self.runs is not None:
                 from natstats.report.pages.comparison import write_comparison_report
 
-                write_comparison_report(folder, self.page(), home=path, command=command)
+                write_comparison_report(folder, self.page(), path, command)
         return path
 
 
