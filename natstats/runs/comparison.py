@@ -225,14 +225,11 @@ class Comparison:
             if one.name not in ("layers", "runs")
         }
         kept |= {"mean": asdict(self.mean), "slope": asdict(self.slope)}
-        runs = self.runs or ()
-        paths = [None if run.path is None else str(run.path) for run in runs]
         return {
             "format": FORMAT,
             **kept,
             "verdict": self.verdict,
             "sentence": self.sentence(),
-            "runs": paths,
             "versions": {"natstats": __version__},
         }
 
@@ -277,13 +274,14 @@ class Comparison:
         """
         path = expanded(path, "out")
         with store.write_directory(path, overwrite, "comparison") as folder:
-            record = self.to_dict() | ({"command": command} if command else {})
+            paths = [None if run.path is None else str(run.path) for run in self.runs or ()]
+            record = {**self.to_dict(), "runs": paths, "command": command or None}
             (folder / "comparison.json").write_text(store.to_json(record), encoding="utf-8")
             write_csv(self.layers, folder / "comparison.csv")
             if report and self.runs is not None:
                 from natstats.report.pages.comparison import write_comparison_report
 
-                write_comparison_report(folder, self.page(), home=path, command=command)
+                write_comparison_report(folder, self.page(), path, command)
         return path
 
 

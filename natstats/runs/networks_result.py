@@ -331,7 +331,7 @@ class MetaAnalysis:
             if report:
                 from natstats.report.pages.networks import write_networks_report
 
-                write_networks_report(folder, self.report(), home=path, command=command)
+                write_networks_report(folder, self.report(), path, command)
         return path
 
 

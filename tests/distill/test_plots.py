@@ -96,7 +96,8 @@ def test_the_page_of_a_run_stands_alone(made_runs, tmp_path, method):
     text = write_run_report(tmp_path, run).read_text(encoding="utf-8")
     assert f"{100 * run.accuracy:.1f} % with {method}" in text
     assert "a note to read" in text
-    assert not re.findall(r'(?:src|href)="(?!#|data:|https://arxiv)[^"]+"', text)
+    elsewhere = r'(?:src|href)="(?!#|data:|https://arxiv|https://github.com/natstats/)[^"]+"'
+    assert not re.findall(elsewhere, text)
     ids = re.findall(r'\sid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert ('id="gap"' in text) == (method != "ce")

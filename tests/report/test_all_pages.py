@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -92,7 +96,8 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         DRAWN.setdefault(name, []).extend(texts)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.svg"
-    path.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>', encoding="utf-8")
+    size = f'width="{72 * figure.get_figwidth()}" height="{72 * figure.get_figheight()}"'
+    path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" {size}/>', encoding="utf-8")
     return [path]
 
 
@@ -226,6 +231,71 @@ def test_every_figure_has_a_picture_for_phones(pages, name):
     n_live = len(re.findall('class="plot live"', pages[name].source))
     assert tags.count("figure") - n_live == tags.count("picture") == tags.count("source") > 0
     assert "prefers-color-scheme: dark" in pages[name].source
+
+
+HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0"><pre id="result"></pre>
+{frames}
+<script>
+const seen = {{}};
+window.addEventListener("load", function () {{
+  document.querySelectorAll("iframe").forEach(function (frame) {{
+    const page = frame.contentDocument;
+    const images = Array.from(page.querySelectorAll("picture img"));
+    seen[frame.title] = {{
+      scroll: Math.max(page.documentElement.scrollWidth, page.body.scrollWidth),
+      open: page.querySelector(".contents details").open,
+      narrow: images.map(one => one.currentSrc === one.parentNode.firstElementChild.srcset),
+      right: images.map(one => one.getBoundingClientRect().right),
+      buttons: page.querySelectorAll("thead button").length,
+      heads: page.querySelectorAll("#layer-table thead th").length,
+    }};
+  }});
+  document.getElementById("result").textContent = JSON.stringify(seen);
+}});
+</script>"""
+
+
+def chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+def shown_at(width: int, pages: dict[str, Page], folder: Path) -> dict[str, Any]:
+    """What a browser makes of all pages at a width."""
+    frames = "".join(
+        f'<iframe title="{name}" style="width:{width}px;height:800px;border:0" '
+        f'srcdoc="{html.escape(page.source)}"></iframe>'
+        for name, page in pages.items()
+    )
+    harness = folder / f"harness-{width}.html"
+    harness.write_text(HARNESS.format(frames=frames), encoding="utf-8")
+    shown = subprocess.run(
+        [
+            str(chromium()), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--hide-scrollbars", f"--user-data-dir={folder / 'profile'}", "--window-size=2000,1000",
+            "--virtual-time-budget=5000", "--dump-dom", harness.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+    found = re.search(r'<pre id="result">(.+?)</pre>', shown, re.DOTALL)
+    assert found is not None
+    seen: dict[str, Any] = json.loads(html.unescape(found[1]))
+    return seen
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium() is None, reason="no Chromium in the path to show pages with")
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_pages_fit_every_screen(pages, tmp_path, width):
+    seen = shown_at(width, pages, tmp_path)
+    assert set(seen) == set(NAMES)
+    for name, one in seen.items():
+        assert one["scroll"] <= width, name
+        assert one["open"] == (width > 640), name
+        assert one["narrow"] == [width < 640] * len(one["narrow"]), name
+        assert max(one["right"]) <= width, name
+        assert one["buttons"] == one["heads"], name
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from natstats.report.figures.series import (
     plot_slopes,
 )
 from natstats.report.pages.series import write_series_report
+from natstats.report.pages.words import DOCS
 from natstats.runs import store
 from natstats.runs.comparison import compare
 from natstats.runs.run import Run
@@ -702,7 +703,7 @@ class Page(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "input", "br", "img"):
+        if tag not in ("meta", "input", "br", "img", "source"):
             self.open.append(tag)
         self.handle_startendtag(tag, attrs)
 
@@ -723,8 +724,8 @@ def test_the_page_is_whole_and_leads_to_every_run(series):
     page = Page(text)
     assert page.open == page.misnested == page.loads == []
     assert len(page.ids) == len(set(page.ids))
-    assert page.links == [f"epoch_{epoch}/report.html" for epoch in (0, 1, 8)]
-    assert all((series / link).is_file() for link in page.links)
+    assert page.links == [*(f"epoch_{epoch}/report.html" for epoch in (0, 1, 8)), DOCS]
+    assert all((series / link).is_file() for link in page.links[:-1])
     assert text.count("<img") == 2
     for verdict in Series.open(series).frame.verdict:
         assert f">{verdict}</td>" in text

@@ -21,6 +21,7 @@ from natstats.report.figures.style import (
     INK,
     MARKERS,
     PALETTE,
+    is_for_phones,
     is_narrow,
     legend,
     look,
@@ -215,8 +216,9 @@ def plot_gap_accuracy(found: MethodTable, task: int = 0, figure: Figure | None =
     )
     with look():
         if figure is None:
-            figure = new_figure(4.4)
-        axes = figure.subplots(1, 2, sharey=True)
+            figure = new_figure(6.4 if is_for_phones() else 4.4)
+        is_stacked = is_for_phones()
+        axes = figure.subplots(1 + is_stacked, 2 - is_stacked, sharey=True)
         entries: list[tuple[Artist, str]] = []
         for ax, (column, title) in zip(axes, panels, strict=True):
             ax = new_axes(ax, 0)
@@ -239,7 +241,8 @@ def plot_gap_accuracy(found: MethodTable, task: int = 0, figure: Figure | None =
                     entries.append((Line2D([], [], markersize=6, **shape), label))
             ax.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))
             ax.set_xlabel(title)
-        axes[0].set_ylabel("accuracy after the last epoch, %")
+        for ax in axes if is_stacked else axes[:1]:
+            ax.set_ylabel("accuracy after the last epoch, %")
         _legend_above(axes[0], [(mark, short_name(name)) for mark, name in entries], columns=5)
     return figure
 

@@ -189,6 +189,9 @@ def _stages(ax: Axes, rows: pd.DataFrame, named: bool) -> None:
     starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
     if len(starts) < 2:
         return
+    if named:  # names stand below all that is drawn
+        low, high = ax.get_ylim()
+        ax.set_ylim(low - 0.12 * (high - low), high)
     for start in starts:
         if start:
             ax.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from natstats.fits.band_choice import FittedBand, ImageBand
+from natstats.numbers import short
 from natstats.report.figures.law import INPUT_NAMES
 from natstats.report.figures.style import FAINT, GREY, INK, NARROW, PALETTE, look, new_figure
 from natstats.spectra.frequencies import extent
@@ -157,7 +158,7 @@ def _dress(
     ticks = [tick for tick in steps if 0.7 * least <= tick <= most]
     first.xaxis.set_major_locator(FixedLocator(ticks))
     first.xaxis.set_minor_locator(NullLocator())
-    first.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    first.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     first.set_xlim(0.85 * least, most)
     # The narrowest bands have wide intervals, which must not press everything else flat.
     seen = rows.exponent[np.isfinite(rows.exponent)]

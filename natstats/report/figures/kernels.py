@@ -17,6 +17,7 @@ from natstats.report.figures.style import (
     INK,
     PALETTE,
     depth_axis,
+    is_for_phones,
     is_narrow,
     legend,
     look,
@@ -223,9 +224,13 @@ def _draw_rectifiers(ax: Axes, frame: pd.DataFrame) -> list[tuple[Artist, str]]:
 
 
 def _two(axes: Pair | None, height: float, columns: int = 1) -> Pair:
+    """The axes given, or new ones: above each other, or side by side where there is room."""
+    shares_depth = columns == 1
     if axes is None:
+        if is_for_phones() and columns == 2:
+            height, columns = 1.6 * height, 1
         figure = new_figure(height)
-        layout: dict[str, Any] = {"sharey": True} if columns == 2 else {"sharex": True}
+        layout: dict[str, Any] = {"sharey": True} if columns == 2 else {"sharex": shares_depth}
         one, other = figure.subplots(3 - columns, columns, **layout)
         axes = one, other
     return new_axes(axes[0], 0.0), new_axes(axes[1], 0.0)

@@ -172,12 +172,12 @@ def _draw_line(ax: Axes, inner: pd.DataFrame, law: Law) -> list[tuple[Artist, st
 
 
 def _limit_band(ax: Axes, layers: pd.DataFrame) -> None:
-    """Keep a wide band from pressing the points together: cut it half a range beyond them."""
+    """Keep a wide band from pressing the points together: cut it one range beyond them."""
     drawn = layers[["exponent", "exponent_low", "exponent_high"]].to_numpy(dtype=float)
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) and np.ptp(drawn) > 0:
         low, high = ax.get_ylim()
-        spare = 0.5 * np.ptp(drawn)
+        spare = np.ptp(drawn)
         ax.set_ylim(max(low, drawn.min() - spare), min(high, drawn.max() + spare))
 
 

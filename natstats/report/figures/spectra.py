@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from natstats.fits.band_choice import ImageBand, band_text
 from natstats.fits.records import Fits, LayerFit
-from natstats.numbers import map_size
+from natstats.numbers import map_size, short
 from natstats.report.figures.style import (
     DEPTH_COLOURS,
     DEPTH_TOP,
@@ -191,10 +191,10 @@ def _dress_axes(ax: Axes) -> None:
         LogLocator(10, subs=(1, 2, 5) if high - low < 2 else (1,), numticks=7)
     )
     if high - low < 2:
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
 def _draw_legend(

@@ -21,6 +21,7 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from natstats.errors import UsageError
@@ -214,6 +215,12 @@ def legend(ax: Axes, handles: Sequence[Artist], labels: Sequence[str], **options
     Matplotlib drops labels that begin with an underscore and reads formulas between dollar signs.
     It takes fewer columns than asked for where they do not fit into the width of the axes.
     """
+    if is_for_phones() and _is_above(ax, options):
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        # From the left edge, as names of layers may leave the axes little of a narrow figure.
+        places = blended_transform_factory(figure.transFigure, ax.transAxes)
+        options |= {"bbox_to_anchor": (0.0, 1.0), "bbox_transform": places}
     if "ncols" in options:
         options["ncols"] = _fitting(ax, labels, options)
     drawn: Legend = ax.legend(handles, ["x"] * len(labels), **options)
@@ -223,6 +230,14 @@ def legend(ax: Axes, handles: Sequence[Artist], labels: Sequence[str], **options
     return drawn
 
 
+def _is_above(ax: Axes, options: dict[str, Any]) -> bool:
+    """Whether a legend stands above axes that have no others beside them."""
+    grid = ax.get_gridspec()
+    is_alone = grid is None or grid.ncols == 1
+    above = options.get("loc") == "lower left" and options.get("bbox_to_anchor") == (0.0, 1.0)
+    return above and is_alone and "bbox_transform" not in options
+
+
 def _fitting(ax: Axes, labels: Sequence[str], options: dict[str, Any]) -> int:
     """The most columns of a legend, up to those asked for, that are no wider than the axes."""
     size = float(options.get("fontsize", _RC["legend.fontsize"]))
@@ -230,7 +245,7 @@ def _fitting(ax: Axes, labels: Sequence[str], options: dict[str, Any]) -> int:
     assert figure is not None
     share = ax.get_position(original=True).width / 0.775
     # Labels of the vertical axis stand to the left of the axes.
-    room = 72 * (share * figure.get_figwidth() - 0.55)
+    room = 72 * (share * figure.get_figwidth() - (0.1 if is_for_phones() else 0.55))
     # Handle and pads, in letters, as matplotlib has them.
     beside = 2.0 + options.get("handletextpad", 0.8)
     widths = [max(_width_of(line, size) for line in label.split("\n")) for label in labels]
@@ -249,7 +264,7 @@ def _width_of(text: str, size: float) -> float:
     return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
 
 
-LABEL_ROOM = 160.0
+LABEL_ROOM = 185.0
 """Points that the name of a horizontal axis has on a phone, beside long names on the other one."""
 
 DPI = 200
@@ -304,8 +319,8 @@ def _wrap_labels(figure: Figure) -> None:
         for axis, room in ((ax.xaxis, LABEL_ROOM), (ax.yaxis, 72 * 0.8 * figure.get_figheight())):
             label = axis.label
             text, size = label.get_text(), float(label.get_fontsize())
-            if "$" not in text and max(map(len, text.split("\n"))) * 0.56 * size > room:
-                wrapped = textwrap.wrap(text.replace("\n", " "), int(room / (0.56 * size)))
+            if "$" not in text and _width_of(max(text.split("\n"), key=len), size) > room:
+                wrapped = textwrap.wrap(text.replace("\n", " "), int(room / (0.6 * size)))
                 label.set_text("\n".join(wrapped))
 
 

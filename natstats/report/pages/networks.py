@@ -71,12 +71,12 @@ def _contents(networks: NetworksReport, home: Path) -> dict[str, Any]:
         (f"slope {networks.per_unit}", True),
         (f"{level} interval", True),
         ("weight", True),
+        ("verdict", False),
         (f"slope {networks.per_whole}", True),
         (f"{level} interval", True),
         ("weight", True),
         ("layers", True),
         ("deepest", True),
-        ("verdict", False),
         ("model", False),
         ("weights", False),
     ]
@@ -144,7 +144,7 @@ def _keys(networks: NetworksReport) -> list[tuple[str, str, str]]:
             value, _, ends = change(row["mean"], row["low"], row["high"]).partition(" ")
             keys.append((f"mean slope {per}", value, ends))
     verdicts = networks.networks.verdict.value_counts()
-    found = ", ".join(f"{verdict} {n}" for verdict, n in verdicts.items())
+    found = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
     return [*keys, ("networks", str(len(networks.networks)), ""), ("each by itself", found, "")]
 
 
@@ -153,17 +153,18 @@ def _row(row: Mapping[Any, Any], is_grouped: bool, home: Path) -> dict[str, Any]
         return text, float(row[name]) if np.isfinite(row[name]) else None
 
     cells: list[tuple[str, float | None]] = [(row["subgroup"], None)] if is_grouped else []
-    for end in ("", "_whole"):
+    for end, more in (("", [(str(row["verdict"]), None)]), ("_whole", [])):
         low, high = row[f"slope{end}_low"], row[f"slope{end}_high"]
         cells += [
             cell(f"slope{end}", number(row[f"slope{end}"], 4, sign=True)),
             cell(f"slope{end}_low", interval(low, high, 4, sign=True)),
             cell(f"weight{end}", f"{100 * row[f'weight{end}']:.1f} %"),
+            *more,
         ]
     cells += [
         cell("n_layers", str(row["n_layers"])),
         cell("deepest", short(row["deepest"])),
-        *((str(row[name]), None) for name in ("verdict", "model", "weights")),
+        *((str(row[name]), None) for name in ("model", "weights")),
     ]
     path = Path(str(row["path"])) if row.get("path") else None
     return {"name": row["network"], "link": link_to(path, home), "cells": cells}

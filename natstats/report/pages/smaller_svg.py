@@ -19,14 +19,14 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 def compact(svg: str) -> str:
     """The same picture without metadata, names that nobody refers to, and bare groups.
 
-    Styles that return become classes, numbers keep two decimals.
+    Styles that return become classes, numbers keep a tenth of a point.
 
     Args:
         svg: an SVG file of :func:`natstats.report.figures.style.save`.
 
     >>> group = '<g id="a"><path d="M 0 1.23456 L 2 3" style="fill: none"/></g>'
     >>> compact(f'<svg xmlns="http://www.w3.org/2000/svg">{group}</svg>')
-    '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 1.23L2 3" style="fill:none" /></svg>'
+    '<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 1.2L2 3" style="fill:none" /></svg>'
     """
     ElementTree.register_namespace("", _SVG[1:-1])
     root = ElementTree.fromstring(svg)
@@ -50,7 +50,7 @@ def _shorten(one: ElementTree.Element, used: set[str]) -> None:
         one.set("href", one.attrib.pop(_LINK))
     for name in ("d", "x", "y", "transform", "points"):
         if name in one.attrib and not (name == "transform" and "scale(0.0" in one.attrib[name]):
-            one.set(name, re.sub(r"-?\d+\.\d{3,}", _rounded, one.attrib[name]))
+            one.set(name, re.sub(r"-?\d+\.\d{2,}", _rounded, one.attrib[name]))
     if "d" in one.attrib:
         path = re.sub(r"\s*([A-Za-z])\s*", r"\1", one.attrib["d"].strip())
         one.set("d", re.sub(r"M(\S+?) (\S+?)L\1 (?=[^L ]+(?:M|$))", r"M\1 \2V", path))
@@ -63,7 +63,7 @@ def _shorten(one: ElementTree.Element, used: set[str]) -> None:
 
 
 def _rounded(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+    return f"{float(number[0]):.1f}".removesuffix(".0")
 
 
 def _unwrap(parent: ElementTree.Element) -> None:
