@@ -46,6 +46,11 @@ def executed(path: Path) -> nbformat.NotebookNode:
         cell.metadata = {}
         if cell.cell_type == "code":
             cell.execution_count = None
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if output.get("name") != "stderr"  # progress
+            ]
             for output in cell.outputs:
                 if output.output_type == "execute_result":
                     output.execution_count = None

@@ -91,6 +91,7 @@ _TABLE = TableFile(
         "sd": "standard deviation of the accuracy over seeds",
         "low": "lower end of the interval of the accuracy",
         "high": "upper end of the interval of the accuracy",
+        "n_of_one_class": "trainings whose student puts all images in one class",
         "interval_of": "`seeds` where the interval is over seeds; `images` with one seed",
         "teacher_accuracy": "accuracy of the teacher on the same images",
         "top5": "share of images whose class is among the five highest scores",

@@ -29,15 +29,12 @@ from natstats.law.differences import (
 )
 from natstats.law.law import format_p
 from natstats.law.trend import SIGNIFICANCE
-from natstats.numbers import MINUS, number
 from natstats.report.records import ComparisonReport, DifferenceReport
 from natstats.runs import store
 from natstats.runs.comparison_notes import law_notes, pairing_notes
 from natstats.runs.pairing import RunPair
 from natstats.runs.run import Run
-from natstats.runs.tables import evenly, not_shown
-from natstats.runs.text_columns import Column, fitted
-from natstats.text import lines, printable
+from natstats.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,12 +47,6 @@ FORMAT = 1
 
 VERDICTS = ("differs", "not found to differ", "the same", "not comparable")
 """What can be found of two runs."""
-
-_COLUMNS = (
-    Column("layer", True, cut="name"), Column("depth", rank=4), Column("A"), Column("B"),
-    Column(f"B {MINUS} A"), Column("interval"), Column("Holm p"), Column("p", rank=3),
-    Column("kind", True, rank=5), Column("flags", True, cut="list"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -198,24 +189,9 @@ class Comparison:
             width: of the terminal; None for as wide as it takes.
             how: how the others are to be seen, for the last line.
         """
-        cells = [
-            (
-                str(row["layer"]),
-                f"{row['depth']:g}",
-                number(row["exponent_a"], missing="-"),
-                number(row["exponent_b"], missing="-"),
-                number(row["difference"], 3, sign=True, missing="-"),
-                f"{number(row['low'], 3, sign=True)} to {number(row['high'], 3, sign=True)}"
-                if np.isfinite(row["low"])
-                else "-",
-                *(_bare_p(row[name]) for name in ("p_corrected", "p")),
-                str(row["kind"]),
-                str(row["flags"]),
-            )
-            for row in evenly(self.layers, rows).to_dict("records")
-        ]
-        legend = lines((f"A: {self.names[0]}", f"B: {self.names[1]}")) + "\n"
-        return legend + fitted(_COLUMNS, cells, width, not_shown(self.layers, rows, how))
+        from natstats.runs.comparison_table import comparison_table
+
+        return comparison_table(self.names, self.layers, rows, width, how)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the layers are a table of their own."""
@@ -283,10 +259,6 @@ class Comparison:
 
                 write_comparison_report(folder, self.page(), path, command)
         return path
-
-
-def _bare_p(p: float) -> str:
-    return format_p(p).removeprefix("= ") if np.isfinite(p) else "-"
 
 
 def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Comparison:

@@ -113,7 +113,9 @@ def test_measurements_are_quiet_or_speak_json(call, quick, tmp_path):
 def test_every_kind_of_folder_is_shown(call, network, made_networks, made_runs, tmp_path):
     made_networks.save(tmp_path / "other", seed=1, n_layers=20)
     call("compare", "run", "other", "--out", "diff")
-    assert call("show", "diff").stdout.splitlines()[-1] == "Comparison: diff"
+    assert call("show", "diff").stdout.splitlines()[-1] == (
+        "Comparison: diff   Report: diff/report.html"
+    )
     assert json.loads(call("show", "diff", "--json").stdout)["kind"] == "comparison"
     made_networks.save(tmp_path / "third", seed=2, n_layers=20)
     printed = call("law", "run", "other", "third", "--out", "law", "--all").stdout

@@ -132,6 +132,7 @@ def things(tmp_path_factory):
 def folder(things, tmp_path, monkeypatch):
     """The folder where a reader is, with all that the pages speak of."""
     monkeypatch.setenv("HOME", str(things))
+    monkeypatch.setattr("webbrowser.open", lambda _: True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     photos = sorted((things / "photos").iterdir())

@@ -367,7 +367,7 @@ def test_the_report_says_what_training_did(run, saved, tmp_path):
     assert len(ids) == len(set(ids))
     bare = Run(run.spectra, (), {**run.info, "options": {}}, run.options)
     plain = (bare.save(tmp_path / "bare") / "report.html").read_text(encoding="utf-8")
-    assert "control" not in plain[plain.index("<main>") : plain.index("<script>")]
+    assert "control" not in plain[plain.index("<main>") : plain.index("</main>")]
     assert not (tmp_path / "bare" / "control.json").exists()
 
 

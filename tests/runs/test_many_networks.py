@@ -407,7 +407,7 @@ def test_it_is_written_whole(found, tmp_path):
 
 
 def test_a_failure_leaves_nothing(found, tmp_path, monkeypatch):
-    def defect(*_):
+    def defect(*_, **__):
         raise OSError("no space")
 
     monkeypatch.setattr("natstats.report.pages.networks.write_networks_report", defect)

@@ -1,0 +1,60 @@
+"""The table of a comparison as text for a terminal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from natstats.law.law import format_p
+from natstats.numbers import MINUS, number
+from natstats.runs.tables import evenly, not_shown
+from natstats.runs.text_columns import Column, fitted
+from natstats.text import lines
+
+__all__ = ["comparison_table"]
+
+_COLUMNS = (
+    Column("layer", True, cut="name"), Column("depth", rank=4), Column("A"), Column("B"),
+    Column(f"B {MINUS} A"), Column("interval"), Column("Holm p"), Column("p", rank=3),
+    Column("kind", True, rank=5), Column("flags", True, cut="list"),
+)  # fmt: skip
+
+
+def comparison_table(
+    names: tuple[str, str],
+    layers: pd.DataFrame,
+    rows: int | None = None,
+    width: int | None = None,
+    how: str = "",
+) -> str:
+    """The layers of a comparison as aligned text, below the names of A and B.
+
+    Args:
+        names: of A and of B.
+        layers: a row for each layer, see :class:`natstats.runs.comparison.Comparison`.
+        rows: at most so many, evenly spaced.
+        width: of the terminal; None for as wide as it takes.
+        how: how the others are to be seen, for the last line.
+    """
+    cells = [
+        (
+            str(row["layer"]),
+            f"{row['depth']:g}",
+            number(row["exponent_a"], missing="-"),
+            number(row["exponent_b"], missing="-"),
+            number(row["difference"], 3, sign=True, missing="-"),
+            f"{number(row['low'], 3, sign=True)} to {number(row['high'], 3, sign=True)}"
+            if np.isfinite(row["low"])
+            else "-",
+            *(_bare_p(row[name]) for name in ("p_corrected", "p")),
+            str(row["kind"]),
+            str(row["flags"]),
+        )
+        for row in evenly(layers, rows).to_dict("records")
+    ]
+    legend = lines((f"A: {names[0]}", f"B: {names[1]}")) + "\n"
+    return legend + fitted(_COLUMNS, cells, width, not_shown(layers, rows, how))
+
+
+def _bare_p(p: float) -> str:
+    return format_p(p).removeprefix("= ") if np.isfinite(p) else "-"
