@@ -188,6 +188,8 @@ _SEEDS = TableFile(
         "method": "name of the method",
         "seed": "seed of the training",
         "accuracy": "accuracy after the last epoch",
+        "n_predicted": "classes that the student puts an image in",
+        "is_of_one_class": "whether it puts all images in one class",
         **{name: _GAPS[name] for name in ("gap_before", "distance_before")},
         **{name: _GAPS[name] for name in ("gap_after", "distance_after")},
         **_CLOSED,

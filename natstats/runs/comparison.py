@@ -189,9 +189,9 @@ class Comparison:
             width: of the terminal; None for as wide as it takes.
             how: how the others are to be seen, for the last line.
         """
-        from natstats.runs.comparison_table import layers_text
+        from natstats.runs.comparison_table import text_of_layers
 
-        return layers_text(self.names, self.layers, rows, width, how)
+        return text_of_layers(self.names, self.layers, rows, width, how)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the layers are a table of their own."""

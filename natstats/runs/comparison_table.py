@@ -11,7 +11,7 @@ from natstats.runs.tables import evenly, not_shown
 from natstats.runs.text_columns import Column, fitted
 from natstats.text import lines
 
-__all__ = ["layers_text"]
+__all__ = ["text_of_layers"]
 
 _COLUMNS = (
     Column("layer", True, cut="name"), Column("depth", rank=4), Column("A"), Column("B"),
@@ -20,7 +20,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def layers_text(
+def text_of_layers(
     names: tuple[str, str],
     layers: pd.DataFrame,
     rows: int | None = None,
