@@ -225,9 +225,11 @@ function drawLayerSpectrum(Plotly, place, data, layer, look) {
     hovertemplate: "%{x:.3~g} " + data.frequency + "<br>measured ÷ fit %{y:.3~g}<extra></extra>" });
   return draw(Plotly, place, traces, layout(look, {
     height: 320, dragmode: TOUCHED ? false : "zoom",
-    xaxis: logAxis(look, data.frequency, { anchor: "y2", dtick: "D2", exponentformat: "none" }),
+    xaxis: logAxis(look, data.frequency, { anchor: "y2", dtick: null, exponentformat: "none",
+      tickvals: [0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000] }),
     yaxis: logAxis(look, "relative power", { domain: [0.4, 1] }),
-    yaxis2: factorAxis(look, "measured ÷ fit", left, { domain: [0, 0.32] }),
+    yaxis2: factorAxis(look, "measured ÷ fit", left.concat(
+      scaled(left, spectrum.left, -1), scaled(left, spectrum.left, 1)), { domain: [0, 0.32] }),
     shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, yref: "y2", y0: 1, y1: 1,
       line: { color: look.ink, width: 1 } }]
   }));
