@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from natstats import power_law_fields
-from natstats.fits import exponents
+from natstats.fits import exponents, sample
 from natstats.fits.flags import FIT_FLAGS
 from natstats.fits.forms import flag_meanings
 from natstats.fits.options import FitOptions
@@ -265,7 +265,7 @@ def test_numbers_that_could_not_be_had_are_not_sorted_by(tmp_path: Path, run: Ru
 
 
 def test_every_flag_of_the_fits_is_explained() -> None:
-    source = Path(inspect.getsourcefile(exponents) or "").read_text(encoding="utf-8")
+    source = inspect.getsource(exponents) + inspect.getsource(sample)
     assert {flag for flag in FIT_FLAGS if not re.search(rf'f?"{flag}["\s]', source)} == set()
     flags = [*FIT_FLAGS, *flag_meanings()]
     layers = pd.DataFrame({"kind": "conv", "flags": flags})
