@@ -174,6 +174,8 @@ def test_the_panel_has_all_of_a_layer(seen: Seen, run: Run) -> None:
 
 def test_filters_act_on_table_and_plots(seen: Seen, run: Run) -> None:
     layers = run.layers.reset_index(drop=True)
+    seen.page.locator("#spectra-plot").scroll_into_view_if_needed()
+    seen.page.locator("#spectra-plot svg.main-svg").first.wait_for()
     seen.page.select_option("[name=kind]", "act")
     acts = layers[layers.kind == "act"]
     assert seen.rows() == list(acts.layer)
@@ -293,6 +295,8 @@ def test_names_are_text_and_nothing_else(browser: Any, report: Path) -> None:
 def test_the_page_fits_its_screen(browser: Any, report: Path, width: int) -> None:
     one = Seen(browser, report, viewport={"width": width, "height": 844})
     assert one.page.evaluate("document.documentElement.scrollWidth") <= width
+    one.page.locator("#spectra-plot").scroll_into_view_if_needed()
+    one.page.locator("#spectra-plot svg.main-svg").first.wait_for()
     for plot in one.page.locator(".plot").all():
         box = plot.locator("svg.main-svg").first.bounding_box()
         assert box["x"] >= 0

@@ -16,7 +16,8 @@ function explore(table) {
   const count = tools.querySelector("output");
   const lawPlot = document.getElementById("law-plot");
   const state = { layer: null, sort: "", columns: usual.slice(), view: "power" };
-  let Plotly = null;
+  const spectraPlot = document.getElementById("spectra-plot");
+  let Plotly = null, spectraSeen = false;
 
   // --- what is shown ---------------------------------------------------------------------------
 
@@ -41,7 +42,7 @@ function explore(table) {
     if (!Plotly) { return; }
     const look = colours();
     if (lawPlot) { drawLaw(Plotly, data, isShown, state.layer, look); }
-    drawSpectra(Plotly, data, isShown, state.layer, look, state.view);
+    if (spectraSeen) { drawSpectra(Plotly, data, isShown, state.layer, look, state.view); }
   }
 
   // --- the address keeps the state -------------------------------------------------------------
@@ -224,14 +225,25 @@ function explore(table) {
   return loadPlotly().then(function (found) {
     Plotly = found;
     document.documentElement.classList.add("has-plots");  // static figures make room, but for printing
-    filter();
     const first = data.layers.find(function (layer) { return layer.kind !== "input"; });
     select(state.layer === null ? (first || data.layers[0] || { place: null }).place : state.layer,
       false);
-    [lawPlot, document.getElementById("spectra-plot")].forEach(function (place) {
+    function opens(place) {
       if (!place || !place.on) { return; }
       place.on("plotly_click", function (event) { select(event.points[0].customdata, true); });
-    });
+    }
+    opens(lawPlot);
+    // The spectra stand far below: they are drawn when a reader comes near.
+    if (spectraPlot) {
+      const near = new IntersectionObserver(function (entries) {
+        if (!entries.some(function (entry) { return entry.isIntersecting; })) { return; }
+        near.disconnect();
+        spectraSeen = true;
+        drawAll();
+        opens(spectraPlot);
+      }, { rootMargin: "600px" });
+      near.observe(spectraPlot);
+    }
     window.addEventListener("popstate", restore);
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", function () {
       select(state.layer, false);
