@@ -8,7 +8,7 @@ exponents of single images see :mod:`natstats.fits.image_spread`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
@@ -279,6 +279,18 @@ def fit_layers(  # type: ignore[misc]  # as above
         spans = [1.0] * len(spectra)
     else:
         options = power if options is None else options
+        if isinstance(layers, str | Mapping) or not hasattr(layers, "__iter__"):
+            raise UsageError(
+                "layers: expected spectra of layers, or frequencies and beside them the power of "
+                f"every layer (L, N, R); got a {type(layers).__name__}"
+            )
+        layers = list(layers)
+        for one in layers:
+            if not hasattr(one, "spectrum"):
+                raise UsageError(
+                    "layers: expected spectra of layers (natstats.spectra.LayerSpectrum); got a "
+                    f"{type(one).__name__}"
+                )
         spectra, spans = [one.spectrum for one in layers], [one.span for one in layers]
     options = options or FitOptions()
     groups = {len(spectrum.count) for spectrum in spectra}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,6 +219,11 @@ def arrays_of_layers(
     >>> len(f), len(p)
     (3, 3)
     """
+    if isinstance(power, Mapping):
+        raise UsageError(
+            "power: expected an array (L, N, R), or a list of arrays (N, R); got a "
+            f"{type(power).__name__}"
+        )
     try:
         powers = [_numbers("power", one) for one in power]
     except TypeError:

@@ -31,7 +31,7 @@ from natstats.law.law import format_p
 from natstats.law.trend import SIGNIFICANCE
 from natstats.report.records import ComparisonReport, DifferenceReport
 from natstats.runs import store
-from natstats.runs.comparison_notes import law_notes, pairing_notes
+from natstats.runs.comparison_notes import law_notes, pairing_notes, setting_notes
 from natstats.runs.pairing import RunPair
 from natstats.runs.run import Run
 from natstats.text import printable
@@ -307,6 +307,7 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
         level=run_a.options.level,
         depth=run_a.options.depth,
         notes=(
+            *setting_notes([run_a.info, run_b.info]),
             *pairing_notes(frame, pair.only, pair.unpaired, slope, by_layer),
             *law_notes(pair, left_out if np.isfinite(slope.value) else []),
         ),

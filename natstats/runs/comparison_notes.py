@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,16 @@ from natstats.law.differences import Estimate, layers_text
 from natstats.law.trend import FEWEST_LAYERS
 from natstats.runs.pairing import Missing, RunPair
 
-__all__ = ["law_notes", "pairing_notes"]
+__all__ = ["law_notes", "pairing_notes", "setting_notes"]
+
+_IMAGES = {
+    "size": "size of the images", "resize": "scaling", "interpolation": "interpolation",
+    "normalisation": "normalisation", "frames": "frames",
+}  # fmt: skip
+_OPTIONS = {
+    "crop": "crop", "normalize": "normalisation of the images", "edges": "edges of the maps",
+    "amp": "mixed precision",
+}  # fmt: skip
 
 
 def pairing_notes(
@@ -56,6 +66,30 @@ def pairing_notes(
             "as independent."
         )
     return notes
+
+
+def setting_notes(infos: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was not done alike in both runs: differences may come from that, too.
+
+    Args:
+        infos: facts on the two measurements.
+
+    >>> setting_notes([{"images": {"size": 64}}, {"images": {"size": 48}}])[0][:57]
+    'Not measured alike: size of the images (64 in A, 48 in B)'
+    """
+    apart = []
+    for part, names in (("images", _IMAGES), ("options", _OPTIONS)):
+        one, other = (info.get(part) or {} for info in infos)
+        for key, called in names.items():
+            if key in one and key in other and one[key] != other[key]:
+                plain = not any(isinstance(found[key], dict) for found in (one, other))
+                apart.append(f"{called} ({one[key]} in A, {other[key]} in B)" if plain else called)
+    if not apart:
+        return []
+    return [
+        f"Not measured alike: {', '.join(apart)}. What differs may come from that, and not from "
+        "the networks."
+    ]
 
 
 def law_notes(pair: RunPair, left_out: Sequence[str]) -> list[str]:

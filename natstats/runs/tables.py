@@ -12,7 +12,7 @@ from natstats.fits.estimators import ESTIMATORS
 from natstats.fits.flags import OWN_OUTPUT
 from natstats.fits.records import Fits
 from natstats.law.law_layers import layers_of_law
-from natstats.numbers import map_size, number, share
+from natstats.numbers import interval, map_size, number, share
 from natstats.runs.text_columns import Column, fitted
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.text import printable
@@ -160,7 +160,21 @@ def text_table(
         )
         for row in shown.to_dict("records")
     ]
-    return fitted(_COLUMNS, cells, width, not_shown(layers, rows, how))
+    below = [not_shown(layers, rows, how), _extremes(layers) if len(shown) < len(layers) else ""]
+    return fitted(_COLUMNS, cells, width, "\n".join(filter(None, below)))
+
+
+def _extremes(layers: pd.DataFrame) -> str:
+    """The steepest and the least steep layer, which the rows that are shown may lack."""
+    inner = layers[(layers.kind != "input") & np.isfinite(layers.exponent)]
+    if len(inner) < 2:
+        return ""
+    told = []
+    for place, word in ((inner.exponent.idxmax(), "Steepest"), (inner.exponent.idxmin(), "least")):
+        row = inner.loc[place]
+        ends = interval(row.exponent_low, row.exponent_high)
+        told.append(f"{word}: {printable(str(row.layer))} {number(row.exponent)} {ends}")
+    return "   ".join(told)
 
 
 def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:

@@ -65,9 +65,8 @@ def _contents(comparison: ComparisonReport, home: Path, command: str) -> dict[st
     names, runs = comparison.difference.names, comparison.runs
     level = f"{100 * runs[0].options.level:g} %"
     columns = [
-        ("layer", False), ("kind", False), ("depth", True), ("A", True), ("interval", True),
-        ("B", True), ("interval", True), ("B − A", True), (f"{level} interval", True),
-        ("p", True), ("p, Holm", True), ("flags", False),
+        ("layer", False), ("kind", False), ("depth", True), ("A", True), ("B", True),
+        ("B − A", True), (f"{level} interval", True), ("p, Holm", True), ("flags", False),
     ]  # fmt: skip
     links = [link_to(path, home) for path in comparison.paths]
     return {
@@ -131,18 +130,14 @@ def _row(row: Mapping[Any, Any]) -> dict[str, Any]:
         (row["kind"], None),
         cell("depth", short(row["depth"])),
     ]
+    p = row["p_corrected"]
     for end in "ab":
-        cells += [
-            cell(f"exponent_{end}", number(row[f"exponent_{end}"])),
-            cell(f"low_{end}", interval(row[f"low_{end}"], row[f"high_{end}"])),
-        ]
+        ends = interval(row[f"low_{end}"], row[f"high_{end}"])
+        cells.append(cell(f"exponent_{end}", f"{number(row[f'exponent_{end}'])} {ends}"))
     cells += [
         cell("difference", number(row["difference"], 3, sign=True)),
         cell("low", interval(row["low"], row["high"], 3, sign=True)),
-        *(
-            cell(name, format_p(row[name]).removeprefix("= ") if np.isfinite(row[name]) else "–")
-            for name in ("p", "p_corrected")
-        ),
+        cell("p_corrected", format_p(p).removeprefix("= ") if np.isfinite(p) else "–"),
         (row["flags"], None),
     ]
     return {"name": row["layer"], "cells": cells}

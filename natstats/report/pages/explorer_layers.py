@@ -84,18 +84,10 @@ def spectrum_of(run: RunReport, place: int) -> dict[str, Any] | None:
 def layer_facts(run: RunReport, place: int, row: Mapping[str, Any]) -> dict[str, Any]:
     """Everything else that the panel of a layer shows, as texts and plain values."""
     name = row["layer"]
-    bands = run.sensitivity[run.sensitivity.layer == name]
     return {
         "summary": _summary(row, run),
         "facts": _facts(row),
-        "bands": {
-            side: {
-                "f": own.band_low if side == "low" else own.band_high,
-                "y": own.exponent, "low": own.exponent_low, "high": own.exponent_high,
-            }
-            for side in SIDES
-            if len(own := _columns(bands[bands.side == side])) > 1
-        },
+        "bands": _bands(run.sensitivity[run.sensitivity.layer == name]),
         "forms": _forms(run, place),
         "best": printable(row["best_form"] or ""),
         "spread": _spread(run, place),
@@ -104,17 +96,20 @@ def layer_facts(run: RunReport, place: int, row: Mapping[str, Any]) -> dict[str,
     }  # fmt: skip
 
 
-class _columns:  # noqa: N801 - reads like the frame that it stands for
-    """Columns of a frame as arrays."""
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self._frame = frame
-
-    def __len__(self) -> int:
-        return len(self._frame)
-
-    def __getattr__(self, name: str) -> Array:
-        return self._frame[name].to_numpy(dtype=float)
+def _bands(frame: pd.DataFrame) -> dict[str, dict[str, Array]]:
+    """Exponents with their intervals as either end of the band is moved, by the side."""
+    found = {}
+    for side in SIDES:
+        own = frame[frame.side == side]
+        if len(own) > 1:
+            found[side] = {
+                "f": own.band_low if side == "low" else own.band_high,
+                "y": own.exponent, "low": own.exponent_low, "high": own.exponent_high,
+            }  # fmt: skip
+    return {
+        side: {key: column.to_numpy(dtype=float) for key, column in columns.items()}
+        for side, columns in found.items()
+    }
 
 
 def _summary(row: Mapping[str, Any], run: RunReport) -> str:
@@ -161,7 +156,7 @@ def _parameters(fit: FormFit, unit: str) -> str:
     told = []
     for key, value in fit.parameters.items():
         if key == "share":
-            told.append(f"floor {share(value)} of the last ring")
+            told.append(f"floor: {share(value)} of the power at the highest frequency")
         elif key == "above":
             told.append(f"{number(value)} above")
         else:

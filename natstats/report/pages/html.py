@@ -103,6 +103,11 @@ def _sections(page: str) -> list[tuple[str, Markup]]:
     return [(name, Markup(title.strip())) for name, title in _SECTION.findall(page)]
 
 
+def _breakable(name: str) -> Markup:
+    """A name of a module that lines may break behind its dots."""
+    return Markup("<wbr>").join(map(str, re.split(r"(?<=\.)(?=.)", _shown(name))))
+
+
 def _shown(value: Any) -> Any:
     """A text whose names show what is in them; markup is ours and stays as it is."""
     is_text = isinstance(value, str) and not isinstance(value, Markup)
@@ -128,7 +133,7 @@ def write_page(folder: Path, template: str, contents: Mapping[str, Any]) -> Path
         undefined=jinja2.StrictUndefined,
         finalize=_shown,
     )
-    environment.filters["sections"] = _sections
+    environment.filters |= {"sections": _sections, "breakable": _breakable}
     environment.globals |= {"citation": citation, "docs": DOCS, "meanings": meanings}
     page = folder / PAGE
     text = environment.get_template(template).render(contents)

@@ -67,8 +67,9 @@ function explore(table) {
     history[isNew ? "pushState" : "replaceState"](null, "", next === "#" ? "#layers" : next);
   }
 
+  // From the start of the page, and back to it, everything is as usual.
   function restore() {
-    if (!location.hash.includes("=")) { return; }
+    if (location.hash && !location.hash.includes("=")) { return; }
     const kept = new URLSearchParams(location.hash.slice(1));
     Object.keys(fields).forEach(function (name) { fields[name].value = kept.get(name) || ""; });
     const columns = kept.has("columns") ? kept.get("columns").split(",") : null;
@@ -84,7 +85,7 @@ function explore(table) {
     showView();
     const name = kept.get("layer");
     const found = data.layers.find(function (layer) { return layer.name === name; });
-    select(found ? found.place : null, false);
+    select(found ? found.place : Plotly ? start() : null, false);
     filter();
   }
 
@@ -138,8 +139,7 @@ function explore(table) {
     const head = row.cells[0], button = document.createElement("button");
     button.type = "button";
     button.className = "open";
-    button.textContent = head.textContent;
-    head.textContent = "";
+    button.append.apply(button, Array.from(head.childNodes));
     head.append(button);
     row.addEventListener("click", function () { select(place, true); });
   });
@@ -193,6 +193,12 @@ function explore(table) {
     });
   }
 
+  // The layer that is open before a reader has chosen one.
+  function start() {
+    const first = data.layers.find(function (layer) { return layer.kind !== "input"; });
+    return (first || data.layers[0] || { place: null }).place;
+  }
+
   // --- start -----------------------------------------------------------------------------------
 
   const views = Array.from(document.querySelectorAll("[name=view]"));
@@ -225,9 +231,7 @@ function explore(table) {
   return loadPlotly().then(function (found) {
     Plotly = found;
     document.documentElement.classList.add("has-plots");  // static figures make room, but for printing
-    const first = data.layers.find(function (layer) { return layer.kind !== "input"; });
-    select(state.layer === null ? (first || data.layers[0] || { place: null }).place : state.layer,
-      false);
+    select(state.layer === null ? start() : state.layer, false);
     function opens(place) {
       if (!place || !place.on) { return; }
       place.on("plotly_click", function (event) { select(event.points[0].customdata, true); });

@@ -66,7 +66,10 @@ function showLayer(panel, data, layer, Plotly, step) {
     button.addEventListener("click", function () { step(Number(one[1])); });
     buttons.append(button);
   });
-  const title = element("h3", layer.name, { tabIndex: -1 });
+  const title = element("h3", null, { tabIndex: -1 });
+  layer.name.split(/(?<=\.)/).forEach(function (part, place) {  // a name breaks behind its dots
+    title.append(place ? document.createElement("wbr") : "", part);
+  });
   const told = element("p", layer.summary, { className: "summary" });
   told.append(element("span", " " + layer.kind + ", " + layer.stage));
   const said = element("div");
@@ -99,6 +102,9 @@ function showLayer(panel, data, layer, Plotly, step) {
       row.classList.toggle("best", layer.forms[place][0] === layer.best);
     });
     table.classList.add("forms");
+    panel.append(element("p", "Fitted by least squares in a few bins of rings; the exponent above is " +
+      "by the estimator of the run, and differs most where the spectrum is no power law.",
+      { className: "beside" }));
     panel.append(table);
   }
   if (Object.keys(layer.bands).length) {

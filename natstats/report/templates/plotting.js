@@ -11,7 +11,8 @@ async function loadPlotly() {
 }
 
 const CONFIG = {
-  displaylogo: false, showSendToCloud: false,
+  displaylogo: false, showSendToCloud: false, showTips: false,
+  displayModeBar: window.matchMedia("(pointer: coarse)").matches ? false : "hover",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   toImageButtonOptions: { format: "svg" }
 };
@@ -63,6 +64,7 @@ function layout(look, more) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: look.ink },
     margin: { l: 8, r: 8, t: 8, b: 8 }, hovermode: "closest", dragmode: "zoom",
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: look.soft, activecolor: look.ink, orientation: "v" },
     hoverlabel: { align: "left", bgcolor: look.paper, bordercolor: look.soft,
       font: { color: look.ink } }
   }, more);
