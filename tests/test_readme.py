@@ -37,7 +37,8 @@ def test_what_the_readme_points_to_is_there():
 def test_the_table_and_the_verdict_are_those_of_the_demo():
     run = natstats.measure(demo.network(), demo.photographs())
     inside = README.split("<!-- demo: begin")[1].split("<!-- demo: end -->")[0]
-    rows = re.findall(r"^(\S+) +(?:input|conv) +\d+ +\d+x\d+ +(\S+)", inside, flags=re.MULTILINE)
+    row = r"^(\S+) +\d+ +(\S+) +\S+ to \S+ +(?:input|conv) +\d+x\d+"
+    rows = re.findall(row, inside, flags=re.MULTILINE)
     assert [name for name, _ in rows] == list(run.layers.layer)
     # Another machine rounds the network's products differently, in the third decimal at most.
     exponents = [float(exponent) for _, exponent in rows]
