@@ -170,11 +170,14 @@ def _extremes(layers: pd.DataFrame) -> str:
     if len(inner) < 2:
         return ""
     told = []
-    for place, word in ((inner.exponent.idxmax(), "Steepest"), (inner.exponent.idxmin(), "least")):
+    for place, word in (
+        (inner.exponent.idxmax(), "Steepest"),
+        (inner.exponent.idxmin(), "Least steep"),
+    ):
         row = inner.loc[place]
         ends = interval(row.exponent_low, row.exponent_high)
         told.append(f"{word}: {printable(str(row.layer))} {number(row.exponent)} {ends}")
-    return "   ".join(told)
+    return "\n".join(told)
 
 
 def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:
