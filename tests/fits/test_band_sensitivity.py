@@ -105,7 +105,7 @@ def test_it_is_in_the_run_and_its_directory(tmp_path):
     run = natstats.Run([layer_of(expected_power(2.0, 14, 14), 14)])
     path = run.save(tmp_path / "run")
     pd.testing.assert_frame_equal(pd.read_csv(path / "sensitivity.csv"), run.sensitivity)
-    assert "Is it a power law?" in (path / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Is it a power law?</h2>" in (path / "report.html").read_text(encoding="utf-8")
     assert (path / "figures" / "sensitivity.svg").is_file()
 
 
@@ -115,4 +115,4 @@ def test_maps_of_three_rings_are_reported_without_it(tmp_path):
     path = run.save(tmp_path / "run")
     assert (path / "sensitivity.csv").read_text().count("\n") == 1
     assert not (path / "figures" / "sensitivity.svg").exists()
-    assert "Is it a power law?" not in (path / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Is it a power law?</h2>" not in (path / "report.html").read_text(encoding="utf-8")

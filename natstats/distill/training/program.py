@@ -213,7 +213,7 @@ class Program:
 
 
 def _weight_words(weight: float | list[float]) -> str:
-    return " to ".join(short(one) for one in (weight if isinstance(weight, list) else [weight]))
+    return " to ".join(short(one, 3) for one in (weight if isinstance(weight, list) else [weight]))
 
 
 _TRAINED = {
