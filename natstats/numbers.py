@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["change", "count", "interval", "map_size", "number", "share", "short"]
+__all__ = [
+    "change", "count", "evenly_spaced", "interval", "map_size", "number", "share", "short",
+]  # fmt: skip
 
 MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 
@@ -108,3 +110,15 @@ def map_size(height: int, width: int, unit: str = "") -> str:
     ('8 × 12', '8 × 12 px', '16 frames')
     """
     return f"{height} frames" if width == 1 else f"{height} × {width}{unit}"
+
+
+def evenly_spaced(n: int, most: int) -> list[int]:
+    """Places of all of n things, or of so many of them, evenly spaced from the first to the last.
+
+    >>> evenly_spaced(3, 5), evenly_spaced(10, 4), evenly_spaced(10, 1)
+    ([0, 1, 2], [0, 3, 6, 9], [0])
+    """
+    if n <= most:
+        return list(range(n))
+    step = (n - 1) / max(most - 1, 1)
+    return [round(place * step) for place in range(most)]

@@ -275,7 +275,8 @@ class DistillationRun:
     @property
     def notes(self) -> list[str]:
         """What to know of the training, in clauses."""
-        return [str(note) for note in self.info.get("notes") or []]
+        found = [str(note) for note in self.info.get("notes") or []]
+        return [*found, *filter(None, [self.one_class_sentence()])]
 
     def sentences(self) -> list[str]:
         """The result in words."""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from natstats.law.verdict import headline
-from natstats.numbers import change, interval, map_size, number
+from natstats.numbers import change, evenly_spaced, interval, map_size, number
 from natstats.report.records import DifferenceReport, RunReport, SeriesReport
 from natstats.text import html_block, html_table
 
@@ -115,9 +115,7 @@ def figure_html(axes: Axes) -> str:
 
 
 def _evenly(frame: pd.DataFrame) -> pd.DataFrame:
-    if len(frame) <= ROWS:
-        return frame
-    return frame.iloc[np.unique(np.linspace(0, len(frame) - 1, ROWS).round().astype(int))]
+    return frame.iloc[evenly_spaced(len(frame), ROWS)]
 
 
 def _left_out(n: int, total: int, where: str) -> str:

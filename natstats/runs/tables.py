@@ -12,7 +12,7 @@ from natstats.fits.estimators import ESTIMATORS
 from natstats.fits.flags import OWN_OUTPUT
 from natstats.fits.records import Fits
 from natstats.law.law_layers import layers_of_law
-from natstats.numbers import interval, map_size, number, share
+from natstats.numbers import evenly_spaced, interval, map_size, number, share
 from natstats.runs.text_columns import Column, fitted
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.text import printable
@@ -182,9 +182,7 @@ def _extremes(layers: pd.DataFrame) -> str:
 
 def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:
     """All rows, or from more than `rows` of them, that many evenly spaced ones."""
-    if rows is None or len(layers) <= rows:
-        return layers
-    return layers.iloc[np.unique(np.linspace(0, len(layers) - 1, rows).round().astype(int))]
+    return layers if rows is None else layers.iloc[evenly_spaced(len(layers), rows)]
 
 
 def not_shown(layers: pd.DataFrame, rows: int | None, how: str = "") -> str:

@@ -295,7 +295,7 @@ def test_a_wide_band_does_not_press_the_points_together() -> None:
     exponent = np.array([1.0, 1.3, 0.9, 1.2, 1.1])
     law = replace(_law(np.arange(1.0, 6), exponent, ["8"] * 5), covariance=((90, 0), (0, 9)))
     low, high = plot_law(_rows(exponent), law).get_ylim()
-    assert high - low == pytest.approx(2 * 0.6)  # half a range beyond either end
+    assert high - low == pytest.approx(3 * 0.6)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from natstats.fits.band_choice import FittedBand, ImageBand
-from natstats.numbers import short
+from natstats.numbers import evenly_spaced, short
 from natstats.report.figures.law import INPUT_NAMES
 from natstats.report.figures.style import FAINT, GREY, INK, NARROW, PALETTE, look, new_figure
 from natstats.spectra.frequencies import extent
@@ -122,11 +122,8 @@ def _chosen(sensitivity: pd.DataFrame) -> list[str]:
     names = list(dict.fromkeys(moved.layer))
     inputs = [name for name in names if name in INPUT_NAMES][:1]
     layers = [name for name in names if name not in INPUT_NAMES]
-    room = MOST - len(inputs)
-    if len(layers) > room:
-        places = np.linspace(0, len(layers) - 1, room).round().astype(int)
-        layers = [layers[place] for place in places]
-    return [*inputs, *layers]
+    chosen = evenly_spaced(len(layers), MOST - len(inputs))
+    return [*inputs, *(layers[place] for place in chosen)]
 
 
 def _draw_one(ax: Axes, rows: pd.DataFrame, name: str) -> None:

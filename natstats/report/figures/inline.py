@@ -8,28 +8,13 @@ import warnings
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from natstats.report.figures import style
-from natstats.text import lines
 
-__all__ = ["inline_svg", "with_plain_texts"]
+__all__ = ["inline_svg"]
 
 _ELEMENT = "max-width:100%;height:auto;background:#fff;stroke-linejoin:round;stroke-linecap:butt"
 """Style of the element; the last two are what matplotlib sets for all of its shapes."""
-
-
-def with_plain_texts(axes: Axes) -> Figure:
-    """The figure of some axes; what is not seen in its texts becomes an escape."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        shown = lines(text.get_text().split("\n"))
-        if shown != text.get_text():
-            text.set_text(shown)
-    return figure
 
 
 def inline_svg(axes: Axes) -> str:
@@ -45,7 +30,7 @@ def inline_svg(axes: Axes) -> str:
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    figure = with_plain_texts(axes)
+    figure = style.with_plain_texts(axes)
     canvas, file = figure.canvas, io.StringIO()
     try:
         with style.look(), warnings.catch_warnings():
@@ -54,7 +39,7 @@ def inline_svg(axes: Axes) -> str:
             drawn.print_svg(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     finally:
         figure.set_canvas(canvas)
-    text = style._shorter(file.getvalue())
+    text = style.shorter_svg(file.getvalue())
     for part in (r"<!--.*?-->", r"<metadata>.*?</metadata>", r"<style.*?</style>"):
         text = re.sub(part, "", text, flags=re.DOTALL)
     text = re.sub(r"\n\s*", "\n", text[text.index("<svg") :])

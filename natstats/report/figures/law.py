@@ -32,7 +32,7 @@ from natstats.report.figures.style import (
     legend,
     look,
     new_axes,
-    side_by_side,
+    places_of_layers,
 )
 
 __all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "plot_law", "with_reasons"]
@@ -93,8 +93,7 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
         ax.set_xlim(-0.03 * deepest, 1.02 * deepest)
         ax.grid(axis="y")
         entries = _draw_inputs(ax, inputs, 0.006 * deepest)
-        apart = 1.0 if measure.is_count else 0.02 * deepest
-        entries += _draw_layers(ax, inner, deepest, apart)
+        entries += _draw_layers(ax, inner, measure.is_count)
         entries += [*_draw_line(ax, inner, law), *_draw_shape(ax, law), *missing_entry(layers)]
         _limit_band(ax, layers)
         _mark_map_sizes(ax, inner)
@@ -196,11 +195,9 @@ def _draw_shape(ax: Axes, law: Law) -> list[tuple[Artist, str]]:
     return [(Line2D([], [], **style), label)]
 
 
-def _draw_layers(
-    ax: Axes, inner: pd.DataFrame, deepest: float, apart: float
-) -> list[tuple[Artist, str]]:
+def _draw_layers(ax: Axes, inner: pd.DataFrame, is_count: bool) -> list[tuple[Artist, str]]:
     entries: list[tuple[Artist, str]] = []
-    places = side_by_side(list(inner.depth), min(0.45 * apart, 0.016 * deepest), apart)
+    places = places_of_layers(list(inner.depth), is_count)
     for kind, (colour, marker) in kind_marks(list(inner.kind)).items():
         own = (inner.kind == kind).to_numpy()
         rows = inner[own]

@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.report.figures import style as looks
-from natstats.report.figures.inline import with_plain_texts
 
 __all__ = ["FORMATS", "STYLES", "Printed", "Style", "asked_for", "parsed_width", "printed"]
 
@@ -90,7 +89,7 @@ class Printed:
         Raises:
             UsageError: the folder cannot be made, or names leave no room at this width.
         """
-        figure = with_plain_texts(axes)
+        figure = looks.with_plain_texts(axes)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -126,7 +125,7 @@ def _write_svg(figure: Figure, path: Path, scale: float) -> None:
 
     drawn: Any = FigureCanvasSVG(figure)
     drawn.print_svg(path, metadata={"Date": None})
-    text = looks._shorter(path.read_text(encoding="utf-8"))
+    text = looks.shorter_svg(path.read_text(encoding="utf-8"))
     head, _, rest = text.partition("viewBox")
     for side in ("width", "height"):
         head = re.sub(
@@ -214,10 +213,7 @@ def printed(
         )
     before = _asked.set(Printed(inches, chosen, scale))
     try:
-        wide = looks._width.set(inches / scale)
-        try:
+        with looks.drawn_at(inches / scale):
             yield
-        finally:
-            looks._width.reset(wide)
     finally:
         _asked.reset(before)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -23,11 +22,10 @@ from natstats.numbers import short
 from natstats.report.figures.end_labels import EndLabel, label_ends
 from natstats.report.figures.law import EXPONENT_LABEL, INPUT_NAMES
 from natstats.report.figures.style import (
-    DEPTH_COLOURS,
-    DEPTH_TOP,
     GREY,
     INK,
     PALETTE,
+    depth_colours,
     is_narrow,
     legend,
     look,
@@ -120,9 +118,7 @@ def plot_exponents(series: SeriesReport, ax: Axes | None = None) -> Axes:
         ax.grid(axis="y")
         depths = inner.depth[np.isfinite(inner.depth)]
         norm = Normalize(min([1.0, *depths]), max([1.0, *depths]) + (len(set(depths)) < 2))
-        colours = LinearSegmentedColormap.from_list(
-            "depth", matplotlib.colormaps[DEPTH_COLOURS](np.linspace(0, DEPTH_TOP, 256))
-        )
+        colours = depth_colours()
         marker = "o" if len(steps) <= MOST_MARKED else ""
         named, ends = _named(inner), []
         for name, own in inner.groupby("layer", sort=False):

@@ -5,24 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from natstats.fits.band_choice import ImageBand, band_text
 from natstats.fits.records import Fits, LayerFit
-from natstats.numbers import map_size, short
+from natstats.numbers import evenly_spaced, map_size, short
 from natstats.report.figures.style import (
-    DEPTH_COLOURS,
-    DEPTH_TOP,
     FAINT,
     GREY,
     INK,
+    depth_colours,
     is_narrow,
     legend,
     look,
@@ -73,7 +71,7 @@ def plot_spectra(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None =
         ax = new_axes(ax, float(np.clip(2.8 + 0.08 * len(pairs), 3.6, 7.2)))
         depths = [measured.layer.depth for measured, _ in pairs]
         norm = Normalize(min([1, *depths]), max([2, *depths]))
-        colours = _depth_colours()
+        colours = depth_colours()
         ax.set_xscale("log")
         ax.set_yscale("log")
         band = fits.options.band
@@ -113,16 +111,8 @@ def _evenly(
     """The input images and evenly spaced layers, at most `MOST` together."""
     inputs = [pair for pair in pairs if pair[0].layer.kind == "input"]
     layers = [pair for pair in pairs if pair[0].layer.kind != "input"]
-    room = MOST - len(inputs)
-    if len(layers) > room:
-        chosen = np.linspace(0, len(layers) - 1, room).round().astype(int)
-        layers = [layers[place] for place in chosen]
-    return [*inputs, *layers]
-
-
-def _depth_colours() -> LinearSegmentedColormap:
-    whole = matplotlib.colormaps[DEPTH_COLOURS]
-    return LinearSegmentedColormap.from_list("depth", whole(np.linspace(0, DEPTH_TOP, 256)))
+    chosen = evenly_spaced(len(layers), MOST - len(inputs))
+    return [*inputs, *(layers[place] for place in chosen)]
 
 
 def _draw_one(ax: Axes, measured: LayerSpectrum, fit: LayerFit, place: int, colour: object) -> None:

@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
@@ -117,6 +118,16 @@ def look() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def drawn_at(width: float) -> Iterator[None]:
+    """New figures are as wide as this, in inches, for as long as the context is open."""
+    before = _width.set(width)
+    try:
+        yield
+    finally:
+        _width.reset(before)
+
+
+@contextlib.contextmanager
 def for_phones() -> Iterator[None]:
     """New figures are one column wide for as long as the context is open, and saved as SVG only.
 
@@ -128,12 +139,12 @@ def for_phones() -> Iterator[None]:
     >>> print(new_figure(3.0).get_figwidth())
     7.2
     """
-    width, phone = _width.set(WIDTH["single"]), _on_phone.set(True)
+    before = _on_phone.set(True)
     try:
-        yield
+        with drawn_at(WIDTH["single"]):
+            yield
     finally:
-        _on_phone.reset(phone)
-        _width.reset(width)
+        _on_phone.reset(before)
 
 
 def is_for_phones() -> bool:
@@ -165,6 +176,12 @@ def depth_axis(ax: Axes, measure: DepthAxis = DEPTH_AXES["layers"]) -> None:
     """Name the axis of depth, with whole numbers only where depth is a count."""
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=measure.is_count, steps=[1, 2, 5, 10]))
     ax.set_xlabel(measure.axis)
+
+
+def depth_colours() -> LinearSegmentedColormap:
+    """The colours of depth, from 0 to 1, without the end that is faint on white."""
+    whole = matplotlib.colormaps[DEPTH_COLOURS]
+    return LinearSegmentedColormap.from_list("depth", whole(np.linspace(0, DEPTH_TOP, 256)))
 
 
 def kind_marks(kinds: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -207,6 +224,22 @@ def side_by_side(
         places.append(depth + own * (seen[depth] - (total[depth] - 1) / 2))
         seen[depth] += 1
     return np.array(places, dtype=np.float64)
+
+
+def places_of_layers(depths: Sequence[float], is_count: bool) -> NDArray[np.float64]:
+    """Where layers stand on an axis of depth: those of one depth a little apart, (L,).
+
+    Args:
+        depths: of the layers, finite.
+        is_count: whether depth is a whole number, see
+            :class:`natstats.fits.depth_axes.DepthAxis`.
+
+    >>> places_of_layers([0, 1, 1], True).round(3).tolist()
+    [0.0, 0.992, 1.008]
+    """
+    deepest = max([1.0, *depths])
+    apart = 1.0 if is_count else 0.02 * deepest
+    return side_by_side(depths, min(0.45 * apart, 0.016 * deepest), apart)
 
 
 def legend(ax: Axes, handles: Sequence[Artist], labels: Sequence[str], **options: Any) -> Legend:
@@ -293,11 +326,7 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
 
     if (printed := asked_for()) is not None:
         return printed.write(axes, folder, name)
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        shown = lines(text.get_text().split("\n"))
-        if shown != text.get_text():  # what is not seen is no part of an SVG either
-            text.set_text(shown)
+    with_plain_texts(axes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -309,8 +338,20 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
         # A name in a script that the font lacks shows as boxes, which is no reason to fail.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         _write(figure, vector, None if is_for_phones() else raster)
-    vector.write_text(_shorter(vector.read_text(encoding="utf-8")), encoding="utf-8")
+    vector.write_text(shorter_svg(vector.read_text(encoding="utf-8")), encoding="utf-8")
     return [vector] if is_for_phones() else [vector, raster]
+
+
+def with_plain_texts(axes: Axes) -> Figure:
+    """The figure of some axes; what is not seen in its texts becomes an escape."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        shown = lines(text.get_text().split("\n"))
+        if shown != text.get_text():
+            text.set_text(shown)
+    return figure
 
 
 def _wrap_labels(figure: Figure) -> None:
@@ -344,7 +385,7 @@ def _write(figure: Figure, vector: Path, raster: Path | None) -> None:
         figure.dpi = dpi
 
 
-def _shorter(svg: str) -> str:
+def shorter_svg(svg: str) -> str:
     """Paths with two decimals of a point in place of six: half the size, no visible change."""
 
     def rounded(path: re.Match[str]) -> str:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.colors import to_hex
@@ -19,10 +18,9 @@ from natstats.numbers import map_size
 from natstats.report.figures.law_curves import best_shape, line_of
 from natstats.report.figures.points import flag_names
 from natstats.report.figures.style import (
-    DEPTH_COLOURS,
-    DEPTH_TOP,
+    depth_colours,
     kind_marks,
-    side_by_side,
+    places_of_layers,
 )
 from natstats.report.pages.explorer_layers import layer_facts, spectrum_of
 from natstats.report.records import RunReport
@@ -50,14 +48,14 @@ def explorer_data(run: RunReport) -> dict[str, Any]:
     >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
     >>> data = explorer_data(run.report())
     >>> [layer["name"] for layer in data["layers"]], data["stages"]
-    (['input.grey'], ['16 × 16'])
+    (['input'], ['16 × 16'])
     """
     axis = DEPTH_AXES[run.law.depth]
     rows = run.layers.assign(place=axis.values(run.layers))
     places = _places(rows.place.to_numpy(dtype=float), axis.is_count)
     inner = rows[rows.kind != "input"].assign(depth=rows.place)
     marks = kind_marks(list(inner.kind))
-    colours = depth_colours(rows.place.to_numpy(dtype=float))
+    colours = _colours(rows.place.to_numpy(dtype=float))
     sizes = zip(rows.height.tolist(), rows.width.tolist(), strict=True)
     stages = [map_size(int(height), int(width)) for height, width in sizes]
     layers = []
@@ -71,13 +69,11 @@ def explorer_data(run: RunReport) -> dict[str, Any]:
                 "stage": stages[place],
                 "colour": colours[place],
                 "x": places[place],
-                "depth": row["place"],
                 "exponent": row["exponent"],
                 "low": row["exponent_low"],
                 "high": row["exponent_high"],
                 "flags": flags,
                 "doubt": bool(flag_names(rows.iloc[[place]], doubts=True)),
-                "law": printable(row["law"]),
                 "spectrum": spectrum_of(run, place),
                 **layer_facts(run, place, row),
             }
@@ -101,20 +97,17 @@ def explorer_data(run: RunReport) -> dict[str, Any]:
 
 
 def _places(depth: NDArray[np.float64], is_count: bool) -> NDArray[np.float64]:
-    """Where layers stand on the axis: those of one depth side by side."""
-    deepest = max([1.0, *depth[np.isfinite(depth)]])
-    apart = 1.0 if is_count else 0.02 * deepest
+    """Where layers stand on the axis; NaN where their depth is not known."""
     places = depth.copy()
     known = np.isfinite(depth)
-    places[known] = side_by_side(list(depth[known]), min(0.45 * apart, 0.016 * deepest), apart)
+    places[known] = places_of_layers(list(depth[known]), is_count)
     return places
 
 
-def depth_colours(depth: NDArray[np.float64]) -> list[str]:
-    """The colour of every layer in figures where depth is coloured."""
-    scale = np.nan_to_num(depth / max([1.0, *depth[np.isfinite(depth)]]))
-    whole = matplotlib.colormaps[DEPTH_COLOURS]
-    return [to_hex(whole(DEPTH_TOP * share)) for share in scale]
+def _colours(depth: NDArray[np.float64]) -> list[str]:
+    """The colour of every layer where depth is coloured."""
+    shares = np.nan_to_num(depth / max([1.0, *depth[np.isfinite(depth)]]))
+    return [to_hex(one) for one in depth_colours()(shares)]
 
 
 def _law(run: RunReport, inner: Any) -> dict[str, Any]:

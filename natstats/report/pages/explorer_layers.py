@@ -25,7 +25,7 @@ from natstats.text import printable
 __all__ = ["layer_facts", "spectrum_of"]
 
 MOST_RINGS = 64
-"""Rings of a spectrum that are drawn: all low ones, and high ones evenly in log frequency."""
+"""Rings of a spectrum that are drawn, at most: all low ones, and high ones evenly in log frequency."""
 
 MOST_BINS = 24
 """Bars of a histogram of image exponents."""
@@ -38,7 +38,7 @@ def drawn_rings(n_rings: int) -> NDArray[np.int64]:
     """Which rings are drawn, from 0.
 
     >>> drawn_rings(3).tolist(), len(drawn_rings(2000)), int(drawn_rings(2000)[-1])
-    ([0, 1, 2], 64, 1999)
+    ([0, 1, 2], 62, 1999)
     """
     if n_rings <= MOST_RINGS:
         return np.arange(n_rings)
@@ -85,7 +85,7 @@ def layer_facts(run: RunReport, place: int, row: Mapping[str, Any]) -> dict[str,
     """Everything else that the panel of a layer shows, as texts and plain values."""
     name = row["layer"]
     return {
-        "summary": _summary(row, run),
+        "summary": _summary(row),
         "facts": _facts(row),
         "bands": _bands(run.sensitivity[run.sensitivity.layer == name]),
         "forms": _forms(run, place),
@@ -112,7 +112,7 @@ def _bands(frame: pd.DataFrame) -> dict[str, dict[str, Array]]:
     }
 
 
-def _summary(row: Mapping[str, Any], run: RunReport) -> str:
+def _summary(row: Mapping[str, Any]) -> str:
     if not np.isfinite(row["exponent"]):
         return "no exponent"
     ends = interval(row["exponent_low"], row["exponent_high"])
@@ -202,17 +202,16 @@ def _account(run: RunReport, name: str) -> list[list[Any]]:
     return rows
 
 
-def _control(run: RunReport, name: str) -> dict[str, Any] | None:
-    """What random weights have at a layer; None where they were not measured."""
+def _control(run: RunReport, name: str) -> str:
+    """What training did at a layer, in words; empty where no random weights were measured."""
     if run.control is None:
-        return None
+        return ""
     found = run.control.layers
     found = found[found.layer == name]
     if found.empty:
-        return None
+        return ""
     row = found.iloc[0]
-    seeds = [float(row[f"seed_{seed}"]) for seed in run.control.seeds]
     told = f"trained − random {change(row.difference, row.low, row.high, 2)}"
     if np.isfinite(row.p_corrected):
         told += f", p {format_p(row.p_corrected)} after correction"
-    return {"seeds": seeds, "text": told}
+    return told

@@ -89,7 +89,7 @@ function showLayer(panel, data, layer, Plotly, step) {
   } else {
     panel.append(element("p", "This layer has no spectrum that can be drawn.", { className: "beside" }));
   }
-  if (layer.control) { titled(panel, "What training did", layer.control.text); }
+  if (layer.control) { titled(panel, "What training did", layer.control); }
   if (layer.account.length) {
     titled(panel, "Where the exponent comes from");
     panel.append(accountTable(layer.account));

@@ -88,7 +88,7 @@ function drawLaw(Plotly, data, isShown, selected, look) {
   const marks = mapMarks(drawn, look, place.clientWidth);
   return draw(Plotly, place, traces, layout(look, {
     height: place.clientWidth < 500 ? 250 : 320, uirevision: "law", shapes: marks.shapes,
-    annotations: marks.annotations, dragmode: TOUCHED ? false : "zoom",
+    annotations: marks.annotations,
     margin: { l: 8, r: 8, t: 26 },
     xaxis: axis(look, data.axis, { showgrid: false }),
     yaxis: axis(look, "exponent α", { range: [low - spare, high + spare] })
@@ -184,7 +184,7 @@ function drawSpectra(Plotly, data, isShown, selected, look, view) {
   const narrow = place.clientWidth < 500;
   return draw(Plotly, place, traces, layout(look, Object.assign({
     height: nRows * (narrow ? 250 : 270), annotations: annotations, uirevision: view,
-    showlegend: false, dragmode: TOUCHED ? false : "zoom", margin: { l: 36, r: 8, t: 22 }
+    showlegend: false, margin: { l: 36, r: 8, t: 22 }
   }, axes)));
 }
 
@@ -224,7 +224,7 @@ function drawLayerSpectrum(Plotly, place, data, layer, look) {
     marker: { size: 4, color: mark },
     hovertemplate: "%{x:.3~g} " + data.frequency + "<br>measured ÷ fit %{y:.3~g}<extra></extra>" });
   return draw(Plotly, place, traces, layout(look, {
-    height: 320, dragmode: TOUCHED ? false : "zoom",
+    height: 320,
     xaxis: logAxis(look, data.frequency, { anchor: "y2", dtick: null, exponentformat: "none",
       tickvals: [0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000] }),
     yaxis: logAxis(look, "relative power", { domain: [0.4, 1] }),
@@ -247,7 +247,7 @@ function drawBands(Plotly, place, data, layer, look) {
       hovertemplate: "end at %{x:.3~g} cycles/" + data.unit + "<br>α %{y:.3~f}<extra></extra>" });
   });
   return draw(Plotly, place, traces, layout(look, {
-    height: 160, dragmode: TOUCHED ? false : "zoom",
+    height: 160,
     xaxis: logAxis(look, "moved end of the band, cycles/" + data.unit,
       { dtick: "D2", exponentformat: "none" }),
     yaxis: axis(look, "exponent α"),

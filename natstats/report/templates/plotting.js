@@ -10,9 +10,12 @@ async function loadPlotly() {
   return window.Plotly;
 }
 
+// On a screen that is touched a drag scrolls the page, and does not zoom by accident.
+const TOUCHED = window.matchMedia("(pointer: coarse)").matches;
+
 const CONFIG = {
   displaylogo: false, showSendToCloud: false, showTips: false,
-  displayModeBar: window.matchMedia("(pointer: coarse)").matches ? false : "hover",
+  displayModeBar: TOUCHED ? false : "hover",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   toImageButtonOptions: { format: "svg" }
 };
@@ -63,15 +66,12 @@ function layout(look, more) {
   return Object.assign({
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: look.ink },
-    margin: { l: 8, r: 8, t: 8, b: 8 }, hovermode: "closest", dragmode: "zoom",
+    margin: { l: 8, r: 8, t: 8, b: 8 }, hovermode: "closest", dragmode: TOUCHED ? false : "zoom",
     modebar: { bgcolor: "rgba(0,0,0,0)", color: look.soft, activecolor: look.ink, orientation: "v" },
     hoverlabel: { align: "left", bgcolor: look.paper, bordercolor: look.soft,
       font: { color: look.ink } }
   }, more);
 }
-
-// On a screen that is touched a drag scrolls the page, and does not zoom by accident.
-const TOUCHED = window.matchMedia("(pointer: coarse)").matches;
 
 // Rows that a legend over the whole width takes.
 function legendRows(traces, width) {
