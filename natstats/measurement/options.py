@@ -305,7 +305,7 @@ def keywords_shown(known: type) -> Callable[[F], F]:
     >>> @keywords_shown(ImageSettings)
     ... def look(images, **settings): ...
     >>> str(inspect.signature(look))[:42]
-    "(images, *, edges: 'str' = 'sine', tempora"
+    "(images, *, edges: 'Edges' = 'sine', tempo"
     """
 
     def decorate(function: F) -> F:

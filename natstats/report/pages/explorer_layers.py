@@ -25,7 +25,7 @@ from natstats.text import printable
 __all__ = ["layer_facts", "spectrum_of"]
 
 MOST_RINGS = 64
-"""Rings of a spectrum that are drawn, at most: all low ones, and high ones evenly in log frequency."""
+"""Rings of a spectrum that are drawn at most: all low ones, high ones evenly in log frequency."""
 
 MOST_BINS = 24
 """Bars of a histogram of image exponents."""
