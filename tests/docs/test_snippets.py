@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+import natstats
 from natstats import demo
 from natstats.networks.zoo import cifar_resnet
 
@@ -125,6 +127,8 @@ def things(tmp_path_factory):
     for path in sorted(demo.photographs().glob("*.jpg"))[:9]:
         with Image.open(path) as image:
             image.resize((80, 72)).save(home / "photos" / f"{path.stem}.png")
+    # What `make demo` leaves, of smaller photographs.
+    natstats.measure(demo.network(), home / "photos", size=32, out=home / "demo")
     return home
 
 
@@ -139,6 +143,7 @@ def folder(things, tmp_path, monkeypatch):
     Path("list.txt").write_text("\n".join(map(str, photos)))
     np.save("fields.npy", np.random.default_rng(0).random((8, 1, 16, 16), dtype=np.float32))
     _write_shards(photos)
+    shutil.copytree(things / "demo", "runs/demo")
     for clip in range(4):
         Path(f"frames/clip_{clip}").mkdir(parents=True)
         with Image.open(photos[clip]) as image:
