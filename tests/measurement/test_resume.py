@@ -225,7 +225,7 @@ def test_a_signal_saves_says_how_to_go_on_and_has_its_code(
     command = ["images", photos, "--size", 32, "--crop", 32, "--batch-size", 6, "--out"]
 
     @contextlib.contextmanager
-    def progress_bar():
+    def progress_bar(quiet=False):
         yield lambda done, total: signal.raise_signal(number) if 12 <= done < 18 else None
 
     monkeypatch.setattr(output, "progress_bar", progress_bar)
