@@ -28,7 +28,7 @@ from natstats.distill.report.contrast_tables import (
 )
 from natstats.distill.report.method_tables import markdown
 from natstats.files.csv_files import write_csv
-from natstats.numbers import change, interval
+from natstats.numbers import change, count
 from natstats.runs.store import to_json
 
 __all__ = ["Report", "write_report"]
@@ -55,7 +55,7 @@ class Report:
 
     def parts(self) -> list[str]:
         """Markdown, part by part."""
-        texts = [f"### {self.study.title}", *self._teachers()]
+        texts = [f"### {self.study.title}", *self._teachers(), *filter(None, [self.study.note])]
         for setting in self.study.settings:
             texts += self._setting(setting)
         return [*texts, *self._ablation(), *self._budget()]
@@ -119,7 +119,7 @@ class Report:
         if not known:
             return []
         n_ended, n = sum(map(len, found.values())), len(arms) * setting.seeds
-        limit = "all" if setting.limit is None else f"{setting.limit:,}".replace(",", " ")
+        limit = "all" if setting.limit is None else count(setting.limit)
         head = (
             f"#### {setting.name}: {setting.student.name} from "
             f"{self.study.teachers[setting.teacher].network.name}, {limit} training images, "
@@ -149,7 +149,10 @@ class Report:
         return f"Broke down and are left out: {', '.join(broken)}." if broken else ""
 
     def _accuracy_table(self, known: Accuracies, planned: Sequence[Planned]) -> str:
-        """Accuracy with its interval, gains over ce and over kd, cost to reach ce."""
+        """Accuracy with its interval, gains over ce and over kd, images to reach ce.
+
+        No seconds: the trainings of a study share a machine, with each other and with others.
+        """
         pool = pooled_variance(known, self.n_images(planned))
         costs = self.reached(planned, known)
         order = sorted(known, key=lambda name: -float(np.mean(list(known[name].values()))))
@@ -163,42 +166,31 @@ class Report:
             cells.append(
                 [
                     name, str(len(values)), f"{100 * values.mean():.1f}", _spread(values), *gains,
-                    *costs.get(name, ("–", "–", "–")), _arguments(weight),
+                    costs.get(name, "–"), _arguments(weight),
                 ]
             )  # fmt: skip
         heads = [
             "method", "seeds", "accuracy, %", f"{100 * LEVEL:g} % interval", "over ce", "over kd",
-            "seconds", "seconds to reach ce", "images to reach ce", "arguments",
+            "images to reach ce", "arguments",
         ]  # fmt: skip
-        return markdown(heads, cells, [0, 9])
+        return markdown(heads, cells, [0, 7])
 
-    def reached(
-        self, planned: Sequence[Planned], known: Accuracies
-    ) -> dict[str, tuple[str, str, str]]:
-        """Seconds of a training, and seconds and images until its curve is where ce ends."""
+    def reached(self, planned: Sequence[Planned], known: Accuracies) -> dict[str, str]:
+        """Images until the curve of a method is where ce ends: the median over seeds."""
         if "ce" not in known:
             return {}
         aim = float(np.mean(list(known["ce"].values())))
         rows, found = self._by_key(planned), {}
         for name in known:
-            totals, seconds, images = [], [], []
+            images = []
             for one in (each for each in planned if each.arm == name):
                 row = rows.get((one.job.key, one.job.seed))
-                if row is None or not np.isfinite(row["seconds"]):
-                    continue
-                totals.append(row["seconds"])
-                epoch = first_reach(self._curve(one), aim)
-                share = epoch / row["epochs"] if row["epochs"] else np.nan
-                seconds.append(share * row["seconds"])
-                images.append(epoch * row["n_train"])
-            if totals:
-                there = np.isfinite(seconds)
-                few = f" ({there.sum()} of {len(seconds)})" if not there.all() else ""
-                found[name] = (
-                    f"{np.median(totals):.0f}",
-                    f"{np.median(np.array(seconds)[there]):.0f}{few}" if there.any() else "never",
-                    f"{np.median(np.array(images)[there]):.0f}" if there.any() else "never",
-                )
+                if row is not None and np.isfinite(row["accuracy"]):
+                    images.append(first_reach(self._curve(one), aim) * row["n_train"])
+            reached = [n for n in images if np.isfinite(n)]
+            few = f" ({len(reached)} of {len(images)})" if len(reached) < len(images) else ""
+            if images:
+                found[name] = f"{count(round(np.median(reached)))}{few}" if reached else "never"
         return found
 
     def _curve(self, one: Planned) -> pd.DataFrame:
@@ -312,7 +304,7 @@ def _spread(values: np.ndarray[Any, Any]) -> str:
         return "–"
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * stats.sem(values))
     mean = float(values.mean())
-    return interval(100 * (mean - reach), 100 * (mean + reach), 1)
+    return f"[{100 * (mean - reach):.1f}, {100 * (mean + reach):.1f}]"
 
 
 def _gain(known: Accuracies, name: str, other: str, pool: PooledVariance) -> str:

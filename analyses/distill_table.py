@@ -268,6 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         write_report(work, rows, args.results, args.figures)
         return
+    args.results.mkdir(parents=True, exist_ok=True)
     fix_plan(study, args.results / f"distill_{study.name}_plan.json")
     with Workers(args.processes, ["python", *sys.argv]) as workers:
         runner = Runner(work, rows, args, workers)
