@@ -35,7 +35,7 @@ from natstats.measurement.preparation import (
 )
 from natstats.measurement.progress import shown_progress
 from natstats.measurement.shared_pass import SharedPass
-from natstats.measurement.until import Until, fit_until, widest
+from natstats.measurement.until import Look, Until, widest
 from natstats.networks.load import Network
 from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured
@@ -116,7 +116,7 @@ def measure(
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
     with shown_progress(progress) as shown:
         return measured(
-            model, images, loading, chosen, fit_until(fit, chosen.until), keeping,
+            model, images, loading, chosen, fit or FitOptions(), keeping,
             device=device, strict=strict, progress=shown,
         )  # fmt: skip
 
@@ -132,6 +132,7 @@ def measured(
     device: torch.device | str | None,
     strict: bool | None,
     progress: Progress | None,
+    least: int = 0,
 ) -> Run:
     """What :func:`measure` does with its arguments, as records.
 
@@ -145,6 +146,7 @@ def measured(
         device: see :func:`measure`.
         strict: see :func:`measure`.
         progress: see :func:`measure`.
+        least: images without which narrow intervals are not enough.
     """
     # Before the network, whose weights may have to be downloaded, and which then says the size.
     framing = Preprocessing().framing
@@ -169,7 +171,7 @@ def measured(
             progress,
             numbers=numbers,
             together=together,
-            until=_until(options, fit),
+            until=_until(options, fit, least),
         )
         return _with_controls(NetworkPass(network, shared, fit, is_guess), place)
 
@@ -184,6 +186,11 @@ def _shard_of(shard: str | None, out: str | Path | None, options: MeasureOptions
         return None
     if out is None:
         raise UsageError("shard: expected only with out, where the part is saved")
+    if options.until is not None:
+        raise UsageError(
+            "until: expected without shard, as one part cannot tell how wide the intervals of all "
+            "images are (several processes under torchrun do that)"
+        )
     if options.explain:
         raise UsageError(
             "shard: expected without explain, whose account takes the network to be put together "
@@ -286,7 +293,7 @@ def measure_images(
     part = _shard_of(shard, out, chosen)
     numbers = None if part is None else part.images(source)
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
-    fit = fit_until(fit, chosen.until)
+    fit = fit or FitOptions()
     with (
         shown_progress(progress) as shown,
         joined() as together,
@@ -310,15 +317,15 @@ def measure_images(
         return place.finish(run, {"images": sums})
 
 
-def _until(options: MeasureOptions, fit: FitOptions) -> Until | None:
-    return None if options.until is None else Until(options.until, fit)
+def _until(options: MeasureOptions, fit: FitOptions, least: int = 0) -> Until | None:
+    return None if options.until is None else Until(options.until, fit, least)
 
 
 def _say_until(run: Run, until: Until) -> None:
     """Take note in a run of whether its intervals are as narrow as was asked for."""
     images = run.info["images"]
-    until.width, until.layer = widest(run.spectra, until.fit)
-    run.info["warnings"].append(until.sentence(images["n_images"], images["n_in_set"]))
+    look = Look(images["n_images"], *widest(run.spectra, run.options))
+    run.info["warnings"].append(until.sentence(look, images["n_in_set"]))
 
 
 def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptions:

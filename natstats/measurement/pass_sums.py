@@ -17,6 +17,7 @@ from torch import Tensor
 from natstats.errors import NatstatsError
 from natstats.fits.options import FitOptions
 from natstats.measurement.state_schema import check_state
+from natstats.measurement.until import Look
 from natstats.runs.account_files import account_from_bytes, account_in_bytes
 from natstats.runs.control import RandomWeights
 from natstats.runs.counterfactual import ShuffledWeights
@@ -74,6 +75,7 @@ class PassSums:
         smallest: images of a batch, where larger ones did not fit into memory; 0 where all did.
         account: what was measured for the account, when all images have come.
         is_whole: all images have come that were to.
+        look: the last one at the intervals, where they decide how many images are measured.
     """
 
     facts: PassFacts
@@ -84,6 +86,7 @@ class PassSums:
     smallest: int = 0
     account: AccountSpectra | None = None
     is_whole: bool = False
+    look: Look | None = None
 
     def renewed(self) -> PassSums:
         """Sums of no images, of the same pass."""
@@ -106,6 +109,7 @@ class PassSums:
             self.facts = replace(self.facts, found=other.facts.found)
         self.reading.merge(other.reading)
         self.seconds += other.seconds
+        self.look = max(filter(None, (self.look, other.look)), default=None)
         self.smallest = min(filter(None, (self.smallest, other.smallest)), default=0)
 
     def spectra(self) -> list[LayerSpectrum]:
@@ -120,8 +124,18 @@ class PassSums:
         if self.collected is not None:
             self.collected.renumber(by)
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether images are left that were not measured, as intervals were narrow enough."""
+        n_all = self.reading.n_images
+        is_over = n_all is not None and len(self.reading.numbers) >= n_all
+        return self.facts.options.get("until") is not None and not is_over
+
     def run(self, fit: FitOptions) -> Run:
         """The run of all that was measured.
+
+        Args:
+            fit: how to fit; whether intervals have ended the measurement is known here.
 
         Raises:
             NatstatsError: no image was.
@@ -150,6 +164,7 @@ class PassSums:
             "warnings": warnings,
         }
         skipped = () if self.collected is None else self.collected.skipped()
+        fit = replace(fit, stopped=self.was_stopped)
         run = Run(spectra, skipped, info, fit, (), self.account)
         run.info["warnings"] += self.reading.few_images_warning(run)
         return run
@@ -185,6 +200,7 @@ class PassSums:
             "seconds": self.seconds,
             "smallest": self.smallest,
             "is_whole": self.is_whole,
+            "look": self.look,
             "account": None if account is None else np.frombuffer(account, np.uint8),
             "account_sums": account_sums,
         }
@@ -217,6 +233,7 @@ class PassSums:
         collected = None
         if state["collected"] is not None:
             collected = Collected.from_state(as_tensors(state["collected"]))
+        look = state.get("look")
         account = None
         if state["account"] is not None:
             account = account_from_bytes(state["account"].tobytes(), options["n_groups"])
@@ -229,6 +246,7 @@ class PassSums:
             state["smallest"],
             account,
             state["is_whole"],
+            None if look is None else Look(*look),
         )
 
 

@@ -22,12 +22,12 @@ from natstats.images.sources import Batch, ImageSet, batches
 from natstats.images.stream_numbers import StreamPart
 from natstats.images.streams import ChangedImagesError
 from natstats.measurement.image_loop import ImageLoop, Progress
-from natstats.measurement.image_loop import Work as LoopWork
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums, as_tensors
 from natstats.measurement.shares import own_share
-from natstats.measurement.until import Until
+from natstats.measurement.until import Look, Until
+from natstats.measurement.work import Work as LoopWork
 from natstats.processes.joining import Processes
 from natstats.theory.account_states import added_states
 
@@ -73,7 +73,7 @@ class SharedPass:
         until: tells when enough images have come; None for all.
 
     Raises:
-        UsageError: `until` is given for several processes, or for a share.
+        UsageError: `until` is given for a share.
     """
 
     source: ImageSet
@@ -87,11 +87,8 @@ class SharedPass:
     expected: str | None = None
 
     def __post_init__(self) -> None:
-        if self.until is not None and (self.together.world > 1 or self.numbers is not None):
-            raise UsageError(
-                "until: expected in one process that may read all images; got "
-                f"{self.together.world} processes, or a share of the images"
-            )
+        if self.until is not None and self.numbers is not None:
+            raise UsageError("until: expected for all images; got a share of them")
 
     def run(
         self,
@@ -149,8 +146,8 @@ class SharedPass:
                     self.progress if together.is_first else None,
                     self.kept,
                     share,
-                    world=together.world,
-                    until=self.until,
+                    together,
+                    self.until,
                 )
                 loop.run(work, partial(self._together, work))
         sums = self._spread(sums)
@@ -162,10 +159,12 @@ class SharedPass:
         return sums
 
     def _was_enough(self, sums: PassSums) -> bool:
-        """Whether earlier sittings have measured enough images."""
-        if self.until is None or not sums.reading.n_read:
+        """Whether earlier sittings have measured enough images; all processes know it."""
+        if self.until is None:
             return False
-        return self.until.is_reached(sums.reading.n_read, sums.spectra())
+        look, n_images = self.together.share([sums.look, sums.reading.n_read])
+        self.until.take_up(None if look is None else Look(*look))
+        return self.until.is_enough(n_images)
 
     def _earlier(self) -> tuple[PassSums, dict[str, Any] | None] | None:
         """What earlier sittings have measured; None where there were none."""

@@ -254,6 +254,13 @@ _COLLECTED = Record(
     }
 )
 
+def _is_look(value: Any) -> bool:
+    if not (isinstance(value, list) and len(value) == 3 and isinstance(value[2], str)):
+        return False
+    n_images, width, _ = value
+    return type(n_images) is int and 0 < n_images < 2**40 and isinstance(width, float)
+
+
 _SOME_NUMBER = whole(0, 2**20)
 
 
@@ -315,7 +322,10 @@ _STATE = Record(
         "account": or_null(_array("of one axis", "uint8", lambda v: v.ndim == 1)),
         "account_sums": or_null(_ACCOUNT),
         "is_whole": FLAG,
-    }
+        "look": or_null(Field("images, a width and the name of a layer", _is_look)),
+    },
+    # Before 0.13.0 looks were not kept.
+    optional=("look",),
 )
 
 ABOUT = Record(
