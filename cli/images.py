@@ -57,7 +57,7 @@ def command(
     fit, how = FitOptions(**chosen), MeasureOptions(**settings)
 
     name = source_name(source)
-    with output.placed(out, name, overwrite, shard, view.quiet) as (path, progress):
+    with output.placed(out, name, overwrite, shard, view.quiet, how.until) as (path, progress):
         run = measure_images(
             source,
             options=how,

@@ -66,7 +66,7 @@ class NetworkPass:
     @contextlib.contextmanager
     def _work(self, sums: PassSums) -> Iterator[Work]:
         with WatchedNetwork(self.network, self.source, self.options, self.fit) as watched:
-            yield _Work(watched, sums)
+            yield _Work(watched, sums, self.images.is_part)
 
     def _new_sums(self) -> PassSums:
         options, way = self.options, self.network.preprocessing
@@ -140,6 +140,7 @@ class _Work:
 
     watched: WatchedNetwork
     sums: PassSums
+    is_part: bool = False
     _is_finished: bool = False
 
     def begin(self, example: Batch, account: dict[str, Any] | None) -> None:
@@ -166,6 +167,8 @@ class _Work:
             if accounts:
                 account.load_state_dict(reduce(added_states, accounts, account.state_dict()))
             self.sums.account = account.compute()
+            if self.is_part:  # what others add to
+                self.sums.account_sums = account.sums(self.sums.account)
         self._is_finished = self.sums.is_whole = True
 
     def _collect(self) -> None:

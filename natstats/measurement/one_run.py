@@ -172,6 +172,7 @@ def measured(
             numbers=numbers,
             together=together,
             until=_until(options, fit, least),
+            is_part=keeping.shard is not None,
         )
         return _with_controls(NetworkPass(network, shared, fit, is_guess), place)
 
@@ -191,10 +192,10 @@ def _shard_of(shard: str | None, out: str | Path | None, options: MeasureOptions
             "until: expected without shard, as one part cannot tell how wide the intervals of all "
             "images are (several processes under torchrun do that)"
         )
-    if options.explain:
+    if options.counterfactual is not None:
         raise UsageError(
-            "shard: expected without explain, whose account takes the network to be put together "
-            "(several processes under torchrun do that)"
+            "counterfactual: expected without shard, as batch normalisation is estimated anew on "
+            "all images before the first is measured (several processes under torchrun do that)"
         )
     return Shard.parsed(shard)
 

@@ -229,13 +229,22 @@ class _Part:
         (_, listing, numbers), *_ = other.owners
         by = 0
         if listing not in listings:
+            if any(sums.account_sums is not None for sums in self.passes.values()):
+                raise UsageError(
+                    "parts: expected parts of one set of images where they have an account "
+                    "(--explain), whose products are taken about the first image of the set; "
+                    f"{other.path} is of another than {self.path} (measured without it they add)"
+                )
             n_groups = int(self.identity["n_groups"])
             end = max(own.end for _, _, own in self.owners)
             by = -(-end // n_groups) * n_groups
         for name, sums in other.passes.items():
             if by:
                 sums.renumber(by)
-            self.passes[name].merge(sums)
+            try:
+                self.passes[name].merge(sums)
+            except UsageError as error:
+                raise UsageError(f"parts: {error}, in {other.path}") from error
         self.owners.append((other.path, listing, numbers.shifted(by)))
 
     def _refuse_overlap(self, other: _Part) -> None:

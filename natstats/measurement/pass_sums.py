@@ -29,6 +29,7 @@ from natstats.spectra.input_spectra import InputSpectra
 from natstats.spectra.records import LayerSpectrum
 from natstats.text import printable
 from natstats.theory.account_spectra import AccountSpectra
+from natstats.theory.account_sums import AccountSums
 
 __all__ = ["PassFacts", "PassSums", "as_arrays", "as_tensors"]
 
@@ -76,6 +77,7 @@ class PassSums:
         account: what was measured for the account, when all images have come.
         is_whole: all images have come that were to.
         look: the last one at the intervals, where they decide how many images are measured.
+        account_sums: what parts of an account add; None where the images are all.
     """
 
     facts: PassFacts
@@ -87,6 +89,7 @@ class PassSums:
     account: AccountSpectra | None = None
     is_whole: bool = False
     look: Look | None = None
+    account_sums: AccountSums | None = None
 
     def renewed(self) -> PassSums:
         """Sums of no images, of the same pass."""
@@ -109,6 +112,9 @@ class PassSums:
             self.facts = replace(self.facts, found=other.facts.found)
         self.reading.merge(other.reading)
         self.seconds += other.seconds
+        if self.account_sums is not None and other.account_sums is not None:
+            self.account_sums = self.account_sums.merged(other.account_sums)
+            self.account = None  # of one part alone
         self.look = max(filter(None, (self.look, other.look)), default=None)
         self.smallest = min(filter(None, (self.smallest, other.smallest)), default=0)
 
@@ -165,6 +171,8 @@ class PassSums:
         }
         skipped = () if self.collected is None else self.collected.skipped()
         fit = replace(fit, stopped=self.was_stopped)
+        if self.account is None and self.account_sums is not None:
+            self.account = self.account_sums.compute()
         run = Run(spectra, skipped, info, fit, (), self.account)
         run.info["warnings"] += self.reading.few_images_warning(run)
         return run
@@ -191,7 +199,16 @@ class PassSums:
         Args:
             account_sums: what an account has come to that is not finished.
         """
-        account = None if self.account is None else account_in_bytes(self.account)
+        own = self.account_sums
+        account = self.account if own is None else own.frame
+        content = None if account is None else account_in_bytes(account)
+        functions = None
+        if own is not None:
+            account_sums = own.state if account_sums is None else account_sums
+            functions = {
+                "note": own.note,
+                "functions": [[n, name, dict(given)] for n, (name, given) in own.functions.items()],
+            }
         state = {
             "facts": vars(self.facts),
             "reading": self.reading.state(),
@@ -201,8 +218,9 @@ class PassSums:
             "smallest": self.smallest,
             "is_whole": self.is_whole,
             "look": self.look,
-            "account": None if account is None else np.frombuffer(account, np.uint8),
+            "account": None if content is None else np.frombuffer(content, np.uint8),
             "account_sums": account_sums,
+            "account_functions": functions,
         }
         arrays: dict[str, Any] = as_arrays(state)
         return arrays
@@ -237,6 +255,12 @@ class PassSums:
         account = None
         if state["account"] is not None:
             account = account_from_bytes(state["account"].tobytes(), options["n_groups"])
+        known = state.get("account_functions")
+        account_sums = None
+        if known is not None and account is not None and state["account_sums"] is not None:
+            functions = {number: (name, given) for number, name, given in known["functions"]}
+            sums = as_tensors(state["account_sums"])
+            account_sums = AccountSums(account, sums, functions, known["note"])
         return cls(
             PassFacts(**facts),
             Reading.from_state(state["reading"]),
@@ -247,6 +271,7 @@ class PassSums:
             account,
             state["is_whole"],
             None if look is None else Look(*look),
+            account_sums,
         )
 
 

@@ -106,7 +106,8 @@ class Rounds:
         look = None
         if first:
             # Through bytes, so that the sums that go on are not added to.
-            sums, *others = (PassSums.from_state(state_from_bytes(one)) for one in [content, *states[1:]])  # fmt: skip
+            kept = map(state_from_bytes, [content, *states[1:]])
+            sums, *others = map(PassSums.from_state, kept)
             for other in others:
                 sums.merge(other)
             self.until.is_reached(self._n_images, sums.spectra())

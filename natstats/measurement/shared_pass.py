@@ -71,6 +71,7 @@ class SharedPass:
             is read for the first time.
         together: the processes that share it.
         until: tells when enough images have come; None for all.
+        is_part: whether it is put together with others later.
 
     Raises:
         UsageError: `until` is given for a share.
@@ -85,6 +86,7 @@ class SharedPass:
     together: Processes = _ALONE
     until: Until | None = None
     expected: str | None = None
+    is_part: bool = False
 
     def __post_init__(self) -> None:
         if self.until is not None and self.numbers is not None:

@@ -4,9 +4,9 @@ Each look at the intervals is a chance to stop on one that is narrow by luck, an
 it misses the truth. So looks are few and far between, the first is late, and the next one is when
 the intervals should be clearly narrow enough, as the width falls with the square root of the number
 of images: most measurements end with the second or third look. What is left of the favour is made
-up for: where images were left, intervals are a tenth wider than of a number of images that was fixed
-(:data:`natstats.fits.intervals.STOPPED`). How often an interval at which a measurement has stopped
-still holds the truth is simulated in ``analyses/until_coverage.py``.
+up for: where images were left, intervals are a tenth wider than of a number of images that was
+fixed (:data:`natstats.fits.intervals.STOPPED`). How often an interval at which a measurement has
+stopped still holds the truth is simulated in ``analyses/until_coverage.py``.
 
 When to look depends on the looks before, which are kept with the sums: a measurement that was cut
 looks after the same images as one that was not, and comes to the same end.

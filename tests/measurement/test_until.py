@@ -145,6 +145,20 @@ def test_one_that_was_cut_looks_after_the_same_images(tmp_path, images, stop, un
         np.testing.assert_array_equal(one.spectrum.power, other.spectrum.power)
 
 
+def test_the_command_goes_on_with_a_smaller_width(tmp_path, images, call):
+    np.save(tmp_path / "images.npy", images)
+    command = ["images", tmp_path / "images.npy", "--batch-size", 8, "--out", tmp_path / "run"]
+    n_images = 0
+    for until in (0.2, 0.1):
+        call(*command, "--until", until)
+        run = Run.open(tmp_path / "run")
+        assert n_images < run.info["images"]["n_images"] < 400
+        n_images = run.info["images"]["n_images"]
+    assert "exists and is kept" in call(*command, code=2).stderr
+    assert "seed" in call(*command, "--until", 0.05, "--seed", 3, code=2).stderr
+    assert Run.open(tmp_path / "run").info["images"]["n_images"] == n_images
+
+
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_the_runs_of_a_series_are_on_the_same_images(tmp_path, images, is_kept):
     """Those that need fewer go on to as many as the others take, and later to more."""
