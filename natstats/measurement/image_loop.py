@@ -19,6 +19,7 @@ from natstats.images.streams import ChangedImagesError
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.rounds import Rounds
+from natstats.measurement.same_images import SameImages
 from natstats.measurement.shares import OwnShare
 from natstats.measurement.stopping import Stops
 from natstats.measurement.until import Until
@@ -61,6 +62,7 @@ class ImageLoop:
         share: which images, and how many there are in all.
         together: processes that share the images, each about as many.
         until: tells when enough images have come; None for all.
+        expected: the images that these must be; None where they are read for the first time.
     """
 
     source: ImageSet
@@ -72,6 +74,7 @@ class ImageLoop:
     share: OwnShare
     together: Processes
     until: Until | None = None
+    expected: SameImages | None = None
 
     def run(self, work: Work, finish: Callable[[], None]) -> None:
         """Measure all of these images.
@@ -190,6 +193,8 @@ class ImageLoop:
     def _measured(self, batch: Batch, work: Work, most: int) -> int:
         """Measure a batch, in parts where it does not fit; how many images fit is returned."""
         reading = work.sums.reading
+        if self.expected is not None:
+            self.expected.check(batch)
         if self.strict and batch.unreadable:  # before it counts as read
             alone = Reading(reading.facts)
             alone.add(batch, self.source)

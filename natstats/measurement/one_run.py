@@ -13,7 +13,6 @@ from torch import nn
 from natstats.errors import UsageError
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Photographs, open_images, reframed
-from natstats.images.streams import ImageStream
 from natstats.measurement.image_loop import Progress, share_of
 from natstats.measurement.images_alone import sums_of_images
 from natstats.measurement.network_pass import NetworkPass
@@ -34,6 +33,7 @@ from natstats.measurement.preparation import (
     refuse_unused,
 )
 from natstats.measurement.progress import shown_progress
+from natstats.measurement.same_images import SameImages
 from natstats.measurement.shared_pass import SharedPass
 from natstats.measurement.until import Look, Until, widest
 from natstats.networks.load import Network
@@ -221,9 +221,8 @@ def _with_controls(one: NetworkPass, place: Place) -> Run:
         seen = replace(images, numbers=passes["trained"].reading.numbers, until=None)
         trained = replace(trained, images=seen)
         _say_until(run, images.until)
-    if isinstance(images.source, ImageStream):  # which is read again for each
-        seen = replace(trained.images, expected=passes["trained"].reading.contents())
-        trained = replace(trained, images=seen)
+    expected = SameImages.of(images.source, passes["trained"].reading)
+    trained = replace(trained, images=replace(trained.images, expected=expected))
     for number in range(n_seeds):
         seed, share = options.seed + number, share_of(progress, 1 + number, n_parts)
         network, name = with_random_weights(one.network, seed), f"seed-{seed}"

@@ -25,6 +25,7 @@ from natstats.measurement.image_loop import ImageLoop, Progress
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums, as_tensors
+from natstats.measurement.same_images import SameImages
 from natstats.measurement.shares import own_share
 from natstats.measurement.until import Look, Until
 from natstats.measurement.work import Work as LoopWork
@@ -67,8 +68,7 @@ class SharedPass:
         progress: called after each batch.
         kept: where its state is saved; None where it is not.
         numbers: which images; None for all of the set.
-        expected: digest of the contents that a stream must have, as it had before; None where it
-            is read for the first time.
+        expected: the images that these must be; None where they are read for the first time.
         together: the processes that share it.
         until: tells when enough images have come; None for all.
         is_part: whether it is put together with others later.
@@ -85,7 +85,7 @@ class SharedPass:
     numbers: ImageNumbers | StreamPart | None = None
     together: Processes = _ALONE
     until: Until | None = None
-    expected: str | None = None
+    expected: SameImages | None = None
     is_part: bool = False
 
     def __post_init__(self) -> None:
@@ -150,14 +150,12 @@ class SharedPass:
                     share,
                     together,
                     self.until,
+                    self.expected,
                 )
                 loop.run(work, partial(self._together, work))
         sums = self._spread(sums)
-        if self.expected is not None and sums.reading.contents() != self.expected:
-            raise NatstatsError(
-                "images: expected a stream that gives the same images each time it is read; "
-                f"{sums.facts.name} gave others the second time (without controls it is read once)"
-            )
+        if self.expected is not None:
+            self.expected.check_all(sums.reading)
         return sums
 
     def _was_enough(self, sums: PassSums) -> bool:

@@ -101,10 +101,10 @@ class AccountSums:
             name, parameters = self.functions[step.after]
             n_blocks, channels = own["total"].shape
             function = activation(name, **parameters)
-            one = MomentSums(
+            sums_of_moments = MomentSums(
                 (before.height, before.width), edges, channels, function, n_blocks, device
             )
-            one.load_state_dict(own)
-            steps.append(replace(step, gaussian=one.result()))
+            sums_of_moments.load_state_dict(own)
+            steps.append(replace(step, gaussian=sums_of_moments.result()))
         note = noted(self.note, self.state["n_left_out"])
         return AccountSpectra(sums.states(), tuple(steps), frame.every, note)
