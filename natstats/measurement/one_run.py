@@ -215,6 +215,7 @@ def _with_controls(one: NetworkPass, place: Place) -> Run:
     images = replace(one.images, progress=share_of(progress, 0, n_parts), kept=place.of("trained"))
     trained = replace(one, images=images)
     passes = {"trained": trained.sums()}
+    place.refuse_empty(passes["trained"])
     run = passes["trained"].run(one.fit)
     if images.until is not None:
         # The others see the same images.
@@ -311,6 +312,7 @@ def measure_images(
             _until(chosen, fit),
         )
         sums = sums_of_images(shared)
+        place.refuse_empty(sums)
         run = sums.run(fit)
         if shared.until is not None:
             _say_until(run, shared.until)

@@ -27,8 +27,9 @@ from natstats.measurement.shares import wanted_images
 from natstats.measurement.state_schema import ABOUT, PASS_NAME
 from natstats.runs.run import Run
 from natstats.runs.run_schema import check_format
+from natstats.text import printable
 
-__all__ = ["PART", "Shard", "merge_parts", "save_part"]
+__all__ = ["PART", "Shard", "merge_parts", "refuse_empty", "save_part"]
 
 PART = KINDS["part"].record
 
@@ -87,6 +88,23 @@ class Shard:
             UsageError: there are fewer images than shares.
         """
         return wanted_images(source, self.number - 1, self.n_shards)
+
+
+def refuse_empty(shard: Shard | None, sums: PassSums) -> None:
+    """Raise where a share of a stream has no image, which is known when it has been read.
+
+    Raises:
+        UsageError: it has none.
+    """
+    facts = sums.reading.facts
+    if shard is None or len(sums.reading.numbers):
+        return
+    raise UsageError(
+        f"shard: expected a share with images; {shard} of {printable(facts.description)} has none, "
+        f"as the stream has few images for so many shares, or shards without any ({facts.n_shards} "
+        "shards). Nothing is missing from the other parts: `natstats merge` takes them without "
+        "this one"
+    )
 
 
 def save_part(

@@ -20,7 +20,7 @@ from natstats.files.paths import expanded
 from natstats.fits.options import FitOptions
 from natstats.images.sources import ImageSet
 from natstats.measurement.keeping import Keeper, KeptPass
-from natstats.measurement.parts import Shard, save_part
+from natstats.measurement.parts import Shard, refuse_empty, save_part
 from natstats.measurement.pass_sums import PassSums
 from natstats.networks.load import Network
 from natstats.processes.joining import Processes
@@ -83,6 +83,19 @@ class Place:
             self._together.rank,
             {"command": keeping.command, "fit": fit.to_dict()},
         )
+
+    def refuse_empty(self, sums: PassSums) -> None:
+        """Raise where a share of a stream has no image; nothing is left in its folder.
+
+        Raises:
+            UsageError: it has none.
+        """
+        try:
+            refuse_empty(self._keeping.shard, sums)
+        except UsageError:
+            if self._keeper is not None and self._together.is_first:
+                self._keeper.forget()
+            raise
 
     def of(self, name: str) -> KeptPass | None:
         """The state of one pass; None where nothing is kept."""

@@ -161,6 +161,39 @@ def test_shards_without_images_and_pictures_that_are_not_read_are_no_matter(shar
     assert any("1 file was left out" in one and ".heic" in one for one in run.info["warnings"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("of_network", [False, True])
+def test_a_share_without_images_says_so_and_the_others_are_all(tmp_path, shards, of_network):
+    """One shard of two images for three; and a shard that is empty."""
+
+    def measured(source: str, **given):
+        if of_network:
+            return natstats.measure(network(), source, **SETTINGS, **given)
+        return natstats.measure_images(source, **SETTINGS, **given)
+
+    with tarfile.open(shards / "few.tar", "w") as tar, tarfile.open(shards / "0.tar") as whole:
+        for member in whole.getmembers()[:2]:
+            tar.addfile(member, whole.extractfile(member))
+    tarfile.open(shards / "none.tar", "w").close()
+    for source, n in ((f"pipe:cat {shards}/few.tar", 3), (f"pipe:cat {shards}/{{none,2}}.tar", 2)):
+        n_empty = 0
+        for number in range(1, n + 1):
+            out = tmp_path / f"{n}-{number}"
+            try:
+                measured(source, shard=f"{number}/{n}", out=out, save_every=0.0)
+            except natstats.UsageError as error:
+                n_empty += 1
+                said = str(error)
+                assert f"shard: expected a share with images; {number}/{n} of pipe:" in said
+                assert "`natstats merge` takes them without this one" in said
+                assert not out.exists()
+        assert n_empty == 1
+        merged = natstats.merge_parts(sorted(tmp_path.glob(f"{n}-*")))
+        whole = measured(source)
+        for one, other in zip(merged.spectra, whole.spectra, strict=True):
+            np.testing.assert_allclose(one.spectrum.power, other.spectrum.power, rtol=3e-6)
+
+
 def changed(path: Path, place: int) -> None:
     """Change an image of a shard."""
     with tarfile.open(path) as tar:
