@@ -20,7 +20,7 @@ from natstats.images.byte_sources import SourceError
 from natstats.images.datasets import DataSetImages
 from natstats.images.framing import Framing
 from natstats.images.image_sets import Photographs, reason_of
-from natstats.images.parquet_files import check_parquet, parquet_files
+from natstats.images.parquet import check_parquet, parquet_files
 from natstats.images.read_ahead import Abort
 from natstats.images.streams import ImageStream
 from natstats.images.tar_streams import LARGEST_FILE, StreamItem
