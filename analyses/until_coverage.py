@@ -18,7 +18,7 @@ Writes analyses/results/until_coverage.csv.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from statsmodels.stats.proportion import proportion_confint
 from natstats.fits.estimators import ESTIMATORS
 from natstats.fits.exponents import fit_spectrum
 from natstats.fits.options import FitOptions
-from natstats.measurement.until import FIRST_LOOK, fit_until, next_look
+from natstats.measurement.until import FIRST_LOOK, next_look
 from natstats.spectra.frequencies import rings
 from natstats.spectra.simulate import spectrum_of
 
@@ -94,7 +94,7 @@ def stopped(
         if width <= wanted or n >= MOST:
             break
         n = min(next_look(n, float(width), wanted), MOST)
-    plain = fit_until(fit, None)
+    plain = replace(fit, stopped=False)
     again = [
         fit_spectrum(
             spectrum_of(layer.power(n, generator), SIDE, SIDE, n_groups=GROUPS),
@@ -115,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000)
     trials = parser.parse_args().trials
-    fit = fit_until(FitOptions(), 1.0)
+    fit = FitOptions(stopped=True)
     assert fit.estimator in ESTIMATORS
     one = [Layer(2.0, GAIN, OWN_EXPONENT)]
     spread = np.linspace(0, 1, 20)

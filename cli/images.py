@@ -42,7 +42,8 @@ def command(
 
     Or a stream of tar shards, more than memory or disk hold: 'pipe:gsutil cat gs://b/{000..012}.tar'
     (a command for every shard), an address that fsspec opens ('s3://b/{000..012}.tar'), or .tar.gz
-    files. And data sets of Hugging Face: hf:FOLDER (saved to disk), hf-stream:NAME[:SPLIT].
+    files. And data sets of Hugging Face: hf:FOLDER (saved to disk, or
+    parquet files), hf-stream:NAME[:SPLIT].
 
     Photographs are cut to their central square, the largest up to 512 pixels that fits all of
     them but a few far smaller ones, and not scaled unless --size is given.
@@ -57,7 +58,7 @@ def command(
     fit, how = FitOptions(**chosen), MeasureOptions(**settings)
 
     name = source_name(source)
-    with output.placed(out, name, overwrite, shard, view.quiet) as (path, progress):
+    with output.placed(out, name, overwrite, shard, view.quiet, how.until) as (path, progress):
         run = measure_images(
             source,
             options=how,

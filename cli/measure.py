@@ -175,7 +175,8 @@ def measure_network(
         return
 
     one = found[0] if found else None
-    with output.placed(out, name, overwrite, shard, view.quiet) as (path, progress):
+    until = settings["options"].until
+    with output.placed(out, name, overwrite, shard, view.quiet, until) as (path, progress):
         run = measure(
             model,
             images,

@@ -64,7 +64,12 @@ def comparison(found: MethodComparison) -> None:
 
 @contextmanager
 def placed(
-    out: Path | None, name: str, overwrite: bool, shard: str | None = None, quiet: bool = False
+    out: Path | None,
+    name: str,
+    overwrite: bool,
+    shard: str | None = None,
+    quiet: bool = False,
+    until: float | None = None,
 ) -> Iterator[tuple[Path, Progress | None]]:
     """Folder and progress of a measurement, for every process of those that share it.
 
@@ -76,7 +81,10 @@ def placed(
         overwrite: what is there may be replaced.
         shard: the share of the images that is measured.
         quiet: no progress is shown.
+        until: the width of intervals that is asked for; a run of another one is gone on with.
     """
+    from natstats.files.paths import expanded
+    from natstats.measurement.place import has_kept_state
     from natstats.processes.joining import joined
 
     with ExitStack() as stack:
@@ -84,7 +92,9 @@ def placed(
         path = None
         if together.is_first:
             kind = "run" if shard is None else "part"
-            path = stack.enter_context(reserved(out, name, overwrite, kind))
+            goes_on = out is not None and until is not None
+            goes_on = goes_on and has_kept_state(expanded(out, "out"))
+            path = stack.enter_context(reserved(out, name, overwrite or goes_on, kind))
         path = Path(together.share(None if path is None else str(path)))
         if together.is_first:
             yield path, stack.enter_context(progress_bar(quiet=quiet))

@@ -112,7 +112,7 @@ def _fitted(
             found[name] = nothing
             continue
         deviations = np.zeros(len(filled))
-        deviations[filled] = jackknife_deviations(exponent, np.array(left), count)
+        deviations[filled] = jackknife_deviations(exponent, np.array(left), count, options.stopped)
         found[name] = float(exponent), deviations
     return found
 

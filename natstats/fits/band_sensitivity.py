@@ -126,7 +126,7 @@ def _exponent(
     )
     if exponent in EXPONENT_RANGE:
         return np.nan, np.nan, np.nan
-    deviations = jackknife_deviations(exponent, np.array(left), count)
+    deviations = jackknife_deviations(exponent, np.array(left), count, options.stopped)
     error = float(np.sqrt(np.sum(deviations**2)))
     reach = t_reach(error, float(effective_dof(deviations)), options.level)
     return float(exponent), float(exponent - reach), float(exponent + reach)

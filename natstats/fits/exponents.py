@@ -215,7 +215,9 @@ def exponent_and_deviations(
     found = sample.estimate(np.concatenate([sample.mean[None], sample.left_out]))
     if found[0] in EXPONENT_RANGE:
         return np.nan, deviations
-    deviations[sample.filled] = jackknife_deviations(found[0], found[1:], sample.count)
+    deviations[sample.filled] = jackknife_deviations(
+        found[0], found[1:], sample.count, options.stopped
+    )
     return float(found[0]), deviations
 
 

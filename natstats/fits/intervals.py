@@ -40,8 +40,10 @@ FEWEST_GROUPS = 3
 """Groups of images without which there is no interval."""
 
 STOPPED = 1.1
-"""Times the width of an interval where narrow intervals ended the measurement: so it holds the
-truth about as often as its level says, which ``analyses/until_coverage.py`` simulates."""
+"""Times the deviations of an exponent where narrow intervals ended the measurement: so its interval
+holds the truth about as often as its level says, which ``analyses/until_coverage.py`` simulates. It
+is the deviations that are larger, so that all that is made of them is: the intervals of slopes, of
+differences between runs and of changes along a series."""
 
 LEAST_SPREAD = 1e-3
 """A resample with less than this share of the standard error of all groups has no spread."""
@@ -61,13 +63,17 @@ def leave_one_out(power: Array, count: Array) -> Array:
     return np.asarray((power.sum(0) - power) / (count.sum() - count)[:, None])
 
 
-def jackknife_deviations(whole: Array | float, left_out: Array, count: Array) -> Array:
+def jackknife_deviations(
+    whole: Array | float, left_out: Array, count: Array, stopped: bool = False
+) -> Array:
     """Scaled deviations of unequal groups.
 
     Args:
         whole: estimate from all groups, (...).
         left_out: estimates without each group, (g, ...).
         count: images in each group, (g,), all positive.
+        stopped: whether narrow intervals of such estimates ended the measurement; the deviations
+            are then :data:`STOPPED` times as large.
 
     Returns:
         (g, ...); the squares sum to the squared standard error.
@@ -78,7 +84,8 @@ def jackknife_deviations(whole: Array | float, left_out: Array, count: Array) ->
     share = (count / count.sum()).reshape(-1, *[1] * (np.ndim(left_out) - 1))
     centre = len(share) * whole - np.sum((1 - share) * left_out, axis=0)
     pseudo = whole / share - (1 / share - 1) * left_out
-    return np.asarray((pseudo - centre) / np.sqrt(len(share) * (1 / share - 1)))
+    scale = np.sqrt(len(share) * (1 / share - 1)) / (STOPPED if stopped else 1.0)
+    return np.asarray((pseudo - centre) / scale)
 
 
 def effective_dof(deviations: Array) -> Array:

@@ -55,10 +55,10 @@ class FitOptions:
         law_layers: which layers are in the law: ``hidden`` (all but the network's own output),
             ``all``, or kinds of layer and name patterns with commas between them, see
             :func:`natstats.law.law_layers.asked_for`.
-        stopped: whether images were measured until intervals were narrow enough, which favours
-            those that are narrow by luck. Intervals of exponents are then
-            :data:`natstats.fits.intervals.STOPPED` times as wide. ``until`` of a measurement
-            sets it.
+        stopped: whether no more images were measured because intervals were narrow enough, which
+            favours those that are narrow by luck. Deviations of exponents are then
+            :data:`natstats.fits.intervals.STOPPED` times as large, and so are all intervals that
+            are made of them. ``until`` of a measurement sets it, where images were left.
 
     Raises:
         UsageError: an argument is out of range.

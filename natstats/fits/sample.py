@@ -15,7 +15,6 @@ from natstats.fits.estimators import ESTIMATORS, Estimator
 from natstats.fits.held_bands import NOWHERE, held_band
 from natstats.fits.intervals import (
     FEWEST_GROUPS,
-    STOPPED,
     bootstrap_reach,
     effective_dof,
     jackknife_deviations,
@@ -206,7 +205,8 @@ class Interval:
     def of(cls, sample: Sample, exponent: float) -> Interval:
         """The interval of an exponent, in the way that the options ask for."""
         options = sample.options
-        deviations = jackknife_deviations(exponent, sample.estimate(sample.left_out), sample.count)
+        left_out = sample.estimate(sample.left_out)
+        deviations = jackknife_deviations(exponent, left_out, sample.count, options.stopped)
         error, dof = float(np.sqrt(np.sum(deviations**2))), float(effective_dof(deviations))
         if options.interval == "bootstrap":
             reach = bootstrap_reach(
@@ -220,8 +220,6 @@ class Interval:
             )
         else:
             reach = t_reach(error, dof, options.level)
-        if options.stopped:
-            reach *= STOPPED
         return cls(error, dof, reach, deviations)
 
     def doubts(self) -> list[str]:

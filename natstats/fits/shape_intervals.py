@@ -84,7 +84,7 @@ def intervals_of_shape(
         return ShapeIntervals(whole, none, none)
     deviations = np.full(power.shape, np.nan)
     deviations[:, good] = jackknife_deviations(
-        np.log(whole[good]), np.log(left_out[:, good]), count
+        np.log(whole[good]), np.log(left_out[:, good]), count, options.stopped
     )
     weights = band.octave_weights / band.octave_weights.sum()
     shape = deviations - (deviations[:, band.inside] @ weights)[:, None]

@@ -20,6 +20,7 @@ from natstats.images.byte_sources import SourceError
 from natstats.images.datasets import DataSetImages
 from natstats.images.framing import Framing
 from natstats.images.image_sets import Photographs, reason_of
+from natstats.images.parquet import check_parquet, parquet_files
 from natstats.images.read_ahead import Abort
 from natstats.images.streams import ImageStream
 from natstats.images.tar_streams import LARGEST_FILE, StreamItem
@@ -219,9 +220,11 @@ def open_hugging_face(
     """Open a data set by its name.
 
     Args:
-        kind: ``hf`` for one that ``save_to_disk`` has written, ``hf-stream`` for a stream of one,
-            or of whatever ``datasets.load_dataset`` finds under the name.
-        name: a folder, or for a stream also the name of a data set.
+        kind: ``hf`` for one that ``save_to_disk`` has written, or parquet files on disk, which are
+            read as a stream; ``hf-stream`` for a stream of either, or of whatever
+            ``datasets.load_dataset`` finds under the name.
+        name: a folder, a ``.parquet`` file, a pattern of such, or for a stream also the name of a
+            data set.
         split: of the data set, where it has several.
         framing: how each is brought to size.
         limit: at most this many.
@@ -246,14 +249,20 @@ def open_hugging_face(
     place = os.path.expanduser(name)
     description = f"{kind}:{printable(name)}" + (f":{split}" if split else "")
     is_saved = any(Path(place, one).is_file() for one in ("state.json", "dataset_dict.json"))
-    if kind == SAVED and not is_saved:
+    parquet = [] if is_saved else parquet_files(place)
+    if kind == SAVED and not (is_saved or parquet):
         raise UsageError(
-            f"images: expected a folder that datasets has saved to disk; {description} is none "
-            f"({STREAMED}: reads what load_dataset can)"
+            "images: expected a folder that datasets has saved to disk, or parquet files; "
+            f"{description} is none ({STREAMED}: reads what load_dataset can)"
         )
+    check_parquet(parquet, description)
     try:
         if is_saved:
             found = datasets.load_from_disk(place)
+        elif parquet and not os.path.isdir(place):
+            found = datasets.load_dataset(
+                "parquet", data_files=[str(path) for path in parquet], streaming=True
+            )
         else:
             source = place if os.path.exists(place) else name
             found = datasets.load_dataset(source, streaming=True)

@@ -127,6 +127,20 @@ class ImageNumbers:
         """Every number larger by so much."""
         return ImageNumbers([(start + by, end + by) for start, end in self.intervals])
 
+    def first(self, n: int) -> ImageNumbers:
+        """The smallest `n` numbers; all where there are no more.
+
+        >>> ImageNumbers([(0, 4), (10, 13)]).first(5)
+        ImageNumbers([(0, 4), (10, 11)])
+        """
+        taken = []
+        for start, end in self.intervals:
+            taken.append((start, min(end, start + n)))
+            n -= taken[-1][1] - start
+            if n <= 0:
+                break
+        return ImageNumbers(taken)
+
     def share(self, number: int, n_shares: int) -> ImageNumbers:
         """One of some shares of nearly equal size; each goes on where the one before it ends.
 

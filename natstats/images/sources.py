@@ -101,7 +101,8 @@ def open_images(
               :mod:`natstats.images.datasets`;
             * ``clips:ROOT``, folders of frames;
             * ``hf:PATH`` or ``hf:PATH:SPLIT``, a data set that Hugging Face's library has saved to
-              disk, or a ``datasets.Dataset`` itself, see :mod:`natstats.images.hugging_face`;
+              disk, or parquet files (a folder, a file or a pattern), which are a stream; or a
+              ``datasets.Dataset`` itself, see :mod:`natstats.images.hugging_face`;
             * a stream, see :mod:`natstats.images.streams`: ``pipe:COMMAND`` that prints a tar file,
               an address such as ``s3://bucket/{000..012}.tar``, ``.tar.gz`` or ``.tar.bz2`` files,
               or ``hf-stream:NAME`` or ``hf-stream:NAME:SPLIT``.

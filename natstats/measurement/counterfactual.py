@@ -8,12 +8,14 @@ from dataclasses import replace
 from torch import Tensor
 
 from natstats.networks.load import Network
-from natstats.networks.shuffled_weights import estimate_norms, with_shuffled_weights
+from natstats.networks.shuffled_weights import estimate_norms, norms_of, with_shuffled_weights
 
 __all__ = ["counterfactual_of"]
 
 
-def counterfactual_of(network: Network, name: str, seed: int, batches: Iterable[Tensor]) -> Network:
+def counterfactual_of(
+    network: Network, name: str, seed: int, batches: Iterable[Tensor] | None = None
+) -> Network:
     """Shuffle the kernels of a copy of a network, and fit its batch normalisation to them.
 
     Args:
@@ -21,7 +23,8 @@ def counterfactual_of(network: Network, name: str, seed: int, batches: Iterable[
         name: one of :data:`natstats.networks.shuffled_weights.SHUFFLES`.
         seed: seed of the orders.
         batches: images as the network takes them, (N, C, H, W) each, for the statistics of batch
-            normalisation, see :func:`natstats.networks.shuffled_weights.estimate_norms`.
+            normalisation, see :func:`natstats.networks.shuffled_weights.estimate_norms`; None where
+            they are estimated, or loaded, by the caller.
 
     Returns:
         The network, whose `weights` say what was done.
@@ -38,7 +41,9 @@ def counterfactual_of(network: Network, name: str, seed: int, batches: Iterable[
     'batch normalisation estimated anew'
     """
     shuffled = with_shuffled_weights(network, name, seed)
-    if estimate_norms(shuffled, batches):
+    if batches is not None:
+        estimate_norms(shuffled, batches)
+    if norms_of(shuffled):
         weights = f"{shuffled.weights}, batch normalisation estimated anew"
         shuffled = replace(shuffled, weights=weights)
     return shuffled

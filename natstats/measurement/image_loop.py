@@ -6,48 +6,31 @@ import contextlib
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from natstats.errors import NatstatsError
 from natstats.images.batching import parted
+from natstats.images.image_numbers import ImageNumbers
 from natstats.images.sources import Batch, ImageSet, batches
+from natstats.images.stream_numbers import StreamPart
 from natstats.images.streams import ChangedImagesError
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
-from natstats.measurement.pass_sums import PassSums
+from natstats.measurement.rounds import Rounds
+from natstats.measurement.same_images import SameImages
 from natstats.measurement.shares import OwnShare
 from natstats.measurement.stopping import Stops
 from natstats.measurement.until import Until
+from natstats.measurement.work import Work
+from natstats.processes.joining import Processes
 from natstats.runs.reading import Reading
-from natstats.spectra.records import LayerSpectrum
 
-__all__ = ["ImageLoop", "NoRoomError", "Progress", "Work", "share_of"]
+__all__ = ["ImageLoop", "NoRoomError", "Progress", "share_of"]
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the images done and those in all, 0 where that is not known."""
-
-
-class Work(Protocol):
-    """What is done with the images of a loop.
-
-    Attributes:
-        sums: what was measured so far.
-    """
-
-    sums: PassSums
-
-    def measure(self, batch: Batch) -> None:
-        """Add a batch to the sums; one that raises has added nothing."""
-
-    def state(self) -> dict[str, Any]:
-        """Everything that is kept."""
-        raise NotImplementedError
-
-    def spectra(self) -> list[LayerSpectrum]:
-        """The spectra so far, those of the images among them."""
-        raise NotImplementedError
 
 
 class NoRoomError(NatstatsError):
@@ -77,8 +60,9 @@ class ImageLoop:
         progress: called after each batch.
         kept: where the state is saved; None where it is not.
         share: which images, and how many there are in all.
-        world: processes that share the images, each about as many.
+        together: processes that share the images, each about as many.
         until: tells when enough images have come; None for all.
+        expected: the images that these must be; None where they are read for the first time.
     """
 
     source: ImageSet
@@ -88,8 +72,9 @@ class ImageLoop:
     progress: Progress | None
     kept: KeptPass | None
     share: OwnShare
-    world: int
+    together: Processes
     until: Until | None = None
+    expected: SameImages | None = None
 
     def run(self, work: Work, finish: Callable[[], None]) -> None:
         """Measure all of these images.
@@ -104,7 +89,8 @@ class ImageLoop:
             Interrupted: a signal came.
         """
         sums, reading = work.sums, work.sums.reading
-        done, n_images = 0, self.share.n_left
+        # Together with others, how many images are to come is known when they end.
+        done, n_images = 0, None if self._has_rounds else self.share.n_left
         started, before = time.perf_counter(), sums.seconds
         most = sums.smallest or self.options.batch_size
 
@@ -112,7 +98,7 @@ class ImageLoop:
             sums.seconds = before + time.perf_counter() - started
             return work.state()
 
-        with Stops() as stops, contextlib.closing(self._batches(stops)) as found:
+        with Stops() as stops, contextlib.closing(self._batches(stops, work)) as found:
             try:
                 for batch in found:
                     most = self._measured(batch, work, most)
@@ -151,15 +137,22 @@ class ImageLoop:
                 stops.raise_as(self._stopped(self._place(done), is_saved))
             stops.raise_as("interrupted; nothing was written")
 
+    @property
+    def _has_rounds(self) -> bool:
+        """Whether several processes look at the intervals together."""
+        return self.until is not None and self.together.world > 1
+
     def _is_enough(self, work: Work) -> bool:
         n_read = work.sums.reading.n_read
-        if self.until is None or n_read < self.until.next:
+        if self.until is None or self._has_rounds or n_read < self.until.next:
             return False
-        return self.until.is_reached(n_read, work.spectra())
+        is_reached = self.until.is_reached(n_read, work.spectra())
+        work.sums.look = self.until.look
+        return is_reached
 
     def _place(self, done: int) -> int:
         """Images of all processes that are done by now, as far as one can tell for the others."""
-        place = self.share.n_done + done * self.world
+        place = self.share.n_done + done * self.together.world
         return min(place, self.share.total) if self.share.total else place
 
     def _stopped(self, done: int, is_saved: bool) -> str:
@@ -178,19 +171,30 @@ class ImageLoop:
     def _so_far(self, done: int) -> str:
         return f"{done} of {self.share.total} images" if self.share.total else f"{done} images"
 
-    def _batches(self, stops: Stops) -> Generator[Batch, None, None]:
-        return batches(
-            self.source,
-            self.options.batch_size,
-            self.options.workers or 0,
-            self.device,
-            self.share.images,
-            lambda: bool(stops.signal),
-        )
+    def _batches(self, stops: Stops, work: Work) -> Generator[Batch, None, None]:
+        options = self.options
+
+        def opened(images: ImageNumbers | StreamPart) -> Generator[Batch, None, None]:
+            return batches(
+                self.source,
+                options.batch_size,
+                options.workers or 0,
+                self.device,
+                images,
+                lambda: bool(stops.signal),
+            )
+
+        if not self._has_rounds:
+            return opened(self.share.images)
+        assert self.until is not None
+        rounds = Rounds(self.until, self.share, self.together, options.batch_size, work)
+        return rounds.batches(opened)
 
     def _measured(self, batch: Batch, work: Work, most: int) -> int:
         """Measure a batch, in parts where it does not fit; how many images fit is returned."""
         reading = work.sums.reading
+        if self.expected is not None:
+            self.expected.check(batch)
         if self.strict and batch.unreadable:  # before it counts as read
             alone = Reading(reading.facts)
             alone.add(batch, self.source)

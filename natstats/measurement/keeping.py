@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -162,6 +163,30 @@ class KeptPass:
         if started - self._last >= wait:
             self.save(state())
             self._cost = time.monotonic() - started
+
+    def once(self, what: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What is found out before the pass begins: as it is kept, else made, and kept.
+
+        Args:
+            what: it is called.
+            make: finds it out: plain values and arrays.
+
+        Raises:
+            UsageError: what is kept is of something else, and may not be dropped.
+            NatstatsError: it is damaged.
+        """
+        path = self.keeper.folder / f"{self.name}-{what}.safetensors"
+        try:
+            return dict(self.keeper.checked(path)[what])
+        except FileNotFoundError:
+            pass
+        except (NatstatsError, LookupError, TypeError, ValueError):
+            if not self.keeper.overwrite:
+                raise
+        found = make()
+        with contextlib.suppress(OSError):  # then it is made again
+            write_state(path, self.keeper.labelled({what: found}))
+        return found
 
     def is_worth(self, seconds: float) -> bool:
         """Whether work of so many seconds is worth keeping, where it ends with an error."""

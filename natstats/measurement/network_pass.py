@@ -10,18 +10,20 @@ from typing import Any
 
 from torch import Tensor
 
+from natstats.files.state_files import state_from_bytes, state_in_bytes
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Batch, ImageSet, Photographs, batches
 from natstats.measurement.counterfactual import counterfactual_of
 from natstats.measurement.image_loop import Progress
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
-from natstats.measurement.pass_sums import PassFacts, PassSums
+from natstats.measurement.pass_sums import PassFacts, PassSums, as_arrays, as_tensors
 from natstats.measurement.preparation import home_of
 from natstats.measurement.shared_pass import SharedPass, Work
 from natstats.measurement.watched_network import WatchedNetwork, prepared
 from natstats.networks.load import Network
 from natstats.networks.preprocessing import NORMALISED, spoken
+from natstats.networks.shuffled_weights import estimate_norms, load_norms, norms_of
 from natstats.runs.counterfactual import ShuffledWeights
 from natstats.runs.provenance import device_facts, model_facts
 from natstats.runs.reading import Reading, SourceFacts
@@ -66,7 +68,7 @@ class NetworkPass:
     @contextlib.contextmanager
     def _work(self, sums: PassSums) -> Iterator[Work]:
         with WatchedNetwork(self.network, self.source, self.options, self.fit) as watched:
-            yield _Work(watched, sums)
+            yield _Work(watched, sums, self.images.is_part)
 
     def _new_sums(self) -> PassSums:
         options, way = self.options, self.network.preprocessing
@@ -115,7 +117,18 @@ class NetworkPass:
             shares: progress of the estimation, and of the measurement.
             kept: where the state of the measurement is saved.
         """
-        network = counterfactual_of(self.network, name, seed, self._batches(shares[0]))
+        network = counterfactual_of(self.network, name, seed)
+
+        def estimated() -> dict[str, Any]:
+            estimate_norms(network, self._batches(shares[0]))
+            return dict(as_arrays(norms_of(network)))
+
+        together = self.images.together
+        content = b""
+        if together.is_first:  # the others have them from it
+            found = estimated() if kept is None else kept.once("norms", estimated)
+            content = state_in_bytes(found)
+        load_norms(network, as_tensors(state_from_bytes(together.spread(content))))
         own = self.of_control(network, shares[1], kept)
         images = replace(own.images, options=replace(own.options, explain=False))
         return replace(own, images=images).sums().as_shuffled(name, seed)
@@ -128,6 +141,8 @@ class NetworkPass:
         with contextlib.closing(batches(self.source, options.batch_size, workers, place)) as found:
             for batch in found:
                 done += len(batch.index) + len(batch.unreadable)
+                if self.images.expected is not None:
+                    self.images.expected.check(batch)
                 if len(batch.index):
                     yield prepared(self.network, self.source, batch.images)
                 if progress is not None:
@@ -140,6 +155,7 @@ class _Work:
 
     watched: WatchedNetwork
     sums: PassSums
+    is_part: bool = False
     _is_finished: bool = False
 
     def begin(self, example: Batch, account: dict[str, Any] | None) -> None:
@@ -166,6 +182,8 @@ class _Work:
             if accounts:
                 account.load_state_dict(reduce(added_states, accounts, account.state_dict()))
             self.sums.account = account.compute()
+            if self.is_part:  # what others add to
+                self.sums.account_sums = account.sums(self.sums.account)
         self._is_finished = self.sums.is_whole = True
 
     def _collect(self) -> None:

@@ -13,7 +13,6 @@ from torch import nn
 from natstats.errors import UsageError
 from natstats.fits.options import FitOptions
 from natstats.images.sources import Photographs, open_images, reframed
-from natstats.images.streams import ImageStream
 from natstats.measurement.image_loop import Progress, share_of
 from natstats.measurement.images_alone import sums_of_images
 from natstats.measurement.network_pass import NetworkPass
@@ -34,8 +33,9 @@ from natstats.measurement.preparation import (
     refuse_unused,
 )
 from natstats.measurement.progress import shown_progress
+from natstats.measurement.same_images import SameImages
 from natstats.measurement.shared_pass import SharedPass
-from natstats.measurement.until import Until, fit_until, widest
+from natstats.measurement.until import Look, Until, widest
 from natstats.networks.load import Network
 from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured
@@ -116,7 +116,7 @@ def measure(
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
     with shown_progress(progress) as shown:
         return measured(
-            model, images, loading, chosen, fit_until(fit, chosen.until), keeping,
+            model, images, loading, chosen, fit or FitOptions(), keeping,
             device=device, strict=strict, progress=shown,
         )  # fmt: skip
 
@@ -132,6 +132,7 @@ def measured(
     device: torch.device | str | None,
     strict: bool | None,
     progress: Progress | None,
+    least: int = 0,
 ) -> Run:
     """What :func:`measure` does with its arguments, as records.
 
@@ -145,6 +146,7 @@ def measured(
         device: see :func:`measure`.
         strict: see :func:`measure`.
         progress: see :func:`measure`.
+        least: images without which narrow intervals are not enough.
     """
     # Before the network, whose weights may have to be downloaded, and which then says the size.
     framing = Preprocessing().framing
@@ -169,7 +171,8 @@ def measured(
             progress,
             numbers=numbers,
             together=together,
-            until=_until(options, fit),
+            until=_until(options, fit, least),
+            is_part=keeping.shard is not None,
         )
         return _with_controls(NetworkPass(network, shared, fit, is_guess), place)
 
@@ -184,10 +187,15 @@ def _shard_of(shard: str | None, out: str | Path | None, options: MeasureOptions
         return None
     if out is None:
         raise UsageError("shard: expected only with out, where the part is saved")
-    if options.explain:
+    if options.until is not None:
         raise UsageError(
-            "shard: expected without explain, whose account takes the network to be put together "
-            "(several processes under torchrun do that)"
+            "until: expected without shard, as one part cannot tell how wide the intervals of all "
+            "images are (several processes under torchrun do that)"
+        )
+    if options.counterfactual is not None:
+        raise UsageError(
+            "counterfactual: expected without shard, as batch normalisation is estimated anew on "
+            "all images before the first is measured (several processes under torchrun do that)"
         )
     return Shard.parsed(shard)
 
@@ -207,15 +215,15 @@ def _with_controls(one: NetworkPass, place: Place) -> Run:
     images = replace(one.images, progress=share_of(progress, 0, n_parts), kept=place.of("trained"))
     trained = replace(one, images=images)
     passes = {"trained": trained.sums()}
+    place.refuse_empty(passes["trained"])
     run = passes["trained"].run(one.fit)
     if images.until is not None:
         # The others see the same images.
         seen = replace(images, numbers=passes["trained"].reading.numbers, until=None)
         trained = replace(trained, images=seen)
         _say_until(run, images.until)
-    if isinstance(images.source, ImageStream):  # which is read again for each
-        seen = replace(trained.images, expected=passes["trained"].reading.contents())
-        trained = replace(trained, images=seen)
+    expected = SameImages.of(images.source, passes["trained"].reading)
+    trained = replace(trained, images=replace(trained.images, expected=expected))
     for number in range(n_seeds):
         seed, share = options.seed + number, share_of(progress, 1 + number, n_parts)
         network, name = with_random_weights(one.network, seed), f"seed-{seed}"
@@ -286,7 +294,7 @@ def measure_images(
     part = _shard_of(shard, out, chosen)
     numbers = None if part is None else part.images(source)
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
-    fit = fit_until(fit, chosen.until)
+    fit = fit or FitOptions()
     with (
         shown_progress(progress) as shown,
         joined() as together,
@@ -304,21 +312,22 @@ def measure_images(
             _until(chosen, fit),
         )
         sums = sums_of_images(shared)
+        place.refuse_empty(sums)
         run = sums.run(fit)
         if shared.until is not None:
             _say_until(run, shared.until)
         return place.finish(run, {"images": sums})
 
 
-def _until(options: MeasureOptions, fit: FitOptions) -> Until | None:
-    return None if options.until is None else Until(options.until, fit)
+def _until(options: MeasureOptions, fit: FitOptions, least: int = 0) -> Until | None:
+    return None if options.until is None else Until(options.until, fit, least)
 
 
 def _say_until(run: Run, until: Until) -> None:
     """Take note in a run of whether its intervals are as narrow as was asked for."""
     images = run.info["images"]
-    until.width, until.layer = widest(run.spectra, until.fit)
-    run.info["warnings"].append(until.sentence(images["n_images"], images["n_in_set"]))
+    look = Look(images["n_images"], *widest(run.spectra, run.options))
+    run.info["warnings"].append(until.sentence(look, images["n_in_set"]))
 
 
 def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptions:

@@ -27,8 +27,9 @@ from natstats.measurement.shares import wanted_images
 from natstats.measurement.state_schema import ABOUT, PASS_NAME
 from natstats.runs.run import Run
 from natstats.runs.run_schema import check_format
+from natstats.text import printable
 
-__all__ = ["PART", "Shard", "merge_parts", "save_part"]
+__all__ = ["PART", "Shard", "merge_parts", "refuse_empty", "save_part"]
 
 PART = KINDS["part"].record
 
@@ -87,6 +88,23 @@ class Shard:
             UsageError: there are fewer images than shares.
         """
         return wanted_images(source, self.number - 1, self.n_shards)
+
+
+def refuse_empty(shard: Shard | None, sums: PassSums) -> None:
+    """Raise where a share of a stream has no image, which is known when it has been read.
+
+    Raises:
+        UsageError: it has none.
+    """
+    facts = sums.reading.facts
+    if shard is None or len(sums.reading.numbers):
+        return
+    raise UsageError(
+        f"shard: expected a share with images; {shard} of {printable(facts.description)} has none, "
+        f"as the stream has few images for so many shares, or shards without any ({facts.n_shards} "
+        "shards). Nothing is missing from the other parts: `natstats merge` takes them without "
+        "this one"
+    )
 
 
 def save_part(
@@ -229,13 +247,22 @@ class _Part:
         (_, listing, numbers), *_ = other.owners
         by = 0
         if listing not in listings:
+            if any(sums.account_sums is not None for sums in self.passes.values()):
+                raise UsageError(
+                    "parts: expected parts of one set of images where they have an account "
+                    "(--explain), whose products are taken about the first image of the set; "
+                    f"{other.path} is of another than {self.path} (measured without it they add)"
+                )
             n_groups = int(self.identity["n_groups"])
             end = max(own.end for _, _, own in self.owners)
             by = -(-end // n_groups) * n_groups
         for name, sums in other.passes.items():
             if by:
                 sums.renumber(by)
-            self.passes[name].merge(sums)
+            try:
+                self.passes[name].merge(sums)
+            except UsageError as error:
+                raise UsageError(f"parts: {error}, in {other.path}") from error
         self.owners.append((other.path, listing, numbers.shifted(by)))
 
     def _refuse_overlap(self, other: _Part) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from natstats.errors import NatstatsError
 from natstats.fits.options import FitOptions
 from natstats.measurement.state_schema import check_state
+from natstats.measurement.until import Look
 from natstats.runs.account_files import account_from_bytes, account_in_bytes
 from natstats.runs.control import RandomWeights
 from natstats.runs.counterfactual import ShuffledWeights
@@ -28,6 +29,7 @@ from natstats.spectra.input_spectra import InputSpectra
 from natstats.spectra.records import LayerSpectrum
 from natstats.text import printable
 from natstats.theory.account_spectra import AccountSpectra
+from natstats.theory.account_sums import AccountSums
 
 __all__ = ["PassFacts", "PassSums", "as_arrays", "as_tensors"]
 
@@ -74,6 +76,8 @@ class PassSums:
         smallest: images of a batch, where larger ones did not fit into memory; 0 where all did.
         account: what was measured for the account, when all images have come.
         is_whole: all images have come that were to.
+        look: the last one at the intervals, where they decide how many images are measured.
+        account_sums: what parts of an account add; None where the images are all.
     """
 
     facts: PassFacts
@@ -84,6 +88,8 @@ class PassSums:
     smallest: int = 0
     account: AccountSpectra | None = None
     is_whole: bool = False
+    look: Look | None = None
+    account_sums: AccountSums | None = None
 
     def renewed(self) -> PassSums:
         """Sums of no images, of the same pass."""
@@ -106,6 +112,10 @@ class PassSums:
             self.facts = replace(self.facts, found=other.facts.found)
         self.reading.merge(other.reading)
         self.seconds += other.seconds
+        if self.account_sums is not None and other.account_sums is not None:
+            self.account_sums = self.account_sums.merged(other.account_sums)
+            self.account = None  # of one part alone
+        self.look = max(filter(None, (self.look, other.look)), default=None)
         self.smallest = min(filter(None, (self.smallest, other.smallest)), default=0)
 
     def spectra(self) -> list[LayerSpectrum]:
@@ -120,8 +130,18 @@ class PassSums:
         if self.collected is not None:
             self.collected.renumber(by)
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether images are left that were not measured, as intervals were narrow enough."""
+        n_all = self.reading.n_images
+        is_over = n_all is not None and len(self.reading.numbers) >= n_all
+        return self.facts.options.get("until") is not None and not is_over
+
     def run(self, fit: FitOptions) -> Run:
         """The run of all that was measured.
+
+        Args:
+            fit: how to fit; whether intervals have ended the measurement is known here.
 
         Raises:
             NatstatsError: no image was.
@@ -150,6 +170,9 @@ class PassSums:
             "warnings": warnings,
         }
         skipped = () if self.collected is None else self.collected.skipped()
+        fit = replace(fit, stopped=self.was_stopped)
+        if self.account is None and self.account_sums is not None:
+            self.account = self.account_sums.compute()
         run = Run(spectra, skipped, info, fit, (), self.account)
         run.info["warnings"] += self.reading.few_images_warning(run)
         return run
@@ -176,7 +199,16 @@ class PassSums:
         Args:
             account_sums: what an account has come to that is not finished.
         """
-        account = None if self.account is None else account_in_bytes(self.account)
+        own = self.account_sums
+        account = self.account if own is None else own.frame
+        content = None if account is None else account_in_bytes(account)
+        functions = None
+        if own is not None:
+            account_sums = own.state if account_sums is None else account_sums
+            functions = {
+                "note": own.note,
+                "functions": [[n, name, dict(given)] for n, (name, given) in own.functions.items()],
+            }
         state = {
             "facts": vars(self.facts),
             "reading": self.reading.state(),
@@ -185,8 +217,10 @@ class PassSums:
             "seconds": self.seconds,
             "smallest": self.smallest,
             "is_whole": self.is_whole,
-            "account": None if account is None else np.frombuffer(account, np.uint8),
+            "look": self.look,
+            "account": None if content is None else np.frombuffer(content, np.uint8),
             "account_sums": account_sums,
+            "account_functions": functions,
         }
         arrays: dict[str, Any] = as_arrays(state)
         return arrays
@@ -217,9 +251,16 @@ class PassSums:
         collected = None
         if state["collected"] is not None:
             collected = Collected.from_state(as_tensors(state["collected"]))
+        look = state.get("look")
         account = None
         if state["account"] is not None:
             account = account_from_bytes(state["account"].tobytes(), options["n_groups"])
+        known = state.get("account_functions")
+        account_sums = None
+        if known is not None and account is not None and state["account_sums"] is not None:
+            functions = {number: (name, given) for number, name, given in known["functions"]}
+            sums = as_tensors(state["account_sums"])
+            account_sums = AccountSums(account, sums, functions, known["note"])
         return cls(
             PassFacts(**facts),
             Reading.from_state(state["reading"]),
@@ -229,6 +270,8 @@ class PassSums:
             state["smallest"],
             account,
             state["is_whole"],
+            None if look is None else Look(*look),
+            account_sums,
         )
 
 

@@ -20,7 +20,7 @@ from natstats.files.paths import expanded
 from natstats.fits.options import FitOptions
 from natstats.images.sources import ImageSet
 from natstats.measurement.keeping import Keeper, KeptPass
-from natstats.measurement.parts import Shard, save_part
+from natstats.measurement.parts import Shard, refuse_empty, save_part
 from natstats.measurement.pass_sums import PassSums
 from natstats.networks.load import Network
 from natstats.processes.joining import Processes
@@ -28,7 +28,7 @@ from natstats.runs import store
 from natstats.runs.run import STATES, Run
 from natstats.text import printable
 
-__all__ = ["SAVE_EVERY", "Keeping", "Place"]
+__all__ = ["SAVE_EVERY", "Keeping", "Place", "has_kept_state"]
 
 SAVE_EVERY = 60.0
 """Seconds between two times that the state of a measurement is saved."""
@@ -37,6 +37,11 @@ _MAY_CHANGE = ("batch_size", "workers", "until")
 """Options that do not change what an image adds, so that another sitting may have others."""
 
 _log = logging.getLogger("natstats")
+
+
+def has_kept_state(path: Path) -> bool:
+    """Whether a folder is a run whose measurement can be gone on with."""
+    return (path / STATES).is_dir() and (path / "run.json").is_file()
 
 
 class Place:
@@ -78,6 +83,19 @@ class Place:
             self._together.rank,
             {"command": keeping.command, "fit": fit.to_dict()},
         )
+
+    def refuse_empty(self, sums: PassSums) -> None:
+        """Raise where a share of a stream has no image; nothing is left in its folder.
+
+        Raises:
+            UsageError: it has none.
+        """
+        try:
+            refuse_empty(self._keeping.shard, sums)
+        except UsageError:
+            if self._keeper is not None and self._together.is_first:
+                self._keeper.forget()
+            raise
 
     def of(self, name: str) -> KeptPass | None:
         """The state of one pass; None where nothing is kept."""
@@ -176,8 +194,7 @@ class Keeping:
     def goes_on(self) -> bool:
         """Whether the run that is there has kept its state, to be gone on with."""
         path = self.path
-        has_state = path is not None and (path / STATES).is_dir() and (path / "run.json").is_file()
-        return self.may_go_on and has_state and not self.overwrite
+        return self.may_go_on and not self.overwrite and path is not None and has_kept_state(path)
 
     @contextlib.contextmanager
     def place(self, together: Processes) -> Iterator[Place]:

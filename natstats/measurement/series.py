@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,6 @@ from natstats.measurement.place import SAVE_EVERY, Keeping
 from natstats.measurement.preparation import ImageSource
 from natstats.measurement.progress import shown_progress
 from natstats.measurement.series_request import SeriesRequest
-from natstats.measurement.until import fit_until
 from natstats.networks.checkpoint_files import (
     CheckpointFile,
     find_checkpoints,
@@ -113,7 +112,7 @@ def measure_series(
     for name in settings:
         checks.one_of("option", name, _KNOWN)
     loading, chosen = chosen_options("measure_series", options, settings, SeriesSettings)
-    how = fit_until(fit, chosen.until)
+    how = replace(fit or FitOptions(), stopped=False)
     request = SeriesRequest(model, images, loading, chosen, how, device, strict)
     members = _members(checkpoints)
     digests = {one.name: one.digest() for one in members}
@@ -156,11 +155,18 @@ class _Measured:
         summaries: rows of the tables, by the name of the checkpoint.
         runs: the runs that are kept in memory.
         failed: errors of checkpoints that could not be measured.
+        n_images: images of each run.
     """
 
     summaries: dict[str, Summary] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     failed: dict[str, NatstatsError] = field(default_factory=dict)
+    n_images: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def most_images(self) -> int:
+        """Images of the run that has most."""
+        return max(self.n_images.values(), default=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,17 +216,37 @@ class _Work:
                         raise type(error)(f"{error.args[0]}{kept}", *error.args[1:]) from error
                     found.failed[one.name] = error
                     continue
-            found.summaries[one.name] = summarise(run, one, self.digests[one.name])
-            # The first and the last are compared; of the others, runs on disk need no memory.
-            if self.home is None or one in (self.members[0], self.members[-1]):
-                found.runs[one.name] = run
+            self._note(found, one, run)
+        if self.request.options.until is not None:
+            self._even_out(found, share_of(progress, len(todo), len(todo) + 1))
         return found
 
-    def _run(self, one: CheckpointFile, progress: Progress | None) -> Run:
+    def _note(self, found: _Measured, one: CheckpointFile, run: Run) -> None:
+        found.summaries[one.name] = summarise(run, one, self.digests[one.name])
+        found.n_images[one.name] = run.info["images"]["n_images"]
+        # The first and the last are compared; of the others, runs on disk need no memory.
+        if self.home is None or one in (self.members[0], self.members[-1]):
+            found.runs[one.name] = run
+
+    def _even_out(self, found: _Measured, progress: Progress | None) -> None:
+        """Go on with runs that needed fewer images, so that all see the same ones."""
+        is_over = False
+        while not is_over:
+            is_over = True
+            for one in self.members:
+                before = found.n_images.get(one.name)
+                if before is not None and before < found.most_images:
+                    self._note(found, one, self._run(one, progress, found.most_images))
+                    is_over = is_over and found.n_images[one.name] == before
+
+    def _run(self, one: CheckpointFile, progress: Progress | None, least: int = 0) -> Run:
         """Measure one checkpoint into its folder, or go on with it."""
         out = None if self.home is None else self.home / one.name
-        keeping = Keeping(out, self.overwrite, self.save_every, self.command)
-        return self.request.measure(one, self.digests[one.name], keeping, progress)
+        is_until = self.request.options.until is not None
+        # A run that is there and is gone on with for more images was made as asked for.
+        overwrite = self.overwrite and not least
+        keeping = Keeping(out, overwrite, self.save_every, self.command, may_go_on=is_until)
+        return self.request.measure(one, self.digests[one.name], keeping, progress, least)
 
     def joined(self, found: _Measured) -> Series:
         """The series of all checkpoints.
@@ -276,12 +302,17 @@ def _taken(
         store.restore(run)
         if not os.path.lexists(run) or is_reserved(run):  # it goes on, or is refused, later
             continue
+        goes_on = False
         try:
-            why = request.difference(Run.open(run), digests[one.name])
+            there = Run.open(run)
+            why = request.difference(there, digests[one.name])
+            goes_on = request.is_of_other_width(there)
         except NatstatsError as error:
             why = f"not a whole run ({error})"
-        if why is None:
+        if why is None and not goes_on:
             taken[one.name] = run
+        elif why is None and not overwrite:  # it has kept its state
+            continue
         elif not overwrite:
             raise UsageError(
                 f"out: expected runs made in the same way; {run} was {why}, and is "

@@ -54,7 +54,12 @@ class SeriesRequest:
     strict: bool | None
 
     def measure(
-        self, one: CheckpointFile, digest: str, keeping: Keeping, progress: Progress | None
+        self,
+        one: CheckpointFile,
+        digest: str,
+        keeping: Keeping,
+        progress: Progress | None,
+        least: int = 0,
     ) -> Run:
         """The run of one checkpoint, which says for which series it was measured.
 
@@ -63,6 +68,7 @@ class SeriesRequest:
             digest: of its file.
             keeping: where the run goes.
             progress: called after each batch.
+            least: images without which narrow intervals are not enough.
         """
         model: nn.Module | Network | str = self.model
         loading, weights = self.loading, ""
@@ -91,6 +97,7 @@ class SeriesRequest:
             device=self.device,
             strict=self.strict,
             progress=progress,
+            least=least,
         )
 
     def record(self, one: CheckpointFile, digest: str) -> dict[str, Any]:
@@ -124,23 +131,35 @@ class SeriesRequest:
         return f"{model.name if isinstance(model, Network) else type(model).__name__} {digest}"
 
     def difference(self, run: Run, digest: str) -> str | None:
-        """What in a run is not as asked for, in words; None when it can be taken as it is."""
+        """What in a run is not as asked for, in words; None when it can be taken, or gone on with.
+
+        A run whose intervals decided how many images it has may be gone on with for others.
+        """
         record = run.info.get("series")
         if not isinstance(record, dict):
             return "not measured for a series"
         if record.get("digest") != digest:
             return "made from another checkpoint file"
+        before, now = record.get("asked") or {}, self.asked()
+        if before.get("until") is not None and now["until"] is not None:
+            before = {**before, "until": now["until"]}
         version = (run.info.get("versions") or {}).get("natstats")
         # Apart, since `normalize` is of the pixels in one and of the power in the other.
-        for before, now in (
-            (record.get("asked") or {}, self.asked()),
-            (run.options.to_dict(), self.fit.to_dict()),
+        for then, asked in (
+            (before, now),
+            # Whether it was stopped is found out.
+            (replace(run.options, stopped=False).to_dict(), self.fit.to_dict()),
             ({"natstats": version}, {"natstats": __version__}),
         ):
-            why = difference(_one_spelling(before), _one_spelling(now))
+            why = difference(_one_spelling(then), _one_spelling(asked))
             if why is not None:
                 return f"made {why}"
         return self._difference_of_images(run)
+
+    def is_of_other_width(self, run: Run) -> bool:
+        """Whether a run was measured until its intervals had another width than is asked for."""
+        width = self.options.until
+        return width is not None and (run.info.get("options") or {}).get("until") != width
 
     def _difference_of_images(self, run: Run) -> str | None:
         """Whether the images that are there now, brought to size as the run did, are the run's."""

@@ -22,12 +22,13 @@ from natstats.images.sources import Batch, ImageSet, batches
 from natstats.images.stream_numbers import StreamPart
 from natstats.images.streams import ChangedImagesError
 from natstats.measurement.image_loop import ImageLoop, Progress
-from natstats.measurement.image_loop import Work as LoopWork
 from natstats.measurement.keeping import KeptPass
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums, as_tensors
+from natstats.measurement.same_images import SameImages
 from natstats.measurement.shares import own_share
-from natstats.measurement.until import Until
+from natstats.measurement.until import Look, Until
+from natstats.measurement.work import Work as LoopWork
 from natstats.processes.joining import Processes
 from natstats.theory.account_states import added_states
 
@@ -67,13 +68,13 @@ class SharedPass:
         progress: called after each batch.
         kept: where its state is saved; None where it is not.
         numbers: which images; None for all of the set.
-        expected: digest of the contents that a stream must have, as it had before; None where it
-            is read for the first time.
+        expected: the images that these must be; None where they are read for the first time.
         together: the processes that share it.
         until: tells when enough images have come; None for all.
+        is_part: whether it is put together with others later.
 
     Raises:
-        UsageError: `until` is given for several processes, or for a share.
+        UsageError: `until` is given for a share.
     """
 
     source: ImageSet
@@ -84,14 +85,12 @@ class SharedPass:
     numbers: ImageNumbers | StreamPart | None = None
     together: Processes = _ALONE
     until: Until | None = None
-    expected: str | None = None
+    expected: SameImages | None = None
+    is_part: bool = False
 
     def __post_init__(self) -> None:
-        if self.until is not None and (self.together.world > 1 or self.numbers is not None):
-            raise UsageError(
-                "until: expected in one process that may read all images; got "
-                f"{self.together.world} processes, or a share of the images"
-            )
+        if self.until is not None and self.numbers is not None:
+            raise UsageError("until: expected for all images; got a share of them")
 
     def run(
         self,
@@ -149,23 +148,23 @@ class SharedPass:
                     self.progress if together.is_first else None,
                     self.kept,
                     share,
-                    world=together.world,
-                    until=self.until,
+                    together,
+                    self.until,
+                    self.expected,
                 )
                 loop.run(work, partial(self._together, work))
         sums = self._spread(sums)
-        if self.expected is not None and sums.reading.contents() != self.expected:
-            raise NatstatsError(
-                "images: expected a stream that gives the same images each time it is read; "
-                f"{sums.facts.name} gave others the second time (without controls it is read once)"
-            )
+        if self.expected is not None:
+            self.expected.check_all(sums.reading)
         return sums
 
     def _was_enough(self, sums: PassSums) -> bool:
-        """Whether earlier sittings have measured enough images."""
-        if self.until is None or not sums.reading.n_read:
+        """Whether earlier sittings have measured enough images; all processes know it."""
+        if self.until is None:
             return False
-        return self.until.is_reached(sums.reading.n_read, sums.spectra())
+        look, n_images = self.together.share([sums.look, sums.reading.n_read])
+        self.until.take_up(None if look is None else Look(*look))
+        return self.until.is_enough(n_images)
 
     def _earlier(self) -> tuple[PassSums, dict[str, Any] | None] | None:
         """What earlier sittings have measured; None where there were none."""

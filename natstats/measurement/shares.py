@@ -25,12 +25,14 @@ class OwnShare:
         n_done: images that were measured in earlier sittings.
         total: images of all sittings and processes; 0 where that is not known.
         is_over: whether nothing is left to do, for no process.
+        left: images of all processes that are left; None where they cannot be counted.
     """
 
     images: ImageNumbers | StreamPart
     n_done: int
     total: int
     is_over: bool
+    left: ImageNumbers | None = None
 
     @property
     def n_left(self) -> int | None:
@@ -81,7 +83,7 @@ def own_share(
     done = ImageNumbers(together.share(sums.reading.numbers.intervals))
     left = every - done
     own = left.share(together.rank, together.world)
-    return OwnShare(own, len(every & done), len(every), not len(left))
+    return OwnShare(own, len(every & done), len(every), not len(left), left)
 
 
 def _of_stream(

@@ -27,6 +27,7 @@ from natstats.files.schema import (
 )
 from natstats.images.stream_numbers import STRIDE
 from natstats.images.stream_shards import MOST_SHARDS
+from natstats.measurement.account_schema import ACCOUNT_FUNCTIONS, ACCOUNT_SUMS
 from natstats.runs.run_schema import FACTS
 from natstats.spectra.accumulator import state_shapes
 from natstats.spectra.edges import EDGES
@@ -254,55 +255,13 @@ _COLLECTED = Record(
     }
 )
 
-_SOME_NUMBER = whole(0, 2**20)
 
+def _is_look(value: Any) -> bool:
+    if not (isinstance(value, list) and len(value) == 3 and isinstance(value[2], str)):
+        return False
+    n_images, width, _ = value
+    return type(n_images) is int and 0 < n_images < 2**40 and isinstance(width, float)
 
-def _is_offset(value: Any) -> bool:
-    is_pair = isinstance(value, list) and len(value) == 2
-    return is_pair and type(value[0]) is int and _is_float(value[1])
-
-
-def _numbers_of(*n_axes: int) -> Field:
-    """An array of finite numbers with so many axes."""
-    return Field(
-        f"an array of finite numbers of {' or '.join(map(str, n_axes))} axes",
-        lambda v: (
-            isinstance(v, np.ndarray)
-            and v.dtype.kind in "if"
-            and v.ndim in n_axes
-            and bool(np.isfinite(v).all())
-        ),
-    )
-
-
-_ACCOUNT = Record(
-    {
-        "by_modules": FLAG,
-        "sums": Record(
-            {
-                "sums": ListOf(Record({"states": ListOf(_SOME_NUMBER, 1), "sums": _numbers_of(3)})),
-                "offsets": Field(
-                    "pairs of a number and a sum",
-                    lambda v: isinstance(v, list) and all(map(_is_offset, v)),
-                ),
-            }
-        ),
-        "moments": ListOf(
-            Record(
-                {
-                    "after": _SOME_NUMBER,
-                    "power": _numbers_of(4),
-                    "total": _numbers_of(2),
-                    "maps": _numbers_of(3),
-                    "count": _numbers_of(1),
-                    "centre": or_null(_numbers_of(4)),
-                }
-            )
-        ),
-        "n_left_out": _COUNT,
-        "next_index": whole(0, _NUMBER),
-    }
-)
 
 _STATE = Record(
     {
@@ -313,9 +272,13 @@ _STATE = Record(
         "seconds": real(0),
         "smallest": whole(0, LARGEST["batch_size"]),
         "account": or_null(_array("of one axis", "uint8", lambda v: v.ndim == 1)),
-        "account_sums": or_null(_ACCOUNT),
+        "account_sums": or_null(ACCOUNT_SUMS),
         "is_whole": FLAG,
-    }
+        "account_functions": or_null(ACCOUNT_FUNCTIONS),
+        "look": or_null(Field("images, a width and the name of a layer", _is_look)),
+    },
+    # Before 0.13.0 neither looks were kept nor accounts added.
+    optional=("look", "account_functions"),
 )
 
 ABOUT = Record(

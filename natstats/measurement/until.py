@@ -4,15 +4,19 @@ Each look at the intervals is a chance to stop on one that is narrow by luck, an
 it misses the truth. So looks are few and far between, the first is late, and the next one is when
 the intervals should be clearly narrow enough, as the width falls with the square root of the number
 of images: most measurements end with the second or third look. What is left of the favour is made
-up for: intervals are a tenth wider than of a number of images that was fixed
-(:data:`natstats.fits.intervals.STOPPED`). How often an interval at which a measurement has stopped
-still holds the truth is simulated in ``analyses/until_coverage.py``.
+up for: where images were left, intervals are a tenth wider than of a number of images that was
+fixed (:data:`natstats.fits.intervals.STOPPED`). How often an interval at which a measurement has
+stopped still holds the truth is simulated in ``analyses/until_coverage.py``.
+
+When to look depends on the looks before, which are kept with the sums: a measurement that was cut
+looks after the same images as one that was not, and comes to the same end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +25,7 @@ from natstats.fits.options import FitOptions
 from natstats.numbers import short
 from natstats.spectra.records import LayerSpectrum
 
-__all__ = ["FIRST_LOOK", "Until", "fit_until", "next_look", "widest"]
+__all__ = ["FIRST_LOOK", "Look", "Until", "next_look", "widest"]
 
 FIRST_LOOK = 128
 """Images before the first look: of fewer, the width of an interval says little."""
@@ -33,17 +37,18 @@ _LEAST, _MOST = 2.0, 4.0
 """Times the images so far that there are at the next look."""
 
 
-def fit_until(fit: FitOptions | None, wanted: float | None) -> FitOptions:
-    """How to fit where images are measured until intervals are narrow enough, or all of them.
+class Look(NamedTuple):
+    """What a look at the intervals has found.
 
-    Args:
-        fit: how to fit; the defaults where it is None.
-        wanted: width of the widest interval; None where all images are measured.
-
-    >>> fit_until(None, 0.1).stopped, fit_until(FitOptions(stopped=True), None).stopped
-    (True, False)
+    Attributes:
+        n_images: images by then.
+        width: of the widest interval; NaN where there was none.
+        layer: whose it was.
     """
-    return replace(fit or FitOptions(), stopped=wanted is not None)
+
+    n_images: int
+    width: float
+    layer: str
 
 
 def widest(spectra: Sequence[LayerSpectrum], fit: FitOptions) -> tuple[float, str]:
@@ -81,18 +86,53 @@ class Until:
     """Tells whether enough images were measured.
 
     Attributes:
-        wanted: width that no layer's interval may exceed.
+        wanted: width that no layer's interval may exceed, with what is added for stopping there.
         fit: how layers are fitted.
+        least: images without which it is not enough, as others were measured on so many.
+        first: images before the first look.
         next: images before the next look.
-        width: of the widest interval at the last look; NaN before.
-        layer: whose it was.
+        look: the last one; None before.
     """
 
     wanted: float
     fit: FitOptions
-    next: int = FIRST_LOOK
-    width: float = float("nan")
-    layer: str = ""
+    least: int = 0
+    first: int = FIRST_LOOK
+    next: int = 0
+    look: Look | None = None
+
+    def __post_init__(self) -> None:
+        self.fit = replace(self.fit, stopped=True)
+        self.take_up(self.look)
+
+    def take_up(self, look: Look | None) -> None:
+        """Go on from the last look, which may have been for another width.
+
+        Args:
+            look: of an earlier sitting, or of another process.
+        """
+        self.look = look
+        if look is None:
+            self.next = max(self.first, self.least)
+        elif look.width <= self.wanted:
+            self.next = max(look.n_images, self.least)
+        else:
+            self.next = max(next_look(look.n_images, look.width, self.wanted), self.least)
+
+    def is_enough(self, n_images: int) -> bool:
+        """Whether the last look has found so, after so many images.
+
+        Args:
+            n_images: images so far; fewer than at the look where the last of them were lost, and
+                are measured again.
+        """
+        look = self.look
+        if look is None or n_images < self.least:
+            return False
+        if n_images < look.n_images:
+            self.next = look.n_images
+            return False
+        return bool(look.width <= self.wanted)
 
     def is_reached(self, n_images: int, spectra: Sequence[LayerSpectrum]) -> bool:
         """Look at the intervals.
@@ -101,25 +141,26 @@ class Until:
             n_images: images so far.
             spectra: of the layers, the images among them.
         """
-        self.width, self.layer = widest(spectra, self.fit)
-        self.next = next_look(n_images, self.width, self.wanted)
-        return bool(self.width <= self.wanted)
+        self.take_up(Look(n_images, *widest(spectra, self.fit)))
+        return self.is_enough(n_images)
 
-    def sentence(self, n_images: int, n_all: int | None) -> str:
+    def sentence(self, look: Look, n_all: int | None) -> str:
         """What came of it, in words.
 
         Args:
-            n_images: images that were measured.
+            look: at the intervals of the run.
             n_all: images that there are; None where that is not known.
         """
         of_all = "" if n_all is None else f"of {n_all} "
-        if self.width <= self.wanted:
+        if look.width <= self.wanted:
             return (
-                f"no interval is wider than {short(self.wanted)} after {n_images} {of_all}images "
-                f"(the widest is {short(self.width, 3)}, of {self.layer})"
+                f"no interval is wider than {short(self.wanted)} after {look.n_images} {of_all}"
+                f"images (the widest is {short(look.width, 3)}, of {look.layer})"
             )
-        n_all = n_images if n_all is None else n_all
+        n_all = look.n_images if n_all is None else n_all
+        if not look.layer:
+            return f"no layer has an interval after all {n_all} images"
         return (
-            f"the interval of {self.layer} is {short(self.width, 3)} wide after all {n_all} "
+            f"the interval of {look.layer} is {short(look.width, 3)} wide after all {n_all} "
             f"images, where {short(self.wanted)} was asked for"
         )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -28,7 +28,7 @@ from natstats import checks
 from natstats.errors import NatstatsError, UsageError
 from natstats.networks.network import Network
 
-__all__ = ["SHUFFLES", "estimate_norms", "with_shuffled_weights"]
+__all__ = ["SHUFFLES", "estimate_norms", "load_norms", "norms_of", "with_shuffled_weights"]
 
 SHUFFLES = {
     "shuffle-kernels": "the taps of each kernel shuffled",
@@ -202,11 +202,7 @@ def estimate_norms(network: Network, batches: Iterable[Tensor]) -> int:
     1
     """
     model = network.model
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, _BatchNorm) and isinstance(module.running_mean, Tensor)
-    ]
+    norms = list(_norms(model).values())
     if not norms:
         return 0
     place = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
@@ -227,6 +223,50 @@ def estimate_norms(network: Network, batches: Iterable[Tensor]) -> int:
             "batches: expected at least one, to estimate the statistics of batch normalisation"
         )
     return len(norms)
+
+
+def _norms(model: nn.Module) -> dict[str, _BatchNorm]:
+    """Batch normalisation with statistics, by its place."""
+    return {
+        place: module
+        for place, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and isinstance(module.running_mean, Tensor)
+    }
+
+
+def norms_of(network: Network) -> dict[str, dict[str, Tensor]]:
+    """The statistics of all batch normalisation, by the place of the module.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval()
+    >>> {place: list(own) for place, own in norms_of(Network(model, "mine", "as given")).items()}
+    {'1': ['running_mean', 'running_var']}
+    """
+    return {
+        place: {name: getattr(module, name) for name in ("running_mean", "running_var")}
+        for place, module in _norms(network.model).items()
+    }
+
+
+def load_norms(network: Network, norms: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Inverse of :func:`norms_of`, in place.
+
+    Raises:
+        NatstatsError: they are not those of this network.
+    """
+    own = norms_of(network)
+    shapes = [
+        {place: {name: tuple(one.shape) for name, one in each.items()} for place, each in x.items()}
+        for x in (own, norms)
+    ]
+    if shapes[0] != shapes[1]:
+        raise NatstatsError(
+            "counterfactual: expected statistics of the batch normalisation of this network; got "
+            "others"
+        )
+    with torch.no_grad():
+        for place, each in own.items():
+            for name, one in each.items():
+                one.copy_(norms[place][name])
 
 
 @contextlib.contextmanager

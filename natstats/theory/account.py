@@ -223,7 +223,10 @@ class Account:
         change, filled = after - before, part.count > 0
         deviations = np.zeros(len(filled))
         deviations[filled] = jackknife_deviations(
-            change[0], change[1:][filled], part.count[filled].astype(np.float64)
+            change[0],
+            change[1:][filled],
+            part.count[filled].astype(np.float64),
+            self.options.stopped,
         )
         return float(change[0]), deviations
 

@@ -23,7 +23,8 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import extent
 from natstats.theory.account_spectra import AccountSpectra
-from natstats.theory.account_steps import recorded_step, size_of, span_of
+from natstats.theory.account_steps import adds_alike, recorded_step, size_of, span_of
+from natstats.theory.account_sums import AccountSums, noted
 from natstats.theory.filters import Filter, MapPower
 from natstats.theory.moments import MomentSums
 from natstats.theory.planning import NotFollowedError, plan_of
@@ -116,7 +117,7 @@ class AccountPass:
             if step.operation is not None:
                 before = self._places[step.before]
                 made = predictions_of(step.operation, before, self._sums.new, self._device)
-            if step.kind == "addition" and self._are_alike(step):
+            if step.kind == "addition" and adds_alike(step, values):
                 made.states["sum"] = self._sums.new(size_of(values[step.after]), 1.0)
             self._predicted[step.after] = made
             filters.setdefault(step.before, []).extend(made.filters)
@@ -150,13 +151,6 @@ class AccountPass:
             for number, place in enumerate(self._places)
             if number not in derived
         }
-
-    def _are_alike(self, step: PlannedStep) -> bool:
-        """Whether an addition is one of measured maps of one size."""
-        values = [self._plan.values[n] for n in (step.before, *step.others, step.after)]
-        shapes = {(*size_of(value), value.channels) for value in values}
-        alpha = 1 if step.operation is None else step.operation.arguments.get("alpha", 1)
-        return len(step.others) == 1 and len(shapes) == 1 and alpha in (1, -1)
 
     def _new_moments(self) -> dict[int, MomentSums]:
         """Sums for the activation functions, by the value that they make."""
@@ -361,10 +355,16 @@ class AccountPass:
             recorded_step(step, values, self._states, self._predicted[step.after], self._moments)
             for step in self._plan.steps
         )
-        notes = [self._plan.note] if self._plan.note else []
-        if self._n_left_out:
-            notes.append(f"images left out, not finite at some operation: {self._n_left_out}")
-        return AccountSpectra(self._sums.states(), steps, self.every, "; ".join(notes))
+        note = noted(self._plan.note, self._n_left_out)
+        return AccountSpectra(self._sums.states(), steps, self.every, note)
+
+    def sums(self, account: AccountSpectra) -> AccountSums:
+        """What parts of a measurement add, beside an account that :meth:`compute` gave."""
+        functions = {
+            self._states[after]: (own.function.name, own.function.parameters)
+            for after, own in self._moments.items()
+        }
+        return AccountSums(account, self.state_dict(), functions, self._plan.note)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on later, as a copy: tensors and plain values."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from natstats.spectra.frequencies import extent
@@ -10,7 +12,7 @@ from natstats.theory.moments import MomentSums
 from natstats.theory.predictions import Predictions, in_words
 from natstats.theory.trunk import MeasuredValue, PlannedStep
 
-__all__ = ["recorded_step", "size_of", "span_of"]
+__all__ = ["adds_alike", "recorded_step", "size_of", "span_of"]
 
 
 def size_of(value: MeasuredValue) -> tuple[int, int]:
@@ -23,6 +25,14 @@ def span_of(value: MeasuredValue, image_side: int) -> float:
     """Share of the image that maps stand for; 1 where it is not known."""
     span = extent(*value.layout.grid) * value.pitch / image_side
     return span if np.isfinite(span) else 1.0
+
+
+def adds_alike(step: PlannedStep, values: Sequence[MeasuredValue]) -> bool:
+    """Whether an addition is one of measured maps of one size."""
+    own = [values[n] for n in (step.before, *step.others, step.after)]
+    shapes = {(*size_of(value), value.channels) for value in own}
+    alpha = 1 if step.operation is None else step.operation.arguments.get("alpha", 1)
+    return len(step.others) == 1 and len(shapes) == 1 and alpha in (1, -1)
 
 
 def recorded_step(

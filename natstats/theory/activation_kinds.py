@@ -7,8 +7,8 @@ it is made of straight pieces.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Activation:
             than there are kinks; numbers, or arrays that broadcast against mean and deviation. None
             for others.
         bends: further points between which the function is easy to integrate.
+        parameters: with which it was made by its name.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Activation:
     is_homogeneous: bool = False
     pieces: tuple[tuple[Any, Any], ...] | None = None
     bends: tuple[float, ...] = _BENDS
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, x: ArrayLike) -> Array:
         """The function at x."""
@@ -253,4 +255,4 @@ def activation(name: str, **parameters: Any) -> Activation:
     needed = [key for key, one in known.items() if one.default is one.empty]
     if missing := [key for key in needed if key not in parameters]:
         raise UsageError(f"{name}: expected the parameter {missing[0]}; got none")
-    return make(**parameters)
+    return replace(make(**parameters), parameters=parameters)

@@ -110,6 +110,64 @@ def test_streams_of_parquet_files_and_of_saved_sets(tmp_path, files, monkeypatch
     assert_same(found(open_images(f"hf-stream:{tmp_path}/saved", Framing(20))), files)
 
 
+def parquet(tmp_path):
+    """The images in three files of three, below a folder."""
+    place = tmp_path / "parquet"
+    place.mkdir()
+    for part in range(3):
+        rows("photo").select(range(3 * part, 3 * part + 3)).to_parquet(place / f"{part}.parquet")
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["hf", "hf-stream"])
+def test_parquet_files_are_read_by_folder_file_and_pattern(tmp_path, files, monkeypatch, kind):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    place = parquet(tmp_path)
+    for source in (f"{place}", f"{place}:train", f"{place}/*.parquet"):
+        images = open_images(f"{kind}:{source}", Framing(20))
+        assert len(images.shards) == 3
+        assert_same(found(images), files)
+    one = found(open_images(f"{kind}:{place}/1.parquet", Framing(20)))
+    assert len(one) == 3
+    assert one.keys() < files.keys()
+    # Nothing was copied beside the files.
+    assert sorted(path.name for path in place.iterdir()) == [f"{n}.parquet" for n in range(3)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["hf", "hf-stream"])
+@pytest.mark.parametrize("is_file", [False, True])
+def test_parquet_files_that_are_cut_or_broken_are_named_at_once(
+    tmp_path, monkeypatch, kind, is_file
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    place = parquet(tmp_path)
+    path = place / "1.parquet"
+    whole = path.read_bytes()
+    source = path if is_file else place
+    for damaged in (b"", b"PAR1", whole[: len(whole) // 2], whole[:-1], whole[:-8] + b"\xff" * 8,
+                    b"no parquet file at all", b"x" * len(whole)):  # fmt: skip
+        path.write_bytes(damaged)
+        with pytest.raises(UsageError, match=r"expected whole parquet files in .*1\.parquet: "):
+            open_images(f"{kind}:{source}", Framing(20))
+    path.unlink()
+    with pytest.raises(UsageError, match="images: expected"):
+        open_images(f"{kind}:{path}", Framing(20))
+
+
+@pytest.mark.slow
+def test_a_parquet_file_that_is_broken_inside_ends_with_its_name(tmp_path, monkeypatch):
+    """Its table is whole; what it points at is not."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = parquet(tmp_path) / "1.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:60] = bytes(range(200, 256))
+    path.write_bytes(bytes(content))
+    with pytest.raises(NatstatsError, match=r"images: expected all rows of .*parquet.*; 0 came"):
+        found(open_images(f"hf:{path}", Framing(20)))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", ["hf", "hf-stream"])
@@ -172,7 +230,9 @@ def test_nothing_is_fetched_for_a_row(value):
 
 def test_what_is_none_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UsageError, match="expected a folder that datasets has saved to disk"):
+    with pytest.raises(
+        UsageError, match="that datasets has saved to disk, or parquet files; .* is none"
+    ):
         open_images(f"hf:{tmp_path}", Framing(20))
     with pytest.raises(UsageError, match="datasets says"):
         open_images(f"hf-stream:{tmp_path}", Framing(20))

@@ -78,6 +78,97 @@ def test_shards_give_the_run_of_one_process(tmp_path, photos, control):
     assert Run.open(tmp_path / "run").info["parts"] == {"n": 3, "n_sets": 1}
 
 
+def assert_same_account(found, expected) -> None:
+    assert len(found.states) == len(expected.states)
+    for one, other in zip(found.states, expected.states, strict=True):
+        np.testing.assert_array_equal(one.count, other.count)
+        np.testing.assert_allclose(one.power, other.power, rtol=1e-4, atol=1e-12)
+    for step, own in zip(found.steps, expected.steps, strict=True):
+        assert (step.name, step.kind, step.predictions) == (own.name, own.kind, own.predictions)
+        assert (step.gaussian is None) == (own.gaussian is None)
+        if step.gaussian is not None:
+            np.testing.assert_array_equal(step.gaussian.count, own.gaussian.count)
+            for name in ("before", "after"):
+                mine, theirs = (getattr(one.gaussian, name) for one in (step, own))
+                np.testing.assert_allclose(mine, theirs, rtol=1e-4)
+    assert (found.every, found.note) == (expected.every, expected.note)
+
+
+class Network(nn.Sequential):
+    """With functions that have parameters, an addition, and a norm."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = nn.functional.leaky_relu(self[0](images), 0.2)
+        return self[2](nn.functional.hardtanh(maps + self[1](maps), -0.5, 0.7))
+
+
+def rich_network() -> nn.Module:
+    torch.manual_seed(0)
+    first = nn.Conv2d(3, 4, 3, padding=1)
+    block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.GELU())
+    return Network(first, block, nn.Conv2d(4, 4, 3, stride=2)).eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_cut", [False, True])
+@pytest.mark.parametrize("control", [{}, {"control": "random-weights", "control_seeds": 2}])
+def test_the_accounts_of_shards_are_put_together(tmp_path, photos, control, is_cut):
+    """Without the network; each part may have been gone on with."""
+    settings = {**SETTINGS, **control, "explain": True}
+    model = rich_network()
+    whole = natstats.measure(model, photos, **settings)
+
+    class CutError(Exception):
+        pass
+
+    def cut(done: int, total: int) -> None:
+        if done >= 8:
+            raise CutError
+
+    for number in (3, 1, 2):
+        given = {**settings, "shard": f"{number}/3", "out": tmp_path / f"part_{number}"}
+        if is_cut:
+            with pytest.raises(CutError):
+                natstats.measure(model, photos, progress=cut, save_every=0.0, **given)
+        part = natstats.measure(model, photos, save_every=0.0, **given)
+        assert part.account is not None
+    del model
+    merged = natstats.merge_parts(sorted(tmp_path.glob("part_*")), tmp_path / "run")
+    assert_close(merged, whole)
+    assert merged.info["warnings"] == whole.info["warnings"]
+    assert_same_account(merged.account_spectra, whole.account_spectra)
+    assert len(merged.random_weights) == len(whole.random_weights)
+    for one, other in zip(merged.random_weights, whole.random_weights, strict=True):
+        assert_same_account(one.account, other.account)
+    opened = Run.open(tmp_path / "run")
+    for mine, theirs in ((merged, whole), (opened, whole)):
+        for column in ("share", "low", "high"):
+            np.testing.assert_allclose(
+                mine.account.frame[column], theirs.account.frame[column], atol=1e-3, err_msg=column
+            )
+        assert mine.explanation is not None
+
+
+@pytest.mark.slow
+def test_accounts_that_cannot_be_put_together_are_refused(tmp_path, photos):
+    settings = {**SETTINGS, "explain": True}
+    model = network()
+    with pytest.raises(natstats.UsageError, match="counterfactual: expected without shard, as"):
+        natstats.measure(
+            model, photos, counterfactual="shuffle-kernels", shard="1/2", out=tmp_path / "no",
+            **settings,
+        )  # fmt: skip
+    assert not (tmp_path / "no").exists()
+    other = write_photos(tmp_path / "other", 12, 3)
+    natstats.measure(model, photos, shard="1/2", out=tmp_path / "first", **settings)
+    natstats.measure(model, other, shard="1/1", out=tmp_path / "second", **settings)
+    with pytest.raises(natstats.UsageError, match="parts: expected parts of one set .*second"):
+        natstats.merge_parts([tmp_path / "first", tmp_path / "second"])
+    natstats.measure(model, photos, shard="2/2", out=tmp_path / "plain", **SETTINGS)
+    with pytest.raises(natstats.UsageError, match="parts: .*explain"):
+        natstats.merge_parts([tmp_path / "first", tmp_path / "plain"])
+
+
 def test_batches_of_one_give_the_same_bits_but_for_the_order_of_sums(tmp_path, photos):
     settings = {**SETTINGS, "batch_size": 1}
     whole = natstats.measure_images(photos, **settings)

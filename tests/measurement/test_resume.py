@@ -21,6 +21,7 @@ from torch import nn
 
 import natstats
 from natstats.files.ownership import STATE
+from natstats.measurement import network_pass
 from natstats.runs.run import Run
 
 N_IMAGES = 40
@@ -75,6 +76,27 @@ def test_what_was_cut_goes_on_with_every_pass(tmp_path, photos, options, assert_
     assert_same(tmp_path / "whole", tmp_path / "cut")
     assert not (tmp_path / "cut" / STATE).exists()
     assert run.path == tmp_path / "cut"
+
+
+@pytest.mark.slow
+def test_batch_normalisation_is_estimated_once(tmp_path, photos, monkeypatch, assert_same):
+    """Also where other batches would give other statistics when the pass goes on."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)).eval()
+    settings = {"size": 32, "crop": 32, "batch_size": 6, "save_every": 0.0, **OPTIONS["explain"]}
+    natstats.measure(model, photos, out=tmp_path / "whole", **settings)
+    times = []
+    estimate = network_pass.estimate_norms
+    monkeypatch.setattr(
+        network_pass, "estimate_norms", lambda *given: times.append(1) or estimate(*given)
+    )
+    for place in (2 * N_IMAGES + 13, 2 * N_IMAGES + 30, 4 * N_IMAGES):
+        with contextlib.suppress(CutError):
+            natstats.measure(
+                model, photos, out=tmp_path / "cut", progress=cut_after(place), **settings
+            )
+        assert len(times) == 1
+    assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_other_batches_give_the_same_to_the_rounding_of_float32(tmp_path, photos):

@@ -296,8 +296,8 @@ def test_a_command_that_fails_in_the_midst_keeps_what_was_measured(
 
 @pytest.mark.slow
 def test_until_stops_early_says_of_what_and_goes_on(tmp_path, shards, monkeypatch, stream):
-    def first_look_at_8(options, fit):
-        return None if options.until is None else Until(options.until, fit, next=8)
+    def first_look_at_8(options, fit, least=0):
+        return None if options.until is None else Until(options.until, fit, least, first=8)
 
     monkeypatch.setattr("natstats.measurement.one_run._until", first_look_at_8)
     settings = {**SETTINGS, "out": tmp_path / "run", "batch_size": 2}

@@ -162,12 +162,109 @@ def test_shards_without_images_and_pictures_that_are_not_read_are_no_matter(shar
 
 
 @pytest.mark.slow
-def test_a_stream_that_gives_other_images_the_second_time_is_refused(tmp_path, shards):
-    count = tmp_path / "count"
-    which = f"$(test $(wc -l < {count}) -le 1 && echo 0 || echo 2)"
-    source = f"pipe:echo >> {count}; cat {shards}/{which}.tar"
-    with pytest.raises(natstats.NatstatsError, match="the same images each time it is read"):
-        natstats.measure(network(), source, control="random-weights", control_seeds=2, **SETTINGS)
+@pytest.mark.parametrize("of_network", [False, True])
+def test_a_share_without_images_says_so_and_the_others_are_all(tmp_path, shards, of_network):
+    """One shard of two images for three; and a shard that is empty."""
+
+    def measured(source: str, **given):
+        if of_network:
+            return natstats.measure(network(), source, **SETTINGS, **given)
+        return natstats.measure_images(source, **SETTINGS, **given)
+
+    with tarfile.open(shards / "few.tar", "w") as tar, tarfile.open(shards / "0.tar") as whole:
+        for member in whole.getmembers()[:2]:
+            tar.addfile(member, whole.extractfile(member))
+    tarfile.open(shards / "none.tar", "w").close()
+    for source, n in ((f"pipe:cat {shards}/few.tar", 3), (f"pipe:cat {shards}/{{none,2}}.tar", 2)):
+        n_empty = 0
+        for number in range(1, n + 1):
+            out = tmp_path / f"{n}-{number}"
+            try:
+                measured(source, shard=f"{number}/{n}", out=out, save_every=0.0)
+            except natstats.UsageError as error:
+                n_empty += 1
+                said = str(error)
+                assert f"shard: expected a share with images; {number}/{n} of pipe:" in said
+                assert "`natstats merge` takes them without this one" in said
+                assert not out.exists()
+        assert n_empty == 1
+        merged = natstats.merge_parts(sorted(tmp_path.glob(f"{n}-*")))
+        whole = measured(source)
+        for one, other in zip(merged.spectra, whole.spectra, strict=True):
+            np.testing.assert_allclose(one.spectrum.power, other.spectrum.power, rtol=3e-6)
+
+
+def changed(path: Path, place: int) -> None:
+    """Change an image of a shard."""
+    with tarfile.open(path) as tar:
+        at = tar.getmembers()[place].offset_data + 60
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def shortened(path: Path) -> None:
+    with tarfile.open(path) as tar:
+        end = tar.getmembers()[-1].offset
+    path.write_bytes(path.read_bytes()[:end] + bytes(1024))
+
+
+def lengthened(path: Path) -> None:
+    with tarfile.open(path, "a") as tar:
+        tar.addfile(tarfile.TarInfo("more.png"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: changed(path, 2), "is another"),
+        (shortened, "a shard had 6 images, and has 5"),
+        (lengthened, "was not there"),
+    ],
+)
+def test_a_second_pass_ends_at_the_first_image_that_is_another(
+    tmp_path, shards, change, words, workers, stream
+):
+    """No more shards are opened than one reads ahead, and none of the image's batch is measured."""
+    log, settings = tmp_path / "log", {**SETTINGS, "batch_size": 2, "workers": workers}
+    source = stream(shards, log)
+    n_seen = []
+
+    def progress(done: int, total: int) -> None:
+        n_seen.append(done)
+        if done == N_IMAGES and len(n_seen) == N_IMAGES // 2:
+            first = opened(log)[-4]  # what comes first in every pass
+            change(shards / f"{first}.tar")
+
+    with pytest.raises(natstats.NatstatsError, match=f"same images each time .*{words}"):
+        natstats.measure(
+            network(), source, control="random-weights", control_seeds=2, progress=progress,
+            **settings,
+        )  # fmt: skip
+    assert len(n_seen) < N_IMAGES // 2 + 4
+
+
+@pytest.mark.parametrize("explain", [False, True])
+def test_a_file_that_changed_between_passes_is_told(stream_photos, explain):
+    """A control and a shuffled copy are measured on the images of the run, or not at all."""
+    which = {"explain": True, "counterfactual": "shuffle-kernels"}
+    if not explain:
+        which = {"control": "random-weights", "control_seeds": 2}
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)).eval()
+    n_seen = []
+
+    def progress(done: int, total: int) -> None:
+        n_seen.append(done)
+        if done == N_IMAGES:
+            file = stream_photos / "03.png"
+            pixels = np.full((40, 48, 3), 9, np.uint8)
+            Image.fromarray(pixels).save(file)
+
+    with pytest.raises(natstats.NatstatsError, match=r"same images each time .*03.png is another"):
+        natstats.measure(model, stream_photos, progress=progress, **which, **SETTINGS)
+    assert max(n_seen) < 2 * N_IMAGES
 
 
 def test_a_limited_stream_says_what_it_is_a_sample_of(shards, stream):

@@ -73,6 +73,134 @@ def test_where_all_images_are_not_enough_it_is_said(images):
                for one in run.info["warnings"])  # fmt: skip
 
 
+@pytest.mark.parametrize("n_images", [100, 128, 150])
+def test_intervals_that_did_not_end_the_measurement_are_not_wider(tmp_path, images, n_images):
+    """Fewer images than before the first look; as many; and none narrow enough."""
+    few, out = images[:n_images], tmp_path / "run"
+    natstats.measure_images(few, until=0.2 if n_images == 128 else 1e-4, batch_size=8, out=out)
+    run, fixed = Run.open(out), natstats.measure_images(few, batch_size=8)
+    assert not run.options.stopped
+    np.testing.assert_array_equal(widths(run), widths(fixed))
+    assert "wider" not in dict(told(run.info, run.options))["intervals"]
+
+
+def test_a_run_that_was_stopped_and_then_read_to_the_end_is_not_wider(tmp_path, images):
+    for width, is_stopped in ((0.2, True), (1e-4, False)):
+        run = natstats.measure_images(images, until=width, batch_size=8, out=tmp_path / "run")
+        assert run.options.stopped == is_stopped
+    np.testing.assert_array_equal(
+        widths(run), widths(natstats.measure_images(images, batch_size=8))
+    )
+
+
+def test_all_that_is_made_of_a_stopped_run_is_wider_alike(tmp_path, images):
+    """Slopes, differences of runs, changes along a series: of a fit that was not widened."""
+    model, other = network(), network()
+    torch.nn.init.normal_(other[0].weight)
+    settings = {"until": 0.2, "batch_size": 8, "control": "random-weights", "control_seeds": 2}
+    ours, theirs = (natstats.measure(one, images, **settings) for one in (model, other))
+    assert ours.options.stopped
+    assert theirs.options.stopped
+    plain = [run.refit(stopped=False) for run in (ours, theirs)]
+    for interval in ("jackknife", "bootstrap"):
+        pair = [run.refit(interval=interval, resamples=100) for run in (ours, plain[0])]
+        np.testing.assert_allclose(widths(pair[0]), 1.1 * widths(pair[1]))
+
+    def width(one) -> np.ndarray:
+        return np.asarray(one.high - one.low)
+
+    found, fixed = natstats.compare(ours, theirs), natstats.compare(*plain)
+    np.testing.assert_allclose(width(found.layers), 1.1 * width(fixed.layers))
+    np.testing.assert_allclose(width(found.mean), 1.1 * width(fixed.mean))
+    np.testing.assert_allclose(found.layers.difference, fixed.layers.difference)
+    for one, own in ((ours, plain[0]), (theirs, plain[1])):
+        assert one.control is not None
+        assert own.control is not None
+        by_images = [run.fits.deviations for run in (one, own)]
+        np.testing.assert_allclose(by_images[0], 1.1 * by_images[1])
+        narrower = [run.sensitivity for run in (one, own)]
+        reach = [frame.exponent_high - frame.exponent for frame in narrower]
+        np.testing.assert_allclose(reach[0], 1.1 * reach[1])
+
+
+class CutError(Exception):
+    """Ends a measurement in its midst."""
+
+
+@pytest.mark.parametrize(("stop", "until"), [(40, 5.0), (40, 0.2), (136, 0.1), (260, 0.1)])
+def test_one_that_was_cut_looks_after_the_same_images(tmp_path, images, stop, until):
+    """Also where intervals were narrow enough when it was cut, and nobody had looked."""
+    settings = {"until": until, "batch_size": 8, "out": tmp_path / "run", "save_every": 0.0}
+    whole = natstats.measure_images(images, until=until, batch_size=8)
+
+    def cut(done: int, total: int) -> None:
+        if done >= stop:
+            raise CutError
+
+    with pytest.raises(CutError):
+        natstats.measure_images(images, progress=cut, **settings)
+    run = natstats.measure_images(images, **settings)
+    assert run.info["images"] == whole.info["images"]
+    for one, other in zip(run.spectra, whole.spectra, strict=True):
+        np.testing.assert_array_equal(one.spectrum.power, other.spectrum.power)
+
+
+def test_the_command_goes_on_with_a_smaller_width(tmp_path, images, call):
+    np.save(tmp_path / "images.npy", images)
+    command = ["images", tmp_path / "images.npy", "--batch-size", 8, "--out", tmp_path / "run"]
+    n_images = 0
+    for until in (0.2, 0.1):
+        call(*command, "--until", until)
+        run = Run.open(tmp_path / "run")
+        assert n_images < run.info["images"]["n_images"] < 400
+        n_images = run.info["images"]["n_images"]
+    assert "exists and is kept" in call(*command, code=2).stderr
+    assert "seed" in call(*command, "--until", 0.05, "--seed", 3, code=2).stderr
+    assert Run.open(tmp_path / "run").info["images"]["n_images"] == n_images
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_runs_of_a_series_are_on_the_same_images(tmp_path, images, is_kept):
+    """Those that need fewer go on to as many as the others take, and later to more."""
+    model = network()
+    for step in (1, 2, 3):
+        torch.save(model.state_dict(), tmp_path / f"epoch_{step}.pth")
+        torch.nn.init.normal_(model[0].weight, std=3.0)
+        torch.nn.init.normal_(model[2].weight)
+    given = model, tmp_path / "epoch_*.pth", images
+    settings = {"batch_size": 8, "out": tmp_path / "series" if is_kept else None}
+    alone = [
+        natstats.measure(
+            model, images, until=0.19, batch_size=8, checkpoint=None
+        ).info["images"]["n_images"]
+        for model in map(loaded, sorted(tmp_path.glob("epoch_*.pth")))
+    ]  # fmt: skip
+    assert len({*alone}) > 1
+    seen = 0
+    for until in (0.19, 0.115):
+        series = natstats.measure_series(*given, until=until, **settings)
+        facts = [run.info["images"] for run in series.runs]
+        assert len({one["contents"] for one in facts}) == 1
+        assert all(run.info["options"]["until"] == until for run in series.runs)
+        assert all(np.nanmax(widths(run)) <= until for run in series.runs)
+        assert series.change.is_paired
+        assert facts[0]["n_images"] > seen
+        seen = facts[0]["n_images"]
+        if until == 0.19:
+            assert seen == max(alone)
+    if is_kept:  # nothing is left to do
+        again = natstats.measure_series(*given, until=0.115, progress=None, **settings)
+        assert [run.info["created"] for run in again.runs] == [
+            run.info["created"] for run in series.runs
+        ]
+
+
+def loaded(path) -> nn.Module:
+    model = network()
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model
+
+
 def test_controls_see_the_images_that_were_read(images):
     run = natstats.measure(
         network(), images, until=0.2, batch_size=8, control="random-weights", control_seeds=2
@@ -91,7 +219,7 @@ def test_what_cannot_be_gone_on_with_is_refused(tmp_path, images):
     with pytest.raises(natstats.UsageError, match="exists and is kept"):
         natstats.measure(network(), images, out=out)
     assert json.loads((out / "run.json").read_text()) == before
-    with pytest.raises(natstats.UsageError, match="until: expected in one process"):
+    with pytest.raises(natstats.UsageError, match="until: expected without shard"):
         natstats.measure_images(images, until=0.13, shard="1/2", out=tmp_path / "part")
 
 
