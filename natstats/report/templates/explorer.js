@@ -58,7 +58,7 @@ function explore(box) {
   function remember(isNew) {
     const next = address();
     if (next === location.hash) { return; }
-    history[isNew ? "pushState" : "replaceState"](null, "", next === "#" ? "#layers" : next);
+    setAddress(next === "#" ? "#layers" : next, isNew);
   }
 
   // From the start of the page, and back to it, everything is as usual.

@@ -46,6 +46,12 @@ function makeSortable(table, changed) {
   return sort;
 }
 
+// A page that is shown inside another one has no address of its own.
+function setAddress(address, isNew) {
+  if (location.protocol === "about:") { return; }
+  history[isNew ? "pushState" : "replaceState"](null, "", address);
+}
+
 function hasWords(text, words) {
   text = text.toLowerCase();
   return words.toLowerCase().split(/\s+/).filter(Boolean).every(function (word) {
@@ -101,12 +107,10 @@ function makeTable(box, changed) {
       }
     });
     if (!wasUsual) { show(chosen); }
-    filterByWords();
   }
 
   function choose(shown) {
     show(shown);
-    filterByWords();
     changed();
   }
 
@@ -140,12 +144,10 @@ function makeTable(box, changed) {
     return shown + " of " + rows.length + " rows";
   }
 
-  // Words count where a reader can see them.
   function filterByWords() {
     if (!input) { return; }
-    count.textContent = filter(function (number) {
-      const seen = Array.from(rows[number].cells).filter(function (_, place) { return columns[place]; });
-      return hasWords(seen.map(function (cell) { return cell.textContent; }).join(" "), input.value);
+    count.textContent = filter(function (place) {
+      return hasWords(rows[place].textContent, input.value);
     });
   }
   if (input) {
@@ -197,6 +199,7 @@ function makeTable(box, changed) {
 
   tools.hidden = false;
   fit();
+  filterByWords();
   let width = scroll.clientWidth;
   new ResizeObserver(function () {
     if (scroll.clientWidth === width) { return; }
@@ -222,7 +225,7 @@ function keepTables(boxes) {
   const tables = makeTables(boxes, function () {
     const kept = new URLSearchParams();
     tables.keep(kept);
-    history.replaceState(null, "", String(kept) ? "#" + kept : location.pathname + location.search);
+    setAddress(String(kept) ? "#" + kept : location.pathname + location.search, false);
   });
   // A link to a section changes nothing.
   function restore() {
