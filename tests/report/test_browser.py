@@ -307,7 +307,9 @@ def test_the_page_fits_its_screen(browser: Any, report: Path, width: int) -> Non
             inside, own = legend.bounding_box(), plot.bounding_box()
             assert inside["x"] + inside["width"] <= width
             assert inside["y"] + inside["height"] <= own["y"] + own["height"] + 1
-    assert one.page.locator("#layer-choosable .tall").evaluate("one => one.scrollWidth <= one.clientWidth")
+    assert one.page.locator("#layer-choosable .tall").evaluate(
+        "one => one.scrollWidth <= one.clientWidth"
+    )
     assert one.wrong == []
     one.context.close()
 

@@ -21,7 +21,8 @@ from natstats.law.law import format_p
 from natstats.numbers import interval, number, short
 
 __all__ = [
-    "Cell", "Column", "First", "Table", "in_script", "interval_cell", "number_cell", "p_cell", "plain_cell",
+    "Cell", "Column", "First", "Table", "in_script", "interval_cell", "number_cell", "p_cell",
+    "plain_cell",
 ]  # fmt: skip
 
 First: TypeAlias = Literal["", "room", "wide", "always"]
