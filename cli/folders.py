@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,17 @@ class Shown:
         opened: reads a folder; what it gives has ``table(rows, width, how)``, ``sentences()`` and
             ``notes``.
         summary: of that and the folder makes plain values, for ``--json``.
-        page: writes page and figures into a folder; empty for a kind that has no page.
+        page: writes page and figures into a folder.
+        again: reads what the page shows, where that is more than what is opened; see
+            :class:`natstats.runs.pages_again.PageAgain`.
+        has_links: the page leads to other folders, and must know where its own will be.
     """
 
     opened: str
     summary: str
-    page: str = ""
+    page: str
+    again: str = ""
+    has_links: bool = False
 
 
 SHOWN = {
@@ -46,17 +51,24 @@ SHOWN = {
         "natstats.report.pages.series:write_series_report",
     ),
     "comparison": Shown(
-        "natstats.runs.comparison:Comparison.open", "natstats.runs.summaries:comparison_summary"
+        "natstats.runs.comparison:Comparison.open",
+        "natstats.runs.summaries:comparison_summary",
+        "natstats.report.pages.comparison:write_comparison_report",
+        "natstats.runs.pages_again:comparison_again",
+        has_links=True,
     ),
     "law": Shown(
         "natstats.runs.networks_result:MetaAnalysis.open",
         "natstats.runs.summaries:networks_summary",
         "natstats.report.pages.networks:write_networks_report",
+        "natstats.runs.pages_again:networks_again",
+        has_links=True,
     ),
     "table": Shown(
         "natstats.distill.summaries:open_methods",
         "natstats.distill.summaries:methods_summary",
         "natstats.distill.report.pages:write_table_report",
+        has_links=True,
     ),
     "distill": Shown(
         "natstats.distill.results:DistillationRun.open",
@@ -128,27 +140,32 @@ def lines_of(found: Any, view: View, how: str = "") -> Iterator[str]:
         yield f"Note: {note if note.endswith('.') else f'{note}.'}"
 
 
-def write_page(path: Path, kind: str) -> Path:
+def write_page(path: Path, kind: str) -> tuple[Path, Sequence[str]]:
     """Write page and figures of a folder again, all of them or none.
 
+    Returns:
+        The page, and what is not as it was, a sentence each.
+
     Raises:
-        UsageError: this kind has no page, or a file is in the way that natstats did not write.
+        UsageError: a run that the page needs is gone, or a file is in the way that natstats did not
+            write.
         NatstatsError: the folder is damaged, or cannot be written to.
     """
     from natstats.runs import store
 
-    page, record = SHOWN[kind].page, KINDS[kind].record
-    if not page:
-        raise UsageError(
-            f"run: expected a folder whose page can be written again; that of a "
-            f"{KINDS[kind].called} needs the two runs (natstats compare writes it, natstats show "
-            "prints what it says, --open opens it)"
-        )
-    found = opened(path, kind)
+    shown, record = SHOWN[kind], KINDS[kind].record
+    more: dict[str, Any] = {"home": path} if shown.has_links else {}
+    notes: Sequence[str] = ()
+    if shown.again:
+        again = _named(shown.again)(path)
+        found, notes, more["command"] = again.report, again.notes, again.command
+    else:
+        found = opened(path, kind)
+        found = found.report() if hasattr(found, "report") else found
     with store.add_files(path, record) as folder:
         shutil.copyfile(path / record, folder / record)
-        _named(page)(folder, found.report() if hasattr(found, "report") else found)
-    return path / "report.html"
+        _named(shown.page)(folder, found, **more)
+    return path / "report.html", notes
 
 
 def _named(name: str) -> Any:

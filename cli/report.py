@@ -24,8 +24,8 @@ from .views import path_text
 def command(run: Path, is_opened: bool) -> None:
     """Write page and figures of RUN again, a folder that natstats has written.
 
-    That is a run, a series, the laws of many networks, a training or a table of trainings: all
-    that have a report.html. Its numbers stay as they are.
+    That is a run, a series, a comparison, the laws of many networks, a training or a table of
+    trainings. Its numbers stay as they are. The page of a comparison takes its two runs.
     """
     from natstats.files.paths import expanded
 
@@ -34,7 +34,9 @@ def command(run: Path, is_opened: bool) -> None:
     path = expanded(run, "run")
     kind, page = folders.kind_of(path), path / "report.html"
     if not (is_opened and page.is_file()):
-        page = folders.write_page(path, kind)
+        page, notes = folders.write_page(path, kind)
+        for note in notes:
+            output.say(f"Note: {note}", err=True)
     output.say(f"Report: {path_text(page)}")
     if is_opened:
         import webbrowser

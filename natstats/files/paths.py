@@ -19,7 +19,7 @@ from natstats.text import printable
 
 __all__ = [
     "expanded", "folders_below", "found_from", "is_plain_name", "is_relative", "member",
-    "open_regular", "plain_name", "read_regular",
+    "open_regular", "plain_name", "read_regular", "way_from",
 ]  # fmt: skip
 
 _KINDS = (
@@ -169,6 +169,22 @@ def found_from(folder: str | Path | None, path: str) -> str:
         return str(there) if there.exists() and not Path(path).exists() else path
     except (OSError, ValueError):
         return path
+
+
+def way_from(home: Path, path: Path | None) -> str | None:
+    """The way from a folder to another path, as both stand; None where there is none.
+
+    It stays as it is where both are moved together.
+
+    >>> way_from(Path("reports/a"), Path("runs/b"))
+    '../../runs/b'
+    """
+    if path is None:
+        return None
+    try:
+        return Path(os.path.relpath(path.resolve(), home.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return None
 
 
 def folders_below(path: Path) -> Iterator[tuple[Path, list[str]]]:

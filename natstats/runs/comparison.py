@@ -18,7 +18,7 @@ import pandas as pd
 
 from natstats._version import __version__
 from natstats.files.csv_files import write_csv
-from natstats.files.paths import expanded
+from natstats.files.paths import expanded, way_from
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.differences import (
     Differences,
@@ -250,8 +250,14 @@ class Comparison:
         """
         path = expanded(path, "out")
         with store.write_directory(path, overwrite, "comparison") as folder:
-            paths = [None if run.path is None else str(run.path) for run in self.runs or ()]
-            record = {**self.to_dict(), "runs": paths, "command": command or None}
+            runs = self.runs or ()
+            record = {
+                **self.to_dict(),
+                "runs": [None if run.path is None else str(run.path) for run in runs],
+                "runs_from_here": [way_from(path, run.path) for run in runs],
+                "made_by": [run.info.get("command") for run in runs],
+                "command": command or None,
+            }
             (folder / "comparison.json").write_text(store.to_json(record), encoding="utf-8")
             write_csv(self.layers, folder / "comparison.csv")
             if report and self.runs is not None:

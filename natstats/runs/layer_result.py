@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from natstats.fits.options import FitOptions
 from natstats.fits.records import LayerFit
 from natstats.numbers import interval, map_size, number
 from natstats.spectra.records import Layer, LayerSpectrum, Spectrum
@@ -34,6 +35,7 @@ class LayerResult:
         sensitivity: exponents in narrower bands: its rows of :attr:`natstats.Run.sensitivity`.
         control: beside random weights: its row of ``run.control.layers``; empty without a control.
         unit: what frequencies are counted in, cycles per ``pixel`` of the map or per ``frame``.
+        options: of the fit.
 
     >>> import natstats
     >>> run = natstats.measure_images(natstats.power_law_fields(32, 16, 16, alpha=2.0)[:, None])
@@ -51,6 +53,7 @@ class LayerResult:
     sensitivity: pd.DataFrame
     control: dict[str, Any]
     unit: str = "pixel"
+    options: FitOptions = FitOptions()  # noqa: RUF009 (it is frozen)
 
     @property
     def name(self) -> str:
@@ -96,7 +99,7 @@ class LayerResult:
         """Draw its spectrum: :mod:`natstats.report.figures.layer_spectrum`."""
         from natstats.report.figures.layer_spectrum import plot_layer_spectrum
 
-        return plot_layer_spectrum(self.measured, self.fit, self.unit, ax)
+        return plot_layer_spectrum(self.measured, self.fit, self.unit, ax, self.options)
 
     def __repr__(self) -> str:
         return f"<{self.sentence()}>"

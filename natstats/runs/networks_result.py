@@ -11,7 +11,7 @@ import pandas as pd
 
 from natstats._version import __version__
 from natstats.files.csv_files import write_csv
-from natstats.files.paths import expanded
+from natstats.files.paths import expanded, way_from
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
@@ -325,6 +325,9 @@ class MetaAnalysis:
         path = expanded(path, "out")
         with store.write_directory(path, overwrite, "law") as folder:
             record = self.to_dict() | ({"command": command} if command else {})
+            for run in record["runs"]:
+                place = Path(run["path"])
+                run["from_here"] = way_from(path, place if place.is_dir() else None)
             (folder / RECORD).write_text(store.to_json(record), encoding="utf-8")
             write_csv(self.networks, folder / "networks.csv")
             write_csv(self.subgroups, folder / "subgroups.csv")

@@ -139,10 +139,14 @@ class RunViews:
             sensitivity=self.sensitivity[self.sensitivity.layer == name].reset_index(drop=True),
             control={} if control is None else _row_of(control.layers, name),
             unit=self.unit,
+            options=self.options,
         )
 
     def plot_spectrum(self, layer: str, ax: Axes | None = None) -> Axes:
         """Draw the spectrum of one layer with its fit, and below it what the fit leaves.
+
+        What is shaded are the intervals that the page of the run shows: how the shape of the
+        spectrum, and what the fit leaves, would move with other images.
 
         Args:
             layer: its name.

@@ -92,8 +92,10 @@ def open_networks(path: str | Path) -> MetaAnalysis:
     record = _record_of(path, "law", NETWORKS_FORMAT, _LAW)
     with _told(path, "law"):
         shape = record["shape"]
+        networks = read_table(path, "networks.csv", _NETWORKS, _NETWORK_TEXTS)
+        counts = networks.columns.intersection(["n_layers", "n_seeds"])
         return MetaAnalysis(
-            networks=read_table(path, "networks.csv", _NETWORKS, _NETWORK_TEXTS),
+            networks=networks.astype(dict.fromkeys(counts, int)),
             subgroups=read_table(path, "subgroups.csv", _MEANS, _NETWORK_TEXTS).astype({"n": int}),
             by=record["by"],
             pooled=_all_pooled(record["pooled"]),

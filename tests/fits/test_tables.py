@@ -64,11 +64,11 @@ def test_an_estimator_is_one_record(run: natstats.Run, halved: Estimator, interv
 
 
 def test_the_page_and_the_command_know_it(run: natstats.Run, halved: Estimator) -> None:
-    columns, rows = layer_table(run.refit().layers, run.options)
-    (place,) = (i for i, column in enumerate(columns) if column.label == "halved")
-    assert halved.meaning in columns[place].meaning
-    assert rows[0][place].value == run.layers.exponent[0] / 2
-    columns, _ = layer_table(run.refit().layers, FitOptions(estimator="halved"))
+    table = layer_table(run.refit().layers, run.options)
+    (place,) = (i for i, column in enumerate(table.columns) if column.label == "halved")
+    assert halved.meaning in table.columns[place].meaning
+    assert table.rows[0][place].value == run.layers.exponent[0] / 2
+    columns = layer_table(run.refit().layers, FitOptions(estimator="halved")).columns
     assert any(halved.meaning in c.meaning for c in columns if c.label == "exponent")
     assert "halved" in fresh("natstats.fits.options").ESTIMATORS
     assert "halved" in fresh("natstats_cli.options").ESTIMATORS
@@ -125,7 +125,7 @@ def test_a_form_is_one_record(whiter: Form) -> None:
     assert "aicc_floor" not in row
     assert whiter.flag in noisy.layers["flags"][0]
     assert (whiter.flag, "there is noise") in flag_rows(noisy.layers)
-    columns, _ = layer_table(noisy.layers, noisy.options)
+    columns = layer_table(noisy.layers, noisy.options).columns
     assert any("white part" in column.meaning for column in columns)
 
 

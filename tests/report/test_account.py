@@ -558,8 +558,8 @@ def test_totals_name_their_parts_which_add_up(shown: AccountReport) -> None:
 
 
 def test_what_is_zero_but_for_rounding_has_no_interval(shown: AccountReport) -> None:
-    columns, rows = step_table(shown.frame, FitOptions())
-    place = {column.label: i for i, column in enumerate(columns)}
+    table = step_table(shown.frame, FitOptions())
+    rows, place = table.rows, {column.label: i for i, column in enumerate(table.columns)}
     (own,) = (
         row for row in rows if row[0].text == "deep" and row[place["cause"]].text == "correlations"
     )  # depthwise: no channel comes together with another

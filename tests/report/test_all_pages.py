@@ -247,7 +247,7 @@ window.addEventListener("load", function () {{
       narrow: images.map(one => one.currentSrc === one.parentNode.firstElementChild.srcset),
       right: images.map(one => one.getBoundingClientRect().right),
       buttons: page.querySelectorAll("thead button").length,
-      heads: page.querySelectorAll(".sortable thead th, #layer-table thead th").length,
+      heads: page.querySelectorAll(".choosable thead th").length,
     }};
   }});
   document.getElementById("result").textContent = JSON.stringify(seen);

@@ -32,17 +32,19 @@ def run() -> Run:
 
 @pytest.mark.draws
 def test_spectra_stand_at_waves_of_the_image_with_the_band_behind(run):
-    ax = plot_spectra(run.spectra, run.fits)
-    curves = [line for line in ax.lines if line.get_linewidth() == 1.8]
-    fits = [line for line in ax.lines if line.get_linewidth() == 0.6]
-    for line, one in zip(curves, run.spectra, strict=True):
-        np.testing.assert_allclose(line.get_xdata(), one.cycles_per_image)
-    assert (len(curves), len(fits)) == (5, 4)  # the last ends at 10 cycles/image
-    (shade,) = ax.patches
-    assert (shade.get_x(), shade.get_x() + shade.get_width()) == (2, 12)
-    legend = [text.get_text() for text in ax.figure.findobj(lambda a: hasattr(a, "get_text"))]
-    assert "fitted power law (2 to 12 cycles per image)" in legend
-    assert not plot_spectra(run.spectra, run.refit(band=(0.1, 0.4)).fits).patches
+    figure = plot_spectra(run.spectra, run.fits).figure
+    upper = [ax for ax in figure.axes if ax.get_title("left")]
+    assert len(upper) == 3
+    drawn = [line.get_xdata() for ax in upper for line in ax.lines if line.get_linestyle() == "-"]
+    for one, frequency in zip(run.spectra[2:], drawn, strict=True):
+        np.testing.assert_allclose(frequency, one.cycles_per_image)
+    for ax in upper:
+        (shade,) = ax.patches
+        assert (shade.get_x(), shade.get_x() + shade.get_width()) == (2, 12)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "band of the fit, 2 to 12 cycles per image" in labels
+    other = plot_spectra(run.spectra, run.refit(band=(0.1, 0.4)).fits).figure
+    assert not [patch for ax in other.axes if ax.get_title("left") for patch in ax.patches]
 
 
 @pytest.mark.draws

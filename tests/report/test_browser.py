@@ -218,15 +218,16 @@ def test_columns_can_be_chosen_and_none_is_cut(seen: Seen) -> None:
     usual = ["layer", "kind", "depth", "map", "exponent", "95 % interval", "flags"]
     assert visible_heads(seen) == usual
     fits = "one => one.scrollWidth <= one.clientWidth"
-    assert seen.page.locator(".tall").evaluate(fits)
-    seen.page.click("#table-tools summary")
-    seen.page.get_by_label("curvature").check()
-    seen.page.get_by_label("depth", exact=True).uncheck()
+    assert seen.page.locator("#layer-choosable .tall").evaluate(fits)
+    seen.page.click("#layer-choosable .columns summary")
+    tools = seen.page.locator("#layer-choosable")
+    tools.get_by_label("curvature").check()
+    tools.get_by_label("depth", exact=True).uncheck()
     assert "curvature" in visible_heads(seen)
     assert "depth" not in visible_heads(seen)
-    seen.page.click("#usual-columns")
+    seen.page.click("#layer-choosable .usual")
     assert visible_heads(seen) == usual
-    seen.page.click("#all-columns")
+    seen.page.click("#layer-choosable .all")
     assert len(visible_heads(seen)) > 20
 
 
@@ -234,7 +235,7 @@ def test_the_download_is_the_file_of_the_run(seen: Seen, run: Run) -> None:
     seen.page.select_option("[name=kind]", "conv")
     seen.page.locator("#layer-table thead th[data-key=exponent] button").click()
     with seen.page.expect_download() as started:
-        seen.page.click("#download")
+        seen.page.click("#layer-choosable .download")
     text = Path(started.value.path()).read_text(encoding="utf-8")
     head, *rows = csv.reader(text.splitlines())
     expected = run.layers[run.layers.kind == "conv"].sort_values("exponent", kind="stable")
@@ -306,7 +307,9 @@ def test_the_page_fits_its_screen(browser: Any, report: Path, width: int) -> Non
             inside, own = legend.bounding_box(), plot.bounding_box()
             assert inside["x"] + inside["width"] <= width
             assert inside["y"] + inside["height"] <= own["y"] + own["height"] + 1
-    assert one.page.locator(".tall").evaluate("one => one.scrollWidth <= one.clientWidth")
+    assert one.page.locator("#layer-choosable .tall").evaluate(
+        "one => one.scrollWidth <= one.clientWidth"
+    )
     assert one.wrong == []
     one.context.close()
 

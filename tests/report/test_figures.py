@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -36,6 +37,7 @@ from natstats.report.figures.image_spread import plot_spread
 from natstats.report.figures.law import plot_law
 from natstats.report.figures.overlay import plot_overlay
 from natstats.report.figures.spectra import MOST, plot_spectra
+from natstats.report.figures.spectra import MOST_PANELS as MOST_SIZES
 from natstats.report.figures.style import MARKERS, PALETTE, WIDTH, kind_marks, look
 from natstats.runs.comparison import compare
 from natstats.runs.run import Run
@@ -349,7 +351,7 @@ def test_axes_are_labelled_with_units(run: Run) -> None:
     for x, y in (labels[0], labels[2], labels[3]):
         assert "weight layers" in x
         assert "exponent" in y
-    assert "cycles per image" in labels[1][0]
+    assert "cycles per image" in all_plots(run)[1].figure.get_supxlabel()
     assert "relative" in labels[1][1]
 
 
@@ -466,30 +468,90 @@ def test_pyplot_and_its_settings_are_left_alone(run: Run) -> None:
     assert dict(plt.rcParams) == before
 
 
-def test_spectra_begin_in_order_and_keep_their_shape(run: Run) -> None:
-    ax = plot_spectra(run.spectra, run.fits)
-    curves = [line for line in ax.lines if line.get_linewidth() == 1.8]
-    drawn = [m for m in run.spectra if not m.spectrum.is_constant]
-    assert len(curves) == len(drawn) == len(run.spectra) - 1
-    starts = [line.get_ydata()[0] for line in curves]
-    np.testing.assert_allclose(np.diff(np.log10(starts)), 0.3)
-    for line, measured in zip(curves, drawn, strict=True):
-        power = measured.spectrum.mean_power
-        np.testing.assert_allclose(line.get_ydata() / line.get_ydata()[0], power / power[0])
-        np.testing.assert_allclose(line.get_xdata(), measured.spectrum.cycles_per_image)
+def panels_of(ax: Axes) -> tuple[list[Axes], list[Axes]]:
+    """Panels of spectra, and those of what their fits leave."""
+    axes = [one for one in ax.figure.axes if one.get_label() != "<colorbar>"]
+    return [one for one in axes if one.get_title("left")], [
+        one for one in axes if not one.get_title("left")
+    ]
+
+
+def curves_of(ax: Axes) -> list[Line2D]:
+    """Curves of layers; those of the images are dashed."""
+    return [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 2]
+
+
+def test_every_map_size_has_a_panel_in_which_spectra_begin_at_one(run: Run) -> None:
+    upper, lower = panels_of(plot_spectra(run.spectra, run.fits))
+    drawn = [
+        (measured, fit) for measured, fit in zip(run.spectra, run.fits.layers, strict=True)
+        if measured.layer.kind != "input" and not measured.spectrum.is_constant
+    ]  # fmt: skip
+    sizes = sorted({m.spectrum.height for m, _ in drawn}, reverse=True)
+    assert len(upper) == len(lower) == len(sizes) > 1
+    for size, above, below in zip(sizes, upper, lower, strict=True):
+        own = [pair for pair in drawn if pair[0].spectrum.height == size]
+        counted = f"{size} × {size} px · {len(own)} layer{'' if len(own) == 1 else 's'}"
+        assert above.get_title("left") == counted
+        assert len(above.lines) == len(curves_of(above)) + 2  # the images, in grey and colour
+        for line, (measured, _) in zip(curves_of(above), own, strict=True):
+            power = measured.spectrum.mean_power
+            np.testing.assert_allclose(line.get_ydata(), power / power[0])
+            np.testing.assert_allclose(line.get_xdata(), measured.cycles_per_image)
+        for line, (measured, fit) in zip(curves_of(below), own, strict=True):
+            rest = measured.spectrum.mean_power / fit.fitted_power
+            np.testing.assert_allclose(line.get_ydata(), rest[np.isfinite(rest)])
+            low, high = below.get_ylim()
+            assert low < np.nanmin(rest)
+            assert high > np.nanmax(rest)
+
+
+def of_sizes(run: Run, sizes: list[int]) -> Run:
+    """Layers of these sizes, with spectra of noise."""
+    layer = run.spectra[2].layer
+    spectra = []
+    for place, size in enumerate(sizes):
+        fields = power_law_fields(8, size, size, alpha=1.5, seed=place)[:, None]
+        own = measure_images(np.float32(fields)).spectra[0].spectrum
+        named = {**vars(layer), "name": f"layer{place}", "depth": place + 1}
+        spectra.append(type(run.spectra[2])(type(layer)(**named), own))
+    return Run(spectra)
 
 
 @pytest.mark.slow
-def test_of_very_many_layers_some_are_drawn_and_it_is_said(images_run: Run) -> None:
-    spectra = images_run.spectra[:1] * (MOST + 20)
-    layer = type(spectra[0].layer)(**{**vars(spectra[0].layer), "kind": "conv"})
-    many = [type(one)(layer, one.spectrum) for one in spectra]
-    run = Run(many)
-    ax = plot_spectra(run.spectra, run.fits)
-    assert sum(line.get_linewidth() == 1.8 for line in ax.lines) == MOST
-    legend = ax.get_legend()
-    assert legend is not None
-    assert f"{MOST} of {MOST + 20}" in legend.get_texts()[0].get_text()
+def test_many_map_sizes_share_panels_with_those_nearest(run: Run) -> None:
+    many = of_sizes(run, [64, 62, 48, 40, 32, 24, 20, 16, 12, 10, 8])
+    upper, _ = panels_of(plot_spectra(many.spectra, many.fits))
+    titles = [ax.get_title("left") for ax in upper]
+    assert len(titles) == MOST_SIZES
+    assert titles[0] == "64 × 64 to 62 × 62 px\n2 layers"
+    assert sum(len(curves_of(ax)) for ax in upper) == 11
+    for ax in (plot_spectra(many.spectra, many.fits),):
+        assert overlapping(ax) == []
+        assert outside(ax) == []
+
+
+@pytest.mark.slow
+def test_of_very_many_layers_some_of_every_size_are_drawn_and_it_is_said(run: Run) -> None:
+    few = of_sizes(run, [32, 16])
+    spectra = [few.spectra[0], *few.spectra[1:] * (MOST + 20)]
+    many = Run(spectra)
+    ax = plot_spectra(many.spectra, many.fits)
+    upper, _ = panels_of(ax)
+    n_drawn = [len(curves_of(one)) for one in upper]
+    assert n_drawn[0] == 1
+    assert MOST - 2 <= sum(n_drawn) <= MOST
+    said = ax.figure.legends[0].get_texts()[0].get_text()
+    assert said == f"layer ({sum(n_drawn)} of {MOST + 21}, evenly spaced)"
+    assert upper[1].get_title("left").endswith(f"{MOST + 20} layers")
+
+
+def test_one_axes_holds_all_sizes(run: Run) -> None:
+    ax = Figure().add_subplot()
+    assert plot_spectra(run.spectra, run.fits, ax=ax) is ax
+    starts = [line.get_ydata()[0] for line in ax.lines]
+    assert len(starts) == len(run.spectra) - 1  # one is constant
+    np.testing.assert_allclose(starts, 1.0)
 
 
 def test_spread_shows_the_quantiles_of_the_images(run: Run) -> None:

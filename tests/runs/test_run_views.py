@@ -13,6 +13,7 @@ from torch import nn
 
 import natstats
 from natstats.law.law import fit_law
+from natstats.report.pages.explorer_layers import spectrum_of
 
 HOSTILE = ["<script>alert(1)</script>", "x]]>--!><b>&amp;", "\"'><img src=x onerror=y>", "a\x1b\n"]
 PLAIN = [f"conv{place}" for place in range(6)]
@@ -81,6 +82,36 @@ def test_the_spectrum_of_a_layer_is_drawn(run):
     assert run.plot_spectrum("plain", ax) is ax
     for name in run.layers.layer:
         run.plot_spectrum(name)
+
+
+def test_the_figure_and_the_page_shade_the_same_interval(run):
+    """Also at another level, and where power is normalised image by image."""
+    for changes in ({}, {"level": 0.8}, {"normalize": True}):
+        other = run.refit(**changes)
+        place = [*other.layers.layer].index("plain")
+        page = spectrum_of(other.report(), place)
+        ax = other.plot_spectrum("plain")
+        level = f"{100 * other.options.level:g} %"
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert labels == ["mean of the images", f"{level} interval of the shape",
+                          "fitted power law"]  # fmt: skip
+        (shade,) = ax.collections
+        edges = shade.get_paths()[0].vertices
+        for sign in (-1, 1):
+            end = page["power"] * np.exp(sign * page["shape"])
+            for frequency, value in zip(other.layer("plain").spectrum.frequency, end, strict=True):
+                here = edges[np.isclose(edges[:, 0], frequency), 1]
+                assert np.isclose(here, value).any()
+        (below,) = ax.figure.axes[1].collections
+        widest = np.ptp(below.get_paths()[0].vertices[:, 1])
+        assert widest >= 2 * np.nanmax(page["left"]) / np.log(10)
+
+
+def test_two_images_have_no_interval():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3))
+    ax = natstats.measure(model, torch.rand(2, 1, 12, 12)).plot_spectrum("0")
+    assert not ax.collections
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["mean of the images"]
 
 
 def test_layers_without_power_or_exponent_are_drawn(run):

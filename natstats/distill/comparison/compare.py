@@ -78,8 +78,14 @@ class MethodComparison(MethodTable):
             "notes": list(self.notes),
         }
 
-    def write(self, folder: Path, *, report: bool = True) -> None:
-        """Write ``table.csv``, ``table.md``, the other tables, page and figures into `folder`."""
+    def write(self, folder: Path, *, report: bool = True, home: Path | None = None) -> None:
+        """Write ``table.csv``, ``table.md``, the other tables, page and figures into `folder`.
+
+        Args:
+            folder: it must exist.
+            report: draw the figures and write the page.
+            home: where the folder will be, for links to the trainings; by default as it is.
+        """
         for name, frame in (
             ("table", self.methods), ("gains", self.gains), ("contrasts", self.contrasts),
             ("terms", self.terms), ("seeds", self.seeds),
@@ -91,7 +97,7 @@ class MethodComparison(MethodTable):
         if report:
             from natstats.distill.report.pages import write_table_report
 
-            write_table_report(folder, self)
+            write_table_report(folder, self, home)
         (folder / TABLE).write_text(store.to_json(self.to_dict()), encoding="utf-8")
 
     def save(self, path: str | Path, *, overwrite: bool = False, report: bool = True) -> Path:
@@ -104,7 +110,7 @@ class MethodComparison(MethodTable):
         path = Path(path).expanduser()
         store.check_target(path, overwrite, KIND)
         with store.add_files(path, TABLE) as folder:
-            self.write(folder, report=report)
+            self.write(folder, report=report, home=path)
         return path
 
 

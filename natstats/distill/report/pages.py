@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,13 +11,16 @@ import numpy as np
 
 from natstats._version import __version__
 from natstats.distill.report import method_tables
-from natstats.distill.report.contrast_figures import plot_contrasts
-from natstats.distill.report.contrast_tables import (
-    CONTRAST_HEADS,
-    contrast_cells,
-    contrast_explanation,
-    contrast_sentences,
+from natstats.distill.report.choosable_tables import (
+    contrast_table,
+    cost_table,
+    gap_table,
+    method_table,
+    paired_table,
+    training_table,
 )
+from natstats.distill.report.contrast_figures import plot_contrasts
+from natstats.distill.report.contrast_tables import contrast_explanation, contrast_sentences
 from natstats.distill.report.facts import facts_of
 from natstats.distill.report.method_figures import (
     has_gaps,
@@ -27,7 +30,6 @@ from natstats.distill.report.method_figures import (
 )
 from natstats.distill.report.records import MethodTable
 from natstats.distill.report.run_figures import plot_curves, plot_gaps, plot_gradients
-from natstats.law.law import format_p
 from natstats.numbers import interval, number, short
 from natstats.report.figures.style import save
 from natstats.report.pages.html import drawn_twice, embedded, write_page
@@ -41,11 +43,6 @@ __all__ = ["write_run_report", "write_table_report"]
 
 Drawn: TypeAlias = "tuple[str, str, str, Callable[[], Axes]]"
 """Name, title and caption of a figure, and what draws it."""
-
-GAP_HEADS = (
-    "layer of the student", "layer of the teacher", "size", "teacher α", "before", "after",
-    "distance before", "after",
-)  # fmt: skip
 
 
 def write_run_report(folder: Path, run: DistillationRun) -> Path:
@@ -70,12 +67,14 @@ def write_run_report(folder: Path, run: DistillationRun) -> Path:
     )
 
 
-def write_table_report(folder: Path, found: MethodTable) -> Path:
+def write_table_report(folder: Path, found: MethodTable, home: Path | None = None) -> Path:
     """Write ``figures/`` and ``report.html`` of a comparison of methods into `folder`.
 
     Args:
         folder: it must exist.
         found: what to report.
+        home: where the folder will be, for links to the pages of the trainings; by default as it
+            is.
 
     Returns:
         The page.
@@ -94,8 +93,7 @@ def write_table_report(folder: Path, found: MethodTable) -> Path:
         "sentences": method_tables.headlines(found),
         "notes": list(found.notes),
         "tasks": tasks,
-        "runs": list(dict.fromkeys(str(path) for path in found.seeds.path if path)),
-        "n_runs": len(found.seeds),
+        "trainings": training_table(found, home or folder),
         "version": __version__,
     }
     return write_page(folder, "distill_table.html", contents)
@@ -209,8 +207,7 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
         "notes": [str(note) for note in info.get("notes") or []],
         "terms": _term_rows(run),
         "taps": _tap_rows(run),
-        "gap_heads": GAP_HEADS,
-        "gap_rows": _gap_rows(run),
+        "gaps": gap_table(run.gap),
         "facts": facts_of(run),
         "command": str(info.get("command") or ""),
         "version": info.get("versions", {}).get("natstats", __version__),
@@ -279,23 +276,6 @@ def _shape(shape: Any) -> str:
     return " × ".join(map(str, shape)) if isinstance(shape, list | tuple) else "–"
 
 
-def _gap_rows(run: DistillationRun) -> list[tuple[str, ...]]:
-    return [
-        (
-            str(row["student_layer"]), str(row["teacher_layer"]),
-            f"{row['height']} × {row['width']}",
-            *(
-                number(row[name])
-                for name in (
-                    "exponent_teacher", "exponent_before", "exponent_after", "distance_before",
-                    "distance_after",
-                )
-            ),
-        )
-        for row in run.gap.to_dict("records")
-    ]  # fmt: skip
-
-
 def _table_title(found: MethodTable) -> str:
     n = len(found.methods)
     runs = "1 training" if len(found.seeds) == 1 else f"{len(found.seeds)} trainings"
@@ -305,43 +285,21 @@ def _table_title(found: MethodTable) -> str:
 def _task_contents(
     found: MethodTable, place: int, title: str, figures: list[dict[str, Any]], end: str
 ) -> dict[str, Any]:
-    rows = found.methods[found.methods.task == place].to_dict("records")
-    heads, cells, texts = method_tables.accuracy_table(rows, found.references, found.level)
-    own = (found.gains.task == place) & (found.gains["reason"] == "")
-    gains = found.gains[own].to_dict("records")
     contrasts = found.contrasts[found.contrasts.task == place]
     return {
         "title": title,
         "end": end,
         "figures": figures,
-        "heads": heads,
-        "rows": cells,
-        "texts": texts,
-        "contrast_heads": CONTRAST_HEADS,
-        "contrasts": contrast_cells(contrasts.to_dict("records")),
+        "methods": method_table(found, place, end),
+        "contrasts": contrast_table(found, place, end),
         "planned": contrast_sentences(contrasts),
         "contrast_explanation": contrast_explanation(found.level),
-        "cost_heads": method_tables.COST_HEADS,
-        "costs": [method_tables.cost_cells(row, found.terms) for row in rows],
-        "tests": [_test_row(row) for row in gains],
+        "costs": cost_table(found, place, end),
+        "tests": paired_table(found, place, end),
         "explanation": " ".join(method_tables.explanations(found)),
         "cost_explanation": method_tables.cost_explanation(),
-        "level": f"{100 * found.level:g} %",
         "associations": [
             *method_tables.gap_sentences(found, place, named=False),
             method_tables.CAREFUL,
         ],
     }
-
-
-def _test_row(row: Mapping[Any, Any]) -> tuple[str, ...]:
-    pair = f"{row['label']} over {row['reference_label']}"
-    low, high = 100 * row["low"], 100 * row["high"]
-    return (
-        pair,
-        number(100 * row["difference"], 1, sign=True),
-        interval(low, high, 1, sign=True),
-        *(format_p(row[name]).removeprefix("= ") for name in ("p", "p_corrected")),
-        str(row["n_seeds"]),
-        str(row["test"]) if row["test"] != "images" else "images (McNemar, exact)",
-    )

@@ -158,7 +158,7 @@ RUN_FIGURES = {
             "spectra",
             "Spectra",
             _spectra,
-            lambda run: "Mean power spectra of all layers with the fitted power laws.",
+            lambda run: "Mean power spectra of all layers by map size, and power over their fits.",
         ),
         RunFigure(
             "spread",

@@ -1,4 +1,4 @@
-"""The spectrum of one layer with its fit, the spread of its images, and what the fit leaves."""
+"""The spectrum of one layer with its fit, what the fit leaves, and the intervals of both."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from natstats.fits.options import FitOptions
 from natstats.fits.records import LayerFit
+from natstats.fits.shape_intervals import ShapeIntervals, intervals_of_shape
 from natstats.numbers import interval, map_size, number
-from natstats.report.figures.style import FAINT, GREY, INK, PALETTE, legend, look, new_figure
+from natstats.report.figures.style import GREY, INK, PALETTE, legend, look, new_figure
 from natstats.spectra.records import LayerSpectrum
 from natstats.text import printable
 
 __all__ = ["plot_layer_spectrum"]
 
-SPREAD = (10, 90)
-"""Percentiles of the images that are shaded."""
-
-FEWEST = 10
-"""Images that a spread takes."""
-
 _MEAN: dict[str, Any] = {
     "color": PALETTE[0], "marker": "o", "markersize": 3.5, "linewidth": 1.0, "linestyle": "-",
 }  # fmt: skip
 
+_BAND: dict[str, Any] = {"color": PALETTE[0], "alpha": 0.2, "linewidth": 0, "zorder": 1}
+
 
 def plot_layer_spectrum(
-    measured: LayerSpectrum, fit: LayerFit, unit: str = "pixel", ax: Axes | None = None
+    measured: LayerSpectrum,
+    fit: LayerFit,
+    unit: str = "pixel",
+    ax: Axes | None = None,
+    options: FitOptions | None = None,
 ) -> Axes:
     """Draw mean power against frequency, and below it how far it is from the fit.
 
-    Power is relative to the lowest ring; the band between the 10th and the 90th percentile of
-    single images is shaded, each image relative to its own lowest ring.
+    Power is relative to the lowest ring. What is shaded are the intervals of
+    :func:`natstats.fits.shape_intervals.intervals_of_shape`, as on the page of a run: how the shape
+    of the spectrum, and what the fit leaves, would move with other images. There are none with
+    fewer than three groups of images, or without a fit.
 
     Args:
         measured: the layer.
@@ -45,6 +49,7 @@ def plot_layer_spectrum(
         unit: what frequencies are counted in, cycles per ``pixel`` or per ``frame``.
         ax: where to draw the spectrum, then without what the fit leaves; by default in a new
             figure, whose second axes are those below.
+        options: of the fit; by default the usual ones.
 
     Returns:
         The axes of the spectrum.
@@ -55,11 +60,13 @@ def plot_layer_spectrum(
     >>> ax.get_yscale(), len(ax.figure.axes)
     ('log', 2)
     """
+    chosen = options or FitOptions()
+    found, level = intervals_of_shape(measured, fit, chosen), f"{100 * chosen.level:g} %"
     with look():
         if ax is not None:
             ax.spines[["top", "right"]].set_visible(False)
             lowest = ax
-            _draw_power(ax, measured, fit)
+            _draw_power(ax, measured, fit, found, level)
         else:
             figure = new_figure(4.2)
             grid = figure.add_gridspec(2, 1, height_ratios=[3, 1])
@@ -67,8 +74,8 @@ def plot_layer_spectrum(
             lowest = figure.add_subplot(grid[1], sharex=ax)
             for one in (ax, lowest):
                 one.spines[["top", "right"]].set_visible(False)
-            _draw_power(ax, measured, fit)
-            _draw_rest(lowest, measured, fit)
+            _draw_power(ax, measured, fit, found, level)
+            _draw_rest(lowest, measured, fit, found)
             ax.tick_params(labelbottom=False)
         where = f"{unit} of the map" if unit == "pixel" else unit
         lowest.set_xlabel(f"frequency (cycles per {where})")
@@ -76,16 +83,21 @@ def plot_layer_spectrum(
     return ax
 
 
-def _draw_power(ax: Axes, measured: LayerSpectrum, fit: LayerFit) -> None:
-    """Power, the spread of images and the fit."""
-    spectrum = measured.spectrum
-    power, frequency, good = spectrum.mean_power, spectrum.frequency, _good(measured)
-    first = power[good][0] if good.any() else 1.0
+def _draw_power(
+    ax: Axes, measured: LayerSpectrum, fit: LayerFit, found: ShapeIntervals, level: str
+) -> None:
+    """Power with the interval of its shape, and the fit."""
+    frequency, good = measured.spectrum.frequency, _good(found)
+    first = found.power[good][0] if good.any() else 1.0
     ax.set_xscale("log")
     ax.set_yscale("log")
     entries: list[tuple[Artist, str]] = [(Line2D([], [], **_MEAN), "mean of the images")]
-    entries += _shade_images(ax, measured, good)
-    ax.plot(frequency[good], power[good] / first, **_MEAN, zorder=3)
+    known = good & np.isfinite(found.shape)
+    if known.any():
+        power, reach = found.power[known] / first, np.exp(found.shape[known])
+        ax.fill_between(frequency[known], power / reach, power * reach, **_BAND)
+        entries.append((Patch(**_BAND), f"{level} interval of the shape"))
+    ax.plot(frequency[good], found.power[good] / first, **_MEAN, zorder=3)
     fitted = np.isfinite(fit.fitted_power)
     if fitted.any() and good.any():
         ax.plot(frequency[fitted], fit.fitted_power[fitted] / first, color=INK, zorder=4)
@@ -102,39 +114,26 @@ def _draw_power(ax: Axes, measured: LayerSpectrum, fit: LayerFit) -> None:
     )
 
 
-def _draw_rest(ax: Axes, measured: LayerSpectrum, fit: LayerFit) -> None:
-    """What the fit leaves, in decades."""
-    power, fitted = measured.spectrum.mean_power, fit.fitted_power
-    both = np.isfinite(fitted) & _good(measured)
+def _draw_rest(ax: Axes, measured: LayerSpectrum, fit: LayerFit, found: ShapeIntervals) -> None:
+    """What the fit leaves with its interval, in decades."""
+    fitted, frequency = fit.fitted_power, measured.spectrum.frequency
+    both = np.isfinite(fitted) & _good(found)
     ax.set_xscale("log")
     if both.any():
-        rest = np.log10(power[both] / fitted[both])
-        ax.plot(measured.spectrum.frequency[both], rest, **_MEAN)
-        reach = 1.2 * max(0.05, float(np.abs(rest).max()))
-        ax.set_ylim(-reach, reach)
+        rest = np.log10(found.power[both] / fitted[both])
+        reach = np.nan_to_num(found.left[both] / np.log(10))
+        if reach.any():
+            ax.fill_between(frequency[both], rest - reach, rest + reach, **_BAND)
+        ax.plot(frequency[both], rest, **_MEAN)
+        most = 1.2 * max(0.05, float((np.abs(rest) + reach).max()))
+        ax.set_ylim(-most, most)
     ax.axhline(0, color=INK, linewidth=0.8, zorder=1)
     ax.set_ylabel("power over\nthe fit (log$_{10}$)")
     _dress(ax)
 
 
-def _good(measured: LayerSpectrum) -> NDArray[np.bool_]:
-    power = measured.spectrum.mean_power
-    return np.asarray(np.isfinite(power) & (power > 0))
-
-
-def _shade_images(
-    ax: Axes, measured: LayerSpectrum, good: NDArray[np.bool_]
-) -> list[tuple[Artist, str]]:
-    """The spread of single images; nothing where they are few."""
-    rows = measured.spectrum.image_power.astype(np.float64)
-    rows = rows[np.isfinite(rows).all(axis=1) & (rows > 0).all(axis=1)]
-    if len(rows) < FEWEST or not good.any():
-        return []
-    low, high = np.percentile(rows[:, good] / rows[:, good][:, :1], SPREAD, axis=0)
-    ax.fill_between(
-        measured.spectrum.frequency[good], low, high, color=FAINT, linewidth=0, zorder=1
-    )
-    return [(Patch(color=FAINT), f"{SPREAD[0]} to {SPREAD[1]} % of {len(rows)} images")]
+def _good(found: ShapeIntervals) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(found.power) & (found.power > 0))
 
 
 def _dress(ax: Axes) -> None:

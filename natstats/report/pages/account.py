@@ -10,11 +10,18 @@ import pandas as pd
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
-from natstats.numbers import change, interval, number, short
+from natstats.numbers import change, number, short
 from natstats.report.figures.account_totals import WHOLE
 from natstats.report.figures.causes import cause_name
 from natstats.report.figures.kernels import convolutions, median_difference
-from natstats.report.pages.results import Cell, Column
+from natstats.report.pages.page_tables import (
+    Cell,
+    Column,
+    Table,
+    interval_cell,
+    number_cell,
+    p_cell,
+)
 from natstats.report.records import AccountReport
 
 __all__ = ["THEORY", "account_contents"]
@@ -65,7 +72,6 @@ def account_contents(account: AccountReport | None, options: FitOptions) -> dict
     """
     if account is None:
         return {"account": None}
-    columns, rows = step_table(account.frame, options)
     causes = [*account.totals.cause]
     return {
         "account": {
@@ -82,8 +88,7 @@ def account_contents(account: AccountReport | None, options: FitOptions) -> dict
             "counterfactuals_sentence": account.counterfactuals_sentence,
             "difference_sentence": account.difference_sentence,
             "difference": difference_rows(account.difference),
-            "columns": columns,
-            "rows": rows,
+            "steps": step_table(account.frame, options),
             **_counterfactual_layers(account.counterfactuals),
         }
     }
@@ -218,22 +223,24 @@ def _plain(value: float) -> float:
     return value if abs(value) > ROUNDING else 0.0
 
 
-def step_table(frame: pd.DataFrame, options: FitOptions) -> tuple[list[Column], list[list[Cell]]]:
-    """Columns and rows of the table of all steps, a row for every share."""
+def step_table(frame: pd.DataFrame, options: FitOptions) -> Table:
+    """The table of all steps, a row for every share."""
     level = f"{100 * options.level:g} %"
     columns = [
-        Column("step", "layer or operation that the step ends at", is_number=False),
-        Column("operation", "what is done to the maps", is_number=False),
-        Column("cause", "what the share is put down to", is_number=False),
-        Column("part", "which part of it", is_number=False),
-        Column("share", "of the change of the exponent"),
-        Column(f"{level} interval", "from resampling the images; sorted by its lower end"),
-        Column("p", "of the test that the share is zero"),
-        Column("before", "exponent before the step"),
-        Column("after", "exponent after the step"),
+        Column("step", "layer or operation that the step ends at", False, "always"),
+        Column("operation", "what is done to the maps", False, "wide"),
+        Column("cause", "what the share is put down to", False, "always"),
+        Column("part", "which part of it", False, "wide"),
+        Column("share", "of the change of the exponent", first="always"),
+        Column(
+            f"{level} interval", "from resampling the images; sorted by its lower end", first="wide"
+        ),
+        Column("p", "of the test that the share is zero", first="wide"),
+        Column("before", "exponent before the step", first="wide"),
+        Column("after", "exponent after the step", first="wide"),
         Column("depth", "weight layers on the longest path from the input"),
-        Column("trunk", "yes where the step is on the way to the last layer", is_number=False),
-        Column("leads to", "the first weight layer behind", is_number=False),
+        Column("trunk", "yes where the step is on the way to the last layer", False),
+        Column("leads to", "the first weight layer behind", False),
         Column("kernels", "exponent that the kernels alone would leave white noise with"),
     ]
     rows = []
@@ -246,23 +253,18 @@ def step_table(frame: pd.DataFrame, options: FitOptions) -> tuple[list[Column], 
                 Cell(str(row["operation"])),
                 Cell(str(row["cause"])),
                 Cell(str(row["part"])),
-                _cell(_plain(row["share"]), sign=True),
-                Cell(interval(low, row["high"], sign=True), low) if has_error else Cell("–"),
-                Cell(_p(row["p"]), float(row["p"])) if has_error else Cell("–"),
-                _cell(row["before"]),
-                _cell(row["after"]),
+                number_cell(_plain(row["share"]), sign=True),
+                interval_cell(low, row["high"], sign=True) if has_error else Cell("–"),
+                p_cell(row["p"]) if has_error else Cell("–"),
+                number_cell(row["before"]),
+                number_cell(row["after"]),
                 Cell(f"{row['depth']:d}", row["depth"]),
                 Cell("yes" if row["trunk"] else "no"),
                 Cell(str(row["layer"])),
-                _cell(row["kernel_exponent"]),
+                number_cell(row["kernel_exponent"]),
             ]
         )
-    return columns, rows
-
-
-def _cell(value: float, *, sign: bool = False) -> Cell:
-    finite = bool(np.isfinite(value))
-    return Cell(number(value, sign=sign), float(value) if finite else None)
+    return Table("steps", "steps", columns, rows, frame, "account.csv")
 
 
 def _p(value: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,19 @@ from natstats._version import __version__
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.differences import Estimate
 from natstats.law.law import format_p
-from natstats.numbers import change, interval, number, short
+from natstats.numbers import change, interval, number
 from natstats.report.figures.drawing import draw_comparison
 from natstats.report.pages import provenance
-from natstats.report.pages.html import drawn_twice, embedded, link_to, write_page
+from natstats.report.pages.html import drawn_twice, embedded, link_to, link_to_layer, write_page
+from natstats.report.pages.page_tables import (
+    Cell,
+    Column,
+    Table,
+    interval_cell,
+    number_cell,
+    p_cell,
+    plain_cell,
+)
 from natstats.report.records import ComparisonReport
 
 __all__ = ["write_comparison_report"]
@@ -64,10 +73,6 @@ def _contents(comparison: ComparisonReport, home: Path, command: str) -> dict[st
     """Everything that the template fills in, but for the figures."""
     names, runs = comparison.difference.names, comparison.runs
     level = f"{100 * runs[0].options.level:g} %"
-    columns = [
-        ("layer", False), ("kind", False), ("depth", True), ("A", True), ("B", True),
-        ("B − A", True), (f"{level} interval", True), ("p, Holm", True), ("flags", False),
-    ]  # fmt: skip
     links = [link_to(path, home) for path in comparison.paths]
     return {
         "title": comparison.headline,
@@ -76,8 +81,7 @@ def _contents(comparison: ComparisonReport, home: Path, command: str) -> dict[st
         "sentence": comparison.difference.sentence,
         "keys": _keys(comparison),
         "notes": list(comparison.difference.notes),
-        "columns": columns,
-        "rows": [_row(row) for row in comparison.difference.layers.to_dict("records")],
+        "layers": _layer_table(comparison, level, links),
         "only": comparison.only,
         "facts": _facts(comparison),
         "repeat": command or _repeat(comparison),
@@ -122,25 +126,46 @@ def _apart(estimate: Estimate) -> tuple[str, str]:
     return value, f"{ends}{p}"
 
 
-def _row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    def cell(name: str, text: str) -> tuple[str, float | None]:
-        return text, float(row[name]) if np.isfinite(row[name]) else None
-
-    cells: list[tuple[str, float | None]] = [
-        (row["kind"], None),
-        cell("depth", short(row["depth"])),
+def _layer_table(comparison: ComparisonReport, level: str, links: Sequence[str]) -> Table:
+    """A row for every layer of both; the exponents lead to the pages of their runs."""
+    layers = comparison.difference.layers
+    columns = [
+        Column("layer", "module name; :1 is its second call", is_number=False, first="always"),
+        Column("kind", "of the module", is_number=False, first="wide"),
+        Column("depth", "weight layers on the longest path from the input", first="wide"),
+        Column("A", f"exponent in A, with its {level} interval", first="wide"),
+        Column("B", f"exponent in B, with its {level} interval", first="wide"),
+        Column("B − A", "difference of the exponents", first="always"),
+        Column(f"{level} interval", "of the difference; sorted by its lower end", first="always"),
+        Column("p, Holm", "that there is no difference; corrected for all layers", first="always"),
+        Column("p", "that there is no difference, of this layer by itself"),
+        Column("flags", "what to know before using the numbers", False, "wide", is_list=True),
     ]
-    p = row["p_corrected"]
-    for end in "ab":
-        ends = interval(row[f"low_{end}"], row[f"high_{end}"])
-        cells.append(cell(f"exponent_{end}", f"{number(row[f'exponent_{end}'])} {ends}"))
-    cells += [
-        cell("difference", number(row["difference"], 3, sign=True)),
-        cell("low", interval(row["low"], row["high"], 3, sign=True)),
-        cell("p_corrected", format_p(p).removeprefix("= ") if np.isfinite(p) else "–"),
-        (row["flags"], None),
-    ]
-    return {"name": row["layer"], "cells": cells}
+    rows = []
+    for row in layers.to_dict("records"):
+        ends = [
+            Cell(
+                f"{number(row[f'exponent_{end}'])} "
+                f"{interval(row[f'low_{end}'], row[f'high_{end}'])}",
+                number_cell(row[f"exponent_{end}"]).value,
+                link_to_layer(link, row["layer"]),
+            )
+            for end, link in zip("ab", links, strict=True)
+        ]
+        rows.append(
+            [
+                Cell(row["layer"]),
+                Cell(row["kind"]),
+                plain_cell(row["depth"]),
+                *ends,
+                number_cell(row["difference"], 3, sign=True),
+                interval_cell(row["low"], row["high"], 3, sign=True),
+                p_cell(row["p_corrected"]),
+                p_cell(row["p"]),
+                Cell(row["flags"]),
+            ]
+        )
+    return Table("layers", "layers", columns, rows, layers, "comparison.csv")
 
 
 def _facts(comparison: ComparisonReport) -> list[tuple[str, str, str]]:

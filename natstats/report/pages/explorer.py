@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from natstats.files.csv_files import csv_text
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.numbers import map_size
 from natstats.report.figures.law_curves import best_shape, line_of
@@ -26,7 +23,7 @@ from natstats.report.pages.explorer_layers import layer_facts, spectrum_of
 from natstats.report.records import RunReport
 from natstats.text import printable
 
-__all__ = ["explorer_data", "in_script", "plain"]
+__all__ = ["explorer_data", "plain"]
 
 SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down",
@@ -78,9 +75,7 @@ def explorer_data(run: RunReport) -> dict[str, Any]:
                 **layer_facts(run, place, row),
             }
         )
-    head, *csv_rows = csv_text(run.layers).splitlines()
     data = {
-        "csv": {"head": head, "rows": csv_rows},
         "level": f"{100 * run.options.level:g} %",
         "axis": axis.axis,
         "frequency": "cycles per clip" if run.unit == "frame" else "cycles per image",
@@ -133,15 +128,3 @@ def plain(value: Any, digits: int = 4) -> Any:
     if isinstance(value, float | np.floating):
         return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
-
-
-def in_script(value: Any) -> Markup:
-    r"""JSON that can stand inside a ``<script>``: nothing in it ends the element or begins another.
-
-    >>> in_script({"name": "</script>"})
-    Markup('{"name":"\\u003c/script\\u003e"}')
-    """
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    for char in "<>&":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)

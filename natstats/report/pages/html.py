@@ -17,9 +17,9 @@ from markupsafe import Markup
 from natstats.report.pages.citing import citation
 from natstats.report.pages.smaller_svg import compact
 from natstats.report.pages.words import DOCS, meanings
-from natstats.text import lines
+from natstats.text import lines, printable
 
-__all__ = ["PAGE", "drawn_twice", "embedded", "link_to", "write_page"]
+__all__ = ["PAGE", "drawn_twice", "embedded", "link_to", "link_to_layer", "write_page"]
 
 PAGE = "report.html"
 """Name of every page."""
@@ -89,6 +89,15 @@ def link_to(path: Path | None, home: Path) -> str:
     return quote(os.fsencode(Path(way).as_posix()))
 
 
+def link_to_layer(page: str, layer: str) -> str:
+    """The address of a layer on the page of a run, of that of the page; empty where there is none.
+
+    >>> link_to_layer("../a/report.html", "conv 1"), link_to_layer("", "conv 1")
+    ('../a/report.html#layer=conv%201', '')
+    """
+    return page and f"{page}#layer={quote(printable(layer), safe='')}"
+
+
 def _address(svg: str) -> str:
     content = base64.b64encode(compact(svg).encode()).decode()
     return f"data:image/svg+xml;base64,{content}"
@@ -104,8 +113,8 @@ def _sections(page: str) -> list[tuple[str, Markup]]:
 
 
 def _breakable(name: str) -> Markup:
-    """A name of a module that lines may break behind its dots."""
-    return Markup("<wbr>").join(map(str, re.split(r"(?<=\.)(?=.)", _shown(name))))
+    """A name of a module or a run that lines may break behind its dots, strokes and underscores."""
+    return Markup("<wbr>").join(map(str, re.split(r"(?<=[./_])(?=.)", _shown(name))))
 
 
 def _shown(value: Any) -> Any:

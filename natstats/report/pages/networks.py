@@ -12,10 +12,18 @@ from natstats._version import __version__
 from natstats.fits.band_choice import band_text
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
-from natstats.law.law import format_p
-from natstats.numbers import change, interval, number, short
+from natstats.numbers import change
 from natstats.report.figures.drawing import draw_networks
 from natstats.report.pages.html import drawn_twice, embedded, link_to, write_page
+from natstats.report.pages.page_tables import (
+    Cell,
+    Column,
+    Table,
+    interval_cell,
+    number_cell,
+    p_cell,
+    plain_cell,
+)
 from natstats.report.records import ALL, CONTROL, NetworksReport
 
 __all__ = ["write_networks_report"]
@@ -27,9 +35,6 @@ TITLES = {
     "too little to tell": "Too little to tell of networks",
 }
 """Heading of the page by verdict."""
-
-GROUP_COLUMNS = ("networks", "number", "mean slope", "interval", "p", "the next network",
-                 "sd between", "share", "one slope: p")  # fmt: skip
 
 
 def write_networks_report(
@@ -65,27 +70,12 @@ def write_networks_report(
 def _contents(networks: NetworksReport, home: Path) -> dict[str, Any]:
     """Everything that the template fills in, but for the figure."""
     level = f"{100 * networks.options.level:g} %"
-    columns = [
-        ("network", False),
-        *([("subgroup", False)] if networks.by is not None else []),
-        (f"slope {networks.per_unit}", True),
-        (f"{level} interval", True),
-        ("weight", True),
-        ("verdict", False),
-        (f"slope {networks.per_whole}", True),
-        (f"{level} interval", True),
-        ("weight", True),
-        ("layers", True),
-        ("deepest", True),
-        ("model", False),
-        ("weights", False),
-    ]
-    groups = networks.subgroups.to_dict("records")
     tables = [
-        (per, [_group_row(row) for row in groups if row["unit"] == unit])
+        (per, _means_table(networks, unit, per))
         for unit, per in (("depth", networks.per_unit), ("whole", networks.per_whole))
     ]
     fit = networks.options
+    sample = _network_table(networks, home)
     return {
         "n": len(networks.networks),
         "title": TITLES[networks.verdict],
@@ -94,13 +84,10 @@ def _contents(networks: NetworksReport, home: Path) -> dict[str, Any]:
         "keys": _keys(networks),
         "notes": networks.notes,
         "by": networks.by,
-        "columns": columns,
-        "rows": [
-            _row(row, networks.by is not None, home) for row in networks.networks.to_dict("records")
-        ],
-        "group_columns": GROUP_COLUMNS,
+        "sample": sample,
+        "has_links": any(row[0].link for row in sample.rows),
         "tables": tables,
-        "has_control": any(str(row["subgroup"]).startswith(CONTROL) for row in groups),
+        "has_control": bool(networks.subgroups.subgroup.astype(str).str.startswith(CONTROL).any()),
         "measured": [
             ("measure of depth", DEPTH_AXES[fit.depth].meaning),
             ("estimator", fit.estimator),
@@ -148,40 +135,129 @@ def _keys(networks: NetworksReport) -> list[tuple[str, str, str]]:
     return [*keys, ("networks", str(len(networks.networks)), ""), ("each by itself", found, "")]
 
 
-def _row(row: Mapping[Any, Any], is_grouped: bool, home: Path) -> dict[str, Any]:
-    def cell(name: str, text: str) -> tuple[str, float | None]:
-        return text, float(row[name]) if np.isfinite(row[name]) else None
-
-    cells: list[tuple[str, float | None]] = [(row["subgroup"], None)] if is_grouped else []
-    for end, more in (("", [(str(row["verdict"]), None)]), ("_whole", [])):
-        low, high = row[f"slope{end}_low"], row[f"slope{end}_high"]
-        cells += [
-            cell(f"slope{end}", number(row[f"slope{end}"], 4, sign=True)),
-            cell(f"slope{end}_low", interval(low, high, 4, sign=True)),
-            cell(f"weight{end}", f"{100 * row[f'weight{end}']:.1f} %"),
-            *more,
-        ]
-    cells += [
-        cell("n_layers", str(row["n_layers"])),
-        cell("deepest", short(row["deepest"])),
-        *((str(row[name]), None) for name in ("model", "weights")),
+def _network_table(networks: NetworksReport, home: Path) -> Table:
+    """A row for every network, leading to the page of its run; the slope asked for is first."""
+    level = f"{100 * networks.options.level:g} %"
+    is_grouped = networks.by is not None
+    units = {"": networks.per_unit, "_whole": networks.per_whole}
+    first = "_whole" if networks.per == networks.per_whole else ""
+    second = "" if first else "_whole"
+    rows = networks.networks
+    has_control = bool(np.isfinite(rows.random_slope).any())
+    columns = [
+        Column("network", "end of the path of its run", is_number=False, first="always"),
+        *([Column("subgroup", f"by {networks.by}", False, "wide")] if is_grouped else []),
+        *_slope_columns(units[first], level, is_first=True),
+        Column("verdict", "of the law of this network by itself", False, "wide"),
+        Column("layers", "in its law", first="wide"),
+        *_slope_columns(units[second], level, is_first=False),
+        Column("deepest", "depth of its deepest layer"),
+        Column("model", "what it was called when it was measured", False, "room"),
+        Column("family", "what its layers look like", False),
+        Column("weights", "where its weights come from", False, "room"),
+        Column("images", "that it was measured on", False),
+        *_control_columns(level, has_control),
     ]
-    path = Path(str(row["path"])) if row.get("path") else None
-    return {"name": row["network"], "link": link_to(path, home), "cells": cells}
+    table = []
+    for row in rows.to_dict("records"):
+        place = row.get("place") or row.get("path")
+        slopes = {end: _slope_cells(row, end) for end in units}
+        cells = [
+            Cell(str(row["network"]), None, link_to(Path(str(place)) if place else None, home)),
+            *([Cell(str(row["subgroup"]))] if is_grouped else []),
+            *slopes[first],
+            Cell(str(row["verdict"])),
+            plain_cell(row["n_layers"]),
+            *slopes[second],
+            plain_cell(row["deepest"]),
+            *(Cell(_text(row[name])) for name in ("model", "family", "weights", "images")),
+        ]
+        if has_control:
+            cells += [
+                number_cell(row[f"random_slope{first}"], 4, sign=True),
+                number_cell(row[f"difference{first}"], 4, sign=True),
+                interval_cell(
+                    row[f"difference{first}_low"], row[f"difference{first}_high"], 4, sign=True
+                ),
+            ]
+        table.append(cells)
+    # What only the page knows is in no file.
+    file = rows.drop(columns=["value", "low", "high", "share", "place"], errors="ignore")
+    return Table("networks", "networks", columns, table, file, "networks.csv")
 
 
-def _group_row(row: Mapping[Any, Any]) -> tuple[str, ...]:
-    has_spread = np.isfinite(row["tau"])
-    return (
-        str(row["subgroup"]),
-        str(row["n"]),
-        number(row["mean"], 4, sign=True),
-        interval(row["low"], row["high"], 4, sign=True),
-        format_p(row["p"]).removeprefix("= ") if np.isfinite(row["p"]) else "–",
-        interval(row["next_low"], row["next_high"], 4, sign=True)
-        if np.isfinite(row["next_low"])
-        else "–",
-        number(row["tau"], 4),
-        f"{100 * row['i2']:.0f} %" if has_spread else "–",
-        format_p(row["q_p"]).removeprefix("= ") if np.isfinite(row["q_p"]) else "–",
-    )
+def _slope_columns(per: str, level: str, *, is_first: bool) -> list[Column]:
+    """The slope that the networks are compared by, or the other one."""
+    if is_first:
+        return [
+            Column(f"slope {per}", "of its law", first="always"),
+            Column(f"{level} interval", "of the slope; sorted by its lower end", first="always"),
+            Column("weight", "its share in the mean over networks", first="wide"),
+        ]
+    return [
+        Column(f"slope {per}", "of its law", first="room"),
+        Column(f"{level} interval {per}", "of that slope; sorted by its lower end", first="room"),
+        Column(f"weight {per}", "its share in the mean over networks of that slope"),
+    ]
+
+
+def _control_columns(level: str, has_control: bool) -> list[Column]:
+    """What random weights say, where they were measured."""
+    if not has_control:
+        return []
+    return [
+        Column("random weights", "slope with random weights, mean over their seeds"),
+        Column("trained − random", "what training changed of the slope"),
+        Column(f"{level} interval of that", "of what training changed; sorted by its lower end"),
+    ]
+
+
+def _slope_cells(row: Mapping[Any, Any], end: str) -> list[Cell]:
+    """Slope, interval and weight, of the slope over the whole depth with the end ``_whole``."""
+    return [
+        number_cell(row[f"slope{end}"], 4, sign=True),
+        interval_cell(row[f"slope{end}_low"], row[f"slope{end}_high"], 4, sign=True),
+        Cell(f"{100 * row[f'weight{end}']:.1f} %", float(row[f"weight{end}"]))
+        if np.isfinite(row[f"weight{end}"])
+        else Cell("–"),
+    ]
+
+
+def _text(value: Any) -> str:
+    """What a table says in words; a dash for what was not kept."""
+    return str(value) if isinstance(value, str) and value else "–"
+
+
+def _means_table(networks: NetworksReport, unit: str, per: str) -> Table:
+    """A row for all networks, for each subgroup, and for those with a control, of one slope."""
+    level = f"{100 * networks.options.level:g} %"
+    columns = [
+        Column("networks", "which they are", is_number=False, first="always"),
+        Column("number", "of networks", first="wide"),
+        Column("mean slope", per, first="always"),
+        Column(f"{level} interval", "of the mean; sorted by its lower end", first="always"),
+        Column("p", "that the mean is zero", first="wide"),
+        Column("the next network", f"where its slope is expected, {level}", first="wide"),
+        Column("sd between", "standard deviation of the true slopes", first="wide"),
+        Column("share", "part of it in the variance of the slopes that were found", first="wide"),
+        Column("one slope: p", "that all networks have one slope", first="wide"),
+    ]
+    means = networks.subgroups[networks.subgroups.unit == unit]
+    rows = [_means_cells(row) for row in means.to_dict("records")]
+    name = f"means, slope {per}"
+    return Table(f"means-{unit}", name, columns, rows, means, "subgroups.csv")
+
+
+def _means_cells(row: Mapping[Any, Any]) -> list[Cell]:
+    has_next, has_spread = np.isfinite(row["next_low"]), np.isfinite(row["tau"])
+    return [
+        Cell(str(row["subgroup"])),
+        plain_cell(row["n"]),
+        number_cell(row["mean"], 4, sign=True),
+        interval_cell(row["low"], row["high"], 4, sign=True),
+        p_cell(row["p"]),
+        interval_cell(row["next_low"], row["next_high"], 4, sign=True) if has_next else Cell("–"),
+        number_cell(row["tau"], 4),
+        Cell(f"{100 * row['i2']:.0f} %", float(row["i2"])) if has_spread else Cell("–"),
+        p_cell(row["q_p"]),
+    ]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,63 +13,24 @@ from natstats.fits.flags import FIT_FLAGS, LAYOUT_FLAGS
 from natstats.fits.forms import FORMS, flag_meanings
 from natstats.fits.options import FitOptions
 from natstats.law.law import Law, format_p
-from natstats.numbers import change, interval, map_size, number, share, short
+from natstats.numbers import change, interval, map_size, number, share
 from natstats.report.figures.points import flag_names
+from natstats.report.pages.page_tables import (
+    Cell,
+    Column,
+    First,
+    Table,
+    interval_cell,
+    number_cell,
+    p_cell,
+    plain_cell,
+)
 
-__all__ = [
-    "Cell",
-    "Column",
-    "flag_rows",
-    "image_rows",
-    "key_numbers",
-    "layer_table",
-    "shape_rows",
-]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the layer table.
-
-    Attributes:
-        label: head of the column.
-        meaning: what it holds, for the tooltip.
-        is_number: True for columns that are aligned right and sorted by value.
-        first: whether it is shown before a reader chooses: ``always``, on a ``wide`` screen, or
-            not, where it is empty.
-    """
-
-    label: str
-    meaning: str
-    is_number: bool = True
-    first: Literal["", "wide", "always"] = ""
+__all__ = ["flag_rows", "image_table", "key_numbers", "layer_table", "shape_rows"]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What a cell shows, and the number that it sorts by; None sorts by the text or comes last."""
-
-    text: str
-    value: float | None = None
-
-
-def _cell(value: float, digits: int) -> Cell:
-    return Cell(number(value, digits), float(value) if math.isfinite(value) else None)
-
-
-def _plain(value: float) -> Cell:
-    """A number that needs no more than four digits, such as a count or a size."""
-    return Cell(short(value), float(value)) if math.isfinite(value) else Cell("–")
-
-
-def _p(value: float) -> Cell:
-    if not math.isfinite(value):
-        return Cell("–")
-    return Cell(format_p(value).removeprefix("= "), float(value))
-
-
-def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column], list[list[Cell]]]:
-    """Columns and rows of the layer table, a row for every layer."""
+def layer_table(layers: pd.DataFrame, options: FitOptions) -> Table:
+    """The layer table, a row for every layer."""
     level = f"{100 * options.level:g} %"
     own = ESTIMATORS[options.estimator]
     others = [one for one in ESTIMATORS.values() if one is not own]
@@ -90,7 +49,9 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
             "from resampling the images; sorted by its lower end",
             first="always",
         ),
-        Column("flags", "what to know before using the number", is_number=False, first="always"),
+        Column(
+            "flags", "what to know before using the number", False, first="always", is_list=True
+        ),
         Column("in the law", "yes, or why it is not", is_number=False),
         Column("best form", f"by AICc, among: {', '.join(FORMS)}", is_number=False),
         Column("gain", "AICc of the power law above that of the best form"),
@@ -107,34 +68,32 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> tuple[list[Column]
         Column("stride", "pixels of the input per pixel of the map"),
         Column("images", "in the mean spectrum"),
     ]
-    rows = []
-    for row in layers.to_dict("records"):
-        low = row["exponent_low"]
-        rows.append(
-            [
-                Cell(str(row["layer"])),
-                Cell(str(row["kind"])),
-                Cell(f"{row['depth']:d}", row["depth"]),
-                Cell(map_size(row["height"], row["width"]), row["height"] * row["width"]),
-                _cell(row["exponent"], 2),
-                Cell(interval(low, row["exponent_high"]), low if math.isfinite(low) else None),
-                Cell(str(row["flags"] or "")),
-                Cell(str(row["law"])),
-                Cell(str(row["best_form"] or "–")),
-                _cell(row["aicc_gain"], 1),
-                _cell(row["exponent_image_mean"], 2),
-                _cell(row["exponent_image_sd"], 2),
-                *(_cell(row[one.column], 2) for one in others),
-                Cell(share(row["r2"]), row["r2"] if math.isfinite(row["r2"]) else None),
-                _cell(row["curvature"], 2),
-                _p(row["curvature_p"]),
-                *(_plain(row[name]) for name in ("order", "receptive_field")),
-                *(Cell(f"{row[name]:d}", row[name]) for name in ("n_rings", "channels")),
-                Cell(short(row["stride"]), row["stride"]),
-                Cell(f"{row['n_images']:d}", row["n_images"]),
-            ]
-        )
-    return columns, rows
+    rows = [
+        [
+            Cell(str(row["layer"])),
+            Cell(str(row["kind"])),
+            Cell(f"{row['depth']:d}", row["depth"]),
+            Cell(map_size(row["height"], row["width"]), row["height"] * row["width"]),
+            number_cell(row["exponent"]),
+            interval_cell(row["exponent_low"], row["exponent_high"]),
+            Cell(str(row["flags"] or "")),
+            Cell(str(row["law"])),
+            Cell(str(row["best_form"] or "–")),
+            number_cell(row["aicc_gain"], 1),
+            number_cell(row["exponent_image_mean"]),
+            number_cell(row["exponent_image_sd"]),
+            *(number_cell(row[one.column]) for one in others),
+            Cell(share(row["r2"]), row["r2"] if math.isfinite(row["r2"]) else None),
+            number_cell(row["curvature"]),
+            p_cell(row["curvature_p"]),
+            *(plain_cell(row[name]) for name in ("order", "receptive_field")),
+            *(Cell(f"{row[name]:d}", row[name]) for name in ("n_rings", "channels")),
+            plain_cell(row["stride"]),
+            Cell(f"{row['n_images']:d}", row["n_images"]),
+        ]
+        for row in layers.to_dict("records")
+    ]
+    return Table("layer", "layers", columns, rows, layers, "layers.csv")
 
 
 def key_numbers(law: Law, n_images: int) -> list[tuple[str, str, str]]:
@@ -185,15 +144,37 @@ def flag_rows(layers: pd.DataFrame) -> list[tuple[str, str]]:
     return [(flag, meanings.get(flag, "")) for flag in flag_names(layers)]
 
 
-def image_rows(image_exponents: pd.DataFrame) -> list[list[str]]:
-    """Layer, images, and mean, sd, median, 5 % and 95 % of their exponents, with intervals."""
+def image_table(image_exponents: pd.DataFrame, options: FitOptions) -> Table:
+    """How the exponents of single images spread: layers with two of them or more."""
+    level = f"{100 * options.level:g} %"
+    told: dict[str, tuple[str, str, First]] = {
+        "mean": ("mean", "of the exponents of single images", "always"),
+        "sd": ("sd", "their standard deviation", "always"),
+        "q50": ("median", "half of the images have less", "wide"),
+        "q05": ("5 %", "so many of the images have less", "wide"),
+        "q95": ("95 %", "so many of the images have less", "wide"),
+    }
+    columns = [
+        Column("layer", "module name", is_number=False, first="always"),
+        Column("images", "that have an exponent of their own", first="wide"),
+        *(
+            Column(label, f"{meaning}, with its {level} interval", first=first)
+            for label, meaning, first in told.values()
+        ),
+    ]
+    shown = image_exponents[image_exponents.n > 1]
     rows = []
-    for row in image_exponents[image_exponents.n > 1].to_dict("records"):
+    for row in shown.to_dict("records"):
         cells = [
-            f"{number(row[name])} {interval(row[f'{name}_low'], row[f'{name}_high'])}"
+            Cell(
+                f"{number(row[name])} {interval(row[f'{name}_low'], row[f'{name}_high'])}",
+                float(row[name]),
+            )
             if math.isfinite(row[name])
-            else "–"
-            for name in ("mean", "sd", "q50", "q05", "q95")
+            else Cell("–")
+            for name in told
         ]
-        rows.append([str(row["layer"]), f"{row['n']:d}", *cells])
-    return rows
+        rows.append([Cell(str(row["layer"])), Cell(f"{row['n']:d}", row["n"]), *cells])
+    return Table(
+        "images", "exponents of single images", columns, rows, shown, "image_exponents.csv"
+    )

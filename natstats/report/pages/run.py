@@ -19,8 +19,9 @@ from natstats.report.figures.drawing import RUN_FIGURES, draw_run
 from natstats.report.figures.points import flag_names
 from natstats.report.pages import provenance, results
 from natstats.report.pages.account import account_contents
-from natstats.report.pages.explorer import explorer_data, in_script
+from natstats.report.pages.explorer import explorer_data
 from natstats.report.pages.html import drawn_twice, embedded, write_page
+from natstats.report.pages.page_tables import in_script
 from natstats.report.pages.plotting_library import packed_library
 from natstats.report.pages.verdict import verdict_contents
 from natstats.report.records import RunReport
@@ -81,7 +82,6 @@ def _contents(run: RunReport) -> dict[str, Any]:
     n_images = int(layers.n_images.max()) if len(layers) else 0
     is_of_image = isinstance(run.options.band, ImageBand)
     data = explorer_data(run)
-    columns, rows = results.layer_table(layers, run.options)
     return {
         "name": run.name,
         "is_network": is_network,
@@ -98,16 +98,15 @@ def _contents(run: RunReport) -> dict[str, Any]:
         "shapes": results.shape_rows(law),
         "has_shape": law.network is not None and law.network.shape not in ("", "linear"),
         "clear_aicc": CLEAR_AICC,
-        "columns": columns,
+        "layers": results.layer_table(layers, run.options),
         "explorer": in_script(data),
         "library": Markup(packed_library()),
         "kinds": list(dict.fromkeys(layer["kind"] for layer in data["layers"])),
         "stages": data["stages"],
         "flag_choices": [*flag_names(layers), "none"],
-        "rows": rows,
         "flags": results.flag_rows(layers),
         "doubts": bool(flag_names(layers[layers.kind != "input"], doubts=True)),
-        "image_rows": results.image_rows(run.image_exponents),
+        "image_table": results.image_table(run.image_exponents, run.options),
         "skipped": run.skipped.to_dict("records"),
         "band": band_text(run.options.band, run.unit) if is_of_image else "",
         "measured": provenance.measured(info, run.options),

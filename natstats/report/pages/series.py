@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
 from natstats._version import __version__
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
-from natstats.law.law import format_p
-from natstats.numbers import interval, number, short
 from natstats.report.figures.drawing import draw_series
 from natstats.report.pages import provenance
-from natstats.report.pages.html import drawn_twice, embedded, write_page
+from natstats.report.pages.html import drawn_twice, embedded, link_to_layer, write_page
+from natstats.report.pages.page_tables import (
+    Cell,
+    Column,
+    Table,
+    interval_cell,
+    number_cell,
+    p_cell,
+    plain_cell,
+)
 from natstats.report.records import SeriesReport
 
 __all__ = ["write_series_report"]
-
-COLUMNS = (
-    ("checkpoint", False),
-    ("step", True),
-    ("verdict", False),
-    ("slope", True),
-    ("interval", True),
-    ("p", True),
-    ("mean exponent", True),
-    ("interval", True),
-    ("layers", True),
-    ("best shape", False),
-)
-"""Heads of the table, and whether they stand over numbers."""
-
-CHANGE_COLUMNS = ("layer", "kind", "depth", "first", "last", "difference", "interval", "p, Holm")
 
 
 def write_series_report(folder: Path, series: SeriesReport) -> Path:
@@ -82,11 +72,9 @@ def _contents(series: SeriesReport) -> dict[str, Any]:
         "first": series.frame.iloc[0],
         "last": series.frame.iloc[-1],
         "sentence": series.sentence,
-        "columns": COLUMNS,
-        "rows": [_row(row) for row in series.frame.to_dict("records")],
+        "checkpoints": _checkpoint_table(series),
         "change": series.change,
-        "change_columns": CHANGE_COLUMNS,
-        "change_rows": [_change_row(row) for row in series.change.layers.to_dict("records")],
+        "changes": _change_table(series),
         "measured": [
             ("unit of the slopes", DEPTH_AXES[options.depth].per),
             *provenance.measured(series.info, options),
@@ -109,38 +97,74 @@ def _repeat(info: Mapping[str, Any], options: FitOptions) -> str:
     )
 
 
-def _row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    def cell(name: str, text: str) -> tuple[str, float | None]:
-        return text, float(row[name]) if np.isfinite(row[name]) else None
+def _checkpoint_table(series: SeriesReport) -> Table:
+    """A row for every checkpoint, that leads to its page."""
+    level = f"{100 * series.options.level:g} %"
+    columns = [
+        Column("checkpoint", "name of its run", is_number=False, first="always"),
+        Column("step", f"{series.step_name} that it was saved at", first="wide"),
+        Column("verdict", "of the law of this checkpoint", is_number=False, first="always"),
+        Column("slope", DEPTH_AXES[series.options.depth].per, first="always"),
+        Column(f"{level} interval", "of the slope; sorted by its lower end", first="always"),
+        Column("p", "that there is no trend", first="wide"),
+        Column("mean exponent", "over the layers that count", first="wide"),
+        Column("its interval", f"{level}; sorted by its lower end", first="wide"),
+        Column("layers", "in the law", first="wide"),
+        Column("best shape", "by AICc", is_number=False, first="wide"),
+    ]
+    rows = [
+        [
+            Cell(str(row["checkpoint"]), None, _page_of(row["checkpoint"])),
+            Cell(str(row["step"]), float(row["step"])),
+            Cell(row["verdict"]),
+            number_cell(row["slope"], 4, sign=True),
+            interval_cell(row["slope_low"], row["slope_high"], 4, sign=True),
+            p_cell(row["slope_p"]),
+            number_cell(row["exponent_mean"]),
+            interval_cell(row["exponent_mean_low"], row["exponent_mean_high"]),
+            Cell(str(row["n_layers"]), float(row["n_layers"])),
+            Cell(str(row["best_shape"] or "–")),
+        ]
+        for row in series.frame.to_dict("records")
+    ]
+    return Table("checkpoints", "checkpoints", columns, rows, series.frame, "series.csv")
 
-    return {
-        "name": row["checkpoint"],
-        "link": f"{quote(os.fsencode(str(row['checkpoint'])))}/report.html",
-        "cells": [
-            cell("step", str(row["step"])),
-            (row["verdict"], None),
-            cell("slope", number(row["slope"], 4, sign=True)),
-            cell("slope_low", interval(row["slope_low"], row["slope_high"], 4, sign=True)),
-            cell("slope_p", format_p(row["slope_p"]).removeprefix("= ")),
-            cell("exponent_mean", number(row["exponent_mean"])),
-            cell(
-                "exponent_mean_low", interval(row["exponent_mean_low"], row["exponent_mean_high"])
+
+def _page_of(checkpoint: str) -> str:
+    """The address of the page of a checkpoint, below that of its series."""
+    return f"{quote(os.fsencode(str(checkpoint)))}/report.html"
+
+
+def _change_table(series: SeriesReport) -> Table:
+    """A row for every layer; its exponents lead to the pages of the first and last checkpoint."""
+    level = f"{100 * series.options.level:g} %"
+    layers = series.change.layers
+    columns = [
+        Column("layer", "module name; :1 is its second call", is_number=False, first="always"),
+        Column("kind", "of the module", is_number=False, first="wide"),
+        Column("depth", "weight layers on the longest path from the input", first="wide"),
+        Column("first", "exponent at the first checkpoint", first="wide"),
+        Column("last", "exponent at the last checkpoint", first="wide"),
+        Column("difference", "last minus first", first="always"),
+        Column(f"{level} interval", "of the difference; sorted by its lower end", first="always"),
+        Column("p, Holm", "that nothing changed; corrected for all layers", first="always"),
+        Column("flags", "what to know before using the numbers", False, is_list=True),
+    ]
+    ends = [_page_of(series.frame.checkpoint.iloc[place]) for place in (0, -1)]
+    rows = [
+        [
+            Cell(row["layer"]),
+            Cell(row["kind"]),
+            plain_cell(row["depth"]),
+            *(
+                replace(number_cell(row[f"exponent_{end}"]), link=link_to_layer(page, row["layer"]))
+                for end, page in zip("ab", ends, strict=True)
             ),
-            cell("n_layers", str(row["n_layers"])),
-            (row["best_shape"], None),
-        ],
-    }
-
-
-def _change_row(row: Mapping[Any, Any]) -> tuple[str, ...]:
-    corrected = row["p_corrected"]
-    return (
-        row["layer"],
-        row["kind"],
-        short(row["depth"]),
-        number(row["exponent_a"]),
-        number(row["exponent_b"]),
-        number(row["difference"], 3, sign=True),
-        interval(row["low"], row["high"], 3, sign=True),
-        format_p(corrected).removeprefix("= ") if np.isfinite(corrected) else "–",
-    )
+            number_cell(row["difference"], 3, sign=True),
+            interval_cell(row["low"], row["high"], 3, sign=True),
+            p_cell(row["p_corrected"]),
+            Cell(str(row.get("flags") or "")),
+        ]
+        for row in layers.to_dict("records")
+    ]
+    return Table("change", "what changed of each layer", columns, rows, layers, "change.csv")

@@ -1,21 +1,19 @@
 // The explorer: filters, table, panel and plots of a run, which all know the same layers.
-function explore(table) {
+function explore(box) {
   const data = JSON.parse(document.getElementById("run-data").textContent);
   data.layers.forEach(function (layer, place) { layer.place = place; });
-  const rows = Array.from(table.tBodies[0].rows);  // in the order of the layers
-  const heads = Array.from(table.tHead.rows[0].cells);
-  const keys = heads.map(function (head) { return head.dataset.key; });
-  const isWide = window.matchMedia("(min-width: 40rem)").matches;
-  const usual = heads.map(function (head) {
-    return head.dataset.first === "always" || (isWide && head.dataset.first === "wide");
-  });
+  const table = makeTable(box, function () { remember(false); });
+  const others = makeTables(Array.from(document.querySelectorAll(".choosable")).filter(function (one) {
+    return one !== box;
+  }), function () { remember(false); });
+  const rows = table.rows;  // in the order of the layers
   const panel = document.getElementById("layer");
   const tools = document.getElementById("filters");
   const fields = { name: tools.querySelector("[name=name]"), kind: tools.querySelector("[name=kind]"),
     map: tools.querySelector("[name=map]"), flag: tools.querySelector("[name=flag]") };
   const count = tools.querySelector("output");
   const lawPlot = document.getElementById("law-plot");
-  const state = { layer: null, sort: "", columns: usual.slice(), view: "power" };
+  const state = { layer: null, view: "power" };
   const spectraPlot = document.getElementById("spectra-plot");
   let Plotly = null, spectraSeen = false;
 
@@ -32,9 +30,7 @@ function explore(table) {
   }
 
   function filter() {
-    rows.forEach(function (row, place) { row.hidden = !isShown(data.layers[place]); });
-    const shownRows = rows.filter(function (row) { return !row.hidden; }).length;
-    count.textContent = shownRows + " of " + rows.length + " rows";
+    count.textContent = table.filter(function (place) { return isShown(data.layers[place]); });
     drawAll();
   }
 
@@ -53,18 +49,16 @@ function explore(table) {
     Object.keys(fields).forEach(function (name) {
       if (fields[name].value) { kept.set(name, fields[name].value); }
     });
-    if (state.sort) { kept.set("sort", state.sort); }
     if (state.view !== "power") { kept.set("view", state.view); }
-    if (state.columns.some(function (on, place) { return on !== usual[place]; })) {
-      kept.set("columns", keys.filter(function (_, place) { return state.columns[place]; }).join(","));
-    }
+    table.keep(kept, "");
+    others.keep(kept);
     return "#" + kept;
   }
 
   function remember(isNew) {
     const next = address();
     if (next === location.hash) { return; }
-    history[isNew ? "pushState" : "replaceState"](null, "", next === "#" ? "#layers" : next);
+    setAddress(next === "#" ? "#layers" : next, isNew);
   }
 
   // From the start of the page, and back to it, everything is as usual.
@@ -72,16 +66,9 @@ function explore(table) {
     if (location.hash && !location.hash.includes("=")) { return; }
     const kept = new URLSearchParams(location.hash.slice(1));
     Object.keys(fields).forEach(function (name) { fields[name].value = kept.get(name) || ""; });
-    const columns = kept.has("columns") ? kept.get("columns").split(",") : null;
-    state.columns = columns === null ? usual.slice() : keys.map(function (key, place) {
-      return place === 0 || columns.includes(key);
-    });
-    const sorting = (kept.get("sort") || "").split(":");
-    const column = keys.indexOf(sorting[0]);
-    state.sort = column >= 0 && Object.values(NEXT).includes(sorting[1]) ? kept.get("sort") : "";
-    sort(column, state.sort ? sorting[1] : "none");
+    table.restore(kept, "");
+    others.restore(kept);
     state.view = kept.get("view") === "left" ? "left" : "power";
-    showColumns();
     showView();
     const name = kept.get("layer");
     const found = data.layers.find(function (layer) { return layer.name === name; });
@@ -89,51 +76,7 @@ function explore(table) {
     filter();
   }
 
-  // --- columns ---------------------------------------------------------------------------------
-
-  const hiding = document.head.appendChild(document.createElement("style"));
-  const chooser = document.getElementById("columns");
-  const boxes = heads.map(function (head, place) {
-    const label = document.createElement("label"), box = document.createElement("input");
-    box.type = "checkbox";
-    box.disabled = place === 0;
-    label.title = head.title;
-    label.append(box, " " + head.textContent.trim());
-    chooser.append(label);
-    box.addEventListener("change", function () {
-      state.columns[place] = box.checked;
-      showColumns();
-      remember(false);
-    });
-    return box;
-  });
-
-  function showColumns() {
-    const hidden = [];
-    state.columns.forEach(function (on, place) {
-      boxes[place].checked = on;
-      if (!on) { hidden.push("#layer-table tr > :nth-child(" + (place + 1) + ")"); }
-    });
-    hiding.textContent = hidden.length ? "@media screen {" + hidden.join(",") + " {display: none} }" : "";
-  }
-
-  document.getElementById("usual-columns").addEventListener("click", function () {
-    state.columns = usual.slice();
-    showColumns();
-    remember(false);
-  });
-  document.getElementById("all-columns").addEventListener("click", function () {
-    state.columns = usual.map(function () { return true; });
-    showColumns();
-    remember(false);
-  });
-
-  // --- table -----------------------------------------------------------------------------------
-
-  const sort = makeSortable(table, function (column, direction) {
-    state.sort = direction === "none" ? "" : keys[column] + ":" + direction;
-    remember(false);
-  });
+  // --- one layer -------------------------------------------------------------------------------
 
   rows.forEach(function (row, place) {
     const head = row.cells[0], button = document.createElement("button");
@@ -143,19 +86,6 @@ function explore(table) {
     head.append(button);
     row.addEventListener("click", function () { select(place, true); });
   });
-
-  // The rows that are shown, as the file layers.csv has them.
-  document.getElementById("download").addEventListener("click", function () {
-    const lines = Array.from(table.tBodies[0].rows).filter(function (row) { return !row.hidden; })
-      .map(function (row) { return data.csv.rows[rows.indexOf(row)]; });
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([[data.csv.head].concat(lines, "").join("\n")], { type: "text/csv" }));
-    link.download = "layers.csv";
-    link.click();
-    setTimeout(function () { URL.revokeObjectURL(link.href); }, 1000);
-  });
-
-  // --- one layer -------------------------------------------------------------------------------
 
   function select(place, isNew) {
     state.layer = place;
@@ -222,8 +152,6 @@ function explore(table) {
   });
 
   tools.hidden = false;
-  document.getElementById("table-tools").hidden = false;
-  showColumns();
   showView();
   restore();
   filter();
@@ -262,5 +190,5 @@ function explore(table) {
   });
 }
 
-const layerTable = document.getElementById("layer-table");
+const layerTable = document.getElementById("layer-choosable");
 if (layerTable) { explore(layerTable).catch(function (error) { console.warn(String(error)); }); }

@@ -46,6 +46,12 @@ function makeSortable(table, changed) {
   return sort;
 }
 
+// A page that is shown inside another one has no address of its own.
+function setAddress(address, isNew) {
+  if (location.protocol === "about:") { return; }
+  history[isNew ? "pushState" : "replaceState"](null, "", address);
+}
+
 function hasWords(text, words) {
   text = text.toLowerCase();
   return words.toLowerCase().split(/\s+/).filter(Boolean).every(function (word) {
@@ -53,18 +59,179 @@ function hasWords(text, words) {
   });
 }
 
-document.querySelectorAll(".sortable").forEach(function (table) {
-  makeSortable(table);
+// A table in which a reader chooses columns, order and rows; `changed` is told when that was done.
+//
+// Columns that are always there, and on a wide screen as many of some others as it has room for, are
+// the usual ones. What was chosen is put into an address by `keep`, and taken from it by `restore`.
+function makeTable(box, changed) {
+  const table = box.querySelector("table"), scroll = table.parentNode;
+  const tools = box.querySelector(".tools");
   const rows = Array.from(table.tBodies[0].rows);
-  const tools = table.parentNode.previousElementSibling;
-  const input = tools.querySelector("input");
-  const count = tools.querySelector("output");
-  function filter() {
-    rows.forEach(function (row) { row.hidden = !hasWords(row.textContent, input.value); });
-    const shown = rows.filter(function (row) { return !row.hidden; }).length;
-    count.textContent = shown + " of " + rows.length + " rows";
+  const heads = Array.from(table.tHead.rows[0].cells);
+  const keys = heads.map(function (head) { return head.dataset.key; });
+  const input = tools.querySelector("input[type=search]"), count = tools.querySelector("output");
+  const download = tools.querySelector(".download");
+  const hiding = document.head.appendChild(document.createElement("style"));
+  const isWide = window.matchMedia("(min-width: 40rem)");
+  let usual = [], columns = [], order = "";
+
+  // --- columns ---------------------------------------------------------------------------------
+
+  function show(shown) {
+    columns = shown.slice();
+    const hidden = [];
+    columns.forEach(function (on, place) {
+      boxes[place].checked = on;
+      if (!on) { hidden.push("#" + table.id + " tr > :nth-child(" + (place + 1) + ")"); }
+    });
+    hiding.textContent = hidden.length ? "@media screen {" + hidden.join(",") + " {display: none} }" : "";
   }
-  input.addEventListener("input", filter);
+
+  function isUsual() {
+    return columns.every(function (on, place) { return on === usual[place]; });
+  }
+
+  // The usual columns: of those that need a wide screen as many as it has room for. The last ones
+  // that it needs room for go first.
+  function fit() {
+    const wasUsual = isUsual(), chosen = columns;
+    const needs = heads.map(function (head) { return head.dataset.first; });
+    usual = needs.map(function (need) { return need === "always" || (isWide.matches && Boolean(need)); });
+    show(usual);
+    ["room", "wide"].forEach(function (need) {
+      for (let place = heads.length - 1; place > 0 && scroll.scrollWidth > scroll.clientWidth; place -= 1) {
+        if (usual[place] && needs[place] === need) {
+          usual[place] = false;
+          show(usual);
+        }
+      }
+    });
+    if (!wasUsual) { show(chosen); }
+  }
+
+  function choose(shown) {
+    show(shown);
+    changed();
+  }
+
+  const boxes = heads.map(function (head, place) {
+    const label = document.createElement("label"), own = document.createElement("input");
+    own.type = "checkbox";
+    own.disabled = place === 0;
+    label.title = head.title;
+    label.append(own, " " + head.textContent.trim());
+    tools.querySelector(".choices").append(label);
+    own.addEventListener("change", function () {
+      choose(columns.map(function (on, other) { return other === place ? own.checked : on; }));
+    });
+    return own;
+  });
+  tools.querySelector(".usual").addEventListener("click", function () { choose(usual); });
+  tools.querySelector(".all").addEventListener("click", function () {
+    choose(keys.map(function () { return true; }));
+  });
+
+  // --- order and rows --------------------------------------------------------------------------
+
+  const sort = makeSortable(table, function (column, direction) {
+    order = direction === "none" ? "" : keys[column] + ":" + direction;
+    changed();
+  });
+
+  function filter(isShown) {
+    rows.forEach(function (row, place) { row.hidden = !isShown(place); });
+    const shown = rows.filter(function (row) { return !row.hidden; }).length;
+    return shown + " of " + rows.length + " rows";
+  }
+
+  function filterByWords() {
+    if (!input) { return; }
+    count.textContent = filter(function (place) {
+      return hasWords(rows[place].textContent, input.value);
+    });
+  }
+  if (input) {
+    input.addEventListener("input", function () { filterByWords(); changed(); });
+  }
+
+  // The rows that are shown, in their order, as the file beside the page has them.
+  if (download) {
+    const data = JSON.parse(box.querySelector("script.csv").textContent);
+    download.addEventListener("click", function () {
+      const lines = Array.from(table.tBodies[0].rows).filter(function (row) { return !row.hidden; })
+        .map(function (row) { return data.rows[rows.indexOf(row)]; });
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([[data.head].concat(lines, "").join("\n")], { type: "text/csv" }));
+      link.download = data.file;
+      link.click();
+      setTimeout(function () { URL.revokeObjectURL(link.href); }, 1000);
+    });
+  }
+
+  // --- the address -----------------------------------------------------------------------------
+
+  function keep(kept, before) {
+    if (order) { kept.set(before + "sort", order); }
+    if (input && input.value) { kept.set(before + "filter", input.value); }
+    if (!isUsual()) {
+      // A head may have a comma in it.
+      kept.set(before + "columns", keys.filter(function (_, place) { return columns[place]; })
+        .map(function (key) { return key.includes(",") ? encodeURIComponent(key) : key; }).join(","));
+    }
+  }
+
+  function restore(kept, before) {
+    const asked = kept.get(before + "columns"), sorting = kept.get(before + "sort") || "";
+    const end = sorting.lastIndexOf(":"), direction = sorting.slice(end + 1);
+    const column = keys.indexOf(sorting.slice(0, end));
+    const isOrder = column >= 0 && direction !== "none" && Object.keys(NEXT).includes(direction);
+    order = isOrder ? sorting : "";
+    sort(column, isOrder ? direction : "none");
+    const listed = asked === null ? [] : asked.split(",");
+    show(asked === null ? usual : keys.map(function (key, place) {
+      return place === 0 || listed.includes(key) || listed.includes(encodeURIComponent(key));
+    }));
+    if (input) {
+      input.value = kept.get(before + "filter") || "";
+      filterByWords();
+    }
+  }
+
   tools.hidden = false;
-  filter();
-});
+  fit();
+  filterByWords();
+  let width = scroll.clientWidth;
+  new ResizeObserver(function () {
+    if (scroll.clientWidth === width) { return; }
+    width = scroll.clientWidth;
+    fit();
+  }).observe(scroll);
+  return { table: table, rows: rows, filter: filter, keep: keep, restore: restore };
+}
+
+// Several tables, each with its own part of the address.
+function makeTables(boxes, changed) {
+  const tables = boxes.map(function (box) {
+    return { own: makeTable(box, changed), before: box.dataset.key + "." };
+  });
+  return {
+    keep: function (kept) { tables.forEach(function (one) { one.own.keep(kept, one.before); }); },
+    restore: function (kept) { tables.forEach(function (one) { one.own.restore(kept, one.before); }); }
+  };
+}
+
+// The tables of a page that has nothing else to keep in its address.
+function keepTables(boxes) {
+  const tables = makeTables(boxes, function () {
+    const kept = new URLSearchParams();
+    tables.keep(kept);
+    setAddress(String(kept) ? "#" + kept : location.pathname + location.search, false);
+  });
+  // A link to a section changes nothing.
+  function restore() {
+    if (location.hash && !location.hash.includes("=")) { return; }
+    tables.restore(new URLSearchParams(location.hash.slice(1)));
+  }
+  restore();
+  window.addEventListener("popstate", restore);
+}
