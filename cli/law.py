@@ -73,7 +73,6 @@ def command(
         return
     output.say_lines(csv_text(found.networks))
     for note in found.notes:
-        output.say(f"Note: {note}", err=True)
+        output.tell(f"Note: {note}", err=True)
     if path is not None:
-        page = path / "report.html"
-        output.say(f"Law: {path_text(path)}   Report: {path_text(page)}", err=True)
+        output.place("Law", path, err=True)

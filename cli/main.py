@@ -19,6 +19,8 @@ from natstats.errors import NO_ROOM, Interrupted, NatstatsError
 from natstats.files import placed
 from natstats.text import lines, printable
 
+from .views import width_of, wrapped
+
 __all__ = ["main", "natstats"]
 
 _NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
@@ -44,8 +46,8 @@ COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 class _Failure(click.ClickException):
     """An error that is shown as one sentence, with the exit code that it carries."""
 
-    def __init__(self, exit_code: int, *message: object) -> None:
-        super().__init__(lines(map(str, message)))
+    def __init__(self, exit_code: int, sentence: object = "", *below: object) -> None:
+        super().__init__(lines([*_wrapped(printable(str(sentence))), *map(str, below)]))
         self.exit_code = exit_code
 
 
@@ -106,7 +108,8 @@ class LazyGroup(click.Group):
                 raise
             raise _Failure(130, _interruption()) from None
         except click.ClickException as error:
-            error.message = printable(error.message)  # names of files come from patterns, too
+            # Names of files come from patterns, too.
+            error.message = "\n".join(_wrapped(printable(error.message)))
             raise
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
@@ -129,6 +132,13 @@ class LazyGroup(click.Group):
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _wrapped(message: str) -> list[str]:
+    """The lines of an error that click puts its word in front of."""
+    start = "Error: "
+    first, *others = wrapped(f"{start}{message}", width_of(sys.stderr))
+    return [first.removeprefix(start), *others]
 
 
 def _of_files(error: OSError) -> str:

@@ -105,6 +105,6 @@ def command(
         output.say(path_text(path))
     if replaced:
         names = ", ".join(path_text(path) for path in replaced)
-        output.say(f"Replaced: {names}", err=True)
+        output.tell(f"Replaced: {names}", err=True)
     if not written:
-        output.say("There is nothing to draw: no layer has an exponent.", err=True)
+        output.tell("There is nothing to draw: no layer has an exponent.", err=True)

@@ -75,7 +75,7 @@ def command(
 
     unfinished = _unfinished(find_unfinished(runs))
     for sentence in unfinished:
-        output.say(f"Note: {sentence}.", err=True)
+        output.tell(f"Note: {sentence}.", err=True)
     opened = [DistillationRun.open(path) for path in find_runs(runs)]
     found = compare_runs(opened, references or None, level, pairs or None)
     if as_csv:
@@ -88,7 +88,7 @@ def command(
         said = (f"{text[0].upper()}{text[1:]}." for text in unfinished)
         found = replace(found, notes=(*found.notes, *said))
         path = found.save(out, overwrite=overwrite)
-        output.say(f"Table: {path}   Report: {path / 'report.html'}", err=as_csv or as_markdown)
+        output.place("Table", path, err=as_csv or as_markdown)
 
 
 def _unfinished(paths: Sequence[Path]) -> list[str]:

@@ -56,9 +56,9 @@ MAIN = "main"
 Array = NDArray[Any]
 
 _COLUMNS = (
-    Column("stage", True), Column("epoch"), Column("loss"), Column("accuracy"),
-    Column("eval loss", rank=2), Column("eval accuracy"), Column("learning rate", rank=1),
-    Column("seconds", rank=3),
+    Column("stage", True, cut="name"), Column("epoch"), Column("loss", rank=-2),
+    Column("accuracy", rank=-1), Column("eval loss", rank=2), Column("eval accuracy"),
+    Column("learning rate", rank=1), Column("seconds", rank=3),
 )  # fmt: skip
 
 

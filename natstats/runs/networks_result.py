@@ -45,7 +45,7 @@ over the whole depth, a quarter of that of natural images; else too little is kn
 RECORD = "meta_analysis.json"
 
 _COLUMNS = (
-    Column("network", True, cut="name"), Column("subgroup", True), Column("slope"),
+    Column("network", True, cut="name"), Column("subgroup", True, -1, "text"), Column("slope"),
     Column("interval"), Column("weight", rank=1),
 )  # fmt: skip
 

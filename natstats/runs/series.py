@@ -43,7 +43,7 @@ _SHARED = ("name", "images", "options", "versions", "device", "command", "refit"
 
 _COLUMNS = (
     Column("checkpoint", True, cut="name"), Column("step", rank=3), Column("slope"),
-    Column("interval"), Column("verdict", True), Column("mean exponent", rank=1),
+    Column("interval"), Column("verdict", True, -1, "text"), Column("mean exponent", rank=1),
     Column("interval", rank=2),
 )  # fmt: skip
 

@@ -54,7 +54,7 @@ class MethodComparison(MethodTable):
 
     def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
         """The main columns as aligned text, a table for each task; always all rows of it."""
-        return text_tables(self)
+        return text_tables(self, width)
 
     def markdown(self) -> str:
         """Accuracy, gains, costs and gaps as Markdown tables, with what the numbers are."""
