@@ -124,7 +124,7 @@ def map_size(height: int, width: int, unit: str = "") -> str:
     >>> map_size(8, 12), map_size(8, 12, " px"), map_size(16, 1)
     ('8 × 12', '8 × 12 px', '16 frames')
     """
-    return f"{height} frames" if width == 1 else f"{height} × {width}{unit}"
+    return counted(height, "frame") if width == 1 else f"{height} × {width}{unit}"
 
 
 def evenly_spaced(n: int, most: int) -> list[int]:

@@ -20,6 +20,7 @@ from natstats.measurement.pass_sums import PassSums
 from natstats.measurement.shares import OwnShare
 from natstats.measurement.stopping import Stops
 from natstats.measurement.until import Until
+from natstats.numbers import counted
 from natstats.runs.reading import Reading
 from natstats.spectra.records import LayerSpectrum
 
@@ -176,7 +177,11 @@ class ImageLoop:
         )
 
     def _so_far(self, done: int) -> str:
-        return f"{done} of {self.share.total} images" if self.share.total else f"{done} images"
+        return (
+            f"{done} of {self.share.total} images"
+            if self.share.total
+            else f"{counted(done, 'image')}"
+        )
 
     def _batches(self, stops: Stops) -> Generator[Batch, None, None]:
         return batches(

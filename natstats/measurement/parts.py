@@ -25,6 +25,7 @@ from natstats.measurement.keeping import difference
 from natstats.measurement.pass_sums import PassSums
 from natstats.measurement.shares import wanted_images
 from natstats.measurement.state_schema import ABOUT, PASS_NAME
+from natstats.numbers import counted
 from natstats.runs.run import Run
 from natstats.runs.run_schema import check_format
 
@@ -244,7 +245,8 @@ class _Part:
             twice = len(own & numbers) if own_listing == listing else 0
             if twice:
                 raise UsageError(
-                    f"parts: expected parts without an image in common; {twice} images of "
+                    f"parts: expected parts without an image in common; {counted(twice, 'image')} "
+                    "of "
                     f"{other.path} are in {path}, too"
                 )
         if all(own_listing == listing for _, own_listing, _ in self.owners):
@@ -253,7 +255,8 @@ class _Part:
         twice = mine.shared_with(theirs)
         if twice:
             raise UsageError(
-                f"parts: expected parts without an image in common; {twice} images of {other.path} "
+                f"parts: expected parts without an image in common; {counted(twice, 'image')} of "
+                f"{other.path} "
                 "have the contents of images in the parts before it"
             )
 

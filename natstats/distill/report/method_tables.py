@@ -18,7 +18,7 @@ from natstats.distill.report.contrast_tables import (
 from natstats.distill.report.records import MethodTable
 from natstats.law.law import format_p
 from natstats.law.trend import SIGNIFICANCE
-from natstats.numbers import change, interval, number, short
+from natstats.numbers import change, counted, interval, number, short
 from natstats.runs.text_columns import Column, fitted
 from natstats.text import printable
 
@@ -134,9 +134,9 @@ def _tested(found: MethodTable, place: int) -> str:
 def _over(row: Any, level: float) -> str:
     n = int(row.n_seeds)
     if not np.isfinite(row.low):
-        return f"{n} seeds of one accuracy"
+        return f"{counted(n, 'seed')} of one accuracy"
     ends = f"{100 * level:g} % interval {interval(100 * row.low, 100 * row.high, 1)}"
-    return f"{ends} over {n} seeds" if n > 1 else f"{ends} over images, one seed"
+    return f"{ends} over {counted(n, 'seed')}" if n > 1 else f"{ends} over images, one seed"
 
 
 def _seeds(row: Row) -> str:
