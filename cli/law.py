@@ -23,8 +23,8 @@ from .views import View, path_text, view_options
     multiple=True,
     type=options.Pair(),
     metavar="NAME=PATTERN",
-    help="A subgroup: networks whose path or name matches, such as cifar='*cifar*'; may be given "
-    "again, and the first that matches counts.",
+    help="A subgroup: networks whose path or name matches, such as cifar='*cifar*'; repeat it, "
+    "the first that matches counts.",
 )
 @options.refit_options
 @click.option(

@@ -13,7 +13,7 @@ from natstats.checks import LARGEST
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.folders import write_directory
 from natstats.files.json_files import read_json, to_json
-from natstats.files.ownership import KINDS, read_record
+from natstats.files.ownership import KINDS, read_record, what_is
 from natstats.files.paths import expanded, member
 from natstats.files.schema import Field, ListOf, Record, whole
 from natstats.files.state_files import read_state, write_state
@@ -190,8 +190,8 @@ class _Part:
         record = read_record(path, "part")
         if record is None:
             raise UsageError(
-                f"parts: expected folders of natstats measure --shard; {path} is none"
-                f"{' (it is a run)' if (path / 'run.json').is_file() else ''}"
+                "parts: expected folders of natstats measure --shard; "
+                f"{what_is(path, KINDS['part'].record)}"
             )
         try:
             record = read_json(member(path, PART, PART))

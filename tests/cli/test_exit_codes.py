@@ -54,16 +54,36 @@ def test_a_command_ends_with(call, made_networks, monkeypatch, tmp_path, code, o
     made_networks.save(tmp_path / "run")
     if opened is not None:
         monkeypatch.setattr(natstats.Run, "open", opened)
-    result = call("show", "run", code=None)
+    is_defect = (code, opened) == ENDS[4]
+    result = call("show", "run", code=None, is_defect=is_defect)
     assert result.exit_code == code
     assert result.stderr.startswith("Error: ") == (code != 0)
 
 
+@pytest.mark.parametrize("line", ["shwo", "show", "show x --bogus", "show x", "plot x --style y"])
+def test_what_makes_no_sense_is_2(call, line):
+    assert call(*line.split(), code=2).stdout == ""
+
+
 @pytest.mark.parametrize(
-    "arguments", [("shwo",), ("show",), ("show", "x", "--bogus"), ("show", "x")]
+    ("line", "said"),
+    [
+        ("images run --groups 0", "groups: expected a whole number"),
+        ("fit nowhere", "nowhere is not there"),
+        ("fit file", "file is a file"),
+        ("plot diff", "diff is a comparison"),
+        ("compare run diff", "diff is a comparison"),
+        ("merge run", "run is a run"),
+        ("merge nowhere", "nowhere is not there"),
+        ("fit .", "holds no run.json"),
+    ],
 )
-def test_what_makes_no_sense_is_2(call, arguments):
-    assert call(*arguments, code=2).stdout == ""
+def test_a_wrong_folder_is_called_what_it_is(call, made_networks, tmp_path, line, said):
+    made_networks.save(tmp_path / "run")
+    (tmp_path / "diff").mkdir()
+    (tmp_path / "diff" / "comparison.json").touch()
+    (tmp_path / "file").touch()
+    assert f"{said}" in call(*line.split(), code=2).stderr
 
 
 def test_the_table_has_all_codes_and_no_other(codes):

@@ -230,6 +230,24 @@ def test_help_is_grouped_and_never_cut(call, group, monkeypatch):
         assert f"  {name} " in "\n".join(lines)
 
 
+def test_help_is_short_and_fits(group):
+    """At 100 characters no line is wider, and the text of an option has at most two lines."""
+    parent = group.make_context("natstats", [], resilient_parsing=True)
+    assert parent.max_content_width == 100
+    for name in ["", *group.list_commands(None)]:
+        command = group.get_command(None, name) if name else group
+        # Click leaves two characters free.
+        own = click.Context(command, info_name=name, parent=parent, terminal_width=98)
+        lines = command.get_help(own).splitlines()
+        assert max(map(len, lines)) <= 100, name
+        assert not [line for line in lines[1:] if line.rstrip().endswith("...")], name
+        blocks = re.split(r"\n(?=  -)|\n\n", "\n".join(lines))
+        for block in (block for block in blocks if block.startswith("  -")):
+            # The names of an option that are too long stand on a line of their own.
+            own = 0 if re.search(r"^  \S.*\S {2,}\S", block) else 1
+            assert len(block.splitlines()) - own <= 2, (name, block)
+
+
 @pytest.mark.parametrize("name", ["measure", "explain", "images", "merge", "fit"])
 def test_every_option_is_in_a_section(group, name):
     sections = sys.modules[f"{type(group).__module__.rpartition('.')[0]}.sections"].MEASURING
