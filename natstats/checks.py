@@ -294,7 +294,7 @@ def state_keys(
         "missing": [name for name in expected if name not in state],
         "unexpected": [str(name) for name in state if name not in (*expected, *optional)],
         "of another shape": [
-            f"{name} ({got}, expected {shape})"
+            f"{name} {got} where {shape} was expected"
             for name, shape in (shapes or {}).items()
             if name in state and (got := _shape_of(state[name])) != str(shape)
         ],

@@ -85,7 +85,7 @@ def test_a_state_says_which_keys_are_wrong(place):
         one.load_state_dict(3)
     if tensor:
         wrong = {**state, tensor: state[tensor][..., :1]}
-        with pytest.raises(natstats.UsageError, match=rf"another shape: {tensor} \(.*, expected "):
+        with pytest.raises(natstats.UsageError, match=rf"another shape: {tensor} \(.*\) where "):
             one.load_state_dict(wrong)
 
 
