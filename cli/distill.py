@@ -127,7 +127,7 @@ def _write_config(settings: TrainingSettings, call: Mapping[str, Any]) -> None:
         raise NatstatsError(
             f"write_config: expected a place for {path}; {error.strerror}"
         ) from None
-    output.say(f"Settings: {path}")
+    output.say(f"Settings: {path_text(path)}")
 
 
 def _distill(together: Processes, settings: TrainingSettings, call: dict[str, Any]) -> None:
@@ -195,7 +195,7 @@ def _place(
 def _say(together: Processes, *lines: str) -> None:
     if together.is_first:
         for line in lines:
-            output.say(line)
+            output.tell(line)
 
 
 def _is_finished(folder: Path, overwrite: bool) -> bool:
@@ -233,8 +233,8 @@ def _summary(together: Processes, run: DistillationRun, folder: Path) -> None:
     _say(together, *run.sentences())
     if failed := run.one_class_sentence():
         _say(together, f"Note: {failed}.")
-    page = folder / "report.html"
-    _say(together, f"Run: {path_text(folder)}   Report: {path_text(page)}")
+    if together.is_first:
+        output.place("Run", folder)
 
 
 def _compare(path: Path) -> None:
@@ -248,4 +248,4 @@ def _compare(path: Path) -> None:
     with store.add_files(path, TABLE) as folder:
         found.write(folder)
     output.comparison(found)
-    output.say(f"Runs: {path}   Report: {path / 'report.html'}")
+    output.place("Runs", path)

@@ -78,16 +78,16 @@ class _Tap(click.ParamType):
 
 HELP = """Train a student network, alone or from a teacher.
 
-Methods: ce (the labels alone), kd, dkd, dist, fitnets, at, fsp, jacobian, ft, ab, ofd, reviewkd,
-three of others on frequencies, spectralkd, freekd and ffl, and spectral, which brings the power
-spectra of the student's layers to the teacher's; kd+spectral is both. The spectral terms are ours,
-after the abstract of Rotman and Wolf (2021), whose own formulas are not open to us.
+Methods: ce (labels alone), kd, dkd, dist, fitnets, at, fsp, jacobian, ft, ab, ofd, reviewkd; three
+published ones on frequencies, spectralkd, freekd and ffl; and spectral, which pulls the power
+spectra of the student's layers towards the teacher's. kd+spectral is both. The spectral terms are
+ours, after the abstract of Rotman and Wolf (2021), whose formulas we do not know.
 
 A training that was cut goes on when the same command is given again, with its --out and without
 --overwrite. Under torchrun every process takes its share of each batch.
 
-Options may stand in a file (--config), or come from a run that is done again (--from); what is
-given beside them wins.
+Options may also come from a file (--config) or from an earlier run (--from); those on the command
+line win.
 
 \b
 natstats distill --student wrn_16_2 --data imagefolder:DIR --out runs/teacher
@@ -102,16 +102,15 @@ _OPTIONS = (
     click.option("--student", help="Network to train: a name, or module:factory."),
     click.option("--teacher", help="Network to learn from; none trains the student alone."),
     click.option("--data", help="Labelled images: imagefolder:DIR with DIR/train/CLASS "
-                 "and DIR/val/CLASS, cifar100:ROOT, imagenet:DIR, ..."),
-    click.option("--from", "recorded", type=options.PATH, help="Repeat a run, or those of several "
-                 "seeds: its directory or distill.json."),
+                 "and DIR/val/CLASS, cifar100:ROOT, imagenet:DIR and others."),
+    click.option("--from", "recorded", type=options.PATH, help="Repeat a run, or runs of several "
+                 "seeds: a directory or its distill.json."),
     click.option("--config", type=options.PATH, help="Take options from this file, TOML (or YAML, "
                  "with PyYAML)."),
     click.option("--write-config", type=options.PATH,
                  help="Write all settings to this file, to be given as --config, and stop."),
-    click.option("--method", default=None, help="One of ce, kd, dkd, dist, fitnets, at, fsp, "
-                 "jacobian, ft, ab, ofd, reviewkd, spectralkd, freekd, ffl, spectral, or several "
-                 "with +.  [default: kd; ce without a teacher]"),
+    click.option("--method", default=None, help="One of the methods above, or several with "
+                 "+, such as kd+spectral.  [default: kd; ce without a teacher]"),
     click.option("--method-arg", "method_args", type=_Argument(), multiple=True, callback=once,
                  help="Argument of a method, such as spectral.weight=2; repeat it."),
     click.option("--teacher-checkpoint", type=options.PATH,
@@ -130,10 +129,9 @@ _OPTIONS = (
     click.option("--tap", "taps", type=_Tap(), multiple=True,
                  help="Layers to compare in place of those that are found; repeat it."),
     click.option("--preset", default="default", show_default=True, help="Recipe of the training: "
-                 "default, cifar100, cifar100-overhaul, imagenet, ...; it replaces that of a file "
-                 "or run."),
-    click.option("--epochs", type=int, help="Of the main stage.  [default: the preset's]"),
-    click.option("--batch-size", type=int, help="[default: the preset's]"),
+                 "default, cifar100, imagenet and others (docs/distillation.md)."),
+    click.option("--epochs", type=int, help="Epochs of the main stage.  [default: the preset's]"),
+    click.option("--batch-size", type=int, help="Images at a time.  [default: the preset's]"),
     click.option("--lr", type=float, help="Learning rate.  [default: the preset's]"),
     click.option("--size", type=int, help="Side of the images, pixels.  [default: the preset's]"),
     click.option("--amp", type=click.Choice(("none", "bf16", "fp16")),
@@ -145,7 +143,7 @@ _OPTIONS = (
     click.option("--limit", type=int,
                  help="Train on at most this many images, a random sample."),
     click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True,
-                 help="Of the training; several give a run each: --seed 0 1 2."),
+                 help="Seed of the training; several give a run each: --seed 0 1 2."),
     click.option("--evaluate-every", type=int, default=1, show_default=True,
                  help="Epochs between looks at the evaluation images."),
     click.option("--evaluate-on", type=int, help="Images of every look but the last, which is on "
@@ -159,10 +157,10 @@ _OPTIONS = (
                  "outputs, for this and other trainings.  [default: none]"),
     click.option("--compile", type=click.Choice(("none", "student", "teacher", "both")),
                  default="none", show_default=True, help="Run these compiled by torch; for methods "
-                 "that take no maps of them. Small networks on a CPU can be slower with it."),
+                 "that take no maps of them."),
     click.option("--workers", type=int, default=0, show_default=True,
                  help="Processes that read images."),
-    click.option("--device", help="[default: cuda if there is any, else cpu]"),
+    click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: cuda if there is one]"),
     click.option("--strict/--no-strict", default=True, show_default=True,
                  help="Fail on an unreadable image, or skip it."),
     click.option("--dry-run", is_flag=True, help="Show stages, terms and taps, and stop."),

@@ -13,9 +13,7 @@ from natstats.errors import UsageError
 from natstats.files.ownership import KINDS
 from natstats.text import printable
 
-from .views import View
-
-__all__ = ["SHOWN", "Shown", "kind_of", "lines_of", "opened", "summary_of", "write_page"]
+__all__ = ["SHOWN", "Shown", "kind_of", "opened", "sentences_of", "summary_of", "write_page"]
 
 
 @dataclass(frozen=True)
@@ -125,16 +123,8 @@ def summary_of(found: Any, kind: str, path: Path | None) -> dict[str, Any]:
     return values
 
 
-def lines_of(found: Any, view: View, how: str = "") -> Iterator[str]:
-    """The lines of a result: its table, what it says, what changes how it is to be read.
-
-    Args:
-        found: what was opened or has just been measured.
-        view: how much of it.
-        how: the command that shows all rows.
-    """
-    yield from found.table(view.rows, view.width, how).split("\n")
-    yield ""
+def sentences_of(found: Any) -> Iterator[str]:
+    """What a result says, and what changes how it is to be read."""
     yield from found.sentences()
     for note in found.notes:
         yield f"Note: {note if note.endswith('.') else f'{note}.'}"

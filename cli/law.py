@@ -23,8 +23,8 @@ from .views import View, path_text, view_options
     multiple=True,
     type=options.Pair(),
     metavar="NAME=PATTERN",
-    help="A subgroup: networks whose path or name matches, such as cifar='*cifar*'; may be given "
-    "again, and the first that matches counts.",
+    help="A subgroup: networks whose path or name matches, such as cifar='*cifar*'; repeat it, "
+    "the first that matches counts.",
 )
 @options.refit_options
 @click.option(
@@ -73,7 +73,6 @@ def command(
         return
     output.say_lines(csv_text(found.networks))
     for note in found.notes:
-        output.say(f"Note: {note}", err=True)
+        output.tell(f"Note: {note}", err=True)
     if path is not None:
-        page = path / "report.html"
-        output.say(f"Law: {path_text(path)}   Report: {path_text(page)}", err=True)
+        output.place("Law", path, err=True)

@@ -19,6 +19,8 @@ from natstats.errors import NO_ROOM, Interrupted, NatstatsError
 from natstats.files import placed
 from natstats.text import lines, printable
 
+from .views import width_of, wrapped
+
 __all__ = ["main", "natstats"]
 
 _NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
@@ -44,8 +46,8 @@ COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 class _Failure(click.ClickException):
     """An error that is shown as one sentence, with the exit code that it carries."""
 
-    def __init__(self, exit_code: int, *message: object) -> None:
-        super().__init__(lines(map(str, message)))
+    def __init__(self, exit_code: int, sentence: object = "", *below: object) -> None:
+        super().__init__(lines([*_wrapped(printable(str(sentence))), *map(str, below)]))
         self.exit_code = exit_code
 
 
@@ -86,6 +88,17 @@ class LazyGroup(click.Group):
             checks.one_of("command", args[0], COMMANDS)
         return super().resolve_command(ctx, args)
 
+    def _as_typed(self, ctx: click.Context, told: tuple[Any, ...]) -> tuple[Any, ...]:
+        """An error that names an argument as the command line does: n_groups is --groups there."""
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        first = str(told[0]) if told else ""
+        name, colon, rest = first.partition(":")
+        for one in [] if command is None else command.params:
+            own = max(one.opts, key=len).lstrip("-").replace("-", "_")
+            if isinstance(one, click.Option) and one.name == name != own and name + "s" != own:
+                return (f"{own}{colon}{rest}", *told[1:])
+        return told
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; an error becomes a sentence and an exit code unless --debug is on."""
         # A run is written whole or not at all: a polite kill cleans up as Ctrl-C does.
@@ -96,7 +109,7 @@ class LazyGroup(click.Group):
         except NatstatsError as error:
             if _debug(ctx):
                 raise
-            raise _Failure(error.exit_code, *error.args) from error
+            raise _Failure(error.exit_code, *self._as_typed(ctx, error.args)) from error
         except Interrupted as error:
             if _debug(ctx):
                 raise
@@ -106,7 +119,8 @@ class LazyGroup(click.Group):
                 raise
             raise _Failure(130, _interruption()) from None
         except click.ClickException as error:
-            error.message = printable(error.message)  # names of files come from patterns, too
+            # Names of files come from patterns, too.
+            error.message = "\n".join(_wrapped(printable(error.message)))
             raise
         except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
@@ -129,6 +143,13 @@ class LazyGroup(click.Group):
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _wrapped(message: str) -> list[str]:
+    """The lines of an error that click puts its word in front of."""
+    start = "Error: "
+    first, *others = wrapped(f"{start}{message}", width_of(sys.stderr))
+    return [first.removeprefix(start), *others]
 
 
 def _of_files(error: OSError) -> str:
@@ -161,6 +182,9 @@ def _debug(ctx: click.Context) -> bool:
     return bool(ctx.find_root().meta.get("natstats.debug"))
 
 
+HELP_WIDTH = 100
+"""Characters of a line of help, where the terminal has as many."""
+
 HELP = """Measure the power spectra of network activations and test the depth law.
 
 The power of natural images falls as 1/f^α. natstats measures α, with an interval, for
@@ -173,7 +197,11 @@ natstats show RUN --all                       the numbers of a run again
 """
 
 
-@click.group(cls=LazyGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    help=HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
+)
 @click.version_option(__version__, prog_name="natstats")
 def natstats() -> None:
     """Group of the subcommands."""

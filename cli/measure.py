@@ -43,9 +43,8 @@ _OPTIONS = (
     click.option(
         "--images",
         required=True,
-        help="A folder, a pattern in quotes, a .txt list, .tar shards, a .npy or .pt array, a data "
-        "set such as cifar10:ROOT, clips:ROOT, or a stream such as 'pipe:COMMAND' (see `natstats "
-        "images --help`).",
+        help="A folder, a pattern in quotes, a list, an array, a data set or a stream: see "
+        "`natstats images --help`.",
     ),
     click.option(
         "--no-normalize",
@@ -65,9 +64,8 @@ _OPTIONS = (
         "layouts",
         multiple=True,
         type=options.Pair(),
-        help="NAME=LAYOUT: where the maps are in the output of a module (name or pattern) of your "
-        f"own, one of {', '.join(declarable())}. Of tokens, NLC+1 leaves out one before "
-        "the map, NLC+0-2 two behind it, and NLC:0-29,36-65 takes those that are listed.",
+        help=f"Where the maps are in what a module puts out: {', '.join(declarable())}; for tokens "
+        "see docs/networks.md.",
     ),
     click.option(
         "--no-probe",
@@ -110,8 +108,8 @@ def network_options(function: F) -> F:
 counterfactual_option = click.option(
     "--counterfactual",
     type=click.Choice(MEASURED_COUNTERFACTUALS),
-    help="Measure a copy, too, whose kernels are shuffled: the taps of each, or the input channels "
-    "of each convolution; beside what the account predicts of it.",
+    help="Measure a copy with shuffled kernels or input channels, too, beside what the account "
+    "predicts.",
 )
 
 

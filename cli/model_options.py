@@ -86,8 +86,8 @@ _OPTIONS = (
     click.option(
         "--strict/--no-strict",
         default=None,
-        help="--strict: fail on an unreadable image instead of skipping it. --no-strict: load what "
-        "fits of a checkpoint that does not fit, instead of refusing it.",
+        help="Fail on an unreadable image, do not skip it; --no-strict: load what fits of a "
+        "checkpoint.",
     ),
     click.option(
         "--takes",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from itertools import groupby
 
 import click
 
+from natstats.numbers import counted
+
 from . import output
+from .views import width_of
 
 HELP = """List the networks that MODEL can name, by family, with their published weights.
 
@@ -35,6 +40,7 @@ def command(pattern: str | None, timm: bool) -> None:
     from natstats.networks.listing import catalogue
 
     entries = catalogue(pattern, timm)
+    columns = width_of(sys.stdout) or sys.maxsize
     for library, of_library in groupby(entries, key=lambda entry: entry.library):
         output.say(library)
         for family, of_family in groupby(of_library, key=lambda entry: entry.family):
@@ -43,6 +49,13 @@ def command(pattern: str | None, timm: bool) -> None:
             width = max(len(entry.name) for entry in listed)
             for entry in listed:
                 weights = ", ".join(entry.weights) or "no published weights"
-                output.say(f"    {entry.name:{width}}  {weights}")
-    output.say(f"{len(entries)} networks{'' if pattern is None else ' that fit'}", err=True)
-    output.say(OTHERS, err=True)
+                line = f"    {entry.name:{width}}  {weights}"
+                if len(line) <= columns:
+                    output.say(line)
+                    continue
+                output.say(f"    {entry.name}")
+                for part in textwrap.wrap(weights, columns - 6, break_long_words=False):
+                    output.say(f"      {part}")
+    fit = "" if pattern is None else " that fits" if len(entries) == 1 else " that fit"
+    output.tell(f"{counted(len(entries), 'network')}{fit}", err=True)
+    output.tell(OTHERS, err=True)

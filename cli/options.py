@@ -96,9 +96,8 @@ def _law_layers(default: str) -> Callable[[F], F]:
         "--law-layers",
         multiple=True,
         callback=_joined,
-        help="Layers that are in the law: hidden (all but the network's own output), all, kinds of "
-        "layer or name patterns; a - before one takes it out. Repeat it or separate by commas."
-        f"{default}",
+        help="In the law: hidden (all but the network's output), all, kinds, name patterns; - "
+        f"leaves one out.{default}",
     )
 
 
@@ -111,15 +110,15 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
     depth = click.option(
         "--depth",
         type=click.Choice(DEPTHS),
-        help=f"What the law has on its axis.{default(FitOptions.depth)}",
+        help=f"Measure of depth on the axis of the law.{default(FitOptions.depth)}",
     )
     law_layers = _law_layers(default(FitOptions.law_layers))
     return _chain(
         click.option(
             "--band",
             type=Band(),
-            help="Frequencies that are fitted, cycles/pixel of the map; 2:12/image are the same "
-            f"waves in all layers that hold them, in cycles/image.{default('all rings')}",
+            help="Frequencies that are fitted, in cycles/pixel of the map, or as 2:12/image in "
+            f"cycles/image.{default('all rings')}",
         ),
         click.option(
             "--estimator",
@@ -168,7 +167,7 @@ image_options = _chain(
         type=click.Choice(EDGES),
         default=MeasureOptions.edges,
         show_default=True,
-        help="What is done about the edges of a map before it is transformed.",
+        help="How the edges of a map are treated before it is transformed.",
     ),
     click.option(
         "--groups",
@@ -194,8 +193,8 @@ image_options = _chain(
     click.option(
         "--until",
         type=float,
-        help="Read images until no layer's interval is wider than this, such as 0.05; the run can "
-        "be gone on with later, with a smaller one and the same --out.",
+        help="Read images until no layer's interval is wider than this, such as 0.05; a smaller "
+        "width and the same --out go on later.",
     ),
     click.option(
         "--seed",
@@ -228,9 +227,8 @@ saving_options = _chain(
         type=float,
         default=60.0,
         show_default=True,
-        help="Seconds between two times that what was measured so far is saved in the run "
-        "directory; after an interruption the same command, with the same --out, goes on from "
-        "there.",
+        help="Seconds from one save to the next; a measurement that was cut goes on with the same "
+        "command.",
     ),
     click.option(
         "--shard",

@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from natstats.measurement.options import MeasureOptions
+from natstats.numbers import counted
 from natstats.text import printable
 
 from . import options
-from .views import View, path_text, show_command
+from .views import View, path_text, show_command, width_of, wrapped
 
 if TYPE_CHECKING:
     from natstats.distill.comparison.compare import MethodComparison
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from natstats.runs.run import Run
 
 __all__ = [
-    "command_line", "comparison", "json_text", "placed", "progress_bar", "report_target",
+    "command_line", "comparison", "json_text", "place", "placed", "progress_bar", "report_target",
     "reserved", "result", "say", "say_lines", "show", "take_fit_options", "take_measure_options",
-    "target",
+    "target", "tell",
 ]  # fmt: skip
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -39,6 +40,28 @@ def say(text: object = "", *, err: bool = False) -> None:
     All that the subcommands print goes through here or through :func:`say_lines`.
     """
     click.echo(printable(str(text)), err=err)
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """Print a sentence, in lines that fit the terminal; whole where there is none."""
+    width = width_of(sys.stderr if err else sys.stdout)
+    say_lines("\n".join(wrapped(printable(text), width)), err=err)
+
+
+def place(named: str, path: Path, *, err: bool = False) -> None:
+    """Print where something is, and where its page is; paths stay whole."""
+    page = path / "report.html"
+    facts = [f"{named}: {path_text(path)}"]
+    if page.is_file():
+        facts.append(f"Report: {path_text(page)}")
+    for line in _beside(facts, width_of(sys.stderr if err else sys.stdout)):
+        say(line, err=err)
+
+
+def _beside(facts: Sequence[str], width: int | None) -> list[str]:
+    """Facts in one line where it has room for them, else in a line each."""
+    line = "   ".join(facts)
+    return [line] if width is None or len(line) <= width else list(facts)
 
 
 def say_lines(text: str, *, err: bool = False) -> None:
@@ -54,12 +77,12 @@ def command_line() -> str:
 
 def comparison(found: MethodComparison) -> None:
     """Print a comparison of distillation runs: table, sentences, notes."""
-    say_lines(found.table())
+    _tell_table(found.table(width=View().width))
     say()
     for sentence in found.sentences():
-        say(sentence)
+        tell(sentence)
     for note in found.notes:
-        say(f"Note: {note}")
+        tell(f"Note: {note}")
 
 
 @contextmanager
@@ -238,8 +261,13 @@ def show(run: Run, view: View, part: Path | None = None, shard: str | None = Non
         facts = {"kind": "part", "path": str(part), "shard": shard, "n_images": n_images}
         say_lines(json_text(facts))
     elif not view.quiet:
-        place = "" if part is None else path_text(part)
-        say(f"Part {shard}, {n_images} images: {place}   `natstats merge` puts parts together.")
+        where = "" if part is None else path_text(part)
+        told = (
+            f"Part {shard}, {counted(n_images, 'image')}: {where}",
+            "`natstats merge` puts parts together.",
+        )
+        for line in _beside(told, width_of(sys.stdout)):
+            say(line)
 
 
 def result(
@@ -263,12 +291,21 @@ def result(
     if view.quiet:
         return
     how = how or ("" if path is None else show_command(path))
-    for line in folders.lines_of(found, view, how):
-        say(line)
+    _tell_table(found.table(view.rows, view.width, how), how)
+    say()
+    for sentence in folders.sentences_of(found):
+        tell(sentence)
     if path is not None:
-        page = path / "report.html"
-        place = f"{named}: {path_text(path)}"
-        say(f"{place}   Report: {path_text(page)}" if page.is_file() else place)
+        place(named, path)
+
+
+def _tell_table(text: str, how: str = "") -> None:
+    """Print a table, whose rows fit; what stands above and below it may have to be wrapped."""
+    width = width_of(sys.stdout)
+    for line in text.split("\n"):
+        for part in [line] if width is None or len(line) <= width else line.split("   "):
+            # A command that is to be copied stays whole.
+            (say if how and part.endswith(how) else tell)(part)
 
 
 def json_text(values: dict[str, Any]) -> str:

@@ -27,12 +27,16 @@ def _formats(
 @click.command("plot", short_help="Draw the figures of runs: SVG, PNG, PDF, for paper or talk.")
 @click.argument("runs", nargs=-1, required=True, type=options.PATH)
 @click.option(
-    "--out", type=options.PATH, default=Path("figs"), show_default=True, help="Where they go."
+    "--out",
+    type=options.PATH,
+    default=Path("figs"),
+    show_default=True,
+    help="Folder for the figures.",
 )
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace figures of the same names at --out; it is said which.",
+    help="Replace figures of the same names at --out, and say which.",
 )
 @click.option(
     "--format",
@@ -105,6 +109,6 @@ def command(
         output.say(path_text(path))
     if replaced:
         names = ", ".join(path_text(path) for path in replaced)
-        output.say(f"Replaced: {names}", err=True)
+        output.tell(f"Replaced: {names}", err=True)
     if not written:
-        output.say("There is nothing to draw: no layer has an exponent.", err=True)
+        output.tell("There is nothing to draw: no layer has an exponent.", err=True)

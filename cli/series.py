@@ -68,7 +68,7 @@ def measure(
     taken = before & set(series.frame.checkpoint)
     if taken and not overwrite and not view.quiet:
         runs = "1 run was" if len(taken) == 1 else f"{len(taken)} runs were"
-        output.say(f"{runs} there already and taken as they are.", err=True)
+        output.tell(f"{runs} there already and taken as they are.", err=True)
     finish(series, path, view)
 
 

@@ -20,7 +20,7 @@ from . import options, output
     "references",
     multiple=True,
     metavar="METHOD",
-    help="Method, or label of a row, over which gains are taken; may be given again.  "
+    help="Method, or label of a row, over which gains are taken; repeat it.  "
     "[default: ce and kd, where they are there]",
 )
 @click.option(
@@ -28,8 +28,8 @@ from . import options, output
     "contrasts",
     multiple=True,
     metavar="METHOD:OVER",
-    help="Planned contrast, such as kd+spectral:kd; may be given again. Its error is pooled over "
-    "all methods.  [default: every X+spectral over X]",
+    help="Planned contrast, such as kd+spectral:kd; repeat it. Its error is pooled over all "
+    "methods.  [default: every X+spectral over X]",
 )
 @click.option(
     "--level", type=float, default=0.95, show_default=True, help="Level of the intervals."
@@ -58,9 +58,9 @@ def command(
     """Compare distillation RUNS: accuracy with its interval, gains, tests on the same images.
 
     A path is one training, the folder of its seeds, or a folder that holds any of these. Trainings
-    that differ in their seed alone are one method; one that is not finished is told with how far
-    it is, and in no table. Gains are paired on seeds and images, and their
-    p-values corrected for the number of methods by Holm's rule.
+    that differ only in their seed are one method; an unfinished one is named, with how far it has
+    come, and left out. Gains are paired on seeds and images, and their p-values are corrected for
+    the number of methods by Holm's rule.
     """
     if as_csv and as_markdown:
         raise UsageError("format: expected --csv or --markdown; got both")
@@ -75,7 +75,7 @@ def command(
 
     unfinished = _unfinished(find_unfinished(runs))
     for sentence in unfinished:
-        output.say(f"Note: {sentence}.", err=True)
+        output.tell(f"Note: {sentence}.", err=True)
     opened = [DistillationRun.open(path) for path in find_runs(runs)]
     found = compare_runs(opened, references or None, level, pairs or None)
     if as_csv:
@@ -88,7 +88,7 @@ def command(
         said = (f"{text[0].upper()}{text[1:]}." for text in unfinished)
         found = replace(found, notes=(*found.notes, *said))
         path = found.save(out, overwrite=overwrite)
-        output.say(f"Table: {path}   Report: {path / 'report.html'}", err=as_csv or as_markdown)
+        output.place("Table", path, err=as_csv or as_markdown)
 
 
 def _unfinished(paths: Sequence[Path]) -> list[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import os
 import shlex
-import shutil
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
-__all__ = ["PLAIN_WIDTH", "View", "path_text", "show_command", "view_options"]
+__all__ = [
+    "PLAIN_WIDTH", "View", "path_text", "show_command", "view_options", "width_of", "wrapped",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,10 +51,36 @@ class View:
     @property
     def width(self) -> int | None:
         """Characters of a line; None for as many as it takes."""
-        found = shutil.get_terminal_size((0, 0)).columns
-        if found <= 0:
-            return None if self.show_all else PLAIN_WIDTH
-        return max(found, NARROWEST)
+        return width_of(sys.stdout) or (None if self.show_all else PLAIN_WIDTH)
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Characters of a line of the terminal that a stream goes to; None where it is none."""
+    try:
+        found = int(os.environ.get("COLUMNS", ""))
+    except ValueError:
+        found = 0
+    if found <= 0:
+        try:
+            found = os.get_terminal_size(stream.fileno()).columns
+        except (OSError, ValueError, AttributeError):  # no terminal, or a stream without a number
+            return None
+    return max(found, NARROWEST) if found > 0 else None
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """A sentence as lines; those that go on are moved in, so that each start is seen.
+
+    Words stay whole, as paths and names are copied.
+
+    >>> wrapped("Note: 1 layer was not measured.", 24)
+    ['Note: 1 layer was not', '  measured.']
+    """
+    if width is None or len(text) <= width:
+        return [text]
+    return textwrap.wrap(
+        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def path_text(path: Path) -> str:

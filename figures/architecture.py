@@ -28,7 +28,7 @@ ROOMS = (
 TOP = {"demo": ("demo", "demo_data")}
 """Modules outside of rooms that are taken for one."""
 
-COMMON = ("errors", "checks", "text", "numbers", "processes", "_version")
+COMMON = ("errors", "checks", "text", "html_blocks", "brief", "numbers", "processes", "_version")
 """Modules that every room may use; no arrow is drawn from them."""
 
 WIDTH, MARGIN, GAP = 400, 8, 16

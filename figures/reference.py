@@ -1,9 +1,10 @@
-"""The pages of docs/reference that the code itself says: commands, columns, Python names.
+"""The pages of the docs that the code itself says: commands, exit codes, columns, names, words.
 
     python figures/reference.py
 
-Writes commands.md from the commands and their options, columns.md from the descriptions beside the
-tables, and api.md from the public names and their docstrings. A test finds out when they are old.
+Writes commands.md from the commands and their options, exit-codes.md from the table of codes,
+columns.md from the descriptions beside the tables, api.md from the public names and their
+docstrings, and explanation/words.md from the words of the pages. A test finds out when one is old.
 The site (figures/docs_site.py) puts the whole docstring in the place of each summary of api.md.
 """
 
@@ -17,10 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from natstats_cli.exit_codes import EXIT_CODES
 from natstats_cli.main import natstats as group
 
 import natstats
 from natstats.distill.columns import TABLES as DISTILL_TABLES
+from natstats.report.pages.words import READ_ON, WORDS
 from natstats.runs.columns import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -195,8 +198,49 @@ def _call(name: str, value: object) -> str:
     return textwrap.fill(text, 96, subsequent_indent="    ", break_on_hyphens=False)
 
 
-PAGES = {"commands.md": commands, "columns.md": columns, "api.md": api}
-"""The pages by name, and what makes them."""
+def words() -> str:
+    """Every word of the pages, told as they tell it, and where the docs say more."""
+    lines = [
+        "# The words, in a sentence or two each",
+        "",
+        "The pages of natstats tell their words in the same way. Made from",
+        "[words.py](../../natstats/report/pages/words.py) by `python figures/reference.py`.",
+    ]
+    lines.append("")
+    for word, meaning in WORDS.items():
+        text, place = READ_ON.get(word, ("", ""))
+        more = f" [{text}]({place})." if text else ""
+        lines.append(f"- **{word}**: {meaning}{more}")
+    return "\n".join(lines) + "\n"
+
+
+def exit_codes() -> str:
+    """What the command line ends with, and when."""
+    lines = [
+        "# Exit codes",
+        "",
+        "Every command ends with one of these. An error is a sentence on standard error that",
+        "begins with `Error:`; it names the argument, what was expected and what came.",
+        "",
+        "| code | when | what to do |",
+        "|---:|---|---|",
+        *(f"| {code} | {when} | {advice} |" for code, (when, advice) in EXIT_CODES.items()),
+        "",
+        "A shell gives 128 + n for a command that signal n has ended: 137 is a kill that nothing",
+        "can clean up after, often for want of memory. What was saved until then is kept, and the",
+        "same command goes on from there.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "commands.md": commands,
+    "exit-codes.md": exit_codes,
+    "columns.md": columns,
+    "api.md": api,
+    "../explanation/words.md": words,
+}
+"""The pages by their path from docs/reference, and what makes them."""
 
 
 def main() -> None:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, SupportsFloat, SupportsIndex, TypeVar
 
 from natstats.errors import UsageError
+from natstats.text import few
 
 __all__ = [
     "LARGEST", "LONGEST_SIDE", "MINIMUM_SIDE", "MOST_PIXELS", "finite", "flag", "not_huge",
     "one_of", "pair_in_order", "positive_int", "probability", "shaped", "spatial_shape",
-    "within_float",
+    "state_keys", "within_float",
 ]  # fmt: skip
 
 LARGEST = {
@@ -262,3 +263,47 @@ def spatial_shape(argument: str, height: int, width: int, minimum: int) -> tuple
             f"got {height} x {width}"
         )
     return height, width
+
+
+def state_keys(
+    of: str,
+    state: Any,
+    expected: Collection[str],
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    optional: Collection[str] = (),
+) -> None:
+    """Raise when a state is not one of an object, and say all that is wrong with it at once.
+
+    Args:
+        of: whose state it is, with its article.
+        state: a mapping from names to values.
+        expected: names that it must have.
+        shapes: of its arrays or tensors, by name.
+        optional: names that it may have.
+
+    Raises:
+        UsageError: keys are missing or unexpected, or values have another shape.
+
+    >>> state_keys("a meter", {"total": 1, "extra": 2}, ["total", "count"])
+    Traceback (most recent call last):
+    natstats.errors.UsageError: state: expected that of a meter; missing: count; unexpected: extra
+    """
+    if not isinstance(state, Mapping):
+        raise UsageError(f"state: expected that of {of}; got an object of {type(state).__name__}")
+    wrong = {
+        "missing": [name for name in expected if name not in state],
+        "unexpected": [str(name) for name in state if name not in (*expected, *optional)],
+        "of another shape": [
+            f"{name} {got} where {shape} was expected"
+            for name, shape in (shapes or {}).items()
+            if name in state and (got := _shape_of(state[name])) != str(shape)
+        ],
+    }
+    told = [f"{what}: {few(names, 5)}" for what, names in wrong.items() if names]
+    if told:
+        raise UsageError(f"state: expected that of {of}; {'; '.join(told)}")
+
+
+def _shape_of(value: Any) -> str:
+    found = getattr(value, "shape", None)
+    return f"an object of {type(value).__name__}" if found is None else str(tuple(found))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 __all__ = [
-    "change", "count", "evenly_spaced", "interval", "map_size", "number", "share", "short",
+    "change", "count", "counted", "evenly_spaced", "interval", "map_size", "number",
+    "share", "short",
 ]  # fmt: skip
 
 MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
@@ -59,6 +60,20 @@ def count(value: int) -> str:
     return (f"{value:,}" if abs(value) >= 10_000 else str(value)).replace(",", THIN)
 
 
+def counted(n: int, one: str, several: str = "") -> str:
+    """How many there are of something, in the singular where it is one.
+
+    Args:
+        n: how many.
+        one: what it is, and what follows in the singular.
+        several: the same of more than one, or of none; by default with an s behind it.
+
+    >>> counted(1, "layer"), counted(0, "layer"), counted(2, "class", "classes")
+    ('1 layer', '0 layers', '2 classes')
+    """
+    return f"{count(n)} {one if n == 1 else several or f'{one}s'}"
+
+
 def share(value: float, missing: str = "–") -> str:
     """A share of at most 1 with three decimals, cut and not rounded: only a whole one reads as 1.
 
@@ -109,7 +124,7 @@ def map_size(height: int, width: int, unit: str = "") -> str:
     >>> map_size(8, 12), map_size(8, 12, " px"), map_size(16, 1)
     ('8 × 12', '8 × 12 px', '16 frames')
     """
-    return f"{height} frames" if width == 1 else f"{height} × {width}{unit}"
+    return counted(height, "frame") if width == 1 else f"{height} × {width}{unit}"
 
 
 def evenly_spaced(n: int, most: int) -> list[int]:

@@ -6,15 +6,12 @@ that reverse the reading order, or what a spreadsheet takes for a formula.
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-__all__ = [
-    "cell", "few", "from_cell", "html_block", "html_table", "lines", "natural", "printable",
-]  # fmt: skip
+__all__ = ["cell", "few", "from_cell", "lines", "natural", "printable"]
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Categories of Unicode that are not seen, or that change how the rest is seen."""
@@ -122,29 +119,3 @@ def from_cell(shown: str) -> str:
 def _character(found: re.Match[str]) -> str:
     number = int(found[0][2:], 16)
     return chr(number) if number < 0x110000 else found[0]
-
-
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A small table for a notebook, whatever its cells hold; it takes the colours of the page.
-
-    >>> "<td>&lt;b&gt;</td>" in html_table(["layer"], [["<b>"]])
-    True
-    """
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "".join(f"<{tag}>{html.escape(printable(one))}</{tag}>" for one in cells)
-
-    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
-    top = f"<thead><tr>{row(head, 'th')}</tr></thead>" if head else ""
-    return f'<table style="color:inherit;font-size:inherit">{top}<tbody>{body}</tbody></table>'
-
-
-def html_block(title: str, texts: Sequence[str], *parts: str) -> str:
-    """A title, paragraphs and ready HTML, as one block for a notebook.
-
-    >>> html_block("a <b>", ["c & d"])
-    '<div class="natstats"><p><strong>a &lt;b&gt;</strong></p><p>c &amp; d</p></div>'
-    """
-    told = "".join(f"<p>{html.escape(printable(text))}</p>" for text in texts)
-    name = html.escape(printable(title))
-    return f'<div class="natstats"><p><strong>{name}</strong></p>{told}{"".join(parts)}</div>'

@@ -80,6 +80,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_terminal() -> None:
+    """What is printed goes to no terminal, whatever the tests run in."""
+    os.environ.pop("COLUMNS", None)
+
+
 @pytest.fixture(scope="session")
 def group() -> Group:
     """The command line as it is installed."""

@@ -21,8 +21,8 @@ PACKAGE = ROOT / "natstats"
 
 # The rooms in the order of the data; each may import itself and those before it. Modules outside
 # of rooms stand first (what all need) and last (where all meet).
-ROOMS = """_version|errors|text|numbers|checks processes files images activations networks spectra
-fits law theory report runs distill measurement demo|demo_data"""
+ROOMS = """_version|errors|text|html_blocks|brief|numbers|checks processes files images activations
+networks spectra fits law theory report runs distill measurement demo|demo_data"""
 DISTILL = """method|record|run_folders|older_arguments|traces trunk|run_files|taps pairing losses
 methods results report comparison training"""
 

@@ -25,6 +25,7 @@ from natstats.activations.map_sizes import MapSizes
 from natstats.activations.selection import call_name
 from natstats.activations.window_rules import is_cut, partition, shifted_windows
 from natstats.errors import UsageError
+from natstats.numbers import counted
 
 __all__ = ["LayoutRules"]
 
@@ -231,13 +232,16 @@ class LayoutRules:
         if self.regions is not None and n_sets == sum(self.regions):
             return replace(found, sets=0)
         if n_sets % n_images:
-            return f"{n_sets} sets of maps for {n_images} images"
+            return (
+                f"{counted(n_sets, 'set of maps', 'sets of maps')} for {counted(n_images, 'image')}"
+            )
         pieces = n_sets // n_images
         if n_images == 1:
             self._sets_of[layer, found.grid] = pieces
         alone = self._sets_of.get((layer, found.grid), pieces)
         if alone != pieces:  # a batch that the network fills up, for one
-            return f"{n_sets} sets of maps for {n_images} images, where one image had {alone}"
+            sets = counted(n_sets, "set of maps", "sets of maps")
+            return f"{sets} for {n_images} images, where one image had {alone}"
         if pieces > 1 and layer not in self._settled and found.kind.is_like_windows:
             cut = self._cut(found, tuple(output.shape), pieces)
             if cut is not None:

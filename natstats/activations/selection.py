@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -220,10 +221,19 @@ def select_modules(
                 "wrap it in torch.nn.Sequential"
             )
         if not found:
+            names = [n for n, m in named if not list(m.children())]
+            near = difflib.get_close_matches(part, [*GROUPS_OF_LAYERS, *names], n=3)
+            if part in ("weight", "conv"):
+                hint = (
+                    "it has no such layers; act takes activation functions, which need no weights"
+                )
+            elif near and part not in near:
+                hint = f"did you mean {', '.join(near)}?"
+            else:
+                hint = f"modules are named like {few(names, 5)}"
             raise UsageError(
                 f"layers: expected {', '.join(GROUPS_OF_LAYERS)} or a pattern that matches a "
-                f"module of the model; nothing matched {part!r} (modules are named like "
-                f"{', '.join(n for n, m in named if not list(m.children()))[:80]})"
+                f"module of the model; nothing matched {part!r} ({hint})"
             )
         chosen.update(found)
     return [name for name, _ in named if name in chosen]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from natstats import checks
+from natstats.brief import Brief
 from natstats.errors import UsageError
 
 __all__ = [
@@ -48,8 +49,8 @@ own parameters are trained besides. With ``lower``, too, the optimiser is given 
 and gradients reach it up to the last tap; batch norms behind it still count what passes."""
 
 
-@dataclass(frozen=True, eq=False)
-class Outputs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Outputs(Brief):
     """What one forward pass of a network gave.
 
     Attributes:

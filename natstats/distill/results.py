@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from natstats.brief import Brief
 from natstats.distill.record import DataFacts, RunInfo, checked
 from natstats.distill.run_files import (
     FORMAT,
@@ -56,9 +57,9 @@ MAIN = "main"
 Array = NDArray[Any]
 
 _COLUMNS = (
-    Column("stage", True), Column("epoch"), Column("loss"), Column("accuracy"),
-    Column("eval loss", rank=2), Column("eval accuracy"), Column("learning rate", rank=1),
-    Column("seconds", rank=3),
+    Column("stage", True, cut="name"), Column("epoch"), Column("loss", rank=-2),
+    Column("accuracy", rank=-1), Column("eval loss", rank=2), Column("eval accuracy"),
+    Column("learning rate", rank=1), Column("seconds", rank=3),
 )  # fmt: skip
 
 
@@ -73,8 +74,8 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-@dataclass(frozen=True, eq=False)
-class Outcomes:
+@dataclass(frozen=True, eq=False, repr=False)
+class Outcomes(Brief):
     """The prediction for every evaluation image, in their fixed order.
 
     Attributes:
@@ -160,7 +161,7 @@ class Outcomes:
         return {name: value for name, value in kept.items() if value is not None}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DistillationRun:
     """One training of a student with one seed.
 
@@ -287,6 +288,10 @@ class DistillationRun:
         if self.teacher is not None:
             text += f" (teacher {100 * self.teacher_accuracy:.2f} %)"
         return [text]
+
+    def __repr__(self) -> str:
+        told = f"accuracy {100 * self.accuracy:.2f} %"
+        return f"<DistillationRun of {printable(self.method)}, seed {self.seed}: {told}>"
 
     def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
         """The epochs as aligned text; of more than `rows` of them, the last ones.

@@ -15,6 +15,7 @@ from natstats.activations.layouts import Layout
 from natstats.activations.probe import proved_layouts
 from natstats.activations.selection import call_name
 from natstats.activations.trace import trace_calls
+from natstats.brief import Brief
 from natstats.distill.method import Outputs
 from natstats.distill.traces import Traces
 from natstats.errors import NatstatsError, UsageError
@@ -34,8 +35,8 @@ def parsed(name: str) -> tuple[str, int, bool]:
     return rest, 0, bool(marked)
 
 
-@dataclass(frozen=True, eq=False)
-class Tapped:
+@dataclass(frozen=True, eq=False, repr=False)
+class Tapped(Brief):
     """What the taps gave in the last pass.
 
     Attributes:

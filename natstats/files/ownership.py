@@ -23,6 +23,7 @@ from natstats.text import printable
 __all__ = [
     "KINDS", "NEW", "STATE", "Kind", "foreign", "is_bare", "is_reserved", "is_unfinished_series",
     "kind_of_record", "list_files", "names_of", "own_files", "read_record", "remove_own",
+    "what_is",
 ]  # fmt: skip
 
 NEW = "natstats-new"
@@ -293,3 +294,24 @@ def list_files(folder: Path, kind: str, before: set[str] | None = None) -> None:
     here = {name for name, is_file in _entries(folder) if is_file and own.listed.fullmatch(name)}
     record["files"] = sorted(here | (before or set()))
     (folder / own.record).write_text(to_json(record), encoding="utf-8")
+
+
+def what_is(path: Path, missing: str) -> str:
+    """What is at a path instead of a folder with one record, in words, for errors.
+
+    Args:
+        path: where it was looked for.
+        missing: the record that is not there.
+
+    >>> what_is(Path("/nowhere"), "run.json")
+    '/nowhere is not there'
+    """
+    shown = printable(str(path))
+    if not path.exists():
+        return f"{shown} is not there"
+    if not path.is_dir():
+        return f"{shown} is a file"
+    for kind in KINDS.values():
+        if (path / kind.record).is_file():
+            return f"{shown} is a {kind.called}"
+    return f"{shown} holds no {missing}"

@@ -22,6 +22,7 @@ from natstats.fits.options import FitOptions
 from natstats.fits.plain_arrays import arrays_of_layers, spectrum_of_arrays
 from natstats.fits.records import Fits, LayerFit
 from natstats.fits.sample import FEW_RINGS, Interval, Sample, group_power
+from natstats.numbers import counted
 from natstats.spectra.edge_names import Edges
 from natstats.spectra.expected import EXPONENT_RANGE
 from natstats.spectra.records import LayerSpectrum, Spectrum
@@ -148,7 +149,7 @@ def _fit(spectrum: Spectrum, options: FitOptions, span: float, is_brief: bool) -
         spectrum = replace(spectrum, image_power=spectrum.image_power[:0])
     sample = Sample.of(spectrum, options, span)
     n_odd = spectrum.n_nonfinite
-    flags = [f"non-finite ({n_odd} images left out)"] if n_odd else []
+    flags = [f"non-finite ({counted(n_odd, 'image')} left out)"] if n_odd else []
     hindrance = sample.hindrance()
     if hindrance:
         return sample.empty([*flags, hindrance])

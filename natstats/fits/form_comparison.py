@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from natstats.brief import Brief
 from natstats.fits.bands import band_of
 from natstats.fits.form_fits import fitters_of
 from natstats.fits.forms import FORMS, PLAIN
@@ -64,8 +65,8 @@ DISCREPANCY = 0.05
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class FormFit:
+@dataclass(frozen=True, repr=False)
+class FormFit(Brief):
     """One form fitted to one layer.
 
     Attributes:
@@ -86,8 +87,8 @@ class FormFit:
     power: Array = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
 
 
-@dataclass(frozen=True)
-class Forms:
+@dataclass(frozen=True, repr=False)
+class Forms(Brief):
     """The comparison for one layer; without a single form where it cannot be judged.
 
     Attributes:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from natstats.brief import Brief
 from natstats.fits.flags import is_known
 from natstats.fits.intervals import FEWEST_GROUPS
 from natstats.fits.options import FitOptions
+from natstats.html_blocks import html_block, html_table
 from natstats.numbers import interval, number, share
-from natstats.text import html_block, html_table
 
 __all__ = ["Fits", "LayerFit"]
 
@@ -93,8 +94,8 @@ class LayerFit:
         return float(np.std(self.image_exponents, ddof=1)) if several else np.nan
 
 
-@dataclass(frozen=True, eq=False)
-class Fits:
+@dataclass(frozen=True, eq=False, repr=False)
+class Fits(Brief):
     """The fits of all layers of a run, and how they vary together.
 
     Attributes:

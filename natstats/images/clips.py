@@ -19,6 +19,7 @@ from natstats.images.files import ImageFiles
 from natstats.images.folder_walk import images_below
 from natstats.images.framing import Framing
 from natstats.images.image_sets import Photographs, Sample
+from natstats.numbers import counted
 from natstats.text import natural, printable
 
 __all__ = ["CLIP_FRAMES", "ClipFolders"]
@@ -76,7 +77,8 @@ class ClipFolders(Photographs):
         chosen = self._chosen(number)
         if not chosen:
             n_frames = len(self._clips[self.places[number]])
-            return Sample(number, None, f"{n_frames} frames are fewer than {self.frames}")
+            which = counted(n_frames, "frame is", "frames are")
+            return Sample(number, None, f"{which} fewer than {self.frames}")
         files = _InOrder(chosen, self.folder, self.framing)
         samples = [files[place] for place in range(len(files))]
         content = _together(sample.content for sample in samples)

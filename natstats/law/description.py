@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from natstats.brief import Brief
 from natstats.fits.intervals import effective_dof, t_reach
 from natstats.law.regression import LayerErrors
 from natstats.law.shapes import Shape, best_of
@@ -31,8 +32,8 @@ class Departure:
     high: float
 
 
-@dataclass(frozen=True)
-class Description:
+@dataclass(frozen=True, repr=False)
+class Description(Brief):
     """Exponent against depth in this network; nothing is said of other layers or networks.
 
     Attributes:

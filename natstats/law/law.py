@@ -30,6 +30,7 @@ from natstats import checks
 from natstats.errors import UsageError
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import DepthName
+from natstats.html_blocks import html_block, html_table
 from natstats.law.description import Description, describe
 from natstats.law.regression import LayerErrors
 from natstats.law.shapes import SHAPES, best_of, compare_shapes
@@ -42,8 +43,7 @@ from natstats.law.trend import (
     trend_numbers,
     usable_layers,
 )
-from natstats.numbers import change, number
-from natstats.text import html_block, html_table
+from natstats.numbers import change, counted, number
 
 __all__ = ["OLDER_VERDICTS", "SHAPES", "VERDICTS", "Law", "fit_law", "format_p"]
 
@@ -85,7 +85,7 @@ OPENINGS = {
 """How the sentence on a law begins, for each of :data:`VERDICTS`; {} stands for the measure."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Law:
     """The fitted law with its tests. NaN wherever a number could not be had.
 
@@ -159,10 +159,17 @@ class Law:
         """The verdict in words, with the numbers that it rests on."""
         measure = DEPTH_AXES[self.depth]
         if not np.isfinite(self.slope):
+            what = f"with an exponent and an interval{measure.condition}"
+            fewest = f"at {FEWEST_DEPTHS} depths or more"
+            if self.n_layers > 1:
+                return (
+                    f"Too little to tell: a law takes at least {FEWEST_LAYERS} layers {what}, "
+                    f"{fewest}; this network has {self.n_layers}."
+                )
+            found = "only 1 layer" if self.n_layers else "no layer"
             return (
-                f"Too little to tell: a law takes at least {FEWEST_LAYERS} layers with an exponent "
-                f"and an interval{measure.condition}, at {FEWEST_DEPTHS} depths or more; this one "
-                f"has {self.n_layers}."
+                "Too little to tell: a law says how exponents change from layer to layer, and here "
+                f"it has {found} {what}; it takes at least {FEWEST_LAYERS}, {fewest}."
             )
         opening = OPENINGS[self.verdict].format(measure.name)
         text = (
@@ -176,6 +183,13 @@ class Law:
         if self.best_shape is not None:
             text += f"; best shape by AICc: {self.best_shape}"
         return text + "."
+
+    def __repr__(self) -> str:
+        if not np.isfinite(self.slope):
+            return f"<Law: {self.verdict}, {counted(self.n_layers, 'layer')}>"
+        slope = change(self.slope, self.slope_low, self.slope_high)
+        per = DEPTH_AXES[self.depth].briefly
+        return f"<Law: {self.verdict}, slope {slope} {per}, {counted(self.n_layers, 'layer')}>"
 
     def _repr_html_(self) -> str:
         measure = DEPTH_AXES[self.depth]

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from natstats.brief import Brief
 from natstats.errors import UsageError
 from natstats.law.differences import Estimate
 
@@ -42,8 +43,8 @@ LEAST_VARIANCE = 1e-12
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Pooled:
+@dataclass(frozen=True, repr=False)
+class Pooled(Brief):
     """What several networks have in common. NaN where a number could not be had.
 
     Attributes:

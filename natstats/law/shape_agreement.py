@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from natstats.brief import Brief
 from natstats.errors import UsageError
 from natstats.law.meta_analysis import Pooled, homogeneity_p, pool
 from natstats.law.regression import Design, LayerErrors
@@ -46,8 +47,8 @@ class Shape:
     dofs: Array
 
 
-@dataclass(frozen=True)
-class ShapeAgreement:
+@dataclass(frozen=True, repr=False)
+class ShapeAgreement(Brief):
     """Whether networks have one shape.
 
     Attributes:

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from natstats.brief import Brief
 from natstats.fits.alternatives import Exponents, alternative_exponents
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import FEW_RINGS
@@ -86,8 +87,8 @@ class Specification:
     outcome: str
 
 
-@dataclass(frozen=True, eq=False)
-class Specifications:
+@dataclass(frozen=True, eq=False, repr=False)
+class Specifications(Brief):
     """All specifications of a network; the first is the one that was asked for."""
 
     rows: Sequence[Specification]

@@ -18,7 +18,7 @@ from natstats.law.influence import LeftOut, leave_out
 from natstats.law.law import FEWEST_FOR_VERDICT, Law, format_p
 from natstats.law.specifications import AGREEMENT, Specifications, try_all
 from natstats.law.trend import outcome_of, usable_layers
-from natstats.numbers import change, map_size, number, share
+from natstats.numbers import change, counted, map_size, number, share
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["HEADLINES", "Verdict", "headline", "judge"]
@@ -47,7 +47,7 @@ def headline(law: Law) -> str:
     return HEADLINES[law.verdict].format(DEPTH_AXES[law.depth].name)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Verdict:
     """The verdict with all that it rests on.
 
@@ -83,7 +83,7 @@ class Verdict:
             first = f"{_capital(self.word)}: the exponent {told}"
             told = ""
         else:
-            first = f"{headline(law)}: {slope} {measure.briefly}, {law.n_layers} layers"
+            first = f"{headline(law)}: {slope} {measure.briefly}, {counted(law.n_layers, 'layer')}"
             slope = ""
         sure = [
             *([f"slope {slope} {measure.briefly}"] if slope else []),
@@ -105,6 +105,9 @@ class Verdict:
             outcome = outcome_of(law.slope, law.trend_p, law.rank_p)
             parts.append(self.specifications.hinge(_commonest(self.specifications, outcome)))
         return "; ".join(part for part in parts if part)
+
+    def __repr__(self) -> str:
+        return f"<Verdict: {self.lines()[0].removesuffix('.')}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for law.json."""
@@ -192,12 +195,12 @@ def _groups(
     if len(set(sizes)) > 1:
         for size in dict.fromkeys(sizes):
             chosen = np.array([own == size for own in sizes])
-            groups["stage", f"the {chosen.sum()} layers with maps of {size}"] = chosen
+            groups["stage", f"the {counted(chosen.sum(), 'layer')} with maps of {size}"] = chosen
     if table.kind.nunique() > 1:
         for kind in dict.fromkeys(table.kind):
             chosen = (table.kind == kind).to_numpy()
-            groups["kind", f"the {chosen.sum()} {kind} layers"] = chosen
+            groups["kind", f"the {counted(chosen.sum(), f'{kind} layer')}"] = chosen
     few = (table.n_rings < FEW_RINGS).to_numpy()
     if few.any():
-        groups["few rings", f"the {few.sum()} layers of few rings"] = few
+        groups["few rings", f"the {counted(few.sum(), 'layer')} of few rings"] = few
     return groups

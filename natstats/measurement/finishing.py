@@ -16,6 +16,7 @@ from natstats.fits.options import FitOptions
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums
 from natstats.measurement.state_schema import ABOUT
+from natstats.numbers import counted
 from natstats.runs.run import Run
 
 __all__ = ["finish_run"]
@@ -67,7 +68,9 @@ def _whole(path: Path, folder: Path, name: str) -> tuple[PassSums, dict[str, Any
             f"run: expected the state of a measurement in {path}; {name}: {error}"
         ) from error
     if not is_whole:
-        how_far = f"{done} images" if n_images is None else f"{done} of {n_images} images"
+        how_far = (
+            f"{counted(done, 'image')}" if n_images is None else f"{done} of {n_images} images"
+        )
         how_far = how_far if done else "nothing of a part"
         raise UsageError(
             f"run: expected a measurement of all images; {path} is not finished, and keeps "

@@ -24,6 +24,7 @@ from natstats.measurement.shares import OwnShare
 from natstats.measurement.stopping import Stops
 from natstats.measurement.until import Until
 from natstats.measurement.work import Work
+from natstats.numbers import counted
 from natstats.processes.joining import Processes
 from natstats.runs.reading import Reading
 
@@ -169,7 +170,11 @@ class ImageLoop:
         )
 
     def _so_far(self, done: int) -> str:
-        return f"{done} of {self.share.total} images" if self.share.total else f"{done} images"
+        return (
+            f"{done} of {self.share.total} images"
+            if self.share.total
+            else f"{counted(done, 'image')}"
+        )
 
     def _batches(self, stops: Stops, work: Work) -> Generator[Batch, None, None]:
         options = self.options

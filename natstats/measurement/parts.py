@@ -13,7 +13,7 @@ from natstats.checks import LARGEST
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.folders import write_directory
 from natstats.files.json_files import read_json, to_json
-from natstats.files.ownership import KINDS, read_record
+from natstats.files.ownership import KINDS, read_record, what_is
 from natstats.files.paths import expanded, member
 from natstats.files.schema import Field, ListOf, Record, whole
 from natstats.files.state_files import read_state, write_state
@@ -25,6 +25,7 @@ from natstats.measurement.keeping import difference
 from natstats.measurement.pass_sums import PassSums
 from natstats.measurement.shares import wanted_images
 from natstats.measurement.state_schema import ABOUT, PASS_NAME
+from natstats.numbers import counted
 from natstats.runs.run import Run
 from natstats.runs.run_schema import check_format
 from natstats.text import printable
@@ -207,8 +208,8 @@ class _Part:
         record = read_record(path, "part")
         if record is None:
             raise UsageError(
-                f"parts: expected folders of natstats measure --shard; {path} is none"
-                f"{' (it is a run)' if (path / 'run.json').is_file() else ''}"
+                "parts: expected folders of natstats measure --shard; "
+                f"{what_is(path, KINDS['part'].record)}"
             )
         try:
             record = read_json(member(path, PART, PART))
@@ -271,7 +272,8 @@ class _Part:
             twice = len(own & numbers) if own_listing == listing else 0
             if twice:
                 raise UsageError(
-                    f"parts: expected parts without an image in common; {twice} images of "
+                    f"parts: expected parts without an image in common; {counted(twice, 'image')} "
+                    "of "
                     f"{other.path} are in {path}, too"
                 )
         if all(own_listing == listing for _, own_listing, _ in self.owners):
@@ -280,7 +282,8 @@ class _Part:
         twice = mine.shared_with(theirs)
         if twice:
             raise UsageError(
-                f"parts: expected parts without an image in common; {twice} images of {other.path} "
+                f"parts: expected parts without an image in common; {counted(twice, 'image')} of "
+                f"{other.path} "
                 "have the contents of images in the parts before it"
             )
 

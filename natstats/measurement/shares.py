@@ -11,6 +11,7 @@ from natstats.images.sources import ImageSet
 from natstats.images.stream_numbers import Seen, StreamPart
 from natstats.images.streams import ImageStream
 from natstats.measurement.pass_sums import PassSums
+from natstats.numbers import counted
 from natstats.processes.joining import Processes
 
 __all__ = ["OwnShare", "own_share", "wanted_images"]
@@ -57,7 +58,7 @@ def wanted_images(source: ImageSet, number: int, n_shares: int) -> ImageNumbers 
     own = ImageNumbers([(0, n_images)]).share(number, n_shares)
     if not len(own):
         raise UsageError(
-            f"shard: expected no more shards than the {n_images} images; got {n_shares}"
+            f"shard: expected no more shards than the {counted(n_images, 'image')}; got {n_shares}"
         )
     return own
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from natstats.errors import NatstatsError
 from natstats.networks.state_keys import BOOKKEEPING, is_auxiliary, is_beside, locate, shape_of
+from natstats.numbers import counted
 from natstats.text import few, printable
 
 __all__ = ["Mismatch", "load_state", "mismatch", "with_keys_of"]
@@ -236,7 +237,7 @@ def _report(
         if keys
     ]
     lines = [
-        f"checkpoint: expected the {len(own)} keys of the model in {printable(source)}; "
+        f"checkpoint: expected the {counted(len(own), 'key')} of the model in {printable(source)}; "
         + ", ".join(counts)
         + "".join(f"; {hint}" for hint in hints)
     ]
@@ -296,7 +297,10 @@ def _notes(
         if key in head or (key not in bad.unknown and not is_auxiliary(key))
     ]
     if unused:
-        notes.append(f"{len(unused)} keys of the checkpoint are not in the model ({few(unused)})")
+        notes.append(
+            f"{counted(len(unused), 'key of the checkpoint is', 'keys of the checkpoint are')} "
+            f"not in the model ({few(unused)})"
+        )
     if bad:
         parts = [
             f"{len(keys)} {what} ({few(keys)})"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from natstats.brief import Brief
 from natstats.networks.builders import Builder
 from natstats.networks.input_forms import arguments
 from natstats.networks.load_options import InputForm
@@ -46,8 +47,8 @@ class NetworkSource:
     seed: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Network:
+@dataclass(frozen=True, eq=False, repr=False)
+class Network(Brief):
     """A network ready to be measured.
 
     Attributes:

@@ -13,6 +13,7 @@ from torch import Tensor
 from natstats.errors import NatstatsError
 from natstats.networks.builders import COUNTER, Classifier
 from natstats.networks.state_dicts import WRAPPERS
+from natstats.numbers import counted
 from natstats.text import few, printable
 
 __all__ = [
@@ -61,7 +62,8 @@ class Located:
         note = f"{printable(self.start)} was taken off the keys of the checkpoint"
         left = [key for key in self.outside if not key.endswith(BOOKKEEPING)]
         if left:
-            note += f"; {len(left)} keys without it were left out ({few(left)})"
+            were = counted(len(left), "key without it was", "keys without it were")
+            note += f"; {were} left out ({few(left)})"
         return [note, *self.notes]
 
 
@@ -184,7 +186,8 @@ def _renamed(own: Mapping[str, Any], found: Located) -> Located:
     state = {ours.get(key, key): value for key, value in found.state.items()}
     first = next(iter(ours))
     note = (
-        f"{len(ours)} keys of the checkpoint were brought to the network's style "
+        f"{counted(len(ours), 'key of the checkpoint was', 'keys of the checkpoint were')} "
+        f"brought to the network's style "
         f"({printable(first)} to {ours[first]})"
     )
     return replace(found, state=state, notes=(*found.notes, note))

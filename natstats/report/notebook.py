@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from natstats.html_blocks import html_block, html_table
 from natstats.law.verdict import headline
 from natstats.numbers import change, evenly_spaced, interval, map_size, number
 from natstats.report.records import DifferenceReport, RunReport, SeriesReport
-from natstats.text import html_block, html_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

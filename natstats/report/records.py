@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from natstats.brief import Brief
 from natstats.fits.form_comparison import Forms
 from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
@@ -37,8 +38,8 @@ DIFFERENCE = "trained \N{MINUS SIGN} random"
 """What follows where the row is of what training changed."""
 
 
-@dataclass(frozen=True, eq=False)
-class DifferenceReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class DifferenceReport(Brief):
     """Two runs compared.
 
     Attributes:
@@ -55,8 +56,8 @@ class DifferenceReport:
     notes: Sequence[str] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class ControlReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class ControlReport(Brief):
     """A trained network compared with random weights.
 
     Attributes:
@@ -71,8 +72,8 @@ class ControlReport:
     sentence: str
 
 
-@dataclass(frozen=True, eq=False)
-class AccountReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class AccountReport(Brief):
     """Where the exponents of a network come from.
 
     Attributes:
@@ -115,8 +116,8 @@ class AccountReport:
         return self.frame[self.frame.trunk.astype(bool)]
 
 
-@dataclass(frozen=True, eq=False)
-class RunReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class RunReport(Brief):
     """One measurement, fitted.
 
     Attributes:
@@ -159,8 +160,8 @@ class RunReport:
         return self.verdict.law
 
 
-@dataclass(frozen=True, eq=False)
-class ComparisonReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class ComparisonReport(Brief):
     """Two runs compared, with what each of them is.
 
     Attributes:
@@ -188,8 +189,8 @@ class ComparisonReport:
     is_paired: bool
 
 
-@dataclass(frozen=True, eq=False)
-class SeriesReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class SeriesReport(Brief):
     """Checkpoints of one training.
 
     Attributes:
@@ -213,8 +214,8 @@ class SeriesReport:
     change: DifferenceReport
 
 
-@dataclass(frozen=True, eq=False)
-class NetworksReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class NetworksReport(Brief):
     """The laws of many networks, taken together.
 
     Attributes:

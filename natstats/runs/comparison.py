@@ -153,7 +153,8 @@ class Comparison:
         return f"no {kind} of the same name has an exponent in both"
 
     def __repr__(self) -> str:
-        return f"<Comparison: {printable(self.sentence().removesuffix('.'))}>"
+        told = self.sentence().partition(", difference of the slopes")[0].removesuffix(".")
+        return f"<Comparison: {printable(told)}>"
 
     def _repr_html_(self) -> str:
         from natstats.report.notebook import difference_html

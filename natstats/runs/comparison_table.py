@@ -14,8 +14,9 @@ from natstats.text import lines
 __all__ = ["text_of_layers"]
 
 _COLUMNS = (
-    Column("layer", True, cut="name"), Column("depth", rank=4), Column("A"), Column("B"),
-    Column(f"B {MINUS} A"), Column("interval"), Column("Holm p"), Column("p", rank=3),
+    Column("layer", True, cut="name"), Column("depth", rank=4), Column("A", rank=-3),
+    Column("B", rank=-2), Column(f"B {MINUS} A"), Column("interval"), Column("Holm p", rank=-1),
+    Column("p", rank=3),
     Column("kind", True, rank=5), Column("flags", True, cut="list"),
 )  # fmt: skip
 

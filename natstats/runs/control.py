@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from natstats.brief import Brief
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import fit_layers
 from natstats.fits.records import Fits, LayerFit
@@ -35,7 +36,7 @@ from natstats.law.differences import (
 from natstats.law.law import format_p
 from natstats.law.seed_variance import pooled_seeds, seeds_as_source
 from natstats.law.trend import SIGNIFICANCE
-from natstats.numbers import number
+from natstats.numbers import counted, number
 from natstats.report.records import ControlReport
 from natstats.runs.random_weights import RandomWeights
 from natstats.runs.tables import in_law
@@ -47,8 +48,8 @@ __all__ = ["Control", "RandomWeights", "compare_with_random"]
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Control:
+@dataclass(frozen=True, eq=False, repr=False)
+class Control(Brief):
     """Trained minus random weights, layer by layer and as slopes.
 
     Attributes:
@@ -91,7 +92,9 @@ class Control:
 
     def sentence(self) -> str:
         """The verdict in words, with the numbers that it rests on."""
-        against = f"{len(self.seeds)} networks of the same architecture with random weights"
+        against = (
+            f"{counted(len(self.seeds), 'network')} of the same architecture with random weights"
+        )
         if not self.n_layers:
             return f"Control: no layer has an exponent both trained and in {against}."
         opening = self._opening()
@@ -113,7 +116,7 @@ class Control:
 
     def _opening(self) -> str:
         """What training did, as far as the numbers tell; where more seeds might tell, that."""
-        too_few = f"{len(self.seeds)} seeds are too few to tell whether"
+        too_few = f"{counted(len(self.seeds), 'seed is', 'seeds are')} too few to tell whether"
         but_mean = "but was not found to change their mean"
         if "mean" in self.undecided:
             but_mean = f"but {too_few} it changed their mean"

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from natstats.brief import Brief
 from natstats.errors import NatstatsError
 from natstats.files.paths import member
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.exponents import fit_layers
 from natstats.fits.options import FitOptions
 from natstats.law.differences import Estimate
-from natstats.numbers import number
+from natstats.numbers import counted, number
 from natstats.runs import store
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
 from natstats.theory.account_law import weights_of_slope
@@ -34,8 +35,8 @@ __all__ = ["MeasuredCounterfactual", "ShuffledWeights", "read_shuffled", "write_
 FOLDER = "counterfactual"
 
 
-@dataclass(frozen=True, eq=False)
-class ShuffledWeights:
+@dataclass(frozen=True, eq=False, repr=False)
+class ShuffledWeights(Brief):
     """What was measured of a network with shuffled kernels.
 
     Attributes:
@@ -167,6 +168,6 @@ class MeasuredCounterfactual:
         if gap.notna().any():
             text += (
                 f"; the exponents are {number(float(gap.median()), 2)} from the prediction in the "
-                f"median over {int(gap.notna().sum())} layers"
+                f"median over {counted(int(gap.notna().sum()), 'layer')}"
             )
         return f"{text}."

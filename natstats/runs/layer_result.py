@@ -10,9 +10,10 @@ import pandas as pd
 
 from natstats.fits.options import FitOptions
 from natstats.fits.records import LayerFit
-from natstats.numbers import interval, map_size, number
+from natstats.html_blocks import html_block, html_table
+from natstats.numbers import counted, interval, map_size, number
 from natstats.spectra.records import Layer, LayerSpectrum, Spectrum
-from natstats.text import html_block, html_table, printable
+from natstats.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +92,8 @@ class LayerResult:
         said = f"; {', '.join(self.flags)}" if self.flags else ""
         size = map_size(layer.height, layer.width, " px")
         return (
-            f"{printable(layer.name)} ({layer.kind}, depth {layer.depth}, {layer.channels} maps of "
+            f"{printable(layer.name)} ({layer.kind}, depth {layer.depth}, "
+            f"{counted(layer.channels, 'map')} of "
             f"{size}): {found}{said}"
         )
 

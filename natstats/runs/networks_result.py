@@ -18,7 +18,7 @@ from natstats.law.law import format_p
 from natstats.law.meta_analysis import Contrast, Pooled
 from natstats.law.shape_agreement import ShapeAgreement
 from natstats.law.trend import SIGNIFICANCE
-from natstats.numbers import change, interval, number
+from natstats.numbers import change, counted, interval, number
 from natstats.report.records import ALL, CONTROL, NetworksReport
 from natstats.runs import store
 from natstats.runs.tables import evenly, left_out
@@ -45,12 +45,12 @@ over the whole depth, a quarter of that of natural images; else too little is kn
 RECORD = "meta_analysis.json"
 
 _COLUMNS = (
-    Column("network", True, cut="name"), Column("subgroup", True), Column("slope"),
+    Column("network", True, cut="name"), Column("subgroup", True, -1, "text"), Column("slope"),
     Column("interval"), Column("weight", rank=1),
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MetaAnalysis:
     """What the laws of many networks have in common.
 
@@ -192,6 +192,11 @@ class MetaAnalysis:
             f"The shapes of {self.shape.n} networks over relative depth {differ} by more than "
             f"their errors (p {format_p(self.shape.p)}); mean {' and '.join(bends)}."
         )
+
+    def __repr__(self) -> str:
+        mean = self.mean
+        slope = change(mean.mean.value, mean.mean.low, mean.mean.high)
+        return f"<MetaAnalysis of {counted(mean.n, 'network')}: mean slope {slope}, {self.verdict}>"
 
     def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
         """A row for each network, then the means; from more than `rows`, evenly spaced ones.

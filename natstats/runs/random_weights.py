@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from natstats.brief import Brief
 from natstats.errors import NatstatsError
 from natstats.files.paths import member
 from natstats.files.schema import shown
@@ -20,8 +21,8 @@ __all__ = ["RandomWeights", "read_random_weights", "write_random_weights"]
 FOLDER = "control"
 
 
-@dataclass(frozen=True, eq=False)
-class RandomWeights:
+@dataclass(frozen=True, eq=False, repr=False)
+class RandomWeights(Brief):
     """What was measured of the network with random weights of one seed.
 
     Attributes:

@@ -30,6 +30,7 @@ from natstats.files.schema import (
     real,
     whole,
 )
+from natstats.numbers import counted
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import NYQUIST, extent
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer, Spectrum
@@ -238,7 +239,7 @@ def _layer_arrays(
     count = arrays.read(f"{place:04d}/count", ARRAYS["count"], (_MOST_GROUPS + 1,), least=True)
     if n_groups is not None and len(count) != n_groups:
         raise arrays.error(
-            f"{place:04d}/count", f"{n_groups} groups as in the layer before", len(count)
+            f"{place:04d}/count", f"{counted(n_groups, 'group')} as in the layer before", len(count)
         )
     if not 1 <= len(count) <= _MOST_GROUPS:
         raise arrays.error(f"{place:04d}/count", f"1 to {_MOST_GROUPS} groups", len(count))

@@ -14,7 +14,7 @@ from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
 from natstats.law.law import Law
 from natstats.law.verdict import Verdict
-from natstats.numbers import change, interval, number
+from natstats.numbers import change, counted, interval, number
 from natstats.report.records import AccountReport, RunReport
 from natstats.runs import tables
 from natstats.runs.accounts import Explanation
@@ -102,12 +102,10 @@ class RunViews:
         # Images that are too small are spoken of in the warnings.
         unreadable = (images.get("n_unreadable") or 0) - (images.get("n_too_small") or 0)
         if unreadable:
-            which = "1 image" if unreadable == 1 else f"{unreadable} images"
-            found.append(f"{which} could not be read; run.json lists them")
+            found.append(f"{counted(unreadable, 'image')} could not be read; run.json lists them")
         if self.skipped_layers:
-            n = len(self.skipped_layers)
-            were = "layer was" if n == 1 else "layers were"
-            found.append(f"{n} {were} not measured; skipped.csv says why")
+            left = counted(len(self.skipped_layers), "layer was", "layers were")
+            found.append(f"{left} not measured; skipped.csv says why")
         return found
 
     def layer(self, name: str) -> LayerResult:
@@ -126,6 +124,13 @@ class RunViews:
         natstats.errors.UsageError: layer: expected one of input; got 'inputs' (did you mean input?)
         """
         names = [one.layer.name for one in self.spectra]
+        given: object = name
+        if not isinstance(given, str):
+            number = given if isinstance(given, int) else 0
+            raise UsageError(
+                f"layer: expected a name, such as {names[-1]!r}; got {given!r} (by its place in "
+                f"the table: run.layer(run.layers.layer.iloc[{number}]))"
+            )
         place = names.index(checks.one_of("layer", name, names))
         measured, row = self.spectra[place], self.layers.iloc[place]
         control = self.control
@@ -160,7 +165,7 @@ class RunViews:
 
     def __repr__(self) -> str:
         images = int(self.layers.n_images.max()) if len(self.layers) else 0
-        told = f"{images} image{'' if images == 1 else 's'}"
+        told = counted(images, "image")
         inner = self.layers[self.layers.kind != "input"]
         if not self.is_of_network:
             rows = [row for row in self.layers.to_dict("records") if np.isfinite(row["exponent"])]
@@ -170,7 +175,7 @@ class RunViews:
             )
             return f"<Run of {printable(self.name)}: {told}, exponent {found or 'not known'}>"
         law = self.law
-        what = f"{len(inner)} layer{'' if len(inner) == 1 else 's'} on {told}"
+        what = f"{counted(len(inner), 'layer')} on {told}"
         if not np.isfinite(law.slope):
             return f"<Run of {printable(self.name)}: {what}, {law.verdict}>"
         slope = change(law.slope, law.slope_low, law.slope_high)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from natstats.brief import Brief
 from natstats.errors import UsageError
 from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded, plain_name
@@ -23,7 +24,7 @@ from natstats.fits.options import FitOptions
 from natstats.law.differences import Differences, ErrorSource, Estimate
 from natstats.law.law import OLDER_VERDICTS, VERDICTS
 from natstats.networks.checkpoint_files import CheckpointFile, step_name
-from natstats.numbers import change, interval, number
+from natstats.numbers import change, counted, interval, number
 from natstats.report.records import SeriesReport
 from natstats.runs import store
 from natstats.runs.comparison import Comparison, compare
@@ -43,13 +44,13 @@ _SHARED = ("name", "images", "options", "versions", "device", "command", "refit"
 
 _COLUMNS = (
     Column("checkpoint", True, cut="name"), Column("step", rank=3), Column("slope"),
-    Column("interval"), Column("verdict", True), Column("mean exponent", rank=1),
+    Column("interval"), Column("verdict", True, -1, "text"), Column("mean exponent", rank=1),
     Column("interval", rank=2),
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Summary:
+@dataclass(frozen=True, eq=False, repr=False)
+class Summary(Brief):
     """What a series keeps of one run.
 
     Attributes:
@@ -155,8 +156,9 @@ class Series:
         """
         if not len(runs) == len(checkpoints) >= 2:
             raise UsageError(
-                f"runs: expected two runs or more, and a checkpoint for each; got {len(runs)} runs "
-                f"and {len(checkpoints)} checkpoints"
+                "runs: expected two runs or more, and a checkpoint for each; got "
+                f"{counted(len(runs), 'run')} "
+                f"and {counted(len(checkpoints), 'checkpoint')}"
             )
         summaries = []
         for run, one in zip(runs, checkpoints, strict=True):
@@ -214,7 +216,8 @@ class Series:
         known = (*VERDICTS, *OLDER_VERDICTS)
         verdicts = ", ".join(f"{name} ({counts[name]})" for name in known if name in counts)
         text = (
-            f"{len(self.frame)} checkpoints, {self.step_name} {first.step} to {last.step}, by the "
+            f"{counted(len(self.frame), 'checkpoint')}, {self.step_name} {first.step} to "
+            f"{last.step}, by the "
             f"verdict on their law: {verdicts}"
         )
         if np.isfinite([first.slope, last.slope]).all():

@@ -18,7 +18,7 @@ import numpy as np
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.folders import add_files, check_target, free_path, restore, write_directory
 from natstats.files.json_files import read_json, to_json
-from natstats.files.ownership import KINDS, is_reserved, is_unfinished_series
+from natstats.files.ownership import KINDS, is_reserved, is_unfinished_series, what_is
 from natstats.files.paths import member, open_regular
 from natstats.runs.run_schema import ARRAYS, check_format, check_record, read_spectra
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
@@ -111,7 +111,7 @@ def read_run(
                 f"run: expected a finished run; {path} keeps a measurement that is not finished "
                 "(the command that began it goes on from there)"
             )
-        raise UsageError(f"run: expected a run directory; {path} holds no {_RUN}")
+        raise UsageError(f"run: expected a run directory; {what_is(path, _RUN)}")
     file = f"{stem}{_RUN}"
     try:
         info = read_json(member(path, _RUN, file))

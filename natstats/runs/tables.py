@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,7 @@ from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.text import printable
 
 __all__ = [
-    "aligned", "evenly", "in_law", "layers_frame", "left_out", "not_shown", "skipped_frame",
-    "text_table",
+    "evenly", "in_law", "layers_frame", "left_out", "not_shown", "skipped_frame", "text_table",
 ]  # fmt: skip
 
 
@@ -204,19 +203,3 @@ def left_out(n: int, total: int, what: str, how: str = "") -> str:
     if not n:
         return ""
     return f"({n} of {total} {what} not shown){f'   All of them: {how}' if how else ''}"
-
-
-def aligned(
-    header: Sequence[str], cells: Sequence[Sequence[str]], left: Collection[int], below: str = ""
-) -> str:
-    """Lines of text in columns; those in `left` start at one place, the others end at one."""
-    cells = [[printable(text) for text in line] for line in cells]
-    widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i in left else text.rjust(width)
-            for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in [header, *cells]
-    ]
-    return "\n".join([*lines, below] if below else lines)

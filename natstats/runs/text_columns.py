@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from natstats.text import printable
 
-__all__ = ["Column", "fitted"]
+__all__ = ["Column", "fitted", "shortened"]
 
 GAP = 2
 """Blanks between two columns."""
 
-LEAST_NAME, LEAST_LIST = 32, 24
-"""Characters of names and of lists that other columns make room for."""
+WISHED = {"name": 32, "list": 24}
+"""Characters of a cell that other columns make room for, by how its column is cut."""
 
-SHORTEST_NAME, SHORTEST_LIST = 12, 8
-"""Characters below which neither is cut, however narrow the terminal is."""
+SHORTEST = {"list": 12, "text": 14, "name": 12}
+"""Characters below which a cell is not cut while there is another way, first what is cut first."""
+
+NARROWEST_NAME = 6
+
+_CUT = "..."
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,12 @@ class Column:
     Attributes:
         head: what stands above it.
         starts: its cells start at one place; else they end at one.
-        rank: 0 for a column that is always there; of the others the highest goes first.
-        cut: how its cells are cut where there is no room: ``""`` for never, ``name`` in the
-            middle, ``list`` behind the items that fit, with how many more there are.
+        rank: 0 for a column that is always there; of the others the highest goes first, and those
+            below 0 only where nothing else makes the table fit, the lowest first.
+        cut: how its cells are cut where there is no room: ``""`` for never; ``name`` in the
+            middle, or not at all where two would then look alike: names stand above their rows;
+            ``list`` behind the items that fit, with how many more there are; ``text`` into
+            several lines.
     """
 
     head: str
@@ -49,7 +57,7 @@ def fitted(
         columns: at most one of them a ``name`` and one a ``list``.
         cells: a text for each column, row by row.
         width: of the terminal; None for as wide as it takes.
-        below: a last line.
+        below: last lines, which may be wider.
 
     >>> columns = [Column("layer", True, cut="name"), Column("R2", rank=1),
     ...     Column("flags", True, cut="list")]
@@ -61,65 +69,148 @@ def fitted(
     layer                   R2  flags
     features.10.conv.0.0  0.99  few rings; outer scale; few images
     """
+    heads = [one.head for one in columns]
     rows = [[printable(text) for text in row] for row in cells]
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(columns))]
     kept = list(range(len(columns)))
-    longest = [max(len(row[i]) for row in [[c.head for c in columns], *rows]) for i in kept]
-    widths = list(longest)
     if width is not None:
-        kept, widths = _within(columns, longest, width)
+        kept, widths = _within(columns, widths, width)
+    shown = {i: _cut([row[i] for row in rows], widths[i], columns[i].cut) for i in kept}
+    starts, taken = [columns[i].starts for i in kept], [widths[i] for i in kept]
+    lines = _lines([_broken(heads[i], widths[i]) for i in kept], taken, starts)
+    for row in rows:
+        block = [shown[i][row[i]] for i in kept]
+        for i in kept:
+            if not shown[i][row[i]]:  # its name stands above the row
+                lines += _broken(row[i], width or len(row[i]))
+        lines += _lines(block, taken, starts)
+    return "\n".join([*lines, below] if below else lines)
+
+
+def _lines(
+    block: Sequence[Sequence[str]], widths: Sequence[int], starts: Sequence[bool]
+) -> list[str]:
+    """The lines of a row whose cells may have several."""
     lines = []
-    for row in [[one.head for one in columns], *rows]:
-        texts = [_cut(row[i], widths[i], columns[i].cut) for i in kept]
+    for number in range(max(map(len, block))):
+        texts = [cell[number] if number < len(cell) else "" for cell in block]
         padded = [
-            text.ljust(widths[i]) if columns[i].starts else text.rjust(widths[i])
-            for i, text in zip(kept, texts, strict=True)
+            text.ljust(width) if is_start else text.rjust(width)
+            for text, width, is_start in zip(texts, widths, starts, strict=True)
         ]
         lines.append((" " * GAP).join(padded).rstrip())
-    return "\n".join([*lines, below] if below else lines)
+    return lines
 
 
 def _within(
     columns: Sequence[Column], longest: Sequence[int], width: int
 ) -> tuple[list[int], list[int]]:
     """Places of the columns that there is room for, and the width of every column."""
-    kept, widths = list(range(len(columns))), list(longest)
-    least = {"name": LEAST_NAME, "list": LEAST_LIST}
-    shortest = {"name": SHORTEST_NAME, "list": SHORTEST_LIST}
+    kept = list(range(len(columns)))
+    widths = [min(n, WISHED.get(one.cut, n)) for one, n in zip(columns, longest, strict=True)]
 
-    def taken(widths: Sequence[int]) -> int:
-        return sum(widths[i] for i in kept) + GAP * (len(kept) - 1)
+    def over() -> int:
+        return sum(widths[i] for i in kept) + GAP * (len(kept) - 1) - width
 
-    for i, one in enumerate(columns):
-        widths[i] = min(longest[i], least.get(one.cut, longest[i]))
-    while taken(widths) > width and (ranked := [i for i in kept if columns[i].rank]):
+    def narrow(cut: str, least: int) -> None:
+        for i in kept:
+            if columns[i].cut == cut and over() > 0:
+                widths[i] = max(min(widths[i], least), widths[i] - over())
+
+    while over() > 0 and (ranked := [i for i in kept if columns[i].rank > 0]):
         kept.remove(max(ranked, key=lambda i: columns[i].rank))
-    for kind in ("list", "name"):  # still too wide
+    for cut, least in SHORTEST.items():
+        narrow(cut, least)
+    for i in [i for i in kept if columns[i].cut == "list"]:  # how many there are, or none of it
+        if over() > 0:
+            widths[i] = len(columns[i].head)
+        if over() > 0:
+            kept.remove(i)
+    while over() > 0 and (ranked := [i for i in kept if columns[i].rank < 0]):
+        kept.remove(min(ranked, key=lambda i: columns[i].rank))
+    narrow("name", NARROWEST_NAME)
+    for cut in ("name", "text", "list"):  # what is left over
         for i in kept:
-            if columns[i].cut == kind:
-                over = max(0, taken(widths) - width)
-                widths[i] = max(min(widths[i], shortest[kind]), widths[i] - over)
-    for kind in ("name", "list"):  # what is left over
-        for i in kept:
-            if columns[i].cut == kind:
-                widths[i] = min(longest[i], widths[i] + max(0, width - taken(widths)))
+            if columns[i].cut == cut:
+                widths[i] = min(longest[i], widths[i] + max(0, -over()))
     return kept, widths
 
 
-def _cut(text: str, width: int, how: str) -> str:
-    """A text of at most `width` characters.
-
-    >>> _cut("features.12.conv.0.0", 14, "name"), _cut("few rings; constant", 12, "list")
-    ('features...0.0', 'few rings +1')
-    """
-    if len(text) <= width or not how:
-        return text
+def _cut(texts: Sequence[str], width: int, how: str) -> dict[str, list[str]]:
+    """Every text of a column, as the lines that stand for it; none for one without room."""
     if how == "name":
-        room = width - 3
-        return f"{text[: room - room // 3]}...{text[len(text) - room // 3 :]}"
+        return {name: [text] if text else [] for name, text in shortened(texts, width).items()}
+    if how == "text":
+        return {text: _broken(text, width) for text in texts}
+    if how == "list":
+        return {text: [_listed(text, width)] for text in texts}
+    return {text: [text] for text in texts}
+
+
+def shortened(names: Iterable[str], width: int) -> dict[str, str]:
+    """Names of at most `width` characters, of which no two look alike.
+
+    What is too long loses its middle, or more of its start where names would look alike. Where they
+    still would, all that are too long are empty.
+
+    >>> shortened(["features.12.conv.0.0"], 14)
+    {'features.12.conv.0.0': 'feature...0.0'}
+    >>> list(shortened(["encoder.block.11.proj", "encoder.block.21.proj"], 14).values())
+    ['enc...11.proj', 'enc...21.proj']
+    >>> list(shortened(["a", "block_1_norm_of_layer", "block_2_norm_of_layer"], 12).values())
+    ['a', '', '']
+    """
+    names = list(dict.fromkeys(names))
+    room = width - len(_CUT)
+    for head in range(room - room // 3, -1, -1):
+        if room < NARROWEST_NAME:
+            break
+        found = {name: _without_middle(name, head, room) for name in names}
+        if len(set(found.values())) == len(names):
+            return found
+    return {name: name if len(name) <= width else "" for name in names}
+
+
+def _without_middle(name: str, head: int, room: int) -> str:
+    if len(name) <= room + len(_CUT):
+        return name
+    start = len(name) - (room - head)
+    # A part that is cut is another name: 10.conv must not be read as 0.conv.
+    part = re.compile(r"(?<=[._/:-])\w|(?<!\d)\d").search(name, start)
+    return f"{name[:head]}{_CUT}{name[start if part is None else part.start() :]}"
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """A text in lines, all but the first moved in; broken behind blanks, dots and the like.
+
+    >>> _broken("depends on the specification", 14), _broken("few", 2)
+    (['depends on the', ' specification'], ['fe', ' w'])
+    """
+    lines, line = [], ""
+    for part in re.findall(r"[^\s._/:-]*[._/:-]*\s*", text):
+        if line.strip() and len((line + part).rstrip()) > width:
+            lines.append(line.rstrip())
+            line = " "
+        line += part
+        while len(line.rstrip()) > width:
+            lines.append(line[:width])
+            line = f" {line[width:]}"
+    return [*lines, line.rstrip()] if line.strip() or not lines else lines
+
+
+def _listed(text: str, width: int) -> str:
+    """As many items as fit, and how many more; their number alone where not one fits.
+
+    >>> _listed("few rings; constant", 12), _listed("few rings; constant", 5)
+    ('few rings +1', '2')
+    """
     items = text.split("; ")
+    if len(text) <= width:
+        return text
     for n in range(len(items) - 1, 0, -1):
         shown = f"{'; '.join(items[:n])} +{len(items) - n}"
         if len(shown) <= width:
             return shown
     more = f"... +{len(items) - 1}" if len(items) > 1 else "..."
-    return f"{text[: max(width - len(more), 0)]}{more}"
+    left = width - len(more)
+    return f"{text[:left]}{more}" if left >= 5 else str(len(items))

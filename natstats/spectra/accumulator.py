@@ -61,26 +61,24 @@ _AT_ONCE = 4096
 
 
 _SETTINGS = ("height", "width", "edges", "n_groups")
+_KEYS = (*_SETTINGS, "next_index", "sums", "image_power")
 
 
 def _settings_of(state: Mapping[str, Any]) -> tuple[int, int, Any, int]:
     """The settings of an accumulator that has left a state.
 
     Raises:
-        UsageError: one is missing, or the tensors are not those that they promise.
+        UsageError: keys are missing or unexpected, or the tensors are not those that they promise.
     """
-    try:
-        height, width = (checks.positive_int("state", state[n]) for n in ("height", "width"))
-        n_groups = checks.positive_int("state", state["n_groups"])
-        # Before memory is taken: what numbers promise must be there.
-        for name, shape in state_shapes(height, width, n_groups).items():
-            theirs = state[name]
-            if not isinstance(theirs, Tensor) or theirs.shape != shape:
-                got = tuple(getattr(theirs, "shape", ()))
-                raise UsageError(f"state: expected {name} of shape {shape}; got {got}")
-        return height, width, state["edges"], n_groups
-    except KeyError as missing:
-        raise UsageError(f"state: expected the key {missing}; it is not there") from None
+    of = "a spectrum accumulator"
+    # Before 0.10.0 it was not kept which images they were.
+    checks.state_keys(of, state, _KEYS, optional=("numbers",))
+    height, width = (checks.positive_int("state", state[n]) for n in ("height", "width"))
+    n_groups = checks.positive_int("state", state["n_groups"])
+    # Before memory is taken: what numbers promise must be there.
+    shapes = state_shapes(height, width, n_groups)
+    checks.state_keys(of, state, _KEYS, shapes, ("numbers",))
+    return height, width, state["edges"], n_groups
 
 
 class SpectrumAccumulator:
@@ -312,8 +310,8 @@ class SpectrumAccumulator:
         What this one has summed so far is dropped; it stays on its device.
 
         Raises:
-            UsageError: a key is missing, a tensor has the wrong shape, or map size, edges or number
-                of groups are others.
+            UsageError: keys are missing or unexpected, tensors have another shape, or map size,
+                edges or number of groups are others.
 
         >>> first, second = SpectrumAccumulator(16, 16), SpectrumAccumulator(16, 16)
         >>> first.update(torch.randn(4, 3, 16, 16))
@@ -326,12 +324,8 @@ class SpectrumAccumulator:
                 raise UsageError(
                     f"state: expected one with {name} {getattr(self, name)}; got {theirs}"
                 )
-        try:
-            next_index = int(state["next_index"])
-            # Before 0.10.0 it was not kept which images they were.
-            numbers = ImageNumbers(state.get("numbers", [(0, next_index)]))
-        except KeyError as missing:
-            raise UsageError(f"state: expected the key {missing}; it is not there") from None
+        next_index = int(state["next_index"])
+        numbers = ImageNumbers(state.get("numbers", [(0, next_index)]))
         self._next_index = next_index
         self._set_numbers(numbers)
         for name in ("sums", "image_power"):
@@ -346,7 +340,7 @@ class SpectrumAccumulator:
         """Make an accumulator that goes on where :meth:`state_dict` was taken.
 
         Raises:
-            UsageError: a key is missing or a tensor has the wrong shape.
+            UsageError: keys are missing or unexpected, or tensors have another shape.
         """
         fresh = cls(*_settings_of(state), device)
         fresh.load_state_dict(state)

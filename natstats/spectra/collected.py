@@ -10,17 +10,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from natstats import checks
 from natstats.activations.layouts import Layout
 from natstats.activations.selection import call_name, module_kind, owned_weights
 from natstats.activations.trace import LayerCall, Trace
+from natstats.errors import UsageError
+from natstats.numbers import counted
 from natstats.spectra.frequencies import extent
 from natstats.spectra.layer_sums import LayerSums
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
+from natstats.text import few
 
 __all__ = ["CallFacts", "CallKey", "Collected", "unknown_layers", "why_never_called"]
 
 CallKey = tuple[str, int, str]
 """Name of a module, number of its call in the forward pass, part of its output."""
+
+_KEYS = ("sums", "calls", "kinds", "never_called", "unknown", "temporal")
+"""Names in a state."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ class Collected:
             if size != main and n:
                 reason = (
                     f"the map size changes; the layer is measured at {main[0]} x {main[1]} pixels "
-                    f"({counts[main]} images), {n} images had this one"
+                    f"({counts[main]} images), {counted(n, 'image')} had this one"
                 )
                 yield SkippedLayer(f"{name}@{size[0]}x{size[1]}", kind, reason)
         for reason, n in own.reasons.items():
@@ -168,7 +175,12 @@ class Collected:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Collected:
-        """Inverse of :meth:`state`, on the CPU."""
+        """Inverse of :meth:`state`, on the CPU.
+
+        Raises:
+            UsageError: keys are missing or unexpected.
+        """
+        checks.state_keys("a collector", state, _KEYS)
         return cls(
             {tuple(own["key"]): LayerSums.from_state(own) for own in state["sums"]},
             {name: CallFacts(**call) for name, call in state["calls"].items()},
@@ -177,6 +189,25 @@ class Collected:
             [SkippedLayer(**one) for one in state["unknown"]],
             state["temporal"],
         )
+
+    def check_modules(self, kinds: Mapping[str, str], temporal: bool) -> None:
+        """Raise when this is of other modules than those of `kinds`, or of other spectra.
+
+        Raises:
+            UsageError: it is; which modules are missing and which unexpected is told.
+        """
+        told = {
+            "missing": [name for name in kinds if name not in self.kinds],
+            "unexpected": [name for name in self.kinds if name not in kinds],
+            "of another kind": [n for n in kinds if self.kinds.get(n, kinds[n]) != kinds[n]],
+        }
+        said = [f"{what}: {few(names)}" for what, names in told.items() if names]
+        if temporal != self.temporal:
+            said.append("along time: only one of both")
+        if said:
+            raise UsageError(
+                f"state: expected one of the modules that are measured; {'; '.join(said)}"
+            )
 
 
 def _span(size: tuple[int, int], images: tuple[int, ...], pitch: float) -> float:

@@ -369,14 +369,13 @@ class Collector:
         What this one has summed so far is dropped.
 
         Raises:
-            UsageError: a key is missing, or the state is of other modules.
+            UsageError: keys are missing or unexpected, or the state is of other modules.
         """
         try:
             collected = Collected.from_state(state)
         except (KeyError, TypeError) as error:
             raise UsageError(f"state: expected that of a collector; {error}") from error
-        if collected.kinds != self._kinds or collected.temporal != self.temporal:
-            raise UsageError("state: expected one of the modules that are measured; got others")
+        collected.check_modules(self._kinds, self.temporal)
         self._sums, self._loaded_calls = collected.sums, collected.calls
         self._readings.clear()
         self._next_index = max((own.end for own in collected.sums.values()), default=0)

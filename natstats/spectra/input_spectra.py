@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from natstats import checks
 from natstats.activations.clips import as_columns_of_time, as_frames
 from natstats.errors import UsageError
 from natstats.networks.preprocessing import LUMA
@@ -89,7 +90,12 @@ class InputSpectra:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
-        """Go on where :meth:`state_dict` was taken."""
+        """Go on where :meth:`state_dict` was taken.
+
+        Raises:
+            UsageError: keys are missing or unexpected, or tensors have another shape.
+        """
+        checks.state_keys("the spectra of images", state, ("sums", "channels", "frames"))
         self._accumulators = {
             name: SpectrumAccumulator.from_state_dict(one, device)
             for name, one in state["sums"].items()

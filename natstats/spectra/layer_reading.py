@@ -10,6 +10,7 @@ from torch import Tensor
 
 from natstats.activations.layouts import Layout
 from natstats.checks import MINIMUM_SIDE
+from natstats.numbers import counted
 from natstats.spectra.layer_sums import SizeSums
 from natstats.spectra.transforms import RingTransform
 
@@ -53,7 +54,11 @@ def why_unfit(layout: Layout, temporal: bool) -> str | None:
         if len(layout.grid) < 3:
             return "no time axis"
         n_frames = layout.grid[0]
-        return None if n_frames >= MINIMUM_SIDE else f"{n_frames} frames; at least {MINIMUM_SIDE}"
+        return (
+            None
+            if n_frames >= MINIMUM_SIDE
+            else f"{counted(n_frames, 'frame')}; at least {MINIMUM_SIDE}"
+        )
     if min(height, width) < MINIMUM_SIDE:
         return f"maps of {height} x {width} pixels; at least {MINIMUM_SIDE} x {MINIMUM_SIDE}"
     return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from natstats.brief import Brief
 from natstats.spectra.frequencies import extent, rings
 
 __all__ = ["Layer", "LayerSpectrum", "SkippedLayer", "Spectrum"]
@@ -62,8 +63,8 @@ class SkippedLayer:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
-class Spectrum:
+@dataclass(frozen=True, eq=False, repr=False)
+class Spectrum(Brief):
     """Ring power of one layer, summed over the images of each group.
 
     Attributes:
@@ -125,8 +126,8 @@ class Spectrum:
         return bool(power <= 16 * rounding * offset) if self.n_images else False
 
 
-@dataclass(frozen=True)
-class LayerSpectrum:
+@dataclass(frozen=True, repr=False)
+class LayerSpectrum(Brief):
     """A layer and what was measured there."""
 
     layer: Layer

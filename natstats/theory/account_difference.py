@@ -23,7 +23,7 @@ from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.differences import Differences, ErrorSource, Estimate, holm
 from natstats.law.law import format_p
 from natstats.law.seed_variance import pooled_seeds, seeds_as_source
-from natstats.numbers import change
+from natstats.numbers import change, counted
 from natstats.text import few
 from natstats.theory.account import CAUSES, Account
 from natstats.theory.account_law import AccountLaw, weights_of_slope
@@ -297,12 +297,13 @@ class AccountDifference:
             return "Account, trained minus random weights: no step of the trunk is in all accounts."
         text = (
             f"Trained minus {len(self.random)} networks with random weights "
-            f"({100 * self._shares.level:g} % interval), along {len(self.steps)} steps: "
+            f"({100 * self._shares.level:g} % interval), along {counted(len(self.steps), 'step')}: "
             f"{_in_words(self.total_of, 2)}"
         )
         if self.slope_of:
             text += (
-                f"; slopes {DEPTH_AXES[self.measure].per} over {len(self.layers)} layers: "
+                f"; slopes {DEPTH_AXES[self.measure].per} over "
+                f"{counted(len(self.layers), 'layer')}: "
                 f"{_in_words(self.slope_of, 4)}"
             )
         if self.missing:

@@ -23,7 +23,7 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import extent
 from natstats.theory.account_spectra import AccountSpectra
-from natstats.theory.account_steps import adds_alike, recorded_step, size_of, span_of
+from natstats.theory.account_steps import STATE_KEYS, adds_alike, recorded_step, size_of, span_of
 from natstats.theory.account_sums import AccountSums, noted
 from natstats.theory.filters import Filter, MapPower
 from natstats.theory.moments import MomentSums
@@ -380,8 +380,9 @@ class AccountPass:
         """Go on where :meth:`state_dict` was taken.
 
         Raises:
-            UsageError: the state is of other operations, or none.
+            UsageError: keys are missing or unexpected, or the state is of other operations.
         """
+        checks.state_keys("an account", state, STATE_KEYS)
         try:
             known = {own["after"]: own for own in state["moments"]}
             if known.keys() != self._moments.keys():

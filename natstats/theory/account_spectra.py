@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from natstats.brief import Brief
 from natstats.spectra.frequencies import rings
 from natstats.spectra.records import Spectrum
 
@@ -20,8 +21,8 @@ __all__ = ["AccountSpectra", "GaussianPart", "State", "Step"]
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class State:
+@dataclass(frozen=True, eq=False, repr=False)
+class State(Brief):
     """The spectrum of the maps at one place, measured or predicted, summed in groups of images.
 
     Attributes:
@@ -117,8 +118,8 @@ class Step:
     gaussian: GaussianPart | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class AccountSpectra:
+@dataclass(frozen=True, eq=False, repr=False)
+class AccountSpectra(Brief):
     """Everything that was measured for the account of one network.
 
     Attributes:

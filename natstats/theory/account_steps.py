@@ -12,7 +12,10 @@ from natstats.theory.moments import MomentSums
 from natstats.theory.predictions import Predictions, in_words
 from natstats.theory.trunk import MeasuredValue, PlannedStep
 
-__all__ = ["adds_alike", "recorded_step", "size_of", "span_of"]
+__all__ = ["STATE_KEYS", "adds_alike", "recorded_step", "size_of", "span_of"]
+
+STATE_KEYS = ("by_modules", "sums", "moments", "n_left_out", "next_index")
+"""Names in the state of a pass that makes an account."""
 
 
 def size_of(value: MeasuredValue) -> tuple[int, int]:

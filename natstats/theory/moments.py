@@ -136,12 +136,12 @@ class MomentSums:
         """Go on where :meth:`state_dict` was taken.
 
         Raises:
-            UsageError: it is of other maps.
+            UsageError: keys are missing or unexpected, or it is of other maps.
         """
-        centre = state["centre"]
         own = {name: getattr(self, name) for name in _SUMS}
-        for name, mine in own.items():
-            checks.shaped(f"state: {name} of moments", state[name], tuple(mine.shape))
+        shapes = {name: tuple(mine.shape) for name, mine in own.items()}
+        checks.state_keys("moments", state, (*_SUMS, "centre"), shapes, ("after",))
+        centre = state["centre"]
         if centre is not None:
             checks.shaped("state: centre of moments", centre, (1, len(self.maps), 1, 1))
         for name, mine in own.items():

@@ -113,8 +113,9 @@ class StateSums:
         """Go on where :meth:`state_dict` was taken, with the same states.
 
         Raises:
-            UsageError: they are others.
+            UsageError: keys are missing or unexpected, or they are others.
         """
+        checks.state_keys("sums of states", state, ("sums", "offsets"))
         for one in state["sums"]:
             sizes = {self._sizes[number] for number in one["states"]}
             if len(sizes) != 1:

@@ -327,7 +327,7 @@ def test_a_run_that_was_left_hidden_is_brought_back_and_told(call, run):
 )  # fmt: skip
 @pytest.mark.parametrize("value", [10**12, 10**60, 2**63, 2**64])
 def test_the_largest_numbers_are_said(call, source, option, most, value):
-    name = {"--groups": "n_groups"}.get(option, option[2:].replace("-", "_"))
+    name = option[2:].replace("-", "_")
     error = call("images", source / "fields.npy", option, value, code=2).stderr
     assert f"Error: {name}: expected a whole number of at most {most}; got {value}" in error
     assert not Path("runs").exists()

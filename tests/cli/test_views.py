@@ -54,15 +54,14 @@ def test_what_is_cut_says_so():
     assert re.search(r"\+\d$", line)
 
 
-@pytest.mark.parametrize("columns", [44, 60, 80, 200])
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
 def test_the_terminal_decides_the_width_of_the_table(call, network, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     table, _, rest = call("show", "run").stdout.partition("\n(")
     assert max(map(len, table.splitlines())) <= columns
     assert len(table.splitlines()) == 15
-    assert (
-        rest.splitlines()[0] == "7 of 20 layers not shown)   All of them: natstats show run --all"
-    )
+    told = ["7 of 20 layers not shown)", "All of them: natstats show run --all"]
+    assert rest.startswith("   ".join(told) if columns > 66 else "\n".join(told))
     whole = call("show", "run", "--all").stdout
     assert "layer20" in whole
     assert "not shown" not in whole
@@ -229,6 +228,24 @@ def test_help_is_grouped_and_never_cut(call, group, monkeypatch):
         short = group.get_command(None, name).short_help
         assert short.endswith("."), name
         assert f"  {name} " in "\n".join(lines)
+
+
+def test_help_is_short_and_fits(group):
+    """At 100 characters no line is wider, and the text of an option has at most two lines."""
+    parent = group.make_context("natstats", [], resilient_parsing=True)
+    assert parent.max_content_width == 100
+    for name in ["", *group.list_commands(None)]:
+        command = group.get_command(None, name) if name else group
+        # Click leaves two characters free.
+        own = click.Context(command, info_name=name, parent=parent, terminal_width=98)
+        lines = command.get_help(own).splitlines()
+        assert max(map(len, lines)) <= 100, name
+        assert not [line for line in lines[1:] if line.rstrip().endswith("...")], name
+        blocks = re.split(r"\n(?=  -)|\n\n", "\n".join(lines))
+        for block in (block for block in blocks if block.startswith("  -")):
+            # The names of an option that are too long stand on a line of their own.
+            own = 0 if re.search(r"^  \S.*\S {2,}\S", block) else 1
+            assert len(block.splitlines()) - own <= 2, (name, block)
 
 
 @pytest.mark.parametrize("name", ["measure", "explain", "images", "merge", "fit"])

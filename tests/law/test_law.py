@@ -250,7 +250,8 @@ def test_too_few_layers_tell_too_little_and_no_numbers(n):
     assert np.isnan(list(law.shapes.values())).all()
     assert law.n_layers == n
     assert np.isnan(law.slope)
-    assert f"this one has {n}." in law.sentence()
+    said = {0: "has no layer with", 1: "has only 1 layer with"}.get(n, f"this network has {n}.")
+    assert said in law.sentence()
 
 
 def test_layers_without_exponent_or_interval_are_left_out():

@@ -238,7 +238,7 @@ def test_images_alone_get_a_page_without_a_law(tmp_path: Path) -> None:
 def test_a_run_with_too_few_layers_says_so(run: Run, tmp_path: Path) -> None:
     page = page_of(Run(run.spectra[:3], (), run.info, run.options), tmp_path)
     assert "<h1>Too little to tell whether the exponent changes with depth</h1>" in page.text
-    assert "a law takes at least 5 layers" in page.text
+    assert "it takes at least 5, at 3 depths or more" in page.text
     sections = ("shapes", "this-network", "a-law", "specifications", "influence")
     assert not {f'id="{name}"' in page.text for name in sections} - {False}
 

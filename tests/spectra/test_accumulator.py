@@ -112,7 +112,7 @@ def test_a_state_is_loaded_in_place_as_in_torch(tmp_path):
         with pytest.raises(natstats.UsageError, match=f"state: expected one with {name}"):
             other.load_state_dict(state)
     for name in ("sums", "next_index"):
-        with pytest.raises(natstats.UsageError, match=f"state: expected the key '{name}'"):
+        with pytest.raises(natstats.UsageError, match=f"state: .* missing: {name}"):
             other.load_state_dict({key: kept[key] for key in kept if key != name})
     assert_same(other.compute())
 
@@ -179,7 +179,7 @@ def test_faint_structure_on_a_large_mean_is_not_called_constant():
             lambda a: a.merge(natstats.SpectrumAccumulator(12, 10, "hann", 4)),
             "edges sine; got hann",
         ),
-        (lambda a: a.from_state_dict({}), "state: expected the key"),
+        (lambda a: a.from_state_dict({}), "state: .* missing: height, width"),
         (lambda a: natstats.SpectrumAccumulator(4, 10), "at least 5 x 5 pixels; got 4 x 10"),
         (lambda a: natstats.SpectrumAccumulator(9, 9, n_groups=0), "n_groups: .*at least 1; got 0"),
     ],

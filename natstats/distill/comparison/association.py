@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from natstats.law.law import format_p
-from natstats.numbers import number
+from natstats.numbers import counted, number
 
 __all__ = ["FEWEST_METHODS", "FEWEST_SEEDS", "Association", "associate"]
 
@@ -70,14 +70,15 @@ class Association:
         parts = []
         if np.isfinite(self.between):
             parts.append(
-                f"between {self.n_methods} methods {number(self.between, sign=True)} "
+                f"between {counted(self.n_methods, 'method')} {number(self.between, sign=True)} "
                 f"(p {format_p(self.between_p)})"
             )
         if np.isfinite(self.within):
             methods = "method" if self.n_within == 1 else "methods"
             parts.append(
                 f"between seeds of one method {number(self.within, sign=True)} in the mean over "
-                f"{self.n_within} {methods} (p {format_p(self.within_p)}; {self.n_seeds} trainings)"
+                f"{self.n_within} {methods} (p {format_p(self.within_p)}; "
+                f"{counted(self.n_seeds, 'training')})"
             )
         return f"Rank correlation of {what} with accuracy: {', '.join(parts)}."
 

@@ -22,6 +22,7 @@ from natstats.distill.report.records import MethodTable
 from natstats.distill.results import MAIN, DistillationRun
 from natstats.distill.run_folders import TABLE
 from natstats.files.csv_files import write_csv
+from natstats.numbers import counted
 from natstats.runs import store
 
 __all__ = ["FORMAT", "KIND", "REFERENCES", "MethodComparison", "compare_runs"]
@@ -41,7 +42,7 @@ COSTS = (
 GAPS = ("gap_before", "gap_after", "distance_before", "distance_after")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MethodComparison(MethodTable):
     """Methods of distillation side by side, by task: see :class:`MethodTable` for its fields."""
 
@@ -52,9 +53,13 @@ class MethodComparison(MethodTable):
         """What was found, a sentence or two for each task."""
         return sentences(self)
 
+    def __repr__(self) -> str:
+        methods, runs = counted(len(self.methods), "method"), counted(len(self.seeds), "training")
+        return f"<MethodComparison of {methods}, {runs}>"
+
     def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
         """The main columns as aligned text, a table for each task; always all rows of it."""
-        return text_tables(self)
+        return text_tables(self, width)
 
     def markdown(self) -> str:
         """Accuracy, gains, costs and gaps as Markdown tables, with what the numbers are."""

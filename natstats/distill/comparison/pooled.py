@@ -22,6 +22,7 @@ from scipy import stats
 from natstats import checks
 from natstats.errors import UsageError
 from natstats.law.differences import Estimate
+from natstats.numbers import counted
 
 __all__ = [
     "APART_LEVEL", "EQUAL_LEVEL", "FEWEST_SEEDS", "PAIR_LEVEL", "PairDifference",
@@ -237,7 +238,8 @@ _WITHOUT_SPREAD = (
 def _not_pooled(pool: PooledVariance, first: str, second: str, n_seeds: int) -> str:
     """Why a pair that shares some seeds cannot take its error from the pool; empty if it can."""
     if n_seeds < FEWEST_SEEDS:
-        return f"{n_seeds} seeds are fewer than the {FEWEST_SEEDS} from which errors are pooled"
+        few = counted(n_seeds, "seed is", "seeds are")
+        return f"{few} fewer than the {FEWEST_SEEDS} from which errors are pooled"
     if pool.holds(first, second):
         return ""
     if {first, second} & set(pool.apart or {}):

@@ -18,8 +18,8 @@ from natstats.distill.report.contrast_tables import (
 from natstats.distill.report.records import MethodTable
 from natstats.law.law import format_p
 from natstats.law.trend import SIGNIFICANCE
-from natstats.numbers import change, interval, number, short
-from natstats.runs.tables import aligned
+from natstats.numbers import change, counted, interval, number, short
+from natstats.runs.text_columns import Column, fitted
 from natstats.text import printable
 
 __all__ = [
@@ -134,9 +134,9 @@ def _tested(found: MethodTable, place: int) -> str:
 def _over(row: Any, level: float) -> str:
     n = int(row.n_seeds)
     if not np.isfinite(row.low):
-        return f"{n} seeds of one accuracy"
+        return f"{counted(n, 'seed')} of one accuracy"
     ends = f"{100 * level:g} % interval {interval(100 * row.low, 100 * row.high, 1)}"
-    return f"{ends} over {n} seeds" if n > 1 else f"{ends} over images, one seed"
+    return f"{ends} over {counted(n, 'seed')}" if n > 1 else f"{ends} over images, one seed"
 
 
 def _seeds(row: Row) -> str:
@@ -222,17 +222,26 @@ def cost_cells(row: Row, terms: pd.DataFrame, missing: str = "–") -> list[str]
     ]
 
 
-def text_tables(found: MethodTable) -> str:
-    """The accuracy and the gains as aligned text, a table for each task."""
+def text_tables(found: MethodTable, width: int | None = None) -> str:
+    """The accuracy and the gains as aligned text, a table for each task.
+
+    Args:
+        found: the methods.
+        width: of the terminal; None for as wide as it takes.
+    """
     blocks = []
-    heads = ["method", "seeds", "accuracy", "interval", "over"]
-    for name in found.references:
-        heads += [f"over {name}", "p"]
+    columns = [
+        Column("method", True, cut="name"), Column("seeds", rank=1), Column("accuracy"),
+        Column("interval", rank=-4), Column("over", True, rank=2),
+    ]  # fmt: skip
+    for place, name in enumerate(found.references):
+        columns += [Column(f"over {name}", rank=-2 if place else 0), Column("p", rank=-3)]
+    columns.append(Column("ms/step", rank=3))
     for place, task in enumerate(found.tasks):
         rows = found.methods[found.methods.task == place].to_dict("records")
         cells = [[*_accuracy_cells(row, found.references, "-"), _ms(row)] for row in rows]
         teacher = _teacher_line(rows)
-        table = aligned([*heads, "ms/step"], cells, {0, 4})
+        table = fitted(columns, cells, width)
         blocks.append(f"{printable(task.title + teacher)}\n{table}")
     return "\n\n".join(blocks)
 

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import pandas as pd
 
+from natstats.brief import Brief
+
 __all__ = ["AssociationResult", "MethodTable", "TitledTask"]
 
 
@@ -29,8 +31,8 @@ class AssociationResult(Protocol):
         """The result in words."""
 
 
-@dataclass(frozen=True, eq=False)
-class MethodTable:
+@dataclass(frozen=True, eq=False, repr=False)
+class MethodTable(Brief):
     """Methods of distillation side by side, by task.
 
     Attributes:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from natstats import checks
+
 __all__ = ["WeightAverage"]
 
 
@@ -82,7 +84,14 @@ class WeightAverage:
         return {"n_steps": self.n_steps, "average": self._average}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Go on from what :meth:`state_dict` gave.
+
+        Raises:
+            UsageError: keys are missing or unexpected, or tensors have another shape.
+        """
+        checks.state_keys("an average of weights", state, ("n_steps", "average"))
+        shapes = {name: tuple(value.shape) for name, value in self._average.items()}
+        checks.state_keys("an average of weights", state["average"], shapes, shapes)
         self.n_steps = state["n_steps"]
         for name, value in state["average"].items():
             self._average[name].copy_(value)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from natstats import checks
+from natstats.brief import Brief
 from natstats.distill.losses.logits import refuse_other_labels
 from natstats.distill.pairing import named_pairs
 from natstats.distill.training.frozen_networks import frozen
@@ -32,8 +33,8 @@ from natstats.networks.network import Network
 __all__ = ["LoopPlan", "LoopStage", "StageObjective", "StepLoss", "plan"]
 
 
-@dataclass(frozen=True, eq=False)
-class StepLoss:
+@dataclass(frozen=True, eq=False, repr=False)
+class StepLoss(Brief):
     """What a batch gave in one step of one's own loop; every tensor but `n_right` is float32.
 
     Attributes:
@@ -143,8 +144,8 @@ class StageObjective(nn.Module):
         return labels.long()
 
 
-@dataclass(frozen=True, eq=False)
-class LoopStage:
+@dataclass(frozen=True, eq=False, repr=False)
+class LoopStage(Brief):
     """A stage of a method, bound to its networks.
 
     Attributes:
@@ -218,8 +219,8 @@ class LoopStage:
         return found
 
 
-@dataclass(frozen=True, eq=False)
-class LoopPlan:
+@dataclass(frozen=True, eq=False, repr=False)
+class LoopPlan(Brief):
     """A method for one's own loop: see :func:`plan`.
 
     Attributes:

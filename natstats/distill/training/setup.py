@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from natstats import checks
 from natstats.activations.hooks import undisturbed, unwatched
+from natstats.brief import Brief
 from natstats.distill.pairing import named_pairs
 from natstats.distill.training.data import LabelledData
 from natstats.distill.training.loading import eval_batches, prepared, resolved
@@ -21,6 +22,7 @@ from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.stages import Program, plan_training
 from natstats.errors import UsageError
 from natstats.networks.load import Network, load_network
+from natstats.numbers import counted
 from natstats.text import lines
 
 __all__ = [
@@ -74,8 +76,8 @@ def classifier(
     return load_network(name, model_args=arguments, **settings)
 
 
-@dataclass(frozen=True, eq=False)
-class Distillation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Distillation(Brief):
     """A training that is set up: what it will do can be looked at before it is done.
 
     Attributes:
@@ -220,8 +222,9 @@ class Distillation:
             )
         data = self.data
         shown.append(
-            f"Data: {data.name}, {len(data.classes)} classes, {len(data.train)} training and "
-            f"{len(data.evaluation)} {data.split} images of {self.recipe.size} x "
+            f"Data: {data.name}, {counted(len(data.classes), 'class', 'classes')}, "
+            f"{len(data.train)} training and "
+            f"{counted(len(data.evaluation), f'{data.split} image')} of {self.recipe.size} x "
             f"{self.recipe.size} pixels"
         )
         shown.append(f"Method: {self.program.method}, seed {self.seed}")
@@ -344,8 +347,9 @@ def _check_classes(role: str, network: Network, images: Tensor, data: LabelledDa
     n_classes = check_scores(role, network, images)
     if n_classes != len(data.classes):
         raise UsageError(
-            f"{role}: expected scores for the {len(data.classes)} classes of {data.name}; "
-            f"{network.name} has {n_classes} classes"
+            f"{role}: expected scores for the {counted(len(data.classes), 'class', 'classes')} of "
+            f"{data.name}; "
+            f"{network.name} has {counted(n_classes, 'class', 'classes')}"
         )
 
 

@@ -12,6 +12,7 @@ from natstats.networks.zoo.cifar_resnets import CifarResNet
 from natstats.networks.zoo.mobilenets import MobileNetV1
 from natstats.networks.zoo.pyramidnets import PyramidNet
 from natstats.networks.zoo.wide_resnets import WideResNet
+from natstats.numbers import counted
 
 __all__ = ["with_our_keys"]
 
@@ -79,4 +80,7 @@ def with_our_keys(
     if renamed.keys() == state.keys() or len(renamed) < len(state):
         return state, ()
     n_other = sum(key not in renamed for key in state)
-    return renamed, (f"{n_other} keys of the checkpoint were brought from other code's to ours",)
+    return renamed, (
+        f"{counted(n_other, 'key of the checkpoint was', 'keys of the checkpoint were')} "
+        "brought from other code's to ours",
+    )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.specifications import CHOICES, Specification, Specifications
+from natstats.numbers import counted
 from natstats.report.figures.style import (
     FAINT,
     GREY,
@@ -250,8 +251,8 @@ def _dress(above: Axes, below: Axes, sentence: str, n: int, is_wide: bool) -> No
     above.set_xlim(0.5 - 0.01 * n, n + 0.5 + 0.01 * n)
     below.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     above.tick_params(labelbottom=False)
-    label = f"{n} specifications, sorted by the change of the exponent"
-    below.set_xlabel(label if is_wide else f"{n} specifications, by the change")
+    label = f"{counted(n, 'specification')}, sorted by the change of the exponent"
+    below.set_xlabel(label if is_wide else f"{counted(n, 'specification')}, by the change")
     above.set_ylabel("change of the exponent\nover the whole depth", fontsize=9 if is_wide else 8)
     above.grid(axis="y")
     told = f"The exponent {sentence}"

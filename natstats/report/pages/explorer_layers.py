@@ -16,7 +16,7 @@ from natstats.fits.form_comparison import FormFit
 from natstats.fits.held_bands import NOWHERE, held_band
 from natstats.fits.shape_intervals import intervals_of_shape
 from natstats.law.law import format_p
-from natstats.numbers import change, interval, number, share
+from natstats.numbers import change, counted, interval, number, share
 from natstats.report.figures.causes import cause_name
 from natstats.report.figures.spectra import has_power
 from natstats.report.records import RunReport
@@ -181,7 +181,7 @@ def _spread(run: RunReport, place: int) -> dict[str, Any] | None:
     ]
     return {
         "start": edges[0], "step": edges[1] - edges[0], "counts": counts,
-        "text": f"{len(values)} images: {', '.join(told)}" if told else f"{len(values)} images",
+        "text": ": ".join(filter(None, [counted(len(values), "image"), ", ".join(told)])),
     }  # fmt: skip
 
 
