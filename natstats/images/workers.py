@@ -96,9 +96,11 @@ def _worker_errors() -> Iterator[None]:
             "workers: expected as many processes as can be started; the system refused one "
             "(take fewer --workers, or --workers 0)"
         ) from error
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, EOFError) as error:
         text = str(error)
-        if any(words in text for words in _KILLED):
+        # The end of a pipe is that of its worker, unless it is what the worker itself ran into.
+        is_end = isinstance(error, EOFError | ConnectionError) and not text.startswith("Caught ")
+        if is_end or any(words in text for words in _KILLED):
             raise NatstatsError(
                 "workers: expected the processes that read images to go on; one of them was "
                 "killed, perhaps for lack of memory (take fewer --workers, or --workers 0)"

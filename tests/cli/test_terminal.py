@@ -159,7 +159,7 @@ def test_layers_of_any_name(tmp_path):
     fields = natstats.power_law_fields(24 * 3, 24, 24, alpha=2.0, seed=0)
     run = natstats.measure(model, fields.reshape(24, 3, 24, 24))
     run.save(tmp_path / "run")
-    text = check_page(tmp_path / "run" / "report.html", 3)  # data, library, our own
+    text = check_page(tmp_path / "run" / "report.html", 5)  # tables, data, library, our own
     assert "<script>alert(1)</script>$\\frac{" in text
     for path in (tmp_path / "run").glob("*.csv"):
         with path.open(encoding="utf-8", newline="") as file:
@@ -185,11 +185,11 @@ def test_distillation_runs_with_any_names(made_runs, tmp_path):
     ]  # fmt: skip
     (tmp_path / "one").mkdir()
     write_run_report(tmp_path / "one", runs[2])
-    check_page(tmp_path / "one" / "report.html", 1)
+    check_page(tmp_path / "one" / "report.html", 2)
     found = compare_runs(runs)
     (tmp_path / "all").mkdir()
     write_table_report(tmp_path / "all", found)
-    check_page(tmp_path / "all" / "report.html", 1)
+    check_page(tmp_path / "all" / "report.html", 5)
     for text in (found.table(), found.markdown()):
         assert "\x1b" not in text
         assert not [line for line in text.splitlines() if line.startswith("Error")]

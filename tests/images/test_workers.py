@@ -95,9 +95,24 @@ def test_too_little_memory_in_a_worker_is_said(error, words):
         list(from_workers(DataLoader(Numbers(raises=error), num_workers=1)))
 
 
-def test_other_errors_stay_what_they_are():
-    with pytest.raises(ZeroDivisionError):
-        list(from_workers(DataLoader(Numbers(raises=ZeroDivisionError()), num_workers=1)))
+@pytest.mark.parametrize("error", [ZeroDivisionError(), EOFError(), ConnectionResetError("mine")])
+def test_other_errors_stay_what_they_are(error):
+    """Also those of an image that would be those of a pipe whose worker is gone."""
+    with pytest.raises(type(error)):
+        list(from_workers(DataLoader(Numbers(raises=error), num_workers=1)))
+
+
+@pytest.mark.parametrize("error", [EOFError, ConnectionRefusedError, ConnectionResetError])
+def test_the_end_of_a_pipe_is_that_of_its_worker(monkeypatch, error):
+    """A worker can be killed while the maps that it shares are fetched from it."""
+
+    def fetch(self):
+        raise error
+
+    monkeypatch.setattr("multiprocessing.resource_sharer.DupFd.detach", fetch)
+    with pytest.raises(NatstatsError) as e:
+        list(from_workers(DataLoader(Numbers(), batch_size=2, num_workers=1)))
+    assert KILLED in str(e.value)
 
 
 @pytest.fixture

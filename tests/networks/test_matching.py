@@ -86,7 +86,7 @@ def test_the_attribute_with_the_network_is_found_by_matching(load, state, start)
     assert same(network.model, state)
     shown = start.replace("module.", "")
     assert network.notes == (
-        f"{shown} was taken off the keys of the checkpoint; 1 keys without it were left out "
+        f"{shown} was taken off the keys of the checkpoint; 1 key without it was left out "
         "(loss.weight)",
     )
 

@@ -703,7 +703,7 @@ class Page(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "input", "br", "img", "source"):
+        if tag not in ("meta", "input", "br", "img", "source", "wbr"):
             self.open.append(tag)
         self.handle_startendtag(tag, attrs)
 
@@ -724,8 +724,14 @@ def test_the_page_is_whole_and_leads_to_every_run(series):
     page = Page(text)
     assert page.open == page.misnested == page.loads == []
     assert len(page.ids) == len(set(page.ids))
-    assert page.links == [*(f"epoch_{epoch}/report.html" for epoch in (0, 1, 8)), DOCS]
-    assert all((series / link).is_file() for link in page.links[:-1])
+    pages = [f"epoch_{epoch}/report.html" for epoch in (0, 1, 8)]
+    assert page.links[:3] == pages
+    assert page.links[-1] == DOCS
+    # Exponents lead to their layers.
+    assert {link.partition("#layer=")[0] for link in page.links[3:-1]} <= {*pages}
+    assert all("#layer=" in link for link in page.links[3:-1])
+    assert len(page.links) > 4
+    assert all((series / link).is_file() for link in pages)
     assert text.count("<img") == 2
     for verdict in Series.open(series).frame.verdict:
         assert f">{verdict}</td>" in text

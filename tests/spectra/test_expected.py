@@ -59,7 +59,7 @@ def test_the_tables_that_are_kept_are_those_that_are_made(side):
         expected._kept_coefficients(side, side, "sine"),
         expected._tabulated(side, side, "sine"),
     )
-    np.testing.assert_allclose(kept, made, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(kept, made, rtol=0, atol=1e-6)
 
 
 def test_other_maps_and_edges_are_not_kept():
