@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from torch import nn
 
 import natstats
 from natstats.files.ownership import STATE
+from natstats.files.state_files import write_state
 from natstats.measurement import network_pass
+from natstats.measurement.keeping import Keeper
 from natstats.runs.run import Run
 
 N_IMAGES = 40
@@ -97,6 +100,19 @@ def test_batch_normalisation_is_estimated_once(tmp_path, photos, monkeypatch, as
             )
         assert len(times) == 1
     assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_statistics_that_are_not_there_are_named(tmp_path):
+    keeper = Keeper(tmp_path, {"seed": 0}, 0.0, tmp_path)
+    found = {"a": np.ones(2)}
+    assert keeper.of("shuffled").once("norms", lambda: found) is found
+    np.testing.assert_array_equal(keeper.of("shuffled").once("norms", dict)["a"], found["a"])
+    for damage in ({}, {"norms": 3}, {"norms": None}):
+        write_state(tmp_path / "shuffled-norms.safetensors", keeper.labelled(damage))
+        with pytest.raises(natstats.NatstatsError, match="has no norms .--overwrite"):
+            keeper.of("shuffled").once("norms", dict)
+        anew = replace(keeper, overwrite=True)
+        assert anew.of("shuffled").once("norms", lambda: found) is found
 
 
 def test_other_batches_give_the_same_to_the_rounding_of_float32(tmp_path, photos):
