@@ -76,7 +76,8 @@ def locked(own: Path, shown: Path) -> Iterator[None]:
             raise NatstatsError(
                 f"out: expected a folder that can be written to; {error}"
             ) from error
-        yield
+        with locks.alive(own):
+            yield
     finally:
         locks.unlock(own)
         with contextlib.suppress(OSError):

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,12 +23,15 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.files.json_files import read_json
 from natstats.text import printable
 
-__all__ = ["in_words", "is_gone", "is_held", "lock", "mark", "owner", "sign", "unlock"]
+__all__ = ["alive", "in_words", "is_gone", "is_held", "lock", "mark", "owner", "sign", "unlock"]
 
 _NAME = "lock.json"
 
 SILENCE = 900.0
 """Seconds without a sign of life after which a process on another machine is taken to be gone."""
+
+SIGN_EVERY = 60.0
+"""Seconds between two signs of life."""
 
 _held: dict[str, str] = {}
 """Tokens of the locks that this process holds, by the folder."""
@@ -91,6 +95,27 @@ def sign(folder: Path) -> None:
         )
     with contextlib.suppress(OSError):
         os.utime(folder / _NAME)
+
+
+@contextlib.contextmanager
+def alive(folder: Path) -> Iterator[None]:
+    """Give signs of life as long as the context is open, whatever the process is doing.
+
+    Args:
+        folder: whose lock this process holds. Where another has taken it over none is given.
+    """
+    is_over = threading.Event()
+
+    def sign_now_and_then() -> None:
+        while not is_over.wait(SIGN_EVERY):
+            with contextlib.suppress(NatstatsError):  # who works here hears of it when saving
+                sign(folder)
+
+    threading.Thread(target=sign_now_and_then, daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
 
 
 def is_held(folder: Path) -> bool:

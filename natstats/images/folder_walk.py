@@ -19,7 +19,7 @@ from natstats.files.paths import open_regular
 from natstats.images.formats import has_image_name, is_companion
 from natstats.text import printable
 
-__all__ = ["Found", "images_below", "images_matching", "left_out_note"]
+__all__ = ["Found", "images_below", "images_matching", "left_out_note", "paths_matching"]
 
 RECORDS = ("run.json", "series.json", "distill.json", "comparison.json", "table.json")
 """Each makes a folder one that natstats wrote."""
@@ -124,7 +124,7 @@ def images_matching(pattern: str, base: Path) -> Found:
     """
     found, reached = Found(), _Reached()
     is_ours = functools.cache(_is_ours)
-    names = _expanded(pattern)
+    names = paths_matching(pattern)
     # Sorted, and links behind what they lead to, so that the same path counts every time.
     for path in sorted(names, key=lambda one: (_is_link(one, base), one)):
         if os.path.isdir(path):
@@ -224,8 +224,12 @@ def _folders(
                 (links if os.path.islink(path) else folders).append(path)
 
 
-def _expanded(pattern: str) -> Iterator[Path]:
-    """What a pattern matches. Python's glob would not come to an end where links go round."""
+def paths_matching(pattern: str) -> Iterator[Path]:
+    """What a pattern matches, in no order, each file by one path.
+
+    ``**`` stands for folders at any depth, hidden ones aside. Python's glob would not come to an
+    end where links go round.
+    """
     parts = Path(pattern).parts
     if "**" not in parts:
         yield from (Path(name) for name in glob.glob(pattern))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from natstats.errors import UsageError
 from natstats.files.paths import open_regular
+from natstats.images.folder_walk import paths_matching
 from natstats.images.image_sets import reason_of
 from natstats.text import few, printable
 
@@ -26,12 +28,13 @@ def parquet_files(place: str) -> list[Path]:
         Their paths, sorted; none where there are none.
     """
     path = Path(place)
-    if path.is_dir():
-        return sorted(path.rglob(f"*{_SUFFIX}"))
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return [path] if path.suffix == _SUFFIX else []
-    found = map(Path, glob.glob(place, recursive=True)) if place.endswith(_SUFFIX) else ()
-    return sorted(found)
+    pattern = f"{glob.escape(place)}/**/*{_SUFFIX}" if path.is_dir() else place
+    if not pattern.endswith(_SUFFIX):
+        return []
+    # A folder may have such a name, with the files in it.
+    return sorted(one for one in paths_matching(pattern) if not os.path.isdir(one))
 
 
 def check_parquet(paths: Sequence[Path], description: str) -> None:

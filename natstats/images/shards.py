@@ -21,7 +21,7 @@ from typing import BinaryIO
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import open_regular
 from natstats.images.contents import Identity, identify
-from natstats.images.folder_walk import left_out_note
+from natstats.images.folder_walk import left_out_note, paths_matching
 from natstats.images.formats import has_image_name, is_other_picture
 from natstats.images.framing import Framing
 from natstats.images.image_sets import Photographs, reason_of
@@ -188,7 +188,7 @@ def shard_paths(pattern: str) -> list[Path]:
     paths: list[Path] = []
     for name in _expanded(pattern):
         if glob.has_magic(name) and not os.path.exists(name):
-            paths += sorted(Path(found) for found in glob.glob(name, recursive=True))
+            paths += sorted(paths_matching(name))
         elif os.path.exists(name):
             paths.append(Path(name))
         else:

@@ -25,6 +25,7 @@ from natstats.measurement.stopping import Stops
 from natstats.measurement.until import Until
 from natstats.measurement.work import Work
 from natstats.numbers import counted
+from natstats.processes.group import says_lost
 from natstats.processes.joining import Processes
 from natstats.runs.reading import Reading
 
@@ -101,27 +102,33 @@ class ImageLoop:
 
         with Stops() as stops, contextlib.closing(self._batches(stops, work)) as found:
             try:
-                for batch in found:
+                # It may have been cut between a batch and the look behind it.
+                is_over = self._is_enough(work)
+                for batch in () if is_over else found:
                     most = self._measured(batch, work, most)
                     done += len(batch.index) + len(batch.unreadable)
                     if self.progress is not None:
                         self.progress(self._place(done), self.share.total)
                     if stops.signal and done != n_images:
                         break
-                    if self._is_enough(work):
-                        finish()
+                    is_over = self._is_enough(work)
+                    if is_over:
                         break
                     if self.kept is not None and 0 < done != n_images:
                         self.kept.tick(state)
                 else:
                     # Where a stream that would have to be waited for was stopped, more may come.
-                    if not stops.signal or n_images is not None:
-                        reading.refuse(self.strict)
-                        finish()
+                    is_over = is_over or not stops.signal or n_images is not None
+                if is_over:
+                    reading.refuse(self.strict)
+                    finish()
             except ChangedImagesError:
                 raise
             except Exception as error:
                 kept = self.kept
+                if stops.signal and self.together.world > 1 and says_lost(error):
+                    # All were interrupted, and the others did not wait for this one.
+                    stops.raise_as(self._stopped(self._place(done), self._is_saved(state)))
                 if kept is None or not reading.n_read:
                     raise
                 last = state()
@@ -134,9 +141,9 @@ class ImageLoop:
                 raise type(error)(f"{sentence}; {words}", *lines) from error
             sums.seconds = before + time.perf_counter() - started
             if self.kept is not None and (self.kept.is_first or stops.signal):
-                is_saved = self.kept.save(state())
+                is_saved = self._is_saved(state)
                 stops.raise_as(self._stopped(self._place(done), is_saved))
-            stops.raise_as("interrupted; nothing was written")
+            stops.raise_as(self._stopped(self._place(done), False))
 
     @property
     def _has_rounds(self) -> bool:
@@ -156,7 +163,12 @@ class ImageLoop:
         place = self.share.n_done + done * self.together.world
         return min(place, self.share.total) if self.share.total else place
 
+    def _is_saved(self, state: Callable[[], dict[str, Any]]) -> bool:
+        return self.kept is not None and self.kept.save(state())
+
     def _stopped(self, done: int, is_saved: bool) -> str:
+        if self.kept is None:
+            return "interrupted; nothing was written"
         if not is_saved:
             return f"interrupted after {self._so_far(done)}, whose sums could not be saved"
         return f"interrupted; {self._kept_images(done)}, goes on from there"

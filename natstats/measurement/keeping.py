@@ -180,9 +180,16 @@ class KeptPass:
             return dict(self.keeper.checked(path)[what])
         except FileNotFoundError:
             pass
-        except (NatstatsError, LookupError, TypeError, ValueError):
-            if not self.keeper.overwrite:
+        except (NatstatsError, LookupError, TypeError, ValueError) as error:
+            if self.keeper.overwrite:
+                pass
+            elif isinstance(error, NatstatsError):
                 raise
+            else:
+                raise NatstatsError(
+                    f"state: expected what natstats wrote; {printable(path)} has no {what} "
+                    "(--overwrite begins anew)"
+                ) from error
         found = make()
         with contextlib.suppress(OSError):  # then it is made again
             write_state(path, self.keeper.labelled({what: found}))

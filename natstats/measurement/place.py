@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from natstats._version import __version__
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import Interrupted, NatstatsError, UsageError
 from natstats.files.claims import claimed
 from natstats.files.ownership import STATE
 from natstats.files.paths import expanded
@@ -42,6 +42,49 @@ _log = logging.getLogger("natstats")
 def has_kept_state(path: Path) -> bool:
     """Whether a folder is a run whose measurement can be gone on with."""
     return (path / STATES).is_dir() and (path / "run.json").is_file()
+
+
+def _take_up(kept: Path, state: Path) -> None:
+    """Copy the states that a run has kept, but where it was gone on with before; all, or none.
+
+    Raises:
+        NatstatsError: there is no room.
+    """
+    if any(state.glob("*.safetensors")):
+        return
+    copies = {file.name: state / f"{file.name}.copy" for file in kept.glob("*.safetensors")}
+    try:
+        for name, copy in copies.items():
+            shutil.copyfile(kept / name, copy)
+        for name, copy in copies.items():
+            copy.replace(state / name)
+    except OSError as error:
+        for name, copy in copies.items():
+            for file in (copy, state / name):
+                file.unlink(missing_ok=True)
+        raise NatstatsError(
+            f"out: expected room for the state of the run that is gone on with; "
+            f"{error.strerror or error}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _telling_what_is_kept(out: Path, state: Path) -> Iterator[None]:
+    """Say of an interruption between passes, or in the midst of fits and figures, what it left.
+
+    Raises:
+        Interrupted: it came without a word, and states are kept.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if str(error) or not any(state.glob("*.safetensors")):
+            raise
+        raise Interrupted(
+            f"interrupted; {out} keeps what was measured, and the same command, with --out {out}, "
+            "goes on from there",
+            exit_code=getattr(error, "exit_code", 130),
+        ) from error
 
 
 class Place:
@@ -212,9 +255,10 @@ class Keeping:
                 kind = "run" if self.shard is None else "part"
                 goes_on = self.goes_on
                 state = stack.enter_context(claimed(path, self.overwrite or goes_on, kind))
-                if goes_on and not any(state.glob("*.safetensors")):
-                    for file in (path / STATES).glob("*.safetensors"):
-                        shutil.copyfile(file, state / file.name)
+                if goes_on:
+                    _take_up(path / STATES, state)
             together.wait()
-            yield Place(self, Path(os.path.realpath(path)) / STATE, together)
+            folder = Path(os.path.realpath(path)) / STATE
+            with _telling_what_is_kept(path, folder):
+                yield Place(self, folder, together)
             together.wait()

@@ -135,6 +135,7 @@ class SharedPass:
             sums.facts = replace(new.facts, found=before.found, example=before.example)
         share = own_share(self.source, self.numbers, sums, together)
         if not share.is_over and not self._was_enough(sums):
+            sums.is_whole = False  # of a run that is gone on with
             with open_work(sums) as work:
                 if share.n_done or together.world > 1 or self.numbers is not None:
                     example = self._example(sums, device)

@@ -8,6 +8,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from natstats.errors import Interrupted
+from natstats.processes.group import heard
 
 __all__ = ["Stops"]
 
@@ -45,10 +46,11 @@ class Stops:
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
+        is_same = heard(number)  # a terminal and an agent both pass one on
+        if self.signal and not is_same:
             self._restore()
-            raise Interrupted("interrupted", exit_code=128 + number)
-        self.signal = number
+            raise Interrupted(exit_code=128 + number)
+        self.signal = self.signal or number
 
     def raise_as(self, sentence: str) -> None:
         """Raise what came, if anything did.

@@ -127,7 +127,7 @@ class Until:
                 are measured again.
         """
         look = self.look
-        if look is None or n_images < self.least:
+        if look is None or look.n_images < self.least:
             return False
         if n_images < look.n_images:
             self.next = look.n_images

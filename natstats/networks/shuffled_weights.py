@@ -18,6 +18,7 @@ import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -254,11 +255,7 @@ def load_norms(network: Network, norms: Mapping[str, Mapping[str, Tensor]]) -> N
         NatstatsError: they are not those of this network.
     """
     own = norms_of(network)
-    shapes = [
-        {place: {name: tuple(one.shape) for name, one in each.items()} for place, each in x.items()}
-        for x in (own, norms)
-    ]
-    if shapes[0] != shapes[1]:
+    if _shapes_of(own) != _shapes_of(norms):
         raise NatstatsError(
             "counterfactual: expected statistics of the batch normalisation of this network; got "
             "others"
@@ -267,6 +264,15 @@ def load_norms(network: Network, norms: Mapping[str, Mapping[str, Tensor]]) -> N
         for place, each in own.items():
             for name, one in each.items():
                 one.copy_(norms[place][name])
+
+
+def _shapes_of(norms: Mapping[str, Any]) -> dict[str, Any]:
+    """Shapes in place of tensors; of what is none, that it is none."""
+    return {
+        place: isinstance(each, Mapping)
+        and {name: getattr(one, "shape", None) for name, one in each.items()}
+        for place, each in norms.items()
+    }
 
 
 @contextlib.contextmanager

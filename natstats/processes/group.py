@@ -17,7 +17,7 @@ from natstats.processes.environment import Place, seconds_to_join
 from natstats.processes.meeting import Meeting
 from natstats.processes.watch import BYE, FAILED, INTERRUPTED, Watch
 
-__all__ = ["Group", "may_speak", "says_lost"]
+__all__ = ["Group", "heard", "may_speak", "says_lost"]
 
 _SECONDS_OF_AGENT = 1.0
 """In which torchrun's agent ends the others when one is dead; else they do so by themselves."""
@@ -55,6 +55,21 @@ def may_speak() -> bool:
     True
     """
     return _latest is None or _latest.claim()
+
+
+def heard(number: int) -> bool:
+    """Take note of a signal that a program keeps for later, so that it is given the time it needs.
+
+    Args:
+        number: of the signal.
+
+    Returns:
+        Whether it is one of several processes, and an interruption that it has heard of before.
+
+    >>> heard(2)
+    False
+    """
+    return _latest is not None and not _latest.takes(number)
 
 
 def says_lost(error: BaseException) -> bool:
@@ -238,10 +253,10 @@ class Group:
         has_told = self._watch is not None and FAILED in self._watch.gone.values()
         if self.place.rank > 0 or has_told or not self._speaks():
             return silent
-        # Without a handler of the program a SIGTERM ends it without a word.
+        # Without a handler of the program a SIGTERM ends it without a word, if it has none.
         is_plain = self._before.get(signal.SIGTERM) == signal.SIG_DFL
-        is_own = isinstance(error, KeyboardInterrupt) and self._signal == signal.SIGTERM
-        return silent if is_plain and is_own else error
+        is_mute = isinstance(error, KeyboardInterrupt) and not str(error)
+        return silent if is_plain and is_mute and self._signal == signal.SIGTERM else error
 
     def _is_lost(self, error: BaseException, is_interruption: bool) -> bool:
         """Whether another process is gone without a word, and this one ends for that."""
@@ -298,17 +313,24 @@ class Group:
             elif signal.getsignal(number) == self._caught and before is not None:
                 signal.signal(number, before)
 
+    def takes(self, number: int) -> bool:
+        """Take note of a signal; whether it is another than the one before."""
+        now = time.monotonic()
+        if self._signal and now - self._signalled_at < _SECONDS_OF_SIGNALS:
+            return False
+        self._signal, self._signalled_at = number, now
+        return True
+
     def _caught(self, number: int, frame: FrameType | None) -> None:
         if self._ending:
             if self.place.rank > 0 and not self._claim:
                 raise SystemExit(128 + number)
             return
-        before, now = self._before[number], time.monotonic()
+        before = self._before[number]
         if before == signal.SIG_IGN and not self._woken:
             return
-        if self._signal and now - self._signalled_at < _SECONDS_OF_SIGNALS:
+        if not self.takes(number):
             return
-        self._signal, self._signalled_at = number, now
         if callable(before):
             before(number, frame)
         else:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,30 @@ def test_of_another_machine_only_a_long_silence_tells(tmp_path):
         write_lock(tmp_path / "run", host="elsewhere")
         with pytest.raises(NatstatsError, match="alone at work"):
             locks.sign(state)
+
+
+def test_signs_of_life_come_while_the_work_is_busy_and_cease_with_it(tmp_path, monkeypatch):
+    """Whatever the work saves, and how seldom; never to the lock of another."""
+    monkeypatch.setattr(locks, "SIGN_EVERY", 0.01)
+    with claimed(tmp_path / "run") as state:
+        lock = state / "lock.json"
+
+        def is_signed() -> bool:
+            os.utime(lock, (1, 1))
+            end = time.monotonic() + 0.5
+            while lock.stat().st_mtime == 1 and time.monotonic() < end:
+                time.sleep(0.01)
+            return lock.stat().st_mtime != 1
+
+        assert is_signed()
+        own = lock.read_text()
+        write_lock(tmp_path / "run", host="elsewhere")
+        time.sleep(0.1)
+        assert not is_signed()
+        lock.write_text(own)
+        assert is_signed()
+    write_lock(tmp_path / "run", host="elsewhere")
+    assert not is_signed()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '"x"', '{"pid": "a"}', "\0"])

@@ -13,6 +13,7 @@ from PIL import Image
 import natstats
 from natstats.errors import NatstatsError, UsageError
 from natstats.images import hugging_face
+from natstats.images.parquet import parquet_files
 from natstats.images.sources import Framing, batches, open_images
 
 datasets = pytest.importorskip("datasets")
@@ -133,6 +134,19 @@ def test_parquet_files_are_read_by_folder_file_and_pattern(tmp_path, files, monk
     assert one.keys() < files.keys()
     # Nothing was copied beside the files.
     assert sorted(path.name for path in place.iterdir()) == [f"{n}.parquet" for n in range(3)]
+
+
+def test_folders_that_are_called_like_a_file_and_links_that_go_round(tmp_path):
+    place = tmp_path / "train.parquet"
+    place.mkdir()
+    (place / "part-0.parquet").touch()
+    for name in ("up", "again"):
+        (place / name).symlink_to("..", target_is_directory=True)
+    file = [place / "part-0.parquet"]
+    for source in (tmp_path, place, *file, f"{tmp_path}/**/*.parquet", f"{tmp_path}/*/*.parquet"):
+        assert parquet_files(str(source)) == file
+    for source in (tmp_path / "none", tmp_path / "none.parquet", f"{tmp_path}/*.parquet"):
+        assert parquet_files(str(source)) == []
 
 
 @pytest.mark.slow

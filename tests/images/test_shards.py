@@ -230,3 +230,15 @@ def test_nonsense_in_an_extended_header_is_damage(folder, tmp_path):
 def test_braces_without_end_are_refused(pattern):
     with pytest.raises(UsageError, match="images: expected"):
         shard_paths(f"{pattern}.tar")
+
+
+def test_a_pattern_comes_to_an_end_where_links_go_round(tmp_path):
+    """Each file once, though two links to a folder above it double the ways at every step."""
+    for name in ("a", "b.tar"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.tar").touch()
+        (tmp_path / name / "up").symlink_to("..", target_is_directory=True)
+    (tmp_path / "round").symlink_to("round")
+    found = [tmp_path / name / "x.tar" for name in ("a", "b.tar")]
+    assert shard_paths(f"{tmp_path}/**/*.tar") == found
+    assert shard_paths(f"{tmp_path}/*/*.tar") == found

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from torch import nn
 
 import natstats
 from natstats.files.ownership import STATE
+from natstats.files.state_files import write_state
 from natstats.measurement import network_pass
+from natstats.measurement.keeping import Keeper
 from natstats.runs.run import Run
 
 N_IMAGES = 40
@@ -97,6 +100,19 @@ def test_batch_normalisation_is_estimated_once(tmp_path, photos, monkeypatch, as
             )
         assert len(times) == 1
     assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_statistics_that_are_not_there_are_named(tmp_path):
+    keeper = Keeper(tmp_path, {"seed": 0}, 0.0, tmp_path)
+    found = {"a": np.ones(2)}
+    assert keeper.of("shuffled").once("norms", lambda: found) is found
+    np.testing.assert_array_equal(keeper.of("shuffled").once("norms", dict)["a"], found["a"])
+    for damage in ({}, {"norms": 3}, {"norms": None}):
+        write_state(tmp_path / "shuffled-norms.safetensors", keeper.labelled(damage))
+        with pytest.raises(natstats.NatstatsError, match="has no norms .--overwrite"):
+            keeper.of("shuffled").once("norms", dict)
+        anew = replace(keeper, overwrite=True)
+        assert anew.of("shuffled").once("norms", lambda: found) is found
 
 
 def test_other_batches_give_the_same_to_the_rounding_of_float32(tmp_path, photos):
@@ -260,6 +276,47 @@ def test_a_signal_saves_says_how_to_go_on_and_has_its_code(
     call(*command, tmp_path / "run")
     natstats.measure_images(photos, size=32, crop=32, batch_size=6, out=tmp_path / "whole")
     assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
+)
+@pytest.mark.parametrize("where", ["fits", "norms", "twice"])
+def test_a_signal_that_cannot_wait_says_what_is_kept(
+    tmp_path, photos, call, monkeypatch, number, code, where
+):
+    """In the midst of fits, between two passes, and the second one in the midst of a batch."""
+    command = ["images", photos, "--size", 32, "--crop", 32, "--batch-size", 6]
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        if where == "twice":
+
+            @contextlib.contextmanager
+            def progress_bar(quiet=False):
+                def twice(done, total):
+                    for _ in range(2 if done == 12 else 0):
+                        signal.raise_signal(number)
+
+                yield twice
+
+            patched.setattr(output, "progress_bar", progress_bar)
+            command += ["--save-every", 0]
+        elif where == "fits":
+            patched.setattr(Run, "save", lambda *given, **named: signal.raise_signal(number))
+        else:
+            command[:2] = ["measure", "cifar_resnet20", "--weights", "none", "--images", photos]
+            command += ["--explain", "--counterfactual", "shuffle-kernels"]
+            patched.setattr(
+                network_pass, "estimate_norms", lambda *given: signal.raise_signal(number)
+            )
+        found = call(*command, "--out", out, code=code)
+    assert found.stderr.splitlines()[-1] == (
+        f"Error: interrupted; {out} keeps what was measured, and the same command, with --out "
+        f"{out}, goes on from there"
+    )
+    if where == "fits":
+        call("fit", out)
+        assert (out / "run.json").exists()
 
 
 def test_a_second_signal_does_not_wait(tmp_path, photos):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,10 @@ import torch
 from torch import nn
 
 import natstats
-from natstats.measurement.until import FIRST_LOOK, next_look
+from natstats.files.ownership import STATE
+from natstats.files.state_files import read_state
+from natstats.fits.options import FitOptions
+from natstats.measurement.until import FIRST_LOOK, Until, next_look
 from natstats.report.pages.provenance import measured as told
 from natstats.runs.run import Run
 
@@ -127,7 +133,9 @@ class CutError(Exception):
     """Ends a measurement in its midst."""
 
 
-@pytest.mark.parametrize(("stop", "until"), [(40, 5.0), (40, 0.2), (136, 0.1), (260, 0.1)])
+@pytest.mark.parametrize(
+    ("stop", "until"), [(40, 5.0), (40, 0.2), (128, 0.2), (128, 0.1), (136, 0.1), (260, 0.1)]
+)
 def test_one_that_was_cut_looks_after_the_same_images(tmp_path, images, stop, until):
     """Also where intervals were narrow enough when it was cut, and nobody had looked."""
     settings = {"until": until, "batch_size": 8, "out": tmp_path / "run", "save_every": 0.0}
@@ -143,6 +151,60 @@ def test_one_that_was_cut_looks_after_the_same_images(tmp_path, images, stop, un
     assert run.info["images"] == whole.info["images"]
     for one, other in zip(run.spectra, whole.spectra, strict=True):
         np.testing.assert_array_equal(one.spectrum.power, other.spectrum.power)
+
+
+def test_a_look_counts_where_as_many_images_as_of_others_have_come(images):
+    """One at fewer says nothing of those that came since; it was cut before the next."""
+    spectra = natstats.measure_images(images).spectra
+    until = Until(wanted=10.0, fit=FitOptions(), least=200)
+    assert not until.is_reached(128, spectra)
+    again = Until(wanted=10.0, fit=FitOptions(), least=200, look=until.look)
+    assert not again.is_enough(200)
+    assert again.next == 200
+    assert again.is_reached(200, spectra)
+
+
+def test_a_run_that_is_gone_on_with_is_not_whole_before_its_end(tmp_path, images):
+    settings = {"batch_size": 8, "out": tmp_path / "run", "save_every": 0.0}
+    natstats.measure_images(images, until=0.2, **settings)
+
+    def cut(done: int, total: int) -> None:
+        if done > 200:
+            raise CutError
+
+    with pytest.raises(CutError):
+        natstats.measure_images(images, until=1e-4, progress=cut, **settings)
+    state = read_state(tmp_path / "run" / STATE / "images.safetensors")
+    assert not state["is_whole"]
+
+
+def test_where_there_is_no_room_for_the_state_of_a_run_it_stays_as_it_is(
+    tmp_path, images, monkeypatch
+):
+    """The copies of all passes are there, or none; then the command goes on as before."""
+    settings = {"batch_size": 8, "out": tmp_path / "run", "control": "random-weights"}
+    settings |= {"control_seeds": 2}
+    natstats.measure(network(), images, until=0.2, **settings)
+    before = (tmp_path / "run" / "run.json").read_text()
+    copy, times = shutil.copyfile, []
+
+    def full(source: Path, target: Path) -> None:
+        times.append(target)
+        if len(times) == 2:
+            Path(target).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(natstats.NatstatsError, match="room for the state of the run.*No space"):
+        natstats.measure(network(), images, until=0.15, **settings)
+    assert (tmp_path / "run" / "run.json").read_text() == before
+    assert not (tmp_path / "run" / STATE).exists()
+    seen = []
+    natstats.measure(
+        network(), images, until=0.15, progress=lambda done, _: seen.append(done), **settings
+    )
+    assert seen[0] > 128
 
 
 def test_the_command_goes_on_with_a_smaller_width(tmp_path, images, call):

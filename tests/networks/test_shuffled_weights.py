@@ -11,7 +11,13 @@ from natstats import NatstatsError, demo
 from natstats.errors import UsageError
 from natstats.measurement.counterfactual import counterfactual_of
 from natstats.networks.load import Network, build_network
-from natstats.networks.shuffled_weights import SHUFFLES, estimate_norms, with_shuffled_weights
+from natstats.networks.shuffled_weights import (
+    SHUFFLES,
+    estimate_norms,
+    load_norms,
+    norms_of,
+    with_shuffled_weights,
+)
 
 
 class Own(nn.Conv2d):
@@ -234,6 +240,27 @@ def test_batches_must_be_there_and_fit():
         estimate_norms(one, [torch.rand(4, 1, 16, 16)])
     assert not one.model[1].training
     assert one.model[1].momentum == 0.1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"1": {"running_mean": torch.zeros(2), "running_var": torch.zeros(3)}},
+        {"1": {"running_mean": torch.zeros(3)}},
+        {"1": [3.0]},
+        {"1": {"running_mean": "x", "running_var": None}},
+        {"2": {"running_mean": torch.zeros(3), "running_var": torch.zeros(3)}},
+        {},
+    ],
+)
+def test_statistics_of_another_network_are_refused(change):
+    network = Network(nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)), "mine", "as given")
+    before = network.model[1].running_var.clone()
+    with pytest.raises(NatstatsError, match="of the batch normalisation of this network"):
+        load_norms(network, change)
+    assert torch.equal(network.model[1].running_var, before)
+    load_norms(network, {"1": {name: one + 2 for name, one in norms_of(network)["1"].items()}})
+    assert torch.equal(network.model[1].running_var, before + 2)
 
 
 def test_the_original_is_left_and_its_record_says_what_was_done():
