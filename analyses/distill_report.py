@@ -35,6 +35,9 @@ __all__ = ["Report", "write_report"]
 
 LEVEL = 0.95
 
+GOAL, RIVALS = "kd+spectral", ("kd", "at", "ofd", "dkd")
+"""The goal of the studies: above the first, and no worse than the others."""
+
 Accuracies = dict[str, dict[int, float]]
 
 
@@ -137,7 +140,19 @@ class Report:
             *filter(None, [state, failed]),
             self._accuracy_table(known, planned),
             *contrasts,
+            *self._goal(known, planned),
         ]
+
+    def _goal(self, known: Accuracies, planned: Sequence[Planned]) -> list[str]:
+        """How the method of the goal stands to those that it was to reach."""
+        if GOAL not in known:
+            return []
+        pool = pooled_variance(known, self.n_images(planned))
+        gains = [
+            f"over {other} {_gain(known, GOAL, other, pool)}"
+            for other in RIVALS if other in known
+        ]  # fmt: skip
+        return [f"The goal, not corrected: {GOAL} {', '.join(gains)} points."] if gains else []
 
     def _failed(self, planned: Sequence[Planned]) -> str:
         known = self._by_key(planned)

@@ -6,11 +6,13 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from natstats.distill.comparison.compare import compare_runs
 from natstats.distill.report.method_figures import (
     plot_accuracy,
+    plot_curves_of,
     plot_gap_accuracy,
     plot_method_curves,
 )
@@ -61,6 +63,27 @@ def test_curves_end_at_the_headline(found):
     ax = plot_method_curves(found)
     ends = sorted(line.get_ydata()[-1] for line in ax.lines)
     np.testing.assert_allclose(ends, sorted(100 * found.methods.accuracy))
+
+
+@pytest.mark.parametrize(
+    ("names", "bands"),
+    [(("kd", "kd+spectral", "at"), 3), (("ce", "kd", "at", "kd+spectral", "at+spectral"), 0)],
+)
+def test_a_term_more_is_another_line_of_the_same_colour(names, bands):
+    curves = pd.DataFrame(
+        [
+            {"label": name, "epoch": epoch, "accuracy": 0.5, "low": 0.4, "high": 0.6}
+            for name in names
+            for epoch in (1, 2)
+        ]
+    )
+    ax = plot_curves_of(curves, names)
+    looks = dict(zip(labels(ax), ax.lines, strict=True))
+    for name in names:
+        same = {other for other in names if looks[other].get_color() == looks[name].get_color()}
+        assert same == {other for other in names if other.split("+")[0] == name.split("+")[0]}
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == len(names)
+    assert len(ax.collections) == bands
 
 
 @pytest.mark.slow

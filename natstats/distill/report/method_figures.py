@@ -34,11 +34,13 @@ __all__ = [
 ]  # fmt: skip
 
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)))
-"""Line styles of methods; beyond eight methods the colours start again with the next."""
+"""Line styles of methods: a term more, or, beyond eight methods, colours that start again."""
 
 INTERVAL_STYLES: dict[str, Any] = {"seeds": "-", "images": (0, (2, 1.2))}
 """Line styles by what an interval is over: one over images must not look like one over seeds."""
 
+MOST_BANDS = 4
+"""Bands of more methods would lie on each other."""
 
 SEED: dict[str, Any] = {
     "linestyle": "none", "marker": "o", "markersize": 3.2, "color": GREY, "markeredgewidth": 0,
@@ -139,7 +141,7 @@ def _accuracy_marks(
 def plot_method_curves(found: MethodTable, task: int = 0, ax: Axes | None = None) -> Axes:
     """Draw the accuracy on the evaluation images over the main stage, in the mean over seeds.
 
-    The band spans the seeds.
+    Bands span the seeds; there are none with more than :data:`MOST_BANDS` methods.
 
     Args:
         found: what to draw.
@@ -153,7 +155,7 @@ def plot_method_curves(found: MethodTable, task: int = 0, ax: Axes | None = None
 
 
 def plot_curves_of(curves: pd.DataFrame, labels: Sequence[str], ax: Axes | None = None) -> Axes:
-    """Draw learning curves: a line and a band for each label, in their order.
+    """Draw learning curves: a line for each label, in their order, with bands where they are few.
 
     Args:
         curves: label, epoch, accuracy, low and high.
@@ -172,9 +174,10 @@ def plot_curves_of(curves: pd.DataFrame, labels: Sequence[str], ax: Axes | None 
             own = curves[curves.label == label]
             if not len(own):
                 continue
-            ax.fill_between(
-                own.epoch, 100 * own.low, 100 * own.high, color=colour, alpha=0.12, linewidth=0
-            )
+            if len(looks) <= MOST_BANDS:
+                ax.fill_between(
+                    own.epoch, 100 * own.low, 100 * own.high, color=colour, alpha=0.12, linewidth=0
+                )
             (line,) = ax.plot(
                 own.epoch, 100 * own.accuracy, color=colour, linestyle=style,
                 marker=mark if len(own) == 1 else "",  # a line of one point is not seen
@@ -284,11 +287,26 @@ def _labels(found: MethodTable, task: int) -> list[str]:
 
 
 def _looks(labels: Sequence[str]) -> dict[str, tuple[str, Any, str]]:
-    """Colour, line and marker of every method, in the order of the table."""
+    """Colour, line and marker of every method, in the order of the table.
+
+    A method with a term more has the colour of the one without, and another line.
+    """
+    base = {label: label.rpartition("+")[0] for label in labels}
+    families: dict[str, list[str]] = {}
+    for label in labels:
+        families.setdefault(base[label] if base[label] in base else label, []).append(label)
     n = len(PALETTE)
+    if len(families) <= n and max(map(len, families.values()), default=0) <= len(LINES):
+        places = {
+            label: (colour, line)
+            for colour, members in enumerate(families.values())
+            for line, label in enumerate(members)
+        }
+    else:
+        places = {label: (place % n, place // n % len(LINES)) for place, label in enumerate(labels)}
     return {
         label: (
-            PALETTE[place % n], LINES[place // n % len(LINES)],
+            PALETTE[places[label][0]], LINES[places[label][1]],
             MARKERS[(place + place // n) % len(MARKERS)],
         )
         for place, label in enumerate(labels)
