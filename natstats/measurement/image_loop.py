@@ -182,11 +182,8 @@ class ImageLoop:
         )
 
     def _so_far(self, done: int) -> str:
-        return (
-            f"{done} of {self.share.total} images"
-            if self.share.total
-            else f"{counted(done, 'image')}"
-        )
+        total = self.share.total
+        return f"{done} of {total} images" if total else counted(done, "image")
 
     def _batches(self, stops: Stops, work: Work) -> Generator[Batch, None, None]:
         options = self.options

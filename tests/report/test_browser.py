@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,10 @@ from natstats import measure, power_law_fields
 from natstats.report.pages.run import write_report
 from natstats.runs.run import Run
 from natstats.spectra.records import Layer, LayerSpectrum
+from tests.report.chromium import CHROMIUM, NEEDS_CHROMIUM, playwright
 
 nn = torch.nn
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive a browser")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the path to show the page with"),
-]
+pytestmark = NEEDS_CHROMIUM
 EVIL = "<img src=x onerror=alert(1)>&\"' <b>"
 READY = "document.documentElement.dataset.ready === 'yes'"
 

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from pathlib import Path
 
 import pytest
 
 from natstats import compare, meta_analysis
 from natstats.runs.run import Run
+from tests.report.chromium import CHROMIUM, NEEDS_CHROMIUM, playwright
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive a browser")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in the path to show the page with"),
-]
+pytestmark = NEEDS_CHROMIUM
 FITS = "one => one.scrollWidth <= one.clientWidth"
 
 

@@ -74,10 +74,9 @@ class Association:
                 f"(p {format_p(self.between_p)})"
             )
         if np.isfinite(self.within):
-            methods = "method" if self.n_within == 1 else "methods"
             parts.append(
                 f"between seeds of one method {number(self.within, sign=True)} in the mean over "
-                f"{self.n_within} {methods} (p {format_p(self.within_p)}; "
+                f"{counted(self.n_within, 'method')} (p {format_p(self.within_p)}; "
                 f"{counted(self.n_seeds, 'training')})"
             )
         return f"Rank correlation of {what} with accuracy: {', '.join(parts)}."
