@@ -83,6 +83,20 @@ class Seen:
     def opened(self) -> str:
         return str(self.page.text_content("#layer h3"))
 
+    def wait_for(self, name: str) -> None:
+        """Wait until the panel shows this layer; a layer that never comes is an error."""
+        self.page.locator("#layer h3").get_by_text(name, exact=True).wait_for()
+
+    def click_point(self, place: int, name: str) -> None:
+        """Click the point of a layer, as a hand does: Plotly takes a click only where it hovers."""
+        label = self.page.locator("#law-plot .hoverlayer text").first
+        self.page.mouse.move(0, 0)
+        label.wait_for(state="hidden")
+        self.page.mouse.move(*self.point(place))
+        label.wait_for()
+        self.page.mouse.click(*self.point(place))
+        self.wait_for(name)
+
     def traces(self, place: str) -> list[dict[str, Any]]:
         """Traces of a plot: name, customdata."""
         found = self.page.eval_on_selector(
@@ -142,16 +156,16 @@ def test_hover_names_a_layer(seen: Seen, run: Run) -> None:
 
 def test_a_click_on_a_point_opens_its_layer_and_back_returns(seen: Seen, run: Run) -> None:
     before = seen.opened()
-    seen.page.mouse.click(*seen.point(5))
-    name = run.layers.layer.iloc[5]
-    assert seen.opened() == name
+    name, other = run.layers.layer.iloc[5], run.layers.layer.iloc[3]
+    seen.click_point(5, name)
     assert seen.page.url.endswith(f"#layer={name}")
     assert seen.page.text_content("#layer-table tr.chosen th") == name
     summary = str(seen.page.text_content("#layer .summary"))
     assert summary.startswith(f"α = {run.layers.exponent.iloc[5]:.2f}")
-    seen.page.mouse.click(*seen.point(3))
+    seen.click_point(3, other)
     seen.page.go_back()
-    assert seen.opened() == name != before
+    seen.wait_for(name)
+    assert name != before
 
 
 def test_the_panel_has_all_of_a_layer(seen: Seen, run: Run) -> None:
