@@ -238,7 +238,7 @@ def test_nothing_that_can_be_compared_says_so(run, tmp_path):
     assert {p.name for p in path.iterdir()} == {
         "comparison.json", "comparison.csv", "report.html", "figures",
     }  # fmt: skip
-    assert "No layer bears the same name in both runs." in (path / "report.html").read_text()
+    assert "No layer has the same name in both runs." in (path / "report.html").read_text()
 
 
 def test_a_layer_without_an_exponent_has_no_difference(run):
