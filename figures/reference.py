@@ -203,7 +203,7 @@ def words() -> str:
     lines = [
         "# The words, in a sentence or two each",
         "",
-        "The pages of natstats tell their words in the same way. Made from",
+        "What the words of the docs mean; the reports have them in the same sentences. Made from",
         "[words.py](../../natstats/report/pages/words.py) by `python figures/reference.py`.",
     ]
     lines.append("")
