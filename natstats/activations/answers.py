@@ -1,8 +1,8 @@
-"""Where the maps of a layer answer to changes of the image, and whether a layout puts it right.
+"""Where the maps of a layer answer to changes of the image, and whether its layout is right.
 
-Pure arithmetic on energies: for each of a few places in the image at which a patch was changed, the
-squared change of an output, summed over its channels. A layout says which of these energies belong
-to which point of the map.
+A patch of the image was changed at a few places, one at a time. The *energy* of an answer is the
+squared change of the output, summed over its channels. A layout says which of these energies belong
+to which point of the map. Here is only arithmetic on energies; no network runs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _Array = NDArray[np.float64]
 
 NEAR = 0.15
 """Distance from the patch, as a share of a side, within which a map has to answer. Maps of networks
-that do not pad, or fill up what they are given, are a little smaller or larger than the image."""
+that do not pad, or that pad the image itself, stand for a little less or more than the image."""
 
 NEAR_TOKENS = 0.05
 """The same for tokens, which are the image's own patches; at least the next token is near."""
 
 LEAST = 0.5
-"""Energy near the patch, beside what as many of the strongest points hold: a map that answers in
-place has at least this share, one that answers elsewhere less than half of it."""
+"""Energy near the patch, as a share of what as many of the strongest points hold: a map that
+answers in place has at least this share, one that answers elsewhere less than half of it."""
 
 CLEAR = 2.0
 """How much more energy the strongest points must hold than they would if all were alike."""
@@ -43,10 +43,10 @@ OWN = 0.3
 its place says anything: a gain that comes from the whole image always changes the same points."""
 
 FEWEST_FOR_BROAD = 4
-"""Answers that a broad map must give."""
+"""Fewest answers from which a map that answers broadly is judged."""
 
 ALIKE = 0.85
-"""Two layouts whose scores differ by less are not told apart."""
+"""Of two layouts one is chosen only if the other scores less than this share of its score."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Answers:
     """Energies of one layer.
 
     Attributes:
-        spans: first and last end of each patch along height and width, as shares, (K, 2, 2).
+        spans: start and end of each patch along height and along width, as shares, (K, 2, 2).
         first: with channels second, (K, *output without its second axis); None where channels
             cannot be there.
         last: with channels last, (K, *output without its last axis), or None.
@@ -67,7 +67,7 @@ class Answers:
     floor: float = 0.0
 
     def on(self, layout: Layout) -> _Array:
-        """Energies (K, M, H, W) of M sets of maps in a layout; those of the frames of a clip add.
+        """Energies (K, M, H, W) of M sets of maps in a layout; those of a clip summed over frames.
 
         >>> image = torch.arange(6.0).reshape(1, 1, 2, 3)
         >>> answers = Answers(np.zeros((1, 2, 2)), image, torch.zeros(1, 1, 9, 2))
@@ -91,9 +91,9 @@ class Outcome:
     """What the answers say of a layer.
 
     Attributes:
-        layout: that puts all answers where the patches are; None when none does.
-        is_elsewhere: whether the layer answers in few places, and these are not those.
-        words: what was seen, for a reason.
+        layout: the one that puts the answers where the patches are; None when none does.
+        is_elsewhere: whether the layer answers in few places, which are not those of the patches.
+        words: what was seen, for use in a reason.
         is_silent: whether it does not answer at all.
     """
 
@@ -109,12 +109,12 @@ class _Reading:
 
     Attributes:
         is_clear: the strongest points are near the patches.
-        is_right: that, or each answer is broad and shows the most near its own patch.
+        is_right: it is clear, or the answers are broad, each strongest near its own patch.
         is_elsewhere: the strongest points are not near the patches.
         n_right: patches near which the strongest points are.
         n: patches that the layer answers to.
-        score: share of the energy at the very points of the patches, of what sets each answer
-            apart from the others.
+        score: share of an answer's energy that lies at the very points of its patch and sets it
+            apart from the other answers; the mean over answers.
         words: about the sets of maps, where these show that the layout is wrong.
     """
 
@@ -135,7 +135,7 @@ def verdict(
     Args:
         answers: energies of the layer.
         read: in which layout the rules read it; None when they do not.
-        other_ways: tells other layouts that fit the shape, where they are needed.
+        other_ways: returns other layouts that fit the shape; called only where they are needed.
     """
     heard = answers.last if answers.first is None else answers.first
     if heard is None or not float(heard.flatten(1).sum(1).max()) > answers.floor:
@@ -194,8 +194,8 @@ def _read(answers: Answers, layout: Layout) -> _Reading:
 def _about_sets(energies: _Array) -> str:
     """What is wrong where the sets of maps of an image are no whole maps; empty when nothing is.
 
-    Every set of heads or frames answers to every patch. Of the windows of a map only one does, and
-    what a network fills a batch up with never does.
+    Sets that are heads or frames all answer to every patch. Of the windows of a map only one does,
+    and sets with which a network pads a batch never do.
     """
     by_set = energies.sum((2, 3))
     n_sets = by_set.shape[1]
@@ -214,7 +214,7 @@ def _about_sets(energies: _Array) -> str:
 
 
 def _turns(energies: _Array) -> list[_Array]:
-    """The maps as they are, mirrored, and for square ones transposed: spectra are the same."""
+    """The maps as they are, mirrored, and if square transposed, all of which have one spectrum."""
     found = [energies, energies[:, ::-1], energies[:, :, ::-1], energies[:, ::-1, ::-1]]
     if energies.shape[1] == energies.shape[2]:
         found += [turned.swapaxes(1, 2) for turned in found]
@@ -232,9 +232,9 @@ def _near(n: int, span: _Array, is_tokens: bool) -> NDArray[np.bool_]:
 def _leads(density: _Array) -> bool:
     """Whether each change (columns) shows the most at its own place (rows), however broad it is.
 
-    In logarithms, and after what a place and a change have in common with all others is taken off,
-    every one of the own entries must exceed all others in size; by chance that comes once in
-    29,000 tables of 4 x 4, as they would have to be the largest four of sixteen, and positive.
+    The means of rows and columns are taken off the logarithms. Then every entry on the diagonal
+    must exceed all others in size. By chance that happens once in 29,000 tables of 4 x 4: the four
+    entries would have to be the largest of sixteen, and all positive.
     """
     table = np.log(density + max(1e-3 * density.mean(), 1e-12))
     table = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
@@ -245,7 +245,8 @@ def _leads(density: _Array) -> bool:
 def _shows_on_both_axes(shares: _Array, spans: _Array) -> bool:
     """Whether rows alone, and columns alone, tell most of the changes apart.
 
-    Where only one axis is one of the map (the other are channels, say), all places differ on it.
+    Where only one axis is one of the map (and the other holds channels, say), all places differ
+    along that one, so each axis has to tell them apart by itself.
     """
     for axis in (0, 1):
         along = shares.sum(2 - axis)
@@ -259,7 +260,7 @@ def _shows_on_both_axes(shares: _Array, spans: _Array) -> bool:
 
 
 def _strongest(shares: _Array, sizes: NDArray[np.int_]) -> _Array:
-    """What as many points as `sizes` says hold at most, for each answer, (K,)."""
+    """The energy that the strongest `sizes` points of each answer hold, (K,)."""
     ordered = -np.sort(-shares.reshape(len(shares), -1))
     most: _Array = ordered.cumsum(1)[np.arange(len(shares)), sizes - 1]
     return most
@@ -288,7 +289,7 @@ def _in_place(shares: _Array, spans: _Array, is_tokens: bool) -> _Reading:
     # Attention in windows answers all over the window, and the patch's own point is one of them.
     at_point = np.where(points > 0, own, 0).max((1, 2))
     is_away &= at_point < LEAST / 2 * own.max((1, 2))
-    # One answer may be unclear; one that is elsewhere shows that the places are right by chance.
+    # One answer may be unclear; but if it is elsewhere, the others are right by chance.
     clear = int(is_clear.sum()) >= max(3, n - 1) and not (is_away & ~is_clear).any()
     right = clear or (
         n >= FEWEST_FOR_BROAD
@@ -329,8 +330,8 @@ def _apart(shares: _Array) -> _Array:
 def _better_tokens(answers: Answers, read: Layout, ways: Sequence[Layout]) -> Layout | str | None:
     """Whether tokens other than the map's stand elsewhere than a layout says.
 
-    One token more or less before the map moves it by a single point, so that answers are looked at
-    point by point, and after what all have in common is taken off.
+    One token more or less before the map moves it by a single point, so answers are compared point
+    by point, without what they all have in common.
 
     Returns:
         None when the layout is right; the layout that is; or in words why none is.
@@ -356,7 +357,7 @@ def _better_tokens(answers: Answers, read: Layout, ways: Sequence[Layout]) -> La
         scores.append(np.einsum("khw,khw->k", _apart(shares), expected))
     table = np.stack(scores)  # ways, places
     best = int(table.sum(1).argmax())
-    # Where one way is better at a place, and clearly: the tokens do not stand together.
+    # If another way is clearly better at one of the places, the tokens do not stand together.
     others = np.delete(table, best, axis=0).max(0)
     if bool((others > 2 * table[best]).any()):
         return "tokens that are not of the map stand amid those that are"

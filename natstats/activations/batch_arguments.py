@@ -1,4 +1,4 @@
-"""Arguments of a forward pass that hold images: how many, the first alone, or each with another.
+"""Arguments of a forward pass that hold images: to take the first image, or to add a second one.
 
 A batch is a tensor (N, ...), a list or tuple of images, a list or tuple of batches (the crops of
 one image in several sizes), or a dict of any of these.
@@ -42,7 +42,7 @@ def first_image(value: Any, n_images: int) -> Any:
         if _holds_batches(value):
             return _like(value, [first_image(inner, n_images) for inner in value])
         if isinstance(value[0], Tensor | Mapping) and not hasattr(value, "_fields"):
-            # Of one image no axis is that of the images.
+            # These are single images: none of their axes is that of the images.
             return _like(value, [first_image(inner, -1) for inner in value[:1]])
     return value
 

@@ -1,4 +1,4 @@
-"""On which axis of the output of a module the channels are, as far as its type says it."""
+"""Which axis of a module's output holds the channels, as far as the type of the module says so."""
 
 from __future__ import annotations
 

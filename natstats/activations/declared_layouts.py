@@ -12,10 +12,10 @@ from natstats.errors import UsageError
 __all__ = ["UNKNOWN", "declarable", "parse_layouts"]
 
 UNKNOWN = -1
-"""Prefix tokens of a declared layout that says nothing of them."""
+"""Number of prefix tokens in a declared layout that does not give it."""
 
 MOST_LISTED = 1 << 20
-"""Tokens that can be listed one by one."""
+"""Most tokens that one range of a list may have."""
 
 _TOKENS = re.compile(r"(?P<letters>[A-Z]+)(\+(?P<before>\d+)(-(?P<behind>\d+))?|:(?P<listed>.*))?")
 
@@ -36,8 +36,11 @@ def parse_layouts(declared: Mapping[str, str]) -> dict[str, Layout]:
     two behind, ``NLC:0-29,36-65`` the tokens of these numbers, row by row. The grid is found from
     the shape.
 
+    Args:
+        declared: the layout as text, by the name or pattern of modules.
+
     Raises:
-        UsageError: no such layout.
+        UsageError: there is no such layout, or its tokens cannot be read.
 
     >>> found = parse_layouts({"encoder.*": "NLC+1-4", "head": "NLC:0-3,8-11"})
     >>> found["encoder.*"].n_prefix, found["encoder.*"].n_suffix, found["head"].tokens

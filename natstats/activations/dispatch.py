@@ -1,4 +1,4 @@
-"""What sees every operation of a pass as it is dispatched."""
+"""The base class of what sees every operation of a pass as it is dispatched."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ class DispatchMode(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, un
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Torch would load its compiler to keep it out; nothing is compiled in here."""
+        """Return False: otherwise torch loads its compiler only to exclude this mode from it."""
         return False

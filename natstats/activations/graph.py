@@ -24,7 +24,7 @@ __all__ = ["WRITTEN", "Graph", "Operation", "Value", "ValueRef", "trace_graph"]
 
 
 WRITTEN = "written"
-"""Name of an operation that torch does not know: a value has changed as another view of its
+"""Name of an operation that torch does not have: a value has changed because another view of its
 storage was written into."""
 
 
@@ -47,7 +47,7 @@ class Operation:
         inputs: numbers of the values that it takes, in the order of its arguments.
         output: number of the value that it makes.
         arguments: all arguments by name; values of the data are :class:`ValueRef`, weights tensors.
-        part: which of the tensors that it returns; such as a split counts as several operations.
+        part: which of the tensors that it returns; a split, for one, counts as several operations.
     """
 
     number: int
@@ -70,7 +70,7 @@ class Value:
     """One value of the data: what the network is given, or what an operation made.
 
     Attributes:
-        number: place in the order in which they came to be.
+        number: place in the order in which the values were made.
         operation: number of the operation that made it, None for what the network is given.
         shape: of the tensor.
         layers: names of the layers whose output it is.
@@ -121,7 +121,7 @@ class _Builder:
         self._held: dict[int, dict[_View, int]] = {}
 
     def new_value(self, tensor: Tensor, operation: int | None, is_write: bool = False) -> int:
-        """A value that stands in a tensor from now on."""
+        """The number of a new value, which a tensor holds from now on."""
         number = len(self.values)
         self.values.append(Value(number, operation, tuple(tensor.shape)))
         views = self._held.setdefault(storage_key(tensor), {})
@@ -131,13 +131,13 @@ class _Builder:
         return number
 
     def find(self, tensor: Tensor) -> int | None:
-        """The value in a tensor; None where it is no data."""
+        """The number of the value in a tensor; None where it is no data."""
         views = self._held.get(storage_key(tensor))
         if views is None:
             return None
         number = views.get(_view(tensor))
         if number is None:
-            # It was written through another view, of which this one is made.
+            # The storage was written into through another view, so this value comes from that one.
             source = next(reversed(views.values()))
             is_whole = tensor.numel() == torch.Size(self.values[source].shape).numel()
             kind = "view" if is_whole else "other"

@@ -38,7 +38,7 @@ level: ContextVar[int] = ContextVar("level", default=0)
 def unwatched() -> Iterator[None]:
     """Hide the passes inside from all hooks that were put on outside.
 
-    A pass that only looks at the model is no data, for no collector that watches the same model.
+    A pass that only looks at the model is not data for any collector that watches the model.
     """
     token = level.set(level.get() + 1)
     try:
@@ -48,12 +48,12 @@ def unwatched() -> Iterator[None]:
 
 
 at_work: ContextVar[bool] = ContextVar("at_work", default=False)
-"""Whether a hook is at work, whose operations are no part of the pass, for nobody that watches."""
+"""Whether a hook is at work: its operations are no part of the pass, whoever watches it."""
 
 
 @contextlib.contextmanager
 def working() -> Iterator[None]:
-    """Let operations inside be no part of a pass, for nobody that watches it."""
+    """Keep the operations inside from counting as part of a pass, whoever watches it."""
     token = at_work.set(True)
     try:
         if torch._C._len_torch_dispatch_stack():  # else there is nothing to switch off
@@ -94,8 +94,8 @@ def parts_of(output: Any) -> Iterator[tuple[str, Tensor]]:
 def batch_size(inputs: Iterable[Any]) -> int | None:
     """Number of images in the arguments of a forward pass.
 
-    That of the first tensor with axes of an image, the length of a list of images, or else the
-    length of the first tensor or list that has one. Dicts, and lists of batches, are looked into.
+    It is the length of the first tensor of three or more axes, or list of images, that is found;
+    else that of the first other tensor or list; else None. Dicts and lists of batches are searched.
 
     >>> batch_size((torch.zeros(4, 3, 8, 8),)), batch_size(([torch.zeros(3, 8, 8)] * 2,))
     (4, 2)
@@ -131,7 +131,7 @@ def batch_size(inputs: Iterable[Any]) -> int | None:
 
 @contextlib.contextmanager
 def same_modes(model: nn.Module) -> Iterator[None]:
-    """Give every module of a network its mode back, train or eval."""
+    """Give every module of a network its mode back, train or eval, when the context closes."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield
@@ -142,7 +142,7 @@ def same_modes(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put the model in eval mode, and give back modes and random state as they were."""
+    """Put the model in eval mode, and restore modes and random state when the context closes."""
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     with same_modes(model):
         model.eval()
@@ -176,7 +176,7 @@ class _FunctionalCalls(TorchFunctionMode):
 
 
 def _call_frame() -> FrameType:
-    """The frame of the call of a module whose hook asks: the nearest in torch's own code."""
+    """The frame of the module call that runs the asking hook: the nearest in torch's own code."""
     frame = sys._getframe(1)
     home = nn.Module.__call__.__code__.co_filename
     while frame.f_code.co_filename != home and frame.f_back is not None:
@@ -286,7 +286,7 @@ class ActivationHooks:
     def _is_nested(self) -> bool:
         """Whether the call that began last is still running, and this one is made from within.
 
-        A pass that was broken off by force told nobody; its frame is no longer on the stack.
+        A pass that was broken off may have called no closing hook, but its frame is off the stack.
         """
         if not self._inside or self._frame is None:
             return False
@@ -349,7 +349,7 @@ class ActivationHooks:
         return self._inside
 
     def _is_watched(self) -> bool:
-        """Whether a forward pass of the model runs; a part of it called alone is none."""
+        """Whether a forward pass of the model runs; a call of one of its parts alone is none."""
         return self._inside and level.get() == self._level
 
     def _functional_call(self, name: str, output: Any) -> None:

@@ -1,4 +1,4 @@
-"""The ways in which an output of some shape may be read; which of them is right, data must say."""
+"""The layouts that fit the shape of an output; the probe finds out which of them is right."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def candidates(
 
 
 def patch_grids(n_tokens: int, image: tuple[int, int]) -> list[tuple[int, int]]:
-    """Sizes of maps in the proportions of an image that up to some extra tokens make `n_tokens`.
+    """Sizes of maps in the proportions of an image that make `n_tokens` with a few extra tokens.
 
     >>> patch_grids(10, (64, 64)), patch_grids(7, (64, 96))
     ([(3, 3), (2, 2)], [(2, 3)])

@@ -1,10 +1,9 @@
 """Which layout an output has: found from the module, the shape, and the maps that came before it.
 
-A convolution has its channels first and a linear layer has them last, wherever it stands. For any
-other module the map sizes that convolutions and linear layers have shown in the same forward pass
-decide, and so they do for tokens: 197 of them after maps of 14 x 14 are one class token and a map.
-What fits no rule, or two, is not guessed at: it is refused with a reason, and ``--layout`` can say
-it.
+A convolution has its channels first and a linear layer has them last. For any other module, and for
+tokens, the map sizes that earlier layers have shown decide: 197 tokens after maps of 14 x 14 are
+one class token and a map. There is no guessing: an output that fits no rule, or two, is refused
+with a reason, and ``--layout`` can declare its layout.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from natstats.numbers import counted
 __all__ = ["LayoutRules"]
 
 _OPEN = ("fits no known layout", "whose places are not known", "--layout can say which")
-"""Parts of the reasons of outputs that may be maps all the same."""
+"""Parts of the reasons for which outputs are left out that may be maps all the same."""
 
 _Key = tuple[str, tuple[int, ...], float, tuple[int, ...]]
 
@@ -79,7 +78,7 @@ class LayoutRules:
         self._sets_of: dict[tuple[str, tuple[int, ...]], int] = {}  # as one image showed them
         self._n_images = 1
         self.regions: tuple[int, ...] | None = None
-        """Regions of each image, once a pooler of regions was called in this forward pass."""
+        """Number of regions in each image, once a pooler of regions was called in this pass."""
 
     def start(self, inputs: Any, n_images: int) -> None:
         """Begin a forward pass of `n_images` images with these arguments."""
@@ -159,9 +158,9 @@ class LayoutRules:
         Args:
             name: name of the module.
             output: what it returned, or a part of it.
-            module: when it is not a module of the model.
+            module: the module, where it is not one of the model.
             call: number of the call in this forward pass.
-            part: which part of its output.
+            part: which part of its output, see :func:`natstats.activations.selection.call_name`.
         """
         layer = call_name(name, call, part)
         if layer in self._refused:
@@ -170,14 +169,14 @@ class LayoutRules:
         if isinstance(module, nn.MultiheadAttention) and part == "[1]":
             return "attention weights, which are no maps"
         is_of_regions = self.regions is not None and len(output) == sum(self.regions)
-        # In how many sets of maps the images come; regions differ from batch to batch.
+        # Sets of maps for each image; with regions the number differs from batch to batch.
         ratio = -1.0 if is_of_regions else len(output) / self._n_images if output.ndim else 0.0
         key = layer, tuple(output.shape[1:]), ratio, (self.input_shape or ())[-2:]
         found = self._found.get(key)
         if found is None:
             found = self._resolve(layer, name, module, output)
             found = self._sets(layer, output, found)
-            if len({*output.shape[1:]}) > 1:  # what is still to come decides on cubes
+            if len({*output.shape[1:]}) > 1:  # of cubes, maps yet to come decide
                 self._found[key] = found
         if isinstance(found, Layout) and not is_of_regions:
             self.see(found)
@@ -185,16 +184,16 @@ class LayoutRules:
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """What a layout that was found holds for, beside the shape of the output: this pass."""
+        """What a found layout holds for, beside the shape of the output; see :meth:`is_kept`."""
         image = (self.input_shape or ())[-2:]
         return self._n_settled, self._n_images, image, self.regions is None
 
     def is_kept(self, output: Tensor) -> bool:
-        """Whether the next output of this shape has the same layout, as long as the state is."""
+        """Whether outputs of this shape keep their layout as long as :attr:`state` is the same."""
         return self.regions is None and len({*output.shape[1:]}) > 1
 
     def see(self, layout: Layout) -> None:
-        """Take note of a map that was read without asking for its layout."""
+        """Note the size of maps whose layout is known, for the layers that follow."""
         kind = layout.kind
         self._sizes.show(layout.grid, is_last=kind.is_dense and kind.channels == -1)
 
@@ -239,7 +238,7 @@ class LayoutRules:
         if n_images == 1:
             self._sets_of[layer, found.grid] = pieces
         alone = self._sets_of.get((layer, found.grid), pieces)
-        if alone != pieces:  # a batch that the network fills up, for one
+        if alone != pieces:  # such as a batch that the network pads
             sets = counted(n_sets, "set of maps", "sets of maps")
             return f"{sets} for {n_images} images, where one image had {alone}"
         if pieces > 1 and layer not in self._settled and found.kind.is_like_windows:
@@ -252,13 +251,14 @@ class LayoutRules:
     def _cut(
         self, found: Layout, shape: tuple[int, ...], n_pieces: int
     ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """Sizes of a window and of the map that it may be cut from, where that is to be feared.
+        """Sizes of a window and of the map that it may be cut from; None where there is none.
 
-        Heads and frames are whole maps; the windows of networks that are not known are not.
+        Several sets of maps may be heads or frames, which are whole maps. They may also be the
+        windows of a network that is not known, which are only pieces of a map.
         """
         piece = found.grid
         if found.n_prefix and found.kind.tokens is not None:
-            # A window that is filled up may look like a smaller map with tokens before it.
+            # A padded window may look like a smaller map with tokens before it.
             n_tokens = shape[found.kind.tokens]
             side = math.isqrt(n_tokens)
             piece = (side, side) if side * side == n_tokens else ()
@@ -268,7 +268,7 @@ class LayoutRules:
     def _as_declared(
         self, declared: Layout, shape: tuple[int, ...], said: str = "as declared"
     ) -> Layout | str:
-        """A layout of which the grid is still to be found, or why it cannot be."""
+        """A declared layout completed by its grid, or why it cannot be."""
         kind = declared.kind
         text = " x ".join(["N", *map(str, shape[1:])])
         misfit = f"the output ({text}) is not {declared.name}, {said}: it fits no known layout"
@@ -291,11 +291,11 @@ class LayoutRules:
     def _as_settled(
         self, proved: tuple[int, ...], layout: Layout, shape: tuple[int, ...]
     ) -> Layout | str:
-        """A layout that was proved for outputs of one shape, for those of another."""
+        """The layout of outputs of a shape, where it was proved for another; or why it has none."""
         images = layout.kind.images
         is_alike = shape[:images] + shape[images + 1 :] == proved[:images] + proved[images + 1 :]
         if layout.windows is not None:
-            # As many of one size, some of them filled up, may also be those of another map.
+            # As many windows of this size, differently padded, may also come from another map.
             now, then = self.input_shape, self._proved_at
             is_alike &= shape[0] == self._n_images * proved[0]
             is_alike &= now is not None and then is not None and now[-2:] == then[-2:]
@@ -307,7 +307,7 @@ class LayoutRules:
         return self._as_declared(layout, shape, "as was proved for another size")
 
     def _windows(self, name: str, shape: tuple[int, ...]) -> Layout | None:
-        """Windows that the network tells of, cut from a map of the latest size."""
+        """Windows that the network itself describes, cut from a map of the latest size."""
         latest = self._sizes.latest()
         if latest is None:
             return None
@@ -317,7 +317,7 @@ class LayoutRules:
         return found
 
     def _dense(self, module: nn.Module, shape: tuple[int, ...]) -> Layout | str | None:
-        """Maps with all their axes."""
+        """The layout of maps with axes of their own; why it is open; or None where none fits."""
         first, last = shape[2:], shape[1:-1]
         names, sizes = dense_layouts(len(shape)), self._sizes
         is_last = channels_are_last(module)
@@ -354,14 +354,14 @@ class LayoutRules:
             found = self._sizes.grid_of(n_tokens)
             if found is not None and n_sets % self._n_images == 0:
                 if self._n_images == 1:
-                    # With more, the images may be as many as the tokens.
+                    # With more than one, there may be as many images as tokens.
                     self._orders[layer] = kind.name
                 return Layout(kind.name, found[0], found[1])
         return None
 
 
 def _is_attention(output: Tensor) -> bool:
-    """Whether an output holds attention weights: square matrices whose rows are shares of one."""
+    """Whether an output holds attention weights: square matrices whose rows sum to one."""
     shape = output.shape
     if output.ndim < 3 or output.is_quantized or not output.numel():
         return False

@@ -1,12 +1,12 @@
 """The layouts: where in the output of a module the maps are, one record for each.
 
-A record in :data:`LAYOUTS` is all that another layout takes: the options, the rules
+To add a layout, add a record to :data:`LAYOUTS`: the options, the rules
 (:mod:`natstats.activations.layout_rules`), the probe (:mod:`natstats.activations.probe`) and the
-tables read it there. Its function takes an output and returns the maps with the axes in one order,
-(M, C, H, W), or (M, C, T, H, W) for clips. M counts the sets of maps: one for each image, or
-several, as where attention heads or the windows of an image stand along the first axis. All
-functions but that of ``windows`` return views, except for tokens that are listed one by one, so
-that the only copy is the one that the transform makes where it needs its input dense.
+tables read it from there. Its function takes an output and returns the maps with the axes in one
+order, (M, C, H, W), or (M, C, T, H, W) for clips. M counts the sets of maps: one for each image, or
+several, for example where attention heads or the windows of an image stand along the first axis.
+The functions return views, except that of ``windows`` and those of tokens that are listed one by
+one. So there is usually one copy only: the one that the transform makes where it needs dense input.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["LAYOUTS", "Layout", "LayoutKind", "Windows", "dense_layouts", "nested_tokens"]
 
 MOST_PREFIX_TOKENS = 16
-"""Class, distillation and register tokens that may stand before the map."""
+"""Most tokens (class, distillation, registers) that may stand before or behind the map."""
 
 MOST_LEVELS = 3
-"""Times that a map of tokens is pooled by 2, for which they are ordered at the start."""
+"""Most poolings by 2 for which tokens may be ordered in advance, see :func:`nested_tokens`."""
 
 SMALLEST_WINDOW = 2
-"""Side of a window, pixels."""
+"""Shortest side of a window, pixels."""
 
 Shape = tuple[int, ...]
 
@@ -40,7 +40,7 @@ class Windows:
 
     Attributes:
         size: sides of a window, pixels.
-        shift: pixels by which the map was rolled towards its origin before that.
+        shift: pixels by which the map was rolled towards its origin before it was cut.
         is_grid: False for windows of neighbouring pixels; True where each "window" holds pixels
             that are evenly spread over the whole map, as in the grid attention of MaxViT.
         apart: True for outputs (M, windows, pixels, C), False for (M windows, pixels, C).
@@ -63,8 +63,8 @@ class Layout:
         grid: (H, W) of the maps, or (T, H, W) of clips, pixels and frames.
         n_prefix: tokens before the grid, such as class tokens; they are left out.
         n_suffix: tokens behind the grid, such as registers; they are left out.
-        tokens: numbers of the tokens that are the grid, row by row, where they do not stand
-            together; None where they do.
+        tokens: numbers of the tokens that make the grid, row by row; None where they stand
+            together, between prefix and suffix.
         windows: how the map was cut, for ``windows``.
         sets: number of sets of maps for each image; 0 where it differs between images (regions).
         image_major: whether the sets of one image stand together along the first axis.
@@ -83,7 +83,7 @@ class Layout:
 
     @property
     def kind(self) -> LayoutKind:
-        """The record of its name in :data:`LAYOUTS`."""
+        """Its record in :data:`LAYOUTS`."""
         return LAYOUTS[self.name]
 
     @property
@@ -122,12 +122,12 @@ class LayoutKind:
         candidates: layouts of this kind that fit the shape of an output for one image, given the
             sizes of maps that occur in the network, (H, W), or (T, H, W) of clips.
         n_axes: number of axes of an output; 0 where it may have several.
-        channels: the axis of the channels, 1 or -1; 0 where every layout says so itself.
+        channels: the axis of the channels, 1 or -1; 0 where it differs from layout to layout.
         images: the axis of the images, or of their sets of maps.
         tokens: the axis of the tokens that make the map; None where the map has axes of its own.
         is_declarable: whether users can declare it.
-        is_like_windows: whether the windows of a map that is cut up could be taken for whole maps
-            in this layout.
+        is_like_windows: whether windows cut from a map could be mistaken for whole maps in this
+            layout.
     """
 
     name: str
@@ -177,7 +177,7 @@ def _tokens_first(output: Tensor, layout: Layout) -> Tensor:
 
 
 def _windows(output: Tensor, layout: Layout) -> Tensor:
-    """Windows of a map, put together again, rolled back, and without what filled the last ones."""
+    """The map put together from its windows, rolled back, and without the padding at its end."""
     cut = layout.windows
     assert cut is not None
     n_axes = len(layout.grid)
@@ -188,7 +188,7 @@ def _windows(output: Tensor, layout: Layout) -> Tensor:
         output = output.transpose(1, 2)
     tiles = output.reshape(-1, *n_along, *cut.size, output.shape[-1])
     # (M, windows along each axis, pixels along each axis, C): bring the two of an axis together.
-    # Where pixels are spread over the map, a window is the place between two of them.
+    # In a grid the pixels of a window are spread over the map; its number is the offset between.
     pairs = [place for axis in range(n_axes) for place in (1 + axis, 1 + n_axes + axis)]
     if cut.is_grid and not cut.apart:
         pairs = [place for axis in range(n_axes) for place in (1 + n_axes + axis, 1 + axis)]
@@ -232,8 +232,9 @@ def _token_candidates(name: str) -> Callable[[Shape, tuple[Shape, ...]], Iterato
 def nested_tokens(grid: Shape, n_levels: int) -> tuple[int, ...]:
     """Numbers of the tokens of a map, row by row, where those that are pooled together stand apart.
 
-    Of every 2 x 2 neighbours the first comes with the first of all others, then the second of all,
-    and so again for those, `n_levels` deep: pooling is then a maximum over the first axis (Hiera).
+    The first tokens of all 2 x 2 neighbourhoods come first, then all second ones, and so on. Each
+    of these parts is ordered in the same way again, `n_levels` deep. Pooling is then a maximum over
+    the first axis (Hiera).
 
     Reference:
         Ryali et al. 2023, Hiera: a hierarchical vision transformer without the bells and whistles.
@@ -257,7 +258,7 @@ def nested_tokens(grid: Shape, n_levels: int) -> tuple[int, ...]:
 def _windows_of(
     grids: tuple[tuple[int, ...], ...], n_windows: int, sides: tuple[int, int]
 ) -> Iterator[tuple[tuple[int, ...], tuple[int, int], bool]]:
-    """Maps that windows of these sides cut into so many, shifted or not, in blocks or in grids."""
+    """Size, shift and `is_grid` of each map that windows of these sides cut into `n_windows`."""
     if min(sides) < SMALLEST_WINDOW or n_windows < 2:
         return
     for grid in grids:

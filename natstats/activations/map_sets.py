@@ -52,8 +52,9 @@ def frame_major(
 ) -> list[str]:
     """Those of `layers` whose first axis runs over the images fastest.
 
-    The same image twice, against the image and its mirror image: what changes is of the second.
-    Where nothing changes, or the model takes no two images, sets are taken to stand by image.
+    A pass of the same image twice is compared with one of the image and its mirror image: the sets
+    that change are those of the second image. Where nothing changes, or the model cannot take two
+    images, sets are taken to stand by image.
     """
 
     def outputs(other: Any) -> dict[str, Tensor]:
@@ -95,7 +96,17 @@ def frame_major(
 def rows_by_image(
     rows: Tensor, layout: Layout, index: Tensor, regions: tuple[int, ...] | None
 ) -> tuple[Tensor, Tensor]:
-    """One row for each image: the mean over its sets of maps; images without any are left out."""
+    """One row for each image: the mean over its sets of maps; images without any are left out.
+
+    Args:
+        rows: one for each set of maps, (M, n).
+        layout: of the output.
+        index: numbers of the images, (N,).
+        regions: number of regions in each image, where sets of maps are regions.
+
+    Returns:
+        The rows, (N, n), and the numbers of the images that are left, (N,).
+    """
     if layout.sets == 1:
         return rows, index
     if layout.sets > 1:

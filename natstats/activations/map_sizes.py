@@ -29,7 +29,7 @@ class MapSizes:
     def __init__(self) -> None:
         self.image: Size | None = None
         self.window_areas: set[int] = set()
-        # With each size whether channels came last, first or both.
+        # For each size, whether channels came last (True), first (False) or both.
         self._shown: dict[Size, frozenset[bool]] = {}
 
     def show(self, grid: Size, is_last: bool) -> None:
@@ -54,7 +54,7 @@ class MapSizes:
         return self._shown[grid]
 
     def could_be_maps(self, grid: tuple[int, ...]) -> bool:
-        """Whether a size that no layer has shown has the shape of the image, and is no attention.
+        """Whether a size that no layer has shown has the image's shape, and is not of attention.
 
         Attention weights are square matrices with a row and a column for every token.
         """
@@ -91,7 +91,7 @@ class MapSizes:
         return None
 
     def _patches(self, area: int) -> Size | None:
-        """Rows and columns of square patches, as many as go into the image without a rest."""
+        """Rows and columns of `area` square patches that tile the image exactly, or None."""
         assert self.image is not None
         height, width = self.image[-2:]
         rows = round(math.sqrt(max(area, 0) * height / width))
@@ -103,5 +103,5 @@ class MapSizes:
 
 
 def _is_related(grid: Size, other: Size) -> bool:
-    """Whether along both sides one size is a multiple of the other."""
+    """Whether, along each side, one of the two lengths is a multiple of the other."""
     return all(a % b == 0 or b % a == 0 for a, b in zip(grid[-2:], other, strict=True))

@@ -1,8 +1,8 @@
 """The operations of a forward pass as they are dispatched: what each does, and where it stands.
 
-An operation is known again from pass to pass by its :class:`Place`: the call of the innermost
-module that runs it, its name, and how many of the same name that call has run before. So batches of
-another size, for which torch takes other ways between the operations, have the same places.
+An operation is recognised from pass to pass by its :class:`Place`: the call of the innermost module
+that runs it, its name, and how many of the same name that call has run before. So places stay the
+same for batches of another size, for which torch may run other operations in between.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Place(NamedTuple):
 
 
 _WHOLE: set[Any] = set()
-"""Operations that are not made of others; asking each time would take most of the time."""
+"""Operations that are not made of others, kept because asking torch each time is slow."""
 
 After = Callable[[Any], None]
 """Called with what an operation returned."""
@@ -99,13 +99,13 @@ class OperationHooks(DispatchMode):
     """Shows every operation of a model's forward passes, for as long as the context is open.
 
     Products, additions, activations: all that reaches torch, whether a module or a function asked
-    for it. Gradients are off in the context, and attention goes the way that shows its parts.
+    for it. Gradients are off in the context, and attention takes the path that shows its parts.
 
     Args:
         model: the network.
         on_operation: called before every operation.
         on_layer: called after every call of a module; with it the storages of the pass are held, so
-            that an address is no other's before the pass has ended.
+            that no address is used twice before the pass has ended.
         on_start: called before each pass, with the arguments of the model.
         on_success: called after each pass that raised nothing.
     """
@@ -211,12 +211,12 @@ class OperationHooks(DispatchMode):
         return output
 
     def again(self) -> Any:
-        """The mode itself, within the handling of an operation, where torch has it switched off."""
+        """A context with the mode on again, inside an operation, where torch has it off."""
         return _Again(self)
 
 
 class _Again:
-    """Enters a dispatch mode, and none of the hooks that its own context puts on."""
+    """Enters a dispatch mode without the hooks that its own context puts on."""
 
     def __init__(self, mode: TorchDispatchMode) -> None:
         self._mode = mode

@@ -1,16 +1,16 @@
-"""Which values of a forward pass are the network's own output, and no activation of it.
+"""Which values of a forward pass are the network's own output, and not activations.
 
-A value is the network's own output when it reaches what the model returns, and on the way out no
-weight layer and no nonlinearity takes it, or anything that it linearly became. What only moves,
-scales, adds or averages values keeps them what they are: views, copies, concatenations, sums with
-other data (a residual: the image minus the noise), products with constants, pooling by averages,
-interpolation, padding, normalisation, and the softmax that turns scores into probabilities. All
-else takes them: unknown operations, activations, products with weights and of data with data.
-Takers that reach nothing that is returned, such as a check for infinities, do not count.
+A value is the network's own output when it reaches what the model returns, and neither it nor
+anything linear in it goes through a weight layer or a nonlinearity on the way. It stays output
+through operations that only move, scale, add or average values: views, copies, concatenations, sums
+with other data (a residual: the image minus the noise), products with constants, average pooling,
+interpolation, padding, normalisation, and the softmax that turns scores into probabilities. Any
+other operation *takes* it: unknown ones, activations, products with weights and of data with data.
+Operations whose results are not returned, such as a check for infinities, do not count.
 
-One more case has to be told by its name or size: a convolution that classifies may be followed by
-an activation and by pooling (SqueezeNet), as is the last convolution of a network whose classifier
-was taken off. See :func:`is_named_classifier`.
+One more case is recognised by its name or size: a convolution that classifies may be followed by an
+activation and by pooling (SqueezeNet), and so may the last convolution of a network whose
+classifier was removed. See :func:`is_named_classifier`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["IS_CONSTANT", "OwnOutput", "WayOut", "is_named_classifier", "is_norm
 
 
 class Step(enum.IntFlag):
-    """What operations on the way out do to a value."""
+    """What operations on the way out do to a value; once TAKEN it is no output of the network."""
 
     LINEAR = 0
     AVERAGE = 1
@@ -56,42 +56,42 @@ _LINEAR = re.compile(
     # Scores become probabilities, and the largest of them an answer.
     r"(safe_|log_|masked_)?softmax|argmax|argmin)$"
 )
-"""Names of operations, without underscores around them, that keep what their data are."""
+"""Names, without underscores around them, of operations after which output is still output."""
 
 _SCALES = {
     "mul": (), "multiply": (), "addcmul": (), "div": ("other",), "divide": ("other",),
     "true_divide": ("other",), "addcdiv": ("tensor2",),
 }  # fmt: skip
-"""Products, which are linear for one factor that is data; and the factors that must not be."""
+"""Products and quotients, linear while one factor is data; with the factors that must not be."""
 
 _FACTORS = ("self", "other", "tensor1", "tensor2")
 
 _SELECTORS = ("index", "indices", "mask", "condition", "grid", "weight", "bias", "scale",
               "running_mean", "running_var", "zero_point")  # fmt: skip
-"""Arguments that must not be data where an operation is to be linear in its data."""
+"""Arguments that must not be data if an operation is to be linear in its data."""
 
 IS_CONSTANT = re.compile(r"(_like$|new_|^bernoulli$|^scalar_tensor$)")
-"""Makes tensors of the size of the data, and not of their values."""
+"""Names of operations that use the size of the data, and not their values."""
 
 _UNTAGGED = ("hardswish", "rrelu_with_noise", "prelu_kernel", "log_sigmoid_forward", "glu")
-"""Activations that torch does not call element by element."""
+"""Activations that torch does not tag as pointwise."""
 
 _CLASSIFIERS = (
     "classifier", "classifiers", "classification", "classification_head", "class_head",
     "class_predictor", "clf", "cls", "cls_head", "cls_score", "fc", "fc_out", "head", "heads",
     "last_linear", "logit", "logits", "pred", "prediction", "predictor", "score", "scores",
 )  # fmt: skip
-"""Words for what classifies, as parts of the name of a module."""
+"""Parts of the name of a module that say that it classifies."""
 
 
 @dataclass(frozen=True)
 class WayOut:
-    """What becomes of a value on all ways from it to what the model returns.
+    """What happens to a value on all ways from it to what the model returns.
 
     Attributes:
-        is_returned: whether there is any.
-        steps: everything that is done to it.
-        is_product: whether it is linear in a product with weights, with no nonlinearity behind.
+        is_returned: whether there is such a way.
+        steps: everything that is done to it there.
+        is_product: whether the value is a product with weights, or linear in one.
     """
 
     is_returned: bool
@@ -115,10 +115,10 @@ class WayOut:
 def is_named_classifier(
     model: nn.Module, module: str, channels: int | None, words: Iterable[str] = _CLASSIFIERS
 ) -> bool:
-    """Whether a module says of itself that it classifies.
+    """Whether the name of a module or its number of channels says that it classifies.
 
-    That is when a part of its name is a word for it, or it has as many channels as the network,
-    or a part of it in which the module stands, has classes.
+    That is so when a part of its name is a word for a classifier, or when it has as many channels
+    as the network, or a module around it, has classes (``num_classes``).
 
     Args:
         model: the network.
@@ -146,7 +146,10 @@ def is_named_classifier(
 
 
 def is_normalisation(module: nn.Module) -> bool:
-    """Whether a module only normalises, by its class; some are written out by hand.
+    """Whether a module only normalises, by its class.
+
+    Beside torch's own classes, those count that are named like one, have no modules inside, and
+    whose parameters have all but one axis of length 1.
 
     >>> is_normalisation(nn.RMSNorm(4)), is_normalisation(nn.Linear(4, 4))
     (True, False)
@@ -163,7 +166,7 @@ class _Value:
     """One content of one storage.
 
     Attributes:
-        made_of: numbers of the values that it was made of, and how.
+        made_of: numbers of the values that it was made of, each with what was done to it.
         is_product: see :class:`WayOut`.
     """
 
@@ -172,7 +175,7 @@ class _Value:
 
 
 class OwnOutput:
-    """Follows the data through a forward pass, to find what leaves it unchanged.
+    """Follows the data through a forward pass, to find the network's own output.
 
     Args:
         inputs: arguments of the forward pass.
@@ -248,7 +251,7 @@ class OwnOutput:
                 self._hold(key, self._made(made_of, is_product))
 
     def _write(self, key: int, data: Mapping[str, list[int]], whole: bool) -> None:
-        """A copy into all of a storage, or into a part of what is there."""
+        """Note a copy into all of a storage, or into a part of it."""
         source = [n for name, inside in data.items() if name != "self" for n in inside]
         rest = [] if whole or key not in self._held else [self._held[key]]
         if source:
@@ -262,7 +265,7 @@ class OwnOutput:
         return _Value(tuple(made_of.items()), is_product)
 
     def enter(self, name: str, given: Any) -> None:
-        """Note what a module that only normalises is given, however that is written inside."""
+        """Note what a module that only normalises is given, whatever operations it consists of."""
         numbers = [
             self._held[storage_key(leaf)]
             for leaf in _flat(given)
@@ -272,17 +275,18 @@ class OwnOutput:
             self._given[name] = numbers[0]
 
     def leave(self, name: str, output: Tensor) -> None:
-        """Note what a module returns: a tensor of it, one call after the other."""
+        """Note a tensor that a module returns; :meth:`ways_out` keeps the order of these calls."""
         before = self._given.pop(name, None)
         if before is not None and self._held.get(storage_key(output)) not in (None, before):
             self._hold(storage_key(output), self._made({before: Step.LINEAR}, False))
         self._left.append(self._held.get(storage_key(output)))
 
     def ways_out(self, returned: Any) -> list[WayOut | None]:
-        """What becomes of everything that was left; None where that is not known.
+        """The way out of every tensor given to :meth:`leave`; None where it is not known.
 
-        Not known is it of what does not come from the data, and of everything where nothing that is
-        returned does: then the data went ways that cannot be followed.
+        It is not known for tensors that do not come from the data. It is known for none when
+        nothing that is returned comes from the data: then the data went where they cannot be
+        followed.
 
         Args:
             returned: what the model returned.

@@ -1,4 +1,4 @@
-"""Passes that only look at a network: what they draw by chance, and what they may leave behind."""
+"""Passes that only look at a network: they draw the same random numbers and leave no trace."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from natstats.activations.hooks import undisturbed
 __all__ = ["repeatable", "unchanged"]
 
 MOST_KEPT = 1 << 16
-"""Numbers of a parameter that is put back after a pass. What is made from the first data that come
-are scales and shifts of channels; to keep copies of all weights would double the memory."""
+"""Most numbers in a parameter that is put back after a pass. Parameters that a network sets from
+its first data are scales and shifts of channels; copies of all weights would double the memory."""
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def repeatable() -> Iterator[None]:
     ...     bool(torch.rand(1) == first)
     True
     """
-    # What is left to chance in somebody's network may also come from the generators of old.
+    # A network may also draw from the global generators of Python and numpy.
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -48,8 +48,8 @@ def repeatable() -> Iterator[None]:
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Run a model in eval mode, and take back what passes write into it.
 
-    That are modes, the random state, buffers, parameters of up to :data:`MOST_KEPT` numbers, and
-    attributes that are set anew, such as a note that data have come.
+    Restored are modes, the random state, buffers, parameters of up to :data:`MOST_KEPT` numbers,
+    and attributes that are set anew, such as a mark that the first data have come.
 
     >>> norm = nn.BatchNorm2d(2)
     >>> with unchanged(norm):

@@ -14,8 +14,8 @@ from natstats.checks import MINIMUM_SIDE
 __all__ = ["PLACES", "is_image", "patched", "spans_of"]
 
 PLACES = ((0.10, 0.64), (0.36, 0.10), (0.64, 0.90), (0.90, 0.36))
-"""Centres of the patches, as shares of height and width. None is where another one comes to lie
-when the image is transposed, so that a map read with rows and columns swapped answers elsewhere."""
+"""Centres of the patches, as shares of height and width. Transposing the image moves no patch to
+where one was, so a map that is read with rows and columns swapped answers elsewhere."""
 
 
 def is_image(value: Any) -> bool:
@@ -29,7 +29,7 @@ def is_image(value: Any) -> bool:
 
 
 def _corner(length: int, share: float, side: int) -> int:
-    """Where a patch begins: at a multiple of its side, so that larger patches hold it whole."""
+    """Where a patch begins: at a multiple of its side, so that patches of a ViT hold it whole."""
     return min(int(share * length) // side * side, length - side)
 
 
@@ -39,7 +39,7 @@ def _side(image: Tensor) -> int:
 
 
 def spans_of(image: Tensor) -> NDArray[np.float64]:
-    """First and last end of the patches along height and width, as shares, (K, 2, 2)."""
+    """Start and end of each patch along height and along width, as shares, (K, 2, 2)."""
     side = _side(image)
     starts = [
         [_corner(n, s, side) for s, n in zip(place, image.shape[-2:], strict=True)]

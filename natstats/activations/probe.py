@@ -1,10 +1,11 @@
-"""Where the maps are, proved: a small patch of the image is changed, and the layers' maps answer.
+"""Proof of where the maps are: a small patch of the image is changed, and the layers' maps answer.
 
-A rule that goes by shapes guesses wrong where tokens or windows happen to fill a square. So one
-image passes again with a patch changed, at four places off the diagonals. A layer whose layout is
-right answers where the patch is; one whose layout is wrong answers elsewhere, and then either
-another layout of the same shape puts all four answers right, or the layer is refused. What answers
-everywhere alike (the outputs of attention, say) proves nothing and keeps the layout of the rules.
+A rule that goes by shapes is wrong where tokens or windows happen to fill a square. So one image
+passes again with a patch changed, at four places off the diagonals. A layer whose layout is right
+answers where the patch is. One whose layout is wrong answers elsewhere: then either another layout
+of the same shape puts the answers right, or the layer is refused. A layer that answers everywhere
+alike (the outputs of attention, say) proves nothing itself; it follows the layers of its form, see
+:mod:`natstats.activations.probe_outcome`.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def probe_layouts(model: nn.Module, trace: Trace, names: Collection[str]) -> Pro
     """Prove the layouts of the layers of some modules, and tell the rules what was found.
 
     Five passes of the traced image: as it is, and four times with a patch changed. Mode, random
-    state and inputs are as before when it returns. Where a pass of the same image gives something
-    else than the traced one, the network is left to chance and nothing is proved.
+    state and inputs are as before when it returns. If another pass of the same image does not give
+    what the traced one gave, the network draws at random and nothing is proved.
 
     Args:
         model: the network.
@@ -161,7 +162,7 @@ def _patch_and_watch(
     images: Collection[Tensor],
     energies: _Energies,
 ) -> str:
-    """Pass the traced image as it is and with every patch; in words what hinders it, or nothing."""
+    """Pass the traced image as it is and with every patch; return in words why not, or nothing."""
     n_axes = next((image.ndim for image in images), 0)
     functional = trace.functional & {*wanted}
 
@@ -189,7 +190,7 @@ def _patch_and_watch(
 def proved_layouts(
     model: nn.Module, trace: Trace, names: Collection[str]
 ) -> dict[str, Layout | str]:
-    """The layouts of the layers of some modules, proved, or why there is none.
+    """The layouts of the layers of some modules after the probe, or why there is none.
 
     >>> from natstats.activations.trace import trace_calls
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten())
@@ -213,7 +214,7 @@ def _ways(model: nn.Module, trace: Trace, call: LayerCall, image: Tensor) -> lis
         for n_tokens in {shape[0], shape[1]}:
             grids |= dict.fromkeys(patch_grids(n_tokens, (height, width)))
     ways = candidates(model.get_submodule(call.module), shape, tuple(grids))
-    if isinstance(call.layout, str) and shape[0] > 1:  # pieces of a map, each of which is none
+    if isinstance(call.layout, str) and shape[0] > 1:  # its sets are taken for pieces of a map
         return [way for way in ways if way.windows is not None]
     return ways
 
@@ -238,7 +239,7 @@ def _tell(rules: LayoutRules, calls: Mapping[str, LayerCall], found: Probed) -> 
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Whether two results agree, up to rounding, in a hundredth of how much their values differ."""
+    """Whether two results differ by at most a hundredth of the spread of their values."""
     ours, theirs = ([x for x in tree_leaves(o) if isinstance(x, Tensor)] for o in (one, other))
     if len(ours) != len(theirs):
         return False

@@ -14,7 +14,7 @@ from natstats.activations.trace import LayerCall
 __all__ = ["Probed", "decide_on_rest"]
 
 FEWEST_POINTS = 8
-"""Side of a map, points, from which on a convolution has to answer in place."""
+"""Side of a map, in points, from which a convolution has to answer where the patch is."""
 
 
 @dataclass
@@ -23,10 +23,10 @@ class Probed:
 
     Attributes:
         proved: layers whose answers sit where their layout says.
-        settled: layers that are read in another layout than the rules', and which.
-        refused: layers that no layout puts right, with the reason.
-        by_rule: layers whose answers prove nothing, so that the layout is that of the rules.
-        doubted: layers whose layout was declared, and which answer elsewhere.
+        settled: layers that are read in a layout other than that of the rules, with this layout.
+        refused: layers that fit no layout, with the reason.
+        by_rule: layers whose own answers prove nothing, so that their layout is not proved.
+        doubted: layers with a declared layout that answer elsewhere.
         problem: why the probe could not be made; empty when it was.
     """
 
@@ -54,8 +54,9 @@ class Probed:
 class _Rest:
     """Layers without a proof of their own.
 
-    Tokens of one number stand in one order, as a rule, and the outputs of attention among them
-    answer everywhere. So these layers go with those of the same form that have a proof.
+    Layers with equally many tokens usually have them in the same order, but outputs of attention
+    answer everywhere, which proves nothing. So these layers follow those of the same form that have
+    a proof.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class _Rest:
         }
 
     def _is_small(self, call: LayerCall) -> bool:
-        """Whether an answer elsewhere says nothing.
+        """Whether an answer in another place than the patch says nothing.
 
         On a map of a few points, each of which sees the whole image, a convolution may well answer
         somewhere else; and its output can be read in one way only.
@@ -152,7 +153,7 @@ def decide_on_rest(
         outcomes: what the answers of these layers say.
         calls: all layers, also those with a proof.
         rules: layout rules of the network.
-        found: what was found of the others.
+        found: what was found for the other layers.
     """
     rest = _Rest(outcomes, calls, rules, found)
     for layer in outcomes:
@@ -164,6 +165,6 @@ def _home(call: LayerCall) -> str:
 
 
 def _form(call: LayerCall) -> tuple[Any, ...]:
-    """What layers have in common whose maps stand in the same places."""
+    """A key that is the same for layers whose maps should stand in the same places."""
     shape = call.shape or ()
     return len(shape), str(call.layout), shape[0] if len(shape) == 3 else 0

@@ -5,11 +5,11 @@ over all paths. A window of k rows, `dilation` apart, on maps whose rows lie `ju
 apart adds (k - 1) * dilation * jump to it, and a stride multiplies the jump. It is not cut at the
 border of the image. Whatever mixes all rows sees the whole image.
 
-Which dimension of a tensor runs along the height is not written on it: networks permute, flatten
-and split. So beside the data goes, for every element, the input row over which it is centred. An
-operation that only moves elements moves these alike; one that mixes elements of a single row widens
-nothing; one that mixes some rows, but neither a regular window nor all, cannot be followed. The
-field is then not known, here and wherever the data goes.
+A tensor does not tell which of its dimensions runs along the height: networks permute, flatten and
+split. So the input row over which each element is centred is followed along with the data. An
+operation that only moves elements moves these rows, too; one that mixes elements of a single row
+widens nothing; one that mixes some rows, but neither a regular window nor all, cannot be followed.
+The field is then not known, there and in all that is made of it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _MOVES = ("cat", "stack", "roll", "flip", "repeat", "index", "index_select", "pi
           "native_channel_shuffle", "channel_shuffle")  # fmt: skip
 _COPIES = ("clone", "_to_copy", "copy", "lift_fresh")
 _UNTAGGED = ("hardswish", "rrelu_with_noise", "_prelu_kernel", "log_sigmoid_forward")
-"""Element by element, though torch does not say so."""
+"""Operations on single elements, though torch does not tag them as such."""
 
 NEAR = 1e-2
-"""Rows closer than this are the same one, input pixels; their places are in single precision."""
+"""Rows closer than this, in input pixels, count as one: places are in single precision."""
 
 
 class _LostError(Exception):
@@ -75,8 +75,8 @@ class ReceptiveFields:
     """Follows the receptive fields of the data through a forward pass.
 
     Args:
-        inputs: arguments of the forward pass. Tensors of three dimensions and more are images, with
-            their height before the last; what has fewer holds no pixel.
+        inputs: arguments of the forward pass. Tensors of three or more dimensions are images, with
+            the height in the last but one; tensors of fewer hold no pixels.
 
     >>> images = torch.zeros(1, 3, 9, 9)
     >>> ReceptiveFields([images]).side_of(images)
@@ -92,7 +92,7 @@ class ReceptiveFields:
             field = _Field(0.0, math.nan, torch.full((1,) * leaf.ndim, math.nan))
             if leaf.ndim >= 3:
                 rows = torch.arange(float(leaf.shape[-2]))[:, None]
-                # Images of several heights have no pixel in common.
+                # With images of several heights there is no one pixel to measure in.
                 side = math.nan if math.isnan(self._height) else 1.0
                 field = _Field(side, 1.0, rows.reshape((1,) * (leaf.ndim - 2) + rows.shape))
             self._kept[storage_key(leaf)] = field, _place(leaf)
@@ -117,7 +117,7 @@ class ReceptiveFields:
             return math.nan
         if field is None:
             return math.nan
-        # Other rows than those of the maps were split among channels, or joined out of several.
+        # If there are more or fewer, rows were split among channels, or joined out of several.
         rows = np.unique(field.rows.numpy())
         rows = rows[np.isfinite(rows)].astype(np.float64)
         if len(rows) != n_rows or n_rows < 2:
@@ -145,7 +145,7 @@ class ReceptiveFields:
                 field = self._result(func, name, args, kwargs, leaf)
                 torch.broadcast_to(field.rows, leaf.shape)
             except (_LostError, RuntimeError, LookupError, TypeError, ValueError):
-                # What no rule was written for is not known; the pass itself must go on.
+                # Without a rule for the operation the field is not known; the pass must go on.
                 field = _Field(math.nan, math.nan, torch.full((1,) * leaf.ndim, math.nan))
             self._keep(leaf, field, storage_key(leaf) in keys)
 
@@ -202,7 +202,7 @@ class ReceptiveFields:
         name = name.rstrip("_")
         source = self._field(given.get("self", given.get("input")))
         if name in _COPIES:
-            return self._join(fields[-1:])  # of a copy into something, what is copied
+            return self._join(fields[-1:])  # in a copy into a tensor: what is copied
         if torch.Tag.pointwise in func.tags or name in _UNTAGGED:
             return self._join(fields)
         if name in _MOVES:
@@ -218,7 +218,7 @@ class ReceptiveFields:
             pairs = [(self._field(given[part]), dims) for part, dims in over.items()]
             return self._join([self._mixed(f, dims) for f, dims in pairs if f is not None])
         if source is None or len(fields) > 1:
-            raise _LostError  # windows whose weights come from the data, for one
+            raise _LostError  # such as windows whose weights come from the data
         everywhere = tuple(range(-made.ndim, 0))
         if name in _REDUCTIONS:
             return self._reduced(source, given)
@@ -233,7 +233,7 @@ class ReceptiveFields:
             dims = (everywhere[0], *everywhere[2:]) if given.get("training") else ()
             return self._join([self._mixed(source, dims), source])
         if name.endswith(("_pad1d", "_pad2d", "_pad3d", "_pad_nd")):
-            # Where the pad is regular goes on beyond the border; see `_windowed`.
+            # Padding has no rows of its own; `_windowed` continues regular ones over the border.
             sides = list(given["pad"] if "pad" in given else given["padding"])
             rows = torch.constant_pad_nd(source.rows.expand(given["self"].shape), sides, math.nan)
             return replace(source, rows=_thin(rows))
@@ -247,7 +247,7 @@ class ReceptiveFields:
         return self._windowed(source, window)
 
     def _join(self, fields: Sequence[_Field]) -> _Field:
-        """What depends on all of `fields`, element by element."""
+        """The field of what depends on all of `fields`, element by element."""
         side = max(field.side for field in fields)
         jump = _common_jump(fields)
         if len(fields) == 1:
@@ -257,20 +257,20 @@ class ReceptiveFields:
         low, high = _ends(rows, (0,))
         apart = _largest(high - low)
         joint = _Field(side, jump, ((low + high) / 2).squeeze(0))
-        # Branches of unlike kernels are seldom centred to the pixel.
+        # Branches with different kernels are seldom centred on the very same row.
         return joint if not apart > jump + NEAR else self._whole(joint, low, high, rows[0].ndim)
 
     def _mixed(self, field: _Field, dims: tuple[int, ...]) -> _Field:
-        """What mixes the elements along `dims`, which are kept with a size of 1."""
+        """The field of what mixes the elements along `dims`, which are kept with a size of 1."""
         low, high = _ends(field.rows, dims) if dims else (field.rows, field.rows)
         if not _largest(high - low) > NEAR:
             return replace(field, rows=low)
-        # Every mixture has to reach over all rows, the one that reaches least too.
+        # Every mixture has to reach over all rows, even the one that reaches least.
         low, high = _ends(-low, everywhere := tuple(range(low.ndim)))[0], _ends(high, everywhere)[0]
         return self._whole(field, -low, high, field.rows.ndim)
 
     def _whole(self, field: _Field, low: Tensor, high: Tensor, ndim: int) -> _Field:
-        """The whole image, provided that fields centred from `low` to `high` cover it.
+        """The field of the whole image, provided that fields centred from `low` to `high` cover it.
 
         Raises:
             _LostError: they do not.
@@ -329,7 +329,7 @@ def _place(tensor: Tensor) -> _Place:
 
 
 def _common_jump(fields: Sequence[_Field]) -> float:
-    """The jump of those that have one.
+    """The jump of the fields that have one.
 
     Raises:
         _LostError: they differ.

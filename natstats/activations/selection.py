@@ -70,8 +70,8 @@ def is_like_a_convolution(module: nn.Module) -> bool:
 def _owns_kernels(module: nn.Module) -> bool:
     """True for modules with kernels of their own, (out, in, h, w): weights that act on maps.
 
-    A first axis of 1 is that of the images in embeddings of positions. What computes a weight for
-    another module (parametrisations) gives no maps.
+    Position embeddings do not count: they have four axes, too, but the first is that of the images
+    and has length 1. Nor do modules that compute a weight for another one (parametrisations).
     """
     if type(module).__module__.startswith("torch.nn.utils."):
         return False
@@ -141,9 +141,10 @@ def module_kind(module: nn.Module) -> str:
 
 
 def block_names(model: nn.Module) -> list[str]:
-    """Names of the outermost modules that hold two weight layers or more and repeat no such thing.
+    """Names of the blocks: outermost modules with two weight layers or more and no repeated part.
 
-    These are the residual, dense, inverted-bottleneck, inception or transformer blocks.
+    A repeated part is a class of which two or more modules inside hold two weight layers each. What
+    is found are residual, dense, inverted-bottleneck, inception or transformer blocks.
     """
 
     def is_candidate(module: nn.Module) -> bool:
@@ -190,7 +191,7 @@ def select_modules(
         stages: what ``stage`` stands for in this model; it takes a forward pass to know.
 
     Raises:
-        UsageError: something asked for is not there.
+        UsageError: something asked for is not there, or a module's name is not text.
 
     >>> select_modules(nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU()), "conv,1")
     ['0', '1']

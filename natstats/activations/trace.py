@@ -43,7 +43,7 @@ __all__ = ["LayerCall", "Trace", "trace_calls"]
 _PRODUCTS = ("addmm", "mm", "bmm", "baddbmm", "matmul", "addmv", "mv", "addbmm")
 _NAMED_PRODUCTS = re.compile(r"conv(?!ert)|^linear")
 _KNOWN = ("aten", "prims", "prim", "torchvision", "quantized")
-"""Libraries whose operations are known; of any other, one that is given weights multiplies."""
+"""Libraries whose operations are known. Any other operation with weights counts as a product."""
 
 
 def _is_product(func: Any) -> bool:
@@ -130,7 +130,7 @@ class Trace:
         return None if call is None else call.depth
 
     def stages(self, model: nn.Module, smallest: int = 5) -> list[str]:
-        """Modules whose output is the last at its resolution: blocks if there are any, else convs.
+        """Modules whose output is the last at its resolution: blocks, else convs and activations.
 
         Outputs with a side below `smallest` pixels are left out.
         """
@@ -146,7 +146,7 @@ class Trace:
 class _DepthMode(DispatchMode):
     """Keeps the depth of the data in every storage, and which storages hold weights only.
 
-    The receptive fields, and what becomes of the values, are followed along with it.
+    It follows the receptive fields and the network's own output, too.
     """
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
@@ -176,8 +176,8 @@ class _DepthMode(DispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        # In inference mode compound operations arrive whole; both countings know only their parts.
-        # Not so interpolation, of which torch makes an indexing.
+        # In inference mode compound operations arrive whole, but the rules know only their parts.
+        # Interpolation stays whole: torch would make an indexing of it.
         if not func.overloadpacket.__name__.startswith("upsample"):
             with self:
                 whole = func.decompose(*args, **kwargs)
@@ -279,7 +279,7 @@ def _run(
             output = model(*inputs, **named)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-        # What autocast has cast in here without gradient, older versions of torch would use again.
+        # Older versions of torch would use again what autocast has cast in here without gradient.
         torch.clear_autocast_cache()
     if mode is not None:
         calls = _with_own_output(model, calls, mode.own, output)

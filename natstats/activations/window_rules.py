@@ -1,4 +1,4 @@
-"""Windows of attention whose cut the network itself tells: Swin transformers and MaxViT."""
+"""Attention windows that the network itself describes: those of Swin transformers and MaxViT."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def shifted_windows(
     grid: tuple[int, ...],
     n_images: int,
 ) -> Layout | None:
-    """Linear layers in the windows of Swin transformers (M windows, pixels, C).
+    """The layout of linear layers in the windows of Swin transformers, (M windows, pixels, C).
 
-    In torchvision the attention holds the shift, in timm the block around it. The maps are filled
-    up to whole windows. A window as long as the map is not shifted.
+    In torchvision the attention holds the shift, in timm the block around it. The maps are padded
+    to whole windows. A window as long as the map is not shifted. None where there are no such
+    windows.
 
     Args:
         modules: modules of the network by name.
@@ -41,9 +42,9 @@ def shifted_windows(
     if len(window) != len(grid) or len(shift) != len(grid):
         return None
     is_whole = all(side % size == 0 for size, side in zip(window, grid, strict=True))
-    if not (is_whole or hasattr(parent, "shift_size")):  # timm rolls before it fills up
+    if not (is_whole or hasattr(parent, "shift_size")):  # timm rolls before it pads
         return None
-    if len(grid) == 3:  # in time, a window is cut to what there is
+    if len(grid) == 3:  # for clips, a window is cut to the map's size
         window = [min(size, side) for size, side in zip(window, grid, strict=True)]
     n_windows = math.prod(-(-side // size) for side, size in zip(grid, window, strict=True))
     if shape[:2] != (n_images * n_windows, math.prod(window)):
@@ -56,7 +57,7 @@ def shifted_windows(
 
 
 def partition(modules: Mapping[str, nn.Module], name: str, shape: tuple[int, ...]) -> Layout | None:
-    """Layers in the windows or grids of torchvision's MaxViT (M, windows, pixels, C)."""
+    """The layout in windows or grids of torchvision's MaxViT, (M, windows, pixels, C), or None."""
     while name:
         name = name.rpartition(".")[0]
         parent: Any = modules.get(name)
@@ -76,7 +77,7 @@ def partition(modules: Mapping[str, nn.Module], name: str, shape: tuple[int, ...
 
 
 def is_cut(whole: tuple[int, ...], piece: tuple[int, ...], n_pieces: int) -> bool:
-    """Whether pieces hold as many points as a map, or are windows of it that are filled up.
+    """Whether the pieces hold as many points as the map, or are as many as its padded windows.
 
     >>> is_cut((14, 14), (7, 7), 4), is_cut((8, 8), (7, 7), 4), is_cut((8, 8), (7, 7), 3)
     (True, True, False)

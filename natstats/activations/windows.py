@@ -1,4 +1,4 @@
-"""The windows through which operations look at the rows of maps: how long, how far apart, where."""
+"""The windows of operations such as convolution over the rows of maps: how long, how far apart."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Window(NamedTuple):
     """Regular windows along the height, in rows of the input of the operation.
 
     Attributes:
-        n_out: windows.
-        step: from one window to the next.
-        first: centre of the first.
-        span: from the first to the last row of a window.
+        n_out: number of windows.
+        step: rows from one window to the next.
+        first: centre of the first window.
+        span: rows from the first to the last of a window.
     """
 
     n_out: int
@@ -62,7 +62,7 @@ def window_of(name: str, given: Mapping[str, Any], made: Tensor) -> Window | Non
         pad, reach = along("padding", 0), (kernel - 1) * dilation
         if not given["transposed"]:
             return Window(n_out, stride, reach / 2 - pad, reach)
-        # Of the rows between which zeros were put, a window sees every stride-th.
+        # With zeros put between the input rows, only every stride-th row in a window is input.
         common = math.gcd(stride, dilation)
         span = (kernel - 1) // (stride // common) * (dilation // common)
         return Window(n_out, 1 / stride, (pad - reach / 2) / stride, span)
