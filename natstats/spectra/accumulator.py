@@ -28,14 +28,14 @@ __all__ = [
 ]
 
 KEPT_IMAGES = 1024
-"""Images whose own spectra are kept beside the sums: enough for their spread, and a constant."""
+"""Images whose own spectra are kept beside the sums: enough for their spread, and a fixed size."""
 
 
 def check_index(index: Any, n_images: int) -> None:
     """Raise where `index` does not number `n_images` images.
 
     Raises:
-        UsageError: no tensor of so many whole numbers from 0.
+        UsageError: it is no tensor of `n_images` whole numbers from 0.
 
     >>> check_index(torch.arange(4), 4)
     """
@@ -57,7 +57,7 @@ def state_shapes(height: int, width: int, n_groups: int) -> dict[str, tuple[int,
 
 
 _AT_ONCE = 4096
-"""Numbers of images that wait to be put into intervals together."""
+"""Image numbers that are collected before they are put into intervals together."""
 
 
 _SETTINGS = ("height", "width", "edges", "n_groups")
@@ -65,17 +65,18 @@ _KEYS = (*_SETTINGS, "next_index", "sums", "image_power")
 
 
 def _settings_of(state: Mapping[str, Any]) -> tuple[int, int, Any, int]:
-    """The settings of an accumulator that has left a state.
+    """The settings of the accumulator that a state was taken of.
 
     Raises:
-        UsageError: keys are missing or unexpected, or the tensors are not those that they promise.
+        UsageError: keys are missing or unexpected, or tensors do not have the shapes of these
+            settings.
     """
     of = "a spectrum accumulator"
-    # Before 0.10.0 it was not kept which images they were.
+    # States of versions before 0.10.0 do not say which images were added.
     checks.state_keys(of, state, _KEYS, optional=("numbers",))
     height, width = (checks.positive_int("state", state[n]) for n in ("height", "width"))
     n_groups = checks.positive_int("state", state["n_groups"])
-    # Before memory is taken: what numbers promise must be there.
+    # The shapes are checked before memory is taken for what the settings ask for.
     shapes = state_shapes(height, width, n_groups)
     checks.state_keys(of, state, _KEYS, shapes, ("numbers",))
     return height, width, state["edges"], n_groups
@@ -199,7 +200,7 @@ class SpectrumAccumulator:
         return power / torch.where(mean > 0, mean, torch.inf)[:, None]
 
     def _keep(self, power: Tensor, index: Tensor) -> None:
-        """Keep the spectra of the images with a low index; which they are is known on the host."""
+        """Keep the spectra of the images with a low index, which are looked up on the host."""
         host = index.cpu()
         if self._next_index > KEPT_IMAGES:
             chosen = (host < KEPT_IMAGES).nonzero()[:, 0]
@@ -270,10 +271,12 @@ class SpectrumAccumulator:
         return self
 
     def renumber(self, by: int) -> None:
-        """Add `by` to the number of every image; a multiple of the number of groups keeps these.
+        """Add `by`, a multiple of the number of groups, to the number of every image.
+
+        The images stay in their groups.
 
         Raises:
-            UsageError: it does not.
+            UsageError: `by` is no such multiple, or below 0.
         """
         if by < 0 or by % self.n_groups:
             raise UsageError(f"by: expected a multiple of {self.n_groups} from 0; got {by}")

@@ -41,7 +41,7 @@ class CallFacts:
         receptive_field: side of the receptive field along the height, input pixels.
         pitch: input pixels from one row of the maps to the next.
         is_output: whether it is the network's own output.
-        is_by_rule: whether only a rule speaks for its layout.
+        is_by_rule: whether its layout is that of a rule, without a proof.
     """
 
     place: int
@@ -63,15 +63,15 @@ class CallFacts:
 
 @dataclass
 class Collected:
-    """The sums of all layers with all that their results take: parts of one measurement add.
+    """The sums of all layers and what their results need; parts of one measurement can be added.
 
     Attributes:
         sums: of every call of a chosen module.
         calls: facts of the traced calls of chosen modules, by the name of the layer.
         kinds: of the chosen modules, by name.
-        never_called: why nothing came from those chosen modules of which nothing came.
-        unknown: modules that are no known layers, and that might have been.
-        temporal: the spectra are those along time.
+        never_called: chosen modules that gave no output, with the reason.
+        unknown: modules that multiply maps with weights of their own, but are no known layers.
+        temporal: whether the spectra are those along time.
     """
 
     sums: dict[CallKey, LayerSums]
@@ -123,7 +123,7 @@ class Collected:
                 width=size[1],
                 stride=measured.stride,
                 order=call.order,
-                # A receptive field is one along the height.
+                # The receptive field is along the height, not along time.
                 receptive_field=math.nan if self.temporal else call.receptive_field,
                 layout=f"{measured.layout}{' by rule' if call.is_by_rule else ''}",
                 span=math.nan if self.temporal else _span(size, measured.images, call.pitch),
@@ -191,10 +191,10 @@ class Collected:
         )
 
     def check_modules(self, kinds: Mapping[str, str], temporal: bool) -> None:
-        """Raise when this is of other modules than those of `kinds`, or of other spectra.
+        """Raise unless this holds the modules of `kinds`, and spectra of the same sort.
 
         Raises:
-            UsageError: it is; which modules are missing and which unexpected is told.
+            UsageError: it does not; the message names the missing and the unexpected modules.
         """
         told = {
             "missing": [name for name in kinds if name not in self.kinds],
@@ -213,8 +213,8 @@ class Collected:
 def _span(size: tuple[int, int], images: tuple[int, ...], pitch: float) -> float:
     """Share of the image's shorter side that maps stand for, see :class:`Layer`.
 
-    The pitch is known along the height. It holds along the width, too, where the maps leave out as
-    much of the image there, up to what strides round away; elsewhere nothing is known.
+    The pitch is known along the height. It is taken to hold along the width, too, where the maps
+    leave out as much of the image there, up to the rounding by strides; if not, the share is NaN.
 
     >>> _span((388, 388), (572, 572), 1.0).__round__(3), _span((8, 16), (16, 16), 2.0)
     (0.678, nan)
@@ -228,7 +228,7 @@ def _span(size: tuple[int, int], images: tuple[int, ...], pitch: float) -> float
 
 
 def unknown_layers(model: nn.Module, trace: Trace, names: Sequence[str]) -> Iterator[SkippedLayer]:
-    """Modules beside the layers with weights that multiply maps with weights of their own."""
+    """Modules that multiply maps with weights of their own, but are not among `names`."""
     with_maps = {call.module for call in trace.calls if isinstance(call.layout, Layout)}
     for name in sorted((trace.multiplying & with_maps) - {*names}):
         reason = "has weights of its own and is no layer that is known; name it to measure it"

@@ -51,7 +51,7 @@ class Collector:
 
     Outputs may have any layout of :mod:`natstats.activations.layouts`; of a module that returns
     several tensors each is a layer. Where the size of a layer's maps changes from batch to batch,
-    sizes are measured apart, and the layer is the size that most images had.
+    each size is measured apart, and the result of the layer is that of the commonest size.
 
     Args:
         model: the network.
@@ -97,7 +97,7 @@ class Collector:
         self._model = model = unwrapped(model)
         self._trace = trace
         self._layouts = dict(layouts or {})
-        LayoutRules(model, self._layouts)  # says now what is wrong with them
+        LayoutRules(model, self._layouts)  # raises now if they are wrong
         stages = trace.stages(model) if trace is not None else ()
         asked = layers.split(",") if isinstance(layers, str) else list(layers)
         self._asked = [one.strip() for one in asked]
@@ -116,9 +116,9 @@ class Collector:
         self._sums: dict[CallKey, LayerSums] = {}
         self._readings: dict[CallKey, LayerReading] = {}
         self.known_rows: Callable[[str], Tensor | None] | None = None
-        """Asked for what the transform would give for a layer, by name, where others know it."""
+        """Given a layer's name, may return what the transform would give, and so save the work."""
         self.is_paused = False
-        """Set to let passes go by that are no data."""
+        """Set to True, it lets passes go by that are not data."""
         self._next_index = 0
         self._numbers: Tensor | None = None
         self._index: Tensor | None = None
@@ -145,7 +145,7 @@ class Collector:
         self._contexts.close()
         self._is_watching = False
         if error is None:
-            # Now, not when it is asked for: by then the model may be elsewhere.
+            # Now, not when results are asked for: by then the model may be on another device.
             self._trace_later()
 
     def _trace_later(self) -> None:
@@ -156,7 +156,7 @@ class Collector:
                 self._later_calls += trace_calls(self._model, *arguments, self._layouts).calls
 
     def _watch(self) -> None:
-        """Look for what only a traced pass tells: functional calls, and regions of images."""
+        """Watch for what only a traced pass tells: functional calls, and regions of images."""
         assert self._trace is not None
         self._hooks.functional = self._trace.functional
         if not self._is_watching:
@@ -339,7 +339,7 @@ class Collector:
         return self.collected().skipped()
 
     def collected(self) -> Collected:
-        """The sums so far, which go on with the next image, and what their results take."""
+        """The sums so far, to which the next image still adds, and what their results need."""
         by_rule = set() if self._trace is None else self._trace.rules.by_rule
         unknown: list[SkippedLayer] = []
         if "weight" in self._asked and self._trace is not None:
@@ -385,7 +385,7 @@ class Collector:
         """Traced calls by name, in the order of execution."""
         calls = dict(self._trace.by_name) if self._trace is not None else {}
         for call in self._later_calls:
-            # What was traced twice is what the first trace says, where the second has it.
+            # A call that was traced twice is that of the first trace, in the order of the second.
             calls[call.name] = calls.pop(call.name, call)
         return calls
 

@@ -1,6 +1,6 @@
-"""The names of the edge treatments, apart from what they compute: the command line loads no numpy.
+"""The names of the edge treatments, kept apart so that the command line need not load numpy.
 
-What each of them does is said, and done, in :mod:`natstats.spectra.edges`.
+What each of them does is described and computed in :mod:`natstats.spectra.edges`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Literal
 __all__ = ["EDGES", "Edges"]
 
 Edges = Literal["sine", "hann", "none", "periodic"]
-"""The same names for type checkers."""
+"""The names of the edge treatments for type checkers."""
 
 EDGES = ("sine", "hann", "none", "periodic")
 """The names of the edge treatments, the default first."""

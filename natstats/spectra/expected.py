@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 EXPONENT_RANGE = (-3.0, 6.0)
-"""Exponents between which the expectation is tabulated; a fit outside reads as this limit."""
+"""Exponents between which the expectation is tabulated; a fit beyond ends at the limit."""
 
 N_NODES = 41
 """Chebyshev nodes of the table; its error in log T is below 2e-3 for square maps to 224 pixels."""
@@ -57,7 +57,7 @@ OUTER_SCALE = 12
 """Longest wavelength of the ideal field, in units of the longer side of the crop."""
 
 LARGEST_WHOLE_LATTICE = 512
-"""Longest side, pixels, of maps whose lattice is summed as it is; a series has only one axis."""
+"""Longest side, pixels, of maps whose lattice is summed as it is; that of a series always is."""
 
 KEPT = Path(__file__).with_name("expected_tables.npz")
 """Tables of usual map sizes."""
@@ -233,7 +233,7 @@ def expected_power(
 
 
 def _alike(square: Array) -> list[tuple[int, float]]:
-    """Steps along an axis to frequencies that are alike, and rho there; `square` is w^2."""
+    """Steps along an axis to frequencies that correlate, with rho there; `square` is w^2."""
     n = len(square)
     rho = np.abs(scipy.fft.fft(square)) ** 2
     rho /= rho[0]
@@ -269,7 +269,7 @@ def independent_modes(height: int, width: int, edges: str = "sine") -> Array:
     pairs = np.zeros(ring.n_rings)
     for (down, one), (across, other) in itertools.product(*near):
         if (down, across) < (0, 0):
-            continue  # as often as its opposite
+            continue  # counted with its opposite
         same = ring.index == np.roll(ring.index, (-down, -across), axis=(0, 1))
         same &= ring.index >= 0
         twice = 1 if (down, across) == (0, 0) else 2
@@ -333,9 +333,10 @@ def expected_spectrum(height: int, width: int, edges: Edges = "sine") -> Expecte
 
 
 def _kept_coefficients(height: int, width: int, edges: str) -> Array | None:
-    """The table of a usual map size as it comes with natstats, for the largest take a second.
+    """The table of a usual map size that comes with natstats; None for other sizes.
 
-    analyses/expected_tables.py writes them: what :func:`_tabulated` gives, to the last bit.
+    To make the largest takes a second. analyses/expected_tables.py writes them: what
+    :func:`_tabulated` gives, to the last bit.
     """
     name = f"{edges}_{height}x{width}"
     with KEPT.open("rb") as file, np.load(file) as tables:

@@ -1,19 +1,20 @@
 """Expected power of large maps in little memory: the density as a sum of products.
 
 The lattice of :mod:`natstats.spectra.expected` has sixteen wave numbers for every pixel of a square
-map. But f^-alpha is smooth away from zero: along each axis a spline through some 150 *nodes* has
-all of it, so that the density is B D B' with D its values at pairs of nodes. What leads from there
-to power takes the axes one at a time, and is done once to the columns of B, whatever alpha is:
-power at all frequencies is then a product of three small matrices. The waves around DC, on their
-finer lattices, are products as they are.
+map. But f^-alpha is smooth away from zero: along each axis a spline through some 150 *nodes*
+describes all of it, so that the density is B D B' with D its values at pairs of nodes. The steps
+from the density to power act on one axis at a time. They are done once, on the columns of B,
+whatever alpha is: power at all frequencies is then a product of three small matrices. The waves
+around DC, on their finer lattices, are such products already.
 
 With f the taper's transform of a wave and e the part of it that the removed mean takes away, both
 products over the axes, and d = f - e along one axis,
 
     |f_y f_x - e_y e_x|^2 = d_y^2 f_x^2 + 2 d_y e_y f_x d_x + e_y^2 d_x^2,
 
-three products without a difference of large numbers. The periodic component has four, of
-    P, the transform of what pairs of pixels see; u, that of the jumps times their phase.
+three products without a difference of large numbers. The periodic component has six, of three
+factors along each axis: P, the transform of what pairs of pixels see; u, that of the jumps at the
+border times their phase; and the mean square of the jump.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ _SINGLE = 24
 """Wave numbers of the coarse lattice below this on both axes are taken one by one."""
 
 _UNIFORM = 56
-"""Nodes are wave numbers of the lattice up to here, a fixed factor apart above."""
+"""Up to here every wave number of the lattice is a node; above, nodes are a fixed factor apart."""
 
 _RATIO = 1.06
-"""From node to node; the spline is off by less than 1e-4 of the density up to alpha 5."""
+"""That factor; the spline is off by less than 1e-4 of the density up to alpha 5."""
 
 _BLOCK = 1 << 21
-"""Frequencies whose power is held at a time."""
+"""Most frequencies whose power is held at a time."""
 
 Array = NDArray[np.float64]
 
@@ -61,7 +62,7 @@ class _Waves(NamedTuple):
 
 
 def _radius(numbers: Array, cell: float, taken: int) -> Array:
-    """Of pairs of wave numbers; those of both below `taken` belong to another block."""
+    """Radius of pairs of wave numbers; infinite where both are below `taken`, in another block."""
     radius = cell * np.hypot(numbers[:, None], numbers)
     left_out = numbers < taken
     radius[np.ix_(left_out, left_out)] = np.inf
@@ -76,7 +77,7 @@ def _nodes(half: int) -> NDArray[np.int64]:
 
 
 def _splines(nodes: NDArray[np.int64], n: int, cell: float) -> Iterator[tuple[slice, Array]]:
-    """The covariance at lags 0 .. n - 1 that each node adds, (n, N), a few nodes at a time."""
+    """What each node adds to the covariance at lags 0 .. n - 1, (n, N), a few nodes at a time."""
     from scipy.interpolate import CubicSpline
 
     lattice = np.arange(nodes[-1] + 1)
@@ -122,7 +123,7 @@ def _tapered_waves(n: int, edges: str, waves: Array, times: Array) -> tuple[Arra
 def _tapered_splines(
     n: int, edges: str, nodes: NDArray[np.int64], cell: float
 ) -> tuple[Array, ...]:
-    """The same of the columns of a spline."""
+    """The same products for the columns of a spline."""
     from scipy import signal
 
     taper = axis_taper(n, edges)
@@ -151,7 +152,7 @@ def _periodic_lags(lags: Array) -> tuple[Array, Array, Array]:
 
 
 def _periodic(lags: Iterator[tuple[slice, Array]], n: int, n_waves: int) -> tuple[Array, ...]:
-    """P, u and the mean square of the jump of all waves; the last is the same at all (K, N)."""
+    """P, u and the mean square of the jump of all waves, (K, N) each; the last has equal rows."""
     products = np.empty((3, n // 2 + 1, n_waves))
     for chosen, some in lags:
         for total, one in zip(products, _periodic_lags(some), strict=True):
@@ -167,7 +168,7 @@ def _single_lags(n: int, waves: Array, times: Array) -> Iterator[tuple[slice, Ar
 def _axis(
     n: int, longer: int, edges: str, torus: int, fine: int, outer_scale: int
 ) -> list[tuple[Array, float, int, tuple[Array, ...]]]:
-    """The blocks of waves along an axis: wave numbers, cell, those taken elsewhere, products."""
+    """The blocks of waves along an axis: wave numbers, cell, how many are left out, products."""
     half = torus * longer // 2
     cell = 1 / (2 * half)
     coarse = (fine - 1) // 3  # the wave numbers that the finer lattice takes over
@@ -261,7 +262,7 @@ def large_ring_power(
 
 
 def _times(n: int) -> Array:
-    """How many frequencies of an axis of n pixels have this size, (n // 2 + 1,)."""
+    """How many frequencies of an axis of n pixels have each size, (n // 2 + 1,)."""
     times = np.full(n // 2 + 1, 2.0)
     times[0] = 1.0
     if n % 2 == 0:

@@ -1,7 +1,7 @@
 """Frequency grids and rings: where each two-dimensional frequency of a map belongs.
 
 Frequencies are true radii in cycles per pixel on both axes, so maps that are not square are
-treated rightly: a ring is the same set of wavelengths whichever way they run. A map that is one
+treated correctly: a ring is the same set of wavelengths whichever way they run. A map that is one
 pixel wide is a column, such as the values of a pixel along time, with frequencies on one axis.
 """
 

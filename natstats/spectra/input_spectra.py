@@ -20,7 +20,7 @@ __all__ = ["InputSpectra"]
 
 
 _FAR = 30.0
-"""Standard deviations of a map between its mean and zero from which the mean is removed first."""
+"""The mean of a map is removed first if it is more than these standard deviations from zero."""
 
 
 class InputSpectra:
@@ -41,7 +41,8 @@ class InputSpectra:
         """Add a batch of images (N, C, H, W), or of clips (N, C, T, H, W), under their numbers.
 
         Raises:
-            UsageError: the spectrum along time is asked for of what has no time, or too little.
+            UsageError: the spectrum along time is asked for of single images or too short clips,
+                or the images differ in size from those before.
         """
         if self._temporal and images.ndim == 4:
             raise UsageError("temporal: expected clips (N, C, T, H, W); got single images")
@@ -128,16 +129,16 @@ class InputSpectra:
 
 
 def _centred(maps: Tensor) -> Tensor:
-    """Maps (N, C, H, W) in float32, without what rounding to it would cost them.
+    """Maps (N, C, H, W), without the mean where float32 would lose small waves beside it.
 
     The transform removes the mean of a map, but in float32, where beside a large mean the smallest
-    waves are lost. So the mean goes first, in float64: from maps that come in float64, and from
-    those images in float32 whose mean is far from zero.
+    waves are lost. So the mean is removed before, in float64: from maps that come in float64, and
+    from those images in float32 whose mean is far from zero.
     """
     if maps.dtype == torch.float64:
         return (maps - maps.mean((2, 3), keepdim=True)).float()
     std, mean = torch.std_mean(maps, (2, 3), keepdim=True, correction=0)
-    # A map without any variation above its own rounding is one of a constant, and is left as it is.
+    # A map that varies by no more than its own rounding counts as constant, and is left as it is.
     is_far = ((mean.abs() > _FAR * std) & (std > 1e-6 * mean.abs())).any(1, keepdim=True)
     if not bool(is_far.any()):
         return maps

@@ -24,7 +24,8 @@ class LayerReading:
     Attributes:
         shape: of the output.
         dtype: of the output.
-        of: images and their size in the pass for which it was found.
+        of: state of the layout rules in the pass for which it was found, see
+            :attr:`natstats.activations.layout_rules.LayoutRules.state`.
         layout: of the output.
         sums: where the spectra go.
         transform: maps to spectra.

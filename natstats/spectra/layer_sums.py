@@ -16,7 +16,7 @@ from natstats.spectra.records import Spectrum
 __all__ = ["MOST_SIZES", "LayerSums", "SizeSums"]
 
 MOST_SIZES = 16
-"""Map sizes of one layer that are measured apart; sums of any more would not be constant memory."""
+"""Most map sizes of one layer that are measured, each apart, so that memory has a bound."""
 
 ADDED_AT_ONCE = 128
 """Images whose rows wait to be added together: the dozen small steps of adding cost the same for
@@ -131,11 +131,11 @@ class LayerSums:
 
     @property
     def end(self) -> int:
-        """The number behind the largest of all images that came; 0 where none did."""
+        """One more than the largest number of the images that came; 0 where none did."""
         return max((own.numbers.end for own in self.by_size.values()), default=0)
 
     def merge(self, other: LayerSums) -> None:
-        """Add what `other` holds; of sizes that only it has, its sums are taken over."""
+        """Add what `other` holds; sums of sizes that only it has are taken over as they are."""
         for size, sums in other.by_size.items():
             if size in self.by_size:
                 self.by_size[size].merge(sums)

@@ -20,7 +20,7 @@ def checked_maps(maps: Any) -> Tensor:
     """Maps (N, C, H, W) that can be transformed.
 
     Raises:
-        UsageError: they are none.
+        UsageError: `maps` is no such tensor, or its maps are too small.
     """
     if not isinstance(maps, Tensor):
         raise UsageError(f"maps: expected a torch.Tensor; got {type(maps).__name__}")
@@ -52,7 +52,7 @@ def power_spectrum(
         (N, n_rings), of this type, at the frequencies of :func:`ring_frequencies`.
 
     Raises:
-        UsageError: `maps` is not such a tensor, `edges` is unknown, or `dtype` another.
+        UsageError: `maps` is not such a tensor, or `edges` or `dtype` is none of these.
 
     >>> maps = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     >>> power_spectrum(maps).shape

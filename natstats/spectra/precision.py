@@ -15,8 +15,8 @@ __all__ = ["full_precision"]
 def full_precision(device: torch.device, convolutions: bool = False) -> Iterator[None]:
     """Within this context, products on `device` are plain float32: no autocast, no TF32.
 
-    A spectrum spans many decades, and the bits that reduced precision drops are the low ones. All
-    is left as it was found, in whichever of torch's two ways the precision was set.
+    A spectrum spans many decades, and the bits that reduced precision drops are the low ones. The
+    settings are restored afterwards, in whichever of torch's two ways they were made.
 
     Args:
         device: where the products are.
@@ -61,7 +61,7 @@ def _by_the_old_way() -> str | None:
 
 
 def _backends() -> list[Any]:
-    """What holds the precision of products in the new way; nothing where torch has only the old."""
+    """The backends that hold the precision in the new way; none where torch has only the old."""
     found = (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
     return [one for one in found if hasattr(one, "fp32_precision")]
 
@@ -74,7 +74,7 @@ def _exact(backend: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        # What a wider setting says is not to become this one's own.
+        # With "none" a wider setting holds again; its value must not become this backend's own.
         backend.fp32_precision = "none"
         if backend.fp32_precision != before:
             backend.fp32_precision = before

@@ -19,9 +19,11 @@ class Layer:
     """One call of one module in a forward pass, or the input images.
 
     Attributes:
-        name: dotted module name, with ``:1`` for its second call, ``:2`` for its third, ...
+        name: dotted module name, with ``:1`` for its second call, ``:2`` for its third, ..., and
+            such as ``[0]`` where the module returns several tensors.
         call: 0 for the first call.
-        kind: ``input``, ``conv``, ``depthwise``, ``pointwise``, ``act``, ``norm`` or a class name.
+        kind: ``input``, ``conv``, ``depthwise``, ``pointwise``, ``linear``, ``attention``, ``act``,
+            ``norm`` or a class name.
         depth: weight layers on the longest path from the input to here; 0 for the input.
         channels: number of maps.
         height: H of the maps, pixels.
@@ -32,9 +34,9 @@ class Layer:
         receptive_field: side of the theoretical receptive field along the height, pixels of the
             input; 1 for the input, NaN when it is not known.
         layout: of the output, see :mod:`natstats.activations.layouts`.
-        span: share of the image's shorter side that the maps stand for: their pixels times
-            the pixels of the input from one to the next; NaN when it is not known.
-        is_output: whether it is the network's own output, behind which no weight layer and no
+        span: share of the image's shorter side that the maps stand for: their pixels along it,
+            times the input pixels from one to the next, over the side; NaN when it is not known.
+        is_output: whether it is the network's own output, after which no weight layer and no
             nonlinearity follows, see :mod:`natstats.activations.own_output`; None when that is not
             known, as in runs of version 0.6.0 and before.
     """
@@ -120,7 +122,7 @@ class Spectrum(Brief):
 
     @property
     def is_constant(self) -> bool:
-        """True when all power lies at the rounding error of the maps' mean, or there is none."""
+        """True when the power is zero or no more than rounding of the maps' mean can make it."""
         power, offset = self.power.sum() / max(self.n_rings, 1), self.offset.sum()
         rounding = float(np.finfo(np.float32).eps) ** 2
         return bool(power <= 16 * rounding * offset) if self.n_images else False

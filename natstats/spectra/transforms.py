@@ -5,12 +5,12 @@ taper and m the w-weighted mean of the map, so that without a taper the mean of 
 frequencies of the plane is the variance of the map. P is averaged over channels, then over rings.
 
 The mean is removed after the transform: F - F(0) W / W(0), with W the transform of w, is a step of
-rank one on a piece that is still in cache, where removing it before would be another pass.
+rank one on a piece that is still in cache. To remove it before would take another pass over it.
 
-Three ways lead to the same numbers (tests hold them together), each the fastest at its sizes:
+Three ways lead to the same numbers (tests compare them), each the fastest at its sizes:
 
 * small maps: one product with the real orthonormal Fourier matrix of the whole map;
-* middling maps: a product with the real Fourier matrix of each axis;
+* medium maps: a product with the real Fourier matrix of each axis;
 * large maps, and the periodic component: a real FFT.
 
 The taper is folded into the matrices. For given |ky|, |kx| the four products of sines and cosines
@@ -47,7 +47,7 @@ LARGEST_RING_MATRIX = 68_000_000
 third power of the side; larger maps add the power of every frequency to the sum of its ring."""
 
 PIECE_BYTES = {"cpu": 1 << 21, "cuda": 1 << 26}
-"""Size of the pieces that a large batch is cut into: a CPU's cache, or what a GPU likes to have."""
+"""Size of the pieces that a large batch is cut into: a CPU's cache, or what keeps a GPU busy."""
 
 
 def _fourier_matrix(n: int, edges: str) -> NDArray[np.float64]:
@@ -136,8 +136,8 @@ class RingTransform:
     def _prepare_matrices(self, whole: bool) -> None:
         height, width = self.shape
         rows, columns = _fourier_matrix(height, self.edges), _fourier_matrix(width, self.edges)
-        # What a constant map turns into, in units of its own DC coefficient, which itself stays:
-        # no ring looks there, but the offset does.
+        # What a constant map turns into, in units of its own DC coefficient. DC itself stays: no
+        # ring holds it, but the offset is read from it.
         constant = np.outer(columns.sum(1) / columns[0].sum(), rows.sum(1) / rows[0].sum())
         constant[0, 0] = 0.0
         dc_of_one = float(rows[0].sum() * columns[0].sum()) ** 2
@@ -186,7 +186,7 @@ class RingTransform:
     def _by_whole_matrix(self, maps: Tensor) -> Tensor:
         """Real Fourier coefficients of maps, (N, C, 1, P), DC first.
 
-        The weighted mean is removed from all coefficients but DC. So do the other two ways.
+        The weighted mean is removed from all coefficients but DC, as in the other two ways.
 
         Args:
             maps: (N, C, H, W).
@@ -195,7 +195,7 @@ class RingTransform:
         return coefficients.view(*maps.shape[:2], 1, -1)
 
     def _back_from_whole(self, coefficients: Tensor) -> Tensor:
-        """The adjoint of :meth:`_by_whole_matrix`, as its gradient needs it; so the other two."""
+        """The adjoint of :meth:`_by_whole_matrix`, for its gradient; the other ways have theirs."""
         maps = coefficients.flatten(0, 2) @ self._matrix.T
         return maps.view(*coefficients.shape[:2], *self.shape)
 
@@ -264,7 +264,7 @@ class RingTransform:
             return maps.new_zeros(0, self.rings.n_rings + 1, dtype=self.dtype)
         with full_precision(maps.device):
             if not (torch.is_grad_enabled() and maps.requires_grad):
-                if self._ring is None:  # images are so large that each is worked off by itself
+                if self._ring is None:  # images so large that each goes by itself
                     rows = [self._mean_rings(self._in_pieces(one[None])) for one in maps.detach()]
                     return torch.cat(rows) / maps.shape[1]
                 squares = self._in_pieces(maps.detach())
@@ -317,7 +317,7 @@ class RingTransform:
         return self._squares(self._coefficients(maps.to(self.dtype)))
 
     def _in_pieces(self, maps: Tensor) -> Tensor:
-        """Sums over channels of the squared coefficients, (N, P)."""
+        """Sums over channels of the squared coefficients, (N, P), in pieces that stay in cache."""
         n_channels = maps.shape[1]
         budget = PIECE_BYTES.get(maps.device.type, PIECE_BYTES["cuda"])
         maps_per_piece = max(1, budget // (4 * self.shape[0] * self.shape[1]))
@@ -375,7 +375,8 @@ def ring_transform(
 ) -> RingTransform:  # fmt: skip
     """Return the prepared transform of (H, W) maps on `device`, made once.
 
-    Its tensors are ordinary ones, also when inference mode is on, so that it serves both.
+    Its tensors are ordinary ones even if they are made in inference mode, so that it can be used
+    inside and outside of that.
     """
     with torch.inference_mode(False), torch.no_grad():
         return RingTransform(height, width, edges, device, planes, dtype)
