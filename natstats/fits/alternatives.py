@@ -46,8 +46,9 @@ def alternative_exponents(
 ) -> Iterator[Exponents]:
     """Exponents in the band that was asked for and in three others, by every estimator.
 
-    The one that the options ask for comes first. An octave is taken from the rings of the band on
-    every layer's own map; the common band is the widest in cycles/image that the layers hold.
+    The one that the options ask for comes first. Of the others, two lack the top or the bottom
+    octave of the rings of every layer's own map; the third is the common band, the widest in
+    cycles/image that the layers hold.
     """
     estimators = [options.estimator, *(one for one in ESTIMATORS if one != options.estimator)]
     for name, ends in _bands(layers, options).items():

@@ -1,9 +1,9 @@
-"""The band of frequencies that is fitted, as it is asked for: of each map, or of the image.
+"""The band of frequencies that is fitted, as it is asked for: in units of each map or of the image.
 
-A pair of numbers is in cycles/pixel of every layer's own maps. Their pixels are worth more pixels
-of the image the deeper a layer is, so that one pair means other waves in every layer. An
-:class:`ImageBand` is in cycles/image: the same waves in all layers that hold them, see
-:mod:`natstats.fits.held_bands`.
+A pair of numbers is in cycles/pixel of every layer's own maps. The coarser the maps of a layer, the
+more pixels of the image each of theirs stands for, so that one pair means different waves in
+different layers. An :class:`ImageBand` is in cycles/image: the same waves in all layers that hold
+them, see :mod:`natstats.fits.held_bands`.
 
 Nothing here imports numpy, so that the command line can read a band.
 """
@@ -99,7 +99,7 @@ LOW:HIGH/image in cycles/image, such as 2:12/image; got '2:12/img'
 
 
 def _of_pixels(value: Any) -> tuple[float, float]:
-    """A pair in cycles/pixel; numbers that look like cycles/image are told how to be written."""
+    """A pair in cycles/pixel; for what looks like cycles/image the error says how to write it."""
     try:
         return checks.pair_in_order("band", value, 0.0, NYQUIST)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""What the exponent owes to the choice of the band: fitted again with either end moved inwards.
+"""How the exponent depends on the choice of the band: fitted again with either end moved inwards.
 
 A power law has one exponent in every band. Where the exponent moves as the lower end of the band is
 raised or the upper end lowered, by more than its interval, the number belongs to the band as much
@@ -29,7 +29,7 @@ SIDES = ("low", "high")
 """The end of the band that is moved: the lower one raised, or the upper one lowered."""
 
 STEP = 2 ** (1 / 3)
-"""Between one band and the next: a third of an octave."""
+"""Factor between the ends of one band and the next: a third of an octave."""
 
 FEWEST_RINGS = 4
 """Bands with fewer rings than this are left out."""

@@ -58,7 +58,7 @@ class Band(RingsInBand):
         return ESTIMATORS[estimator].gradient(self, power, alpha)
 
     def octave_calibration(self) -> tuple[Array, Array, Array]:
-        """What the estimator ``octave`` is made of, for those who need its gradient elsewhere.
+        """The parts of the estimator ``octave``, for code that computes its gradient itself.
 
         Returns:
             The contrast (n,), whose product with the log ring power is minus the measured slope,
@@ -79,7 +79,7 @@ class Band(RingsInBand):
         return resolves is None or resolves(self, alpha)
 
     def outer_shift(self, alpha: float, estimator: str = "octave") -> float:
-        """What the estimate changes by when the field has wavelengths three times as long."""
+        """Change of the estimate when the field has wavelengths three times as long."""
         change = _outer_change(*self._size, round(alpha, 1))[self.inside]
         expected = np.exp(self.log_expected_power(alpha))
         return float(change @ self.gradient(expected[None], np.array([alpha]), estimator)[0])

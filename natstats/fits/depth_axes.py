@@ -1,7 +1,7 @@
-"""What a law can have on its axis: where each measure of depth finds its numbers, and its words.
+"""The measures of depth that a law can have on its axis: where their numbers are, and their words.
 
-A record in :data:`DEPTH_AXES` is all that another measure of depth takes. The command line reads
-the names here, so that numpy is not imported before there is something to compute.
+To add a measure of depth, add a record to :data:`DEPTH_AXES`. The command line reads the names
+here, so numpy is imported only where something is computed.
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ They read ring power S_b at ring frequencies f_b:
   -sum_b m_b (S_b / (A T_b(alpha)) + log A T_b(alpha)) / 2, m_b the independent modes of the ring
   (:func:`natstats.spectra.expected.independent_modes`), A profiled out. Efficient when the power
   law is exact, and the least biased for single images.
-* ``ols``: minus the slope of the straight line through (log f_b, log S_b), every ring the same and
-  no correction, as most papers do.
+* ``ols``: minus the slope of the straight line through (log f_b, log S_b), with equal weights for
+  all rings and without correction, as in most papers.
 
-A record in :data:`ESTIMATORS` is all that another one takes: the options, the command line, the
-tables and the page of a run read it there. numpy is imported inside the functions, since the
-command line needs the names before there is anything to compute. What the functions work with is
+To add an estimator, add a record to :data:`ESTIMATORS`: the options, the command line, the tables
+and the page of a run read it from there. numpy is imported inside the functions, since the command
+line needs the names before there is anything to compute. The functions work with
 :class:`natstats.fits.rings_in_band.RingsInBand`.
 """
 
@@ -49,10 +49,10 @@ class Estimator:
         estimate: alpha (R,) of a band and ring power in it, (R, n).
         gradient: derivative (R, n) of the estimates in the log of every ring's power, of a band,
             ring power (R, n) and the estimates (R,).
-        log_shape: log power in the rings of a band that it expects of alpha, up to a constant:
+        log_shape: log power that it expects in the rings of a band for alpha, up to a constant:
             (n,) for a number, (R, n) for (R,).
         is_resolvable: whether the spectrum of a band tells an alpha from others; None for an
-            estimator that does not allow for the finite map, whose range nothing is known of.
+            estimator that does not allow for the finite map, and whose range is not known.
     """
 
     name: str

@@ -97,8 +97,8 @@ def fit_spectrum(  # type: ignore[misc]  # the second argument has two names
 
     Args:
         spectrum: what was measured; or frequencies (R,), rising and above 0.
-        power: beside frequencies, that of every image, (N, R). The images are the sample; images
-            with a value that is not finite are left out.
+        power: with frequencies, the power of every image there, (N, R). The images are the sample;
+            images with a value that is not finite are left out.
         options: band, estimator, interval and level. A band is in cycles/pixel; by default all
             frequencies are used, whatever their unit.
         span: share of the image that the maps stand for, to which a band in cycles/image
@@ -255,8 +255,8 @@ def fit_layers(  # type: ignore[misc]  # as above
     Args:
         layers: what was measured; or the frequencies of every layer, L arrays (R,), or one array
             for all of them.
-        power: beside frequencies, that of every layer and image, L arrays (N, R). The same N images
-            in the same order in all layers.
+        power: with frequencies, the power of every layer and image there, L arrays (N, R). The N
+            images are the same, and in the same order, in all layers.
         options: how to fit.
         sizes: heights and widths of the maps, L pairs, see :func:`fit_spectrum`.
         edges: what was done about the edges of the maps.

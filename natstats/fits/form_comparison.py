@@ -3,8 +3,8 @@
 The forms are those of :mod:`natstats.fits.forms`. What is compared is the mean log power in bins of
 rings, evenly spaced in log frequency, with the covariance S of those means from leaving out one
 group of images at a time. To its diagonal a small variance is added, :data:`DISCREPANCY` squared:
-no form is exact in a real network, and without it many images would tie each form to the
-differences between neighbouring bins, the best known ones, and lead it past the points. S is itself
+no form is exact in a real network. Without it, with many images, the differences between
+neighbouring bins, which are known best, would rule the fit and pull it off the points. S is itself
 estimated, from g groups (an effective number where few images rule the power,
 :func:`natstats.fits.intervals.effective_dof`), so the likelihood is the one with the unknown
 covariance integrated out (Sellentin and Heavens 2016, MNRAS Letters 456):
@@ -77,7 +77,7 @@ class FormFit(Brief):
         aicc: its AICc, up to a constant that the forms of one layer share; infinite with too few
             bins.
         rms: root mean square of what the form leaves of log power, over bins.
-        power: what it expects in the rings of the band, as high as what was measured, (n,).
+        power: what it expects in the rings of the band, at the level that was measured, (n,).
     """
 
     exponent: float
@@ -89,7 +89,7 @@ class FormFit(Brief):
 
 @dataclass(frozen=True, repr=False)
 class Forms(Brief):
-    """The comparison for one layer; without a single form where it cannot be judged.
+    """The comparison for one layer; without any form where it cannot be judged.
 
     Attributes:
         fits: fits by name of the form, in the order of :data:`natstats.fits.forms.FORMS`.

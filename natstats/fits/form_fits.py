@@ -47,7 +47,7 @@ class FormFitter:
         return self._form.model(self._rings, *parameters)
 
     def fit(self, log_power: Array, whiten: Array) -> tuple[Array, float]:
-        """Parameters (p,) with the smallest chi^2, and that, of log power in the bins (k,).
+        """Parameters (p,) with the smallest chi^2 for log power in the bins (k,), and that chi^2.
 
         `whiten` (k, k) gives residuals unit variance and takes their common level away.
         """

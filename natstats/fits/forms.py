@@ -10,8 +10,8 @@ forms are exact: the spectrum of a sum of independent fields is the sum of their
 T_b is multiplied by the ratio of the form to f^-alpha at the frequency of the ring, which is an
 approximation: the leakage is still that of the plain law.
 
-A record in :data:`FORMS` is all that another form takes: the comparison
-(:mod:`natstats.fits.form_comparison`), its table and the page of a run read it there.
+To add a form, add a record to :data:`FORMS`: the comparison
+(:mod:`natstats.fits.form_comparison`), its table and the page of a run read it from there.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = ["FORMS", "PLAIN", "Form", "Search", "flag_meanings"]
 Array = NDArray[np.float64]
 
 Model = Callable[..., tuple[Array, tuple[Array, ...]]]
-"""Rings and parameters but the amplitude, (...) each, to log power in the rings, (..., n), and its
-derivative in each parameter, up to a constant."""
+"""From the rings and all parameters but the amplitude, (...) each, to log power in the rings,
+(..., n), up to a constant, and its derivative in each parameter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Search:
     Attributes:
         low: smallest value of each parameter.
         high: largest value of each parameter.
-        starts: for each parameter the values of which all combinations are tried first.
+        starts: values of each parameter; all combinations of them are tried first.
     """
 
     low: tuple[float, ...]
@@ -58,8 +58,8 @@ class Form:
         columns: columns of its exponent and its other parameters in ``forms.csv``.
         model: log power as a function of the parameters, the exponent first.
         search: where the parameters are looked for, given the rings.
-        parameters: what is reported of the parameters beside the exponent, by name, in the order
-            of `columns`.
+        parameters: from the fitted parameters to what is reported beside the exponent, by name, in
+            the order of `columns`.
         flag: what a layer is flagged with where this form is clearly better than a power law;
             empty for the power law itself.
         meaning: what the flag means.
@@ -75,7 +75,7 @@ class Form:
 
     @property
     def tail(self) -> str:
-        """End of the names of its columns that every form has, such as ``aicc_cut_off``."""
+        """End of the names of the columns that every form has, such as ``aicc_cut_off``."""
         return self.name.replace(" ", "_").replace("-", "_")
 
 
@@ -83,7 +83,7 @@ LOW, HIGH = EXPONENT_RANGE[0] + 0.01, EXPONENT_RANGE[1] - 0.01
 """Exponents between which forms are fitted."""
 
 ALPHAS = np.arange(-2.75, 5.9, 0.25)
-"""Exponents from which they are fitted."""
+"""Exponents from which the fits start."""
 
 
 def _power_law(rings: FormRings, alpha: Array) -> tuple[Array, tuple[Array, ...]]:

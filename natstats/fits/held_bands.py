@@ -10,9 +10,9 @@ c = 0.68, and a wave of 10 cycles/image has 6.8 cycles there. Where p could not 
 older runs, maps are taken to stand for the whole image, c = 1.
 
 Ring k of a map holds the waves from k - 1/2 to k + 1/2 cycles along its shorter side, none beyond
-its Nyquist frequency M / 2. A map *holds* a band when either end lies in one of its rings, and the
-band is then all rings from the one end to the other. So maps of one span are fitted to rings of
-the same numbers, whatever their sizes, and maps of another to the rings that are nearest.
+its Nyquist frequency M / 2. A map *holds* a band when each end of it lies in one of its rings, and
+the band is then all rings from the one end to the other. So the rings that are fitted have the same
+numbers in all maps of one span, whatever their sizes; in maps of another span they are the nearest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NOWHERE = (0.0, 0.0)
 """A band without a ring, cycles/pixel."""
 
 NEAR = 1e-4
-"""Cycles along a map that are rounding."""
+"""Cycles along a map that count as rounding."""
 
 
 def _ring_numbers(band: ImageBand, side: int, span: float) -> tuple[int, int] | None:
@@ -54,7 +54,7 @@ def held_band(
         span: share of the image's shorter side that the maps stand for.
 
     Returns:
-        The frequencies of the first and the last ring of the band, at which they stand exactly.
+        The frequencies at which the first and the last ring of the band stand, exactly.
 
     >>> import natstats
     >>> run = natstats.measure_images(natstats.power_law_fields(8, 14, 14, alpha=2.0)[:, None])
@@ -89,8 +89,9 @@ def _reach(measured: LayerSpectrum) -> tuple[float, float]:
 def common_band(layers: Sequence[LayerSpectrum], min_rings: int = 4) -> tuple[float, float] | None:
     """The widest band in cycles/image that all layers hold with enough rings.
 
-    Where there is none, the smallest maps are dropped: it is the band that most layers hold, and of
-    several such bands the widest in octaves. :func:`holds` says which layers these are.
+    Where there is no such band, some layers are given up, as a rule those with the smallest maps:
+    it is then the band that most layers hold, and of several the widest in octaves. :func:`holds`
+    says which layers these are.
 
     Args:
         layers: spectra of the layers; leave the images out where the layers are meant.

@@ -1,7 +1,7 @@
 """How the exponents of single images spread: mean, sd and quantiles, all with intervals.
 
 The exponent of the mean spectrum is not the mean of the images' exponents. A sum of power laws of
-different exponents is no power law: the steepest rule it at low frequency, the shallowest at high.
+different exponents is no power law: the steepest dominate at low frequency, the shallowest at high.
 Images of equal variance with exponents from N(2, 0.3^2), on maps of 28 x 28 pixels, without noise:
 
 >>> from natstats.fits.bands import band_of
@@ -17,9 +17,9 @@ Images of equal variance with exponents from N(2, 0.3^2), on maps of 28 x 28 pix
 >>> [of_the_mean(variance, name) for name in ("octave", "whittle", "ols")]
 [2.0, 1.95, 2.01]
 
-So the exponent of the mean spectrum depends on how the frequencies are weighted, and more on how
-power goes with the exponent. With the same power in the lowest or in the highest ring in place of
-the same variance it is
+So the exponent of the mean spectrum depends on how the frequencies are weighted, and even more on
+how the power of images depends on their exponent. If they all have the same power in the lowest
+ring, or in the highest, in place of the same variance, it is
 
 >>> of_the_mean(power[:, 0]), of_the_mean(power[:, -1])
 (1.9, 2.15)
@@ -145,9 +145,9 @@ def quantile_ranks(n: int, quantile: float, level: float) -> tuple[int, int] | N
     >>> quantile_ranks(20, 0.5, 0.95), quantile_ranks(20, 0.05, 0.95)
     ((6, 15), None)
     """
-    miss = (1 - level) / 2 + 1e-12  # a chance that is met exactly is met in spite of rounding
+    miss = (1 - level) / 2 + 1e-12  # so that rounding excludes no chance that is met exactly
     below = np.arange(n + 1)
-    # The first number that is not too small, and the first above which there is too little.
+    # The largest l with P(B < l) below `miss`, and the smallest u with P(B >= u) at most that.
     low = int(np.searchsorted(special.bdtr(below, n, quantile), miss))
     high = int(np.argmax(special.bdtrc(below, n, quantile) <= miss)) + 1
     return (low, high) if low >= 1 and high <= n else None

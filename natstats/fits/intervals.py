@@ -40,13 +40,13 @@ FEWEST_GROUPS = 3
 """Groups of images without which there is no interval."""
 
 STOPPED = 1.1
-"""Times the deviations of an exponent where narrow intervals ended the measurement: so its interval
-holds the truth about as often as its level says, which ``analyses/until_coverage.py`` simulates. It
-is the deviations that are larger, so that all that is made of them is: the intervals of slopes, of
-differences between runs and of changes along a series."""
+"""Factor on the deviations of an exponent where narrow intervals ended the measurement. With it the
+interval holds the truth about as often as its level says, as ``analyses/until_coverage.py``
+simulates. It acts on the deviations, so that all that is made of them is wider, too: the intervals
+of slopes, of differences between runs and of changes along a series."""
 
 LEAST_SPREAD = 1e-3
-"""A resample with less than this share of the standard error of all groups has no spread."""
+"""A resample whose error is below this share of the standard error counts as without spread."""
 
 _MOST_DRAWS = 2**26
 """Groups times resamples; several arrays of this length are held at once, each of half a GiB."""
@@ -175,7 +175,8 @@ def bootstrap_reach(
     errors = np.sqrt(np.sum(draws.T * influence**2, axis=0) * n_groups / (n_groups - 1))
     whole = estimate(power.sum(0, keepdims=True) / count.sum())[0]
     good = errors > LEAST_SPREAD * standard_error
-    # What cannot be studentised lies infinitely far out; left out, it would shorten intervals.
+    # A resample that cannot be studentised counts as infinitely far out: to leave it out would
+    # make intervals too short.
     studentised = np.full(resamples, np.inf)
     studentised[: int(good.sum())] = np.abs(drawn[good] - whole) / errors[good]
     return float(np.quantile(studentised, level, method="higher")) * standard_error

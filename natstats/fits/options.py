@@ -1,6 +1,6 @@
 """How spectra are fitted and the law is tested: the choices, checked once.
 
-Nothing here imports numpy, so that the command line has the names and defaults from here.
+Nothing here imports numpy, so that the command line can read the names and defaults here.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class FitOptions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FitOptions:
-        """Inverse of :meth:`to_dict`; what an older run did not know has its default.
+        """Inverse of :meth:`to_dict`; options that an older run does not have get their defaults.
 
         Raises:
             UsageError: a value is out of range.
@@ -110,7 +110,7 @@ class FitOptions:
 
 
 def _selection(argument: str, value: Any) -> str:
-    """A selection of layers in one spelling; whether layers match is known where there are any.
+    """A selection of layers in one spelling; whether any layers match it is checked later.
 
     Raises:
         UsageError: it is no text, or a part of it is empty.

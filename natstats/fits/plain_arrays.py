@@ -28,10 +28,10 @@ MOST_GROUPS = 128
 
 
 class PlainBand(Band):
-    """Frequencies at which a power law holds exactly: no map is allowed for.
+    """Frequencies at which a power law holds exactly: nothing is corrected for a finite map.
 
-    Octaves count the same, whatever the spacing of the frequencies: each has the weight of the
-    step in log frequency that it stands for.
+    All octaves count the same, whatever the spacing of the frequencies: each frequency has the
+    weight of the step in log frequency that it stands for.
 
     Args:
         frequency: of the spectrum, (R,).
@@ -79,7 +79,7 @@ class PlainSpectrum(Spectrum):
         return np.ones(self.n_rings, np.int64)
 
     def held(self, band: FittedBand) -> tuple[float, float]:
-        """The band in the unit of the frequencies; the usual one is all of them.
+        """The band in the unit of the frequencies; the default band stands for all of them.
 
         Raises:
             UsageError: it is in cycles/image.
@@ -108,7 +108,7 @@ def spectrum_of_arrays(
     """A spectrum of plain arrays, see :func:`natstats.fit_spectrum` for them.
 
     Raises:
-        UsageError: an array has the wrong shape or values; it is named, with what came.
+        UsageError: an array has the wrong shape or values; the message names it and what it has.
 
     >>> spectrum_of_arrays([0.1, 0.2], [[2, 1], [np.nan, 1]]).n_nonfinite
     1
@@ -179,7 +179,7 @@ def _checked_size(size: Any, frequency: Array) -> tuple[int, int]:
 def _sums(
     power: Array, n_groups: int, n_members: NDArray[np.int64] | None
 ) -> tuple[Array, Array, NDArray[np.int64], Array, NDArray[np.float32]]:
-    """What a spectrum has besides: sums of groups of images, plain and normalised, and so on."""
+    """The other fields of a spectrum: group sums, plain and normalised, counts, offsets, images."""
     group = np.arange(len(power)) % n_groups
     mean = np.average(power, axis=1, weights=n_members)[:, None]
     own = np.divide(power, mean, out=np.zeros_like(power), where=mean > 0)
@@ -191,7 +191,7 @@ def _sums(
 
 
 def _without(spectrum: Spectrum, finite: NDArray[np.bool_]) -> Spectrum:
-    """The spectrum, whose sums have zeros for images that are not finite, without these."""
+    """The spectrum without images that are not finite, which its sums hold as zeros."""
     if finite.all():
         return spectrum
     group = np.arange(len(finite)) % len(spectrum.count)

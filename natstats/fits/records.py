@@ -30,8 +30,8 @@ class LayerFit:
         low: lower end of the interval.
         high: upper end of the interval.
         by_estimator: alpha by every estimator.
-        log_amplitude: log A of A T_b(alpha) (of A f^-alpha for ``ols``), by the octave-weighted
-            mean of what the shape leaves of log power.
+        log_amplitude: log A of A T_b(alpha) (of A f^-alpha for ``ols``): the octave-weighted mean
+            of log power less that of the shape.
         fitted_power: what the fit expects at every ring, NaN outside the band, (n_rings,).
         r2: share of the octave-weighted variance of log power that the fit explains.
         curvature: coefficient of (ln f)^2 in what the fit leaves of log power.
@@ -83,13 +83,13 @@ class LayerFit:
 
     @property
     def image_mean(self) -> float:
-        """Mean of the images' own exponents, three or more; not that of the mean spectrum."""
+        """Mean of three or more images' own exponents; not the exponent of the mean spectrum."""
         several = len(self.image_exponents) >= FEWEST_GROUPS
         return float(np.mean(self.image_exponents)) if several else np.nan
 
     @property
     def image_sd(self) -> float:
-        """Standard deviation of the images' own exponents."""
+        """Standard deviation of the images' own exponents, of three or more."""
         several = len(self.image_exponents) >= FEWEST_GROUPS
         return float(np.std(self.image_exponents, ddof=1)) if several else np.nan
 

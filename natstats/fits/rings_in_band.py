@@ -37,7 +37,7 @@ class RingsInBand:
 
     Attributes:
         inside: which rings of the map lie in the band, (n_rings,).
-        n_rings: number of rings in the band, n; with fewer than two there is nothing below.
+        n_rings: number of rings in the band, n; with fewer than two, nothing that follows is set.
         log_frequency: log frequency of the rings in the band, (n,).
         octave_weights: weights 1 / f, under which every octave counts the same, (n,).
         modes: independent modes of each ring, (n,).
@@ -45,7 +45,7 @@ class RingsInBand:
         log_expected: log T_b of these exponents, (k, n).
         octave_contrast: what the log ring power is multiplied by to give the slope with
             `octave_weights`, (n,).
-        straight_contrast: the same with every ring alike, (n,).
+        straight_contrast: the same with equal weights for all rings, (n,).
         inverse: measured slopes, rising, and the exponents of `grid` that they belong to.
         follows: change of the measured slope with the exponent, on `grid`, (k,).
         is_single: whether no other exponent of `grid` has the same slope, (k,).
@@ -78,7 +78,7 @@ class RingsInBand:
         """Find which exponent a measured slope belongs to."""
         calibration = -self.log_expected @ self.octave_contrast
         before = np.concatenate(([-np.inf], np.maximum.accumulate(calibration)[:-1]))
-        # The calibration rises until leakage holds it; np.interp clips to the range beyond.
+        # The calibration rises until leakage stops it; beyond, np.interp clips to its range.
         rising = calibration > before
         self.inverse = calibration[rising], GRID[rising]
         self.follows = np.gradient(calibration, GRID)
@@ -89,7 +89,7 @@ class RingsInBand:
 
     @cached_property
     def likelihood_weights(self) -> Array:
-        """Share of the modes over T_b, in units of the mean of log T_b over modes, (k, n)."""
+        """Share of the modes over T_b, whose geometric mean over modes is set to 1, (k, n)."""
         share = self.modes / self.modes.sum()
         shape = self.log_expected - (self.log_expected @ share)[:, None]  # no overflow in 1 / T
         return np.asarray(share * np.exp(-shape))

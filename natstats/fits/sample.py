@@ -39,10 +39,10 @@ FEW_EFFECTIVE = 4.0
 """With fewer effective degrees of freedom than this an interval is flagged."""
 
 LEAST_ERROR = 1e-6
-"""A smaller standard error is that of rounding: the same image many times over."""
+"""A standard error below this is mere rounding: the sample is one image many times over."""
 
 OUTER_SHIFT = 0.1
-"""An exponent is flagged that would change by more if the field had waves three times as long."""
+"""An exponent is flagged if waves three times as long in the field would change it by more."""
 
 Array = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ class Sample:
         spectrum: what was measured.
         options: how to fit.
         band: the rings that are fitted, n of them.
-        is_held: whether the maps hold the band that was asked for; without, there are no rings.
+        is_held: whether the maps hold the band that was asked for; if not, there are no rings.
         filled: which groups have images, (G,).
         count: images in each of these, (g,).
         power: sum of their power, (g, n).

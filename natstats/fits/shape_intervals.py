@@ -35,10 +35,10 @@ class ShapeIntervals:
 
     Attributes:
         power: mean power that was fitted, (n_rings,).
-        shape: half the width of the interval of log power, its level in the band taken out,
-            (n_rings,); NaN where there is none.
-        left: the same for what the fit leaves of log power: the exponent moves with the images,
-            too, (n_rings,).
+        shape: half the width of the interval of log power, after its mean level in the band is
+            taken out, (n_rings,); NaN where there is none.
+        left: the same for log power less the fit, whose exponent moves with the images, too,
+            (n_rings,).
     """
 
     power: Array
@@ -57,7 +57,8 @@ def intervals_of_shape(
         options: of the fit.
 
     Returns:
-        What to draw; without intervals where there are fewer than three groups, or no fit.
+        What to draw; without intervals where there are fewer than three groups, or no fit, or where
+        a ring of the band has no power without one of the groups.
 
     Raises:
         UsageError: normalised power is asked for and was not measured.
