@@ -1,4 +1,4 @@
-"""The exponents of one network described: its layers are what they are, the images are a sample."""
+"""A description of one network's exponents: its layers are taken as given, images are a sample."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from natstats.law.shapes import Shape, best_of
 __all__ = ["Departure", "Description", "describe"]
 
 MOST_DEPARTURES = 5
-"""Layers that are named as those farthest from the line."""
+"""Number of layers that are named as farthest from the line."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Departure:
-    """How far the exponent of a layer is from the line; the interval is that of other images."""
+    """How far the exponent of a layer is from the line; the interval is for other images."""
 
     layer: str
     value: float

@@ -141,8 +141,8 @@ class Differences:
     def _estimate(self, value: float, parts: Sequence[tuple[float, float]]) -> Estimate:
         """From the variances that the sources add, and their degrees of freedom."""
         variances, dofs = zip(*parts, strict=True)
-        # A variance from two or three seeds is small by chance in some of many layers, and
-        # Satterthwaite's rule would then hand these layers the many degrees of the images.
+        # A variance from two or three seeds is small by chance in some of many layers, which would
+        # then get the many degrees of freedom of the images by Satterthwaite's rule.
         most = min((source.dof for source in self.sources if source.dof is not None), default=None)
         return Estimate.of(value, variances, dofs, self.level, most)
 
@@ -162,7 +162,7 @@ class Differences:
 
         It is free of what both networks share: the errors of common images, and the scatter about
         the line that a kind of layer has in both. The slopes of the two laws differ by about as
-        much, and not exactly: each of the three weights the layers by its own scatter.
+        much, but not exactly: each of the three fits weights the layers by its own scatter.
         """
         places, regression = self._line(depth, chosen)
         if regression is None:

@@ -1,4 +1,4 @@
-"""What the trend hangs on: it is fitted again without each layer, map size and kind in turn."""
+"""How the trend depends on single layers: it is refitted without each layer, map size and kind."""
 
 from __future__ import annotations
 

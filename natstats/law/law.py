@@ -3,15 +3,15 @@
 The paper reports a law that is linear in depth. Here that is a hypothesis: alpha_l = a + b d_l.
 Two questions are kept apart.
 
-* *This network*: its layers are what they are, and the images are a sample. That is a description,
+* *This network*: its layers are taken as given, and the images are a sample. That is a description,
   with narrow intervals (:mod:`natstats.law.description`).
-* *A law*: the layers are a sample, too, and what they are off the line hangs together from layer to
+* *A law*: the layers are a sample, too, whose distances from the line are correlated from layer to
   layer (:mod:`natstats.law.regression`). The verdict in words is the answer to this question. Even
-  so one network is one witness; for many see :func:`natstats.meta_analysis`.
+  so it rests on one network; for many see :func:`natstats.meta_analysis`.
 
-Against the line stand four other shapes, compared by AICc (Hurvich and Tsai 1989, Biometrika 76), a
-test for lack of fit, and the same regression on the normal scores of the ranks (Blom 1958), which
-no single layer can rule.
+The line is tested in three ways: against four other shapes by AICc (Hurvich and Tsai 1989,
+Biometrika 76), for lack of fit, and by the same regression on the normal scores of the ranks (Blom
+1958), which no single layer can dominate.
 
 How the authors of the paper fitted and tested their law is not known to us.
 """
@@ -55,11 +55,11 @@ VERDICTS = (
     "depends on the specification",
     "too little to tell",
 )
-"""What a law can be found to be; the last but one takes more than one way to measure it, see
-:mod:`natstats.law.specifications`."""
+"""What a law can be found to be. ``depends on the specification`` is found only where the law is
+fitted in several ways, see :mod:`natstats.law.specifications`."""
 
 OLDER_VERDICTS = ("linear", "rises, not linearly", "undecided")
-"""What it was called before version 0.7, in series that were measured then."""
+"""Verdicts of versions before 0.7, which series that were measured then still have."""
 
 FEWEST_FOR_VERDICT = 8
 """With fewer groups of images than this the verdict is ``too little to tell``."""
@@ -68,7 +68,7 @@ CLEAR_AICC = 6.0
 """Another shape must beat the linear one by this much AICc to overrule it."""
 
 TREND_SHARE = 0.5
-"""``no trend`` is said where no line in the interval explains this share of the variance."""
+"""``no trend`` is said where no slope in the interval explains more of the variance than this."""
 
 Array = NDArray[np.float64]
 
@@ -102,7 +102,7 @@ class Law:
         stage_share: share of what the line leaves that layers with maps of one size have in common.
         between_layer_sd: scatter of layers about the line beyond sampling error.
         rank_correlation: Kendall's tau-b of exponent and depth.
-        rank_p: p-value of the test that ranks have no trend, with scatter that hangs together.
+        rank_p: p-value of the test that ranks have no trend, with correlated scatter.
         lack_of_fit_p: p-value of the test that a quadratic and a cubic term add nothing.
         slope_within_resolution: the slope with every resolution given a level of its own.
         slope_within_resolution_low: lower end of its interval.

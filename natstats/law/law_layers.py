@@ -1,6 +1,6 @@
 """Which layers are in the law, and why the others are not.
 
-The law is about activations. What a network returns is none: its last convolution may write an
+The law is about activations. What a network returns is not one: its last convolution may give an
 image, a noise or the scores of classes, and one such point at the end can hide a law or make one.
 So the network's own output is left out unless it is asked for; it stays in all tables.
 """
@@ -25,7 +25,7 @@ IN_LAW = "yes"
 """What the table of layers says of a layer in the law, in the place of a reason."""
 
 NOT_ASKED_FOR = "not asked for"
-"""What it says of a layer that could be in the law and was not asked for."""
+"""What the table says of a layer that could be in the law and was not asked for."""
 
 WORDS = ("hidden", "all", "output")
 """Selections by role; anything else is a kind of layer or a pattern of names."""
@@ -39,9 +39,9 @@ def asked_for(
     Args:
         law_layers: ``hidden`` (all but the network's own output), ``all``, ``output``, a kind of
             layer as in the table (``conv``, ``depthwise``, ...) or a pattern of names such as
-            ``layer1.*``; several separated by commas. What has a ``-`` before it is taken out of
-            the others, or where there are no others, of ``hidden``.
-        names: of the layers; the images are none.
+            ``layer1.*``; several separated by commas. The layers of one with a ``-`` before it are
+            removed from the others, or from ``hidden`` if there are no others.
+        names: of the layers, without the images.
         kinds: of the layers.
         is_output: whether they are the network's own output.
 
@@ -137,7 +137,7 @@ def layers_of_law(
         table[name].to_numpy(dtype=np.float64)
         for name in ("exponent", "exponent_low", "exponent_high")
     )
-    # The last that is said of a layer is what stands there.
+    # A later reason takes the place of an earlier one.
     reasons[~np.isfinite(DEPTH_AXES[depth].values(table))] = "no depth"
     reasons[~(high > low)] = "no interval"
     reasons[~np.isfinite(exponent)] = "no exponent"

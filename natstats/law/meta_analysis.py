@@ -5,12 +5,13 @@ a variance tau^2 about their mean (random effects). tau^2 is that of Paule and M
 of Research of the National Bureau of Standards 87), by ``combine_effects`` of statsmodels; networks
 weigh w_i = 1 / (s_i^2 + tau^2), as shares p_i.
 
-The interval of the mean is that of Hartung and Knapp (2001, Statistics in Medicine 20): the scatter
-of the networks tells the error, not their own errors. Theirs supposes that weights are right up to
-a factor. Errors that few layers tell make weights that are not, and the interval is then too short
-(analyses/calibration_networks.py), so the variance is taken without that supposition (Sidik and
-Jonkman 2006, Computational Statistics and Data Analysis 50), with the degrees of freedom of
-Satterthwaite's rule for these weights (Tipton 2015, Psychological Methods 20):
+The interval of the mean follows Hartung and Knapp (2001, Statistics in Medicine 20): the error is
+taken from the scatter of the networks, not from their own errors. Theirs supposes that the weights
+are right up to a factor. Where errors are estimated from few layers, the weights are not, and the
+interval is too short (analyses/calibration_networks.py). So the variance is estimated without that
+supposition (Sidik and Jonkman 2006, Computational Statistics and Data Analysis 50), with the
+degrees of freedom of Satterthwaite's rule for these weights (Tipton 2015, Psychological Methods
+20):
 
     V = sum p_i^2 (b_i - b)^2 / (1 - p_i).
 
@@ -38,7 +39,7 @@ from natstats.law.differences import Estimate
 __all__ = ["Contrast", "Pooled", "compare_groups", "homogeneity_p", "pool"]
 
 LEAST_VARIANCE = 1e-12
-"""A slope without error counts as one of this variance, as a share of all that slopes vary."""
+"""Least variance of a slope, as a share of the total, for slopes without an error."""
 
 Array = NDArray[np.float64]
 
@@ -50,7 +51,7 @@ class Pooled(Brief):
     Attributes:
         mean: mean slope of networks of this sort, its interval and test.
         next_low: lower end of where the slope of the next network is expected.
-        next_high: upper end; it takes three networks.
+        next_high: upper end; both take three networks.
         tau: standard deviation of the true slopes about their mean.
         i2: share of the variance of slopes that is no error of single networks (Higgins and
             Thompson 2002, Statistics in Medicine 21).
@@ -104,8 +105,8 @@ def pool(
         level: level of the intervals.
 
     Returns:
-        The mean over networks. One network has no interval. Two weigh the same, since two do not
-        tell how far their errors are to be trusted.
+        The mean over networks. One network has no interval. Two weigh the same, since two cannot
+        show how far their errors are to be trusted.
 
     Raises:
         UsageError: the lengths differ, there is no network, a slope is not finite or an error
@@ -248,7 +249,7 @@ def compare_groups(
         labels: group of each network, (k,).
 
     Returns:
-        The test; NaN with one group, or none of two networks or more.
+        The test; NaN with one group, or when no group has two networks.
 
     >>> round(compare_groups([0.1, 0.2, 0.9, 1.1], [0.1] * 4, ["a", "a", "b", "b"]).p, 3)
     0.017

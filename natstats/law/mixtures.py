@@ -1,6 +1,6 @@
-"""Coefficients of which two parameters of the errors were integrated out: mixtures over a grid.
+"""Coefficients of a regression whose two error parameters are integrated out: mixtures over a grid.
 
-:mod:`natstats.law.regression` makes them, and says of what.
+:mod:`natstats.law.regression` makes them, and describes the model.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Mixture:
 
     @property
     def variance(self) -> float:
-        """Mean square of the errors, and the spread of the centres."""
+        """Mean square of the errors, plus the spread of the centres."""
         return float(self.weight @ (self.error**2 + (self.value - self.mean) ** 2))
 
     def below(self, x: float) -> float:
@@ -54,7 +54,7 @@ class Mixture:
         return float(_Stack([self]).below(np.array([x]))[0])
 
     def interval(self, level: float) -> tuple[float, float]:
-        """The ends that leave half of what `level` leaves on either side."""
+        """The ends of the interval, with a share of (1 - `level`) / 2 beyond each."""
         return intervals_of([self], level)[0]
 
     def p(self) -> float:
@@ -79,7 +79,7 @@ class _Stack:
 
         self.weight = stacked("weight", 0.0)
         self.value, self.error, self.dof = stacked("value"), stacked("error"), stacked("dof")
-        # The scales; a part without any has next to none.
+        # The scales to divide by; a scale of zero is replaced by a tiny one.
         least = np.maximum(1e-12 * self.error.max(axis=1, keepdims=True), 1e-150)
         self.positive = np.maximum(self.error, least)
 
@@ -109,11 +109,11 @@ class _Stack:
 
 
 def intervals_of(mixtures: Sequence[Mixture], level: float) -> list[tuple[float, float]]:
-    """The ends of each mixture that leave half of what `level` leaves on either side."""
+    """The ends of the interval of each mixture, with a share of (1 - `level`) / 2 beyond each."""
     whole = _Stack(mixtures)
     whole.prepare_density()
     reach = special.stdtrit(whole.dof, 0.5 + level / 2) * whole.error
-    # No part of the mixture has its own quantile beyond the smallest and the largest of them.
+    # A quantile of the mixture lies between the smallest and the largest of its parts' quantiles.
     ends = np.concatenate([whole.value - reach, whole.value + reach])
     shares = np.repeat([0.5 - level / 2, 0.5 + level / 2], len(mixtures))
     whole = whole.some(np.tile(np.arange(len(mixtures)), 2))
@@ -138,7 +138,7 @@ def intervals_of(mixtures: Sequence[Mixture], level: float) -> list[tuple[float,
 def p_values_of(mixtures: Sequence[Mixture]) -> list[float]:
     """Two-sided p of the test that each coefficient is zero."""
     whole = _Stack(mixtures)
-    # Both tails for themselves: one less the other would be rounded to zero, or below it.
+    # Each tail is summed by itself: 1 minus the other would be rounded to zero, or below it.
     tail = special.stdtr(whole.dof, -np.abs(whole.value) / whole.positive)
     is_above = whole.value > 0
     under, over = (
@@ -218,7 +218,7 @@ class Regression:
 
     @property
     def scatter_sd(self) -> float:
-        """Standard deviation of the layers about the design, stages and all."""
+        """Standard deviation of the layers about the design, with what stages have in common."""
         return float(np.sqrt(self.weight @ (self.variance * (1 + self.stage_sd**2))))
 
     @property

@@ -1,4 +1,4 @@
-"""Regression of exponents whose scatter hangs together: what the law and its tests rest on.
+"""Regression of exponents with correlated scatter, on which the law and its tests rest.
 
 The exponents of the layers of a network have errors from two sources.
 
@@ -6,26 +6,27 @@ The exponents of the layers of a network have errors from two sources.
   (:mod:`natstats.fits.intervals`), which layers share.
 * The layers themselves: a scatter about the design, of covariance tau^2 (R(phi) + lambda Z Z'). In
   R(phi) neighbours in the order of depth have correlation phi, those k apart phi^k; Z Z' holds what
-  all layers of one stage (maps of one size) have in common. With phi = lambda = 0 every layer would
-  be a witness of its own, which real networks are not: their neighbours are alike.
+  all layers of one stage (maps of one size) have in common. With phi = lambda = 0 the layers would
+  be independent, which those of real networks are not: neighbours are alike.
 
 phi and lambda are not estimated and then taken as known, which gives intervals that are too short,
 but integrated out: on a grid of both, generalised least squares gives coefficients, their errors
 and the restricted likelihood of the residuals, and the result is the mixture of Student's t
 distributions under the normalised likelihood. The prior is proportional to (1 - phi^2)^(-1/4), half
 way between flat and the reference prior for an autoregression (Berger and Yang 1994, Econometric
-Theory 10), and flat in sqrt(lambda), with an eighth at zero. analyses/calibration.py has the rates.
+Theory 10), and flat in sqrt(lambda), with an eighth at zero. analyses/calibration.py measures the
+error rates.
 
 At each point of the grid, with V = R + lambda Z Z', W its inverse, P the matrix with the residual
 sum of squares r = a'Pa and e = tr(P S) what the images add to it,
 
     r >= e:  covariance V tau^2 + S,  tau^2 = (r - e) / (n - p);
-    r <  e:  covariance S max(r / e, 1/2), the scatter being smaller than S would have it.
+    r <  e:  covariance S max(r / e, 1/2), the scatter being smaller than S alone predicts.
 
 The weights of the layers come from V alone, with nu on its diagonal for the part of S that acts as
-noise of single layers and would hide phi, nu = e / (r - e) of the least-squares fit. All of S would
-do harm: it is estimated from few images, and where an error that all layers share differs in size
-from layer to layer, a line weighted by it runs beside the points (Peelle's puzzle).
+noise of single layers and would hide phi, nu = e / (r - e) of the least-squares fit. Weights from
+all of S would do harm: it is estimated from few images, and where an error that all layers share
+differs in size from layer to layer, a line weighted by it misses the points (Peelle's puzzle).
 
 Degrees of freedom follow from Satterthwaite's rule: n - p for what the residuals tell, less one for
 every stage but the first where lambda > 0, and the effective ones of the deviations for what shared
@@ -65,8 +66,8 @@ NUGGETS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Values of nu, the variance that images add to single layers, in units of tau^2."""
 
 TRUSTED = 0.7
-"""Share of the estimated nu that is taken: few layers tell it, too little of it does less harm than
-too much."""
+"""Share of the estimated nu that is used: few layers estimate it roughly, and too small a value
+does less harm than too large a one."""
 
 Array = NDArray[np.float64]
 
@@ -117,7 +118,7 @@ class Design:
         return self._prepared[nugget]
 
     def nugget(self, exponent: Array, deviations: Array) -> float:
-        """The largest of :data:`NUGGETS` that :data:`TRUSTED` of the estimated nu reaches."""
+        """The largest of :data:`NUGGETS` up to :data:`TRUSTED` times the estimated nu."""
         basis = self._basis
         rest = exponent - basis @ (basis.T @ exponent)
         noise = deviations - (deviations @ basis) @ basis.T
@@ -204,7 +205,7 @@ class PreparedDesign:
     def expected_squares(self, covariances: Array, shared: Array) -> Array:
         """The trace of P S for covariances S of the layers, (M, L, L); (M, N).
 
-        `shared` are those of the coefficients, (M, N, p, p).
+        `shared` are the covariances of the coefficients, (M, N, p, p).
         """
         n_points, n_covariances = len(self._inverse), len(covariances)
         plain = self._inverse.reshape(n_points, -1) @ covariances.reshape(n_covariances, -1).T
@@ -253,7 +254,7 @@ class LayerErrors:
         self.exponent = exponent
         self.deviations = deviations
         self.covariance = deviations.T @ deviations
-        # By the design itself: the id of one that is gone may come again.
+        # Keyed by the design itself: the id of a deleted one may be used again.
         self._nuggets: dict[Design, float] = {}
 
     def nugget(self, design: Design) -> float:
@@ -267,8 +268,8 @@ class LayerErrors:
 
         Args:
             design: of these layers.
-            nugget: one of :data:`NUGGETS`, by default that of these errors. Where it is given, no
-                more is known of the errors of images: `deviations` are not used.
+            nugget: one of :data:`NUGGETS`, by default that of these errors. Where it is given, it
+                stands for all errors of images, and `deviations` are not used.
         """
         return regress_together(design, [self], None if nugget is None else [nugget])[0]
 

@@ -1,16 +1,17 @@
 """How much the exponents of a layer differ between seeds of random weights, from few seeds.
 
-Three seeds have two degrees of freedom, with which hardly any layer of many can be told from them.
-But layers with maps of one size differ by much the same, so that the variance of each is drawn
-towards what the others let expect, as in the analysis of genes: empirical Bayes with a scaled
+Three seeds have two degrees of freedom, so few that among many layers hardly any can be told from
+random ones. But layers with maps of one size vary by much the same, so that the variance of each is
+drawn towards what the others suggest, as in the analysis of genes: empirical Bayes with a scaled
 inverse chi-square prior (Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3),
 its level a line in the logarithm of the map's side. With d0 degrees of freedom in the prior the
 moderated variance has d0 + n - 1.
 
-The prior knows no more than the layers do, and these hang together: what a seed does to one it does
-to the next. In networks of twenty layers their effective number, tr(C)^2 / tr(C^2) with C their
+The prior is estimated from the same layers, and these are correlated: a seed that moves one moves
+the next. In networks of twenty layers their effective number, tr(C)^2 / tr(C^2) with C their
 covariance over seeds, is about two. So the degrees of freedom are never more than n - 1 times that
-number, which n seeds tell without bias. analyses/control_calibration.py has what holds.
+number, which is estimated from n seeds without bias. analyses/control_calibration.py measures the
+error rates.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from natstats.law.differences import ErrorSource
 __all__ = ["FEWEST_POOLED", "effective_number", "pooled_seeds", "seeds_as_source"]
 
 FEWEST_POOLED = 5
-"""Layers whose variances are pooled; fewer do not tell how much variances differ."""
+"""Fewest layers whose variances are pooled; fewer do not tell how much variances differ."""
 
 Array = NDArray[np.float64]
 
@@ -44,8 +45,8 @@ def seeds_as_source(exponents: Array) -> ErrorSource:
 def pooled_seeds(exponents: Array, side: Array) -> ErrorSource:
     """As :func:`seeds_as_source` for layers one at a time, with moderated variances.
 
-    A combination of layers, such as their mean, is no case for it: its variance is that of what
-    layers have in common, of which the prior knows nothing.
+    It is not for combinations of layers, such as their mean: their variance is that of what layers
+    have in common, of which the prior knows nothing.
 
     Args:
         exponents: (n_seeds, L), NaN where a layer has none.

@@ -1,4 +1,4 @@
-"""Whether the exponents of many networks go with depth in one shape.
+"""Whether the exponents of many networks change with depth in one shape.
 
 The exponents of a network are written as a constant, a line, a square and a cube of relative depth
 (Legendre polynomials from the image, -1, to the deepest layer, 1). The line is the slope, half the
@@ -55,7 +55,7 @@ class ShapeAgreement(Brief):
         terms: what the networks have in common in each of :data:`TERMS`.
         p: p-value of the test that square and cube are the same in all networks; NaN with fewer
             than two.
-        n: networks with layers enough.
+        n: networks with enough layers.
     """
 
     terms: dict[str, Pooled]
@@ -100,7 +100,7 @@ def shapes_agree(shapes: Sequence[Shape], level: float) -> ShapeAgreement:
         level: level of the intervals.
 
     Raises:
-        UsageError: there is none.
+        UsageError: `shapes` is empty.
     """
     if not shapes:
         raise UsageError("shapes: expected one or more; got none")

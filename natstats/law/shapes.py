@@ -25,7 +25,7 @@ class Shape:
 
     Attributes:
         aicc: its AICc; NaN where there are too few layers for its parameters.
-        columns: the design, (L, p), of the best one where the shape has a parameter of its own.
+        columns: the design, (L, p); where the shape has a parameter of its own, at its best value.
     """
 
     aicc: float
@@ -50,7 +50,7 @@ def _candidates(depth: Array, resolution: Sequence[Any]) -> Iterator[tuple[str, 
 def compare_shapes(
     errors: LayerErrors, depth: Array, resolution: Sequence[Any]
 ) -> dict[str, Shape]:
-    """Fit every shape, with scatter that hangs together, see :mod:`natstats.law.regression`.
+    """Fit every shape, with correlated scatter, see :mod:`natstats.law.regression`.
 
     AICc = 2 k - 2 log L + 2 k (k + 1) / (n - k - 1) for k parameters and n layers (Hurvich and Tsai
     1989), with the variance of the scatter and its correlation counted among the parameters.

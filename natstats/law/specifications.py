@@ -1,9 +1,9 @@
 """The trend of exponent with depth under many reasonable ways to measure it.
 
 Whoever fits a law chooses an estimator, a band, the layers, a measure of depth. A result that
-another reasonable choice turns round belongs to the choice. So all combinations of the choices
-below are fitted, a specification curve (Simonsohn, Simmons and Nelson 2020, Nature Human Behaviour
-4), and the verdict says first where they disagree:
+another reasonable choice reverses is due to the choice. So all combinations of the choices below
+are fitted, a specification curve (Simonsohn, Simmons and Nelson 2020, Nature Human Behaviour 4),
+and the verdict says first where they disagree:
 
 * estimator: all of :data:`natstats.fits.estimators.ESTIMATORS`;
 * band: the one asked for; without its top octave; without its bottom octave; the widest band in
@@ -95,7 +95,7 @@ class Specifications(Brief):
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row each, by the change over the whole depth; the columns of a `Specification`."""
+        """One row each, sorted by the change over all depths; columns as in `Specification`."""
         columns = [field.name for field in fields(Specification)]
         frame = pd.DataFrame([asdict(row) for row in self.rows], columns=columns)
         return frame.sort_values("change", kind="stable", ignore_index=True)
@@ -125,9 +125,10 @@ class Specifications(Brief):
         return f"{ways[0]} in {most} of {n} specifications, {ways[1]} in {least or 'none'}"
 
     def hinge(self, outcome: str) -> str:
-        """On which choice it depends most whether this is found, in words; empty on none.
+        """On which choice it depends most whether this is found, in words; empty if on none.
 
-        The choice between whose values the share of specifications with the outcome differs most.
+        It is the choice between whose values the share of specifications with this outcome differs
+        most.
         """
         frame, found = self.frame, None
         for choice in CHOICES:
@@ -154,7 +155,7 @@ class Specifications(Brief):
 
 
 def _with(choice: str, value: str) -> str:
-    """A value of a choice, in words that go on a sentence."""
+    """A value of a choice, in words that continue a sentence."""
     if choice == "map_size":
         return f"with map size {'as a ' if value == 'covariate' else ''}{value}"
     if choice == "layers":
@@ -203,7 +204,7 @@ def try_all(
         table: a row for each of them, the columns of ``layers.csv``.
         options: what was asked for: estimator, band, depth, level.
         depths: of these layers, (L,), by the name of the measure; by default those of the table,
-            in which a relative depth is one of the deepest layer there.
+            where relative depth is 1 at the deepest layer of the table.
     """
     depths = depths or {name: axis.values(table) for name, axis in DEPTH_AXES.items()}
     alternatives = list(alternative_exponents(layers, options))
@@ -251,11 +252,11 @@ class _Way:
 
 
 def _distinct(ways: Sequence[_Way], alternatives: Sequence[Exponents]) -> set[tuple[int, int]]:
-    """Places of the ways and exponents that together are no regression that came before.
+    """Places of the ways and exponents whose regression differs from all that came before.
 
-    In a band that some layers lack, leaving these layers out changes nothing; and where all maps
-    that are left have one size, the widest common band is the whole one. The choice of layers in
-    the band that was asked for comes before the other bands.
+    In a band that some layers do not hold, leaving these layers out changes nothing; and where all
+    maps that are left have one size, the widest common band is the whole one. Of regressions that
+    are the same, the one in the band that was asked for is kept.
     """
     found: dict[tuple[str, bytes, bytes, bytes], tuple[int, int]] = {}
     for other, one in enumerate(alternatives):
@@ -296,7 +297,7 @@ def _depths(depths: Mapping[str, Array], mask: Mask, options: FitOptions) -> dic
 
 
 def _spaced(depth: Array) -> bytes:
-    """The same for depths that differ in unit and origin alone."""
+    """A key that is the same for depths that differ only in unit and origin."""
     spaced: Array = np.round((depth - depth.min()) / np.ptp(depth), 9)
     return spaced.tobytes()
 
@@ -333,7 +334,7 @@ def _fitted(
     errors = []
     for one in several:
         deviations = one.deviations[:, chosen]
-        # As for the law, groups without images are none: they would change the degrees of freedom.
+        # As for the law, groups without images are dropped: they would change the dof.
         deviations = deviations[np.any(deviations != 0, axis=1)]
         errors.append(LayerErrors(one.exponents[chosen], deviations))
     slopes = [found.coefficient(1) for found in regress_together(design, errors)]

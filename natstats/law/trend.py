@@ -122,7 +122,7 @@ def trend_numbers(
 
 
 def outcome_of(slope: float, p: float, by_rank: float) -> str:
-    """What is found; a trend takes both tests, so that no single layer makes one.
+    """The trend that is found: it takes both tests, so that no single layer can make one.
 
     >>> outcome_of(0.1, 0.01, 0.02), outcome_of(0.1, 0.01, 0.2)
     ('rises', 'no trend')
@@ -147,7 +147,7 @@ def rank_ps(errors: Sequence[LayerErrors], line: Design) -> list[float]:
 
 def _normal_scores(exponent: Array) -> Array:
     """The normal scores of the ranks, (L,)."""
-    # Equal exponents share a rank: in the order in which they stand they would make a trend.
+    # Equal exponents share a rank: ranked in the order of the layers they would make a trend.
     _, place, n_equal = np.unique(exponent, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(n_equal) - (n_equal - 1) / 2)[place]
     return np.asarray(special.ndtri((ranks - 0.375) / (len(ranks) + 0.25)))
@@ -167,8 +167,8 @@ def _rank_correlation(x: Array, y: Array) -> float:
 def _within_resolution(layers: UsableLayers, errors: LayerErrors) -> Mixture | None:
     """The slope with a level for every resolution.
 
-    It exists when depth differs inside at least one of them, and more layers than levels are there
-    to tell its error.
+    It exists when depth differs inside at least one of them, and there are more layers than
+    coefficients, so that its error can be estimated; else None.
     """
     columns = np.column_stack([layers.depth, dummies(layers.resolution)])
     if not np.linalg.matrix_rank(columns) == columns.shape[1] < len(layers.depth):

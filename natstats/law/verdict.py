@@ -52,7 +52,8 @@ class Verdict:
     """The verdict with all that it rests on.
 
     Attributes:
-        law: the law under the specification that was asked for; its verdict is that of all.
+        law: the law under the specification that was asked for; its verdict takes the others into
+            account.
         specifications: the trend under other reasonable choices.
         left_out: the trend without each layer, map size and kind.
     """
@@ -68,7 +69,7 @@ class Verdict:
 
     @cached_property
     def changing(self) -> list[LeftOut]:
-        """What the outcome would be another without."""
+        """The layers and groups of layers without which the outcome would be another."""
         return [one for one in self.left_out if one.is_changed]
 
     def lines(self) -> list[str]:
