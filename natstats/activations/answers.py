@@ -192,7 +192,7 @@ def _read(answers: Answers, layout: Layout) -> _Reading:
 
 
 def _about_sets(energies: _Array) -> str:
-    """What is wrong where the sets of maps of an image are no whole maps; empty when nothing is.
+    """What is wrong where the sets of maps of an image are not whole maps; empty when nothing is.
 
     Sets that are heads or frames all answer to every patch. Of the windows of a map only one does,
     and sets with which a network pads a batch never do.

@@ -131,7 +131,7 @@ class _Builder:
         return number
 
     def find(self, tensor: Tensor) -> int | None:
-        """The number of the value in a tensor; None where it is no data."""
+        """The number of the value in a tensor; None where it is not data."""
         views = self._held.get(storage_key(tensor))
         if views is None:
             return None
@@ -180,7 +180,7 @@ class _Builder:
 
         def after(output: Any) -> None:
             tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-            # Statistics beside a normalised value, or indices beside a maximum, are no maps.
+            # Statistics beside a normalised value, or indices beside a maximum, are not maps.
             kind = kind_of(place.name)
             parts = tensors if kind == "view" else tensors[:1]
             for part, tensor in enumerate(parts):

@@ -48,7 +48,7 @@ def unwatched() -> Iterator[None]:
 
 
 at_work: ContextVar[bool] = ContextVar("at_work", default=False)
-"""Whether a hook is at work: its operations are no part of the pass, whoever watches it."""
+"""Whether a hook is at work: its operations are not part of the pass, whoever watches it."""
 
 
 @contextlib.contextmanager
@@ -349,7 +349,7 @@ class ActivationHooks:
         return self._inside
 
     def _is_watched(self) -> bool:
-        """Whether a forward pass of the model runs; a call of one of its parts alone is none."""
+        """Whether a forward pass of the model runs; a call of one of its parts does not count."""
         return self._inside and level.get() == self._level
 
     def _functional_call(self, name: str, output: Any) -> None:

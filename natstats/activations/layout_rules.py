@@ -99,7 +99,7 @@ class LayoutRules:
         self.regions = tuple(len(one) for one in boxes)
 
     def put_frames_first(self, layer: str) -> None:
-        """From now on, the sets of maps of a layer stand by frame, not by image."""
+        """From now on, take the sets of maps of a layer to be ordered by frame, not by image."""
         self._frame_major.add(layer)
         self._found.clear()
         self._n_settled += 1

@@ -288,7 +288,7 @@ def _window_candidates(shape: Shape, grids: tuple[Shape, ...]) -> Iterator[Layou
             cut = Windows(sides, shift, is_grid, channels_first=first)
             yield Layout("windows", grid, windows=cut)
     if shape[0] == 1:
-        for is_grid in (False, True):  # grids stand (pixels, windows), all others the other way
+        for is_grid in (False, True):  # grids are (pixels, windows), others (windows, pixels)
             windows, pixels = (shape[2], shape[1]) if is_grid else (shape[1], shape[2])
             side = math.isqrt(pixels)
             if side * side == pixels:

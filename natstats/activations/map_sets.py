@@ -54,7 +54,7 @@ def frame_major(
 
     A pass of the same image twice is compared with one of the image and its mirror image: the sets
     that change are those of the second image. Where nothing changes, or the model cannot take two
-    images, sets are taken to stand by image.
+    images, the sets are taken to be in the order of the images.
     """
 
     def outputs(other: Any) -> dict[str, Tensor]:

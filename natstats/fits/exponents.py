@@ -114,8 +114,8 @@ def fit_spectrum(  # type: ignore[misc]  # the second argument has two names
             has no use for them, and they take most of the time.
 
     Returns:
-        The fit. There is never an exponent without an interval: where either cannot be had both
-        are NaN, with a flag that says why.
+        The fit. There is never an exponent without an interval: where either is missing, both are
+        NaN, with a flag that says why.
 
     Raises:
         UsageError: an array has the wrong shape or values; or normalised power is asked for and

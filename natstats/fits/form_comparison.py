@@ -54,7 +54,7 @@ LEAST_CUT = 0.5
 """... and a form that leaves less than this share of what the power law misses."""
 
 MOST_BINS = 10
-"""More bins than this tell the forms apart no better, and their covariance is estimated worse."""
+"""Most bins: more tell the forms apart no better, and their covariance is estimated worse."""
 
 FEWEST_BINS = 5
 """With fewer bins than this nothing is judged."""

@@ -54,7 +54,7 @@ def image_exponents_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.Da
 
     Columns: layer, call, depth, n (images with an exponent), and each with its interval, as name,
     name_low, name_high: mean (Student's t), sd (:func:`sd_interval`), and the quantiles q05, q25,
-    q50, q75, q95 (:func:`quantile_ranks`). A number whose interval cannot be had is NaN too.
+    q50, q75, q95 (:func:`quantile_ranks`). A number without an interval is NaN, too.
 
     >>> import natstats
     >>> run = natstats.measure_images(natstats.power_law_fields(64, 16, 16, alpha=2.0)[:, None])

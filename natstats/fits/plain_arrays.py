@@ -65,7 +65,7 @@ class PlainBand(Band):
         return np.asarray(-self.log_frequency)
 
     def outer_shift(self, alpha: float, estimator: str = "octave") -> float:
-        """0: waves longer than a map are no question where there is no map."""
+        """0: without a map, no waves are longer than the map."""
         return 0.0
 
 

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerFit:
-    """The exponent of one layer's mean spectrum. NaN wherever a number could not be had.
+    """The exponent of one layer's mean spectrum. NaN wherever a number is not available.
 
     Attributes:
         exponent: alpha by the chosen estimator.

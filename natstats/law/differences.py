@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval and the test that it is zero. NaN where it could not be had.
+    """A number with its interval and the test that it is zero. NaN where it is not available.
 
     Attributes:
         value: the estimate.
@@ -105,7 +105,7 @@ class ErrorSource:
     dof: float | None = None
 
     def __post_init__(self) -> None:
-        # A group without images moves nothing, and is no degree of freedom.
+        # A group without images moves nothing, and adds no degree of freedom.
         moved = np.any(np.nan_to_num(self.deviations) != 0, axis=1)
         object.__setattr__(self, "deviations", self.deviations[moved])
 
@@ -175,7 +175,7 @@ class Differences:
         return self._estimate(slope.mean, [own, *others])
 
     def slope_weights(self, depth: Array, chosen: Sequence[int]) -> Array:
-        """What the exponents of all layers are multiplied by to give that slope, (L,).
+        """Weights under which the sum of the exponents of all layers is that slope, (L,).
 
         With them the slope of the differences is the difference of the slopes.
         """

@@ -46,15 +46,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False)
 class Pooled(Brief):
-    """What several networks have in common. NaN where a number could not be had.
+    """What several networks have in common. NaN where a number is not available.
 
     Attributes:
         mean: mean slope of networks of this sort, its interval and test.
         next_low: lower end of where the slope of the next network is expected.
         next_high: upper end; both take three networks.
         tau: standard deviation of the true slopes about their mean.
-        i2: share of the variance of slopes that is no error of single networks (Higgins and
-            Thompson 2002, Statistics in Medicine 21).
+        i2: share of the variance of slopes that is not due to errors of single networks (Higgins
+            and Thompson 2002, Statistics in Medicine 21).
         q: weighted sum of squared deviations (Cochran's Q).
         q_p: p-value of the test that all networks have one slope.
         weights: share of each network in the mean, (k,).
@@ -191,7 +191,7 @@ def _robust_variance(deviation: Array, share: Array) -> tuple[float, float]:
     The variance is a sum of g_i^2 e_i^2 with g_i^2 = p_i^2 / (1 - p_i). With true variances
     proportional to 1 / p_i the e_i have the covariance delta_ij / p_i - 1, up to a factor.
     """
-    # A network that has all the weight leaves no scatter to tell the error by.
+    # A network that has all the weight leaves no scatter to estimate the error from.
     factor = share**2 / np.maximum(1 - share, 1e-15)
     variance = float(factor @ deviation**2)
     own = factor * (1 / share - 1)

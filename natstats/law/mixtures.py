@@ -63,7 +63,7 @@ class Mixture:
 
 
 class _Stack:
-    """Several mixtures as arrays (M, N); short ones are filled up with parts of no weight."""
+    """Several mixtures as arrays (M, N); short ones are padded with parts of no weight."""
 
     def __init__(self, mixtures: Sequence[Mixture]) -> None:
         most = max(len(one.weight) for one in mixtures)
@@ -161,7 +161,7 @@ class Regression:
         coefficients: at each point, (N, p).
         covariance: of the coefficients at each point, (N, p, p).
         dof: degrees of freedom of each coefficient's variance, (N, p).
-        rows: what the exponents are multiplied by to give the coefficients, (N, p, L).
+        rows: matrix that turns the exponents into the coefficients at each point, (N, p, L).
         phi: correlation of neighbours at each point, (N,).
         stage_sd: standard deviation of what stages share, in units of tau, (N,).
         variance: tau^2 at each point, (N,).
@@ -200,7 +200,7 @@ class Regression:
 
     @property
     def mean_rows(self) -> Array:
-        """What the exponents are multiplied by to give the estimates, (p, L)."""
+        """Matrix that turns the exponents into the estimates, (p, L)."""
         return np.asarray(np.einsum("v,vpl->pl", self.weight, self.rows))
 
     @property

@@ -133,7 +133,7 @@ class PreparedDesign:
     Attributes:
         phi: correlation of neighbours at each point of the grid, (N,).
         stage_sd: standard deviation of what stages share, in units of tau, (N,).
-        rows: what exponents are multiplied by to give the coefficients, (N, p, L).
+        rows: matrix that turns exponents into coefficients at each point, (N, p, L).
         total: covariance of the coefficients for a covariance V + nu I, (N, p, p).
         own: the same for V alone, (N, p, p).
         spare: expectation of a'Pa for a covariance V alone, (N,).

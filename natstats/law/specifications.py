@@ -42,7 +42,7 @@ from natstats.spectra.records import LayerSpectrum
 __all__ = ["AGREEMENT", "CHOICES", "Specification", "Specifications", "subsets_of", "try_all"]
 
 CHOICES = ("estimator", "band", "layers", "depth", "map_size")
-"""What a specification chooses."""
+"""The choices that make a specification."""
 
 AGREEMENT = 0.9
 """Share of specifications that must find the same, or the verdict depends on them."""

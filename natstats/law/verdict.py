@@ -181,7 +181,7 @@ def judge(
         table.layer.tolist(),
     )
     left_out = leave_out(usable, _groups(table, sizes), outcome)
-    # Too few groups of images tell too little in every specification.
+    # With too few groups of images it stays "too little to tell" under every specification.
     if len(usable.deviations) >= FEWEST_FOR_VERDICT and found.agreement(outcome) < AGREEMENT:
         law = replace(law, verdict="depends on the specification")
     return Verdict(law, found, left_out)

@@ -141,7 +141,7 @@ class RingTransform:
         constant = np.outer(columns.sum(1) / columns[0].sum(), rows.sum(1) / rows[0].sum())
         constant[0, 0] = 0.0
         dc_of_one = float(rows[0].sum() * columns[0].sum()) ** 2
-        # Coefficients stand as (kx, ky): the products leave them so.
+        # Coefficients are in the order (kx, ky), as the products leave them.
         places = (np.arange(height) + 1) // 2, (np.arange(width) + 1) // 2
         index = self.rings.index[np.ix_(*places)].T
         self._ring = self._ring_matrix(index, np.ones(index.shape), dc_of_one)
