@@ -1,4 +1,4 @@
-"""Whether closing the spectral gap goes with accuracy, between methods and between seeds."""
+"""Rank correlation of closing the spectral gap with accuracy, between methods and seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEWEST_METHODS = 5
 """With fewer methods no arrangement of the ranks has a p-value below 5 %."""
 
 FEWEST_SEEDS = 3
-"""Seeds of one method from which its correlation is taken."""
+"""Fewest seeds of one method for which its correlation is computed."""
 
 RESAMPLES = 9999
 
@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Association:
-    """How closing one measure of the spectral gap goes with accuracy. NaN where it is not known.
+    """How closing one measure of the spectral gap correlates with accuracy. NaN where unknown.
 
     Attributes:
         measure: ``exponent`` or ``distance``.
@@ -54,11 +54,11 @@ class Association:
 
     @property
     def is_known(self) -> bool:
-        """Whether anything could be said."""
+        """Whether either correlation could be computed."""
         return bool(np.isfinite(self.between) or np.isfinite(self.within))
 
     def sentence(self) -> str:
-        """What was found, in words; it says of no method that its gap makes its accuracy."""
+        """The finding in words; it states a correlation and claims no cause."""
         what = f"closing the gap of the {GAPS[self.measure]}"
         if not self.is_known:
             there = f"is {self.n_methods}" if self.n_methods == 1 else f"are {self.n_methods}"
@@ -87,11 +87,11 @@ def associate(
 ) -> Association:
     """Rank correlations of closing a gap with accuracy.
 
-    Between methods it is Spearman's, over their means; its p-value is that of all permutations up
-    to seven methods and of 9999 random ones beyond. Within methods it is the mean of their own
-    correlations, and the permutations move the seeds of each method among themselves: what differs
-    between methods plays no part (a stratified permutation test; Good, "Permutation, Parametric and
-    Bootstrap Tests of Hypotheses", 2005, chapter 3).
+    Between methods it is Spearman's, over their means; its p-value comes from all permutations for
+    up to seven methods, and from 9999 random ones for more. Within methods it is the mean of their
+    own correlations, and the permutations move the seeds of each method among themselves, so that
+    differences between methods play no part (a stratified permutation test; Good, "Permutation,
+    Parametric and Bootstrap Tests of Hypotheses", 2005, chapter 3).
 
     Args:
         measure: ``exponent`` or ``distance``.
@@ -126,7 +126,7 @@ def _varies(values: Array) -> bool:
 
 
 def _standardised(values: Array) -> Array:
-    """Ranks, so scaled that the product of two such is the rank correlation."""
+    """Ranks, scaled so that the dot product of two of them is the rank correlation."""
     ranks = np.asarray(stats.rankdata(values), dtype=np.float64)
     ranks -= ranks.mean()
     return np.asarray(ranks / np.sqrt(np.sum(ranks**2)))

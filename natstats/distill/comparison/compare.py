@@ -33,7 +33,7 @@ FORMAT = 1
 KIND = "table"
 
 REFERENCES = (ALONE, "kd")
-"""Methods over which gains are taken where they are there: the student alone and soft targets."""
+"""Methods that gains are taken over by default, if present: the student alone, soft targets."""
 
 COSTS = (
     "ms_per_step", "peak_memory_mib", "teacher_passes", "extra_parameters", "epochs",
@@ -62,7 +62,7 @@ class MethodComparison(MethodTable):
         return text_tables(self, width)
 
     def markdown(self) -> str:
-        """Accuracy, gains, costs and gaps as Markdown tables, with what the numbers are."""
+        """Accuracy, gains, costs and gaps as Markdown tables, with notes on what they mean."""
         return markdown_tables(self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class MethodComparison(MethodTable):
         Args:
             folder: it must exist.
             report: draw the figures and write the page.
-            home: where the folder will be, for links to the trainings; by default as it is.
+            home: where the folder will be, for links to the trainings; by default `folder`.
         """
         for name, frame in (
             ("table", self.methods), ("gains", self.gains), ("contrasts", self.contrasts),
@@ -127,23 +127,24 @@ def compare_runs(
 ) -> MethodComparison:
     """Compare distillation runs, by method, on the same seeds and images.
 
-    Runs that differ in their seed alone are one method; methods with one name have what tells them
-    apart in brackets. Student, images and split make a task: runs of different tasks are in
-    different tables and never pooled, so held-out images never meet those of the test.
+    Runs that differ only in their seed are one method; methods of the same name are told apart by
+    what differs, in brackets. Student, images and split make a task: runs of different tasks are
+    in different tables and never pooled, so held-out images are never mixed with test images.
 
     Args:
         runs: finished runs, in any order.
-        reference: a method, or several, over which gains are taken; by default :data:`REFERENCES`,
-            as far as they are there.
+        reference: a method, or several, over which gains are taken; by default those of
+            :data:`REFERENCES` that are present.
         level: level of the intervals.
         contrasts: pairs of methods, the first over the second, that were planned before anything
-            was trained; by default every X+spectral over X. Their errors are pooled over the
-            methods of a task with the same recipe and teacher, from six seeds on, and Holm's rule
-            counts them alone, in every task all that are given: one that a task cannot form has a
-            row with the reason.
+            was trained; by default every X+spectral over X. From six seeds on their errors are
+            pooled over the methods of a task with the same recipe and teacher. Holm's rule counts
+            the planned contrasts only, and in every task all that are given: one that a task
+            cannot form has a row with the reason.
 
     Raises:
-        UsageError: there is no run, two have one seed and differ, or a method is not there.
+        UsageError: there is no run, two runs of a method have the same seed and differ, or a
+            method is unknown.
 
     >>> import numpy as np, pandas as pd
     >>> from natstats.distill import results
@@ -163,7 +164,7 @@ def compare_runs(
     references = _references(tasks, reference)
     pairs = None if contrasts is None else checked_contrasts(contrasts, tasks)
     frame, gained = _methods_and_gains(tasks, references, level)
-    if reference is None:  # a method without others is the reference of nothing
+    if reference is None:  # no gains over a method that is alone
         references = tuple(name for name in references if (gained.reference == name).any())
     contrasted = contrast_frame([
         row
@@ -262,7 +263,7 @@ def _method_row(number: int, task: Task, method: MethodRuns, level: float) -> di
 
 
 def _closed(gaps: Any) -> dict[str, float]:
-    """By how much either gap got smaller."""
+    """By how much each of the two gaps got smaller."""
     return {
         "closed_exponent": float(gaps["gap_before"] - gaps["gap_after"]),
         "closed_distance": float(gaps["distance_before"] - gaps["distance_after"]),
@@ -309,7 +310,7 @@ def _curve(number: int, method: MethodRuns) -> pd.DataFrame:
 
 
 def _associations(number: int, task: Task) -> list[tuple[int, str, Association]]:
-    """By teacher, as a gap is one from a teacher."""
+    """One association for each teacher and measure, as a gap is measured against one teacher."""
     by_teacher: dict[tuple[str, str], list[MethodRuns]] = {}
     for method in task.methods:
         first = method.runs[0]
@@ -331,7 +332,7 @@ def _associations(number: int, task: Task) -> list[tuple[int, str, Association]]
 
 
 def _contrast_notes(contrasts: pd.DataFrame) -> list[str]:
-    """Contrasts that were planned and could not be formed, or whose error needs a word."""
+    """Notes on planned contrasts that could not be formed, or whose error needs a comment."""
     said = contrasts[contrasts["reason"] != ""]
     notes = []
     for reason in dict.fromkeys(map(str, said["reason"])):

@@ -32,7 +32,7 @@ CONTRAST = (
 
 CONTROLS = (("kd", "ce"), ("at", "ce"))
 """Positive controls: gains that are known from the literature. Where none of them is seen, the
-trainings were too few or too short for any."""
+trainings were too few or too short to show any gain."""
 
 VERDICTS = ("better", "worse", "no effect seen", "too little to tell")
 """What can be said of a contrast."""
@@ -47,22 +47,23 @@ def contrast_rows(
     level: float = 0.95,
     n_images: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Differences of pairs of methods over the seeds that both have, for other seeds.
+    """Differences of pairs of methods over their shared seeds, with errors for other seeds.
 
     Args:
-        accuracies: of methods trained with one recipe, by seed; all of them give the pooled
-            variance.
+        accuracies: of methods trained with one recipe, by seed; the variance is pooled over all
+            of them.
         pairs: names of methods, the first over the second.
         level: level of the intervals.
         n_images: number of evaluation images, where known; see
             :func:`natstats.distill.comparison.pooled.pooled_difference`.
 
     Returns:
-        A row for each pair, corrected for their number: `error` is ``pooled`` or ``own``, which
-        says what its variance is of, and `reason` why it is not pooled, or why there is none.
+        A row for each pair, its p-value corrected for their number. `error` says whether the
+        variance is ``pooled`` or the pair's ``own``, and `reason` why it is not pooled, or why
+        there is none.
 
     Raises:
-        UsageError: a method is not there, an accuracy is not finite, or a pair comes twice, in
+        UsageError: a method is unknown, an accuracy is not finite, or a pair comes twice, in
             this order or the other.
 
     >>> runs = {"ce": [50, 60, 55, 57, 52, 59], "kd": [60, 69, 66, 67, 61, 70]}
@@ -97,7 +98,7 @@ def contrast_rows(
 def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Refuse a pair of a method with itself, and one that comes twice, in either order.
 
-    Each would count in Holm's rule, and says nothing that the first does not.
+    Either would count in Holm's rule and add nothing.
     """
     known: dict[frozenset[str], tuple[str, str]] = {}
     for first, second in pairs:
@@ -115,7 +116,7 @@ def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def empty_row(first: str, second: str, reason: str) -> dict[str, Any]:
-    """A row of a contrast of which nothing is known but why."""
+    """The row of a contrast that could not be formed: nothing but the reason is known."""
     row: dict[str, Any] = {**dict.fromkeys(CONTRAST, np.nan), **dict.fromkeys(_TEXTS, "")}
     row |= dict.fromkeys(_COUNTS, 0)
     names = {"label": first, "reference_label": second}
@@ -123,7 +124,7 @@ def empty_row(first: str, second: str, reason: str) -> dict[str, Any]:
 
 
 def corrected_rows(rows: Sequence[dict[str, Any]], name: str, into: str) -> list[dict[str, Any]]:
-    """Rows with p-values corrected by Holm's rule; what was planned counts, known or not."""
+    """Rows with p-values corrected by Holm's rule, which counts rows without a p-value too."""
     p = np.array([row[name] for row in rows], dtype=np.float64)
     corrected = np.where(np.isfinite(p), holm(np.nan_to_num(p, nan=1.0)), np.nan)
     return [{**row, into: float(value)} for row, value in zip(rows, corrected, strict=True)]
@@ -132,10 +133,10 @@ def corrected_rows(rows: Sequence[dict[str, Any]], name: str, into: str) -> list
 def with_verdicts(
     rows: Sequence[dict[str, Any]], controls: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Contrasts and the controls beside them, each with what can be said of it.
+    """The contrasts and then the controls, each with its verdict.
 
-    Of *no effect* is spoken only where a positive control is seen: what could not have shown a gain
-    that is known to be there says nothing of one that is not.
+    The verdict *no effect seen* needs a positive control that shows its gain: trainings that miss a
+    gain known to exist cannot show that another one is absent.
 
     Args:
         rows: planned contrasts.

@@ -1,8 +1,8 @@
 """Difference of two methods over the same seeds and images, with errors from both.
 
 Two trainings with one seed answer the same n images; D[s, i] in {-1, 0, 1} says whether, with seed
-s, the first alone (1) or the second alone (-1) was right about image i. Neither the seeds nor the
-images are the ones that we want to speak of: the mean of D would move with others of either.
+s, the first alone (1) or the second alone (-1) was right about image i. The conclusion is meant for
+other seeds and other images too, and the mean of D would change with either.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def crossed_difference(
     Biometrics Bulletin 2): V^2 / sum_k (V_k^2 / dof_k), dof_k S - 1, n - 1 and their product, and
     no fewer than S - 1.
 
-    V is no less than that of one image at one seed, 1 / (S n)^2, the smallest step that d can take:
-    it is what remains where every seed and every image say the same, with S - 1 degrees of freedom.
+    V is at least 1 / (S n)^2, the variance that corresponds to one image at one seed, the smallest
+    step that d can take. This floor, with S - 1 degrees of freedom, applies where every seed and
+    every image say the same. Where all of D is 0, so is V, and p is 1.
 
     In simulation (``analyses/distill_intervals.py``: 300 images, 95 % intervals) it covers 94.8 to
     98.8 % with five seeds, 94.0 to 98.2 % with three, and with two 88.9 to 98.2 %, the least where

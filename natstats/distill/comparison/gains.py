@@ -80,7 +80,7 @@ def gains_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def comparable(method: MethodRuns, reference: MethodRuns) -> bool:
-    """Whether two methods have one recipe and, where neither is without one, one teacher."""
+    """Whether two methods share their recipe and, unless one has no teacher, their teacher."""
     alone = ALONE in (method.name, reference.name)
     return method.shares(reference, "recipe.") and (alone or method.shares(reference, "teacher."))
 
@@ -91,7 +91,8 @@ def answers_apart(
     """Which images the first alone (1) or the second alone (-1) got right, with each shared seed.
 
     Returns:
-        (seeds, images), the number of seeds that are in one of them only, and why there is none.
+        The differences in {-1, 0, 1}, (seeds, images), or None; the number of seeds that only one
+        of the two has; and why there are no differences, empty where there are.
     """
     ours, theirs = ({run.seed: run for run in one.runs} for one in (method, reference))
     shared = sorted(ours.keys() & theirs.keys())

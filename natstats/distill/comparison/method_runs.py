@@ -1,4 +1,4 @@
-"""Trainings that differ in their seed alone, gathered; tasks in which methods compare."""
+"""Runs grouped into methods (differing in their seed alone) and into tasks to compare them in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALONE = "ce"
 """The method that trains a student without a teacher."""
 
 _BY_MACHINE = {"seed", "workers", "device", "resume", "threads", "progress"}
-"""Parts of a recipe that are no part of a method."""
+"""Parts of a recipe that do not tell methods apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class MethodRuns:
     Attributes:
         name: name of the method.
         label: the name, with what tells it from others of this name in brackets.
-        facts: all that makes the method, one JSON text for each.
+        facts: everything that defines the method, by name, each as JSON text.
         runs: sorted by seed, each seed once.
     """
 
@@ -92,7 +92,7 @@ def group_runs(runs: Sequence[DistillationRun]) -> tuple[list[Task], list[str]]:
         The tasks, in the order in which they came, and notes on runs that were left out.
 
     Raises:
-        UsageError: there is no run, or two with one seed that are not the same training.
+        UsageError: there is no run, or two different trainings of a method have the same seed.
     """
     if not runs:
         raise UsageError("runs: expected one training or more; got none")
@@ -126,7 +126,7 @@ def _text(value: Any) -> str:
 
 
 def _changed(runs: Sequence[DistillationRun]) -> set[str]:
-    """Listings of images whose contents are not the same in all runs that know them."""
+    """Listings of images under which runs have recorded different contents."""
     known: dict[str, set[str]] = {}
     for run in runs:
         if listing := run.data.get("listing"):
@@ -137,7 +137,7 @@ def _changed(runs: Sequence[DistillationRun]) -> set[str]:
 def _task_facts(run: DistillationRun, changed: set[str]) -> dict[str, Any]:
     student, data = run.info["student"], run.data
     images = {name: data.get(name) for name in ("digest", "split", "n_train", "n_eval", "size")}
-    # What runs before 0.5.0 call the digest is the listing of later ones.
+    # Runs before 0.5.0 call digest what later runs call listing.
     if data.get("listing") and data["listing"] not in changed:
         images["digest"] = data["listing"]
     if images["digest"] is None:
@@ -146,7 +146,7 @@ def _task_facts(run: DistillationRun, changed: set[str]) -> dict[str, Any]:
 
 
 def _method_facts(run: DistillationRun) -> dict[str, str]:
-    """All that tells one method from another but its name, by a name that a label can show."""
+    """All that tells one method from another besides its name, by a key that a label can show."""
     info = run.info
     teacher, student = info.get("teacher"), info["student"]
     facts: dict[str, Any] = {}
@@ -159,7 +159,7 @@ def _method_facts(run: DistillationRun) -> dict[str, str]:
             facts[f"recipe.{name}"] = value
     facts["ce_weight"] = info.get("ce_weight")
     facts["start"] = re.sub(r"[,(]?\s*seed\s*=?\s*\d+\)?", "", str(student.get("weights") or ""))
-    if info.get("method") != ALONE:  # a teacher that is there changes nothing for it
+    if info.get("method") != ALONE:  # it ignores a teacher, even where one is given
         if teacher:
             facts["teacher.name"] = teacher["name"]
             facts["teacher.arguments"] = teacher.get("arguments")
@@ -222,7 +222,7 @@ def _labelled(gathered: Sequence[Sequence[DistillationRun]]) -> tuple[MethodRuns
 
 
 def _short(differ: list[str]) -> list[str]:
-    """Without what others tell already: digests of named teachers, what follows from arguments."""
+    """Without facts that others imply: digests of named teachers, weights set by arguments."""
     if "teacher.name" in differ:
         differ = [key for key in differ if not key.startswith("teacher.") or key == "teacher.name"]
     if any(key.endswith(".ce_weight") or key == "argument.ce.weight" for key in differ):

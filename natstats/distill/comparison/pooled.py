@@ -1,13 +1,13 @@
 """Planned contrasts between methods whose trainings shared their seeds, with one pooled variance.
 
-Accuracy of a method and a seed is taken as method + seed + residual: what a seed does to all
+Accuracy of a method and a seed is modelled as method + seed + residual: what a seed does to all
 methods alike (order and random changes of the images, first weights) is no part of the error of a
 difference. The variance of the residuals is pooled over the methods, so that a contrast of a few
 seeds has many degrees of freedom: (M - 1)(S - 1) for M methods and S seeds in place of S - 1.
 
-The error is that of another seed on *these evaluation images*. What other images would do besides
-is :func:`natstats.distill.comparison.crossed.crossed_difference`'s, which takes the variance
-between seeds from here.
+The error is for other seeds on *these evaluation images*. To allow for other images as well,
+:func:`natstats.distill.comparison.crossed.crossed_difference` takes the variance between seeds from
+here.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ __all__ = [
 
 FEWEST_SEEDS = 6
 """Fewest seeds of a method in the pool, and fewest that a pair must share to take its error from
-it: with fewer, tests miss too often that one method varies more than the rest."""
+it: with fewer, the tests too often fail to see that one method varies more than the rest."""
 
 APART_LEVEL = 0.01
 """Level of the test that takes a method out of the pool: many methods are tested, and one that is
 taken out without need loses power only."""
 
 EQUAL_LEVEL = 0.05
-"""Level of the test that leaves all methods to their own variances."""
+"""Level of the test for equal variances; with a p-value below it there is no pool."""
 
 PAIR_LEVEL = 0.2
-"""Level of the test that leaves a pair to its own variance. One that is left to it without need
-loses some power; one that is pooled without right is too sure of itself."""
+"""Level of the test that leaves a pair to its own variance. A pair left to it without need loses
+some power; a pair that is pooled wrongly gets an interval that is too narrow."""
 
 _ROUNDING = 1e-13
 """Standard deviation that rounding alone may leave, relative to the largest accuracy."""
@@ -53,13 +53,13 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PooledVariance:
-    """Variance of a training about method + seed, and the methods that it is of.
+    """Variance of a training about method + seed, and the methods it is pooled over.
 
     Attributes:
         variance: of a single training; NaN where nothing can be said.
         dof: degrees of freedom.
         members: methods in the pool.
-        apart: methods that are not, as their variance is another one, with the p-value of that.
+        apart: methods left out because their variance differs, with the p-value of that test.
         equal_p: p-value of Bartlett's test that the members have one variance; NaN for few.
         n_images: number of evaluation images, where known: an accuracy moves in steps of one of
             them.
@@ -74,7 +74,7 @@ class PooledVariance:
 
     @property
     def is_one(self) -> bool:
-        """Whether the members may be taken to have one variance."""
+        """Whether the members may be taken to have the same variance."""
         return self.dof > 0 and not self.equal_p < EQUAL_LEVEL
 
     def holds(self, first: str, second: str) -> bool:
@@ -84,7 +84,7 @@ class PooledVariance:
 
 @dataclass(frozen=True)
 class PairDifference(Estimate):
-    """Mean difference of two methods: an estimate, and what its error is of.
+    """Mean difference of two methods: an estimate, and where its error comes from.
 
     Attributes:
         se: standard error; NaN where there is none.
@@ -101,32 +101,33 @@ class PairDifference(Estimate):
 def pooled_variance(accuracies: Accuracies, n_images: int | None = None) -> PooledVariance:
     """The residual variance of method + seed, over the methods that have one variance.
 
-    The method whose residuals are largest for the rest is taken out while an F test says so at
-    :data:`APART_LEVEL`: with RSS the residual sum of squares of method + seed, by least squares,
-    and nu its degrees of freedom, with and without the method::
+    As long as an F test rejects at :data:`APART_LEVEL`, the method whose residuals are largest
+    compared with the rest is taken out. With RSS the residual sum of squares of method + seed, by
+    least squares, and nu its degrees of freedom, with and without the method::
 
         F = ((RSS - RSS_without) / (nu - nu_without)) / (RSS_without / nu_without)
 
     Its numerator and denominator are independent under normal residuals, so that it is exact for
-    one method; two are left at least. Then Bartlett's test (1937, Proceedings of the Royal Society
-    A 160) asks whether the rest have one variance; where it says no (:data:`EQUAL_LEVEL`), there is
-    no pool, and every contrast has its own variance.
+    one method; at least two methods are left. Then Bartlett's test (1937, Proceedings of the Royal
+    Society A 160) asks whether the rest have the same variance; where it rejects
+    (:data:`EQUAL_LEVEL`), there is no pool, and every contrast has its own variance.
 
     In simulation (1000 studies each) 95 % intervals of two common methods cover 93.7 to 96.4 % with
-    6 or 8 seeds. Where one method of 3 has five times the standard deviation, one of 4, 6 or 12 or
-    two of 6 have three times it, or one of 6 twice, that of such a method and a common one covers
-    92.5 to 95.3 % with 6 or 8 seeds. With 5 seeds that is 91.5 % at worst, with 4 88.5 % and with 3
-    87.7 %, which is why :data:`FEWEST_SEEDS` is what it is (``analyses/distill_intervals.py``).
+    6 or 8 seeds. Some methods were also made to vary more: one of 3 by five times the standard
+    deviation, one of 4, 6 or 12 or two of 6 by three times, and one of 6 by twice. The interval of
+    such a method against a common one covers 92.5 to 95.3 % with 6 or 8 seeds; with 5 seeds it
+    covers 91.5 % at worst, with 4 88.5 % and with 3 87.7 %, hence :data:`FEWEST_SEEDS`
+    (``analyses/distill_intervals.py``).
 
     Args:
-        accuracies: of every method by seed, of trainings with one recipe: only these have what a
-            seed does in common. Methods of fewer than :data:`FEWEST_SEEDS` seeds add nothing.
+        accuracies: of every method by seed, of trainings with one recipe: only these share what a
+            seed does. Methods with fewer than :data:`FEWEST_SEEDS` seeds are left out.
         n_images: number of evaluation images, where known; accuracies are shares of them then. No
-            variance is taken to be smaller than the one that makes the error of a difference one
+            variance is taken to be smaller than the one at which the error of a difference is one
             image at one seed.
 
     Raises:
-        UsageError: an accuracy is not finite, or `n_images` is no positive number.
+        UsageError: an accuracy is not finite, or `n_images` is not a positive whole number.
 
     >>> runs = {"ce": [50, 60, 55, 57, 52, 59], "kd": [60, 69, 66, 67, 61, 70]}
     >>> runs["at"] = [60, 71, 64, 67, 63, 69]
@@ -160,15 +161,16 @@ def pooled_difference(
 ) -> PairDifference:
     """Mean difference of two methods over the seeds that both have, for other seeds.
 
-    Its variance is 2 s^2 / S with the variance s^2 of the pool, and v / S with the variance v of
-    the paired differences where the pool does not hold both, where they share fewer than
-    :data:`FEWEST_SEEDS` seeds, or where v / (2 s^2) is too large for it (F test at
+    Its variance is 2 s^2 / S with the variance s^2 of the pool. It is v / S with the variance v of
+    the paired differences where the pool does not hold both methods, where they share fewer than
+    :data:`FEWEST_SEEDS` seeds, or where v / (2 s^2) is too large for the pool (F test at
     :data:`PAIR_LEVEL`): trainings of some methods may have more in common than those of others.
 
     The smallest step of the mean difference is one image at one seed, 1 / (n S) for n images. Where
-    the variance is less than that of one such step, as where all seeds have one difference, the
-    standard error is that step, and `reason` says so. Where n is not known, a variance that is no
-    more than rounding is none at all: there is no interval and no p, but for equal methods (p 1).
+    the standard error would be below that step, as where all seeds have the same difference, it is
+    set to that step, and `reason` says so. Where n is not known, a variance within rounding counts
+    as zero: the interval is then the value alone, without a standard error, and there is no p
+    except for equal methods (p 1).
 
     Args:
         accuracies: of every method by seed.
@@ -181,7 +183,7 @@ def pooled_difference(
         The difference, with its standard error and whether that is the pool's.
 
     Raises:
-        UsageError: a method is not there.
+        UsageError: a method is unknown.
 
     >>> runs = {"ce": [50, 60, 55, 57, 52, 59], "kd": [60, 69, 66, 67, 61, 70]}
     >>> runs["at"] = [60, 71, 64, 67, 63, 69]
@@ -250,12 +252,12 @@ def _not_pooled(pool: PooledVariance, first: str, second: str, n_seeds: int) -> 
 
 
 def _smallest_error(n_seeds: int, scale: float, n_images: int | None) -> float:
-    """Standard error of a mean difference that is one image at one seed, or else rounding."""
+    """The smallest standard error of a mean difference: one image at one seed, or rounding."""
     return _ROUNDING * scale if n_images is None else 1 / (n_images * n_seeds)
 
 
 def _smallest_variance(table: Array, n_images: int | None) -> float:
-    """That of a single training, with the smallest error of a difference."""
+    """Variance of a single training at which a difference has the smallest error."""
     if not table.size:
         return 0.0
     n_seeds = table.shape[1]
@@ -294,7 +296,7 @@ def _residuals(table: Array) -> tuple[float, int]:
 
 
 def _apart_p(table: Array, place: int, floor: float) -> float:
-    """p-value that one method varies more than the others do, 1 where it is not known.
+    """p-value of the test that one method varies more than the others, 1 where it is not known.
 
     No variance is taken to be below `floor`.
     """

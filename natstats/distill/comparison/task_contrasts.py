@@ -1,4 +1,4 @@
-"""The planned contrasts of a task: which rows of its table they are of, and their errors."""
+"""The planned contrasts of a task: which of its methods they compare, and their errors."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def checked_contrasts(given: Sequence[Any], tasks: Sequence[Task]) -> list[Pair]
     """Pairs of names or labels, each of which some task has.
 
     Raises:
-        UsageError: one is no pair, comes twice, in either order, is of a method with itself, or a
-            name is unknown.
+        UsageError: one is not a pair, comes twice (in either order), pairs a method with itself,
+            or names an unknown method.
     """
     if isinstance(given, str) or not all(
         isinstance(pair, tuple | list) and len(pair) == 2 for pair in given
@@ -52,7 +52,7 @@ def checked_contrasts(given: Sequence[Any], tasks: Sequence[Task]) -> list[Pair]
 
 
 def default_contrasts(task: Task) -> list[Pair]:
-    """Every X+spectral over the X with the same arguments, as labels; spectral itself is ce's."""
+    """Every X+spectral over the X with the same arguments, as labels; spectral alone is over ce."""
     pairs = []
     for method in task.methods:
         base = _without_spectral(method.name)
@@ -81,14 +81,15 @@ def _without_spectral(name: str) -> str | None:
 def contrasts_of(
     number: int, task: Task, given: Sequence[Pair] | None, level: float
 ) -> list[dict[str, Any]]:
-    """Planned contrasts of a task, and the positive controls that are there.
+    """Planned contrasts of a task, and the positive controls that are present.
 
-    What was planned counts: a pair that this task cannot form has a row with the reason, and is one
-    of those for which Holm's rule corrects.
+    A planned pair that this task cannot form has a row with the reason, and still counts in Holm's
+    rule.
 
     Args:
-        number: of the task.
-        task: a contrast's error is pooled over those of its methods that compare with both.
+        number: number of the task.
+        task: the task; the error of a contrast is pooled over those of its methods that can be
+            compared with both.
         given: names or labels; None for :func:`default_contrasts`.
         level: level of the intervals.
 
@@ -109,7 +110,7 @@ def contrasts_of(
         rows = corrected_rows(rows, "p", "p_corrected")
         found.append(corrected_rows(rows, "p_images", "p_images_corrected"))
     own, beside = found
-    # A control that was planned is corrected with the others, and shows as much.
+    # A control that was planned is corrected with the planned contrasts, and is a control still.
     also = [row for row in own if (row["label"], row["reference_label"]) in known]
     judged = with_verdicts(own, [*beside, *also])
     return judged[: len(own) + len(beside)]
@@ -127,7 +128,7 @@ def _labelled(task: Task, pair: Pair) -> list[Pair]:
 
 
 def _row(task: Task, pair: Pair, level: float) -> dict[str, Any]:
-    """The row of a pair, with nothing but the reason where it cannot be formed."""
+    """The row of a pair; only the reason where it cannot be formed."""
     for name in pair:
         if not _named(task, name):
             return empty_row(*pair, f"there is no {name} in this task")
@@ -135,7 +136,7 @@ def _row(task: Task, pair: Pair, level: float) -> dict[str, Any]:
     ours, theirs = by_label.get(pair[0]), by_label.get(pair[1])
     if ours is None or theirs is None or not comparable(ours, theirs):
         return empty_row(*pair, "no two of their rows have the same recipe and teacher")
-    # What a seed does is shared by trainings of one recipe only, and so is their variance.
+    # Only trainings of one recipe share what a seed does, and their variance.
     accuracies = {
         method.label: {run.seed: run.accuracy for run in method.runs}
         for method in task.methods
@@ -153,7 +154,7 @@ def _named(task: Task, name: str) -> list[MethodRuns]:
 def _on_images(
     by_label: Mapping[str, MethodRuns], row: Mapping[str, Any], level: float
 ) -> dict[str, Any]:
-    """The same difference for other seeds and other images, or why it cannot be had."""
+    """The same difference for other seeds and other images, or why there is none."""
     first, second = by_label[row["label"]], by_label[row["reference_label"]]
     differences, _, reason = answers_apart(first, second)
     if differences is None or min(differences.shape) < 2 or not np.isfinite(row["p"]):

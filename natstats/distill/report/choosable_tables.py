@@ -1,4 +1,4 @@
-"""The tables of the pages of distillation: what they show, sort by, and give away as CSV."""
+"""Sortable tables on the pages of distillation: their columns, sort keys and CSV files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _table(
     frame: pd.DataFrame,
     file: str,
 ) -> Table:
-    """A table of texts that are there already, with the numbers that they are sorted by."""
+    """A table from finished texts, with the numbers that they are sorted by."""
     rows = []
     for texts, record in zip(cells, frame.to_dict("records"), strict=True):
         values = [_known(record[one.value]) if one.value else None for one in fields]
@@ -94,7 +94,7 @@ def method_table(found: MethodTable, place: int, end: str) -> Table:
                 "wide", f"gain_{name}_p_holm",
             ),
         ]  # fmt: skip
-    # What every reader of such a table asks next.
+    # Columns hidden at first, which readers often ask for next.
     more = [
         _Field("sd, points", "standard deviation of the accuracy over seeds", "", "sd"),
         _Field("top 5, %", "images whose class is among the five highest scores", "", "top5"),
@@ -149,7 +149,7 @@ _CONTRASTS = (
     ("of the test", "wide", "dof"),
     ("that both have", "wide", "n_seeds"),
 )
-"""The same under each of the heads of contrasts."""
+"""The same for each of the heads of contrasts."""
 
 
 def contrast_table(found: MethodTable, place: int, end: str) -> Table:
@@ -191,7 +191,7 @@ def _test_cells(row: Row) -> list[str]:
 
 
 def training_table(found: MethodTable, home: Path) -> Table:
-    """Every training; its name leads to its page where it has one.
+    """Every training; its name links to its page where it has one.
 
     Args:
         found: the methods.

@@ -17,15 +17,15 @@ from natstats.report.figures.style import GREY, INK, PALETTE, legend, look, new_
 __all__ = ["plot_contrasts"]
 
 COLOURS: Mapping[str, str] = {"better": PALETTE[2], "worse": PALETTE[1]}
-"""Of contrasts that are seen; all others are grey."""
+"""Colours by verdict; contrasts with any other verdict are grey."""
 
 
 def plot_contrasts(rows: pd.DataFrame, level: float = 0.95, ax: Axes | None = None) -> Axes:
     """Draw a mark and an interval for every contrast; hollow marks are positive controls.
 
     Args:
-        rows: of :func:`natstats.distill.comparison.contrasts.contrast_frame`, of one task; thin
-            lines are the intervals for other images, too, where they are known.
+        rows: rows of :func:`natstats.distill.comparison.contrasts.contrast_frame` of one task;
+            thin lines are the intervals for other images too, where they are known.
         level: level of the intervals.
         ax: where to draw; by default a new figure.
 

@@ -1,4 +1,4 @@
-"""Planned contrasts in words: a table, a sentence for each, and what the numbers are."""
+"""Planned contrasts in words: cells of a table, sentences, and an explanation of the numbers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _points(row: Row) -> str:
 
 
 def contrast_sentences(contrasts: pd.DataFrame) -> list[str]:
-    """What the planned contrasts of a task say, and whether a control says that they could."""
+    """Sentences on the planned contrasts of a task, and on whether a control shows its gain."""
     every = contrasts.to_dict("records")
     rows = [row for row in every if np.isfinite(row["p_corrected"])]
     planned = [row for row in rows if not row["control"]]
@@ -97,7 +97,7 @@ def _said(row: Row) -> str:
 
 
 def contrast_explanation(level: float) -> str:
-    """What stands in the table of contrasts."""
+    """An explanation of the table of contrasts."""
     return (
         "Planned contrasts are in percentage points over the seeds that both methods have. "
         "Accuracy is taken as method + seed + residual; the "

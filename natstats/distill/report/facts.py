@@ -15,7 +15,7 @@ __all__ = ["facts_of"]
 
 
 def facts_of(run: DistillationRun) -> list[tuple[str, str]]:
-    """How it was trained: label and value, without what is not known."""
+    """How the run was trained: pairs of label and value, without what is not known."""
     info, data, costs = run.info, run.data, run.info.get("costs") or {}
     student, teacher = info["student"], info.get("teacher")
     classes = data.get("classes")

@@ -1,4 +1,4 @@
-"""Methods of distillation beside each other: accuracy, training curves, gap and accuracy."""
+"""Figures of methods of distillation compared: accuracy, curves, gap and accuracy."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ __all__ = [
 ]  # fmt: skip
 
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)))
-"""Line styles of methods: a term more, or, beyond eight methods, colours that start again."""
+"""Line styles that tell methods of one colour apart, such as those with one term more."""
 
 INTERVAL_STYLES: dict[str, Any] = {"seeds": "-", "images": (0, (2, 1.2))}
 """Line styles by what an interval is over: one over images must not look like one over seeds."""
 
 MOST_BANDS = 4
-"""Bands of more methods would lie on each other."""
+"""Most methods for which bands are drawn; those of more would overlap."""
 
 SEED: dict[str, Any] = {
     "linestyle": "none", "marker": "o", "markersize": 3.2, "color": GREY, "markeredgewidth": 0,
@@ -49,7 +49,7 @@ SEED: dict[str, Any] = {
 """Dot of a training."""
 
 FAILED: dict[str, Any] = SEED | {"markerfacecolor": "white", "markeredgewidth": 0.8, "alpha": 1.0}
-"""Dot of a training whose student predicts one class."""
+"""Dot of a training whose student predicts only one class."""
 
 
 def plot_accuracy(found: MethodTable, task: int = 0, ax: Axes | None = None) -> Axes:
@@ -94,7 +94,7 @@ def _draw_references(
         if span[0] <= 100 * value <= span[1]:
             entries.append((ax.axvline(100 * value, zorder=1, **look_of), name))
         else:
-            # A teacher far above would leave the methods a corner of the figure.
+            # A teacher far above would squeeze the methods into a corner of the figure.
             nothing = Line2D([], [], linestyle="none")
             entries.append((nothing, f"{name}: {100 * value:.1f} %, beyond the axis"))
     return entries
@@ -159,7 +159,7 @@ def plot_curves_of(curves: pd.DataFrame, labels: Sequence[str], ax: Axes | None 
 
     Args:
         curves: label, epoch, accuracy, low and high.
-        labels: of the lines; one without a curve is left out.
+        labels: labels of the lines; one without a curve is left out.
         ax: where to draw; by default a new figure.
 
     Returns:
@@ -255,7 +255,7 @@ def _of(frame: pd.DataFrame, task: int) -> pd.DataFrame:
 
 
 def _span(rows: pd.DataFrame, seeds: pd.DataFrame) -> tuple[float, float]:
-    """Ends of the axis: seeds, intervals, and the teacher where it is not far."""
+    """Ends of the axis: they hold seeds, intervals, and lines of reference that are not far off."""
     values = 100 * np.concatenate([rows.low, rows.high, rows.accuracy, seeds.accuracy])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     width = max(high - low, 1.0)
@@ -289,7 +289,7 @@ def _labels(found: MethodTable, task: int) -> list[str]:
 def _looks(labels: Sequence[str]) -> dict[str, tuple[str, Any, str]]:
     """Colour, line and marker of every method, in the order of the table.
 
-    A method with a term more has the colour of the one without, and another line.
+    A method with one term more has the colour of the one without, and another line style.
     """
     base = {label: label.rpartition("+")[0] for label in labels}
     families: dict[str, list[str]] = {}

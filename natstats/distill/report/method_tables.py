@@ -37,7 +37,7 @@ COST_HEADS = (
 
 
 def percent(share: float, digits: int = 1, missing: str = "–") -> str:
-    """A share in percent, with decimals enough that only a whole one reads as 100.
+    """A share in percent, with enough decimals that only a share of 1 reads as 100.
 
     >>> percent(0.8321), percent(0.9999), percent(1.0)
     ('83.2', '99.99', '100.0')
@@ -55,7 +55,7 @@ def reference_name(reference: str) -> str:
 
 
 def sentences(found: MethodTable) -> list[str]:
-    """For every task its best method with its gains, then what can be said of the gap."""
+    """For every task its best method and gains, the planned contrasts, and the spectral gap."""
     gaps = [text for place in range(len(found.tasks)) for text in gap_sentences(found, place)]
     if any(one.is_known for _, _, one in found.associations):
         gaps.append(CAREFUL)
@@ -79,7 +79,7 @@ CAREFUL = (
 
 
 def gap_sentences(found: MethodTable, place: int, *, named: bool = True) -> list[str]:
-    """Whether closing the gap goes with accuracy in one task; which is said where `named`."""
+    """Whether closing the gap correlates with accuracy in a task, which is named where `named`."""
     own = [(teacher, one) for number, teacher, one in found.associations if number == place]
     known = [(teacher, one) for teacher, one in own if one.is_known]
     several = len({teacher for teacher, _ in own}) > 1
@@ -163,7 +163,7 @@ def accuracy_table(
 ) -> tuple[list[str], list[list[str]], list[int]]:
     """Heads, cells of every row, and the places of the columns of text.
 
-    What the intervals are over has a column of its own only where it differs between rows.
+    What the intervals are over (seeds or images) has its own column only where rows differ in it.
     """
     heads = ["method", "seeds", "accuracy, %", f"{100 * level:g} % interval", "over"]
     for name in references:
@@ -227,7 +227,7 @@ def text_tables(found: MethodTable, width: int | None = None) -> str:
 
     Args:
         found: the methods.
-        width: of the terminal; None for as wide as it takes.
+        width: width of the terminal; None for as wide as it takes.
     """
     blocks = []
     columns = [
@@ -257,7 +257,7 @@ def _teacher_line(rows: Sequence[Row]) -> str:
 
 
 def explanations(found: MethodTable) -> list[str]:
-    """What the numbers of the tables are, in sentences."""
+    """Explanations of the numbers in the tables, in sentences."""
     level = f"{100 * found.level:g} %"
     texts = [
         "Accuracy is that right after the last epoch, in the mean over seeds. Its interval is "
@@ -275,7 +275,7 @@ def explanations(found: MethodTable) -> list[str]:
 
 
 def cost_explanation() -> str:
-    """What stands in the table of costs."""
+    """An explanation of the table of costs."""
     return (
         "Epochs are all that the student was trained for, with the stages before the main one. "
         "Gradient to cross-entropy is the norm of a weighted term's gradient over that of the "
@@ -286,7 +286,7 @@ def cost_explanation() -> str:
 
 
 def markdown_tables(found: MethodTable) -> str:
-    """Two tables for each task, accuracy and costs, and what the numbers are."""
+    """Tables for each task (accuracy, costs, planned contrasts) and explanations of the numbers."""
     parts = []
     for place, task in enumerate(found.tasks):
         rows = found.methods[found.methods.task == place].to_dict("records")
@@ -306,7 +306,7 @@ def markdown_tables(found: MethodTable) -> str:
 
 
 def markdown(heads: Sequence[str], cells: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    """A Markdown table; columns of text, named by their places, are at the left."""
+    """A Markdown table; `left` holds the places of the columns of text, which are left-aligned."""
     rule = ["---" if place in left else "---:" for place in range(len(heads))]
     lines = [list(map(_in_cell, heads)), rule]
     lines += [[_escaped(row[0]), *map(_in_cell, row[1:])] for row in cells]
@@ -317,7 +317,7 @@ _SIGNS = "\\|*_`[]<>&~#!$"
 
 
 def _escaped(text: str) -> str:
-    """A name, with nothing that Markdown would read as anything but text."""
+    """A name with every sign escaped that Markdown would read as more than text."""
     text = printable(" ".join(text.split()))
     return "".join(f"\\{sign}" if sign in _SIGNS else sign for sign in text)
 
@@ -327,5 +327,5 @@ _READ = re.compile(r"[\\|`&]|<(?=[A-Za-z/!?])|\](?=\()")
 
 
 def _in_cell(text: str) -> str:
-    """Numbers as they are, and in names nothing that ends a cell or begins anything else."""
+    """The text of a cell, escaped where Markdown would end the cell or read more than text."""
     return _READ.sub(lambda sign: f"\\{sign[0]}", printable(text))

@@ -1,4 +1,4 @@
-"""The reports of distillation: of one run, and of methods compared, each one HTML file."""
+"""HTML reports of distillation, one file each: of a single run, or of methods compared."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def write_table_report(folder: Path, found: MethodTable, home: Path | None = Non
     Args:
         folder: it must exist.
         found: what to report.
-        home: where the folder will be, for links to the pages of the trainings; by default as it
-            is.
+        home: where the folder will be, for links to the pages of the trainings; by default
+            `folder`.
 
     Returns:
         The page.
@@ -110,7 +110,7 @@ def _task_figures(found: MethodTable, place: int) -> list[Drawn]:
             ("contrasts", "Planned contrasts", _CONTRASTS,
              lambda: plot_contrasts(contrasts, found.level))
         )  # fmt: skip
-    # One point is no curve: trainings may be evaluated after their last epoch only.
+    # One point makes no curve: trainings may be evaluated only after their last epoch.
     if found.curves[found.curves.task == place].groupby("label").size().max() > 1:
         drawn.append(
             ("curves", "On the way", _METHOD_CURVES, lambda: plot_method_curves(found, place))

@@ -1,4 +1,4 @@
-"""What the tables, figures and pages of compared methods are drawn from."""
+"""The data that tables, figures and pages of compared methods are made from."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class TitledTask(Protocol):
 
 
 class AssociationResult(Protocol):
-    """Whether closing a spectral gap goes with accuracy."""
+    """Whether closing a spectral gap correlates with accuracy."""
 
     @property
     def is_known(self) -> bool:
-        """Whether there were methods enough to say."""
+        """Whether there were enough methods or seeds to say."""
 
     def sentence(self) -> str:
         """The result in words."""
@@ -43,27 +43,27 @@ class MethodTable(Brief):
             (``seeds`` or ``images``), teacher_accuracy, top5, agreement (with the teacher), for
             every reference gain_REF with _low, _high, _p and _p_holm, costs, epochs_total, the gaps
             before and after, closed_exponent and closed_distance.
-        gains: a row per method and reference: task, label, reference, difference, low, high, p,
-            p_corrected (Holm, over the methods of a task and reference), dof, n_seeds, n_left_out,
-            n_images, test, reason (why there is none).
+        gains: a row per method and reference: task, label, method, reference, reference_label,
+            difference, low, high, p, p_corrected (Holm, over the methods of a task and reference),
+            dof, n_seeds, n_left_out, n_images, test, reason (why there is none).
         contrasts: a row per planned contrast, then the positive controls: task, label,
             reference_label, control (whether it is one), difference, low, high, p and p_corrected
             (Holm, over the planned contrasts of a task) for other seeds on these images, dof, se
             (standard error), n_seeds, n_left_out, n_pooled (methods in the pooled variance), error
             (``pooled``, or ``own`` where seeds are few or the variances differ), low_images,
             high_images, p_images and p_images_corrected for other seeds and other images, verdict,
-            reason (why it could not be formed, or what is to be known of its error).
+            reason (why it could not be formed, or what to know about its error).
         terms: a row per method and term: task, label, term, weight, ratio (median over the main
             stage and seeds of the norm of its gradient to that of cross-entropy), cosine.
         seeds: a row per run: task, label, method, seed, accuracy, n_predicted (classes that are
-            predicted), is_of_one_class (it is one, though images are of several), the gaps,
+            predicted), is_of_one_class (only one is, though images are of several), the gaps,
             closed_exponent, closed_distance, path.
         curves: a row per method and epoch of the main stage: task, label, epoch, accuracy (mean),
-            low and high (of the seeds).
-        associations: task, teacher, and whether closing a gap goes with accuracy.
+            low and high (smallest and largest over the seeds).
+        associations: task, teacher, and whether closing a gap correlates with accuracy.
         references: methods over which gains were taken.
         level: level of all intervals.
-        notes: what to know, in sentences.
+        notes: what a reader must know, in sentences.
     """
 
     tasks: tuple[TitledTask, ...]

@@ -1,4 +1,4 @@
-"""One distillation run: curves, gradients of the terms, gap of the layers."""
+"""Figures of one distillation run: curves, gradients of the terms, gap of the layers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_curves", "plot_gaps", "plot_gradients"]
 
 MOST_NAMED = 24
-"""Pairs of layers up to which each is named on the axis."""
+"""Most pairs of layers for which each is named on the axis."""
 
 
 def plot_curves(run: DistillationRun, figure: Figure | None = None) -> Figure:
@@ -179,7 +179,7 @@ def plot_gaps(run: DistillationRun, figure: Figure | None = None) -> Figure:
 
 
 def _marks(n: int, place: int = 0) -> dict[str, Any]:
-    """Marks where epochs are few enough to show each."""
+    """Style of the marks, which are drawn where epochs are few enough to show each."""
     return {"marker": MARKERS[place % len(MARKERS)] if n <= 40 else "", "markersize": 2.6}
 
 
@@ -210,7 +210,7 @@ def _logarithmic(ax: Axes) -> None:
 
 
 class _Plain(LogFormatter):
-    """Labels the ticks that matplotlib would, without powers of ten."""
+    """Labels the ticks that matplotlib would label, without powers of ten."""
 
     def __call__(self, value: float, position: int | None = None) -> str:
         return short(value) if super().__call__(value, position) else ""
