@@ -1,7 +1,8 @@
 """The losses of the distillation methods, a file each; modules for any training loop.
 
-Beside each module stand the function that it computes, and the connectors that some take. Which
-loss goes with which taps, connectors and weights, :func:`natstats.distill.plan` says and makes.
+With each module comes the function that it computes; the connectors that some need are here too.
+For a method, :func:`natstats.distill.plan` chooses taps, connectors and weights and builds the
+losses.
 
 >>> import torch
 >>> from natstats.distill import Outputs

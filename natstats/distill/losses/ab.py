@@ -29,8 +29,8 @@ def boundary_loss(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tens
 
     With s of the student before its ReLU, (s - margin)^2 where the teacher is above 0 and
     s <= margin, (s + margin)^2 where it is not and s > -margin, else 0. Summed over channels and
-    pixels, averaged over images. Of the teacher only the sign counts, so that its map may be from
-    after the ReLU.
+    pixels, averaged over images. Only the sign of the teacher's values counts, so its map may be
+    from after the ReLU.
 
     Args:
         student: (N, C, H, W).
@@ -48,7 +48,7 @@ def boundary_loss(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tens
     2.5
     """
     one = torch.ones((), dtype=teacher.dtype, device=teacher.device)
-    # What is neither above 0 nor not above it, NaN, stays.
+    # NaN, which is neither above 0 nor not above it, stays NaN.
     side = torch.where(teacher > 0, one, torch.where(teacher <= 0, -one, teacher))
     return functional.relu(margin - side * student).square().sum((1, 2, 3)).mean()
 
@@ -79,8 +79,8 @@ class ActivationBoundaries(DistillationLoss):
         """The loss, a scalar in float32.
 
         Raises:
-            UsageError: a map of the student has no negative value in the first batch; unlike
-                numbers or shapes of maps.
+            UsageError: a map of the student has no negative value in the first batch; numbers or
+                shapes of maps differ.
         """
         maps = paired_maps("ab", student, teacher, len(self.connectors))
         if not self._looked:

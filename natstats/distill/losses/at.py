@@ -1,4 +1,4 @@
-"""Attention transfer: where a network looks, as the energy of its maps over the image."""
+"""Attention transfer: where a network looks, as the energy of its maps at every pixel."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SCALES = ("map", "fixed")
 """Whether the weight of form ``paper`` follows the size of the map."""
 
 REFERENCE = 1000.0 / (128 * 0.1)
-"""Pixels of a map for which the 1000 of the code, divided by the elements of its mean in a batch of
-128, is 0.1: 78.125, the size that `paper_weight` is for."""
+"""Map size, in pixels, that the default `paper_weight` of 0.1 is for: 78.125. There the weight of
+1000 in the authors' code, divided by the elements of its mean over a batch of 128, is 0.1."""
 
 
 def attention_map(maps: Tensor, eps: float = 1e-12) -> Tensor:
-    """The mean square over channels at every pixel, divided by its own norm in every image.
+    """The mean square over channels at every pixel, divided by its norm in every image.
 
     Args:
         maps: (N, C, H, W).
@@ -111,7 +111,7 @@ class AttentionTransfer(DistillationLoss):
         """The loss, a scalar in float32.
 
         Raises:
-            UsageError: unlike numbers of maps, or of images.
+            UsageError: the numbers of maps, or of images, differ.
         """
         weights = self.pair_weights
         maps = paired_maps("at", student, teacher, None if weights is None else len(weights))
@@ -122,7 +122,7 @@ class AttentionTransfer(DistillationLoss):
 
 
 def _by_size(pairs: Sequence[tuple[TapPoint, TapPoint]]) -> tuple[float, ...]:
-    """:data:`REFERENCE` / (H W) of every pair, the height and the width those it is compared at."""
+    """:data:`REFERENCE` / (H W) of every pair, with H and W the size that it is compared at."""
     return tuple(
         REFERENCE / (min(mine.height, theirs.height) * min(mine.width, theirs.width))
         for mine, theirs in pairs

@@ -1,4 +1,4 @@
-"""Power spectra channel by channel, where the term *spectrum* compares their mean."""
+"""Power spectra compared channel by channel; the term *spectrum* compares their mean."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def channel_log_power(
 ) -> Tensor:
     """Natural logarithm of the ring power of every channel, (N, C, n_rings).
 
-    The floor is relative to the mean power of all channels of the image: a channel that is silent
-    there says so, and no more.
+    The floor is relative to the mean power of all channels of the image, so that a channel that is
+    silent in it is at the floor and not infinitely low.
 
     Args:
         maps: (N, C, H, W), float32 or float64.
@@ -45,8 +45,8 @@ class ChannelSpectra(PairedLoss):
 
     A 1 x 1 convolution takes the student's channels to the teacher's. For an image and d the
     difference of the log ring power of student and teacher, (C, n): the mean over channels and
-    octaves of (d - m)^2, m the mean of d over both; so the overall gain of the maps is free, and
-    how the power is shared among channels and frequencies is not. Mean over images and pairs.
+    octaves of (d - m)^2, m the mean of d over both. The overall gain of the maps does not matter;
+    how the power is shared among channels and frequencies does. Mean over images and pairs.
 
     Args:
         student: taps in the student.

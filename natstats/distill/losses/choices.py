@@ -1,4 +1,4 @@
-"""Weights of methods: which argument holds that of a variant, and how one rises."""
+"""Weights of methods: the argument that holds the weight of a variant, and rising weights."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def variant_weight(
 
 
 def rising_weight(method: str, weight: float, warmup: float) -> tuple[float | Ramp, str]:
-    """A weight that rises from 0 in the first part of the stage, and what a note says of it.
+    """A weight that rises from 0 in the first part of the stage, and its description for a note.
 
     Args:
         method: named in errors.
@@ -58,7 +58,7 @@ def rising_weight(method: str, weight: float, warmup: float) -> tuple[float | Ra
         warmup: share of the stage in which it rises, 0 to 1; 0 for a fixed weight.
 
     Raises:
-        UsageError: a weight below 0, or a share that is none.
+        UsageError: a weight below 0, or a share outside 0 to 1.
 
     >>> factor, words = rising_weight("dkd", 2.0, 0.5)
     >>> factor(0.25), words

@@ -1,4 +1,4 @@
-"""What is trained beside the student so that its maps can be compared, and dropped at the end."""
+"""Connectors: layers that make the student's maps comparable, trained with it, then dropped."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def projection(student_channels: int, teacher_channels: int) -> nn.Sequential:
 
 
 def connected(connector: nn.Module, maps: Tensor, *others: Any) -> Any:
-    """What a connector makes of maps, in the wider of the types of the two.
+    """The output of a connector for maps, computed in the wider of the types of the two.
 
     So float64 maps go through a float32 connector without loss, and the other way round.
 
@@ -71,7 +71,7 @@ def connected(connector: nn.Module, maps: Tensor, *others: Any) -> Any:
         made = connector(maps.to(dtype), *others)
     else:
         made = functional_call(connector, wider, (maps, *others))
-        with torch.no_grad():  # batch norms count in what they were given
+        with torch.no_grad():  # batch norms have updated the wider copies of their statistics
             for name, buffer in connector.named_buffers():
                 if name in wider:
                     buffer.copy_(wider[name])
@@ -148,7 +148,7 @@ def resizing_regressor(student: Shape, teacher: Shape) -> nn.Sequential:
 
 
 class AttentionFusion(nn.Module):
-    """The connector of ReviewKD: a map with what came from the deeper ones, by learnt attention.
+    """The connector of ReviewKD: fuses a map with what came from deeper ones, by learnt attention.
 
     A 1 x 1 convolution takes the map to `middle` channels. What came from the deeper map is
     brought to its size, and two attention maps, of the sigmoid of a 1 x 1 convolution of both, mix
@@ -205,7 +205,7 @@ def _normed(convolution: nn.Conv2d) -> nn.Sequential:
 
 
 class Paraphraser(nn.Module):
-    """The autoencoder of Factor Transfer: what it finds in a teacher's map are its factors.
+    """The autoencoder of Factor Transfer; its encoder gives the factors of a teacher's map.
 
     Three 3 x 3 convolutions C to C, C to m, m to m, and the same way back with transposed ones,
     each with bias and LeakyReLU(0.1); no batch norm, so it works alike in training and after.

@@ -1,4 +1,4 @@
-"""Terms beside the power spectrum, which show what it does by itself.
+"""Control terms, which compare maps in other ways, to show what the power spectrum does itself.
 
 A map is its amplitudes and its phases. ``amplitude`` compares all amplitudes where the ring
 spectrum compares their mean over directions; ``phase`` compares the phases alone; ``coherence``
@@ -6,8 +6,8 @@ both, ring by ring; ``spatial`` is the plain squared distance of the maps, which
 theorem is that of amplitudes and phases together. The last three need channel against channel, so
 a 1 x 1 convolution takes the student's channels to the teacher's. All are matched in scale: each
 is free of the gain of the maps and lies in [0, 2] or, for ``amplitude``, is in squared natural
-logarithms as the ring spectrum is. But for ``spatial``, which weights frequencies by their power,
-every octave counts the same in all, as in the ring spectrum, under the same sine taper.
+logarithms as the ring spectrum is. All but ``spatial`` give every octave the same weight under the
+same sine taper, as the ring spectrum does; ``spatial`` weights frequencies by their power.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def common_plane(maps: Tensor, side: int, taper: Tensor | None = None) -> Tensor
     Args:
         maps: (N, C, H, W), float32 or float64.
         side: 2 K; frequencies -K < ky < K and 0 <= kx < K are kept.
-        taper: (H, W), by which the maps without their mean, itself taken under the taper, are
-            multiplied; so nothing of the mean leaks into the lowest frequencies.
+        taper: (H, W). The mean of the maps, weighted by the taper, is subtracted and the rest
+            multiplied by the taper, so that nothing of the mean leaks into the lowest frequencies.
 
     Returns:
         (N, C, 2 K - 1, K), complex, orthonormal; DC is 0.
@@ -82,7 +82,7 @@ def sine(height: int, width: int) -> Tensor:
 
 
 def smaller_side(student: TapPoint, teacher: TapPoint) -> int:
-    """The shortest side of two maps, which says the frequencies that both have.
+    """The shortest side of two maps, which limits the frequencies that both have.
 
     Raises:
         UsageError: it is below 4 pixels.
@@ -110,7 +110,7 @@ def radius(half: int) -> NDArray[np.float64]:
 
 
 def _counts(half: int) -> NDArray[np.float64]:
-    """How often a coefficient of the half plane stands in the full one; DC does not count."""
+    """How often each coefficient of the half plane occurs in the full plane; DC does not count."""
     counts = np.full((2 * half - 1, half), 2.0)
     counts[:, 0] = 1.0
     counts[0, 0] = 0.0
@@ -141,7 +141,7 @@ class _Control(PairedLoss):
             self.register_buffer(f"_weights_{index}", weights, persistent=False)
 
     def weights(self, half: int) -> NDArray[np.float64]:
-        """Of the coefficients (2 K - 1, K), of sum 1: every octave counts the same.
+        """Weights of the coefficients (2 K - 1, K), of sum 1: every octave counts the same.
 
         The coefficients at a frequency f are in proportion to f, so each counts as 1 / f^2 where a
         ring counts as 1 / f.
@@ -150,11 +150,11 @@ class _Control(PairedLoss):
         return np.asarray(weights / weights.sum())
 
     def distance(self, student: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
-        """Of coefficients (N, C, 2 K - 1, K), complex -> (N,).
+        """Distance of each image, (N,), from complex coefficients (N, C, 2 K - 1, K).
 
         Args:
-            student: maps of the student, after its connector.
-            teacher: maps of the teacher.
+            student: coefficients of the student's maps, after its connector.
+            teacher: coefficients of the teacher's maps.
             weights: what :meth:`weights` gave.
         """
         raise NotImplementedError
@@ -195,7 +195,7 @@ class AmplitudeDistance(_Control):
         means = [
             (power.detach() * counted).sum((1, 2), keepdim=True) / counted.sum() for power in powers
         ]
-        # A share of the teacher's: see log_power.
+        # The student's floor has a share of the teacher's mean too: see log_power.
         floors = FLOOR * means[0] + DEAD * means[1] + _TINY, FLOOR * means[1] + _TINY
         difference = (powers[0] + floors[0]).log() - (powers[1] + floors[1]).log()
         level = (difference * weights).sum((1, 2), keepdim=True)
@@ -213,9 +213,9 @@ def _power(plane: Tensor) -> Tensor:
 
 
 def _floor(power: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """What is added to the power of both before a quotient, by image.
+    """What is added to the power of both networks before a quotient, for each image.
 
-    A student that has next to nothing beside the teacher then has a gradient of limited size.
+    It bounds the gradient of a student with next to no power compared with the teacher.
     """
     return DEAD * power.mean(dims, keepdim=True) + _TINY
 
@@ -280,7 +280,7 @@ class Coherence(_Control):
 
 
 class SpatialDistance(PairedLoss):
-    """Squared distance of the maps, each image's brought to unit power first.
+    """Squared distance of the maps, scaled to unit power in each image first.
 
     Half the squared distance of two vectors of length 1, which is 1 minus their correlation, over
     channels and pixels, without the maps' means. The larger map is averaged down to the smaller.

@@ -1,4 +1,4 @@
-"""DIST: the order of the classes in an image, and of the images in a class."""
+"""DIST: correlations of class probabilities, over the classes of an image and over images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _EPS = 1e-8
 """Added to the product of the norms, as the authors' program does."""
 
 _LEAST = 0.01
-"""Of the teacher's norm: a student's is taken for no smaller. The correlation of values that hardly
-differ has no direction, and a gradient without bound."""
+"""Share of the teacher's norm that the student's is taken to have at least. Where the student's
+values hardly differ, their correlation means little and its gradient would have no bound."""
 
 
 def correlation_loss(
@@ -59,7 +59,7 @@ def correlation_loss(
 
 
 def _correlations(one: Tensor, other: Tensor) -> Tensor:
-    """Pearson's correlation of every row of the student's, `one`; 0 for a row without variance."""
+    """Pearson's correlation of the rows of `one`, the student, and `other`; 0 without variance."""
     one, other = (rows - rows.mean(dim=1, keepdim=True) for rows in (one, other))
     theirs = torch.linalg.vector_norm(other, dim=1)
     ours = torch.maximum(torch.linalg.vector_norm(one, dim=1), _LEAST * theirs)
@@ -90,7 +90,7 @@ class RelationMatching(DistillationLoss):
         """The loss, a scalar in float32.
 
         Raises:
-            UsageError: unlike logits.
+            UsageError: the shapes of the logits differ.
         """
         settings = self.beta, self.gamma, self.temperature
         return correlation_loss(student.logits, teacher.logits, *settings)

@@ -1,4 +1,4 @@
-"""Decoupled distillation: the true class and the others by themselves."""
+"""Decoupled distillation: soft targets for the true class and for the others, weighted apart."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decoupled_loss(
     """The divergence of soft targets in two parts, each with a weight of its own.
 
     With p the softened probabilities and t the true class: alpha KL(b_T || b_S) + beta
-    KL(q_T || q_S), with b = (p_t, 1 - p_t), whether it is the true class, and q the probabilities
+    KL(q_T || q_S), with b = (p_t, 1 - p_t), true class or not, and q the probabilities
     of the others, divided by their sum. Summed over classes, averaged over images, times T². In
     the divergence of :func:`natstats.distill.losses.kd.soft_target_loss` the second part has the
     weight 1 - p_t of the teacher, which is next to nothing where the teacher is sure.
@@ -42,12 +42,12 @@ def decoupled_loss(
         teacher: logits (N, K); no gradient flows into them.
         labels: (N,), whole numbers: the true class.
         alpha: weight of the true class against the others.
-        beta: weight of what is between the others.
+        beta: weight of the divergence among the others.
         temperature: T.
         standardise: True brings the logits of every image to mean 0 and deviation 1 first.
 
     Raises:
-        UsageError: unlike shapes, a single class, or labels that are no classes.
+        UsageError: the shapes differ, there is a single class, or a label is none of the classes.
 
     Reference:
         B. Zhao, Q. Cui, R. Song, Y. Qiu and J. Liang, "Decoupled Knowledge Distillation", CVPR
@@ -117,7 +117,7 @@ class DecoupledTargets(DistillationLoss):
         """The loss, a scalar in float32.
 
         Raises:
-            UsageError: unlike logits, or labels that are no classes.
+            UsageError: the shapes of the logits differ, or a label is none of the classes.
         """
         logits = student.logits, teacher.logits
         return decoupled_loss(

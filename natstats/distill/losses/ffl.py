@@ -24,8 +24,9 @@ __all__ = ["METHOD", "FocalFrequency", "focal_loss"]
 def focal_loss(student: Tensor, teacher: Tensor, alpha: float = 1.0) -> Tensor:
     """Mean of w |d|^2, d the difference of the Fourier coefficients of two maps.
 
-    w = (|d| / max |d|)^alpha, the largest of the plane of an image and a channel, without a
-    gradient. Orthonormal, over the whole plane, averaged over it, channels and images.
+    w = (|d| / max |d|)^alpha, with the maximum over the plane of an image and a channel; no
+    gradient flows through w. The transform is orthonormal, and the mean is over the whole plane,
+    channels and images.
 
     Args:
         student: (N, C, H, W).
@@ -35,8 +36,8 @@ def focal_loss(student: Tensor, teacher: Tensor, alpha: float = 1.0) -> Tensor:
 
     Reference:
         L. Jiang, B. Dai, W. Wu and C. C. Loy, "Focal Frequency Loss for Image Reconstruction and
-        Synthesis", ICCV 2021, arXiv 2012.12821, and its public code. It was made for images; on
-        maps it is our use of it.
+        Synthesis", ICCV 2021, arXiv 2012.12821, and its public code. It was made for images;
+        using it on maps is ours.
 
     >>> import torch
     >>> maps = torch.randn(2, 3, 8, 8)
@@ -48,10 +49,10 @@ def focal_loss(student: Tensor, teacher: Tensor, alpha: float = 1.0) -> Tensor:
     squared = torch.view_as_real(plane).square().sum(-1)
     with torch.no_grad():
         largest = squared.amax((2, 3), keepdim=True)
-        # A map that is met has no largest difference: NaN of 0 / 0 is not let in, others are.
+        # Where the maps are equal, 0 / 0 would give NaN; other NaN are let through.
         share = squared / torch.where(largest == 0, 1.0, largest)
         weights = share.pow(alpha / 2)
-        # The columns between the first and that of half the width stand for two of the plane.
+        # The columns between the first and that of half the width occur twice in the whole plane.
         weights[..., 1 : (width + 1) // 2] *= 2
     return (weights * squared).sum((2, 3)).mean() / (student.shape[-2] * width)
 

@@ -1,4 +1,4 @@
-"""FitNets: a hint from the middle of the teacher, then its softened class scores."""
+"""FitNets: first a hint from a middle layer of the teacher, then its softened class scores."""
 
 from __future__ import annotations
 

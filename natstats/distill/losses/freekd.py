@@ -1,4 +1,4 @@
-"""FreeKD: the detail of the maps, as a wavelet transform has it, under masks of the teacher's."""
+"""FreeKD: the wavelet detail of the maps, compared under masks made from the teacher's maps."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["METHOD", "DetailDistance", "detail_loss", "haar_details"]
 def haar_details(maps: Tensor, n_levels: int = 3) -> list[Tensor]:
     """The detail of maps by the orthonormal Haar wavelet, from fine to coarse.
 
-    At each level, with a, b above c, d the pixels of a block of two by two: (a + b - c - d) / 2,
+    At each level, with the pixels a, b above c, d of a block of two by two: (a + b - c - d) / 2,
     (a - b + c - d) / 2 and (a - b - c + d) / 2; the next level takes (a + b + c + d) / 2. A side
-    of an odd number of pixels is filled up with a zero.
+    with an odd number of pixels is padded with zeros.
 
     Args:
         maps: (N, C, H, W).
-        n_levels: how often.
+        n_levels: number of levels.
 
     Returns:
         For each level, (N, C, 3, ceil(H / 2), ceil(W / 2)), of the H and W of the level before.
@@ -87,9 +87,9 @@ def detail_loss(student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
 class DetailDistance(PairedLoss):
     """:func:`detail_loss` of the student's maps after a 1 x 1 convolution, averaged over pairs.
 
-    The tokens stay as the authors' program begins, normal with a deviation of 0.01, so that a mask
-    is close to one half: they train theirs beforehand inside a detector, which is another task.
-    They are drawn anew with the losses, from torch's generator.
+    The tokens keep the values that the authors' program starts with, normal with a deviation of
+    0.01, so that a mask is close to one half. (The authors train theirs beforehand inside a
+    detector, which is another task.) Every new loss draws them from torch's generator.
 
     Args:
         student: taps in the student.

@@ -76,7 +76,7 @@ class FlowMatching(DistillationLoss):
     The maps come as first and last of every section: (first_0, last_0, first_1, last_1, ...).
 
     Args:
-        form: ``paper``, with maxima where sizes differ, or ``crd``, with averages.
+        form: ``paper``, with max pooling where sizes differ, or ``crd``, with average pooling.
 
     >>> import torch
     >>> outputs = Outputs(torch.zeros(2, 10), (torch.randn(2, 3, 8, 8), torch.randn(2, 5, 4, 4)))
@@ -96,7 +96,7 @@ class FlowMatching(DistillationLoss):
         """The loss, a scalar in float32.
 
         Raises:
-            UsageError: an odd number of maps, unlike numbers of maps, or of channels.
+            UsageError: an odd number of maps, or numbers of maps or channels that differ.
         """
         maps = paired_maps("fsp", student, teacher)
         _refuse_odd(len(maps))
@@ -158,8 +158,8 @@ METHOD = Method(
     paper="Yim, Joo, Bae and Kim 2017, CVPR",
     reduction="sum over the matrix and over sections, mean over images; form=crd: mean over the "
     "matrix and over images",
-    # A learning rate of 0.001 where the main stage has 0.1 is the paper's; the length is ours (the
-    # paper has 21 of 64 thousand iterations). The code that is called crd has one of 1, constant.
+    # The learning rate is the paper's, 0.001 where the main stage has 0.1; the length is ours (the
+    # paper has 21 of 64 thousand iterations). The code called crd has a factor of 1, constant.
     defaults={
         "weight": 1.0,
         "form": "paper",

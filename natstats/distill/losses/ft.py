@@ -1,4 +1,4 @@
-"""Factor transfer: the factors of the teacher's last map, as an autoencoder finds them."""
+"""Factor transfer: the student matches factors that an autoencoder finds in the teacher's map."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def factor_loss(student: Tensor, teacher: Tensor, form: str = "paper") -> Tensor
 
     With form ``paper`` the norm runs over channels and pixels, and the absolute difference is
     averaged over everything. With ``crd``, the variant of a much used benchmark, the factors are
-    first squared and averaged over channels, which compares where they are and not what.
+    first squared and averaged over channels, which compares where factors are and not which.
 
     Args:
         student: (N, m, H, W).
@@ -78,7 +78,7 @@ def reconstruction_loss(rebuilt: Tensor, maps: Tensor, form: str = "code") -> Te
 class Reconstruction(DistillationLoss):
     """:func:`reconstruction_loss` of the teacher's map; trains the paraphraser, which it owns.
 
-    The student's outputs and the labels are not looked at.
+    The student's outputs and the labels are ignored.
 
     Args:
         paraphraser: with an ``encoder`` of its own.
@@ -114,12 +114,11 @@ class FactorTransfer(DistillationLoss):
     """:func:`factor_loss` of the student's translator and the teacher's paraphraser.
 
     Only the translator is trained. The paraphraser belongs to :class:`Reconstruction`: it is not
-    among the parameters or the state of this module, works without gradients, and whoever moves or
-    saves this module moves and saves the paraphraser beside it. The larger factor is
-    average-pooled to the size of the smaller.
+    among the parameters or the state of this module and works without gradients, so it must be
+    moved and saved separately. The larger factor is average-pooled to the size of the smaller.
 
     Args:
-        paraphraser: trained before.
+        paraphraser: trained beforehand.
         translator: makes (N, m, H, W) of the student's map.
         form: see :func:`factor_loss`.
 
@@ -148,7 +147,7 @@ class FactorTransfer(DistillationLoss):
         """The loss, a scalar in float32.
 
         Raises:
-            UsageError: not one map each, or factors with unlike channels.
+            UsageError: not one map each, or factors with different numbers of channels.
         """
         ((ours, theirs),) = paired_maps("ft", student, teacher, n_pairs=1)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Jacobian matching: how the class score answers to every pixel of the image."""
+"""Jacobian matching: how the class score responds to every pixel of the image."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["METHOD", "JacobianMatching", "input_gradient", "jacobian_loss"]
 def input_gradient(outputs: Outputs, classes: Tensor, create_graph: bool = False) -> Tensor:
     """The gradient of one logit of every image with respect to the images.
 
-    Where batch norm works with the statistics of the batch, the logit of an image depends on the
-    others, too, and the gradient is that of the sum of all of them.
+    Where batch norm uses the statistics of the batch, the logit of an image depends on the other
+    images too, and the gradient is that of the sum of all these logits.
 
     Args:
         outputs: with `images` that need a gradient, and `logits` computed from them.
@@ -138,7 +138,7 @@ class JacobianMatching(DistillationLoss):
 
         Raises:
             UsageError: images without a gradient, logits that were not computed from them, or
-                labels that are no classes.
+                a label that is none of the classes.
         """
         if self.scalar == "labels":
             refuse_other_labels("jacobian", labels, student.logits)

@@ -1,8 +1,8 @@
 """Knowledge distillation by softened class scores.
 
-The defaults are those in use on CIFAR (T = 4, weights 0.9 and 0.1); on ImageNet T = 1 and 0.5
-twice are usual. What others call alpha is the weight of this term in some programs and that of the
-cross-entropy in others, so both have names here.
+The defaults are those in use on CIFAR (T = 4, weights 0.9 and 0.1); on ImageNet T = 1 and weights
+of 0.5 and 0.5 are usual. What others call alpha is the weight of this term in some programs and
+that of the cross-entropy in others, so here each of the two weights has its own name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Likeness of images: which are alike to a network, octave by octave, without a connector."""
+"""Likeness of images: how similar their maps are in a network, octave by octave."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def octaves(side: int) -> tuple[Tensor, list[int]]:
         side: 2 K, as of :func:`natstats.distill.losses.controls.common_plane`.
 
     Returns:
-        Places in the flat half plane, and their numbers.
+        Places in the flattened half plane, octave by octave, and the number in each octave.
 
     >>> octaves(8)[1]
     [4, 18]
     """
     half = side // 2
     distance = radius(half).ravel()
-    # The column of kx = 0 has every frequency twice, of which one will do.
+    # The column of kx = 0 has every frequency twice; one of the two is kept.
     rows = np.arange(distance.size) // half
     twice = (np.arange(distance.size) % half == 0) & (rows >= half)
     which = np.floor(np.log2(np.maximum(distance, 1.0)) + 1e-9).astype(int)
@@ -50,14 +50,14 @@ def likenesses(
     """Correlation of every two images in every octave, (octaves, N, N).
 
     G_ij = Re sum F_i conj(F_j) / sqrt(sum |F_i|^2 sum |F_j|^2), summed over all channels and the
-    frequencies of the octave: 1 on the diagonal, and free of the gain of the maps, of the order
-    and any rotation of the channels.
+    frequencies of the octave. It is 1 on the diagonal, and unchanged by the gain of the maps and by
+    any reordering or rotation of the channels.
 
     Args:
         plane: (N, C, 2 K - 1, K), complex, see
             :func:`natstats.distill.losses.controls.common_plane`.
         order: see :func:`octaves`.
-        sizes: likewise.
+        sizes: see :func:`octaves`.
         floor: what is added to the power of an image in every octave, (octaves,); None for next to
             nothing.
 
@@ -86,7 +86,7 @@ class Likeness(PairedLoss):
     Mean over pairs of images, octaves and pairs of taps. Like similarity-preserving distillation
     (F. Tung and G. Mori, 2019, arXiv 1907.09682), but octave by octave of the maps' frequencies,
     each of the same weight; phases count, and no connector is needed. A batch of one has no pair
-    of images, and the distance 0.
+    of images; its distance is 0.
 
     Args:
         student: taps in the student.

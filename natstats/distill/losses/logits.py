@@ -1,4 +1,4 @@
-"""What the losses on class scores share: checks, standardisation, and the division by classes."""
+"""What the losses on class scores share: checks of logits and labels, and standardisation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def paired_logits(method: str, student: Tensor, teacher: Tensor) -> tuple[Tensor
         teacher: (N, K).
 
     Raises:
-        UsageError: the shapes differ, or are others.
+        UsageError: the shapes differ, or are not (N, K).
 
     >>> import torch
     >>> paired_logits("dist", torch.zeros(2, 3).half(), torch.zeros(2, 3))[0].dtype
@@ -43,7 +43,7 @@ def paired_logits(method: str, student: Tensor, teacher: Tensor) -> tuple[Tensor
 
 
 def refuse_other_labels(method: str, labels: Tensor, logits: Tensor) -> None:
-    """Raise where there is not one of the classes for every image.
+    """Raise unless there is a label for every image, and each is one of the classes.
 
     Args:
         method: named in errors.
@@ -51,9 +51,9 @@ def refuse_other_labels(method: str, labels: Tensor, logits: Tensor) -> None:
         logits: (N, K).
 
     Raises:
-        UsageError: another shape than (N,), no whole numbers, such as mixed labels, or one that is
-            none of the classes (looked at on a CPU only: other devices would have to be waited
-            for in every step).
+        UsageError: another shape than (N,), labels that are not whole numbers, such as mixed ones,
+            or one that is none of the classes (checked on a CPU only: on other devices the check
+            would make every step wait).
 
     >>> import torch
     >>> refuse_other_labels("dkd", torch.rand(2, 3), torch.zeros(2, 3))
@@ -84,12 +84,15 @@ got (2, 3), torch.float32
 def standardised(logits: Tensor) -> Tensor:
     """Logits less their mean, divided by their deviation, image by image.
 
-    (z - mean) / (s + 1e-7), with s the deviation over the classes, K - 1 in its denominator. So
-    that student and teacher are compared by the order and the relative distances of their classes,
-    and the student need not be as sure as the teacher is.
+    (z - mean) / (s + 1e-7), with s the deviation over the classes, K - 1 in its denominator. Then
+    student and teacher are compared by the order and the relative distances of their classes, and
+    the student need not be as sure as the teacher is.
 
     Args:
         logits: (N, K), K at least 2.
+
+    Raises:
+        UsageError: there are fewer than two classes.
 
     Reference:
         S. Sun, W. Ren, J. Li, R. Wang and X. Cao, "Logit Standardization in Knowledge
@@ -103,5 +106,5 @@ def standardised(logits: Tensor) -> Tensor:
         raise UsageError(f"standardise: expected two classes or more; got {logits.shape[1]}")
     centred = logits - logits.mean(dim=1, keepdim=True)
     variance = centred.square().sum(1, keepdim=True) / (logits.shape[1] - 1)
-    # Logits that are all alike have no deviation, and no derivative of it.
+    # Where all logits are equal, the deviation is 0 and has no derivative.
     return centred / (variance.clamp(min=1e-30).sqrt() + _EPS)

@@ -1,4 +1,4 @@
-"""What the losses on maps share: pairing, sizes, and the refusal of maps that do not fit."""
+"""What the losses on maps share: pairing, pooling, weights, and checks that maps fit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def paired_maps(
         n_pairs: how many there must be; None for one or more.
 
     Raises:
-        UsageError: another number of maps, maps that are not (N, C, H, W), or unlike batches.
+        UsageError: another number of maps, maps that are not (N, C, H, W), or other batch sizes.
 
     >>> import torch
     >>> one = Outputs(torch.zeros(2, 10), (torch.zeros(2, 3, 4, 4, dtype=torch.half),))
@@ -75,7 +75,7 @@ def paired_maps(
 
 
 class PairedLoss(DistillationLoss):
-    """Mean over pairs of maps of a distance, in full precision also under autocast.
+    """A distance averaged over pairs of maps, in full precision also under autocast.
 
     Args:
         n_pairs: how many maps each network must give.
@@ -119,12 +119,12 @@ def channel_connectors(student: Sequence[TapPoint], teacher: Sequence[TapPoint])
 
 
 def pooled(one: Tensor, other: Tensor, how: str = "average") -> tuple[Tensor, Tensor]:
-    """Both maps at the smaller height and the smaller width of the two.
+    """Both maps pooled to the smaller height and the smaller width of the two.
 
     Args:
         one: (N, C, H, W).
         other: (N, C', H', W').
-        how: ``average`` or ``max``, over the pixels that fall together.
+        how: ``average`` or ``max``, over the pixels that are merged into one.
 
     Raises:
         UsageError: an unknown way to pool.
@@ -160,15 +160,15 @@ def layer_weights(layers: str, n_pairs: int) -> tuple[float, ...] | None:
     """Weights of the pairs from shallow to deep, of sum 1.
 
     Args:
-        layers: ``equal``; ``deep``, half for each before the last; or ``shallow``, half for each
-            behind the first.
+        layers: ``equal``; ``deep``, halved at each step back from the last; or ``shallow``, halved
+            at each step on from the first.
         n_pairs: how many there are.
 
     Returns:
         The weights; None for the plain mean.
 
     Raises:
-        UsageError: another way.
+        UsageError: none of these.
 
     >>> [round(weight, 3) for weight in layer_weights("shallow", 3)]
     [0.571, 0.286, 0.143]
@@ -246,7 +246,7 @@ def refuse_other_size(method: str, pairs: list[tuple[TapPoint, TapPoint]]) -> No
     """Raise where a pair of taps differs in height or width.
 
     Raises:
-        UsageError: names the layers and their sizes.
+        UsageError: a pair differs; its layers and their sizes are named.
     """
     for student, teacher in pairs:
         if (student.height, student.width) != (teacher.height, teacher.width):

@@ -1,4 +1,4 @@
-"""Overhaul of feature distillation: the teacher's answers, with what is off left alone."""
+"""Overhaul of feature distillation: the teacher's maps, except where both networks are off."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def negative_mean(mean: Tensor, deviation: Tensor, fallback: bool = False) -> Te
     mu, sigma = mean.double(), deviation.double()
     spread = sigma > 0
     ratio = mu / torch.where(spread, sigma, 1.0)
-    # The scaled complement of the error function holds where density and Phi both vanish.
+    # erfcx stays accurate where the density and Phi both underflow.
     exact = mu - sigma * math.sqrt(2.0 / math.pi) / torch.special.erfcx(ratio / math.sqrt(2.0))
-    # Far out the difference cancels, and the first term of its series is exact.
+    # Far out the difference cancels, and the first term of its series is accurate enough.
     exact = torch.where(ratio > 1e4, -sigma / ratio, exact)
     if fallback:
         exact = torch.where(torch.special.ndtr(-ratio) <= 0.001, -3.0 * sigma, exact)
@@ -97,12 +97,12 @@ class FeatureOverhaul(DistillationLoss):
 
     A margin that is not given is measured: the mean of the teacher's negative values in each
     channel, over the training batches seen so far, and fixed after `measured_batches`. What was
-    measured is in the state of the module, so that a training that goes on has it.
+    measured is in the state of the module, so that a resumed training has it.
 
     Args:
         connectors: for each pair, makes (N, C_T, H, W) of the student's map.
         margins: for each pair, (C_T,), or the number C_T for a margin that is measured.
-        measured_batches: see above.
+        measured_batches: batches after which a measured margin is fixed.
 
     Raises:
         UsageError: `measured_batches` is not a positive whole number.
@@ -154,7 +154,7 @@ class FeatureOverhaul(DistillationLoss):
 
         Raises:
             UsageError: a map of the student or the teacher has no negative value in the first
-                batch; unlike numbers or shapes of maps.
+                batch; numbers or shapes of maps differ.
         """
         maps = paired_maps("ofd", student, teacher, len(self.connectors))
         if not self._looked:
@@ -198,7 +198,7 @@ def _forget_count(module: nn.Module, _: object) -> None:
 
 
 def _margin(tap: TapPoint, kind: str) -> Tensor | int:
-    """The margin from the batch norm of a tap, or its channels where it must be measured."""
+    """The margin from the batch norm of a tap, or the number C_T where it must be measured."""
     parameters = [getattr(tap.batch_norm, name, None) for name in ("bias", "weight")]
     known = [
         part.detach().cpu()

@@ -1,4 +1,4 @@
-"""ReviewKD: every map of the teacher against what the student's deeper maps make of it."""
+"""ReviewKD: each map of the teacher against the student's map fused with its deeper ones."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ LARGEST_MIDDLE = 512
 def pyramid_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared distance of two maps, as they are and averaged to 4, 2 and 1 pixels a side.
 
-    The mean squared difference at each size below that of the map, with weights 1, 1/2, 1/4, 1/8
-    from fine to coarse, divided by their sum: the authors' hierarchical context loss.
+    The mean squared difference at full size and at each of these sizes that is below it, with
+    weights 1, 1/2, 1/4, 1/8 from fine to coarse, divided by the sum of those used: the authors'
+    hierarchical context loss.
 
     Args:
         student: (N, C, H, W).
@@ -64,10 +65,10 @@ def pyramid_loss(student: Tensor, teacher: Tensor) -> Tensor:
 class KnowledgeReview(DistillationLoss):
     """:func:`pyramid_loss`, summed over maps that were fused from deep to shallow.
 
-    Below the given maps, which are from before the activation, stands the mean over pixels of the
-    deepest one behind its activation, which is what the classifier of a ResNet is given. The
-    student's maps go through their activation first, the teacher's do not, as in the authors'
-    program. See :class:`natstats.distill.losses.connectors.AttentionFusion`.
+    After the given maps, which are from before the activation, comes one more pair: the mean over
+    pixels of the deepest map after its activation, which is what the classifier of a ResNet is
+    given. The student's maps go through their activation first, the teacher's do not, as in the
+    authors' program. See :class:`natstats.distill.losses.connectors.AttentionFusion`.
 
     Args:
         student: taps in the student, from shallow to deep.
@@ -105,8 +106,8 @@ class KnowledgeReview(DistillationLoss):
         """The loss, a scalar in float32.
 
         Raises:
-            UsageError: a batch of one image, which has no batch statistics, unlike numbers of
-                maps, or other shapes than were said.
+            UsageError: a batch of one image, which has no batch statistics, numbers of maps that
+                differ, or maps of other shapes than those of the taps.
         """
         n_pairs = len(self.activations)
         maps = paired_maps("reviewkd", student, teacher, n_pairs)

@@ -1,8 +1,8 @@
 """Log ring spectra and exponents of two networks' maps, brought to common frequencies.
 
-Ring spectra are compared at frequencies in cycles/image: maps of other sizes over the same picture
-share the low ones, and the maps are never resized, which would change their spectra. Where the
-sizes are equal the rings are, too, and nothing is interpolated.
+Ring spectra are compared at frequencies in cycles/image: maps of different sizes of one picture
+share the low ones. The maps are never resized, as that would change their spectra. Where the sizes
+are equal, the rings are equal too, and nothing is interpolated.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def log_power(power: Tensor, reference: Tensor | None = None) -> Tensor:
     """Natural logarithm of ring power, (N, ..., n_rings), with a floor by image.
 
     The floor is a share of the image's own mean, :data:`FLOOR`, so that the logarithm follows any
-    gain, and a smaller one of the mean of what it will be compared with, :data:`DEAD`. A map that
-    is constant has the same logarithm at all rings; one that is close to that, a gradient of
+    gain, plus a smaller share of the mean of what it will be compared with, :data:`DEAD`. A
+    constant map has the same logarithm at all rings; a nearly constant one has a gradient of
     limited size.
 
     Args:
         power: ring power.
         reference: power that it will be compared with, of the same images or of one for all; None
-            for the floor of its own alone.
+            for a floor from its own mean only.
 
     >>> log_power(torch.zeros(1, 3)).isfinite().all().item()
     True
@@ -114,25 +114,25 @@ def _lines(where: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 class _Calibration(NamedTuple):
-    """The slope of a finite, tapered map against its exponent, in pieces of a line."""
+    """Piecewise linear calibration: the exponent of a finite, tapered map from its slope."""
 
     contrast: Tensor
     """Log ring spectrum times this is the slope."""
 
     ends: Tensor
-    """Slopes between the pieces."""
+    """Slopes at which one piece ends and the next begins."""
 
     slopes: Tensor
     """Slope at the beginning of each piece."""
 
     widths: Tensor
-    """Slopes in each piece."""
+    """Range of slopes in each piece."""
 
     alphas: Tensor
     """Exponent at the beginning of each piece."""
 
     rises: Tensor
-    """By how much the exponent rises in it."""
+    """Rise of the exponent over each piece."""
 
     lowest: float
     highest: float
@@ -142,9 +142,9 @@ class _Calibration(NamedTuple):
 def _calibration(
     height: int, width: int, edges: Edges, dtype: torch.dtype, device: torch.device
 ) -> _Calibration:
-    """Where it is used, so that no step of a training waits for a copy."""
+    """The calibration on its device, cached so that no step of a training waits for a copy."""
     arrays = band_of(height, width, edges, 0.0, NYQUIST).octave_calibration()
-    with torch.inference_mode(False):  # it serves training, too, whoever asks first
+    with torch.inference_mode(False):  # usable in training, even if first asked for in inference
         contrast, slopes, alphas = (torch.tensor(array, dtype=dtype) for array in arrays)
         table = (contrast, slopes[1:-1], slopes[:-1], slopes.diff(), alphas[:-1], alphas.diff())
         pieces = [one.to(device).contiguous() for one in table]
@@ -171,7 +171,7 @@ def exponent_of(log_spectrum: Tensor, height: int, width: int, edges: Edges = "s
         log_spectrum: (N, n_rings), natural logarithm of ring power.
         height: H of the maps, pixels.
         width: W of the maps, pixels.
-        edges: edge treatment.
+        edges: edge treatment of the spectra.
 
     Returns:
         (N,).
@@ -251,7 +251,7 @@ class RingComparison(nn.Module):
             reference: log ring spectrum that it will be compared with, see :func:`log_power`.
 
         Raises:
-            UsageError: the maps have another size than was said.
+            UsageError: the maps have another size than the comparison was made for.
         """
         size = self.student_size if which == "student" else self.teacher_size
         if maps.ndim != 4 or tuple(maps.shape[2:]) != size:
@@ -266,8 +266,8 @@ class RingComparison(nn.Module):
     def common(self, log_spectrum: Tensor, which: str) -> Tensor:
         """A log ring spectrum (N, n_rings) at the common frequencies, (N, n).
 
-        There it is the power per (cycle/image)^2, of which a finer grid on the same scene has as
-        much; per (cycle/pixel)^2 it has H W times that.
+        The result is the power per (cycle/image)^2, which is the same on a finer grid over the same
+        scene; per (cycle/pixel)^2 it is H W times that.
         """
         height, width = self.student_size if which == "student" else self.teacher_size
         matrix = cast("Tensor | None", getattr(self, f"_{which}_matrix"))
@@ -282,10 +282,10 @@ class RingComparison(nn.Module):
     def distance(self, student: Tensor, teacher: Tensor, level: str = "kept") -> Tensor:
         """Squared distance of two log spectra at the common frequencies, (N, n) -> (N,).
 
-        The weighted mean of the squared difference; with ``level="free"`` of what is left when
-        its own weighted mean is taken off, which leaves the gain of the maps free. With
-        ``"kept"`` both have :data:`FLOOR` of the mean power of the two added, so that a map
-        without any power is (log FLOOR)^2 from its partner, 191, and not infinitely far.
+        The weighted mean of the squared difference. With ``level="free"`` the weighted mean of the
+        difference is subtracted first, which leaves the gain of the maps free. With ``"kept"`` both
+        have :data:`FLOOR` of the mean power of the two added, so that a map without any power is
+        (log FLOOR)^2, 191, from its partner, and not infinitely far.
         """
         weights = self.weights.to(torch.promote_types(student.dtype, teacher.dtype))
         if level == "kept":

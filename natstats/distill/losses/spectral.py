@@ -8,10 +8,10 @@ an independent reading, on the spectra that natstats measures:
 * *exponent*: the squared distance of the exponents fitted to them.
 
 A power spectrum is averaged over channels, so that channels need no matching and no connector is
-trained, and it says nothing of where a structure is. Other terms, off by default, stand beside
-them: :mod:`natstats.distill.losses.channels`, what shows what the power spectrum does by itself,
-:mod:`natstats.distill.losses.controls`, and two that compare images with each other, *relative*
-here and :mod:`natstats.distill.losses.likeness`.
+trained, and it says nothing of where a structure is. Other terms are off by default: spectra
+channel by channel (:mod:`natstats.distill.losses.channels`), controls that show what the power
+spectrum does by itself (:mod:`natstats.distill.losses.controls`), and two terms that compare images
+with each other (*relative*, here, and :mod:`natstats.distill.losses.likeness`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LEVELS = ("free", "kept")
 """Whether the overall power of the maps is left to the student or compared."""
 
 CHOICES = {"edges": EDGES, "level": LEVELS, "weighting": WEIGHTINGS, "layers": LAYERS}
-"""Arguments that are a choice."""
+"""Arguments with a fixed list of values."""
 
 ENDS = {"deep": "last", "shallow": "first"}
 
@@ -60,7 +60,7 @@ OPTIONAL = ("channels", *controls.CONTROLS, "relative", "likeness")
 
 
 class _Spectra:
-    """Log ring spectra that two terms read in one pass: the second takes what the first left.
+    """Log ring spectra shared by two terms: the first computes them, the second takes them.
 
     Nothing is held after that, so that no graph outlives its step.
     """
@@ -71,7 +71,7 @@ class _Spectra:
     def of(
         self, maps: tuple[Tensor, ...], make: Callable[[], list[tuple[Tensor, Tensor]]]
     ) -> list[tuple[Tensor, Tensor]]:
-        """What `make` gives, once for two calls with the same maps."""
+        """What `make` gives; of two calls with the same maps only the first runs it."""
         left, self._left = self._left, None
         if left is not None and all(a is b for a, b in zip(left[0], maps, strict=True)):
             return left[1]
@@ -87,9 +87,9 @@ class _RingLoss(DistillationLoss):
         student: taps in the student.
         teacher: taps in the teacher.
         edges: edge treatment.
-        targets: of a measured run of the teacher, one for each tap; the student's mean over the
-            batch is compared with them, and the maps of a teacher are not looked at.
-        shared: of two terms on the same taps, which then transform their maps once.
+        targets: from a measured run of the teacher, one for each tap; the student's mean over the
+            batch is compared with them, and a teacher's maps are ignored.
+        shared: held in common by two terms on the same taps, which then transform their maps once.
         weighting: of the frequencies, see
             :func:`natstats.distill.losses.ring_comparison.frequency_weights`.
     """
@@ -156,7 +156,7 @@ class _RingLoss(DistillationLoss):
                 theirs = cast("Tensor", getattr(self, f"_target_{place}"))
             mine = comparison.spectrum(maps, "student", theirs)
             if not self.needs_teacher:
-                # A run knows the mean over images, which a batch can be compared with.
+                # A run holds only the mean over its images, so the mean over the batch is compared.
                 mine = mine.logsumexp(dim=0, keepdim=True) - math.log(len(mine))
             found.append((mine, theirs))
         return found
@@ -168,7 +168,7 @@ class SpectrumDistance(_RingLoss):
     For an image, with S and T the ring power of student and teacher at the common frequencies f,
     and d(f) = log S(f) - log T(f): sum_f w(f) (d(f) - m)^2, w proportional to 1 / f with sum 1, or
     another weighting. The level m is 0 (``level="kept"``) or the mean of d under w (``"free"``),
-    which leaves the gain of the student's maps to it. Mean over images, and over the pairs of taps.
+    which leaves the gain of its maps to the student. Mean over images, and over the pairs of taps.
 
     Example:
         >>> point = TapPoint("layer", 4, 16, 16)
@@ -205,9 +205,9 @@ class RelativeDistance(_RingLoss):
 
     With s and t the logarithms of the ring power of student and teacher, less their means over the
     batch: sum_f w(f) mean_i (s_i(f) - t_i(f))^2 / (mean_i t_i(f)^2 + 0.01). What all images share
-    is left to the student; a student that does not tell them apart is at distance 1. The last
-    constant is the square of a tenth of the power: a smaller spread of the teacher is none. Mean
-    over the pairs of taps.
+    is left to the student; a student that does not tell them apart is at distance 1. The constant
+    is 0.1 squared, a spread of about a tenth of the power: a smaller spread of the teacher counts
+    as none. Mean over the pairs of taps.
 
     Example:
         >>> point = TapPoint("layer", 4, 16, 16)
@@ -311,7 +311,7 @@ def _optional(
 
 
 def _notes(weighting: str, layers: str) -> tuple[str, ...]:
-    """What is not as usual."""
+    """Notes on settings that differ from the defaults."""
     notes = []
     if weighting != "octave":
         notes.append(

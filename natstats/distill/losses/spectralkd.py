@@ -77,7 +77,7 @@ class CoefficientDistance(DistillationLoss):
         """The loss, a scalar in float32.
 
         Raises:
-            UsageError: unlike numbers of maps, or of images.
+            UsageError: the numbers of maps, or of images, differ.
         """
         maps = paired_maps("spectralkd", student, teacher)
         return torch.stack([coefficient_loss(*pair) for pair in maps]).mean()

@@ -22,7 +22,7 @@ __all__ = ["Target", "points_of", "run_facts", "targets_of"]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The spectrum of a layer of the teacher, mean over the images of a run.
+    """The spectrum of a layer of the teacher, averaged over the images of a run.
 
     Attributes:
         layer: its name.
@@ -75,13 +75,13 @@ def targets_of(run: Run, taps: Sequence[TapPoint], edges: Edges = "sine") -> lis
 
     Args:
         run: measured run of the teacher.
-        taps: in the teacher; a tap's target is the layer of its name, or of another name of the
-            same map.
+        taps: in the teacher; a tap's target is the spectrum of the layer of its name, or of an
+            alias, another name of the same map.
         edges: edge treatment of the loss.
 
     Raises:
-        UsageError: the run was measured with other edges, has no such layer, or maps of another
-            size there.
+        UsageError: the run was measured with other edges, has no such layer, maps of another
+            size there, or a ring without power.
     """
     layers = _maps_of(run)
     others = {m.spectrum.edges for m in layers} - {edges}
@@ -112,19 +112,20 @@ def targets_of(run: Run, taps: Sequence[TapPoint], edges: Edges = "sine") -> lis
 def points_of(
     run: Run, student: Sequence[TapPoint], image_size: tuple[int, int], activation: str = "post"
 ) -> tuple[TapPoint, ...]:
-    """Taps of a teacher that is known by its run alone.
+    """Taps of a teacher that is known only by its measured run.
 
-    For each of the student's, the last activation with maps of that size.
+    For each tap of the student, it is the last activation with maps of that size.
 
     Args:
         run: measured run of the teacher.
         student: taps in the student.
         image_size: (H, W) of the images that the student sees, pixels.
-        activation: which map of a place, see :data:`natstats.distill.method.ACTIVATIONS`.
+        activation: which map of a place, see :data:`natstats.distill.method.ACTIVATIONS`; only
+            ``post`` is possible, as a run does not say which layers the others are.
 
     Raises:
         UsageError: the run is of images of another size, has no activation of a tap's size, or
-            other maps than what an activation gives are wanted, which it does not name as such.
+            `activation` is another.
     """
     if activation != "post":
         raise UsageError(
