@@ -1,4 +1,4 @@
-"""Random changes of training images, each decided by a number and by nothing else."""
+"""Random changes of training images, each determined by a seed and nothing else."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Draws:
     Attributes:
         tops: (n,), upper row of the cut in the padded image.
         lefts: (n,), left column of it.
-        flips: (n,), whether left and right change places.
-        seeds: (n,), for what takes more than that.
+        flips: (n,), whether the image is mirrored left to right.
+        seeds: (n,), for changes that need more random numbers.
     """
 
     tops: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Draws:
 
     @classmethod
     def of_epoch(cls, n: int, padding: int, seed: int, stage: str, epoch: int) -> Draws:
-        """Draw for n images; an image has its own whatever batch it comes in."""
+        """Draw for n images; an image keeps its draw whatever batch it comes in."""
         chance = generator(seed, stage, epoch, "augmentation")
         tops, lefts = chance.integers(0, 2 * padding + 1, (2, n))
         flips = chance.integers(0, 2, n).astype(bool)
@@ -66,7 +66,7 @@ def crop_flip(
     padding: int = 4,
     pad_mode: str = "zero",
 ) -> Tensor:
-    """Pad images on every side, cut their old size out again, and flip some left to right.
+    """Pad images on every side, cut out their old size again, and flip some left to right.
 
     Args:
         images: (N, C, H, W), uint8.
@@ -109,12 +109,12 @@ def crop_flip(
 def resized_crop_flip(image: Tensor, size: int, seed: int, flip: bool = True) -> Tensor:
     """A random part of an image scaled to a square, and flipped left to right half of the time.
 
-    The part has 8 to 100 % of the area and sides in a proportion of 3/4 to 4/3; the scaling is
+    The part has 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3; the scaling is
     bilinear and antialiased. The random state of torch is left as it was.
 
     Args:
         image: (3, H, W), uint8.
-        size: pixels.
+        size: side of the square, pixels.
         seed: decides everything.
         flip: False never flips; the part is the same.
 
@@ -134,7 +134,7 @@ def resized_crop_flip(image: Tensor, size: int, seed: int, flip: bool = True) ->
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let torch's random numbers on the CPU follow from a seed, and give the old state back."""
+    """Seed torch's random numbers on the CPU within the context, then restore their state."""
     state = torch.get_rng_state()
     try:
         # torch.manual_seed would reseed the accelerators, too.
@@ -151,7 +151,7 @@ def _resized_crop(size: int, flip: bool) -> v2.Compose:
 
 
 def rand_augmented(image: Tensor, magnitude: int, seed: int) -> Tensor:
-    """Two random changes of colour or shape, of a strength; what comes in from outside is black.
+    """Two random changes of colour or shape, of given strength; pixels from outside are black.
 
     The random state of torch is left as it was.
 
@@ -190,7 +190,7 @@ def augmented(
 
     Args:
         images: (N, 3, size, size), or for ``resized-crop`` N images of any size, uint8.
-        index: (N,), their places in the set, which say what was drawn for them.
+        index: (N,), their places in the set, where their draws are found.
         draws: random numbers of the epoch.
         recipe: names the augmentation.
         size: pixels.
@@ -202,7 +202,7 @@ def augmented(
     batch = _cut(images, index, draws, recipe, size)
     if not recipe.randaugment:
         return batch
-    # Other numbers than those that a random part was drawn with.
+    # Other seeds than those that a random part was drawn with.
     changed = [
         rand_augmented(image, recipe.randaugment, seed + 2**62)
         for image, seed in zip(batch, seeds, strict=True)

@@ -18,12 +18,12 @@ class WeightAverage:
     """The exponential average of weights and of the statistics of batch norms.
 
     After step t, from 1, the average A becomes d A + (1 - d) W with W the weights and
-    d = min(decay, t / (9 + t)): in the first steps it follows the weights closely, so that those it
-    began with, which are random, are soon forgotten. Running means and variances of batch norms
-    are averaged in the same way; what counts in whole numbers is copied.
+    d = min(decay, t / (9 + t)): in the first steps it follows the weights closely, so that the
+    random weights at the start are soon forgotten. Running means and variances of batch norms are
+    averaged in the same way; counters, which are whole numbers, are copied.
 
     Args:
-        model: its weights and buffers are averaged; what they are now is where the average begins.
+        model: its weights and buffers are averaged, beginning with their present values.
         decay: d after many steps, 0 to 1.
 
     Reference:
@@ -54,7 +54,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Follow the weights by one step."""
+        """Include the weights after one more step."""
         self.n_steps += 1
         decay = min(self.decay, self.n_steps / (9 + self.n_steps))
         now = self._now()
@@ -67,7 +67,7 @@ class WeightAverage:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Give the model the averages for a while."""
+        """Give the model the averages within the context, then its own weights back."""
         before = {name: value.clone() for name, value in self._now().items()}
         self.keep()
         try:
@@ -80,11 +80,11 @@ class WeightAverage:
         self._model.load_state_dict(self._average)
 
     def state_dict(self) -> dict[str, Any]:
-        """What :meth:`load_state_dict` goes on from."""
+        """What :meth:`load_state_dict` resumes from."""
         return {"n_steps": self.n_steps, "average": self._average}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave.
+        """Resume from what :meth:`state_dict` gave.
 
         Raises:
             UsageError: keys are missing or unexpected, or tensors have another shape.

@@ -1,10 +1,10 @@
-"""Networks that run compiled in the steps of a training, where no tap sits in them.
+"""Compiling the networks of a training with torch, for the passes in which no tap sits in them.
 
-Taps are forward hooks that come and go with every pass. A compiled network keeps the hooks that it
-was compiled with, or none, without a word. So a network is compiled for the stages in which no term
-takes a map of it, such as with ``kd``; where there is no such stage it is refused. Looks at the
-evaluation images, the gap and the gradients run the network itself, and weights, buffers and modes
-are its own: nothing that is written knows of a compilation.
+Taps are forward hooks that come and go with every pass. A compiled network silently keeps the hooks
+that it was compiled with, or none. So a network is compiled for the stages in which no term takes a
+map of it, such as with ``kd``; where there is no such stage, compiling is refused. Evaluation, gap
+and gradients run the network itself, and the compiled one shares its weights, buffers and modes, so
+that nothing that is written depends on compilation.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class CompiledNetworks:
     """What runs in place of the networks in a pass without taps; None for the network itself.
 
     Attributes:
-        student: takes images, gives what the student does.
-        teacher: the same of the teacher.
+        student: takes images and gives what the student gives.
+        teacher: the same for the teacher.
     """
 
     student: Callable[..., Any] | None = None
@@ -56,8 +56,8 @@ def compiled_networks(
     """Compile networks for a training; the work is done in their first pass.
 
     Each is compiled for every size of batch, with its own forward pass and in its own mode. What
-    torch has compiled in this process before is forgotten, so that many trainings in turn do not
-    come to the limit behind which torch runs without compiling.
+    torch has compiled in this process before is discarded, so that many trainings in turn do not
+    reach the limit beyond which torch runs without compiling.
 
     Args:
         chosen: one of :data:`COMPILES`.
@@ -85,7 +85,7 @@ def compiled_networks(
 
 
 def _hindrance(role: str, model: nn.Module | None, program: Program, is_cached: bool) -> str:
-    """What a network would have to do to be compiled, and does not; empty where it can be."""
+    """What a network does not do but must do to be compiled; empty where it can be compiled."""
     if role == "teacher" and (model is None or not program.needs_teacher):
         return f"runs in the training; method {program.method} has none"
     if role == "teacher" and is_cached:
@@ -99,7 +99,7 @@ def _hindrance(role: str, model: nn.Module | None, program: Program, is_cached: 
 
 
 def _runs_bare(role: str, stage: TrainingStage) -> bool:
-    """Whether a network runs in a stage, and no term takes its maps or gradients in its images."""
+    """Whether a network runs in a stage without a term that takes its maps or image gradients."""
     runs = stage.trains_student if role == "student" else any(b.needs_teacher for b in stage.terms)
     is_watched = any(b.uses_images or getattr(b, role) for b in stage.terms)
     return runs and not is_watched
@@ -116,7 +116,7 @@ def _guarded(role: str, compiled: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _in_words(role: str) -> Iterator[None]:
-    """Say what hinders torch.compile.
+    """Turn an error of torch.compile into one that says what it needs.
 
     Raises:
         NatstatsError: in place of an error of the compiler.
@@ -124,7 +124,7 @@ def _in_words(role: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # By the names of their modules, which take seconds to import.
+        # Recognised by the names of their modules, as importing these takes seconds.
         homes = tuple(f"torch.{home}." for home in ("_dynamo", "_inductor"))
         if not any(type(one).__module__.startswith(homes) for one in _chain(error)):
             raise
@@ -138,7 +138,7 @@ def _in_words(role: str) -> Iterator[None]:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An error and what it came from."""
+    """An error and the errors that it came from."""
     found: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in found:

@@ -11,15 +11,15 @@ __all__ = ["PeakMemory"]
 
 
 class PeakMemory:
-    """The peak from now on.
+    """The peak of memory from now on.
 
-    Of a CUDA device it is what its tensors take. Elsewhere it is that of the whole process since
-    it started, images and libraries included, and so a bound: trainings are comparable by it only
-    where each has a process of its own.
+    On a CUDA device it is the memory of its tensors. Elsewhere it is that of the whole process
+    since it started, images and libraries included, and thus an upper bound: it compares trainings
+    only where each has a process of its own.
 
     Args:
         device: the device that the training runs on.
-        begins: False goes on with the peak of a device that another one began.
+        begins: False continues the peak of a device that another object began.
 
     >>> PeakMemory(torch.device("cpu")).mebibytes()[1]
     'process'

@@ -1,4 +1,4 @@
-"""Labelled images for training and for evaluation, and which are which."""
+"""Labelled images, opened from a source and split into training and evaluation images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LabelledData:
     Attributes:
         train: the training images.
         evaluation: the images that accuracy is measured on, in a fixed order.
-        classes: their names; a label is a place in it.
+        classes: names of the classes; a label is a place in this tuple.
         split: ``test``, or ``held-out`` where `evaluation` was taken from the training images.
         name: short name of the data.
         source: the source as the user gave it.
@@ -69,7 +69,7 @@ class LabelledData:
         return self.train.unreadable + self.evaluation.unreadable
 
     def facts(self) -> dict[str, Any]:
-        """What ``distill.json`` says of the data."""
+        """What ``distill.json`` records about the data."""
         return {
             "name": self.name,
             "source": self.source,
@@ -112,18 +112,18 @@ def open_labelled(
       out. Nothing is downloaded.
 
     Labels are places in the sorted names of the training classes. A set that fits into memory is
-    read here once; of a larger one an image that cannot be read stops the training at its step.
-    Without `size`, and without one in the recipe, all are scaled to the shorter side of the
-    smallest training image (icons below 32 pixels among larger ones, a few images below half of
-    the median, and sides above 512 do not decide).
+    read once, here; in a larger one, an image that cannot be read stops the training at its step.
+    Without `size`, and without one in the recipe, all images are scaled to the shorter side of the
+    smallest training image; icons below 32 pixels among larger images, a few images below half of
+    the median, and sides above 512 do not count for this.
 
     Args:
         source: see above.
         recipe: gives the size, the scaling before the centre is cut out, and whether training
             images are cut at random before they are scaled; the default recipe if None.
         size: side of the images, replaces the recipe's, pixels.
-        holdout: share of the training images, the same of every class, that are evaluated on in
-            place of the test images, which are then not even looked for; 0 for the test images.
+        holdout: share of the training images, the same for every class, to evaluate on instead of
+            the test images, which are then not even looked for; 0 for the test images.
         seed: decides what is held out and what `limit` keeps; the training has its own.
         limit: train on at most this many, a random sample with the shares of the classes kept.
             What is held out does not depend on it.

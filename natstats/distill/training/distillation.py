@@ -51,7 +51,7 @@ WEIGHTS = "student.safetensors"
 """File of the student's weights in the directory of a run."""
 
 _SAMPLE = 0
-"""Seed of the samples of evaluation images that are looked at on the way, and for the gap."""
+"""Seed of the samples of evaluation images, for evaluations on the way and for the gap."""
 
 
 def distill(
@@ -74,43 +74,43 @@ def distill(
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> DistillationRun:
-    """Train a student and write what came of it into a directory.
+    """Train a student and write the results into a directory.
 
-    A training that was cut goes on where it stood when it is asked for again with the same
-    settings, and ends with the same weights as if it had not been cut, bit for bit on a CPU.
+    A training that was interrupted resumes where it stopped when it is called again with the same
+    settings, and ends with the same weights as without the interruption, bit for bit on a CPU.
 
     Args:
         setup: what is trained, on what and how; its student is trained in place.
         out: directory of the run.
         workers: processes that read images.
         together: the processes that train; this one alone if None.
-        overwrite: begin again and replace what is at `out`, a run or a training that was cut.
+        overwrite: begin again and replace what is at `out`, a run or an unfinished training.
         command: the command line, for the record.
         report: write figures and the page.
-        keep_seconds: the state is kept after every epoch, and when this time has passed.
+        keep_seconds: the state is kept after every epoch, and whenever this time has passed.
         teacher_cache: folder in which the teacher's outputs are kept for this and other trainings,
-            see :mod:`natstats.distill.training.teacher_cache`; None for passes of the teacher.
-        compile: ``none``, or what runs compiled by torch in the steps where no tap sits in it:
-            ``student``, ``teacher`` or ``both``. The first steps take the time of the compilation,
-            and values may round otherwise in the last digits. Try it: a small network can be slower
-            with it, as cifar_resnet8 was on a CPU.
-        evaluate_every: epochs between looks at the evaluation images; the last one counts.
-        evaluate_on: images of the looks before the last one, a random sample with the shares of the
-            classes, the same each time; None for an eighth of the training images, at least 64. The
-            last look is on all.
+            see :mod:`natstats.distill.training.teacher_cache`; None runs the teacher in each step.
+        compile: ``none``, or the network that runs compiled by torch in steps where no tap sits in
+            it: ``student``, ``teacher`` or ``both``. The first steps take longer, for compiling,
+            and values may round differently in the last digits. Measure first: a small network can
+            be slower with it, as cifar_resnet8 was on a CPU.
+        evaluate_every: epochs between evaluations; the accuracy of the run is that of the last one.
+        evaluate_on: images of the evaluations before the last, a random sample with the shares of
+            the classes, the same each time; None for an eighth of the number of training images,
+            at least 64. The last evaluation is on all.
         gap: measure the spectral gap before and after the training.
-        gap_on: images for it, such a sample too; None for a sixtieth of the images of all epochs
-            of the main stage, at least 64 and at most 512.
-        gradients: measure the gradients of the terms now and then: in the first epoch of a stage,
-            and again after as many as have 100 steps.
+        gap_on: images for the gap, such a sample too; None for a sixtieth of the images of all
+            epochs of the main stage, at least 64 and at most 512.
+        gradients: measure the gradients of the terms in the first epoch of a stage, and again each
+            time after as many epochs as have 100 steps together.
         progress: called with the steps done and to do.
         log: called with each record of the history.
 
     Raises:
         UsageError: `out` holds something else, or a training with other settings; or the outputs of
-            this teacher cannot be kept, or a network not be compiled as taps sit in it.
+            this teacher cannot be kept, or a network cannot be compiled, as taps sit in it.
         NatstatsError: a loss or a weight is not finite, a file cannot be read or written, or
-            torch.compile cannot compile a network, for lack of a compiler of C++ perhaps.
+            torch.compile cannot compile a network, perhaps for lack of a C++ compiler.
     """
     options = looks_of(
         setup, evaluate_every=evaluate_every, evaluate_on=evaluate_on, gap=gap, gap_on=gap_on,
@@ -183,14 +183,14 @@ def distill(
 
 
 def looks_of(setup: Distillation, **options: Any) -> dict[str, Any]:
-    """What is looked at in a training, with the numbers of images that were left open.
+    """Options of evaluation, gap and gradients, with open numbers of images filled in.
 
     Args:
         setup: what is trained.
         options: those of :func:`distill` from ``evaluate_every`` to ``gradients``, by name.
 
     Raises:
-        UsageError: one is not what it can be.
+        UsageError: an option is invalid.
     """
     checked_looks(options)
     usual = {"evaluate_on": usual_sample(len(setup.data.train)), "gap_on": _gap_images(setup)}
@@ -199,7 +199,7 @@ def looks_of(setup: Distillation, **options: Any) -> dict[str, Any]:
 
 
 def _sample_size(name: str, asked: int | None, setup: Distillation, usual: int) -> int:
-    """Images of a sample, which has one of every class at least, and all at most."""
+    """Images of a sample: at least as many as there are classes, at most all."""
     n_images, n_classes = len(setup.data.evaluation), len(setup.data.classes)
     if asked is None:
         return min(max(usual, n_classes), n_images)
@@ -209,7 +209,7 @@ def _sample_size(name: str, asked: int | None, setup: Distillation, usual: int) 
 
 
 def _gap_images(setup: Distillation) -> int:
-    """Of the usual gap: two passes of the student and one of the teacher, once in a training."""
+    """Images of the usual gap, which takes two passes of the student and one of the teacher."""
     n_trained = len(setup.data.train) * setup.program.stages[-1].epochs
     return min(max(64, n_trained // 60), 512)
 
@@ -247,14 +247,14 @@ def _compiled(
 
 
 def _told_apart(teacher: Network) -> str:
-    """What tells a teacher apart in a cache: weights, and arguments that leave no trace in them."""
+    """What identifies a teacher in a cache: its weights, and arguments that they do not show."""
     return f"{teacher.digest()} {to_json(built_with(teacher)).strip()}"
 
 
 def _cache(
     folder: str | Path | None, setup: Distillation, batches: TrainBatches, together: Processes
 ) -> TeacherCache | None:
-    """The cache of the teacher's outputs; None where none is asked for, or no teacher needed."""
+    """The cache of the teacher's outputs; None where none is asked for, or no teacher is needed."""
     if folder is None or setup.teacher is None or not setup.program.needs_teacher:
         return None
     if setup.program.teacher_bn == "batch":
@@ -294,7 +294,7 @@ class _Evaluation:
         setup: the training.
         device: the device that it runs on.
         workers: processes that read images.
-        n_sample: images of a look on the way.
+        n_sample: images of an evaluation before the last.
         cache: folder of a cache of the teacher's outputs; None for none.
     """
 
@@ -331,7 +331,7 @@ class _Evaluation:
             yield prepared(batch.images, self._setup.recipe, self._device)
 
     def looks(self) -> Looks:
-        """On which images the student is looked at when."""
+        """The evaluations of the student: on all images, and on a sample on the way."""
         return Looks(self.look, len(self._setup.data.evaluation), self.glance, self._n_sample)
 
     def glance(self) -> tuple[float, float]:
@@ -345,11 +345,11 @@ class _Evaluation:
         return self._latest.loss, self._latest.accuracy
 
     def student(self) -> Evaluated:
-        """The student after the last epoch, by the last look if there was one in this sitting."""
+        """Predictions of the student after the last epoch, from a look in this sitting if any."""
         return self._latest or self._of(self._setup.student)
 
     def teacher(self) -> Evaluated | None:
-        """The teacher; None without one."""
+        """Predictions of the teacher; None without one."""
         teacher = self._setup.teacher
         if teacher is None or self._cache is None:
             return None if teacher is None else self._of(teacher)
@@ -359,10 +359,10 @@ class _Evaluation:
 
 
 def _write_history(path: Path, trained: Trained) -> None:
-    # Into a new file: what is at this name may be a link, or no file at all.
+    # Into a new file: what is at the final name may be a link, or not a regular file.
     partial = path / f"{STATE}.history"
     try:
-        # A finished run that is replaced is none from here on: this history is not its own.
+        # A finished run that is replaced stops being one here: the history is no longer its own.
         (path / RECORD).unlink(missing_ok=True)
         partial.unlink(missing_ok=True)
         write_csv(history_frame(trained), partial)
@@ -382,7 +382,7 @@ def _write(path: Path, setup: Distillation, run: DistillationRun, report: bool) 
         facts = {"natstats": "student", "network": setup.student.name}
         facts |= _normalisation(setup.recipe)
         weights = weights_file(setup.student.model.state_dict(), facts)
-        # Through Python, as a file that the library writes can be read by its owner only.
+        # Written by Python, as the library makes files that only their owner can read.
         (folder / WEIGHTS).write_bytes(weights)
         run.write(folder)
         if report:

@@ -31,12 +31,12 @@ def processes(
         device: device of a single process, None for CUDA if there is any; each of several takes
             the CUDA device of its own number, or the CPU where `device` says so or there is no
             CUDA.
-        limit: seconds in which all must have come, see :func:`natstats.processes.joining.joined`.
+        limit: seconds within which all must join, see :func:`natstats.processes.joining.joined`.
 
     Raises:
-        UsageError: there is no such device, or the environment does not say what it must.
-        NatstatsError: a process did not come, or was killed; see there.
-        SystemExit: another process says why this one ends.
+        UsageError: there is no such device, or the environment lacks what ``torchrun`` sets.
+        NatstatsError: a process did not join, or was killed; see there.
+        SystemExit: this process ends because of another, which gives the reason.
 
     >>> with processes("cpu") as alone:
     ...     alone.world, alone.is_first
@@ -60,12 +60,12 @@ def processes(
 
 @contextlib.contextmanager
 def synchronised(model: nn.Module, together: Processes, wanted: bool = True) -> Iterator[None]:
-    """Let the batch norms of a model see the batches of all processes, and give its own back.
+    """Let the batch norms of a model see the batches of all processes, then restore its own.
 
     They keep their weights, their statistics and their names. Nothing changes in a single process.
 
     Args:
-        model: a batch norm that is the model itself stays as it is.
+        model: the model; if it is itself a batch norm, it stays as it is.
         together: the processes.
         wanted: False changes nothing.
 

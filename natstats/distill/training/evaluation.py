@@ -21,15 +21,15 @@ from natstats.errors import UsageError
 __all__ = ["Evaluated", "Looks", "checked_looks", "evaluate", "usual_sample"]
 
 _LEAST = 64
-"""Images of a look on the way, at least."""
+"""Fewest images of an evaluation before the last."""
 
 
 def usual_sample(n_train: int) -> int:
-    """Images of a look on the way: an eighth of those of an epoch, at least 64.
+    """Images of an evaluation before the last: an eighth of those of an epoch, at least 64.
 
-    A step runs the student forwards and backwards, which takes three times as long as a look, and
-    the teacher besides: such a look takes 4 % of an epoch where the student trains alone, and less
-    where it has a teacher.
+    Training on an image runs the student forwards and backwards, which takes three times as long as
+    evaluating on it, and the teacher besides. Such an evaluation thus takes 4 % of the time of an
+    epoch where the student trains alone, and less where it has a teacher.
 
     >>> usual_sample(50_000), usual_sample(100)
     (6250, 64)
@@ -39,13 +39,13 @@ def usual_sample(n_train: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """Looks at the evaluation images during a training.
+    """The evaluations of a student during its training, called looks.
 
     Attributes:
-        everything: returns loss and accuracy on all images, as after the last epoch.
-        n_images: how many these are; NaN where that is not known.
-        sample: the same on a sample, as after the epochs before; None for all images.
-        n_sample: how many are in the sample.
+        everything: returns loss and accuracy on all images, for the look after the last epoch.
+        n_images: number of all images; NaN where that is not known.
+        sample: returns both on a sample, for looks after earlier epochs; None for all images.
+        n_sample: number of images in the sample.
     """
 
     everything: Callable[[], tuple[float, float]]
@@ -54,11 +54,11 @@ class Looks:
     n_sample: float = math.nan
 
     def at_all(self) -> tuple[float, float, float]:
-        """Loss, accuracy, and on how many images: all."""
+        """Loss and accuracy on all images, and the number of images."""
         return (*self.everything(), self.n_images)
 
     def on_the_way(self) -> tuple[float, float, float]:
-        """Loss, accuracy, and on how many images: those of the sample."""
+        """Loss and accuracy on the sample, and the number of images."""
         if self.sample is None:
             return self.at_all()
         return (*self.sample(), self.n_sample)
@@ -100,9 +100,9 @@ def evaluate(
     recipe: Recipe,
     device: torch.device,
 ) -> Evaluated:
-    """Run the evaluation images through a classifier in eval mode; its mode is given back.
+    """Run the evaluation images through a classifier in eval mode; its mode is restored.
 
-    In float32 whatever type it was trained in: a half type would cost accuracy by itself.
+    It runs in float32 whatever type it was trained in: a half type alone would cost accuracy.
 
     Args:
         model: gives (N, K).
@@ -131,14 +131,15 @@ def evaluate(
 
 
 def checked_looks(options: Mapping[str, Any]) -> None:
-    """Raise unless options of what is looked at are what they can be, whatever is trained.
+    """Raise unless the options of evaluation, gap and gradients are valid, whatever is trained.
 
     Args:
-        options: of :func:`natstats.distill.training.distillation.distill`, by name; others are not
-            looked at.
+        options: options of :func:`natstats.distill.training.distillation.distill`, by name; others
+            are ignored.
 
     Raises:
-        UsageError: no number of epochs or images, or neither true nor false.
+        UsageError: a number of epochs or images is not a positive whole number, or a flag is
+            neither True nor False.
 
     >>> checked_looks({"gap": "no"})
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Networks that a training does not change: the teacher."""
+"""Keeping the teacher unchanged while a student is trained."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["frozen"]
 
 @contextmanager
 def frozen(model: nn.Module | None, batch_statistics: bool = False) -> Iterator[None]:
-    """Keep a teacher in eval mode and without gradients, and give it back as it was.
+    """Keep a teacher in eval mode and without gradients, then restore it as it was.
 
     Args:
         model: the teacher; None for none.
-        batch_statistics: batch norms normalise with the statistics of each batch; the running ones
-            stay as they are.
+        batch_statistics: True lets batch norms normalise with the statistics of each batch; the
+            running statistics stay as they are.
     """
     modules = [] if model is None else list(model.modules())
     parameters = [] if model is None else list(model.parameters())

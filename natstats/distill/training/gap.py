@@ -35,7 +35,7 @@ def gap_pairs(
         student: a classifier.
         teacher: a classifier.
         image: (1, 3, H, W).
-        traces: what was found of the networks already; None for nothing.
+        traces: results of passes traced before, which are reused and added to; None for none.
 
     Returns:
         Taps in student and teacher; none where nothing corresponds.
@@ -55,10 +55,10 @@ def mean_spectra(
     """Natural logarithm of the ring power at the taps, mean over images, (1, n_rings) each.
 
     Args:
-        model: runs in eval mode; its mode is given back.
+        model: runs in eval mode; its mode is restored.
         points: taps in it.
-        batches: images as the model takes them, (N, 3, H, W); all at least one image.
-        traces: what was found of the network already; None for nothing.
+        batches: images as the model takes them, (N, 3, H, W); at least one image in all.
+        traces: results of passes traced before, which are reused and added to; None for none.
     """
     sums: dict[str, Tensor] = {}
     n_images = 0
@@ -90,7 +90,7 @@ def gap_rows(
 
     Returns:
         A record for each pair. A distance is the root mean square difference of the log10 ring
-        spectra at common frequencies, octave weighted, their levels taken off.
+        spectra at common frequencies, octave weighted, after subtracting their levels.
     """
     rows = []
     for place, (mine, theirs) in enumerate(zip(*pairs, strict=True)):
@@ -121,7 +121,7 @@ class GapMeasurement:
         student: the student, not trained yet.
         teacher: its teacher; None for none, which leaves no gap.
         images: gives batches of images as the networks take them, the same at every call.
-        traces: what was found of the networks already; None for nothing.
+        traces: results of passes traced before, which are reused and added to; None for none.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class GapMeasurement:
             self._before = mean_spectra(student, self._pairs[0], images(), self._traces)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Records as of :func:`gap_rows`; none where there is no gap to measure."""
+        """Records as from :func:`gap_rows`; none where there is no gap to measure."""
         if not self._pairs[0]:
             return []
         after = mean_spectra(self._student, self._pairs[0], self._images(), self._traces)

@@ -1,4 +1,4 @@
-"""How strongly each term pulls at the student, against the cross-entropy."""
+"""Gradients of the terms: how strongly each pulls at the student beside the cross-entropy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["gradient_rows"]
 
 
 _SCALE = 2.0**12
-"""On losses whose gradients pass through float16, in which small ones would be zeros."""
+"""Factor on losses whose gradients pass through float16, where small ones would become zero."""
 
 
 def _flat(value: Tensor, parameters: list[Tensor], scale: float) -> Tensor:
@@ -53,7 +53,7 @@ def gradient_rows(
         images: (N, 3, H, W).
         labels: (N,).
         weights: weight of each term by its name.
-        taught: what the teacher says of the images, where that is known.
+        taught: the teacher's outputs for the images, where they are kept; None runs the teacher.
 
     Returns:
         A record for each term: its name, weight, the norm of the weighted gradient, that of the
@@ -89,5 +89,5 @@ def gradient_rows(
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
-        # Loaded, so that a loss that counts its passes hears of it.
+        # Loaded through the modules, so that a loss that counts its passes resets its count.
         objective.losses.load_state_dict(losses)

@@ -1,4 +1,4 @@
-"""Images with a class each: in memory where they fit, else read as they are needed."""
+"""Images with a class each: held in memory if they fit, otherwise read when needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LabelledImages:
     """A fixed set of images with a class each.
 
     Attributes:
-        photographs: where they are read.
+        photographs: where the images are read from.
         labels: (n,), int64, places in the list of classes.
         is_whole: True for images of any size, to be cut at random and scaled afterwards; False
             for images that are framed as they are read.
@@ -38,7 +38,7 @@ class LabelledImages:
         contents: SHA-256 of what was read for each image, 32 bytes; None where not all were read.
         unreadable: name and reason of every image that was left out.
         n_enlarged: images that were smaller than what they were scaled to, as far as known.
-        flips: False where a mirror image is no image of the class, as of digits.
+        flips: False where a mirror image is no image of its class, as with digits.
     """
 
     photographs: Photographs
@@ -65,7 +65,7 @@ class LabelledImages:
         return [self.photographs.label(number) for number in range(len(self))]
 
     def read(self, index: Sequence[int]) -> Tensor | list[Tensor]:
-        """Images by their places, as they are held or would be.
+        """Images by their places, in the form in which they are held or would be.
 
         Raises:
             NatstatsError: one cannot be read; the sentence names it.
@@ -100,7 +100,7 @@ class LabelledImages:
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of every channel over all pixels, values in [0, 1].
 
-        Of sets that are not in memory 4096 images are taken, evenly spread.
+        For sets not in memory it is taken over 4096 images, evenly spread.
         """
         n = len(self)
         places = range(n)
@@ -160,7 +160,7 @@ def load_labelled(
         contents.append(sample.content)
         n_enlarged += sample.is_enlarged
         if fits:
-            # A tensor of a worker is shared memory with a file descriptor of its own.
+            # Copied: a tensor from a worker is shared memory, with a file descriptor of its own.
             held.append(sample.image.clone() if workers else sample.image)
     if failures and strict:
         raise NatstatsError(_unreadable(failures))
@@ -198,7 +198,7 @@ def _fits(photographs: Photographs, is_whole: bool, limit: int) -> bool:
     for number in range(len(photographs)):
         size = photographs.original_size(number)
         if isinstance(size, str):
-            continue  # it cannot be read, which is said when it is
+            continue  # it cannot be read, which is reported when it is tried
         n_bytes += 3 * size[0] * size[1]
         if n_bytes > limit:
             return False

@@ -28,7 +28,7 @@ LABELLED_SETS = ("cifar10", "cifar100", "fashionmnist", "kmnist", "mnist", "stl1
 """Data sets of torchvision that can be trained on, beside ``imagefolder`` and ``imagenet``."""
 
 UNFLIPPED = ("kmnist", "mnist", "svhn")
-"""Those of digits and characters, whose mirror images are none."""
+"""Data sets of digits and characters, which are not flipped: their mirror images are neither."""
 
 _UNFRAMED = Framing(5)
 _LISTED = 8
@@ -47,7 +47,7 @@ class LabelledPhotographs:
     labels: NDArray[np.int64]
 
     def chosen(self, places: NDArray[np.int64]) -> LabelledPhotographs:
-        """Those at some places, in this order."""
+        """The photographs at some places, in this order."""
         return LabelledPhotographs(self.images.chosen(places.tolist()), self.labels[places])
 
 
@@ -127,7 +127,7 @@ def find_source(source: str) -> LabelledSource:
 
 
 def _class_folders(below: Path) -> dict[str, Path]:
-    """Folders by their printable names, in the order of these."""
+    """Folders by their printable names, sorted by these."""
     found = [path for path in below.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return dict(sorted((printable(path.name), path) for path in found))
 

@@ -37,7 +37,7 @@ class LabelledBatch(NamedTuple):
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Images of 8 bits as a network takes them: (x / 255 - mean) / std.
+    """8-bit images as a network takes them: (x / 255 - mean) / std.
 
     Args:
         images: (N, 3, H, W), uint8, on any device.
@@ -75,7 +75,7 @@ def resolved(recipe: Recipe, images: LabelledImages) -> Recipe:
     """A recipe without open fields: size, normalisation, no flips where the images ask for none.
 
     Args:
-        recipe: what it says stays.
+        recipe: the fields that it gives stay.
         images: the training images.
     """
     changes: dict[str, Any] = {}
@@ -89,15 +89,15 @@ def resolved(recipe: Recipe, images: LabelledImages) -> Recipe:
 
 
 class TrainBatches:
-    """Training images in batches, the same whatever reads them and wherever one starts.
+    """Batches of training images, the same whatever reads them and at whatever step one starts.
 
     The order of an epoch depends on the seed, the stage and the epoch; the random changes of an
     image depend on these and its place in the set. Neither depends on the workers, on the ranks, on
     whether the set is in memory, or on torch's random state, which is left as it is.
 
-    The images that do not fill a last batch are a batch of their own, but for two cases. Where the
-    ranks could not share them equally those over are left out of the epoch (others in each, and
-    fewer than there are ranks): gradients are averaged over ranks as if all had as many images.
+    The images that do not fill a last batch are a batch of their own, with two exceptions. Where
+    the ranks cannot share them equally, the surplus (fewer images than ranks, others in each epoch)
+    is left out, as gradients are averaged over ranks as if all had equally many images.
     Where a rank would get a single image, which has no batch statistics, they join the batch
     before. A set smaller than a batch is one batch, of as many images as the ranks can share.
 
@@ -111,7 +111,7 @@ class TrainBatches:
         workers: processes that read and change images that are not in memory.
         rank: number of this process.
         world: number of processes; each takes every `world`-th image of each batch.
-        pin_memory: put what workers read where an accelerator can fetch it.
+        pin_memory: put what workers read into pinned memory, from which an accelerator copies it.
 
     Raises:
         UsageError: the images were opened for another recipe, or a batch cannot be shared out.
@@ -211,7 +211,7 @@ class TrainBatches:
         return self._changed(stage, epoch, batches)
 
     def every_image(self, stage: str, epoch: int) -> Iterator[LabelledBatch]:
-        """All images as they are changed in an epoch, in the order of the set, for any process.
+        """All images as they are changed in an epoch, in the order of the set, whatever the rank.
 
         Args:
             stage: its name.
@@ -227,7 +227,7 @@ class TrainBatches:
         )
 
     def draw_of(self, epoch: int) -> int:
-        """Number of the random changes that the images have in an epoch."""
+        """Number of the set of random changes that the images have in an epoch."""
         return epoch if self.recipe.draws is None else epoch % self.recipe.draws
 
     def _changed(
@@ -264,8 +264,8 @@ def eval_batches(
         rank: number of this process.
         world: number of processes; each takes every `world`-th image of each batch, and the last
             may get none of a batch, which is then left out.
-        pin_memory: put what workers read where an accelerator can fetch it.
-        places: those to take, in their order; None for all.
+        pin_memory: put what workers read into pinned memory, from which an accelerator copies it.
+        places: places in the set of the images to take, in this order; None for all.
 
     Raises:
         UsageError: a number is out of range, or the images are of another size.
@@ -293,7 +293,7 @@ def _check(images: LabelledImages, recipe: Recipe, workers: int, rank: int, worl
 
 
 class _Source(Dataset[Any]):
-    """Gives batches; what cannot be read is said in place of raising it, which a worker garbles."""
+    """Gives batches, or the text of an error: raised in a worker it would arrive garbled."""
 
     def __init__(self, images: LabelledImages, recipe: Recipe, draws: Draws | None) -> None:
         self.images = images

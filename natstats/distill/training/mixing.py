@@ -1,4 +1,4 @@
-"""Batches that are mixed with themselves: mixup and CutMix, each decided by a number."""
+"""Batches that are mixed with themselves: mixup and CutMix, determined by a seed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def mixed(
     """A batch as a recipe mixes it: each image with the one before it in the batch.
 
     Mixup blends the two, a x + (1 - a) y with a from Beta(alpha, alpha), one for the batch; CutMix
-    puts a rectangle of (1 - a) of the area of y into x, a from the same law. A recipe that has both
-    draws one of them for each batch, with equal chances. The random state of torch is left as it
-    was.
+    puts a rectangle of (1 - a) of the area of y into x, a from the same distribution. A recipe that
+    has both draws one of them for each batch, with equal chances. The random state of torch is left
+    as it was.
 
     Args:
         images: (N, 3, H, W), float.
@@ -32,8 +32,8 @@ def mixed(
         seed: decides everything.
 
     Returns:
-        Images of the same shape, and labels (N, K) that are shares of the classes, float32; those
-        that came where nothing is mixed.
+        Images of the same shape, and labels (N, K) that are shares of the classes, float32; the
+        given images and labels where nothing is mixed.
 
     Reference:
         H. Zhang et al., "mixup", 2018, arXiv 1710.09412; S. Yun et al., "CutMix", 2019,

@@ -1,4 +1,4 @@
-"""What one step minimises: the passes of student and teacher, the taps, and the terms."""
+"""What one step minimises: passes of student and teacher, taps, and the terms from them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class BoundTerm:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the loss looks at what the teacher gave."""
+        """Whether the loss uses the teacher's outputs."""
         return bool(self.term.loss.needs_teacher)
 
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """What a teacher said of a batch, where it was kept.
+    """The outputs of a teacher for a batch, kept from an earlier pass.
 
     Attributes:
         scores: (N, K).
@@ -54,7 +54,7 @@ class Taught:
     maps: Mapping[str, Tensor]
 
     def part(self, number: int, n_parts: int) -> Taught:
-        """What it said of a part of the batch, from 0."""
+        """The outputs for one part of the batch, its number from 0."""
         if n_parts == 1:
             return self
         maps = {name: one.tensor_split(n_parts)[number] for name, one in self.maps.items()}
@@ -70,7 +70,7 @@ class Values:
             run.
         objective_ce: the same with label smoothing, as it is minimised.
         terms: the terms' values, without their weights.
-        n_right: images that the student classified correctly; of shares, as the largest says.
+        n_right: images classified correctly by the student; of mixed labels the largest counts.
     """
 
     ce: Tensor | None
@@ -82,7 +82,7 @@ class Values:
 class Objective(nn.Module):
     """The student with the losses of a stage; its forward pass gives all their values.
 
-    A single module, so that wrappers for several processes see every parameter that is trained.
+    It is a single module, so that wrappers for several processes see all trained parameters.
     The teacher is not part of it: it is never trained, saved or moved along.
 
     Args:
@@ -91,9 +91,9 @@ class Objective(nn.Module):
         terms: terms of the stage.
         image: (1, 3, H, W), for the pass in which the taps find their maps.
         label_smoothing: smoothing of the labels in the cross-entropy.
-        autocast: dtype in which the networks run; None for float32. Losses are float32 always.
+        autocast: dtype in which the networks run; None for float32. Losses are always float32.
         needs_student: False for a stage that trains losses only.
-        traces: what was found of the networks already; None for nothing.
+        traces: results of passes traced before, which are reused and added to; None for none.
     """
 
     def __init__(
@@ -128,12 +128,12 @@ class Objective(nn.Module):
     def use_compiled(
         self, student: Callable[..., Any] | None, teacher: Callable[..., Any] | None
     ) -> None:
-        """Run these in place of the networks where no tap sits; None for the networks."""
+        """Run these in place of the networks where no tap sits; None for the network itself."""
         self._compiled = {"student": student, "teacher": teacher}
 
     @contextlib.contextmanager
     def uncompiled(self) -> Iterator[None]:
-        """Run the networks themselves, whose graphs can be gone through more than once."""
+        """Run the networks themselves, whose graphs allow more than one backward pass."""
         compiled, self._compiled = self._compiled, {}
         try:
             yield
@@ -141,7 +141,7 @@ class Objective(nn.Module):
             self._compiled = compiled
 
     def _run(self, role: str, network: nn.Module, taps: Taps) -> Callable[..., Any]:
-        """What gives the scores: compiled networks know of no taps, and of one backward pass."""
+        """What gives the scores; never the compiled network with taps or with image gradients."""
         is_watched = bool(taps.names) or self.uses_images
         return network if is_watched else self._compiled.get(role) or network
 
@@ -156,7 +156,7 @@ class Objective(nn.Module):
         return torch.autocast(device.type, self.autocast)
 
     def _kernels(self) -> contextlib.AbstractContextManager[Any]:
-        """The student's gradient in the images is differentiated again; fused attention is not."""
+        """Attention kernels with second derivatives, which fused ones lack, for image gradients."""
         return sdpa_kernel(SDPBackend.MATH) if self.uses_images else contextlib.nullcontext()
 
     def _student_pass(self, images: Tensor) -> tuple[Tensor, Tapped]:
@@ -178,7 +178,7 @@ class Objective(nn.Module):
         ):
             scores = scores_of(self._run("teacher", teacher, self._teacher_taps)(images))
         maps = self._teacher_taps.take().maps
-        # Once for all terms: those that share their work know maps by being the same tensor.
+        # Detached once for all terms: those that share work recognise maps as the same tensors.
         return scores, Tapped({name: one.detach() for name, one in maps.items()})
 
     def forward(
@@ -194,10 +194,10 @@ class Objective(nn.Module):
             images: (N, 3, H, W), normalised.
             labels: (N,), whole numbers, or (N, K), shares of the classes.
             factors: factor of each term by its name, and of the cross-entropy as ``ce``. A value
-                with the factor 0 comes without a gradient: several processes would wait for it.
-                None for gradients of all.
-            taught: what the teacher says of these images, where that is known: it then does not
-                run.
+                with the factor 0 is detached, as several processes would wait for a gradient that
+                never comes. None for gradients of all.
+            taught: the teacher's outputs for these images, where they are kept; the teacher then
+                does not run.
         """
 
         def counted(name: str, value: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ class Objective(nn.Module):
 
         if self.uses_images:
             images = images.detach().requires_grad_(True)
-        # The teacher first: it leaves no graph, so that its memory serves the student's pass again.
+        # The teacher first: it leaves no graph, so that the student's pass can reuse its memory.
         theirs, their_maps = self._teacher_pass(images) if taught is None else _known(taught)
         mine, my_maps = self._student_pass(images)
         terms = {}
@@ -236,12 +236,12 @@ class Objective(nn.Module):
 
 
 def _on(taps: Taps) -> contextlib.AbstractContextManager[Any]:
-    """The taps for a pass, where there are any: their hooks cost a pass some time."""
+    """The taps for a pass, or nothing where there are none: hooks cost some time."""
     return taps if taps.names else contextlib.nullcontext()
 
 
 def _in_float32(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Without autocast, which costs some time to switch off where it is on."""
+    """Switch autocast off where it is on; where it is off, that would only cost time."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()
@@ -252,7 +252,7 @@ def _known(taught: Taught) -> tuple[Tensor, Tapped]:
 
 
 def scores_of(output: object) -> Tensor:
-    """The class scores in what a classifier returns, which may hold auxiliary ones beside them."""
+    """The class scores in what a classifier returns, which may hold auxiliary scores too."""
     if isinstance(output, Tensor):
         return output
     first = getattr(output, "logits", None)

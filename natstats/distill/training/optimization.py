@@ -23,7 +23,7 @@ def learning_rate(
     epochs: int | None = None,
     schedule: str | None = None,
 ) -> float:
-    """The learning rate at a step, from nothing but its number.
+    """The learning rate at a step, which depends on the number of the step alone.
 
     With T steps in the stage and W of warm-up, the rate L of step t, from 0, is
 
@@ -32,8 +32,8 @@ def learning_rate(
     * ``cosine``: L (1 + cos(pi (t - W) / (T - W))) / 2;
     * in the warm-up: the rate of ``constant`` or ``step`` times (t + 1) / W, for ``cosine`` too.
 
-    In a stage of another number of epochs milestones keep their shares of it, and the warm-up its
-    number of epochs, up to half of the stage (:meth:`Recipe.warmup_in`).
+    In a stage with another number of epochs, milestones keep their shares of its length, and the
+    warm-up keeps its number of epochs, up to half of the stage (:meth:`Recipe.warmup_in`).
 
     Args:
         recipe: gives the schedule.
@@ -77,8 +77,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimiser that a recipe asks for.
 
-    Its learning rate stands at the recipe's; set it at every step to :func:`learning_rate`. Frozen
-    parameters are left out.
+    Its learning rate is the recipe's; set it at every step to :func:`learning_rate`. Frozen
+    parameters are left out. Without ``decay_vectors``, parameters of one axis are not decayed.
 
     Args:
         recipe: gives optimiser, momentum and weight decay.

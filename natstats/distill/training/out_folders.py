@@ -1,4 +1,4 @@
-"""Folders that trainings are written to: what may be there before, and what is done already."""
+"""Output folders of trainings: what they may hold, who works in them, and what is finished."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from natstats.runs import store
 __all__ = ["Sign", "check_out", "check_seeds_out", "finished", "reserved", "reserved_free"]
 
 _LOCK = ".natstats-training"
-"""Folder, in that of a training, with the file that names the process which is at it."""
+"""Folder inside that of a training; its file names the process that works there."""
 
 _SECONDS_BETWEEN_SIGNS = 60.0
 
 _LEFT = (f"{STATE}.partial", f"{STATE}.history")
-"""Beginnings of files, which a process that was killed leaves."""
+"""Partly written files, which a process that is killed leaves behind."""
 
 
 def check_out(path: Path, overwrite: bool) -> None:
-    """Raise unless a run may be written to `path`: nothing is there, or a training that was cut.
+    """Raise unless a run may be written to `path`: nothing or an unfinished training is there.
 
     Raises:
         UsageError: something else is there, or a finished run and `overwrite` is not set.
@@ -46,19 +46,19 @@ def check_out(path: Path, overwrite: bool) -> None:
 
 
 def _entries(path: Path) -> list[Path]:
-    """What is in a folder, but for what says who is at work there."""
+    """What is in a folder, except the lock of the process at work there."""
     return [entry for entry in path.iterdir() if entry.name != _LOCK]
 
 
 @contextlib.contextmanager
 def reserved(path: Path, overwrite: bool = False) -> Iterator[None]:
-    """Have the folder of a training for this process alone, as long as the context is open.
+    """Reserve the folder of a training for this process while the context is open.
 
-    What it has already it may have again. A process that is gone keeps nobody out, and what it was
-    writing is removed.
+    A process may reserve again what it holds already. The lock of a process that has ended does not
+    count, and the files that it left half written are removed.
 
     Args:
-        path: of the folder, which is made if it is not there, and removed if it stays empty.
+        path: path of the folder, which is made if missing, and removed if it stays empty.
         overwrite: see :func:`check_out`.
 
     Raises:
@@ -71,7 +71,7 @@ def reserved(path: Path, overwrite: bool = False) -> Iterator[None]:
         yield
         return
     with locked(own, path):
-        check_out(path, overwrite)  # another one may have come to its end just now
+        check_out(path, overwrite)  # another process may have finished just now
         for name in _LEFT:
             if not (path / name).is_dir():
                 (path / name).unlink(missing_ok=True)
@@ -80,9 +80,9 @@ def reserved(path: Path, overwrite: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reserved_free(path: Path) -> Iterator[Path]:
-    """Reserve the first of `path`, path-2, path-3, ... where nothing is, and give it.
+    """Reserve the first of `path`, path-2, path-3, ... that is free, and give it.
 
-    Nor is there anything where a process was killed before it had kept something.
+    A folder that holds only the lock of a process, killed before it had kept anything, is free too.
     """
 
     def is_left(candidate: Path) -> bool:
@@ -96,7 +96,7 @@ class Sign:
     """Gives a sign of life now and then, which processes on other machines look for.
 
     Args:
-        path: of the folder, which may be reserved by another of several processes.
+        path: path of the folder; another of several processes may be the one that reserved it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,10 +104,10 @@ class Sign:
         self._at = time.monotonic()
 
     def give(self) -> None:
-        """Give one, unless the last was just given.
+        """Give a sign, unless the last one is less than a minute old.
 
         Raises:
-            NatstatsError: another process has taken the folder over, as there was none for long.
+            NatstatsError: another process took the folder over, as there was no sign for long.
         """
         now = time.monotonic()
         if now - self._at > _SECONDS_BETWEEN_SIGNS and locks.is_held(self._own):
@@ -144,10 +144,10 @@ def _is_training(path: Path) -> bool:
 
 
 def finished(setup: Distillation, out: str | Path, n_processes: int = 1) -> DistillationRun | None:
-    """The run that this very training left in `out`; None where it has not come to its end.
+    """The run that this very training left in `out`; None where it is not finished.
 
     Args:
-        setup: the training, before it is done.
+        setup: the training, set up but not run.
         out: directory of the run.
         n_processes: processes that train.
 

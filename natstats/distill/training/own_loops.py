@@ -1,4 +1,4 @@
-"""A method for one's own loop: its stages, each with a module that gives the loss of a step."""
+"""Methods in one's own training loop: stages, each with a module that gives a step's loss."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ class StageObjective(nn.Module):
 
     The student and the connectors are submodules, so that ``.parameters()``, ``.train()``,
     ``state_dict()`` and wrappers for several processes see them; ``find_unused_parameters=True``
-    is needed there, as not every stage reaches every parameter. The teacher is not: it is in eval
-    mode and without gradients while the module works (its batch norms work with the statistics of
-    the batch where the method says so), and is given back after each call as it was.
+    is needed there, as not every stage reaches every parameter. The teacher is not a submodule: in
+    each call it is put in eval mode, without gradients (its batch norms use the statistics of the
+    batch where the method says so), and restored afterwards.
 
     Args:
         stage: a stage of a program.
         objective: its passes and terms.
         teacher: the teacher; None for none.
         batch_statistics: whether batch norms of the teacher normalise with those of each batch.
-        n_classes: K, for the check of labels; None to leave what the losses check.
+        n_classes: K, for the check of labels; None leaves the check to the losses.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class StageObjective(nn.Module):
             labels: (N,), whole numbers, or (N, K), shares of the classes as of mixed images, where
                 no loss needs one class for each image.
             progress: share of the stage that is done, 0 to 1; needed where a weight changes in the
-                course of the stage (:attr:`LoopStage.ramps`), and of no effect elsewhere.
+                course of the stage (:attr:`LoopStage.ramps`), and without effect elsewhere.
 
         Raises:
-            UsageError: a weight changes with the progress, and it is not given or out of range;
-                labels that are no classes of the images.
+            UsageError: `progress` is needed and missing, or out of range; `images` are not
+                (N, 3, H, W), float; or labels do not fit the images and classes.
         """
         if progress is None:
             if self.stage.ramps:
@@ -150,13 +150,13 @@ class LoopStage(Brief):
 
     Attributes:
         stage: what it minimises and trains.
-        program: what it is a stage of.
+        program: the program that it belongs to.
         student: the student.
         teacher: the teacher; None for none.
         image: (1, 3, H, W), for the pass in which the taps find their maps.
         label_smoothing: smoothing of the labels in the cross-entropy.
         amp: type in which the networks run.
-        n_classes: K, for the check of labels; None to leave what the losses check.
+        n_classes: K, for the check of labels; None leaves the check to the losses.
     """
 
     stage: TrainingStage
@@ -175,7 +175,7 @@ class LoopStage(Brief):
 
     @property
     def epochs(self) -> int:
-        """How long it takes, epochs."""
+        """Its length, epochs."""
         return self.stage.epochs
 
     @property
@@ -197,7 +197,7 @@ class LoopStage(Brief):
     def objective(self) -> StageObjective:
         """The module that gives the loss of a step, in train mode when it is first asked for.
 
-        ``objective.train()`` brings the student back to it after an evaluation.
+        ``objective.train()`` puts the student back into train mode after an evaluation.
         """
         teacher = self.teacher if self.program.needs_teacher else None
         inner = self.stage.objective(
@@ -208,10 +208,10 @@ class LoopStage(Brief):
         return StageObjective(self.stage, inner, teacher, by_batch, self.n_classes).train()
 
     def parameters(self) -> list[nn.Parameter]:
-        """What this stage trains: the student's, where it does, and those of the connectors.
+        """The parameters that this stage trains: the student's, if it does, and the connectors'.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there are none.
         """
         found = [p for group in self.stage.trained(self.objective.objective) for p in group]
         if not found:
@@ -270,7 +270,7 @@ def plan(
         student: the classifier that is trained.
         teacher: the trained classifier; None for methods without one.
         images: two or more images as the networks take them, (N, 3, H, W), float, on the device of
-            the networks, of the size of the training; the taps are found in passes of them.
+            the networks and of the size used in training; passes of them find the taps.
         method_args: METHOD.NAME and value, or NAME with a single method.
         epochs: length of the main stage, from which those of stages before it follow.
         taps: names of layers in student and teacher to compare, in place of those found.
@@ -278,10 +278,10 @@ def plan(
         label_smoothing: smoothing of the labels in the cross-entropy, 0 to below 1.
         amp: ``none``, or the type in which the networks run, ``bf16`` or ``fp16`` (which needs a
             ``GradScaler`` in the loop); a loop's own ``torch.autocast`` does as well. Losses are
-            in float32 always.
+            always in float32.
 
     Raises:
-        UsageError: an argument is not what it can be, or the method cannot compare the networks.
+        UsageError: an argument is invalid, or the method cannot compare the networks.
 
     >>> import torch
     >>> from natstats.networks.zoo import cifar_resnet
@@ -341,11 +341,11 @@ def _check_module(role: str, given: Any) -> None:
 
 
 def _refuse_other_classes(program: Program, student: int, teacher: int | None = None) -> None:
-    """Raise where class scores are compared that are not of the same classes."""
+    """Raise where class scores are compared and the numbers of classes differ."""
     if teacher in (None, student):
         return
     for bound in (bound for stage in program.stages for bound in stage.terms):
-        # A loss that looks at the teacher, and at none of its maps, looks at its scores.
+        # A loss that uses the teacher but none of its maps uses its scores.
         loss = bound.term.loss
         if bound.needs_teacher and (loss.compares_scores or not bound.teacher):
             raise UsageError(
@@ -357,7 +357,7 @@ def _refuse_other_classes(program: Program, student: int, teacher: int | None = 
 def _checked_images(
     images: Any, student: Network, teacher: Network | None
 ) -> tuple[Tensor, list[int]]:
-    """The images, when both networks take them where they are, and numbers of classes."""
+    """The images, checked on both networks, and the networks' numbers of classes."""
     n_classes = []
     expected = "images: expected two or more as the networks take them, (N, 3, H, W), float"
     if not isinstance(images, Tensor):

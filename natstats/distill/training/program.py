@@ -1,4 +1,4 @@
-"""What a training does, stage by stage: the records of a plan, before and while it is trained."""
+"""What a training does, stage by stage: records of its stages, terms and taps."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TrainingStage:
             image: (1, 3, H, W), for the pass in which the taps find their maps.
             label_smoothing: smoothing of the labels in the cross-entropy.
             autocast: type in which the networks run; None for float32.
-            traces: what was found of the networks already; None for nothing.
+            traces: results of passes traced before, which are reused and added to; None for none.
         """
         return Objective(
             student, teacher, self.terms, image, label_smoothing, autocast,
@@ -91,7 +91,7 @@ class TrainingStage:
         ).to(image.device)  # fmt: skip
 
     def trained(self, objective: Objective) -> list[list[nn.Parameter]]:
-        """What an optimiser is given: parameters of the student, and those of the losses."""
+        """Groups of parameters for an optimiser: those of the student, and those of the losses."""
         groups = [objective.student.parameters()] if self.trains_student else []
         groups.append(objective.losses.parameters())
         found = [[p for p in group if p.requires_grad] for group in groups]
@@ -109,8 +109,8 @@ class Program:
         stages: the stages in their order, the main one last.
         taps: pairs of layers of each part, in the student and in the teacher.
         notes: which variants run, and what a reader must know.
-        teacher_run: what tells the run apart from which targets come; None for none.
-        traces: what was found of the networks.
+        teacher_run: facts that identify the measured run that targets come from; None for none.
+        traces: results of traced passes of the networks, for use in the training.
     """
 
     method: str
@@ -124,7 +124,7 @@ class Program:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a method of it looks at a teacher."""
+        """Whether one of its methods uses a teacher."""
         return any(method.needs_teacher for method in self.methods)
 
     @property
@@ -135,7 +135,7 @@ class Program:
 
     @property
     def teacher_passes(self) -> float:
-        """Passes of the teacher in a step of the main stage: one serves all methods."""
+        """Passes of the teacher in a step of the main stage, which all methods share."""
         if not any(bound.needs_teacher for bound in self.stages[-1].terms):
             return 0.0
         return max((m.teacher_passes for m in self.methods), default=0.0)

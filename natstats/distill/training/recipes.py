@@ -1,4 +1,4 @@
-"""How a network is trained: optimiser, learning rate over time, what is done to the images."""
+"""How a network is trained: optimiser, learning rate over time, and changes of the images."""
 
 from __future__ import annotations
 
@@ -56,19 +56,20 @@ class Recipe:
         milestones: epochs at which ``step`` lowers the rate; fractions are allowed.
         gamma: factor of ``step`` at each milestone.
         warmup_epochs: epochs in which the learning rate rises in a straight line, step by step.
-        clip: largest norm of the gradient of all parameters; None to let it be.
+        clip: largest norm of the gradient of all parameters; None for no limit.
         label_smoothing: smoothing of the labels in the cross-entropy.
         augmentation: ``crop-flip``, a random cut of the padded image; ``resized-crop``, a random
             part of 8 to 100 % of the area scaled to the size; or ``none``.
-        flip: whether the first two flip every other image left to right; None for yes, but for
-            data sets of digits and characters (mnist, kmnist, svhn), whose mirror images are none.
+        flip: whether the first two mirror images left to right, each with a chance of one half;
+            None for yes, except in data sets of digits and characters (mnist, kmnist, svhn), whose
+            mirror images are neither.
         pad_mode: padding for ``crop-flip``, ``zero`` (black pixels) or ``reflect``.
         padding: pixels added on every side for ``crop-flip``.
         augmentation_seed: seed of the random changes of the images; None for that of the training.
-            With one for all, trainings with other seeds see the same changed images, in another
-            order, and a teacher's outputs can be kept for all of them.
-        draws: random changes of every image, of which each epoch takes the next and after the last
-            the first again; None for new ones in every epoch.
+            If trainings with different seeds share it, they see the same changed images in
+            different orders, and a teacher's outputs can be kept for all of them.
+        draws: number of random changes drawn for every image; each epoch takes the next, and after
+            the last the first again. None for new ones in every epoch.
         size: side of the images that the network sees, pixels; None for the shorter side of the
             smallest training image.
         resize: shorter side of an evaluated image before its centre is cut out, pixels; None for
@@ -77,25 +78,25 @@ class Recipe:
             training images.
         std: divisor of each channel after that.
         amp: ``none``, or the type in which the networks compute in training: ``bf16`` or ``fp16``.
-            Evaluation is in float32 always.
-        channels_last: memory format of networks and images.
+            Evaluation is always in float32.
+        channels_last: whether networks and images are in the channels-last memory format.
         randaugment: strength of the two random changes of colour or shape that every training image
-            has (RandAugment, Cubuk et al. 2020), 1 to 30; 0 for none. 9 is usual.
+            gets (RandAugment, Cubuk et al. 2020), 1 to 30; 0 for none. 9 is usual.
         mixup: alpha of mixup (Zhang et al. 2018): a batch is blended with itself in another order,
             its labels likewise; 0 for none.
-        cutmix: alpha of CutMix (Yun et al. 2019): a rectangle comes from the other image; 0 for
+        cutmix: alpha of CutMix (Yun et al. 2019): a rectangle comes from another image; 0 for
             none. With `mixup` too, each batch has one or the other, with equal chances.
         ema: decay of a running average of the student's weights over the steps, which is evaluated
             and saved in their place; 0 for none.
-        sync_bn: batch norms of the student see the batch of all processes, on CUDA devices. A
-            single process sees it anyway.
-        accumulate: parts in which a batch goes through the networks, one after the other, before
-            its one step; less memory. The gradient is the same but for batch norms, and for losses
-            that compare the images of a batch (dist, spectral.relative, spectral.likeness, spectra
-            of a teacher run), which see a part.
+        sync_bn: whether batch norms of the student see the batches of all processes, on CUDA
+            devices. A single process sees the whole batch anyway.
+        accumulate: number of parts in which a batch goes through the networks, one after another,
+            before its one step, which saves memory. The gradient is the same except for batch norms
+            and for losses that compare the images of a batch (dist, spectral.relative,
+            spectral.likeness, spectra of a teacher run), which see one part at a time.
 
     Raises:
-        UsageError: a field is not what it can be.
+        UsageError: a field is invalid.
 
     >>> Recipe(epochs=10, schedule="step", milestones=(5, 8)).milestones
     (5, 8)
@@ -221,12 +222,12 @@ class Recipe:
         """A recipe of :data:`PRESETS`, with other values for some fields.
 
         Fields that depend on a changed one follow it unless they are given: milestones keep their
-        shares of the epochs, and go with another schedule; the warm-up keeps its number of epochs,
-        up to half of all; `resize` keeps its proportion to the size; `flip` goes with the
-        augmentation.
+        shares of the epochs, and are dropped with another schedule; the warm-up keeps its number of
+        epochs, up to half of all; `resize` keeps its proportion to the size; `flip` is dropped with
+        the augmentation.
 
         Raises:
-            UsageError: no such preset or field, or a value that cannot be.
+            UsageError: no such preset or field, or an invalid value.
 
         >>> Recipe.from_preset("cifar100").milestones
         (150, 180, 210)
@@ -242,7 +243,7 @@ class Recipe:
         """The same with other values for some fields, see :meth:`from_preset`.
 
         Raises:
-            UsageError: no such field, or a value that cannot be.
+            UsageError: no such field, or an invalid value.
         """
         fields = [field.name for field in dataclasses.fields(self)]
         for key in changes:
@@ -262,10 +263,11 @@ class Recipe:
         return dataclasses.replace(self, **changes)
 
     def warmup_in(self, epochs: int) -> float:
-        """Epochs of warm-up in a stage of so many epochs: those of the recipe, at most half of it.
+        """Epochs of warm-up in a stage of `epochs` epochs: the recipe's, at most half of the stage.
 
-        A share of the stage, as milestones have it, would be a step or two of a short training,
-        for which a large learning rate at once is as harmful as for a long one.
+        Keeping the share of the stage, as milestones do, would leave a step or two of warm-up in a
+        short training, where starting with a large learning rate does the same harm as in a long
+        one.
         """
         if epochs == self.epochs:
             return self.warmup_epochs
@@ -288,7 +290,7 @@ class Recipe:
         """The recipe that :meth:`to_dict` wrote.
 
         Raises:
-            UsageError: an unknown field, or a value that cannot be.
+            UsageError: an unknown field, or an invalid value.
         """
         fields = [field.name for field in dataclasses.fields(cls)]
         for key in values:
@@ -315,11 +317,11 @@ def _times(value: float, share: Fraction) -> float:
 
 @dataclass(frozen=True)
 class Preset:
-    """A recipe that has been published, or ours.
+    """A recipe by name: published elsewhere, or ours.
 
     Attributes:
-        title: name in a line.
-        source: where it was read.
+        title: what it is for, in a line.
+        source: repository and commit that it was read from, or ``ours``.
         recipe: its values.
     """
 
@@ -396,4 +398,4 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     }
 )
 """Recipes by name. Those that were published differ in what they report (the last epoch or the
-best one) and in the number of seeds; here the last epoch is the headline always."""
+best one) and in the number of seeds; here it is always the accuracy after the last epoch."""

@@ -1,4 +1,4 @@
-"""What a record says of how its training was asked for, so that it can be done again."""
+"""The settings of a recorded training, read from its record so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOADING = ("checkpoint_key", "takes", "size", "strict")
 
 
 def recorded_settings(path: str | Path) -> TrainingSettings:
-    """How the training of a run was asked for, or those of several seeds.
+    """The settings of the training of a run, or of the runs of several seeds.
 
     Args:
         path: a ``distill.json``, the folder of a run, or one with the runs of several seeds.
@@ -157,13 +157,13 @@ def _settings(info: RunInfo) -> TrainingSettings:
 
 
 def _is_before(info: RunInfo, *release: int) -> bool:
-    """Whether a run is of an older natstats, or does not tell."""
+    """Whether a run was written by a natstats before `release`, or does not say."""
     found = re.match(r"(\d+)\.(\d+)", info.get("versions", {}).get("natstats", ""))
     return found is None or (int(found[1]), int(found[2])) < release
 
 
 def _done_otherwise(info: RunInfo, recipe: Mapping[str, Any]) -> list[str]:
-    """Sentences on what natstats did otherwise before 0.9.0, where it matters for the run."""
+    """Sentences on what natstats did differently before 0.9.0, where it matters for the run."""
     notes = []
     n_train, batch_size = info["data"].get("n_train"), recipe.get("batch_size")
     if n_train is None or not isinstance(batch_size, int) or n_train % max(batch_size, 1):
@@ -188,7 +188,7 @@ def _source_name(source: str) -> str:
 
 
 def _source_from(folder: str | None, source: str) -> str:
-    """A source of images, its folder where it is found."""
+    """A source of images, with its folder at the place where it is found now."""
     name, colon, path = source.partition(":")
     return f"{name}:{found_from(folder, path)}" if colon and path else source
 
@@ -203,7 +203,7 @@ def _recorded_digest(info: RunInfo) -> str | None:
 
 
 def _unknown_arguments(method: str, arguments: Mapping[str, Any]) -> list[str]:
-    """A sentence for every argument of today's methods that the record does not have."""
+    """A sentence for every argument that the methods have today and the record has not."""
     full = arguments_of(parse_method(method), arguments)
     return [
         f"the run does not tell {name}.{argument}: the default {value!r} is taken"
@@ -237,7 +237,7 @@ def _network(
         _path_from(asked.get("folder"), source.get("checkpoint")),
         source.get("model_args", {}),
         {key: source[key] for key in _LOADING if source.get(key) not in (None, True)},
-        # Random weights that came with the seed of the training follow it.
+        # Random weights drawn with the seed of the training follow that seed.
         None if own == seed else own,
         digests,
     )
@@ -248,7 +248,7 @@ _ENTRY = re.compile(r"\w+_Weights\.(\w+)")
 
 
 def _older(facts: Mapping[str, Any], digests: Mapping[int, str], seed: int) -> NetworkSettings:
-    """What the words of a record of an older natstats tell of a network."""
+    """A network from the words that describe it in a record of an older natstats."""
     name, words = facts["name"], str(facts.get("weights", ""))
     arguments = facts.get("arguments", {})
     made = NetworkSettings(name, model_args=arguments, digests=digests)
@@ -268,7 +268,7 @@ def _but_seed(info: RunInfo) -> dict[str, Any]:
     """What was asked for, without what follows from the seed."""
     identity = {k: v for k, v in info.get("identity", {}).items() if k not in ("seed", "student")}
     asked = cast(dict[str, Any], dict(info.get("asked", {})))
-    # From where it was trained is no part of what was: images and weights have digests.
+    # The folder it was started in does not matter: images and weights have digests.
     asked.pop("folder", None)
     if asked.get("student"):
         asked["student"] = {**asked["student"], "seed": None}

@@ -1,4 +1,4 @@
-"""From what a training left behind to its run: facts, tables and outcomes."""
+"""Making the run of a training that has ended: facts, tables and outcomes."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ _SHARED_OUT = (
 
 @dataclass(frozen=True, eq=False)
 class Ending:
-    """What there is when a training has ended.
+    """What a training has given by its end, for its run.
 
     Attributes:
         trained: history, gradients and times.
         student: predictions of the student for the evaluation images, after the last epoch.
         teacher: predictions of the teacher; None without one.
         gap: a record for each pair of layers of the spectral gap.
-        peak_memory: MiB, and what they are of: ``device`` or ``process``.
+        peak_memory: peak, MiB, and whose memory it is: ``device`` or ``process``.
         together: the processes that trained.
         command: the command line.
-        options: of :func:`natstats.distill.training.distillation.distill`, as it takes them, which
-            a repetition is given too.
+        options: options of :func:`natstats.distill.training.distillation.distill`, as it takes
+            them; a repetition uses them too.
     """
 
     trained: Trained
@@ -97,14 +97,14 @@ def history_frame(trained: Trained) -> pd.DataFrame:
     """The history as a table, the columns of the terms in the middle."""
     frame = pd.DataFrame(trained.history)
     terms = [name for name in frame.columns if name not in HISTORY]
-    # A training that went on from a state of an older version may lack columns.
+    # A training resumed from a state of an older version may lack columns.
     return frame.reindex(columns=[*HISTORY[:5], *sorted(terms), *HISTORY[5:]])
 
 
 def _info(setup: Distillation, identity: Mapping[str, Any], ending: Ending) -> RunInfo:
     program, trained = setup.program, ending.trained
     n_all = len(setup.data.evaluation)
-    curve = [  # of looks at all images: the best of many samples would be the luckiest one
+    curve = [  # only evaluations on all images: the best of many samples would be the luckiest
         row["eval_accuracy"]
         for row in trained.history
         if np.isfinite(row["eval_accuracy"]) and row.get("eval_images", n_all) == n_all
@@ -160,7 +160,7 @@ def _asked(setup: Distillation, ending: Ending) -> Asked:
 
 
 def _folder(setup: Distillation) -> str | None:
-    """The current folder, where something was asked for by a path that is relative to it."""
+    """The current folder, if a path that was asked for is relative to it; None otherwise."""
     networks = [one.source for one in (setup.student, setup.teacher) if one is not None]
     paths = [None if one is None else one.checkpoint for one in networks]
     paths += [setup.run_path, setup.data.source.partition(":")[2]]
@@ -214,7 +214,7 @@ def _network_facts(network: Network) -> NetworkFacts:
 
 
 def _as_json(value: Any) -> Any:
-    """An argument of a builder as a file of JSON gives it back; what it cannot hold as text."""
+    """A value as it comes back from a JSON file; as text where JSON cannot hold it."""
     try:
         return json.loads(to_json(value))
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""All that a training is asked for with, by name: from options, from a file, or from a record."""
+"""The settings of a training, by name: from options, from a file, or from a record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["TrainingSettings"]
 
 @dataclass(frozen=True, eq=False)
 class TrainingSettings:
-    """Everything that a training is asked for with.
+    """The settings of a training: all that it is asked for with.
 
     Attributes:
         student: the network to train; None where it was given as a module.
@@ -37,10 +37,10 @@ class TrainingSettings:
         taps: names of layers in student and teacher to compare, in place of those found.
         teacher_run: a measured run of the teacher.
         seeds: seeds of the training.
-        options: of :func:`natstats.distill.training.distillation.distill`, by name.
+        options: options of :func:`natstats.distill.training.distillation.distill`, by name.
         found_taps: pairs of taps of a recorded run.
         run_digest: digest of the spectra of a recorded run's teacher run.
-        notes: what a record did not tell, in sentences.
+        notes: what a record does not tell, in sentences.
 
     >>> settings = TrainingSettings().changed(student="cifar_resnet8", seeds=(0, 1), epochs=5)
     >>> settings.student.name, settings.recipe.epochs, settings.seeds
@@ -69,9 +69,9 @@ class TrainingSettings:
     def changed(self, **given: Any) -> TrainingSettings:
         """The same with other values, by the names of the options of ``natstats distill``.
 
-        A new student, teacher or method comes without the arguments of the one before, new data
-        keeps limit and holdout, a preset replaces the whole recipe; arguments of builders and
-        methods, and fields of the recipe, replace those of their own name only.
+        A new student, teacher or method drops the arguments of the one before; new data keeps limit
+        and holdout; a preset replaces the whole recipe. Arguments of builders and methods, and
+        fields of the recipe, replace only those of the same name.
 
         Args:
             given: student, student_weights, student_checkpoint, student_args and the same of the
@@ -79,7 +79,7 @@ class TrainingSettings:
                 seeds; preset, fields (a mapping), and any field of the recipe.
 
         Raises:
-            UsageError: an unknown name, or a value that cannot be.
+            UsageError: an unknown name, or an invalid value.
         """
         rest = dict(given)
         has_teacher = rest.get("teacher") is not None
@@ -113,7 +113,7 @@ class TrainingSettings:
         checkpoint = rest.pop(f"{role}_checkpoint", None)
         arguments = rest.pop(f"{role}_args", {})
         if name is not None:
-            # The best weights that there are teach; a student starts from none.
+            # A new teacher has the best published weights, a new student random ones.
             before = NetworkSettings(name, "none" if role == "student" else "default")
         if before is None:
             for option, value in (("checkpoint", checkpoint), ("arg", arguments)):
@@ -142,7 +142,7 @@ class TrainingSettings:
         for name, value in arguments.items():
             if not isinstance(name, str):
                 raise UsageError(f"method_args: expected names as keys; got {name!r:.60}")
-            # Under its full name, so that it replaces what was given before.
+            # By its full name, so that it replaces what was given before.
             is_bare = "." not in name and "+" not in now
             full = f"{now.strip()}.{name}" if is_bare else name
             if is_bare and full in arguments:
@@ -161,7 +161,7 @@ class TrainingSettings:
                     raise UsageError(f"recipe: expected {name} once; got it twice")
                 changes[name] = rest.pop(name)
         for one in fields(Recipe):
-            # On the command line, and in a file, one word stands for nothing and for that text.
+            # On the command line and in a file, "none" is None, or that text where a field has it.
             if changes.get(one.name, 0) in (None, "none"):
                 changes[one.name] = None if "None" in str(one.type) else "none"
         preset = rest.pop("preset", None)
@@ -191,7 +191,7 @@ class TrainingSettings:
         """The images.
 
         Raises:
-            UsageError: none were asked for, or they cannot be had.
+            UsageError: none were asked for, or they are not found.
             NatstatsError: an image cannot be read.
         """
         if self.data is None:
@@ -203,7 +203,7 @@ class TrainingSettings:
 
         Raises:
             UsageError: no such network, or other weights than a recorded run had.
-            NatstatsError: the weights cannot be had.
+            NatstatsError: the weights cannot be loaded.
         """
         if self.teacher is None:
             return None
@@ -220,15 +220,15 @@ class TrainingSettings:
         """The training with one seed.
 
         Args:
-            seed: of the training.
+            seed: seed of the training.
             data: see :meth:`open_data`.
             teacher: see :meth:`open_teacher`.
             device: where the student is put.
-            student: a network in place of the one that is asked for.
+            student: a network in place of the one in the settings.
 
         Raises:
             UsageError: something does not fit together, or is not what a recorded run had.
-            NatstatsError: weights cannot be had.
+            NatstatsError: weights cannot be loaded.
         """
         if student is None:
             if self.student is None:
@@ -250,7 +250,7 @@ class TrainingSettings:
         self._refuse_other_run(found)
         if self.found_taps in (None, _taps_of(found)):
             return found
-        # Named by hand in a run that does not say so, or found by an older natstats.
+        # The recorded taps were named by hand without a note of it, or found by an older natstats.
         assert self.found_taps is not None
         named = made(list(dict.fromkeys(pair[1:] for pair in self.found_taps)))
         if _taps_of(named) != self.found_taps:

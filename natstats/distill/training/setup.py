@@ -31,7 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 _PLANNED_ON = 16
-"""Evaluation images that the taps are checked with; their labels are not looked at."""
+"""Evaluation images that the taps are checked with; their labels are not used."""
 
 
 def classifier(
@@ -58,7 +58,7 @@ def classifier(
 
     Raises:
         UsageError: no such network.
-        NatstatsError: the weights cannot be had, or do not fit.
+        NatstatsError: the weights cannot be loaded, or do not fit.
 
     >>> classifier("cifar_resnet20", 7).model.fc.out_features
     7
@@ -78,7 +78,7 @@ def classifier(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Distillation(Brief):
-    """A training that is set up: what it will do can be looked at before it is done.
+    """A training that is set up: what it will do can be inspected before it runs.
 
     Attributes:
         student: the student, with the weights that it starts from.
@@ -174,7 +174,7 @@ class Distillation(Brief):
     ) -> Distillation:
         """Set up the training of a run again; on the same machine it ends with the same weights.
 
-        Weights and images are looked for where they were, and must be what they were.
+        Weights and images are looked for where they were, and must be the same.
 
         Args:
             path: a ``distill.json``, the folder of a run, or one with the runs of several seeds.
@@ -185,13 +185,13 @@ class Distillation(Brief):
             data: images, or their source, in place of the recorded ones.
             device: where networks that are loaded are put.
             workers: processes that read images.
-            changes: anything that is to be otherwise, as
+            changes: anything else that is to differ, as
                 :meth:`natstats.distill.training.settings.TrainingSettings.changed` takes it, such
                 as ``epochs=10`` or ``teacher_checkpoint="t.pth"``.
 
         Raises:
-            UsageError: there is no such run, weights or images are others than they were, or a
-                network was given from Python and must be given again.
+            UsageError: there is no such run, weights or images have changed, or a network was
+                given from Python and must be given again.
             NatstatsError: something cannot be read.
         """
         from natstats.distill.training.repetition import recorded_settings
@@ -261,7 +261,7 @@ def built_with(network: Network) -> dict[str, Any]:
 
 
 def check_pair(student: Network, teacher: Network | None) -> None:
-    """Raise unless there is something to train, by another network.
+    """Raise unless the student can be trained and the teacher is another network.
 
     Raises:
         UsageError: one network is both, or the student is frozen.
@@ -287,7 +287,7 @@ def _refuse_unmixed(program: Program, recipe: Recipe) -> None:
 
 
 def refuse_random_classifier(teacher: Network) -> None:
-    """Raise for a checkpoint without a fitting classifier: it does for spectra, not for a teacher.
+    """Raise for a teacher whose classifier is random: it would do for spectra, not for teaching.
 
     Raises:
         UsageError: the classifier is random; the network's note says why.
@@ -300,7 +300,7 @@ def refuse_random_classifier(teacher: Network) -> None:
 def _with_teacher_run(
     program: Program, run: Mapping[str, Any], teacher: Network | None, recipe: Recipe
 ) -> Program:
-    """The program, when the run that targets come from is one of the teacher; noted differences."""
+    """The program, checked to have targets from a run of the teacher, with notes on differences."""
     if teacher is not None:
         _refuse_other_weights(teacher, run)
     return replace(program, notes=(*program.notes, *_other_normalisation(recipe, run)))
@@ -316,7 +316,7 @@ def _refuse_other_weights(teacher: Network, run: Mapping[str, Any]) -> None:
 
 
 def _other_normalisation(recipe: Recipe, run: Mapping[str, Any]) -> list[str]:
-    """A note where the images of a teacher run were normalised as the student's are not."""
+    """A note where the images of a teacher run were normalised differently from the student's."""
     theirs = run["normalisation"]
     if not theirs or not recipe.mean or not recipe.std:
         return []
@@ -331,7 +331,7 @@ def _other_normalisation(recipe: Recipe, run: Mapping[str, Any]) -> list[str]:
 
 
 def as_network(given: Network | nn.Module) -> Network:
-    """A network, or a module under the name of its class."""
+    """The network, or one made of a module, under the name of its class."""
     if isinstance(given, Network):
         return given
     return Network(given, type(given).__name__, "as given")

@@ -1,4 +1,4 @@
-"""What a training raises where its numbers are no numbers any more."""
+"""Errors of a training whose losses or weights are no longer finite."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def refuse_non_finite(sums: EpochSums, stage: str, epoch: int, ending: str = "")
 
     Args:
         sums: what was added up in the epoch.
-        stage: name of the stage, for the sentence.
-        epoch: from 0.
-        ending: of the sentence.
+        stage: name of the stage, for the error.
+        epoch: number of the epoch, from 0.
+        ending: text that ends the error.
 
     Raises:
         NatstatsError: one was not; it is named.
@@ -39,13 +39,13 @@ def refuse_non_finite(sums: EpochSums, stage: str, epoch: int, ending: str = "")
 def refuse_broken_weights(
     weights: Iterable[Tensor], stage: str, epoch: int, ending: str = ""
 ) -> None:
-    """Raise where a step from a finite loss led to weights that are not; they are not kept.
+    """Raise where a step from a finite loss led to weights that are not finite.
 
     Args:
-        weights: all that are trained.
-        stage: name of the stage, for the sentence.
-        epoch: from 0.
-        ending: of the sentence.
+        weights: all weights that are trained.
+        stage: name of the stage, for the error.
+        epoch: number of the epoch, from 0.
+        ending: text that ends the error.
 
     Raises:
         NatstatsError: one is not finite.

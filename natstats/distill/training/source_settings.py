@@ -1,4 +1,4 @@
-"""Where networks and images of a training come from, by name, and what a recorded run had there."""
+"""Where networks and images of a training come from, checked against those of a recorded run."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class NetworkSettings:
     """A network that is loaded by its name.
 
     Attributes:
-        name: of the network.
+        name: name of the network.
         weights: published weights, or ``none``.
         checkpoint: file of weights.
         model_args: arguments of the builder.
         loading: what else :func:`natstats.networks.load.load_network` takes.
         seed: seed of random weights; None for that of the training.
         digests: digest of the weights that a recorded run had, by its seed.
-        is_other: whether something else was asked for than that run had.
+        is_other: whether something other than what that run had was asked for.
         unknown: why it cannot be loaded again, in words; empty where it can.
     """
 
@@ -55,18 +55,18 @@ class NetworkSettings:
         checkpoint: str | Path | None = None,
         model_args: Mapping[str, Any] | None = None,
     ) -> NetworkSettings:
-        """The same with what is given; weights and a checkpoint replace each other."""
+        """The same with the given changes; weights and a checkpoint replace each other."""
         if weights is None and checkpoint is None and not model_args:
             return self
         changes: dict[str, Any] = {"model_args": {**self.model_args, **(model_args or {})}}
         if weights is not None or checkpoint is not None:
-            # A key, and that not all of it had to fit, belong to the checkpoint that was.
+            # The key in the file, and how strictly it must fit, belong to the replaced checkpoint.
             changes |= {"weights": weights or "none", "checkpoint": checkpoint, "loading": {}}
             changes["unknown"] = ""
         return replace(self, is_other=True, **changes)
 
     def load(self, role: str, n_classes: int, seed: int, device: Any = "cpu") -> Network:
-        """The network; where a recorded run had other weights, that is refused, or noted.
+        """The network, loaded; other weights than a recorded run had are refused or noted.
 
         Args:
             role: ``student`` or ``teacher``, for the error.
@@ -76,7 +76,7 @@ class NetworkSettings:
 
         Raises:
             UsageError: no such network, or other weights than the recorded run had.
-            NatstatsError: the weights cannot be had.
+            NatstatsError: the weights cannot be loaded.
         """
         again = f"(--{role}-checkpoint says which file has them, --{role} {self.name} takes others)"
         if self.unknown:
@@ -118,13 +118,13 @@ class DataSettings:
     """Labelled images, see :func:`natstats.distill.training.data.open_labelled`.
 
     Attributes:
-        source: where they are.
+        source: source of the images.
         holdout: share of the training images that are held out.
         limit: train on at most this many; None for all.
         strict: fail on an unreadable image.
         seed: decides what is held out and what a limit keeps.
-        digest: that of the images of a recorded run; None for none.
-        is_other: whether another place was asked for than that run had.
+        digest: digest of the images of a recorded run; None for none.
+        is_other: whether another source than that of the recorded run was asked for.
         n_train: training images of a recorded run that does not say whether there was a limit.
     """
 

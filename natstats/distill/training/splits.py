@@ -1,4 +1,4 @@
-"""Which labelled images are held out of the training, and which are trained on."""
+"""Which labelled images are held out of the training, and which a limit keeps."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def limited(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int6
 
     Args:
         labels: (n,).
-        limit: images.
+        limit: most images to keep.
         seed: decides which.
 
     Returns:

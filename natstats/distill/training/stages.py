@@ -1,4 +1,4 @@
-"""From the name of a method to the stages of a training: taps found, losses built, terms bound."""
+"""From the name of a method to the stages of a training: finds taps, builds losses and terms."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _stages(
 
 
 def _bound(term: Term, method: Method, pairs: Pairs) -> BoundTerm:
-    # Of a teacher that is known by its run no layers are looked at.
+    # A teacher known only by its measured run has no layers to tap.
     teacher = pairs if term.loss.needs_teacher else ()
     return BoundTerm(
         term,
@@ -138,14 +138,14 @@ def _bound(term: Term, method: Method, pairs: Pairs) -> BoundTerm:
 
 @dataclass(frozen=True, eq=False)
 class _Networks:
-    """What taps are found in.
+    """The networks in which taps are found, and images for it.
 
     Attributes:
         student: the student.
         teacher: the teacher; None for none.
         images: some images as the networks take them.
         named: pairs of layers that the user asked for, in place of those that are found.
-        traces: what was found of them.
+        traces: results of traced passes of the networks.
     """
 
     student: nn.Module
@@ -197,7 +197,7 @@ class _Networks:
         return mine, points_of(teacher_run, mine, (image.shape[2], image.shape[3]), which)
 
     def _refuse_unsigned(self, method: Method, points: Sequence[TapPoint]) -> None:
-        """Raise where a tap of the student gives what a ReLU let through."""
+        """Raise where a tap of the student gives no negative value, as after a ReLU."""
         student, images = self.student, self.images[:_PROBED]
         with Taps(student, [p.name for p in points], images[:1], self.traces) as taps:
             with undisturbed(student), torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a training that was cut goes on from."""
+"""The saved state from which an interrupted training resumes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["TrainingState", "refuse_other_settings"]
 
 
 class TrainingState:
-    """The file in which a training keeps where it stands, whole or not at all.
+    """The file in which a training keeps its state, written whole or not at all.
 
     Args:
         folder: folder of the run.
         identity: everything that the result depends on, as plain values; a state of another
             training is refused.
-        begins_again: what is there already is not read; it stays until the first is written.
+        begins_again: True ignores a state that is there; it stays until a new one is written.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class TrainingState:
 
     @property
     def is_kept(self) -> bool:
-        """Whether there is something of this training to go on from."""
+        """Whether there is a state to resume from."""
         return self.path.exists() and not self.begins_again
 
     def write(self, values: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ class TrainingState:
         partial = self.path.with_name(f"{STATE}.partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # What is there may be a link, or a pipe that would be waited for.
+            # What has this name may be a link, or a pipe that would block.
             partial.unlink(missing_ok=True)
             with partial.open("xb") as file:
                 torch.save({"identity": self.identity, **values}, file)
@@ -88,17 +88,17 @@ class TrainingState:
         return values
 
     def remove(self) -> None:
-        """Forget what was kept."""
+        """Remove the file."""
         self.path.unlink(missing_ok=True)
 
 
 def refuse_other_settings(kept: Any, now: Mapping[str, Any], which: str) -> None:
-    """Raise unless two trainings are the same one.
+    """Raise unless two trainings have the same settings.
 
     Args:
         kept: all that the result of a training depended on, as it was kept.
         now: the same of the training that is asked for.
-        which: "was begun in FOLDER", in words.
+        which: what the first training did, such as "was begun in FOLDER".
 
     Raises:
         UsageError: they differ; the settings are named.
@@ -134,9 +134,9 @@ def _are_arguments(value: Any) -> bool:
 
 
 def _with_later_fields(kept: Any, now: Mapping[str, Any]) -> Any:
-    """Settings of an older version with the fields of a recipe that came after it.
+    """Settings of an older version, with the recipe fields that were introduced after it.
 
-    What it did is what their defaults do; but it flipped images of digits, too.
+    Older versions did what the defaults of these fields do, but flipped images of digits too.
     """
     if not (isinstance(kept, Mapping) and isinstance(kept.get("recipe"), Mapping)):
         return kept

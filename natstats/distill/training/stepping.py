@@ -1,4 +1,4 @@
-"""One step of a stage: passes, losses, gradients, and what the optimiser does with them."""
+"""One step of a stage: passes, losses, gradients, and the step of the optimiser."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Stepper:
         stage: says which values count, and what is trained.
         objective: student and losses.
         recipe: how to train.
-        scaler: of losses whose gradients pass through float16.
-        device: where all is.
-        world: processes that train together.
+        scaler: scaler of losses whose gradients pass through float16.
+        device: device of networks and losses.
+        world: number of processes that train together.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Stepper:
             )
 
     def sums(self) -> EpochSums:
-        """For the values of an epoch, in the order in which :meth:`backward` adds them."""
+        """Empty sums for an epoch, with values in the order in which :meth:`backward` adds them."""
         names = [bound.term.name for bound in self.stage.terms]
         return EpochSums([*names, "ce", "loss"], self.device)
 
@@ -64,7 +64,7 @@ class Stepper:
             group["lr"] = rate
 
     def n_parts(self, n_images: int) -> int:
-        """Parts in which a batch goes through the networks, none of them a single image."""
+        """Number of parts in which a batch goes through the networks, none a single image."""
         return max(1, min(self.recipe.accumulate, n_images // 2))
 
     def backward(
@@ -81,10 +81,11 @@ class Stepper:
         Args:
             images: (N, 3, H, W), normalised.
             labels: (N,), or (N, K) for shares of the classes.
-            factors: of the cross-entropy as ``ce``, and of every term by its name.
-            sums: takes the values.
-            number: of the step, for `sums`.
-            taught: what the teacher says of the images, where that is known.
+            factors: factors of the cross-entropy, as ``ce``, and of every term by its name.
+            sums: where the values are added.
+            number: number of the step, for `sums`.
+            taught: the teacher's outputs for the images, where they are kept; None runs the
+                teacher.
         """
         n_parts = self.n_parts(len(images))
         self.optimizer.zero_grad(set_to_none=True)
@@ -104,7 +105,7 @@ class Stepper:
                     self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call, unused-ignore]
 
     def follow(self) -> None:
-        """Let the optimiser follow the gradients, where there are any."""
+        """Let the optimiser take its step, if there are gradients."""
         if not self._has_gradient:
             return
         if self.recipe.clip is not None:
@@ -115,7 +116,7 @@ class Stepper:
         self.scaler.update()
 
     def _apart(self, is_apart: bool) -> contextlib.AbstractContextManager[Any]:
-        """Gradients that stay with this process for now: of all parts but the last."""
+        """Keep the gradients in this process, as for all parts but the last, which shares them."""
         if is_apart and isinstance(self.runner, DistributedDataParallel):
             return self.runner.no_sync()
         return contextlib.nullcontext()

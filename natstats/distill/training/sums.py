@@ -1,4 +1,4 @@
-"""What is added up over the steps of an epoch."""
+"""Sums over the steps of an epoch: values of losses, and images classified correctly."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["EpochSums"]
 class EpochSums:
     """Sums of values over images, on the device, and where one was first not finite.
 
-    Nothing here waits for an accelerator but :meth:`culprits`. Values on a CPU are at hand, and are
-    added as numbers of Python, to the same bits, which takes a tenth of the time of tensors.
+    While values are added, nothing waits for an accelerator; :meth:`culprits` does. Values on a CPU
+    are added as Python numbers, with the same bits, in a tenth of the time that tensors take.
 
     Args:
         names: names of the values.
@@ -44,11 +44,11 @@ class EpochSums:
 
     @property
     def right(self) -> Tensor:
-        """How many images were right, and how many there were, (2,), float64."""
+        """Images classified correctly, and all images, (2,), float64."""
         return self._right if self._at_hand is None else self._at_hand.tensors()[1]
 
     def add(self, values: Tensor, n_right: Tensor | None, n_images: int, step: int) -> None:
-        """Add the values of a step, (len(names),), times its images, and how many were right.
+        """Add the values of a step, (len(names),), times its images, and how many were correct.
 
         A batch that is smaller than the others counts for less.
         """
@@ -64,7 +64,7 @@ class EpochSums:
             self._right[0] += n_right
 
     def culprits(self) -> tuple[int, list[str]]:
-        """The first step with a value that is not finite, and which were; -1 for none."""
+        """The first step with a value that is not finite, and the names of these; -1 for none."""
         first = self._first_bad.tolist() if self._at_hand is None else self._at_hand.first_bad
         steps = [step for step in first if step >= 0]
         if not steps:
@@ -76,9 +76,9 @@ class EpochSums:
         return {"sums_of_images": self.sums.clone(), "right": self.right.clone()}
 
     def load(self, state: Mapping[str, Tensor], n_steps: int, n_images: int) -> None:
-        """Go on from what :meth:`state` gave after some steps and images.
+        """Resume from what :meth:`state` gave after some steps and images.
 
-        Until 0.8.0 every step counted the same, and had as many images as the others.
+        States written until 0.8.0 hold sums over steps, which all had equally many images.
         """
         self._right.copy_(state["right"])
         self._right[1] = n_images
@@ -92,7 +92,7 @@ class EpochSums:
 
 
 class _Numbers:
-    """The same sums as numbers of Python."""
+    """The same sums as Python numbers."""
 
     def __init__(self, n: int) -> None:
         self.sums, self.right, self.first_bad = [0.0] * n, [0.0, 0.0], [-1] * n

@@ -1,10 +1,10 @@
-"""What a teacher says of every training image, kept on disk: one pass of it serves many trainings.
+"""A cache on disk of a teacher's outputs for every training image, shared by many trainings.
 
-A teacher in eval mode sees each image by itself, and the random changes of an image are decided by
-the recipe, the seed, the stage and the epoch. So its scores and maps can be kept under these, and
-trainings that share them read them in place of running the teacher: other methods at the same
-layers, and, where the recipe has an ``augmentation_seed``, other seeds. With ``draws`` in the
-recipe an image has a fixed number of changes, and the teacher runs for as many epochs only.
+A teacher in eval mode sees each image by itself, and the random changes of an image are determined
+by the recipe, the seed, the stage and the epoch. So its scores and maps can be kept under these,
+and trainings that share them read the outputs instead of running the teacher: other methods at the
+same layers, and, where the recipe has an ``augmentation_seed``, other seeds. With ``draws`` in the
+recipe, an image has that many changes, and the teacher runs in that many epochs only.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ from natstats.files.whole_files import PARTIAL, whole_file
 __all__ = ["CacheKey", "TaughtEpoch", "TeacherCache"]
 
 SCORES = "scores"
-"""Name of the file of the class scores; taps have the names of their layers behind ``maps-``."""
+"""Name of the file of class scores; files of taps are named ``maps-`` and the layer."""
 
 OF_THE_STUDENT = (
     "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay",
     "decay_vectors", "schedule", "milestones", "gamma", "warmup_epochs", "clip", "label_smoothing",
     "augmentation_seed", "draws", "resize", "ema", "accumulate", "sync_bn",
 )  # fmt: skip
-"""Fields of a recipe that change nothing of what a teacher says of an image (seed and number of the
-changes are in the key and in the names of the folders)."""
+"""Fields of a recipe on which a teacher's outputs for a changed image do not depend (the seed of
+the changes is in the key, their number in the names of the folders)."""
 
 _STORED: Mapping[torch.dtype, tuple[str, Any]] = {
     torch.float32: ("float32", np.float32),
     torch.float64: ("float64", np.float64),
     torch.float16: ("float16", np.float16),
-    # numpy has no bfloat16: its bits stand as whole numbers.
+    # numpy has no bfloat16: its bits are stored as whole numbers.
     torch.bfloat16: ("bfloat16", np.int16),
 }
 _DTYPES = {name: dtype for dtype, (name, _) in _STORED.items()}
 
 PROBE = "probe.npy"
-"""Scores of some noise, which tell whether the teacher is still the same."""
+"""File of the scores for fixed noise, which tell whether the teacher is still the same."""
 
 _A_DAY = 24 * 3600.0
 
 _SPARE = 2**30
-"""Bytes that are left free on the disk."""
+"""Bytes that must stay free on the disk."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class CacheKey:
         teacher: digest of its weights, and the arguments that it was built with.
         images: digest of the training images.
         seed: seed of the random changes of the images.
-        recipe: the fields that say how the images reach the teacher.
+        recipe: the fields that decide how the images reach the teacher.
     """
 
     teacher: str
@@ -90,7 +90,7 @@ class CacheKey:
         """The key of a training.
 
         Args:
-            teacher: what tells the teacher apart: digest of its weights and arguments.
+            teacher: what identifies the teacher: digest of its weights, and arguments.
             images: digest of the training images.
             recipe: without open fields.
             seed: seed of the training, which the recipe's ``augmentation_seed`` replaces.
@@ -110,18 +110,19 @@ class CacheKey:
 
     @property
     def digest(self) -> str:
-        """16 digits."""
+        """16 digits for the whole key."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
 class TaughtEpoch:
-    """What the teacher says of the images of an epoch.
+    """The teacher's outputs for the images of an epoch.
 
     Attributes:
         scores: (n, K), by the place of an image in the set.
         maps: by the name of the tap, (n, C, H, W).
+        dtypes: type of the scores, and of the maps by the name of the tap.
     """
 
     scores: NDArray[Any]
@@ -143,22 +144,23 @@ class TaughtEpoch:
 class TeacherCache:
     """Keeps a teacher's outputs in a folder, and gives those that are there.
 
-    A file is there whole or not at all; several trainings may fill a cache at once, and then do
-    the same work twice at worst.
+    A file is there whole or not at all. Several trainings may fill a cache at once; at worst they
+    do the same work twice.
 
     Args:
-        folder: of the cache; several teachers and data sets have folders of their own in it.
+        folder: folder of the cache; each teacher and data set has a folder of its own in it.
         key: what the outputs depend on.
         teacher: in eval mode whenever :meth:`epoch` is called.
         batches: the training images.
-        points: taps in the teacher: layers that give the same maps share a file.
+        points: taps in the teacher; layers that give the same maps share a file.
         autocast: type in which the teacher computes; None for float32.
-        together: the processes that train, of which the first fills; None for this one on a CPU.
-        traces: what was found of the teacher already; None for nothing.
+        together: the processes that train, of which the first fills the cache; None for this one
+            alone, on a CPU.
+        traces: results of passes traced before, which are reused and added to; None for none.
 
     Raises:
-        UsageError: the folder cannot be had, or what is in it is of a teacher that answers
-            otherwise: the same weights in other code.
+        UsageError: the folder cannot be written, or it holds the outputs of a teacher with the same
+            weights and other scores, as after a change of its code.
     """
 
     def __init__(
@@ -193,10 +195,10 @@ class TeacherCache:
             ) from error
 
     def epoch(self, objective: Objective, stage: str, epoch: int) -> TaughtEpoch | None:
-        """The teacher's outputs for the images of an epoch; what is not there yet is computed.
+        """The teacher's outputs for the images of an epoch; those not kept yet are computed.
 
         Args:
-            objective: says whether its terms look at the teacher, and where.
+            objective: tells whether its terms use the teacher, and which taps.
             stage: name of the stage.
             epoch: number of the epoch in it.
 
@@ -222,7 +224,7 @@ class TeacherCache:
         return TaughtEpoch(found[SCORES][0], maps, dtypes)
 
     def _refuse_other_answers(self) -> None:
-        """Raise where the teacher's scores of some noise are not those that were kept."""
+        """Raise where the teacher's scores for fixed noise are not those that were kept."""
         size = self._batches.images.size
         noise = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
         with undisturbed(self._teacher), torch.no_grad(), self._precision():
@@ -235,7 +237,7 @@ class TeacherCache:
             with whole_file(path) as new:
                 np.save(new, scores)
             return
-        # Machines and batches round otherwise; another network differs by more.
+        # Rounding depends on machine and batch; another network differs by more.
         reach = 0.02 * float(np.abs(scores).max()) + 1e-6
         is_alike = isinstance(kept, np.ndarray) and kept.shape == scores.shape
         is_alike = is_alike and kept.dtype.kind == "f"
@@ -258,7 +260,7 @@ class TeacherCache:
         return f"maps-{quote(self._file_of.get(name, name), safe='')}"
 
     def _find(self, folder: Path, name: str) -> tuple[Path, torch.dtype, tuple[int, ...]] | None:
-        """The file of a tap, its type, and the shape that its name tells."""
+        """The file of a tap, with the type and shape that its name tells."""
         for path in sorted(folder.glob(f"{self._stem(name)}~*.bin")):
             shape_text, _, kind = path.stem.rpartition("~")[2].partition(" ")
             try:
@@ -283,7 +285,7 @@ class TeacherCache:
     # -- filling ------------------------------------------------------------------------------
 
     def _fill(self, folder: Path, missing: Sequence[str], stage: str, epoch: int) -> None:
-        """Run the teacher over all images of an epoch and keep what was missing."""
+        """Run the teacher over all images of an epoch and keep the missing outputs."""
         folder.mkdir(parents=True, exist_ok=True)
         _remove_left_over(folder)
         size = self._batches.images.size
@@ -325,7 +327,7 @@ class TeacherCache:
 
 
 def _remove_left_over(folder: Path) -> None:
-    """Remove beginnings of files that nobody has written to for a day: of processes that died."""
+    """Remove partly written files, of processes that died, with no change for a day."""
     for path in folder.glob(f"*{PARTIAL}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _A_DAY:

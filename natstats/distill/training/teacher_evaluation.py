@@ -1,4 +1,4 @@
-"""Predictions of a teacher for the evaluation images, kept beside its outputs for the others."""
+"""Predictions of a teacher for the evaluation images, kept in the cache of its outputs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _COLUMNS = ("label", "predicted", "probability")
 def kept_evaluation(
     folder: Path, key: CacheKey, n: int, compute: Callable[[], Evaluated]
 ) -> Evaluated:
-    """The predictions that were kept; else those that `compute` gives, which are kept then.
+    """The predictions that were kept; otherwise those of `compute`, which are then kept.
 
     A file that is damaged, or that cannot be written, costs a pass of the teacher and nothing else.
 
     Args:
-        folder: of the cache.
-        key: of the teacher, the evaluation images and how they reach it.
-        n: number of these.
+        folder: folder of the cache.
+        key: key of the teacher, the evaluation images and how they reach it.
+        n: number of evaluation images.
         compute: runs the teacher over them.
     """
     path = folder / f"evaluation-{key.digest}.npz"

@@ -1,4 +1,4 @@
-"""The training loop: stages, steps, what is logged and kept on the way."""
+"""The training loop: stages, epochs and steps, and what is logged and saved on the way."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ DTYPES: Mapping[str, torch.dtype | None] = {
 """Type in which the networks compute, by its name in a recipe."""
 
 _CHECKED_EVERY = 50
-"""Steps between looks at an accelerator's losses, each of which waits for it."""
+"""Steps between checks that losses on an accelerator are finite; each check waits for it."""
 
 _STEPS_BETWEEN_GRADIENTS = 100
-"""So that they cost a step or two in a hundred."""
+"""Fewest steps between measurements of the gradients: they cost a step or two in a hundred."""
 
 
 def _seed(*parts: Any) -> int:
-    """A number for torch's random state that no other step has."""
+    """A seed for torch's random state that no other step has."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
 @contextlib.contextmanager
 def _enough_for_batch_norm() -> Iterator[None]:
-    """Say what torch means when a batch norm sees one value a channel, which has no variance."""
+    """Explain torch's error where a batch norm sees a single value per channel."""
     try:
         yield
     except ValueError as error:
@@ -72,8 +72,8 @@ def _enough_for_batch_norm() -> Iterator[None]:
 class Trainer:
     """Trains a student through the stages of a program.
 
-    Every chance event of a step is drawn from a seed of its own (training, stage, epoch, step), so
-    that a training that was cut goes on as if it had not been.
+    All random numbers of a step come from a seed of its own (training, stage, epoch, step), so that
+    an interrupted training resumes as if it had not been interrupted.
 
     Args:
         student: trained in place.
@@ -81,14 +81,14 @@ class Trainer:
         program: stages and losses.
         batches: batches of the training images.
         recipe: how to train.
-        looks: how the student is evaluated, in eval mode; they give its mode back.
-        state: where to keep what a cut training goes on from; None to keep nothing.
+        looks: how the student is evaluated, in eval mode; they restore its mode.
+        state: where to keep what an interrupted training resumes from; None to keep nothing.
         together: the processes that train.
         seed: seed of the training.
-        keep_seconds: the state is kept after each epoch, and when this time has passed.
-        evaluate_every: epochs between evaluations in the main stage; the last epoch has one always.
-        gradients_every: epochs between looks at the gradients of the terms, from the first of a
-            stage on; 0 for none, None for as many epochs as have 100 steps.
+        keep_seconds: the state is kept after each epoch, and whenever this time has passed.
+        evaluate_every: epochs between evaluations in the main stage; the last epoch always has one.
+        gradients_every: epochs between measurements of the gradients of the terms, from the first
+            epoch of a stage on; 0 for none, None for as many epochs as have 100 steps together.
         n_classes: K, for labels that are mixed; by default one more than the largest label.
         progress: called with the steps done and to do.
         log: called with each record of the history, when the state is kept.
@@ -139,11 +139,11 @@ class Trainer:
     # -- the whole ----------------------------------------------------------------------------
 
     def train(self) -> Trained:
-        """Train from the beginning, or from where the kept state stands.
+        """Train from the beginning, or from the state that was kept.
 
         Raises:
             NatstatsError: a loss or a weight is not finite; the term is named, and the last good
-                state kept.
+                state stays.
         """
         kept = None if self.state is None else self.state.read(self.together.device)
         place = (0, 0, 0)
@@ -265,7 +265,7 @@ class Trainer:
             self.trained.step_seconds.append(seconds / n_steps)
 
     def _batch(self, batch: LabelledBatch, place: tuple[str, int, int]) -> tuple[Tensor, Tensor]:
-        """Images and labels as the networks take them, at a step of an epoch of a stage."""
+        """Images and labels as the networks take them, at a place: stage, epoch and step."""
         images = prepared(batch.images, self.recipe, self.together.device)
         labels = batch.labels.to(self.together.device, non_blocking=True)
         seed = _seed(self.seed, self.together.rank, "mixing", *place)

@@ -1,4 +1,4 @@
-"""How far a training has come that is not finished: for tables, which never pool it with others."""
+"""How far unfinished trainings have come, for notes beside tables, which leave them out."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["Unfinished", "read_unfinished"]
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A training that has not come to its end.
+    """A training that is not finished.
 
     Attributes:
         path: its directory.
         method: name of the method; empty where it is not known.
-        seed: of the training; None where it is not known.
-        epoch: epochs of all stages that are done.
-        epochs: of all stages; None where it is not known.
-        accuracy: on the evaluation images at the last look; NaN where there was none.
+        seed: seed of the training; None where it is not known.
+        epoch: epochs that are done, of all stages.
+        epochs: epochs of all stages; None where it is not known.
+        accuracy: accuracy at the last evaluation; NaN where there was none.
     """
 
     path: Path
@@ -55,7 +55,7 @@ the last look
 
 
 def read_unfinished(path: Path) -> Unfinished:
-    """What is known of a training that is not finished; what cannot be read is left open.
+    """What is known of an unfinished training; what cannot be read is left open.
 
     Args:
         path: a directory of :func:`natstats.distill.run_folders.find_unfinished`.
@@ -76,13 +76,13 @@ def read_unfinished(path: Path) -> Unfinished:
 def _identity(path: Path) -> Mapping[str, Any]:
     try:
         found = load_plain(path)["identity"]
-    except Exception:  # a damaged file raises nearly anything, and the training itself tells of it
+    except Exception:  # a damaged file raises nearly anything, and resuming reports it
         return {}
     return found if isinstance(found, Mapping) else {}
 
 
 def _history(path: Path) -> tuple[int, float]:
-    """Epochs that are done, and the accuracy at the last look."""
+    """Epochs that are done, and the accuracy at the last evaluation."""
     try:
         rows = read_table(path, HISTORY)
     except (OSError, ValueError):

@@ -11,18 +11,18 @@ from torch import Tensor
 __all__ = ["weights_file"]
 
 _PLACE = 8
-"""Bytes of the length of the header, and what the tensors behind it are aligned to."""
+"""Bytes that hold the length of the header; the tensors after it are aligned to as many."""
 
 
 def weights_file(weights: Mapping[str, Tensor], facts: Mapping[str, str]) -> bytes:
-    """Weights in the format of safetensors, whatever the order in which they are given.
+    """Weights in the format of safetensors, the same bytes in whatever order they are given.
 
-    The library sorts the tensors, but leaves its own facts in an order that differs from process
+    The library sorts the tensors, but leaves its own metadata in an order that differs from process
     to process.
 
     Args:
         weights: tensors by name, on any device.
-        facts: texts to go with them.
+        facts: texts for the metadata, by name.
 
     >>> import torch
     >>> one, other = torch.zeros(2), torch.ones(3)
