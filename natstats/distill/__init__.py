@@ -1,4 +1,4 @@
-"""Training a student network from a teacher, with the spectra that are measured elsewhere.
+"""Knowledge distillation: training a student from a teacher, power spectra among the targets.
 
 >>> from natstats import distill
 >>> [method.name for method in distill.parse_method("kd+spectral")]

@@ -1,6 +1,6 @@
-"""Every column of the tables of distillation runs and of their comparison: its meaning.
+"""The meaning of every column in the tables of distillation runs and of their comparison.
 
-See :mod:`natstats.runs.columns`, which says it of all other tables.
+See :mod:`natstats.runs.columns` for the columns of all other tables.
 """
 
 from __future__ import annotations
@@ -201,4 +201,4 @@ TABLES: Mapping[str, tuple[TableFile, ...]] = {
     "A distillation run": (_HISTORY, _GRADIENTS, _GAP),
     "Methods of distillation compared": (_TABLE, _GAINS, _CONTRASTS, _TERMS, _SEEDS),
 }
-"""The tables, by what holds them."""
+"""The tables, by the kind of result that holds them."""

@@ -1,4 +1,4 @@
-"""What a distillation method is: its losses, where it looks, in which stages it trains."""
+"""What a distillation method is: its losses, the layers it compares, its stages of training."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ group, or what comes out of it."""
 
 TRAINS = ("student", "lower", "losses")
 """What a stage trains: the whole student, the student up to its last tap, or neither. The losses'
-own parameters are trained besides. With ``lower``, too, the optimiser is given the whole student,
-and gradients reach it up to the last tap; batch norms behind it still count what passes."""
+own parameters are trained besides. With ``lower`` the optimiser is still given the whole student,
+but gradients reach only the part up to the last tap; batch norms after it still update their
+statistics."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,7 +58,7 @@ class Outputs(Brief):
         logits: class scores, (N, K).
         maps: maps at the taps of the method, in its order, each (N, C, H, W).
         images: what the network was given, (N, 3, H, W); they need a gradient where the method
-            says that it uses them.
+            uses them.
     """
 
     logits: Tensor
@@ -77,7 +78,7 @@ class DistillationLoss(nn.Module):
     """How it is reduced, in words; the meaning of its weight depends on that."""
 
     needs_teacher: bool = True
-    """Whether it looks at what the teacher gave."""
+    """Whether it uses the teacher's outputs."""
 
     compares_scores: bool = False
     """Whether class scores of student and teacher are compared, which need the same classes."""
@@ -105,10 +106,10 @@ class TapPoint:
         channels: C.
         height: H, pixels.
         width: W, pixels.
-        batch_norm: the module whose output the map is, or, for a residual sum, that of the first
-            of the summands that is one; None where there is none.
-        activation: the module that follows (``pre``) or has just worked (``post``); None where
-            there is none.
+        batch_norm: the batch norm whose output the map is, or, for a residual sum, the batch norm
+            that gave its first such summand; None where there is none.
+        activation: the activation that follows (``pre``) or has just been applied (``post``); None
+            where there is none.
         aliases: other layers that return the same map, such as the block that an activation ends.
     """
 
@@ -129,7 +130,7 @@ class Ramp:
         start: value up to `begin`.
         end: value from `finish` on.
         begin: share of the stage at which it begins to change, 0 to 1.
-        finish: share of the stage at which it ends, above `begin`; above 1 for one that does not.
+        finish: share of the stage at which it ends, above `begin`; above 1 it is not finished.
 
     >>> Ramp(4.0, 1.0)(0.5)
     2.5
@@ -210,12 +211,12 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What a method knows when it makes its plan.
+    """What a method is given to make its plan.
 
     Attributes:
         student: taps in the student.
         teacher: taps in the teacher, paired with them.
-        arguments: the method's defaults with what the user asked for.
+        arguments: the method's defaults, overridden by what the user asked for.
         teacher_run: a measured run of the teacher, a :class:`natstats.Run`, for methods that can
             take their targets from there.
     """
@@ -244,10 +245,10 @@ class Method:
         needs_signed: True where a map after a ReLU would be of no use in the student.
         uses_images: True where gradients with respect to the images are taken.
         needs_teacher: False for the student alone.
-        teacher_bn: ``running`` for a teacher in eval mode, or ``batch``; a method whose argument
-            ``teacher_bn`` says so overrides it.
-        teacher_passes: forward passes of the teacher a step, as a number for the table of costs
-            (a backward pass counts twice).
+        teacher_bn: ``running`` for a teacher in eval mode, or ``batch`` for the statistics of each
+            batch; an argument ``teacher_bn`` of the method overrides it.
+        teacher_passes: passes of the teacher in a step, for the table of costs: a forward pass
+            counts once, a backward pass twice.
         connectors: what is trained beside the student, in words.
         stages: names of the stages.
     """
@@ -275,7 +276,7 @@ class Method:
         object.__setattr__(self, "defaults", MappingProxyType(dict(self.defaults)))
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The defaults with what was given.
+        """The defaults, overridden by what was given.
 
         Raises:
             UsageError: an unknown argument, or a value of another kind than the default.
@@ -292,7 +293,7 @@ class Method:
 
 
 def _like(argument: str, value: Any, default: Any) -> Any:
-    """`value` as the type of the default; whole numbers do for floats."""
+    """`value`, checked to be of the type of the default; a float may be given as a whole number."""
     if isinstance(default, bool) or isinstance(value, bool):
         fits = isinstance(value, bool) and isinstance(default, bool)
     elif isinstance(default, float):

@@ -102,12 +102,12 @@ def parse_method(text: str) -> tuple[Method, ...]:
 
 
 def arguments_of(methods: Sequence[Method], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Arguments of every method, from METHOD.NAME of what was given and the defaults.
+    """Arguments of every method: its defaults, overridden by what was given as METHOD.NAME.
 
-    With a single method, NAME alone will do.
+    With a single method, NAME alone is enough.
 
     Raises:
-        UsageError: an argument of no method, of another kind than the default, or no mapping.
+        UsageError: an argument of no method, of another type than the default, or no mapping.
 
     >>> arguments_of(parse_method("kd"), {"temperature": 2})["kd"]["temperature"]
     2.0
@@ -137,10 +137,10 @@ def arguments_of(methods: Sequence[Method], given: Mapping[str, Any]) -> dict[st
 
 
 def merged(plans: Mapping[str, Plan]) -> Plan:
-    """The plan of a combination: stages before one after the other, then all terms together.
+    """The plan of a combination: the stages before, one by one, then all terms together.
 
     The weight of the cross-entropy is that of ``ce`` where it is named, and otherwise the smallest
-    that a method asks for: soft targets replace a part of the labels, also beside other methods.
+    that a method asks for: soft targets replace a part of the labels beside other methods too.
 
     >>> merged({"kd": Plan(ce_weight=0.1), "at": Plan(ce_weight=1.0)}).ce_weight
     0.1

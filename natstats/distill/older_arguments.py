@@ -1,4 +1,4 @@
-"""Arguments that older runs do not have, with the values that stand for what they did."""
+"""Arguments that older runs did not record, with the values that describe what they did."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["completed"]
 
 
 def completed(arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Arguments of a run of any version, with those that came after it.
+    """Arguments of a run of any version, with those filled in that were introduced later.
 
     >>> completed({"kd": {"weight": 0.9}})
     {'kd': {'weight': 0.9, 'standardise': False}}
@@ -18,7 +18,7 @@ def completed(arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
 
 
 def _unsaid(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run of a version before 0.9.0 did without an argument that says so."""
+    """Values of arguments that runs before 0.9.0 did not have, as they behaved."""
     implied: dict[str, Any] = {}
     if method == "kd":
         implied = {"standardise": False}

@@ -1,4 +1,4 @@
-"""Which layers of teacher and student a method compares: pairs of taps, found or named."""
+"""Which layers of student and teacher a method compares: pairs of taps, found or named."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Group:
 
 
 def _groups(model: nn.Module, images: Tensor, traces: Traces) -> list[_Group]:
-    """Groups of one resolution; where there are blocks, those that have some."""
+    """Groups of maps of one resolution; in a network with blocks, only groups that contain some."""
     trunk = [m for m in trunk_of(model, images, traces) if min(m.height, m.width) > 1]
     has_blocks = any(m.is_block for m in trunk)
     groups: dict[tuple[int, int], list[TrunkMap]] = {}
@@ -48,7 +48,7 @@ def _groups(model: nn.Module, images: Tensor, traces: Traces) -> list[_Group]:
         behind = maps[maps.index(end) :]
         ahead = [m for m in maps[: maps.index(blocks[0])] if m.is_activation]
         stem = ahead[-1] if ahead and blocks[0].is_block else None
-        # One that a weight layer stands before belongs to what comes next.
+        # An activation behind another weight layer belongs to what comes next.
         after = next((m for m in behind if m.is_activation and m.depth == end.depth), None)
         result.append(_Group(size, stem, tuple(blocks), end, after))
     return result
@@ -93,7 +93,7 @@ def _matched(student: Sequence[Any], teacher: Sequence[Any]) -> list[tuple[Any, 
 
 
 def named_pairs(taps: Any) -> tuple[tuple[str, str], ...]:
-    """Pairs of names of layers, as they were given.
+    """The given pairs of names of layers, checked.
 
     Raises:
         UsageError: no pairs of two texts each.
@@ -128,21 +128,21 @@ def pair_taps(
 ) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
     """Taps of student and teacher at corresponding places.
 
-    Groups of blocks of one resolution correspond where both networks have that resolution; where
-    they have none in common, they do at the same share of all groups. Blocks in corresponding
-    groups do at the same share of the group.
+    Groups of blocks correspond where both networks have their resolution. Where no resolution is
+    shared, those at the same share of all groups correspond. In corresponding groups, blocks at the
+    same share of the group correspond.
 
     Args:
         student: a classifier.
         teacher: a classifier.
-        images: (1, 3, H, W), as both will be given.
+        images: (1, 3, H, W), as both networks will be given.
         place: see :data:`natstats.distill.method.PLACES`.
         activation: see :data:`natstats.distill.method.ACTIVATIONS`.
         smallest: maps with a side below this, pixels, are left out.
-        traces: what was found of the networks already; None for nothing.
+        traces: results of passes traced before, which are reused and added to; None for none.
 
     Returns:
-        Taps in the student and in the teacher, as many.
+        Taps in the student and in the teacher, equally many.
 
     Raises:
         UsageError: an argument is out of range, or nothing corresponds.
@@ -182,7 +182,7 @@ def pair_taps(
 def _corresponding(
     student: Sequence[_Group], teacher: Sequence[_Group], smallest: int
 ) -> list[tuple[_Group, _Group]]:
-    """Groups of one resolution in pairs; at the same share of all where no resolution is shared.
+    """Pairs of groups of one resolution, or, where none is shared, at the same share of all groups.
 
     Raises:
         UsageError: there is no pair.
@@ -216,7 +216,7 @@ def student_taps(
     smallest: int = 1,
     traces: Traces | None = None,
 ) -> tuple[TapPoint, ...]:
-    """Taps of a student without its teacher: those that it would have as its own teacher.
+    """Taps of a student without its teacher: those it would have if it were its own teacher.
 
     Raises:
         UsageError: an argument is out of range, or there is no such place.
@@ -227,7 +227,7 @@ def student_taps(
 def _firsts(
     pairs: Sequence[tuple[_Group, _Group]], place: int, activation: str
 ) -> tuple[TapPoint, TapPoint]:
-    """The first maps of two groups; where one is a single block, what the blocks start from.
+    """The first maps of two groups; where either is a single block, what the blocks start from.
 
     That is the end of the group before, or the stem's map for the first group.
     """
@@ -252,15 +252,15 @@ def pair_by_name(
     names: Sequence[tuple[str, str]],
     traces: Traces | None = None,
 ) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
-    """Taps with the names that were asked for, with what the traced pass tells of them.
+    """Taps at the layers with the given names, with what a traced pass shows about them.
 
     Args:
         student: a classifier.
         teacher: a classifier.
         images: (1, 3, H, W).
         names: layers of the student and of the teacher, such as ``("layer2", "layer2.1.bn2")``;
-            ``@input`` behind one stands for what goes into it.
-        traces: what was found of the networks already; None for nothing.
+            ``@input`` after a name stands for what goes into the layer.
+        traces: results of passes traced before, which are reused and added to; None for none.
 
     Raises:
         UsageError: there is no such layer, or it has no maps.

@@ -25,10 +25,10 @@ Share = Annotated[float, 0, 1]
 Amount = Annotated[float, 0, math.inf]
 
 _LARGEST = 1e300
-"""Above it a number of JSON is one that no float holds, or nearly."""
+"""Larger numbers in JSON are refused: they are close to, or beyond, what a float holds."""
 
 _DEEPEST = 20
-"""Levels of lists and objects in a field that takes any plain value."""
+"""Most levels of lists and objects in a field that takes any plain value."""
 
 
 class Versions(TypedDict, total=False):
@@ -50,7 +50,7 @@ class Device(TypedDict, total=False):
 
 
 class Timing(TypedDict, total=False):
-    """Time of the training, s, and images of all epochs by it."""
+    """Time of the training, s, and images of all epochs divided by it."""
 
     seconds: Amount
     images_per_second: Amount
@@ -117,11 +117,11 @@ class AskedNetwork(_Named, total=False):
 
 
 class Asked(TypedDict, total=False):
-    """What is asked for anew when a training is repeated, and stands nowhere else in the record.
+    """What a repetition must ask for again and what stands nowhere else in the record.
 
     A network that was given as a module is None here, as nothing can make it again. `folder` is the
-    one that relative paths of images, weights and a measured run were relative to; None where there
-    are none.
+    folder that relative paths of images, weights and a measured run start from; None where there
+    are no such paths.
     """
 
     student: AskedNetwork | None
@@ -199,9 +199,9 @@ class RunInfo(_Needed, total=False):
         teacher_run: the measured run that targets came from; None without one.
         identity: all that was asked for, see ``Distillation.identity``.
         asked: what a repetition needs beside the rest, see :class:`Asked`.
-        best_accuracy: highest accuracy on the way, in a look at all images.
+        best_accuracy: highest accuracy of all evaluations on all images.
         top5: share with the true class among the five highest; None for five classes or fewer.
-        costs: what it took.
+        costs: time, memory and passes that it took.
         notes: what a reader must know.
     """
 
@@ -228,14 +228,14 @@ class RunInfo(_Needed, total=False):
 
 
 def checked(values: Any, where: str = "info") -> RunInfo:
-    """Return the facts of a training when each is one of :class:`RunInfo` and of its type.
+    """Return the facts of a training if each is a field of :class:`RunInfo` and of its type.
 
     Args:
         values: the facts.
         where: what holds them, for the error.
 
     Raises:
-        UsageError: a fact is missing, of another type, or none of these; it is named.
+        UsageError: a fact is missing, of another type, or unknown; it is named.
 
     >>> checked({"method": "kd", "seed": "0", "data": {}, "student": {"name": "n"}, "accuracy": 1})
     Traceback (most recent call last):
@@ -246,7 +246,7 @@ def checked(values: Any, where: str = "info") -> RunInfo:
 
 
 def known(values: Any, kind: Any = RunInfo) -> Any:
-    """What was read, without fields that are not listed: a newer natstats may have more of them."""
+    """The values without fields that are not listed, which a newer natstats may have written."""
     if kind is None or kind is Any:
         return values
     if _is_record(kind) and isinstance(values, Mapping):
@@ -324,7 +324,7 @@ def _check_depth(value: Any, where: str, field: str, left: int) -> None:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type, whatever is inside of it."""
+    """Whether a value is of a type, without a look at the values inside it."""
     if kind is None or kind is type(None):
         return value is None
     if _is_record(kind):

@@ -156,7 +156,7 @@ class Outcomes(Brief):
         return float((self.teacher_predicted == self.label).mean())
 
     def arrays(self) -> dict[str, Array]:
-        """What is kept in ``outcomes.npz``."""
+        """The arrays that are kept in ``outcomes.npz``."""
         kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value for name, value in kept.items() if value is not None}
 
@@ -175,8 +175,8 @@ class DistillationRun:
         path: directory that it was read from.
 
     Raises:
-        UsageError: a fact or a column is missing or not what it can be, or the accuracy is not
-            that of the outcomes.
+        UsageError: a fact or a column is missing or invalid, or the accuracy is not that of the
+            outcomes.
 
     >>> info = {"method": "ce", "seed": 0, "data": {}, "student": {"name": "net"}, "accuracy": 0.5}
     >>> outcomes = Outcomes([0, 1], [0, 0], [0.9, 0.4], ["a.png", "b.png"])
@@ -243,13 +243,13 @@ class DistillationRun:
 
     @property
     def teacher_accuracy(self) -> float:
-        """That of the teacher on the same images; NaN without one."""
+        """Accuracy of the teacher on the same images; NaN without one."""
         teacher = self.info.get("teacher")
         known = teacher.get("accuracy") if teacher else None
         return self.outcomes.teacher_accuracy if known is None else float(known)
 
     def one_class_sentence(self) -> str:
-        """That the student predicts one class, and which; empty where it does not."""
+        """A sentence that it predicts one class only, and which; empty where it predicts more."""
         if not self.outcomes.is_of_one_class:
             return ""
         place, names = int(self.outcomes.predicted[0]), self.data.get("classes")
@@ -264,7 +264,8 @@ class DistillationRun:
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Interval of the accuracy for other images of the same sort, with this trained student.
 
-        That of Wilson (1927, Journal of the American Statistical Association 22) for a share.
+        It is Wilson's interval for a share (1927, Journal of the American Statistical Association
+        22).
         """
         from statsmodels.stats.proportion import proportion_confint
 
@@ -275,7 +276,7 @@ class DistillationRun:
 
     @property
     def notes(self) -> list[str]:
-        """What to know of the training, in clauses."""
+        """What a reader must know of the training, in clauses."""
         found = [str(note) for note in self.info.get("notes") or []]
         return [*found, *filter(None, [self.one_class_sentence()])]
 
@@ -294,12 +295,12 @@ class DistillationRun:
         return f"<DistillationRun of {printable(self.method)}, seed {self.seed}: {told}>"
 
     def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
-        """The epochs as aligned text; of more than `rows` of them, the last ones.
+        """The epochs as aligned text; where there are more than `rows`, the last ones.
 
         Args:
-            rows: at most so many.
-            width: of the terminal; None for as wide as it takes.
-            how: how the others are to be seen, for the last line.
+            rows: most rows to show; None for all.
+            width: width of the terminal; None for as wide as it takes.
+            how: how to see the epochs that are left out, for the last line.
         """
         shown = self.history if rows is None else self.history.iloc[-rows:]
         cells = [
@@ -320,11 +321,12 @@ class DistillationRun:
         return rows[["stage", "epoch", "term", "cosine"]].assign(ratio=ratio)
 
     def gap_means(self) -> dict[str, float]:
-        """The spectral gap in the mean over the layers, before and after training.
+        """The spectral gap, averaged over the layers, before and after training.
 
         Returns:
-            gap_before and gap_after, of |exponent of the student minus that of the teacher|, and
-            distance_before and distance_after, of their spectra; NaN where there is no gap.
+            gap_before and gap_after, the mean |exponent of student minus that of teacher|,
+            and distance_before and distance_after, the mean distance of their spectra; NaN where
+            no gap was measured.
         """
         rows = self.gap
         found = {}
@@ -338,8 +340,8 @@ class DistillationRun:
         """Write all but the weights of the student and the page into `folder`.
 
         Args:
-            folder: one that :func:`natstats.runs.store.add_files` or
-                :func:`natstats.runs.store.write_directory` gave.
+            folder: a folder from :func:`natstats.runs.store.add_files` or
+                :func:`natstats.runs.store.write_directory`.
         """
         write_csv(self.history, folder / "history.csv")
         rows = store.to_json(self.history.to_dict("records"))  # for those who read no CSV

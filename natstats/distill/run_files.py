@@ -1,6 +1,6 @@
-"""The files of a distillation run: their tables and arrays, checked, and how they are read.
+"""Reading and checking the files of a distillation run: record, tables and arrays.
 
-What is wrong in a file is said with the names of file and field.
+Errors name the file and the field.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HISTORY = (
 """Columns of ``history.csv``; every other one is the mean unweighted value of a term."""
 
 LATER = frozenset({"eval_images", "images_per_second", "memory_mib"})
-"""Those that runs before 0.9.0 have not."""
+"""Columns of ``history.csv`` that runs before 0.9.0 do not have."""
 
 GRADIENTS = ("stage", "epoch", "term", "weight", "norm", "ce_norm", "cosine")
 """Columns of ``gradients.csv``."""
@@ -62,16 +62,16 @@ _MOST_BYTES = 2 << 30
 
 
 def typed(frame: pd.DataFrame, columns: Sequence[str], where: str) -> pd.DataFrame:
-    """A table with texts, counts and floats as such, whatever an empty column was read as.
+    """A table whose columns are texts, counts or floats, whatever they were read as.
 
     Args:
-        frame: the table; empty texts in the place of floats are NaN.
+        frame: the table; empty texts in place of floats become NaN.
         columns: names of the columns that it must have; others are floats. Those of :data:`LATER`
             may be missing, and are NaN then.
-        where: what holds it, for the error.
+        where: name of the file or table, for the error.
 
     Raises:
-        UsageError: a column is missing or holds something else; it is named.
+        UsageError: a column is missing or holds values of another type; it is named.
 
     >>> typed(pd.DataFrame({"epoch": ["1", "two"]}), ["epoch"], "history.csv")
     Traceback (most recent call last):
@@ -117,8 +117,8 @@ def read_record(path: Path) -> RunInfo:
 
     Raises:
         OSError: they cannot be read.
-        ValueError: they are no JSON, or not those of a run; file and field are named.
-        NatstatsError: they are those of something else, or of a newer natstats.
+        ValueError: they are not JSON, or not those of a run; file and field are named.
+        NatstatsError: they are the facts of something else, or of a newer natstats.
     """
     try:
         info = read_json(path / RECORD if path.is_dir() else path, finite=True)
@@ -145,7 +145,7 @@ def read_record(path: Path) -> RunInfo:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A table of a run, typed.
+    """A table of a run, each column in its type.
 
     Raises:
         OSError: it cannot be read.
@@ -160,7 +160,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _refuse_large(file: BinaryIO) -> None:
-    """Raise when the arrays in a file would fill the memory: packed zeros take no room."""
+    """Raise when the arrays of a file would fill the memory, as packed zeros can."""
     with zipfile.ZipFile(file) as archive:
         n_bytes = sum(archive.getinfo(name).file_size for name in archive.namelist())
     if n_bytes > _MOST_BYTES:

@@ -1,7 +1,7 @@
-"""Folders of distillation runs: what makes one finished or cut, and which there are below a path.
+"""Folders of distillation runs: telling finished from unfinished ones, finding them below a path.
 
-What a training resumes from stands in its directory from the first epoch on, as :data:`STATE`;
-without :data:`RECORD` beside it the training is not finished.
+From the first epoch on, the directory of a training holds the state that it resumes from, the file
+:data:`STATE`; without :data:`RECORD` beside it the training is not finished.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ __all__ = [
 ]  # fmt: skip
 
 RECORD = "distill.json"
-"""What makes a directory a finished run; the last file to come in place."""
+"""The file that makes a directory a finished run; it is put in place last."""
 
 STATE = "natstats-state.pt"
-"""What a training resumes from; gone when it is finished. No file of anyone else has this name."""
+"""The state that a training resumes from, removed at its end; the name is natstats' own."""
 
 TABLE = "table.json"
 TABLE_FILES = (
     TABLE, "table.csv", "table.md", "gains.csv", "contrasts.csv", "terms.csv", "seeds.csv",
     "report.html", "figures",
 )  # fmt: skip
-"""What a comparison of runs writes into its folder, :data:`TABLE` last."""
+"""Files that a comparison of runs writes into its folder, :data:`TABLE` last."""
 
 
 def has_state(path: Path) -> bool:
-    """Whether a directory holds what a training goes on from, or the beginning of it."""
+    """Whether a directory holds the state of a training, whole or partly written."""
     return any((path / name).is_file() for name in (STATE, f"{STATE}.partial"))
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a directory holds a training that has not come to its end."""
+    """Whether a directory holds a training that is not finished."""
     return has_state(path) and not (path / RECORD).exists()
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:
-    """Runs at or below each path, sorted, each once; hidden entries are not looked into.
+    """Runs at or below each path, sorted, each once; hidden entries are skipped.
 
     Args:
         paths: each a run, the folder of a method's seeds, or a folder that holds any of these.
@@ -71,7 +71,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def find_unfinished(paths: Iterable[str | Path]) -> list[Path]:
-    """Directories at or below the paths with a training that has not come to its end, sorted."""
+    """Directories at or below the paths with a training that is not finished, sorted."""
     found = {
         folder.resolve(): folder
         for path in paths
@@ -95,7 +95,7 @@ def _nothing(path: Path) -> str:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """A folder and the folders below it; runs are not looked into."""
+    """A folder and the folders below it, but not those inside a run."""
     for here, folders in folders_below(path):
         if (here / RECORD).is_file():
             folders.clear()

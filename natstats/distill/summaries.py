@@ -1,4 +1,4 @@
-"""Trainings and comparisons of methods as plain values for scripts, and read back to be shown.
+"""Trainings and comparisons of methods as plain values for scripts; reading comparisons back.
 
 The fields ``kind``, ``path`` and ``sentences`` are those of :mod:`natstats.runs.summaries`. A
 ``distillation`` has besides the fields of ``distill.json``, ``accuracy`` with ``accuracy_low`` and
@@ -28,7 +28,7 @@ def training_summary(run: DistillationRun, path: Path | None = None) -> dict[str
     """One training as plain values.
 
     Args:
-        run: it.
+        run: the training.
         path: its folder.
     """
     low, high = run.interval()
@@ -50,7 +50,7 @@ def methods_summary(found: MethodComparison, path: Path | None = None) -> dict[s
     """A comparison of methods as plain values.
 
     Args:
-        found: it.
+        found: the comparison.
         path: its folder.
     """
     rows = {name: getattr(found, name).to_dict("records") for name in ("methods", "gains", "seeds")}
@@ -64,13 +64,13 @@ def methods_summary(found: MethodComparison, path: Path | None = None) -> dict[s
 
 
 def open_methods(path: str | Path) -> MethodComparison:
-    """A comparison of methods, made again of the trainings that it names.
+    """A comparison of methods, computed again from the trainings that it names.
 
-    Its tables do not hold all that its page shows. Trainings that are not where they were are
-    looked for in the folder itself.
+    This is needed because its tables do not hold all that its page shows. If a training is no
+    longer where it was, all of them are looked for in the folder itself.
 
     Raises:
-        UsageError: the trainings are not to be found.
+        UsageError: the trainings are not found.
         NatstatsError: the table is damaged.
     """
     path = expanded(path, "table")

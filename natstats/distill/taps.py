@@ -1,4 +1,4 @@
-"""Taps: they take the maps of layers while a network runs."""
+"""Taps, which record the maps of layers while a network runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INPUT = "@input"
 
 
 def parsed(name: str) -> tuple[str, int, bool]:
-    """Module, number of the call, and whether the tap is on its input."""
+    """Module, number of the call, and whether the tap is on its input, from the name of a tap."""
     rest, marked, _ = name.partition(INPUT)
     module, colon, call = rest.rpartition(":")
     if colon and call.isdigit():
@@ -64,20 +64,20 @@ class Tapped(Brief):
 
 
 class Taps:
-    """Takes the maps of layers while a network runs, with their gradients, and changes nothing.
+    """Records the maps of layers while a network runs, with their gradients, and changes nothing.
 
-    No module is called for it: a map before a ReLU is what goes into the ReLU, not a second call
-    of a batch norm, which would change its statistics. A map that the network overwrites later in
-    the same pass is copied first. The taps are on inside a ``with``, which may stand around one
-    pass, around a whole loop, or inside another one of the same taps.
+    No module is called again: a map before a ReLU is taken as what goes into the ReLU, not by a
+    second call of a batch norm, which would change its statistics. A map that the network
+    overwrites later in the same pass is copied first. The taps are active inside a ``with``, which
+    may stand around one pass, around a whole loop, or inside another one of the same taps.
 
     Args:
         model: the network.
-        names: names of layers, such as ``layer1.0.relu:1``; ``@input`` behind one stands
+        names: names of layers, such as ``layer1.0.relu:1``; ``@input`` after a name stands
             for what goes into the layer.
         images: (1, 3, H, W), for one pass in eval mode that shows layouts and what is overwritten;
             None for the first image of the first pass inside a ``with``.
-        traces: what was found of the network already; None for nothing.
+        traces: results of passes traced before, which are reused and added to; None for none.
 
     Attributes:
         names: names of the taps, each once.
@@ -158,7 +158,7 @@ class Taps:
         versions: dict[str, tuple[Tensor, int]] = {}
         self._on_take = lambda name, raw: versions.update({name: (raw, raw._version)})
         try:
-            # Other hooks than those that are on, which do not see this pass.
+            # With hooks of its own: those that are on must not see this pass.
             with unwatched(), self._made_hooks(None), undisturbed(self._model), torch.no_grad():
                 self._model(*inputs, **named)
         finally:
@@ -228,13 +228,13 @@ class Taps:
         self._maps[name] = self._layouts[name].maps(raw.clone() if name in self._copied else raw)
 
     def take(self) -> Tapped:
-        """What the last pass gave; the taps hold it no longer."""
+        """What the last pass gave; afterwards the taps no longer hold it."""
         maps, self._maps = self._maps, {}
         return Tapped(maps, tuple(self.names))
 
 
 def _first(argument: Any) -> Any:
-    """The first image of a batch; what is no batch stays as it is."""
+    """The first image of a batch; an argument that is not a batch stays as it is."""
     if isinstance(argument, Tensor) and argument.ndim:
         return argument.detach()[:1]
     return argument

@@ -1,4 +1,4 @@
-"""What one traced pass shows of a network, found once for all that ask within one set-up."""
+"""What one traced pass shows of a network, kept so that one set-up traces it only once."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Traced:
 class Traces:
     """Keeps what was found of networks while a training is set up, planned and measured.
 
-    A trace takes as long as some steps of a training. Weights do not change what it shows, so what
-    plans a method, takes maps in a step and measures the gap asks here. A network that was changed
-    otherwise in between, by another layer or another forward pass, needs another one of these.
+    A trace takes as long as several steps of a training. What it shows does not depend on weights,
+    so planning a method, taking maps in a step and measuring the gap share the traces kept here. If
+    a network is changed in another way, such as a new layer or forward pass, make a new object.
 
     >>> import torch
     >>> model, images = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.rand(1, 3, 8, 8)
@@ -55,7 +55,7 @@ class Traces:
         self._found: dict[tuple[Any, ...], tuple[nn.Module, Any]] = {}
 
     def of(self, model: nn.Module, images: Tensor) -> Traced:
-        """What a pass of one image shows, (1, 3, H, W); once for all images of a size."""
+        """What a pass of one image, (1, 3, H, W), shows; found once for all images of that size."""
         traced: Traced = self.once("traced", model, images, lambda: Traced.of(model, images))
         return traced
 
@@ -63,10 +63,10 @@ class Traces:
         """What `make` gives, called once for a network and a size of images.
 
         Args:
-            what: a name for it.
-            model: the network that it is of.
+            what: a name for the result.
+            model: the network that the result is about.
             images: (1, 3, H, W).
-            make: finds it; where it raises nothing is kept.
+            make: computes the result; where it raises, nothing is kept.
         """
         key = (what, id(model), *images.shape)
         if key not in self._found:

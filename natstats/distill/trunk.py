@@ -31,17 +31,17 @@ class TrunkMap:
     Attributes:
         name: name of the layer that returned it first.
         aliases: the layers that returned it after that.
-        module: that layer's module.
+        module: module of the layer that returned it first.
         height: H, pixels.
         width: W, pixels.
         channels: C.
-        depth: weight layers up to here.
+        depth: number of weight layers up to here.
         is_block: a block returned it.
         is_activation: an activation returned it.
         source: what went into that activation, as a layer's name, such as ``bn1`` or
-            ``relu:1@input``; empty where it is none.
-        batch_norm: module of the batch norm whose output this map is (of an activation: its input
-            is), or the first of the summands of which it is a sum; None where there is none.
+            ``relu:1@input``; empty where it is not an activation.
+        batch_norm: the batch norm whose output this map is (for an activation: its input is), or,
+            for a sum, the batch norm that gave its first such summand; None where there is none.
     """
 
     name: str
@@ -91,14 +91,14 @@ def _record(model: nn.Module, images: Tensor) -> tuple[list[_Seen], Any, Any]:
             "model: expected a classifier whose scores follow from the images by operations that "
             f"autograd knows; got {type(scores).__name__}"
         )
-    # A node of the graph that only the images' gradient has.
+    # The node of the graph at which the gradient of the images is accumulated.
     leaf = images.view_as(images).grad_fn
     assert leaf is not None
     return seen, scores.grad_fn, leaf.next_functions[0][0]
 
 
 def _order(start: Any) -> list[Any]:
-    """Operations that `start` follows from, each after all that follow from it."""
+    """Operations that `start` depends on, each after all operations that depend on it."""
     order: list[Any] = []
     done: set[Any] = set()
     stack: list[tuple[Any, Iterator[Any]]] = []
@@ -121,7 +121,7 @@ def _order(start: Any) -> list[Any]:
 
 
 def _on_trunk(scores: Any, images: Any) -> set[Any]:
-    """Operations that every path goes through."""
+    """Operations that every path from the images to the scores goes through."""
     order = _order(scores)
     below: dict[Any, int] = {}
     for node in reversed(order):
@@ -159,10 +159,10 @@ def trunk_of(model: nn.Module, images: Tensor, traces: Traces | None = None) -> 
     Args:
         model: a classifier; mode, buffers and random state are left as they were.
         images: (1, 3, H, W).
-        traces: what was found of the network already; None for nothing.
+        traces: results of passes traced before, which are reused and added to; None for none.
 
     Raises:
-        NatstatsError: the scores do not follow from the images.
+        NatstatsError: the scores are not a tensor that is computed from the images.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
     >>> _ = model(torch.zeros(1, 3, 9, 9))
@@ -194,7 +194,6 @@ def _trunk(model: nn.Module, images: Tensor, traced: Traced) -> list[TrunkMap]:
         if len(layout.grid) != 2:
             continue
         call = traced.calls[first.name]
-        assert call.shape is not None
         activation = next((o for o in ones if traced.calls[o.name].kind == "act"), None)
         node = first.node if activation is None else activation.entered
         found.append(
