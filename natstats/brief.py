@@ -1,4 +1,4 @@
-"""Records that show themselves in a line, whatever arrays and tables they hold."""
+"""Base class of records whose ``repr`` is one line, whatever arrays and tables they hold."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from natstats.text import printable
 __all__ = ["Brief"]
 
 _LONGEST = 150
-"""Characters of a line, about."""
+"""Characters after which the line ends with ``...``."""
 
 
 class Brief:
-    """A dataclass, declared with ``repr=False``, that shows plain values, and sizes of all else.
+    """Base of dataclasses declared with ``repr=False``: shows plain values, and sizes of all else.
 
     >>> from dataclasses import dataclass
     >>> import numpy as np
@@ -30,7 +30,7 @@ class Brief:
 
     def __repr__(self) -> str:
         told: list[str] = []
-        known: Any = fields(self)  # type: ignore[arg-type]  # what inherits is a dataclass
+        known: Any = fields(self)  # type: ignore[arg-type]  # every subclass is a dataclass
         for field in known:
             told.append(f"{field.name} {_short(getattr(self, field.name))}")
             if sum(map(len, told)) > _LONGEST:

@@ -1,6 +1,6 @@
-"""Argument checks at the door: each raises a one-sentence error, or returns the checked value.
+"""Argument checks: each returns the checked value, or raises an error of one sentence.
 
-Every message names the argument, says what was expected and shows what came.
+Every message names the argument, says what was expected and shows what was given.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LARGEST = {
     "frames": 10_000,
     "control_seeds": 1_000,
 }
-"""The most that arguments may be: beyond, memory does not suffice, or torch takes no such seed."""
+"""The largest values of arguments: more would not fit in memory. A seed has 32 bits."""
 
 
 T = TypeVar("T", bound=str)
@@ -42,7 +42,7 @@ MINIMUM_SIDE = 5
 """The shortest side, in pixels, of a map with two rings: a slope needs two points."""
 
 LONGEST_SIDE, MOST_PIXELS = 2**16, 2**26
-"""The longest side of a map, pixels, and the most pixels: what is expected of one takes 2 GB."""
+"""The longest side of a map in pixels, and its most pixels: its expected spectrum takes 2 GB."""
 
 NYQUIST = 0.5
 """The highest frequency that a sampled map can carry along an axis, in cycles per pixel."""
@@ -84,7 +84,7 @@ def positive_int(
     """
     try:
         number = value.__index__()
-    except (AttributeError, TypeError):  # an array has the method, and none for several numbers
+    except (AttributeError, TypeError):  # an array of several numbers has the method, but it raises
         number = minimum - 1
     if number < minimum or isinstance(value, bool):
         raise UsageError(
@@ -98,17 +98,17 @@ def positive_int(
 
 
 def _short(number: int) -> str:
-    """A whole number as text; of one with very many digits only how many, as Python does."""
+    """A whole number as text; of one that is too long for Python to print, its number of bits."""
     return str(number) if number.bit_length() < 400 else f"one of {number.bit_length()} bits"
 
 
 def not_huge(**values: Any) -> None:
-    """Raise when an argument is a whole number beyond what :data:`LARGEST` says.
+    """Raise when an argument is a whole number above its limit in :data:`LARGEST`.
 
-    All else is left to those that take the argument.
+    Values of other types pass; whoever takes the argument checks them.
 
     Raises:
-        UsageError: it is.
+        UsageError: a value is above its limit.
 
     >>> not_huge(seed=2**32)
     Traceback (most recent call last):
@@ -120,7 +120,7 @@ def not_huge(**values: Any) -> None:
 
 
 def flag(argument: str, value: Any) -> bool:
-    """Return `value` when it is true or false.
+    """Return `value` when it is True or False.
 
     Raises:
         UsageError: it is something else.
@@ -147,11 +147,11 @@ def finite(
 
     Args:
         argument: its name, for the error.
-        value: an int or a float, and no bool.
+        value: an int or a float, not a bool.
         least: the smallest allowed.
-        above: must be exceeded.
+        above: a limit that the value must exceed.
         most: the largest allowed.
-        below: must not be reached.
+        below: a limit that the value must stay below.
 
     Raises:
         UsageError: not a finite number, or beyond a limit.
@@ -247,7 +247,8 @@ def spatial_shape(argument: str, height: int, width: int, minimum: int) -> tuple
     """Return (height, width) when both are at least `minimum` pixels, and the map is not too large.
 
     Raises:
-        UsageError: one side is shorter, or there are more than :data:`MOST_PIXELS`.
+        UsageError: a side is shorter, or longer than :data:`LONGEST_SIDE`, or there are more pixels
+            than :data:`MOST_PIXELS`.
 
     >>> spatial_shape("maps", 4, 4, 5)
     Traceback (most recent call last):
@@ -272,14 +273,14 @@ def state_keys(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     optional: Collection[str] = (),
 ) -> None:
-    """Raise when a state is not one of an object, and say all that is wrong with it at once.
+    """Raise when a state is not that of an object, naming all that is wrong with it at once.
 
     Args:
-        of: whose state it is, with its article.
+        of: the object whose state is expected, with its article.
         state: a mapping from names to values.
         expected: names that it must have.
-        shapes: of its arrays or tensors, by name.
-        optional: names that it may have.
+        shapes: shapes of its arrays or tensors, by name.
+        optional: names that it may also have.
 
     Raises:
         UsageError: keys are missing or unexpected, or values have another shape.

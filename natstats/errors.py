@@ -11,18 +11,18 @@ import errno
 __all__ = ["NO_ROOM", "Interrupted", "NatstatsError", "UsageError"]
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of the errors of a system that has no room for a file."""
+"""Error numbers of the system that mean that there is no room for a file."""
 
 _LONGEST = 2000
-"""Characters of a sentence: what came may be a text or a list of any length."""
+"""Most characters of a sentence: a value that it shows may be of any length."""
 
 
 class NatstatsError(Exception):
     """The work could not be done: an unreadable file, weights that do not fit, a broken run.
 
     Args:
-        sentence: what was expected and what came; of a very long one the middle is left out.
-        lines: a list below it, line by line: the names in a text may hold line breaks of their own.
+        sentence: what was expected and what was given; the middle of a very long one is left out.
+        lines: lines of a list below it, one argument each, as names in them may hold line breaks.
     """
 
     exit_code = 1
@@ -40,7 +40,7 @@ class NatstatsError(Exception):
 class UsageError(NatstatsError, ValueError):
     """What was asked for makes no sense: an argument is outside what it can be.
 
-    Also a :class:`ValueError`, so code that calls the library can catch it as it always did.
+    Also a :class:`ValueError`, so callers can catch it as any other wrong value.
     """
 
     exit_code = 2

@@ -1,7 +1,7 @@
-"""Small tables and blocks of HTML, which results show themselves as in a notebook.
+"""Small tables and blocks of HTML, with which results show themselves in a notebook.
 
-They stand below all rooms, as fits and laws show themselves so, too, and know nothing of pages;
-the pages, and what notebooks show with figures, are made in natstats.report.
+Fits and laws use them as well as reports, so this module depends on no subpackage of natstats.
+Pages, and notebook output with figures, are made in natstats.report.
 """
 
 from __future__ import annotations

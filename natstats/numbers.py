@@ -27,9 +27,9 @@ def number(value: float, digits: int = 2, *, sign: bool = False, missing: str = 
 
 
 def short(value: float, digits: int = 4) -> str:
-    """A quantity with so many digits and no needless zeros; whole parts are never cut.
+    """A quantity with `digits` significant digits and no needless zeros; whole parts are never cut.
 
-    Never in the notation of programs: very large and small ones are shown as times a power of ten.
+    Very large and very small ones are shown as a number times a power of ten, not as 1e-9.
 
     >>> short(1134.2, 3), short(0.5), short(-0.00001), short(float("nan")), short(74835)
     ('1134', '0.5', '−0.00001', '–', '74\u202f835')
@@ -61,12 +61,12 @@ def count(value: int) -> str:
 
 
 def counted(n: int, one: str, several: str = "") -> str:
-    """How many there are of something, in the singular where it is one.
+    """A number of things with their name, in the singular where there is one.
 
     Args:
         n: how many.
-        one: what it is, and what follows in the singular.
-        several: the same of more than one, or of none; by default with an s behind it.
+        one: name in the singular, with the words that follow it.
+        several: the same in the plural, also for none; by default `one` with an s behind it.
 
     >>> counted(1, "layer"), counted(0, "layer"), counted(2, "class", "classes")
     ('1 layer', '0 layers', '2 classes')
@@ -85,7 +85,7 @@ def share(value: float, missing: str = "–") -> str:
 
 
 def interval(low: float, high: float, digits: int = 2, *, sign: bool = False) -> str:
-    """The ends of an interval, with decimals enough for two digits of its width.
+    """The ends of an interval, with enough decimals for two digits of its width.
 
     >>> interval(1.234, 1.456), interval(-0.00004, 0.0121), interval(0.01231, 0.01239)
     ('[1.23, 1.46]', '[−0.00004, 0.01210]', '[0.012310, 0.012390]')
@@ -102,7 +102,7 @@ def interval(low: float, high: float, digits: int = 2, *, sign: bool = False) ->
 
 
 def change(value: float, low: float, high: float, digits: int = 4) -> str:
-    """A signed estimate with its interval, all with the same decimals.
+    """A signed estimate with its interval, all with the same number of decimals.
 
     >>> change(0.01986, 0.01254, 0.02716)
     '+0.0199 [+0.0125, +0.0272]'
@@ -119,7 +119,7 @@ def _decimals(width: float) -> int:
 
 
 def map_size(height: int, width: int, unit: str = "") -> str:
-    """Size of a map, or the length of a clip.
+    """Size of a map; of a clip, whose width is 1, the number of frames.
 
     >>> map_size(8, 12), map_size(8, 12, " px"), map_size(16, 1)
     ('8 × 12', '8 × 12 px', '16 frames')
@@ -128,7 +128,7 @@ def map_size(height: int, width: int, unit: str = "") -> str:
 
 
 def evenly_spaced(n: int, most: int) -> list[int]:
-    """Places of all of n things, or of so many of them, evenly spaced from the first to the last.
+    """Places of at most `most` of n things, evenly spaced from the first to the last.
 
     >>> evenly_spaced(3, 5), evenly_spaced(10, 4), evenly_spaced(10, 1)
     ([0, 1, 2], [0, 3, 6, 9], [0])

@@ -1,6 +1,6 @@
 """Text from elsewhere, made fit to be shown: names of files, keys of checkpoints, messages.
 
-What a stranger can name may hold terminal escapes, line breaks that forge a second message, marks
+Text that others chose may hold terminal escapes, line breaks that forge a second message, marks
 that reverse the reading order, or what a spreadsheet takes for a formula.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 __all__ = ["cell", "few", "from_cell", "lines", "natural", "printable"]
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Categories of Unicode that are not seen, or that change how the rest is seen."""
+"""Unicode categories of characters that are invisible, or that change how the rest is shown."""
 
 _FORMULA = re.compile(r"['\s]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-"""How a text begins that a spreadsheet may take for a formula, or that looks guarded already."""
+"""Start of a text that a spreadsheet may take for a formula, or that already looks guarded."""
 
 _ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
@@ -37,7 +37,7 @@ def printable(name: str | Path) -> str:
     """
     try:
         text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a pair that stands for no byte, as JSON can have
+    except UnicodeEncodeError:  # half a surrogate pair, as JSON can hold, which stands for no byte
         text = str(name)
     if text.isascii() and text.isprintable():
         return text
@@ -56,7 +56,7 @@ def lines(texts: Iterable[str]) -> str:
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    r"""The first names as text, and how many more there are; each name once and on one line.
+    r"""The first names as text, and how many more there are; each name once, without line breaks.
 
     >>> few(["a", "b\x1b", "c", "d"])
     'a, b\\x1b, c and 1 more'
@@ -78,10 +78,10 @@ def natural(text: str) -> list[tuple[int, str] | str]:
 
 
 def cell(text: str) -> str:
-    r"""Text for a cell of a table that a spreadsheet may open: shown, and never a formula.
+    r"""Text for a table cell, which no spreadsheet takes for a formula.
 
-    What is not seen becomes an escape, and what starts like a formula is given an apostrophe in
-    front, which spreadsheets read as "this is text". :func:`from_cell` gives the text back.
+    Invisible characters become escapes, and a text that starts like a formula gets an apostrophe
+    in front, which spreadsheets read as "this is text". :func:`from_cell` gives the text back.
 
     >>> cell("layer1.0.conv1"), cell("=1+1"), cell("a\nb")
     ('layer1.0.conv1', "'=1+1", 'a\\x0ab')

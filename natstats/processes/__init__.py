@@ -1,4 +1,4 @@
-"""Several processes that work together, as ``torchrun`` starts them: joining, losing, missing one.
+"""Several processes that work together, as ``torchrun`` starts them: how they join and end.
 
 >>> from natstats.processes import joined
 >>> with joined() as alone:

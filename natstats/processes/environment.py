@@ -1,4 +1,4 @@
-"""What ``torchrun``, or whoever starts several processes, says to each in its environment."""
+"""What ``torchrun``, or another launcher, tells each process in its environment variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from natstats.text import printable
 __all__ = ["Place", "place_of", "seconds_to_join"]
 
 _MOST = 65_536
-"""Processes: more is a mistake in a script."""
+"""Most processes: a larger number is a mistake in a script."""
 
 _MOST_PORT = 65_535
 
@@ -28,11 +28,11 @@ class Place:
     Attributes:
         rank: its number, from 0.
         world: how many processes there are.
-        local_rank: its number among those of its machine; 0 where nobody says it.
+        local_rank: its number among those of its machine; 0 where it is not set.
         address: host of the process with rank 0.
-        port: on which the processes find each other there.
-        keeper: whether an agent keeps their store; else rank 0 does.
-        attempt: names of this start of the processes, which no other start has.
+        port: port of that host at which the processes meet.
+        keeper: whether torchrun's agent hosts the store that the processes share; else rank 0 does.
+        attempt: text that tells this start of the processes from every other.
     """
 
     rank: int
@@ -48,10 +48,10 @@ def place_of(environment: Mapping[str, str] | None = None) -> Place | None:
     """Read the place of this process; None where it is not one of several.
 
     Args:
-        environment: in place of that of the process.
+        environment: variables to read in place of those of the process.
 
     Raises:
-        UsageError: a variable is missing or not what it can be; it is named.
+        UsageError: a variable is missing or invalid; the error names it.
 
     >>> place_of({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "node7", "MASTER_PORT": "29500"})
     Place(rank=1, world=2, local_rank=0, address='node7', port=29500, keeper=False, attempt='')
@@ -104,13 +104,14 @@ def place_of(environment: Mapping[str, str] | None = None) -> Place | None:
 
 
 def seconds_to_join(limit: float | None = None) -> float:
-    """Seconds in which all processes must have come.
+    """Seconds within which all processes must have joined.
 
     Args:
-        limit: as it was asked for; None for the variable NATSTATS_JOIN_SECONDS, or 120.
+        limit: seconds that the caller asks for; None for the variable NATSTATS_JOIN_SECONDS, or 120
+            where it is not set.
 
     Raises:
-        UsageError: the variable is no number of seconds.
+        UsageError: `limit` or the variable is no number of seconds above 0.
 
     >>> seconds_to_join(3)
     3.0

@@ -1,4 +1,4 @@
-"""A group of processes from the inside: how they meet, and which of them says why they end."""
+"""One process in its group: joining, noticing a loss, and which process says why all end."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from natstats.processes.watch import BYE, FAILED, INTERRUPTED, Watch
 __all__ = ["Group", "heard", "may_speak", "says_lost"]
 
 _SECONDS_OF_AGENT = 1.0
-"""In which torchrun's agent ends the others when one is dead; else they do so by themselves."""
+"""Time for torchrun's agent to end the others when one is dead; then they end by themselves."""
 
 _SECONDS_OF_SIGNALS = 5.0
-"""A terminal and an agent both pass an interruption on: what comes so soon is the same one."""
+"""A terminal and an agent both pass an interruption on: a second signal so soon is the same one."""
 
 _SECONDS_STUCK = 20.0
-"""After which a process is ended that waits for a lost one in a library, deaf to signals."""
+"""Time after which a process is ended that waits for a lost one in a library, deaf to signals."""
 
 _SECONDS_TO_GO = 1.0
-"""In which a process that says nothing ends in the usual way; the others may wait for it."""
+"""Time for a silent process to end in the usual way, before it is forced to."""
 
 _SECONDS_ENDING = 300.0
 
@@ -40,16 +40,16 @@ _LOST = (
     "remote process exited", "nccl communicator was aborted", "socket timeout", "timed out",
     "connection refused", "connectfullmesh failed",
 )  # fmt: skip
-"""What gloo, NCCL and their store say where another process is gone."""
+"""Parts of the errors of gloo, NCCL and their store when another process is gone."""
 
 _latest: Group | None = None
 _times = 0
 
 
 def may_speak() -> bool:
-    """Whether this process may say why it ends: always, but for one of several where another did.
+    """Whether this process may say why it ends: yes, unless another of its group has said so.
 
-    It asks for good: the first of several that asks is the one that speaks.
+    The answer is final: of several processes, the first that asks is the one that speaks.
 
     >>> may_speak()
     True
@@ -58,13 +58,13 @@ def may_speak() -> bool:
 
 
 def heard(number: int) -> bool:
-    """Take note of a signal that a program keeps for later, so that it is given the time it needs.
+    """Take note of a signal that the program acts on later, so that it is given time to do so.
 
     Args:
-        number: of the signal.
+        number: number of the signal.
 
     Returns:
-        Whether it is one of several processes, and an interruption that it has heard of before.
+        Whether this is one of several processes and the signal repeats one that it has noted.
 
     >>> heard(2)
     False
@@ -73,7 +73,7 @@ def heard(number: int) -> bool:
 
 
 def says_lost(error: BaseException) -> bool:
-    """Whether an error is what gloo, NCCL or their store raise where another process is gone.
+    """Whether an error is one that gloo, NCCL or their store raise when another process is gone.
 
     >>> says_lost(RuntimeError("[pair.cc:534] Connection closed by peer [::1]:3"))
     True
@@ -88,11 +88,12 @@ def says_lost(error: BaseException) -> bool:
 
 
 class Group:
-    """The processes that were started together, for one of them.
+    """The processes that were started together, as one of them sees the group.
 
     Args:
-        place: of this process.
-        limit: seconds in which all must have come; None for the usual ones.
+        place: place of this process.
+        limit: seconds within which all must have joined, see
+            :func:`natstats.processes.environment.seconds_to_join`.
         remedy: what the user can do when a process was killed.
     """
 
@@ -117,7 +118,7 @@ class Group:
     # -- who speaks -----------------------------------------------------------------------------
 
     def claim(self) -> bool:
-        """Whether this process is the one that says why all end; the answer stays what it is."""
+        """Whether this process is the one that says why all end; the first answer is kept."""
         with self._claiming:
             if self._claim is None:
                 self._claim = self._asked_to_speak()
@@ -126,20 +127,24 @@ class Group:
     def _asked_to_speak(self) -> bool:
         watch = self._watch
         gone = {} if watch is None else watch.gone
-        if FAILED in gone.values():  # it has told, or knew of one that has
+        if FAILED in gone.values():  # that process said why, or knew that another did
             return False
         if self.place.keeper or 0 not in gone:
             answer = self._meeting.claim()
             if answer is not None:
                 return answer
-            if watch is not None:  # the store went with rank 0, whose word may be on its way
+            if watch is not None:  # the store went with rank 0, whose last word may be on its way
                 watch.settled(1.0, lambda: 0 in watch.gone)
         return gone.get(0) not in (FAILED, INTERRUPTED) and self._meeting.claim_here()
 
     # -- coming ---------------------------------------------------------------------------------
 
     def join(self, backend: str, patience: timedelta) -> None:
-        """Meet the others, at most in the time that is set.
+        """Join the others within the time limit.
+
+        Args:
+            backend: backend of torch.distributed, ``gloo`` or ``nccl``.
+            patience: how long an operation waits for the others.
 
         Raises:
             UsageError: the processes contradict each other.
@@ -152,7 +157,7 @@ class Group:
 
         try:
             self._meeting.meet()
-        finally:  # those that came hear of it when others did not
+        finally:  # also when some did not come, so that the others hear of this end
             self._watch = Watch(self._meeting.connections, self._wake)
         init_process_group(
             backend,
@@ -170,7 +175,7 @@ class Group:
 
     def _end_soon(self, rank: int, word: bytes) -> None:
         if rank == 0 and not word and not self.place.keeper:
-            self.claim()  # at the same time as the others, whatever each is doing
+            self.claim()  # all claim at the same time, whatever each is doing
         if self._ended.wait(_SECONDS_OF_AGENT):
             return
         if not self._signal and self._before:
@@ -224,7 +229,7 @@ class Group:
             self._leave(word)
 
     def _last_word(self, error: BaseException) -> tuple[bytes, BaseException]:
-        """Last word of this process, and what it raises in place of an error."""
+        """Last word to send to the others, and what to raise in place of `error`."""
         code = getattr(error, "exit_code", None)
         if isinstance(error, SystemExit) or code == 0:
             is_well = code == 0 or not getattr(error, "code", 1)
@@ -249,28 +254,28 @@ class Group:
         return FAILED, told
 
     def _of_interruption(self, error: BaseException, silent: SystemExit) -> BaseException:
-        """What an interruption becomes that all processes were sent, or this one alone."""
+        """What to raise for an interruption that all processes were sent, or only this one."""
         has_told = self._watch is not None and FAILED in self._watch.gone.values()
         if self.place.rank > 0 or has_told or not self._speaks():
             return silent
-        # Without a handler of the program a SIGTERM ends it without a word, if it has none.
+        # A SIGTERM for which the program has no handler and no message ends it silently.
         is_plain = self._before.get(signal.SIGTERM) == signal.SIG_DFL
         is_mute = isinstance(error, KeyboardInterrupt) and not str(error)
         return silent if is_plain and is_mute and self._signal == signal.SIGTERM else error
 
     def _is_lost(self, error: BaseException, is_interruption: bool) -> bool:
-        """Whether another process is gone without a word, and this one ends for that."""
+        """Whether this process ends because another is gone without a last word."""
         is_said, watch = says_lost(error), self._watch
         if watch is None or not (is_interruption or isinstance(error, RuntimeError | OSError)):
             return is_said
-        # What an agent and a library say may come before the word of a connection.
+        # The agent and the library may notice a loss before the connection does.
         watch.settled(
             5.0 if is_said else 0.3, lambda: any(word != BYE for word in watch.gone.values())
         )
         return is_said or bool(watch.dead)
 
     def _speaks(self) -> bool:
-        """Whether this process tells; then nothing keeps it from that any more."""
+        """Whether this process says why it ends; from now on SIGTERM cannot keep it from that."""
         if self._before:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return self.claim()
@@ -282,17 +287,17 @@ class Group:
         if word != BYE and watch is not None:
             watch.leave(word)
         self._meeting.let_others_see()
-        if word == BYE:  # else it may wait for a lost one
+        if word == BYE:  # else this might wait for a lost process
             dist.destroy_process_group()
         if word == BYE and watch is not None:
-            # The store is in the process of rank 0.
+            # Rank 0 may host the store, so it waits until the others have left.
             watch.leave(word, 5.0 if self.place.rank == 0 else 0.0)
         self._ended.set()
         self._give_signals_back(word)
         self._meeting.store = None
 
     def _go_soon(self, code: int) -> None:
-        """End this process, of which nobody will hear, also where a library waits at its end."""
+        """End this silent process soon, even where a library would wait as it exits."""
 
         def go() -> None:
             time.sleep(_SECONDS_TO_GO)
@@ -308,13 +313,13 @@ class Group:
     def _give_signals_back(self, word: bytes) -> None:
         for number, before in self._before.items():
             if number == signal.SIGTERM and word != BYE:
-                # Its end has begun: an agent's signal stops neither what it says nor its silence.
+                # It is ending: an agent's SIGTERM must not cut its words, nor make it speak.
                 signal.signal(number, signal.SIG_IGN if self._claim else signal.SIG_DFL)
             elif signal.getsignal(number) == self._caught and before is not None:
                 signal.signal(number, before)
 
     def takes(self, number: int) -> bool:
-        """Take note of a signal; whether it is another than the one before."""
+        """Take note of a signal, and tell whether it is a new one rather than the same again."""
         now = time.monotonic()
         if self._signal and now - self._signalled_at < _SECONDS_OF_SIGNALS:
             return False

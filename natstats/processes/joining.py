@@ -1,8 +1,8 @@
-"""Several processes that work together, as ``torchrun`` starts them: joining, sums, losing one.
+"""Joining the processes that ``torchrun`` started, and exchanging sums and values among them.
 
-They find each other through a store, each with a key; who does not come in time is missed by name.
-From then on each knows when another is gone (:mod:`natstats.processes.watch`). However they end,
-one process alone says why: it takes a key of the store that only one can have.
+They find each other through a store in which each sets a key; an error names those that do not
+come in time. From then on each knows when another is gone (:mod:`natstats.processes.watch`).
+However they end, one process alone says why: the one that takes a key that only one can have.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["Processes", "joined", "may_speak"]
 
 _PATIENCE = 4 * 3600.0
-"""Seconds for which the others wait while the first alone works, as at a look at all images."""
+"""Seconds that the others wait while the first alone works, as when it looks at all images."""
 
 
 @dataclass(frozen=True)
 class Processes:
     """The place of this process among those that work together.
 
-    All of them must call :meth:`total`, :meth:`wait`, :meth:`gather` and :meth:`share` in the same
-    order. In a single process each gives back what it was given.
+    All of them must call the methods in the same order. In a single process each method returns
+    what it was given, :meth:`gather` and :meth:`gather_values` in a list.
 
     Attributes:
         rank: number of this process, from 0; the first alone evaluates, writes and speaks.
@@ -66,17 +66,17 @@ class Processes:
         return summed
 
     def wait(self) -> None:
-        """Return when all processes are here."""
+        """Return when all processes have made this call."""
         if self.world > 1:
             from torch import distributed as dist
 
             dist.barrier()
 
     def gather(self, data: bytes) -> list[bytes]:
-        """What each process gives, by rank, at the first; an empty list at the others.
+        """The data of all processes by rank, in the first process; an empty list in the others.
 
         Args:
-            data: of any length, which may be another in each process.
+            data: bytes of any length, which may differ from process to process.
         """
         if self.world == 1:
             return [data]
@@ -100,22 +100,22 @@ class Processes:
         return found
 
     def gather_values(self, value: Any) -> list[Any]:
-        """Like :meth:`gather`, for plain values: what JSON can hold, and it gives lists for tuples.
+        """Like :meth:`gather`, for values that JSON can hold; tuples come back as lists.
 
-        Floats come as they were, to the last bit.
+        Floats come back the same, to the last bit.
         """
         if self.world == 1:
             return [value]
         return [json.loads(one) for one in self.gather(json.dumps(value).encode())]
 
     def share(self, value: Any) -> Any:
-        """The plain value of the first process, in all; what the others give does not matter."""
+        """The first process's plain value, in all processes; those of the others are ignored."""
         if self.world == 1:
             return value
         return json.loads(self.spread(json.dumps(value).encode() if self.is_first else b""))
 
     def spread(self, data: bytes) -> bytes:
-        """The bytes of the first process, in all; what the others give does not matter."""
+        """The bytes of the first process, in all processes; those of the others are ignored."""
         if self.world == 1:
             return data
         import torch
@@ -156,20 +156,19 @@ def joined(
     """Join the other processes where ``torchrun`` started several; else be the only one.
 
     However the context ends, one process alone raises the error that says why. The others end with
-    :class:`SystemExit`, and so without a word: where an error is common to all, where one told of
-    an error of its own, and where one was killed. A process that is not the first says nothing of
-    an interruption either.
+    :class:`SystemExit`, and so print nothing, whether all met an error, one did, or one was killed.
+    Only the first process tells of an interruption.
 
     Args:
         device: device of this process.
         backend: of torch.distributed: ``gloo``, or ``nccl`` for CUDA.
-        limit: seconds in which all must have come; by default those of the variable
+        limit: seconds within which all must have joined; by default those of the variable
             NATSTATS_JOIN_SECONDS, or 120.
-        patience: seconds that a process waits for others which are alive and busy.
+        patience: seconds that a process waits for others that are alive and busy.
         remedy: what the user can do when a process was killed.
 
     Raises:
-        UsageError: the environment does not say what it must; the variable is named.
+        UsageError: a variable of the environment is missing or invalid; the error names it.
         NatstatsError: a process did not come in time, or was killed; it is named.
         SystemExit: another process says why this one ends.
 
@@ -181,7 +180,7 @@ def joined(
     from torch import distributed as dist
 
     chosen = torch.device(device)
-    if dist.is_initialized():  # by the program that calls
+    if dist.is_initialized():  # by the calling program
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
         return
     place = place_of()

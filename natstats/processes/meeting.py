@@ -1,4 +1,4 @@
-"""How processes that were started together meet: a store, a key of each, a connection of each."""
+"""How the processes of a group find each other: a store, and a key and a connection for each."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __all__ = ["Meeting"]
 _SHORT = timedelta(seconds=5)
 
 _SECONDS_APART = 3.0
-"""By which processes that were started together may come, or hear of a loss, after each other."""
+"""How far apart in time processes of one start may come, or hear of a loss."""
 
 _SECONDS_TO_CONNECT = 30.0
-"""At least, in which those that came connect to rank 0."""
+"""Least time for connecting to rank 0 once all have come."""
 
 
 class Meeting:
     """The place where processes meet, as one of them sees it.
 
     Args:
-        place: of this process.
-        limit: seconds in which all must have come.
-        number: of this meeting among those of the process.
+        place: place of this process.
+        limit: seconds within which all must have come.
+        number: number of this meeting in this process, from 1.
 
     Attributes:
-        store: of torch.distributed; None before it is open.
-        who: names of the processes for sentences, by rank.
-        connections: to the others, by rank: of the first to all, of each to the first. Where a wall
-            is between two there is none.
+        store: store of torch.distributed; None before it is open.
+        who: names of the processes for messages, by rank.
+        connections: sockets to the others, by rank: rank 0 has one to each of the others, and each
+            of those has one to rank 0. Where a firewall blocks it there is none.
     """
 
     def __init__(self, place: Place, limit: float, number: int) -> None:
@@ -57,7 +57,7 @@ class Meeting:
         return self.place.rank == 0 and not self.place.keeper
 
     def meet(self) -> None:
-        """Return when all are here and connected.
+        """Return when all have come and are connected.
 
         Raises:
             UsageError: the processes contradict each other.
@@ -69,21 +69,21 @@ class Meeting:
         self._connect()
 
     def claim(self) -> bool | None:
-        """Whether this process is the first of all that asks; None where there is no store."""
+        """Whether this process is the first of all to ask; None where no store answers."""
         if self._words is not None:
             with contextlib.suppress(RuntimeError):
                 return bool(self._words.add(f"{self.name}/speaks", 1) == 1)
         return None
 
     def claim_here(self) -> bool:
-        """Whether this process is the first on this machine that asks without a store."""
+        """Whether this process is the first on this machine to ask without a store."""
         self._claimed_here = claimed_here(f"{self.place.address}:{self.place.port}/{self.name}")
         return self._claimed_here
 
     def let_others_see(self) -> None:
-        """Keep what tells the others that one speaks until they have seen it."""
+        """Wait until the others can have seen that one process speaks."""
         if self._claimed_here:
-            time.sleep(_SECONDS_APART)  # the claim goes with the process
+            time.sleep(_SECONDS_APART)  # the claim ends with the process
         if not (self.hosts and self._n_came):
             return
         deadline = time.monotonic() + _SHORT.total_seconds()
@@ -118,7 +118,7 @@ class Meeting:
             ) from error
 
     def _wait_for_host(self) -> None:
-        """Return when the store can be reached, without the noise of a library that tries."""
+        """Return when the store can be reached; torch would print warnings while it tries."""
         while True:
             with contextlib.suppress(OSError, UnicodeError):
                 socket.create_connection((self.place.address, self.place.port), 2.0).close()
@@ -184,7 +184,7 @@ class Meeting:
         if place.rank > 0:
             port, token, host = self.store.get(key).decode().split(" ", 2)
             found |= connection([place.address, host], int(port), token, place.rank)
-            if not found:  # a wall is between them: they go on without
+            if not found:  # a firewall is between them: they go on without a connection
                 self.store.add(f"{key}/shut", 1)
             return
         deadline = max(self._deadline, time.monotonic() + _SECONDS_TO_CONNECT)

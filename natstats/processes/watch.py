@@ -1,8 +1,8 @@
-"""Looks after the other processes: who is gone is known at once, whatever this one is doing.
+"""Watching the other processes: a loss is noticed at once, whatever this process is doing.
 
-Every process holds a connection to that of rank 0, over which nothing goes but a byte at the end: a
-connection that closes without it is that of a process that was killed. So a loss is known while
-images are read, too, and where a library would wait for the lost one for hours.
+Every process holds a connection to rank 0, over which a single byte is sent, at the end. A
+connection that closes without this byte is that of a process that was killed. So a loss is noticed
+even while images are read, or where a library would wait for the lost process for hours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 __all__ = ["BYE", "FAILED", "INTERRUPTED", "Door", "Watch", "claimed_here", "connection"]
 
 BYE, FAILED, INTERRUPTED = b"b", b"f", b"i"
-"""Last words of a process: it came to its end, it ended by an error, it was interrupted."""
+"""Last words of a process: it finished, it ended by an error, it was interrupted."""
 
 _SECONDS_TO_CONNECT = 15.0
 _TOKEN = 16
@@ -32,7 +32,7 @@ _open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
-    """A forked worker of a loader would hold the connections of a process that is killed."""
+    """Close the connections in a forked worker, which would keep those of a killed parent open."""
     for one in list(_open):
         one.close()
 
@@ -46,8 +46,11 @@ class Watch:
 
     Args:
         connections: by rank of the other side.
-        lost: called once, in the thread, with the rank that is gone first and its last word: empty
-            where it said none.
+        lost: called once, in the thread, when the first process is gone that did not finish: with
+            its rank and its last word, which is empty where it sent none.
+
+    Attributes:
+        gone: last words of the processes that are gone, by rank; empty where one sent none.
     """
 
     def __init__(
@@ -63,16 +66,16 @@ class Watch:
 
     @property
     def dead(self) -> list[int]:
-        """Ranks that are gone without a word."""
+        """Ranks of the processes that are gone without a last word."""
         return sorted(rank for rank, word in list(self.gone.items()) if not word)
 
     def settled(self, seconds: float, until: Callable[[], bool]) -> bool:
-        """Wait for what is to become known, at most some seconds; whether it is."""
+        """Wait until a condition holds, at most `seconds`, and tell whether it does."""
         with self._changed:
             return self._changed.wait_for(until, seconds)
 
     def leave(self, word: bytes, seconds: float = 0.0) -> None:
-        """Say the last word and stop; wait before that for those of the others, at most so long."""
+        """Send the last word, wait at most `seconds` for those of the others, and stop."""
         for one in self._connections.values():
             with contextlib.suppress(OSError):
                 one.send(word)
@@ -124,14 +127,15 @@ class Door:
 
     @property
     def port(self) -> int:
-        """On which it is."""
+        """Port at which it listens."""
         return int(self._server.getsockname()[1])
 
     def come(self, world: int) -> dict[int, socket.socket]:
-        """The next that comes within a second, by its rank; none where none does.
+        """The next connection that comes within a second, by its rank; empty where none comes.
 
         Args:
-            world: number of processes; what does not know the token is somebody else's.
+            world: number of processes. A connection without the token, or with a rank that is not
+                below this number, is refused.
         """
         self._server.settimeout(1.0)
         try:
@@ -151,18 +155,18 @@ class Door:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Let nobody in any more."""
+        """Stop listening."""
         self._server.close()
 
 
 def connection(hosts: list[str], port: int, token: str, rank: int) -> dict[int, socket.socket]:
-    """The connection to rank 0; none where no host of it can be reached.
+    """The connection to rank 0 as ``{0: socket}``; empty where none of the hosts can be reached.
 
     Args:
         hosts: names or addresses of its machine.
-        port: of its :class:`Door`.
-        token: of its :class:`Door`.
-        rank: of this process.
+        port: port of its :class:`Door`.
+        token: token of its :class:`Door`.
+        rank: rank of this process.
     """
     for host in hosts:
         with contextlib.suppress(OSError):
@@ -173,7 +177,7 @@ def connection(hosts: list[str], port: int, token: str, rank: int) -> dict[int, 
 
 
 def _kept(one: socket.socket) -> socket.socket:
-    """A connection that notes within a minute or two that the other machine is off."""
+    """The connection, set to notice within a minute or two that the other machine is off."""
     _open.add(one)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 5)):
@@ -193,9 +197,9 @@ def _read(one: socket.socket) -> bytes:
 
 
 def claimed_here(name: str) -> bool:
-    """Whether this process is the first of its machine to claim a name; it keeps it to its end.
+    """Whether this process is the first of its machine to claim a name, which it keeps to its end.
 
-    Only Linux can tell; elsewhere each is the first.
+    Only Linux can tell; on other systems every process counts as the first.
     """
     if not sys.platform.startswith("linux"):
         return True
