@@ -1,4 +1,4 @@
-"""Files of arrays that others may have made: a small file can hold more than any memory."""
+"""Reading ``.npz`` files that others may have made: a small one can unpack to any size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from natstats.errors import NatstatsError
 __all__ = ["Arrays"]
 
 MOST_BYTES = 4 * 2**30
-"""Arrays that are read from one file; packed zeros take no room in it."""
+"""Most bytes of arrays that are read from one file: packed zeros take almost no room in it."""
 
 
 class Arrays:
@@ -55,7 +55,7 @@ class Arrays:
             least: the shape is an upper bound.
 
         Raises:
-            NatstatsError: it is missing, damaged or another; it is named.
+            NatstatsError: it is missing, damaged, or of another type or shape; the error names it.
         """
         try:
             entry = self._archive.getinfo(f"{key}.npy")

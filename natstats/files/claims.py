@@ -1,8 +1,8 @@
-"""A folder that is reserved before the work that fills it, and that keeps the state of that work.
+"""Claims: a folder is reserved before the work that fills it, and keeps the state of that work.
 
 A claim makes the folder, or takes one that may be replaced, and puts ``.natstats-state`` into it:
-what unfinished work has come to, and the lock that says which process is at it. Of processes that
-want one folder, one has it; where that one is killed, the next goes on from what it left.
+the state of the unfinished work, and the lock that says which process is doing it. Of processes
+that want one folder, one gets it; if that one is killed, the next goes on from the state it left.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ __all__ = ["claimed", "claimed_free", "first_free", "locked"]
 
 @contextlib.contextmanager
 def claimed(out: str | Path, overwrite: bool = False, kind: str = "run") -> Iterator[Path]:
-    """Claim a folder for as long as the context is open, and give the folder for its state.
+    """Claim a folder for as long as the context is open, and give the folder of its state.
 
-    What this process has claimed already stays so, and is given again.
-
-    What is in that one when the context closes stays, for another claim to go on from; a folder
-    that was made for the claim and holds nothing is removed again.
+    A folder that this process has already claimed stays claimed, and its state folder is given
+    again. What is in the state folder when the context closes stays, for a later claim to go on
+    from; a folder that was made for the claim and is empty is removed again.
 
     Args:
         out: the folder.
-        overwrite: what is there may be replaced when the work is done.
-        kind: of folder that it is to become, see :data:`natstats.files.ownership.KINDS`.
+        overwrite: whether what is there may be replaced when the work is done.
+        kind: the kind of folder that it is to become, see :data:`natstats.files.ownership.KINDS`.
 
     Raises:
         UsageError: it is no place for such a folder, or another process is at work there.
@@ -55,8 +54,8 @@ def locked(own: Path, shown: Path) -> Iterator[None]:
     """Hold the lock of a folder as long as the context is open.
 
     Args:
-        own: the folder, which is made if it is not there; it and those that were made for it are
-            removed again where nothing is in them.
+        own: the folder, which is made if it is not there. It, and parents that were made for it,
+            are removed again if they are empty.
         shown: what it is called in errors.
 
     Raises:
@@ -69,7 +68,7 @@ def locked(own: Path, shown: Path) -> Iterator[None]:
             try:
                 own.mkdir(parents=True, exist_ok=True)
                 locks.lock(own, shown)
-            except FileNotFoundError:  # removed in this moment by a claim that came to nothing
+            except FileNotFoundError:  # a claim that came to nothing has removed it meanwhile
                 own.mkdir(parents=True, exist_ok=True)
                 locks.lock(own, shown)
         except OSError as error:
@@ -82,18 +81,18 @@ def locked(own: Path, shown: Path) -> Iterator[None]:
         locks.unlock(own)
         with contextlib.suppress(OSError):
             for here in (own, *made):
-                here.rmdir()  # only where nothing is in it
+                here.rmdir()  # fails where something is in it
 
 
 @contextlib.contextmanager
 def claimed_free(path: Path, goes_on: Callable[[Path], bool]) -> Iterator[Path]:
-    """Claim the first of `path`, path-2, path-3, ... that can be had, and give it.
+    """Claim the first of `path`, path-2, path-3, ... that is free, and give it.
 
-    That is one where nothing is, or unfinished work that nobody is at and that can go on.
+    It is free where nothing is, or unfinished work that no process is doing and that can go on.
 
     Args:
         path: the first candidate.
-        goes_on: asked with the state folder of unfinished work; whether it is that of this work.
+        goes_on: whether this work can go on from a state folder of unfinished work.
     """
 
     def can_go_on(candidate: Path) -> bool:
@@ -111,12 +110,12 @@ def first_free(
     is_usable: Callable[[Path], bool],
     claim: Callable[[Path], contextlib.AbstractContextManager[object]],
 ) -> Iterator[Path]:
-    """Claim the first of `path`, path-2, path-3, ... that can be had, and give it.
+    """Claim the first of `path`, path-2, path-3, ... that is free, and give it.
 
     Args:
         path: the first candidate.
-        is_usable: asked of what is there already.
-        claim: claims one, or raises where another process was faster.
+        is_usable: whether a candidate at which something is counts as free.
+        claim: claims a candidate; raises :class:`UsageError` where another process was faster.
     """
     with contextlib.ExitStack() as stack:
         candidate, number = path, 2

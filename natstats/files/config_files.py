@@ -1,4 +1,4 @@
-"""Files of settings: TOML, as it is read and written, or YAML where PyYAML is installed."""
+"""Files of settings: reading TOML, or YAML where PyYAML is installed, and writing TOML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ else:
 __all__ = ["read_config", "to_toml"]
 
 _LARGEST = 1 << 20
-"""Bytes of a file that is read, and values in it; one of settings has some thousand."""
+"""Most bytes of a file that is read, and most values in it; a usual file has some thousand."""
 
 _DEEPEST = 8
 _EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
@@ -29,13 +29,14 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """What a file of settings holds.
+    """The settings in a file.
 
     Args:
-        path: of the file; YAML where its name ends in ``.yaml`` or ``.yml``, else TOML.
+        path: path of the file; YAML where its name ends in ``.yaml`` or ``.yml``, else TOML.
 
     Raises:
-        UsageError: it holds no settings, or YAML without PyYAML.
+        UsageError: it holds no settings, is too large or nested too deeply, or is YAML where PyYAML
+            is not installed.
         NatstatsError: it cannot be opened, or is no file.
     """
     shown = printable(path)
@@ -48,7 +49,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise NatstatsError(
             f"config: expected a file of settings; {shown}: {error.strerror}"
         ) from None
-    except ValueError as error:  # a path with a zero in it
+    except ValueError as error:  # a path with a null character
         raise UsageError(f"config: expected a file of settings; {shown}: {error}") from None
     if len(content) > _LARGEST:
         raise UsageError(
@@ -83,14 +84,14 @@ def _yaml(text: str) -> Any:
 
 
 def _loader(yaml: Any) -> Any:
-    """PyYAML's safe loader, with the numbers of YAML 1.2, and each name once in a mapping."""
+    """PyYAML's safe loader, with numbers as in YAML 1.2, that refuses a name twice in a mapping."""
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         def compose_mapping_node(self, anchor: Any) -> Any:
             node = super().compose_mapping_node(anchor)
             seen: set[str] = set()
             for key, _ in node.value:
-                # Mappings are merged later: what they bring may be given again.
+                # Mappings that "<<" merges are added later: their names may be given again.
                 if isinstance(key.value, str) and key.tag != "tag:yaml.org,2002:merge":
                     if key.value in seen:
                         line = key.start_mark.line + 1
@@ -98,19 +99,19 @@ def _loader(yaml: Any) -> Any:
                     seen.add(key.value)
             return node
 
-    # YAML 1.1 has a number in 1.0e-3, and a text in 1e-3.
+    # YAML 1.1 takes 1.0e-3 for a number, but 1e-3 for a text.
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
     return Loader
 
 
 def _check(value: Any, left: int, known: dict[tuple[int, int], int]) -> int:
-    """How many values there are; raise unless all is plain, not deep, and every name a text.
+    """Count the values; raise where they are too many or nested too deeply, or a name is no text.
 
     Args:
         value: what was read.
-        left: levels that it may have.
-        known: counts of what was checked, by its identity and level: YAML can name a list and have
-            it again and again.
+        left: levels of nesting that it may have.
+        known: counts of what was checked, by identity and level: YAML can refer to one list many
+            times.
     """
     if isinstance(value, str) and "\0" in value:
         raise ValueError("a text without zero characters was expected")

@@ -1,7 +1,7 @@
 """Tables in files of comma-separated values: the one place that writes them and reads them back.
 
 Names of layers, checkpoints and classes come from strangers, and a table is opened in a spreadsheet
-or shown on a terminal: every text is written as :func:`natstats.text.cell` has it.
+or shown on a terminal: so every text is written as :func:`natstats.text.cell` makes it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from natstats.text import cell, from_cell
 __all__ = ["csv_text", "read_csv", "write_csv"]
 
 _LARGEST = 64 * 2**20
-"""Bytes of a file that is read, which take up to 16 times as much memory. The largest that natstats
-writes has a few million."""
+"""Most bytes of a file that is read; reading takes up to 16 times as much memory. The largest file
+that natstats writes has a few million."""
 
 _MOST_COLUMNS = 1000
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    r"""A table as text: a line of heads, then a line for every row; NaN and None are empty.
+    r"""A table as text: a header line, then a line for every row; NaN and None are empty.
 
     >>> csv_text(pd.DataFrame({"layer": ["conv", "=1+1"], "depth": [1, 2]}))
     "layer,depth\nconv,1\n'=1+1,2\n"
@@ -50,14 +50,14 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read what :func:`write_csv` wrote, all cells as the texts that they were; "" where empty.
+    """Read what :func:`write_csv` wrote, every cell as the text that it was; "" where empty.
 
-    Numbers are left to the caller, who knows which they are: pandas' own reader may miss the last
+    Which cells are numbers is left to the caller, who knows: pandas' own reader may miss the last
     digit of one.
 
     Raises:
-        OSError: there is no such file, or it is none.
-        ValueError: it holds no table.
+        OSError: there is no such file, or it is no regular file.
+        ValueError: it holds no table, or is too large.
     """
     with open_regular(path) as file:
         content = file.read(_LARGEST + 1)
@@ -76,7 +76,7 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 
 def _check_cells(text: str) -> None:
-    """Raise where there are more cells than a table has: pandas would make an index of them."""
+    """Raise where a row has more cells than the header: pandas would make an index of them."""
     rows = csv.reader(io.StringIO(text, newline=""))
     try:
         n_columns = len(next(rows, []))

@@ -48,17 +48,17 @@ _log = logging.getLogger("natstats")
 def write_directory(path: Path, overwrite: bool = False, kind: str = "run") -> Iterator[Path]:
     """Give a folder to write into that becomes `path` when the context closes without an error.
 
-    Until then nothing is at `path`, or what was there before; after an error the folder is gone.
-    The record of the kind then lists the files, which are all that is ever removed again.
+    Until then `path` is as it was before; after an error the new folder is gone. The record of
+    the folder lists its files, and only these are ever removed again.
 
     Raises:
         UsageError: see :func:`check_target`.
         NatstatsError: the folder cannot be made.
     """
     check_target(path, overwrite, kind)
-    real = Path(os.path.realpath(path))  # a link stays one
+    real = Path(os.path.realpath(path))  # where `path` is a link, it stays one
     with new_folder(real.parent, real.name) as partial:
-        # As if it had been made in the usual way.
+        # The permissions of a folder that is made in the usual way.
         partial.chmod(0o777 & ~_umask())
         yield partial
         list_files(partial, kind)
@@ -72,8 +72,8 @@ def write_directory(path: Path, overwrite: bool = False, kind: str = "run") -> I
 def add_files(path: Path, last: str) -> Iterator[Path]:
     """Give a folder whose files go into the directory `path` when the context closes without error.
 
-    Files of the same names are replaced and all others stay. The file `last` is taken away first
-    and comes in place when all the others are: where it is there, they belong to it.
+    Files of the same names are replaced and all others stay. The file `last` is removed first and
+    put in place after all the others: where it exists, they belong to it.
 
     Raises:
         UsageError: a file of the same name is there that natstats did not write.
@@ -138,11 +138,11 @@ def move_in(partial: Path, path: Path, last: str | None = None) -> None:
 
 @contextlib.contextmanager
 def new_folder(parent: Path, name: str = "") -> Iterator[Path]:
-    """Give a hidden folder in `parent`, which is made if it is not there; gone with the context.
+    """Give a hidden folder in `parent`, which is removed when the context closes.
 
     Args:
-        parent: in which it is.
-        name: of what it will become.
+        parent: the folder that it is in, which is made if it is not there.
+        name: name of the folder that it will become.
 
     Raises:
         NatstatsError: it cannot be made, or there is no room for what is written into it.
@@ -159,7 +159,7 @@ def new_folder(parent: Path, name: str = "") -> Iterator[Path]:
     try:
         yield partial
     except OSError as error:
-        if error.errno is None:  # it says nothing of files
+        if error.errno is None:  # not an error of the file system
             raise
         expected = "room for what is" if error.errno in NO_ROOM else "files that can be"
         raise NatstatsError(
@@ -167,7 +167,7 @@ def new_folder(parent: Path, name: str = "") -> Iterator[Path]:
             "it was kept)"
         ) from error
     finally:
-        # Once it is in place, its hidden name is that of what was there before.
+        # Once it is in place, its hidden name may be that of the folder that was there before.
         if placed.identity(partial) == own:
             shutil.rmtree(partial, ignore_errors=True)
         for here in made:
@@ -195,7 +195,7 @@ def _umask() -> int:
 def _put_in_place(partial: Path, path: Path, kind: str) -> None:
     """Rename `partial` to `path`; what was there stays until the new one is in place."""
     own = placed.identity(partial)
-    old = partial  # which is what an exchange makes of it
+    old = partial  # where an exchange leaves the old folder
     try:
         if not os.path.lexists(path):
             partial.rename(path)
@@ -227,11 +227,11 @@ def _put_in_place(partial: Path, path: Path, kind: str) -> None:
 
 
 def _discard(old: Path, path: Path, kind: str) -> None:
-    """Remove the folder that `path` took the place of, but for what natstats did not write."""
+    """Remove the folder that `path` has replaced, except for files that natstats did not write."""
     if not old.exists():
         return
     remove_own(old, kind)
-    if is_bare(old):  # but for what was removed while it was open
+    if is_bare(old):  # apart from files that were removed while open
         shutil.rmtree(old, ignore_errors=True)
     elif old.exists():  # files came while the new folder was written
         kept = free_path(path.with_name(f"{path.name}-kept"))

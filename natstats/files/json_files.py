@@ -1,4 +1,4 @@
-"""JSON as natstats writes it, and as it reads what others may have made."""
+"""Writing JSON that every reader accepts, and reading JSON that others may have made."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from natstats.files.paths import open_regular
 __all__ = ["read_json", "to_json"]
 
 _LARGEST = 64 * 2**20
-"""Bytes of a file that is read, which take up to 24 times as much memory. The largest that natstats
-writes has a few million."""
+"""Most bytes of a file that is read; reading takes up to 24 times as much memory. The largest file
+that natstats writes has a few million."""
 
 
 def to_json(value: Any) -> str:
     """JSON text of plain values that every reader accepts.
 
-    NaN and infinities become null, and what is no text in a text becomes an escape.
+    NaN and infinities become null, and halves of surrogate pairs in texts become escapes.
 
     >>> to_json({"a": float("nan"), "b": (1, 2.5)}).split()
     ['{', '"a":', 'null,', '"b":', '[', '1,', '2.5', ']', '}']
@@ -45,7 +45,7 @@ def to_json(value: Any) -> str:
 
 
 def _whole(text: str) -> str:
-    """A text with escapes in place of halves of surrogate pairs, which no reader of JSON takes."""
+    """A text with escapes in place of halves of surrogate pairs, which some readers refuse."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -53,8 +53,8 @@ def read_json(path: Path, *, finite: bool = False) -> Any:
     """What a JSON file holds.
 
     Args:
-        path: of the file.
-        finite: NaN and infinities, which JSON does not have, are refused.
+        path: path of the file.
+        finite: whether NaN and infinities, which JSON does not have, are refused.
 
     Raises:
         OSError: it cannot be opened, or is no file.
@@ -70,7 +70,7 @@ def read_json(path: Path, *, finite: bool = False) -> Any:
         raise ValueError(f"expected at most {_LARGEST >> 20} MiB of JSON; it is larger")
     try:
         found = json.loads(content.decode("utf-8"), parse_constant=refused if finite else None)
-        # Half of a surrogate pair can be written as an escape, and then nowhere else.
+        # Half of a surrogate pair can be an escape in JSON, but cannot be written anywhere else.
         json.dumps(found, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("expected JSON; it is nested too deeply") from None

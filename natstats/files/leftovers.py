@@ -22,20 +22,20 @@ _log = logging.getLogger("natstats")
 
 
 def hidden_name(name: str) -> str:
-    """A name as a part of a longer one, which file systems limit to 255 bytes."""
+    """A name short enough to be part of a longer one, which file systems limit to 255 bytes."""
     encoded = os.fsencode(name)
     return name if len(encoded) <= 180 else hashlib.sha256(encoded).hexdigest()[:16]
 
 
 def partial_prefix(name: str) -> str:
-    """What the name of a hidden folder begins with that is to become one called `name`."""
+    """Beginning of the name of the hidden folder that is to become one called `name`."""
     return f".{hidden_name(name)}.{NEW}." if name else f".{NEW}."
 
 
 def clear(parent: Path, prefix: str) -> None:
-    """Remove files and folders of a prefix that processes which are gone were writing.
+    """Remove files and folders with a prefix whose writing processes are gone.
 
-    Their names go on with :func:`natstats.files.locks.mark`.
+    Behind the prefix, a name has the :func:`natstats.files.locks.mark` of its process.
     """
     with contextlib.suppress(OSError):
         for entry in os.scandir(parent):

@@ -1,7 +1,7 @@
 """Which process is at work in a folder: a file that names it, and whether that process still runs.
 
-Of a process on this machine the system knows; numbers of processes come again, so when it began is
-kept, too. Of one on another machine only its last sign of life is known.
+The system tells whether a process on this machine runs; as process numbers are used again, the file
+also keeps when it began. Of a process on another machine only the last sign of life is known.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def lock(folder: Path, shown: Path) -> None:
     """Take the lock of a folder, also from a process that is gone.
 
     Args:
-        folder: which is there.
+        folder: a folder that exists.
         shown: what to call it in errors.
 
     Raises:
@@ -68,13 +68,13 @@ def lock(folder: Path, shown: Path) -> None:
             partial.write_text(json.dumps(record), encoding="utf-8")
             partial.replace(folder / _NAME)
         finally:
-            with contextlib.suppress(OSError):  # still there where there was no room
+            with contextlib.suppress(OSError):  # it is still there where there was no room for it
                 partial.unlink(missing_ok=True)
     _held[_key(folder)] = token
 
 
 def unlock(folder: Path) -> None:
-    """Give back the lock that this process holds; one that was lost stays the other's."""
+    """Give back the lock that this process holds; one that another has taken over stays."""
     token = _held.pop(_key(folder), None)
     with contextlib.suppress(OSError):
         if (_read(folder) or {}).get("token") == token:
@@ -82,10 +82,10 @@ def unlock(folder: Path) -> None:
 
 
 def sign(folder: Path) -> None:
-    """Give a sign of life.
+    """Give a sign of life: set the time of the lock to now.
 
     Raises:
-        NatstatsError: the folder is another process's now.
+        NatstatsError: another process has taken the folder over.
     """
     found = _read(folder)
     if found is not None and found.get("token") != _held.get(_key(folder)):
@@ -102,13 +102,13 @@ def alive(folder: Path) -> Iterator[None]:
     """Give signs of life as long as the context is open, whatever the process is doing.
 
     Args:
-        folder: whose lock this process holds. Where another has taken it over none is given.
+        folder: folder whose lock this process holds. None is given once another has taken it over.
     """
     is_over = threading.Event()
 
     def sign_now_and_then() -> None:
         while not is_over.wait(SIGN_EVERY):
-            with contextlib.suppress(NatstatsError):  # who works here hears of it when saving
+            with contextlib.suppress(NatstatsError):  # the work hears of it when it saves
                 sign(folder)
 
     threading.Thread(target=sign_now_and_then, daemon=True).start()
@@ -138,12 +138,12 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def mark() -> str:
-    """This process, in letters and digits, for the names of what it is writing."""
+    """A mark of this process, in letters, digits and underscores, for names of what it writes."""
     return f"{_host()}_{os.getpid()}_{_clean(_born(os.getpid()))}"
 
 
 def is_gone(name: str) -> bool:
-    """Whether a name begins with the mark of a process of this machine that runs no more.
+    """Whether a name begins with the mark of a process of this machine that no longer runs.
 
     >>> is_gone(f"{mark()}_x"), is_gone("anything")
     (False, False)
@@ -168,7 +168,7 @@ def _key(folder: Path) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """What a lock says; None where there is none, or only the beginning of one."""
+    """What a lock says; None where there is none, or only a part of one."""
     try:
         found = read_json(folder / _NAME)
     except (OSError, ValueError):
@@ -219,7 +219,7 @@ def _runs(pid: int) -> bool:
 
 
 def _born(pid: int) -> str | None:
-    """When a process began, by the count of its machine; None where that is not told."""
+    """When a process began, by the clock of its machine; None where the system does not tell."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

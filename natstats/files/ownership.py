@@ -1,8 +1,8 @@
 """Which files of a folder natstats wrote: only these are ever replaced or removed.
 
 A record (``run.json``, ``series.json``, ...) lists the files that were written with it. Records of
-older formats have no list; of theirs, the names that natstats gives are taken for its own. A listed
-file must have such a name, too: a list is only as good as where the folder comes from.
+older formats have no list; there, files with names that natstats gives are taken for its own. A
+listed file must have such a name, too, as a folder, and its list, may come from somebody else.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ NEW = "natstats-new"
 """Part of the name of a hidden folder that is being written; nobody else has such a name."""
 
 STATE = ".natstats-state"
-"""Folder, in the one that is to become a run, for the state of work that is not finished."""
+"""Name of a folder, inside one that is to become a run, for the state of unfinished work."""
 
 _DELETED = re.compile(r"\.nfs[0-9a-f]{8,}")
-"""Names of files that were removed while they were open, for as long as they are, on NFS."""
+"""Names that NFS gives to files that were removed while open, until they are closed."""
 
 _NEW = re.compile(rf"\.(.+\.)?{NEW}\.\w+|{re.escape(STATE)}")
 
@@ -46,7 +46,7 @@ class Kind:
         record: the file that makes a folder one of this kind.
         called: what the kind is called in sentences.
         known: pattern of the paths of its files in any version.
-        is_whole: it is replaced as a whole; else its files go beside what else is there.
+        is_whole: whether it is replaced as a whole; else its files are added beside others.
         says: the field ``kind`` of the record, where it has one.
     """
 
@@ -58,7 +58,7 @@ class Kind:
 
     @property
     def listed(self) -> re.Pattern[str]:
-        """Pattern of what a record may list: figures of a whole folder have any plain name."""
+        """Pattern of what a record may list: in a whole folder, also figures of any plain name."""
         figures = r"|figures/[a-z_]+\.(svg|png)" if self.is_whole else ""
         return re.compile(self.known.pattern + figures)
 
@@ -130,12 +130,12 @@ KINDS = {
 
 
 def kind_of_record(name: str) -> str | None:
-    """The kind of folder that has a record of this name."""
+    """The kind of folder whose record has this name; None where there is none."""
     return next((kind for kind, one in KINDS.items() if one.record == name), None)
 
 
 def read_record(folder: Path, kind: str) -> dict[str, Any] | None:
-    """The record of a folder of this kind; None where it is no such folder, or cannot be told."""
+    """The record of a folder of this kind; None where there is none that can be read."""
     own = KINDS[kind]
     try:
         found = read_json(folder / own.record)
@@ -212,7 +212,7 @@ def _listed(record: Mapping[str, Any] | None) -> set[str] | None:
 
 
 def _runs(folder: Path, record: Mapping[str, Any] | None) -> Iterator[str]:
-    """Names of the runs in a folder that are of its series."""
+    """Names of the runs in a folder that belong to its series."""
     rows = None if record is None else record.get("runs")
     named = {row.get("checkpoint") for row in rows or [] if isinstance(row, dict)}
     for entry in folder.iterdir() if folder.is_dir() else ():
@@ -241,10 +241,10 @@ def foreign(folder: Path, kind: str, beside: bool | None = None) -> list[str]:
     """Paths of what is in the way of a folder of this kind: files that natstats did not write.
 
     Args:
-        folder: that is there.
-        kind: of the folder that is to be written.
-        beside: files go beside what else is there, so that only files of their names are in the
-            way; by default as the kind says.
+        folder: the folder as it is now.
+        kind: kind of the folder that is to be written.
+        beside: whether files are added beside others, so that only files with their names are in
+            the way; by default as the kind says.
     """
     own = own_files(folder, kind)
     names = [name for name, _ in _entries(folder) if name not in own]
@@ -280,9 +280,9 @@ def list_files(folder: Path, kind: str, before: set[str] | None = None) -> None:
     """Write into the record of a folder which files natstats wrote there.
 
     Args:
-        folder: in which all of them are.
-        kind: of the folder; runs of a series have a list of their own.
-        before: others that it wrote to where this folder goes.
+        folder: the folder with all of them.
+        kind: kind of the folder; runs of a series have a list of their own.
+        before: other files that natstats wrote before, in the folder to which these are moved.
     """
     own = KINDS[kind]
     try:

@@ -1,8 +1,9 @@
-"""Files that others may have made: opened only when they are files, and named only below a folder.
+"""Opening files that others may have made, and following names that they hold, safely.
 
-Opening a named pipe waits for a writer that never comes, and a path out of a file may point
-anywhere. Everything in natstats that opens what a user names, or follows a name that a file holds,
-comes through here.
+Opening a named pipe waits for a writer that never comes, and a path that is read from a file may
+point anywhere. So only regular files are opened, and names from a file must stay in its folder.
+Everything in natstats that opens what a user names, or follows a name from a file, goes through
+here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _KINDS = (
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """Open a file for reading bytes; never wait for what is no file.
+    """Open a file for reading bytes; never wait for something that is no file.
 
     Raises:
         OSError: it cannot be opened, or is a folder, a pipe, a device or a socket; ``strerror``
@@ -100,7 +101,7 @@ def plain_name(value: Any, where: str) -> str:
 
 
 def member(folder: Path, name: Any, where: str) -> Path:
-    """The path of something in a folder that a file, or the folder itself, names.
+    """The path of something in a folder whose name was read from a file or from the folder.
 
     Args:
         folder: in which it must be.
@@ -153,11 +154,11 @@ def is_relative(path: str | Path) -> bool:
 
 
 def found_from(folder: str | Path | None, path: str) -> str:
-    """A relative path below another folder, where only there something is found.
+    """A relative path below another folder where something is found only there, else as given.
 
     Args:
-        folder: that it was relative to; None where that is not known.
-        path: as it was given.
+        folder: folder that the path was relative to; None where that is not known.
+        path: the path as it was given.
 
     >>> found_from("/", "no such file")
     'no such file'
@@ -172,9 +173,9 @@ def found_from(folder: str | Path | None, path: str) -> str:
 
 
 def way_from(home: Path, path: Path | None) -> str | None:
-    """The way from a folder to another path, as both stand; None where there is none.
+    """The relative path from a folder to another path; None where there is none.
 
-    It stays as it is where both are moved together.
+    It stays valid where both are moved together.
 
     >>> way_from(Path("reports/a"), Path("runs/b"))
     '../../runs/b'
@@ -188,10 +189,10 @@ def way_from(home: Path, path: Path | None) -> str | None:
 
 
 def folders_below(path: Path) -> Iterator[tuple[Path, list[str]]]:
-    """A folder and those below it, each with the names in it that are gone into next.
+    """A folder and those below it, each with the names of the folders in it that come next.
 
     The list may be changed, as that of :func:`os.walk`. Links are followed once, and hidden folders
-    are not gone into.
+    are skipped.
     """
     seen: set[Path] = set()
     for name, folders, _ in os.walk(path, followlinks=True):

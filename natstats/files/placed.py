@@ -1,7 +1,7 @@
-"""What this process has put in place, so that an interruption can say what is there.
+"""Which files and folders this process has put in place, so that an interruption can name them.
 
-The place is noted before it is taken, and looked at when it is asked for: so the answer is true
-whenever the interruption came, and needs no care of those who write.
+A place is noted before something is renamed to it, and looked at when the answer is needed. So the
+answer is true whenever an interruption comes, and code that writes files need not care.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _notes: list[_Note] = []
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file or folder from every other, and stays when it is renamed; None for none."""
+    """Device and inode of a file or folder, which a rename does not change; None for none."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -36,7 +36,7 @@ def note(source: Path, place: Path, shown: Path) -> None:
     """Note that `source` is about to be renamed to `place`.
 
     Args:
-        source: a file or folder that is there.
+        source: an existing file or folder.
         place: where it goes.
         shown: what to call it once it is there.
     """
@@ -46,11 +46,11 @@ def note(source: Path, place: Path, shown: Path) -> None:
 
 
 def in_place() -> list[Path]:
-    """What was noted and is in its place now, each once; what lies below another is left out."""
+    """The noted paths that are in place now, each once, without those below another."""
     there = list(dict.fromkeys(one.shown for one in _notes if identity(one.place) == one.identity))
     return [path for path in there if not any(other in path.parents for other in there)]
 
 
 def forget() -> None:
-    """Begin anew."""
+    """Forget all notes."""
     _notes.clear()

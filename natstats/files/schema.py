@@ -22,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 _LARGEST = 2**53
-"""Whole numbers beyond are none in a float."""
+"""Whole numbers above this are not exact in a float."""
 
 
 class Schema(Protocol):
@@ -63,7 +63,7 @@ class Field:
 
     Attributes:
         expected: what it is, in words.
-        is_good: whether a value is one.
+        is_good: says whether a value is as expected.
     """
 
     expected: str

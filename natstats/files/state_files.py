@@ -1,7 +1,7 @@
 """Files that hold a state: nested plain values with arrays in them, as one safetensors file.
 
-The arrays lie in the file as they are; what is around them is an array itself, of JSON, with the
-name of an array in its place. Nothing in such a file is ever run, and reading takes no more memory
+The arrays are stored as they are. The values around them are stored as JSON in one more array, with
+names in place of the arrays. Nothing in such a file is ever run, and reading takes no more memory
 than twice its length.
 """
 
@@ -66,7 +66,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def state_in_bytes(state: dict[str, Any]) -> bytes:
-    """What is written of a state."""
+    """The bytes of a file with a state."""
     from safetensors.numpy import save
 
     arrays: dict[str, Any] = {}
@@ -78,7 +78,7 @@ def state_in_bytes(state: dict[str, Any]) -> bytes:
 
 
 def _digest(arrays: Mapping[str, Any]) -> bytes:
-    """SHA-256 over all arrays: what a disk has changed in them is noticed."""
+    """SHA-256 over all arrays, by which damage to the file is noticed."""
     sha = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
@@ -110,7 +110,7 @@ def state_from_bytes(content: bytes) -> dict[str, Any]:
 
 
 def _without_arrays(value: Any, arrays: dict[str, Any]) -> Any:
-    """The same with names in place of the arrays, which are put into `arrays`."""
+    """The value with names in place of its arrays, which are put into `arrays`."""
     if isinstance(value, np.ndarray):
         name = f"{len(arrays):06d}"
         arrays[name] = np.ascontiguousarray(value)

@@ -20,11 +20,11 @@ class TableFile:
     """A file of comma-separated values.
 
     Attributes:
-        name: of the file.
-        row: what a row of it is, in words that go on after "A row for".
+        name: name of the file.
+        row: what a row is for, in words that follow "A row for".
         columns: meaning of each column, in the order of the file; names may be patterns, such as
             ``seed_*``.
-        note: what else is to be known; may be empty.
+        note: what else a reader must know; may be empty.
 
     >>> file = TableFile("gap.csv", "each layer", {"layer": "name of the layer", "p*": "a p-value"})
     >>> file.meaning("layer"), file.meaning("p_corrected")

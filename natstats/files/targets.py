@@ -1,4 +1,4 @@
-"""Whether a folder may be written to a path: asked before the work, and when it is done."""
+"""Whether a folder may be written to a path: checked before the work, and when it is done."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def check_target(
     """Raise unless a folder of this kind may be written to `path`.
 
     Args:
-        path: of the folder.
-        overwrite: a folder of this kind may be there.
+        path: path of the folder.
+        overwrite: whether a folder of this kind may be there.
         kind: see :data:`natstats.files.ownership.KINDS`.
-        beside: files go beside what else is there, so that only those that are replaced need be
+        beside: whether files are added beside others, so that only those that are replaced must be
             natstats' own; else the folder may hold nothing else. By default as the kind says.
 
     Raises:
@@ -47,7 +47,7 @@ def check_target(
             are in the way that natstats did not write.
     """
     try:
-        if not os.path.lexists(path):  # it may lead to something over folders that are not there
+        if not os.path.lexists(path):  # such as missing/../run, which leads to run
             path = Path(os.path.realpath(path))
         restore(path)
         _check_target(path, overwrite, kind)
@@ -116,7 +116,7 @@ def _is_of_kind(path: Path, kind: str) -> bool:
         return True
     if KINDS[kind].is_whole:
         return kind == "series" and is_unfinished_series(path)
-    # Files are being added, and the record comes last: a process that was killed left them so.
+    # The record comes last: a process that was killed while it added files left them without one.
     names = [entry.name for entry in path.iterdir()]
     left = [name for name in names if name.startswith(f".{NEW}.")]
     known = KINDS[kind].known
@@ -127,8 +127,8 @@ def refuse_foreign(path: Path, kind: str, beside: bool | None = None) -> None:
     """Raise when files are in the way of a folder of this kind that natstats did not write.
 
     Args:
-        path: of the folder.
-        kind: of it.
+        path: path of the folder.
+        kind: kind of the folder.
         beside: see :func:`check_target`.
 
     Raises:

@@ -1,7 +1,7 @@
 """Files that torch wrote, and that others may have made: plain data is read, and no code is run.
 
-What they hold is bounded by how long they are: torch packs nothing, so a file whose parts are
-packed, or a tensor with more elements than its file has, was made to fill the memory.
+What they hold is bounded by their length: torch compresses nothing, so a file whose parts are
+compressed, or a tensor with more elements than its file, was made to fill the memory.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def load_plain(path: str | Path, device: Any = "cpu") -> Any:
     """The plain data and tensors in a file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         device: where tensors go.
 
     Raises:
@@ -59,7 +59,7 @@ def load_plain(path: str | Path, device: Any = "cpu") -> Any:
 
 
 def is_spread(value: Any) -> bool:
-    """Whether a large tensor has more elements than there are numbers behind it.
+    """Whether a large tensor has more elements than its storage has numbers.
 
     >>> import torch
     >>> is_spread(torch.zeros(1).expand(10**6)), is_spread(torch.zeros(4)[::2])
@@ -69,6 +69,6 @@ def is_spread(value: Any) -> bool:
         return False
     try:
         n_bytes = 0 if value.is_meta else value.untyped_storage().nbytes()
-    except (NotImplementedError, RuntimeError):  # sparse: what is not there is zero
+    except (NotImplementedError, RuntimeError):  # a sparse tensor has no storage
         n_bytes = 0
     return bool(value.numel() * value.element_size() > max(n_bytes, _SLACK))

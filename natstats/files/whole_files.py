@@ -1,4 +1,4 @@
-"""Single files that are there whole or not at all."""
+"""Writing single files so that each is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from natstats.files.leftovers import clear
 __all__ = ["PARTIAL", "sync", "whole_file"]
 
 PARTIAL = ".partial-"
-"""In the name of a file that is being written; what is left of it when a process was killed."""
+"""Part of the name of a file that is being written, or that a killed process left."""
 
 
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -37,10 +37,10 @@ def sync(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to; it takes the place of `path` when all is written, and else is gone.
+    """A file to write to; it replaces `path` when all is written, and is removed after an error.
 
-    Its name until then is nobody else's, so that several processes may write one path at once: the
-    last one's file stays.
+    Until then it has a name that no other file has, so that several processes may write one path at
+    once: the file of the last one stays.
 
     Raises:
         OSError: it cannot be written.
