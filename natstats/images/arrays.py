@@ -26,12 +26,12 @@ def _is_real(dtype: np.dtype[Any]) -> bool:
 
 
 def _held(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """In what type the values go on: float32 where it holds them exactly, else float64."""
+    """Type in which the values go on: float32 where it holds them exactly, else float64."""
     return np.dtype(np.float32 if np.can_cast(dtype, np.float32, "safe") else np.float64)
 
 
 def held_values(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The values of an image in the type in which they go on, as a copy."""
+    """A copy of an image as float32, or as float64 where that would round its values."""
     return np.array(image, _held(image.dtype))
 
 
@@ -45,7 +45,8 @@ class ImageArray(ImageSet):
         description: where they come from.
 
     Raises:
-        UsageError: neither four nor five axes, no images, or maps below 5 x 5 pixels.
+        UsageError: neither four nor five axes, no real numbers, no images, or maps below 5 x 5
+            pixels.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ def _as_array(images: Tensor) -> np.ndarray[Any, Any]:
 
 
 def read_npy(path: Path) -> np.ndarray[Any, Any]:
-    """The array in a ``.npy`` file, mapped and not read; runs no code of it.
+    """The array in a ``.npy`` file, memory-mapped; no code in the file is run.
 
     Raises:
         UsageError: it cannot be read, or holds something else.
@@ -125,7 +126,7 @@ def read_npy(path: Path) -> np.ndarray[Any, Any]:
 
 
 def read_tensor(path: Path) -> Tensor:
-    """The one tensor of images in a file, which may stand bare or in a dict; runs no code of it.
+    """The one tensor of images in a file, bare or in a dict; no code in the file is run.
 
     Raises:
         UsageError: it cannot be read, or holds none or several.

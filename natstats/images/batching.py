@@ -1,4 +1,4 @@
-"""Batches of a set of images, read by other processes where that is wanted."""
+"""Batches of a set of images, read in this process or by others."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ def batches(
 
     Those of a stream come in the order in which they are read, the same with any number of workers.
 
-    Photographs become float32 in [0, 1] (uint8 divided by 255); arrays go on unscaled, in float32,
-    or in float64 where that would round their values and the device has it.
+    Photographs become float32 in [0, 1] (uint8 divided by 255). Arrays stay unscaled, in float32,
+    or in float64 where float32 would round their values and the device has float64.
 
     Args:
         images: the set.
-        batch_size: images of a batch; the last has what is left.
-        workers: processes that read them.
+        batch_size: images in a batch; the last has those that are left.
+        workers: processes that read them; 0 for this one.
         device: where the batches go.
         numbers: which images; by default all. Of a stream also a part of it.
-        stopped: tells whether to end where a stream would have to be waited for.
+        stopped: asked while a stream is waited for; where it returns True, the batches end.
 
     Raises:
         UsageError: `batch_size` or `workers` is out of range.
@@ -124,9 +124,9 @@ def batches(
 
 
 def parted(batch: Batch, most: int) -> tuple[Batch, Batch | None]:
-    """A batch of the first images of one, at most so many, and another of the rest.
+    """A batch of the first images of another, at most `most`, and a batch of the rest.
 
-    What could not be read stays with the first; there is no rest where nothing is left.
+    Images that could not be read stay with the first; the rest is None where nothing is left.
 
     >>> first, rest = parted(Batch(torch.zeros(3, 1, 5, 5), torch.tensor([4, 6, 7])), 2)
     >>> first.index, rest.index

@@ -1,7 +1,7 @@
 """Where the bytes of a shard come from: a local file, a command, or an address that fsspec knows.
 
-What a source raises of its own is a :class:`SourceError`, so that it is told from what is wrong
-with the bytes that came: a lost connection can be tried again, a damaged archive cannot.
+When a source itself fails, it raises a :class:`SourceError`, to tell this from errors in the bytes
+that came: a lost connection can be tried again, a damaged archive cannot.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LIBRARY = (
 
 
 class SourceError(NatstatsError):
-    """A shard could not be opened, or its bytes ceased to come."""
+    """A shard could not be opened, or its bytes stopped coming."""
 
 
 class ByteSource(Protocol):
@@ -51,12 +51,12 @@ class ByteSource(Protocol):
         """The next bytes, at most `n`; none at the end.
 
         Raises:
-            SourceError: they ceased to come.
+            SourceError: they stopped coming.
         """
         raise NotImplementedError
 
     def hurry(self) -> None:
-        """What matters has come: what is still to come is waited for shortly, then given up."""
+        """Note that all that matters has come: wait for the rest only briefly, then give it up."""
 
 
 class _File:
@@ -101,7 +101,7 @@ def opened_address(address: str, name: str) -> Iterator[ByteSource]:
     """What fsspec finds at an address.
 
     Args:
-        address: with its protocol, and others behind it where they are chained.
+        address: with its protocol; may be chained with others by ``::``.
         name: what to call it.
 
     Raises:
@@ -131,7 +131,7 @@ def check_address(address: str) -> None:
     """Raise where the protocol of an address is not known, or its library is missing.
 
     Raises:
-        UsageError: so it is.
+        UsageError: the protocol is not known, or the library is missing.
     """
     try:
         import fsspec
@@ -152,7 +152,7 @@ def matching_addresses(pattern: str) -> list[str]:
     """Addresses that match a pattern with ``*``, sorted.
 
     Raises:
-        UsageError: there is none, or nobody can say.
+        UsageError: there is none, or they cannot be listed.
     """
     import fsspec
 
@@ -170,7 +170,7 @@ def matching_addresses(pattern: str) -> list[str]:
 
 
 class _Output:
-    """What a command prints; the command is gone when this is closed."""
+    """What a command prints; closing this ends the command."""
 
     def __init__(self, command: str, name: str) -> None:
         self._name = name
@@ -196,7 +196,7 @@ class _Output:
         self._listener.start()
 
     def _listen(self) -> None:
-        """Keep the end of what the command complains of."""
+        """Keep the end of what the command writes to its stderr."""
         assert self._child.stderr is not None
         with contextlib.suppress(OSError, ValueError):
             while piece := self._child.stderr.read(_LAST_WORDS):
@@ -222,13 +222,13 @@ class _Output:
         self._deadline = time.monotonic() + _SECONDS_TO_EXIT
 
     def _check(self) -> None:
-        """All has come: how did the command end?
+        """Check how the command ended, once all of its output has come.
 
         Raises:
-            SourceError: not well.
+            SourceError: it failed.
         """
         status = self._status()
-        if status is None:  # its output is all here; what it waits for is not ours
+        if status is None:  # its output is complete; it may wait for something else
             self.cut()
         elif status and not self._is_cut:
             self._listener.join(1.0)
@@ -238,12 +238,12 @@ class _Output:
             raise SourceError(f"images: expected all of a shard; {self._name} {how}{last}")
 
     def _status(self) -> int | None:
-        """How the command ended, negative for a signal; None where it does not end."""
+        """How the command ended, negative for a signal; None where it does not end in time."""
         if not hasattr(os, "waitid"):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self._child.wait(_SECONDS_TO_EXIT)
             return None
-        # Its number is kept until it is closed, so that no other process can have it.
+        # WNOWAIT keeps its process number until it is closed, so that no other process can have it.
         end = time.monotonic() + _SECONDS_TO_EXIT
         while True:
             how = os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -280,8 +280,8 @@ def opened_command(command: str, name: str, abort: Abort) -> Iterator[ByteSource
         abort: ends the command when it is set.
 
     Raises:
-        SourceError: it cannot be started, or, where all of its output is read, ended with a status
-            that says that it failed.
+        SourceError: it cannot be started, or it failed, which is checked once all of its output is
+            read.
     """
     output = _Output(command, name)
     try:

@@ -25,14 +25,14 @@ from natstats.text import natural, printable
 __all__ = ["CLIP_FRAMES", "ClipFolders"]
 
 CLIP_FRAMES = 16
-"""Frames of a clip, where nothing else is said."""
+"""Frames of a clip by default."""
 
 
 class ClipFolders(Photographs):
     """Folders of frames, each of which is a clip of `frames` frames, evenly spaced.
 
-    Frames are in the order of their names, numbers in which count as numbers: ``f10`` comes after
-    ``f9``. A clip with fewer frames is unreadable.
+    Frames are in the order of their names, in which numbers are compared as numbers: ``f10`` comes
+    after ``f9``. A clip with fewer frames is unreadable.
 
     Args:
         folder: every folder in it or below it that holds images is a clip.
@@ -101,11 +101,11 @@ class ClipFolders(Photographs):
         )
 
     def listing(self) -> str:
-        """SHA-256 of the frames, the framing and the clips' names and sizes, 16 digits."""
+        """SHA-256 of frames per clip, the framing and the clips' names and sizes, 16 digits."""
         return hashlib.sha256(f"{self.frames} {super().listing()}".encode()).hexdigest()[:16]
 
     def contents(self) -> list[bytes]:
-        """SHA-256 over those of the chosen frames, of every clip; zeros where there are too few."""
+        """For every clip, SHA-256 over those of its chosen frames; zeros where it has too few."""
         chosen = [self._chosen(number) for number in range(len(self))]
         files = _InOrder([path for paths in chosen for path in paths], self.folder, self.framing)
         each = iter(files.contents())

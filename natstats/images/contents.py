@@ -1,12 +1,14 @@
-"""SHA-256 of files, kept so that a file is read for it once.
+"""A cache of the SHA-256 of files, so that each file is read for it only once.
 
 A digest is kept under all that the file system says of a file without reading it: device, inode,
-size, and the times of the last change of contents and of entry. It is never believed beyond that,
-and a file that was changed so lately that a second change could bear the same time is not kept.
+size, and the times of the last change of contents and of entry. It is used only while all of these
+are the same. The digest of a file that was changed so recently that a second change could have the
+same time is not kept.
 
 The digests lie in an SQLite file in the user's cache directory (``$XDG_CACHE_HOME/natstats`` or
-``~/.cache/natstats``), which settles who writes when. Where it cannot be read or written, and after
-any fault in it, digests are kept in memory only. Deleting it costs a reading of the files.
+``~/.cache/natstats``), which orders the writing of several processes. Where it cannot be read or
+written, and after any fault in it, digests are kept in memory only. It may be deleted; the files
+are then read again.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ _ROWS = 4_000_000
 
 _IN_MEMORY = 200_000
 _COARSE, _FINE = 2 * 10**9, 10**8
-"""Nanoseconds in which two changes may bear the same time: where times are whole seconds, else."""
+"""Nanoseconds in which two changes may have one time: where times are whole seconds, and else."""
 
 _memory: dict[Identity, bytes] = {}
 
 
 class Identity(NamedTuple):
-    """What a file, or a part of it, is known by.
+    """What identifies the contents of a file, or of a part of it.
 
     Attributes:
         device: number of the device that the file is on.
@@ -53,13 +55,13 @@ class Identity(NamedTuple):
     length: int = -1
 
     def is_settled(self, now: int) -> bool:
-        """Whether a change after `now`, nanoseconds, would be seen in the time of the change."""
+        """Whether a change after `now`, nanoseconds, would show in the time of the last change."""
         margin = _COARSE if self.modified % 10**9 == 0 else _FINE
         return now - self.modified > margin
 
 
 def identify(path: str | Path, start: int = 0, length: int = -1) -> tuple[Identity, ...]:
-    """What a file is known by; nothing where it is not there or the system does not say."""
+    """A file's identity, in a tuple of one; empty where it is not there or cannot be told."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -81,7 +83,7 @@ def cache_file() -> Path | None:
 
 
 def known(wanted: Iterable[Identity]) -> dict[Identity, bytes]:
-    """Digests of those of the files that are known as they are now."""
+    """Digests that are kept of files as they are now; files without one are left out."""
     wanted = list(wanted)
     found = {one: _memory[one] for one in wanted if one in _memory}
     missing = [one for one in wanted if one not in found]
@@ -99,7 +101,7 @@ def keep(digests: Mapping[Identity, bytes], read_at: int) -> None:
     """Keep digests for the next time, where that can be done.
 
     Args:
-        digests: digests of files, which were as the identity says before and after they were read.
+        digests: digests of files that had these identities both before and after they were read.
         read_at: when the first of them was read, nanoseconds since the epoch.
     """
     settled = {one: digest for one, digest in digests.items() if one.is_settled(read_at)}
@@ -130,7 +132,7 @@ _FORGET = "DELETE FROM contents WHERE rowid <= (SELECT max(rowid) FROM contents)
 
 @contextlib.contextmanager
 def _connected(is_new: bool) -> Iterator[sqlite3.Connection | None]:
-    """The file of digests; None without one. A fault in the file ends the block silently."""
+    """The open file of digests; None without one. A fault in it ends the block silently."""
     path = cache_file()
     connection = None
     with _forgiven(path):
@@ -150,7 +152,7 @@ def _connected(is_new: bool) -> Iterator[sqlite3.Connection | None]:
 
 @contextlib.contextmanager
 def _forgiven(path: Path | None) -> Iterator[None]:
-    """Pass over faults of the file; one that is damaged is removed, to be made anew."""
+    """Ignore errors of the file; a damaged one is removed, to be made again."""
     try:
         yield
     except (OSError, OverflowError):

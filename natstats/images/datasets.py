@@ -1,8 +1,8 @@
-"""Data sets that torchvision knows, as they lie on disk. Nothing is downloaded or written.
+"""Data sets that torchvision knows, as they are on disk. Nothing is downloaded or written.
 
 The files of CIFAR-10 and CIFAR-100 are pickles, which can run any code when they are read.
-torchvision compares every one of them with the MD5 of the published file first, also when it is
-not to download anything, and refuses what differs. No other data set here is unpickled.
+torchvision first compares each of them with the MD5 of the published file, even where it does not
+download, and refuses one that differs. No other data set here is unpickled.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class DataSet:
 
     Attributes:
         loader: class in ``torchvision.datasets``.
-        below: what there must be below the root.
+        below: path that must exist below the root; ``{split}`` in it stands for the split.
         splits: arguments of the class by the name of the split; the first is the default.
         files: attribute of the class that lists the files, alone or first in a tuple; empty where
-            the images are in memory, or where :func:`_files` knows them. No class of torchvision is
-            let open a file of an image: it would take any format.
+            the images are in memory, or where :func:`_files` finds them. torchvision never opens
+            an image file itself here: it would take any format.
     """
 
     loader: str
@@ -102,7 +102,7 @@ _FOLDERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def names() -> list[str]:
-    """Of all data sets, sorted."""
+    """Names of all data sets, sorted."""
     return sorted([*DATASETS, *_FOLDERS])
 
 
@@ -110,7 +110,7 @@ class DataSetImages(Photographs):
     """The images of a torchvision data set that are not files of their own.
 
     Args:
-        dataset: gives a pair whose first is a PIL image.
+        dataset: data set of pairs, the first of each a PIL image.
         framing: how each is brought to size; by default the largest square of at most 512 pixels
             that fits all of them, unscaled.
         limit: at most this many, a random sample.
@@ -202,7 +202,7 @@ def open_dataset(
 
 def _files(name: str, entry: DataSet, dataset: Any) -> list[Path] | None:
     """Files of a data set's images; None where they are in memory."""
-    if name == "caltech101":  # which makes up the names as it opens them
+    if name == "caltech101":  # which makes up a path only when it opens the file
         places = zip(dataset.y, dataset.index, strict=True)
         top = Path(dataset.root, "101_ObjectCategories")
         return [top / dataset.categories[y] / f"image_{number:04d}.jpg" for y, number in places]
@@ -217,21 +217,21 @@ def _files(name: str, entry: DataSet, dataset: Any) -> list[Path] | None:
 
 
 def load(name: str, root: Path, split: str) -> Any:
-    """The data set of torchvision itself, whole and with at least one image.
+    """The data set as torchvision opens it, complete and with at least one image.
 
     Args:
         name: one of :data:`DATASETS`.
         root: the folder that is given to torchvision as its root.
-        split: one of the entry's.
+        split: one of its splits.
 
     Raises:
-        UsageError: it is not below `root`, or not whole.
+        UsageError: it is not below `root`, or not complete.
     """
     import torchvision.datasets
 
     entry = DATASETS[name]
     below = entry.below.format(split=split)
-    if not os.path.exists(root / below):  # one class makes its folder before it looks into it
+    if not os.path.exists(root / below):  # one class makes its folder before looking into it
         raise UsageError(
             f"images: expected {below} below {printable(root)} for {name}; there is none"
         )
@@ -240,7 +240,7 @@ def load(name: str, root: Path, split: str) -> Any:
         loader = getattr(torchvision.datasets, entry.loader)
         dataset = loader(str(root), download=False, **arguments)
         n_images = len(dataset)
-    except Exception as error:  # a damaged file leads each of them to another one
+    except Exception as error:  # each class raises another one at a damaged file
         reason = re.split(r"\.? You can ", reason_of(error))[0].rstrip(".")
         raise UsageError(
             f"images: expected {name} whole below {printable(root)}; torchvision says: {reason}"

@@ -21,7 +21,7 @@ __all__ = ["ImageFiles", "ImageFolder", "image_paths", "listed_paths", "matching
 
 
 class ImageFiles(Photographs):
-    """Photographs that are a file each.
+    """Photographs in one file each.
 
     Args:
         paths: paths of the files, in a fixed order.
@@ -50,7 +50,7 @@ class ImageFiles(Photographs):
 
     @property
     def paths(self) -> list[Path]:
-        """Of the images, in the order of their numbers."""
+        """Paths of the images, in the order of their numbers."""
         return [self._all[place] for place in self.places]
 
     def open(self, number: int) -> BinaryIO:
@@ -61,7 +61,7 @@ class ImageFiles(Photographs):
         return open_regular(path)
 
     def identities(self, number: int) -> tuple[Identity, ...]:
-        """What the file is known by."""
+        """The identity of the file, in a tuple of one; empty where it is not there."""
         return identify(self._all[self.places[number]])
 
     def n_bytes(self, number: int) -> int:
@@ -72,7 +72,7 @@ class ImageFiles(Photographs):
             return 0
 
     def label(self, number: int) -> str:
-        """Path of an image, below the base where it is."""
+        """Path of an image, relative to the base where it is below that."""
         path = self._all[self.places[number]]
         if path.is_relative_to(self.base):
             path = path.relative_to(self.base)
@@ -132,8 +132,8 @@ def matching(pattern: str) -> tuple[Found, Path]:
 def listed_paths(file: Path) -> list[Path]:
     """The paths in a text file, one a line, relative to its folder, sorted.
 
-    Empty lines and lines that begin with ``#`` are passed over. That a file is not there is found
-    out when it is read.
+    Empty lines and lines that begin with ``#`` are skipped. Whether a file is there shows only when
+    it is read.
 
     Raises:
         UsageError: the list cannot be read, or is empty.

@@ -39,12 +39,12 @@ _OTHER_PICTURES = (
     ".heic", ".heif", ".hif", ".ico", ".jxl", ".jxr", ".nef", ".nrw", ".orf", ".pdf", ".pef", ".ps",
     ".raf", ".raw", ".rw2", ".sr2", ".svg", ".wmf",
 )  # fmt: skip
-"""Endings of pictures that are not read, or not by every Pillow."""
+"""Endings of pictures that are not read, or not with every version of Pillow."""
 
 
 @functools.cache
 def _available() -> tuple[str, ...]:
-    """Those of the formats that this Pillow knows."""
+    """The formats of :data:`FORMATS` that the installed Pillow knows."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -54,10 +54,10 @@ def opened(file: BinaryIO) -> Iterator[Image.Image]:
     """Open an image file of one of :data:`FORMATS`; its pixels are not decoded yet.
 
     Raises:
-        NatstatsError: it is none.
+        NatstatsError: it is of no such format.
     """
     with warnings.catch_warnings():
-        # What Pillow warns of (size, odd metadata) is no matter for the pixels that it gives.
+        # Pillow's warnings (size, odd metadata) do not concern the pixels that it gives.
         warnings.simplefilter("ignore")
         try:
             image = Image.open(file, formats=_available())
@@ -83,7 +83,7 @@ def _format_of(suffix: str) -> str | None:
 
 
 def is_companion(name: str) -> bool:
-    """True for what commonly lies beside images and need not be spoken of.
+    """True for a file that is often beside images and needs no note.
 
     >>> is_companion("labels.csv"), is_companion("photo.heic"), is_companion("photo")
     (True, False, False)

@@ -1,4 +1,4 @@
-"""How a photograph is brought to the size at which it enters: scaled, then cut.
+"""How a photograph is brought to the size at which it enters a network: scaled, then cut.
 
 A scaled photograph is pixel for pixel what torchvision's ``Resize`` and ``CenterCrop`` give, yet
 computed here: the size must be known before scaling, to refuse a long strip that would fill the
@@ -109,13 +109,14 @@ class Framing:
 def common_side(sides: Sequence[int], largest: int) -> tuple[int, int | None]:
     """Side of the square to cut out of images of these shorter sides, unscaled.
 
-    It is the largest that fits them, at most `largest`, but for those that would shrink it for all:
-    icons of less than :data:`SMALLEST_PHOTOGRAPH` pixels among larger images, and images below half
-    of the median where they are few, one in ten or a single one among three or more.
+    It is the largest that fits them, at most `largest`. Some images do not count, as they would
+    shrink it for all: icons of less than :data:`SMALLEST_PHOTOGRAPH` pixels among larger images,
+    and images below half of the median where they are few: at most one in ten, or a single one
+    among three or more.
 
     Returns:
-        The side, and the place of the image that it comes from where that one is below half of the
-        median and still decides, as there are more like it; else None.
+        The side, and the place of the smallest image where that one is below half of the median and
+        still decides, as such images are not few; else None.
 
     >>> common_side([600, 400, 480, 33], 512), common_side([600, 33], 512)
     ((400, None), (33, 1))

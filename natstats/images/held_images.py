@@ -1,4 +1,4 @@
-"""Single images that a program holds: what is a photograph, and what are numbers already."""
+"""Single images in memory: which are photographs, and which are numbers already."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from natstats.text import printable
 __all__ = ["EXPECTED", "KEYS", "as_numbers", "as_photograph", "content_of", "image_in", "of_floats"]
 
 KEYS = ("image", "pixel_values")
-"""Under what an image stands in a dict."""
+"""Keys under which a dict may hold an image."""
 
 
 EXPECTED = (
@@ -26,7 +26,7 @@ EXPECTED = (
 
 
 def image_in(item: Any) -> Any:
-    """The image in what a data set gives: itself, the first of a tuple, or that of a dict.
+    """The image in an item of a data set: the item itself, the first of a tuple, or that of a dict.
 
     Raises:
         NatstatsError: there is none.
@@ -48,10 +48,10 @@ def image_in(item: Any) -> Any:
 
 
 def as_photograph(image: Any) -> Image.Image | None:
-    """A PIL image of an image of 8 bits; None for floats, which are no photograph.
+    """An image of 8 bits as a PIL image; None for floats, which are no photograph.
 
-    Of an array the channels come last, unless only the first of its sides can be those; of a
-    tensor they come first, unless only the last can be.
+    The channels of an array are its last axis, unless only the first has 1 or 3 of them; those of a
+    tensor are its first axis, unless only the last has.
 
     Raises:
         NatstatsError: it is no image.
@@ -88,7 +88,7 @@ def as_photograph(image: Any) -> Image.Image | None:
 
 
 def as_numbers(image: Any) -> np.ndarray[Any, Any]:
-    """Floats (C, H, W) of an image that is taken as it is.
+    """An image that is taken as it is, as floats (C, H, W).
 
     Raises:
         NatstatsError: it is no such array, or its channels seem to be last.
@@ -114,10 +114,10 @@ def as_numbers(image: Any) -> np.ndarray[Any, Any]:
 
 
 def of_floats(array: np.ndarray[Any, Any]) -> Image.Image:
-    """A photograph of floats in [0, 1], rounded to 8 bits.
+    """A photograph made of floats in [0, 1], rounded to 8 bits.
 
     Raises:
-        NatstatsError: there are others.
+        NatstatsError: values are outside of [0, 1], or the channels are neither 1 nor 3.
     """
     if not (array.min() >= 0 and array.max() <= 1) or len(array) not in (1, 3):
         raise NatstatsError(

@@ -1,7 +1,7 @@
 """Data sets of Hugging Face's library ``datasets``: saved to disk, or streamed.
 
 Only bytes are taken from them. The images are decoded here, with the formats and bounds of all
-other images, and no code that comes with a data set is run: ``datasets`` from 4 on knows none.
+other images, and no code that comes with a data set is run: ``datasets`` 4 and newer run none.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = [
 ]  # fmt: skip
 
 SAVED, STREAMED = "hf", "hf-stream"
-"""What stands before the colon: a data set on disk, and one that is read as a stream."""
+"""Prefixes before the colon of a source: a data set on disk, and one that is read as a stream."""
 
 _LEAST = 4
-"""Version of the library datasets from which on it runs no code of a data set."""
+"""First version of the library datasets that runs no code of a data set."""
 
 _ROWS = 1024
 """Rows of a shard of a data set on disk that is read as a stream."""
@@ -47,7 +47,7 @@ class HuggingFaceImages(DataSetImages):
     """The images of a ``datasets.Dataset``.
 
     Args:
-        dataset: with one column of images.
+        dataset: data set with one column of images.
         framing: how each is brought to size; by default the largest square of at most 512 pixels
             that fits all of them, unscaled.
         limit: at most this many, a random sample.
@@ -82,12 +82,12 @@ class RowShard:
     """A shard of a streamed data set.
 
     Attributes:
-        address: what tells it from others.
+        address: text that tells the shard from others.
         name: what to call it.
         rows: a ``datasets.IterableDataset`` of undecoded images.
-        number: of the shard.
+        number: number of the shard, from 0.
         n_shards: how many there are.
-        column: with the images.
+        column: name of the column with the images.
     """
 
     address: str
@@ -101,7 +101,7 @@ class RowShard:
         """Its images, in the order of the rows.
 
         Raises:
-            SourceError: they ceased to come.
+            SourceError: they stopped coming.
         """
         place = 0
         rows = iter(self.rows.shard(self.n_shards, self.number))
@@ -184,7 +184,7 @@ def images_of_dataset(
     """The images of a ``datasets.Dataset``, or the stream of a ``datasets.IterableDataset``.
 
     Args:
-        dataset: with one column of images.
+        dataset: data set with one column of images.
         framing: how each is brought to size.
         limit: at most this many.
         seed: seed of the sample and of the numbering, or of the order of the shards.
@@ -197,7 +197,7 @@ def images_of_dataset(
     if type(dataset).__name__ == "Dataset":
         return HuggingFaceImages(dataset, framing, limit, seed, where)
     features = dataset.features
-    if features is None:  # it is told by the first row
+    if features is None:  # the first row tells
         dataset = dataset._resolve_features()
         features = dataset.features
     column = _image_column(features, where)
@@ -225,7 +225,7 @@ def open_hugging_face(
             ``datasets.load_dataset`` finds under the name.
         name: a folder, a ``.parquet`` file, a pattern of such, or for a stream also the name of a
             data set.
-        split: of the data set, where it has several.
+        split: name of the split, where the data set has several.
         framing: how each is brought to size.
         limit: at most this many.
         seed: seed of the sample and of the numbering, or of the order of the shards.

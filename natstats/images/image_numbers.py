@@ -1,4 +1,4 @@
-"""Sets of image numbers, as the intervals that they make: what has been measured, what is left.
+"""Sets of image numbers, kept as intervals: which images were measured, and which are left.
 
 Images are numbered in a shuffled order, so any interval of numbers is a random sample, and a few
 intervals say which of a billion images were measured.
@@ -23,7 +23,7 @@ class ImageNumbers:
     """A set of whole numbers from 0, kept as sorted intervals that neither touch nor overlap.
 
     Args:
-        intervals: first number, and the one behind the last, of each; in any order.
+        intervals: first number and last number + 1 of each, in any order.
 
     Raises:
         UsageError: an interval ends before it begins, or a number is out of range.
@@ -56,7 +56,7 @@ class ImageNumbers:
 
     @property
     def intervals(self) -> list[tuple[int, int]]:
-        """First number, and the one behind the last, of every interval."""
+        """First number and last number + 1 of every interval."""
         return list(zip(self._starts.tolist(), self._ends.tolist(), strict=True))
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class ImageNumbers:
 
     @property
     def end(self) -> int:
-        """The number behind the largest; 0 where there is none."""
+        """The largest number + 1; 0 for an empty set."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __or__(self, other: ImageNumbers) -> ImageNumbers:
@@ -124,7 +124,7 @@ class ImageNumbers:
         return ImageNumbers(left)
 
     def shifted(self, by: int) -> ImageNumbers:
-        """Every number larger by so much."""
+        """The set with `by` added to every number."""
         return ImageNumbers([(start + by, end + by) for start, end in self.intervals])
 
     def first(self, n: int) -> ImageNumbers:
@@ -142,7 +142,7 @@ class ImageNumbers:
         return ImageNumbers(taken)
 
     def share(self, number: int, n_shares: int) -> ImageNumbers:
-        """One of some shares of nearly equal size; each goes on where the one before it ends.
+        """Share `number` of `n_shares` of nearly equal size; each goes on where the previous ends.
 
         >>> ImageNumbers([(0, 4), (10, 13)]).share(1, 2)
         ImageNumbers([(3, 4), (10, 13)])
@@ -158,7 +158,7 @@ class ImageNumbers:
 
 
 def _merged(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Starts and ends of what intervals cover together."""
+    """Starts and ends of the union of intervals."""
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     starts, ends = pairs[:, 0], np.maximum.accumulate(pairs[:, 1])
     # A new interval begins where none before it reaches.

@@ -46,7 +46,7 @@ _UNREAD = bytes(32)
 """Stands for the content of an image whose file could not be opened."""
 
 AT_ONCE = 4096
-"""Files whose digests are kept together."""
+"""Files whose digests are written to the cache together."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Sample:
         image: (C, H, W), or (C, T, H, W) for a clip; None when it could not be read.
         reason: why it could not be read.
         content: SHA-256 of what was read, 32 bytes.
-        is_enlarged: it was smaller than what it was scaled to.
-        is_small: it could be read, and is smaller than what is cut out.
+        is_enlarged: whether it was smaller than what it was scaled to.
+        is_small: whether it could be read, but is smaller than what is cut out.
         seen: SHA-256 of each file that was read, to be kept (:mod:`natstats.images.contents`).
         label: what to call it, where the set cannot tell from the number.
     """
@@ -133,7 +133,7 @@ class ImageSet(Dataset[Sample]):
         raise NotImplementedError
 
     def listing(self) -> str:
-        """The same without contents where these are in files: what a digest was before 0.5.0."""
+        """The digest without contents where these are in files, as it was before 0.5.0."""
         return self.digest()
 
 
@@ -154,7 +154,7 @@ def reason_of(error: Exception) -> str:
 class Photographs(ImageSet):
     """Photographs that are framed as they are read.
 
-    A class below says what there is: :meth:`open`, :meth:`label`, :meth:`n_bytes` and, for files,
+    A subclass defines :meth:`open`, :meth:`label`, :meth:`n_bytes` and, for files,
     :meth:`identities`; it calls the constructor when these can be used.
 
     Args:
@@ -219,7 +219,7 @@ class Photographs(ImageSet):
         raise NotImplementedError
 
     def identities(self, number: int) -> tuple[Identity, ...]:
-        """What the file is known by, one; nothing where there is no file."""
+        """The identity of the file, in a tuple of one; empty where there is no file."""
         return ()
 
     def __len__(self) -> int:
@@ -245,14 +245,14 @@ class Photographs(ImageSet):
     def _seen(
         self, number: int, before: tuple[Identity, ...], content: bytes
     ) -> tuple[tuple[Identity, bytes], ...]:
-        """What is now known of a file, unless it was changed while it was read."""
+        """The digest of a file by its identity; empty where the file changed while it was read."""
         return tuple((one, content) for one in before) if self.identities(number) == before else ()
 
     def digest(self) -> str:
         """SHA-256 of the framing and the files' names, sizes and contents, 16 digits.
 
-        A file that was read for it, here or when it was measured, is not read again as long as it
-        is as it was then (:mod:`natstats.images.contents`).
+        A file that was read before, here or when it was measured, is not read again as long as it
+        is unchanged (:mod:`natstats.images.contents`).
         """
         return photographs_digest(self.listing(), self.contents())
 
@@ -266,8 +266,8 @@ class Photographs(ImageSet):
     def contents(self) -> list[bytes]:
         """SHA-256 of every image's file, or of its pixels where there is none, 32 bytes each.
 
-        Zeros stand for a file that cannot be opened. To know those of some of the images only, ask
-        the set of these (:meth:`chosen`).
+        Zeros stand for a file that cannot be opened. For some of the images only, call this on the
+        set of these (:meth:`chosen`).
         """
         identities = [self.identities(number) for number in range(len(self))]
         kept = contents.known(one for own in identities for one in own)
@@ -298,7 +298,7 @@ class Photographs(ImageSet):
 
         It fits all of them, but for a few that are far smaller, see
         :func:`natstats.images.framing.common_side`. Only the headers of files are read; files
-        without a readable one are passed over.
+        without a readable one are skipped.
 
         Raises:
             UsageError: no photograph could be opened.
@@ -339,7 +339,7 @@ class Photographs(ImageSet):
 
 
 def photographs_digest(listing: str, contents: Iterable[bytes]) -> str:
-    """The digest of photographs from that of their names and sizes and those of their contents."""
+    """The digest of photographs, from their listing and the digests of their contents."""
     sha = hashlib.sha256(listing.encode())
     for content in contents:
         sha.update(content)

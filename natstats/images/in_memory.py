@@ -52,10 +52,10 @@ RANDOM = (
     "the data set gives another image each time that it is asked for one, as random transforms do: "
     "what was measured cannot be resumed, nor be compared image by image"
 )
-"""What is to be known of such a data set."""
+"""Note on a data set whose images differ each time."""
 
 PROBED = 32
-"""Images of a data set that tell it from others; all would have to be read once more."""
+"""How many images tell a data set from others; all of them would have to be read once more."""
 
 
 def is_held(source: Any) -> bool:
@@ -78,8 +78,9 @@ class HeldImages(Photographs):
         seed: seed of the sample and of the numbering.
         description: where they come from, for people.
         notes: what a reader of the results must know of them.
-        n_probed: images that tell this set from others before it is measured; None for all.
-        is_random: they are others each time that they are asked for.
+        n_probed: number of images by which this set is told from others before it is measured; None
+            for all.
+        is_random: whether they differ each time that they are asked for.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class HeldImages(Photographs):
         return f"[{self.places[number]}]"
 
     def listing(self) -> str:
-        """SHA-256 of the framing, the places and the contents of those that are looked at."""
+        """SHA-256 of the framing, the places and the contents of the probed images, 16 digits."""
         sha = hashlib.sha256(f"{self.framing} {len(self.items)} {self.places}".encode())
         for number in _some(len(self), self._n_probed):
             sha.update(self._read(number)[0])
@@ -131,7 +132,7 @@ class DatasetArrays(ImageSet):
         limit: at most this many, a random sample.
         seed: seed of the sample and of the numbering.
         description: where they come from, for people.
-        is_random: they are others each time that they are asked for.
+        is_random: whether they differ each time that they are asked for.
 
     Raises:
         UsageError: the first image is below 5 x 5 pixels.
@@ -175,9 +176,10 @@ class DatasetArrays(ImageSet):
         return f"[{self.places[number]}]"
 
     def digest(self) -> str:
-        """SHA-256 of the order and of some images, 16 digits; of random ones another each time.
+        """SHA-256 of the order and of some images, 16 digits; another each time for random images.
 
-        All would have to be read for it; what a run keeps as ``contents`` is of all that were.
+        To include all images, all would have to be read once more. What a run keeps as ``contents``
+        covers all images that it read.
         """
         sha = hashlib.sha256(f"{self.shape} {len(self.items)} {self.places}".encode())
         for number in _some(len(self), PROBED):
@@ -188,7 +190,7 @@ class DatasetArrays(ImageSet):
 
 
 def _some(n: int, most: int | None) -> list[int]:
-    """Evenly spaced numbers, at most so many.
+    """At most `most` of n numbers, evenly spaced; all where it is None.
 
     >>> _some(4, None), _some(9, 3)
     ([0, 1, 2, 3], [0, 4, 8])
@@ -204,7 +206,8 @@ def images_of_list(
     """The images of a list: paths, PIL images, arrays or tensors.
 
     Photographs (PIL images and 8 bits) may be of different sizes, as files may. Floats (C, H, W) of
-    one size are taken as they are; those of different sizes are photographs in [0, 1], of 8 bits.
+    one size are taken as they are; those of different sizes must be in [0, 1], and become
+    photographs of 8 bits.
 
     Raises:
         UsageError: the list is empty, or holds something else; the first such item is named.
@@ -271,8 +274,8 @@ def images_of_torch(
 ) -> ImageSet:
     """The images of a data set or a loader of torch, with labels or without.
 
-    Of a loader its data set is measured, as far as its sampler goes over it, each image once: which
-    images make a batch, their order and the number of processes are natstats' own. A collate
+    Of a loader the data set is measured, each image that its sampler visits once: batches, order
+    and the number of processes are natstats' own. A collate
     function is applied to one image at a time.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Parquet files on disk: which are meant, and whether each is whole, before any is read."""
+"""Parquet files on disk: finding them, and checking that each is whole before any is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parquet_files(place: str) -> list[Path]:
         place: a path.
 
     Returns:
-        Their paths, sorted; none where there are none.
+        Their paths, sorted; an empty list where there are none.
     """
     path = Path(place)
     if path.exists() and not path.is_dir():
@@ -38,14 +38,14 @@ def parquet_files(place: str) -> list[Path]:
 
 
 def check_parquet(paths: Sequence[Path], description: str) -> None:
-    """Raise unless each file ends with the table of its contents, as one that was cut does not.
+    """Raise unless each file ends with its metadata, which a file that was cut short lacks.
 
     Args:
-        paths: of the files.
-        description: what they are of, for an error.
+        paths: paths of the files.
+        description: name of the data set, for an error.
 
     Raises:
-        UsageError: some are not whole; the first are named.
+        UsageError: some are not whole; the error names the first.
     """
     if not paths:
         return

@@ -79,15 +79,15 @@ def _of_tiff(image: Image.Image) -> tuple[float | None, bool]:
     if _SIGNED in kinds and max(bits) == 8:
         raise NatstatsError("a TIFF of signed bytes, which have no known white")
     white = float((1 << bits[0]) - 1) if image.mode.startswith("I;16") else None
-    # Of narrower values Pillow turns them over itself.
+    # Narrower values are inverted by Pillow itself.
     return white, tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.mode in _WIDE
 
 
 def _mend_transparency(image: Image.Image) -> None:
-    """Bring the transparent grey of a PNG to the values that Pillow makes of the stored ones.
+    """Scale the transparent grey of a PNG as Pillow scales its pixels.
 
     Raises:
-        NatstatsError: the colour has more bits than are kept of the image's.
+        NatstatsError: the transparent colour has more bits than Pillow keeps of the pixels.
     """
     transparent, tiles = image.info.get("transparency"), getattr(image, "tile", [])
     raw = str(tiles[0][3]) if tiles else ""

@@ -13,10 +13,10 @@ __all__ = ["Abort", "ahead"]
 T = TypeVar("T")
 
 _SECONDS_TO_LOOK = 0.2
-"""How long something is waited for until it is asked again whether to end."""
+"""How long an item is waited for before asking again whether to end."""
 
 _SECONDS_TO_END = 5.0
-"""How long a thread is waited for that was told to end. It does not keep the process alive."""
+"""How long the thread is waited for once told to end. It does not keep the process alive."""
 
 
 class Abort:
@@ -35,7 +35,7 @@ class Abort:
 
     @contextlib.contextmanager
     def calling(self, function: Callable[[], None]) -> Iterator[None]:
-        """Have a function called when it is time to stop, as long as the context is open."""
+        """Call a function when it is time to stop, if the context is open then."""
         with self._lock:
             is_late = self.is_set
             self._calls.append(function)
@@ -48,7 +48,7 @@ class Abort:
                 self._calls.remove(function)
 
     def set(self) -> None:
-        """Stop."""
+        """Tell the reader to stop."""
         with self._lock:
             self.is_set = True
             calls = list(self._calls)
@@ -57,7 +57,7 @@ class Abort:
 
 
 class _Ahead:
-    """What the thread that reads and the one that takes have in common."""
+    """What the thread that reads and the one that takes share."""
 
     def __init__(self, most: int) -> None:
         self.changed = threading.Condition()
@@ -80,7 +80,7 @@ class _Ahead:
                     self.found.append((item, n))
                     self.size += n
                     self.changed.notify_all()
-        except BaseException as error:  # raised again by the one that takes
+        except BaseException as error:  # raised again in the thread that takes
             self.error = error
         finally:
             try:
@@ -102,13 +102,13 @@ def ahead(
     """Give items one after the other while a thread reads those that follow.
 
     Args:
-        items: gives what is read; it is called, and goes on, in the thread.
+        items: gives what is read; it is called and runs in the thread.
         size: bytes that an item takes.
         most: bytes that may wait to be taken; the last item may exceed them.
-        stopped: tells whether to end where an item would have to be waited for.
+        stopped: asked while an item is waited for; where it returns True, the items end.
 
     Raises:
-        Exception: what `items` raises, when all before it were taken.
+        Exception: what `items` raises, once all items before it were taken.
 
     >>> list(ahead(lambda abort: iter("abc"), len, 2))
     ['a', 'b', 'c']

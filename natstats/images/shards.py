@@ -1,8 +1,9 @@
-"""Photographs in tar files, read where they lie.
+"""Photographs in tar files on disk, read in place.
 
-An index of all members gives every image its number before any is read, whatever the number of
-workers, and a limited run a random sample of all shards: what streaming from one shard after
-another could not do. Python's tarfile makes it from the headers alone, and nothing is unpacked.
+An index of all members gives every image its number before any is read. So numbers do not depend on
+the number of workers, and a limited run has a random sample of all shards, which reading one shard
+after another could not give. Python's tarfile makes the index from the headers alone; nothing is
+unpacked.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _MOST_BRACES = 100
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """Where an image lies: shard, bytes, name; `reason` where it cannot be had."""
+    """Where an image lies: shard, bytes, name; `reason` says why it cannot be read, if so."""
 
     shard: int
     name: str
@@ -50,8 +51,8 @@ class _Member:
 class Shards(Photographs):
     """The photographs in tar files.
 
-    Members with the name of an image format are images; others, such as labels, are passed over,
-    and pictures of formats that are not read are counted.
+    Members with the name of an image format are images; others, such as labels, are skipped, and
+    pictures of formats that are not read are counted.
 
     Args:
         paths: paths of the tar files, uncompressed.
@@ -99,7 +100,7 @@ class Shards(Photographs):
             return io.BytesIO(file.read(member.size))
 
     def identities(self, number: int) -> tuple[Identity, ...]:
-        """What the member is known by: the tar file, and where it lies in that."""
+        """The identity of the member: that of the tar file, and its place in it."""
         member = self._members[self.places[number]]
         return identify(self.paths[member.shard], member.start, member.size)
 
@@ -157,12 +158,13 @@ def _headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _damage(path: Path, offset: int, end: int) -> str:
-    """What is wrong where tarfile stopped, which it does without a word at a broken header.
+    """What is wrong where tarfile stopped, which is silent at a broken header; empty if nothing.
 
     Args:
-        path: of the file.
-        offset: where it stopped.
-        end: the byte behind the last member, which says so itself if the file ends before.
+        path: path of the file.
+        offset: where tarfile stopped.
+        end: the byte behind the last member. If the file ends before it, reading that member will
+            say so.
     """
     with open_regular(path) as file:
         if offset >= os.fstat(file.fileno()).st_size:
@@ -181,7 +183,7 @@ def shard_paths(pattern: str) -> list[Path]:
     in the first; ``{a,b}`` for either; ``*``, ``?`` and ``[...]`` for what is there.
 
     Raises:
-        UsageError: one is not there, or nothing matches.
+        UsageError: a file is not there, or nothing matches.
     """
     if len(_BRACES.findall(pattern)) > _MOST_BRACES:
         raise UsageError(f"images: expected a path with at most {_MOST_BRACES} braces; got more")

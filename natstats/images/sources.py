@@ -1,4 +1,4 @@
-"""Sources of images: from what a user names to numbered images in [0, 1]."""
+"""Sources of images: from what a user names to a set of numbered images."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_-]+):(.+)", re.DOTALL)
 _SPLIT = re.compile(r"[A-Za-z0-9_+-]+")
 _FILES = (".npy", ".pt", ".pth", ".txt", ".tar")
 _COMPRESSED = {".tar.xz": "xz -dc", ".txz": "xz -dc", ".tar.zst": "zstd -dc"}
-"""Endings of archives that are not opened, with what would make a stream of them."""
+"""Endings of archives that are not opened, with the command that makes a stream of them."""
 
 
 def open_images(
@@ -217,7 +217,7 @@ def _parsed(source: str) -> tuple[str | None, str, str | None]:
 
 
 def source_name(source: str | Path) -> str:
-    """A short name for what `source` stands for, fit to be that of a folder.
+    """A short name for what `source` stands for, fit for a folder.
 
     >>> [source_name(s) for s in ("~/photos", "a/f.npy", "cifar10:~/d:train", "s/{0..9}.tar")]
     ['photos', 'f', 'cifar10-train', 's']

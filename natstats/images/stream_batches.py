@@ -17,13 +17,13 @@ from natstats.images.streams import ImageStream, RawImage, decoded
 __all__ = ["Decoder", "raw_batches"]
 
 _MOST_AHEAD = 1 << 26
-"""Bytes that are read before they are asked for."""
+"""Bytes that may be read ahead, before they are asked for."""
 
 _OVERHEAD = 1000
 
 
 class Decoder(Dataset[Sample | Ended]):
-    """Makes samples of images that were read, in any process.
+    """Decodes images that were read, in any process.
 
     Args:
         framing: how each is brought to size.
@@ -43,16 +43,16 @@ def raw_batches(
     part: StreamPart,
     stopped: Callable[[], bool] | None = None,
 ) -> Generator[list[RawImage | Ended], None, None]:
-    """Images in the order in which they are read, so many at a time, with the ends of shards.
+    """Lists of images in the order in which they are read, with the ends of shards.
 
-    The end of a shard comes with its last image, so that what is known of the images is known of
-    the shard.
+    The end of a shard comes in the list of its last image, so that whoever has the images also
+    knows that the shard is done.
 
     Args:
         stream: the stream.
-        batch_size: images at a time; at last those that are left.
+        batch_size: images in a list; the last has those that are left.
         part: what is read of the stream.
-        stopped: tells whether to end where an image would have to be waited for.
+        stopped: asked while an image is waited for; where it returns True, the lists end.
     """
     found: list[RawImage | Ended] = []
     n_images = 0

@@ -1,8 +1,8 @@
 """Numbers of the images of a stream, from shard and position, and how shards are dealt out.
 
-How many images a shard holds is known when it has been read to its end, so images cannot be
-numbered one after the other. Every shard has a range of numbers of its own instead; so what a
-number stands for depends neither on what was read before nor on who reads it.
+How many images a shard holds is known only when it has been read to its end, so images cannot be
+numbered one after the other. Instead every shard has a range of numbers of its own, so what a
+number stands for depends neither on what was read before nor on which process reads it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from natstats.images.image_numbers import ImageNumbers
 __all__ = ["STRIDE", "Ended", "Piece", "Seen", "StreamNumbers", "StreamPart", "dealt"]
 
 STRIDE = 4_428_881_171
-"""Numbers from the beginning of one shard to that of the next, more than a shard has images.
+"""Distance from the first number of one shard to that of the next; no shard has so many images.
 
 The group of an image is its number modulo the number of groups. For 30 usual numbers of groups, 128
-first, the groups of successive shards begin far apart, as with the golden ratio: so groups fill
-evenly even of shards with few images. (Of 3,000 numbers tried at random it is the best in the worst
-of these cases.)
+first, successive shards begin at groups that are far apart, as with the golden ratio. So groups
+fill evenly even from shards with few images. (Of 3,000 numbers tried at random this is the best in
+the worst of these cases.)
 """
 
 FIRST = 1024
-"""Numbers that are shared out among the first images of all shards: the spectra of the images with
-these numbers are kept one by one (:data:`natstats.spectra.accumulator.KEPT_IMAGES`)."""
+"""How many low numbers are shared out among the first images of all shards: the spectra of the
+images with these numbers are kept one by one (:data:`natstats.spectra.accumulator.KEPT_IMAGES`)."""
 
 _FEW = 8
-"""Whole shards of each process from which on the rest is not cut up to make them equal."""
+"""With so many whole shards in each share, those left over are not split to make shares equal."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class StreamNumbers:
 
     @property
     def n_low(self) -> int:
-        """Images of each shard, the first ones, that have low numbers."""
+        """How many images of each shard, the first ones, have low numbers."""
         return max(1, FIRST // self.n_shards)
 
     def number(self, shard: int, position: int) -> int:
@@ -85,8 +85,8 @@ class Piece:
 
     Attributes:
         shard: place of the shard.
-        modulus: one image in so many.
-        residue: the position of the first.
+        modulus: one image in so many belongs to it; 1 for all.
+        residue: position of the first of them.
     """
 
     shard: int
@@ -106,14 +106,14 @@ class Piece:
         return max(0, -(-(end - self.residue) // self.modulus))
 
     def of(self, positions: NDArray[np.int64] | None) -> NDArray[np.int64]:
-        """Those of some positions that are in the piece."""
+        """The given positions that are in the piece; none for None."""
         if positions is None:
             return np.zeros(0, np.int64)
         own: NDArray[np.int64] = positions[positions % self.modulus == self.residue]
         return own
 
     def share(self, number: int, n_shares: int) -> Piece:
-        """One of some shares of a piece.
+        """Share `number` of `n_shares` of the piece.
 
         >>> Piece(0, 2, 1).share(1, 3)
         Piece(shard=0, modulus=6, residue=3)
@@ -122,10 +122,10 @@ class Piece:
 
 
 def dealt(pieces: Sequence[Piece], number: int, n_shares: int) -> tuple[Piece, ...]:
-    """One of some shares of pieces: whole ones, and a share of those that are left over.
+    """Share `number` of `n_shares` of pieces: whole ones, and a share of those that are left over.
 
-    Where every share has eight whole pieces or more, those that are left over stay whole, too: what
-    is cut up must be read by all who have a share in it.
+    Where every share has eight whole pieces or more, those that are left over stay whole, too: a
+    piece that is split must be read by all that have a share in it.
 
     >>> dealt([Piece(0), Piece(1), Piece(2)], 1, 2)
     (Piece(shard=1, modulus=1, residue=0), Piece(shard=2, modulus=2, residue=1))
@@ -171,7 +171,7 @@ class Seen:
     lengths: Mapping[int, int] = field(default_factory=dict)
 
     def content(self, number: int) -> bytes | None:
-        """What was read of an image before; None where it was not."""
+        """SHA-256 of an image when it was read before; None where it was not."""
         place = int(np.searchsorted(self.numbers, number))
         if place == len(self.numbers) or self.numbers[place] != number:
             return None
@@ -184,7 +184,7 @@ class Seen:
         return replace(self, numbers=self.numbers[chosen], contents=self.contents[chosen])
 
     def state(self) -> dict[str, Any]:
-        """Arrays and plain values."""
+        """This object as arrays and plain values, for a state file."""
         lengths = [[shard, n] for shard, n in self.lengths.items()]
         return {"numbers": self.numbers, "contents": self.contents, "lengths": lengths}
 
@@ -214,18 +214,18 @@ class StreamPart:
         return cls(tuple(map(Piece, range(n_shards))), only)
 
     def share(self, number: int, n_shares: int) -> StreamPart:
-        """One of some shares."""
+        """Share `number` of `n_shares` of this part."""
         return replace(self, pieces=dealt(self.pieces, number, n_shares))
 
     def ends(self, numbers: StreamNumbers) -> dict[int, int] | None:
-        """Position behind the last image that is wanted of each shard; None where all are."""
+        """By shard, position of the last wanted image + 1; None where all images are wanted."""
         if self.only is None:
             return None
         wanted = _by_shard(np.fromiter(self.only, np.int64), numbers)
         return {shard: int(positions.max()) + 1 for shard, positions in wanted.items()}
 
     def left(self, numbers: StreamNumbers) -> StreamPart:
-        """The same without the pieces of which all images were seen."""
+        """The same without the pieces whose wanted images were all seen."""
         seen = _by_shard(self.seen.numbers, numbers)
         wanted = None
         if self.only is not None:
@@ -244,7 +244,7 @@ class StreamPart:
         return replace(self, pieces=tuple(kept), seen=known)
 
     def behind_seen(self, piece: Piece, numbers: StreamNumbers) -> int:
-        """The position of a piece behind all of its images that were seen."""
+        """The first position of a piece behind all of its images that were seen."""
         own = piece.of(_by_shard(self.seen.numbers, numbers).get(piece.shard))
         return int(own.max()) + piece.modulus if len(own) else 0
 

@@ -31,7 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 COMMAND = "pipe"
-"""What stands before the colon of a command."""
+"""Prefix, before the colon, of a source that is a command."""
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2")
 """Endings of local tar files that are read as streams."""
@@ -42,7 +42,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")
 _BRACES = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}\s'\"$;|&]*,[^{}\s'\"$;|&]*))\}")
 _QUOTED = r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\""
 _BRACES_OF_COMMANDS = re.compile(f"{_QUOTED}|{_BRACES.pattern}", re.DOTALL)
-"""As a shell has them; what is within quotes or behind a backslash matches without a group."""
+"""Braces as a shell reads them; text in quotes or behind a backslash matches without a group."""
 
 _SHOWN = 120
 
@@ -70,7 +70,7 @@ class StreamShard(Protocol):
             abort: ends what is waited for.
 
         Raises:
-            NatstatsError: it cannot be opened, or ceased to come.
+            NatstatsError: it cannot be opened, or its bytes stopped coming.
         """
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class TarShard:
 
     Attributes:
         kind: ``command``, ``address`` or ``file``.
-        address: which.
+        address: the command, the address or the path.
     """
 
     kind: str
@@ -146,7 +146,7 @@ def shards_at(source: str) -> list[TarShard]:
     for address in _bounded(_expanded(source)):
         if not found:
             check_address(address)
-        # In the address of a page a question mark begins a query, and brackets may be meant so.
+        # Only * is a wildcard: in an address ? begins a query, and brackets may be part of it.
         found += matching_addresses(address) if "*" in address else [address]
     return _each_once([TarShard("address", one) for one in found])
 
@@ -171,8 +171,8 @@ def _bounded(names: Iterator[str]) -> list[str]:
 def _expanded(pattern: str, is_command: bool = False) -> Iterator[str]:
     """What braces stand for, as in a shell: ``{000..012}`` and ``{a,b}``, and no others.
 
-    What a command has in braces else, such as a program for awk, is left as it is, and so is what
-    it has within quotes.
+    Other braces in a command, such as those of a program for awk, are left as they are, and so is
+    what is within quotes.
     """
     parts: list[list[str]] = []
     end = 0

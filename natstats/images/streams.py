@@ -1,7 +1,7 @@
-"""Photographs that come as a stream: more than memory or disk hold, not known how many.
+"""Photographs that come as a stream: of unknown number, and more than memory or disk may hold.
 
 Shards are read one after the other, in an order that the seed decides, each from its beginning to
-its end: nothing is sought, and nothing is kept but what is being read. One thread reads, however
+its end, without seeking, and only what is being read is kept. One thread reads, however
 many processes decode, so that the images come in the same order with any number of them.
 """
 
@@ -34,7 +34,7 @@ __all__ = ["ChangedImagesError", "ImageStream", "RawImage", "decoded"]
 _LARGEST_SIDE = 512
 
 _FEWEST_SHARDS, _FEWEST_IMAGES = 64, 16
-"""Shards that a limited sample comes from: so many at least, and more if each gives so many."""
+"""A limited sample comes from at least so many shards; from more if each gives so many images."""
 
 
 class ChangedImagesError(NatstatsError):
@@ -65,8 +65,8 @@ class ImageStream(Photographs):
         shards: what is read one after the other, in a fixed order.
         framing: how each photograph is brought to size; by default a square as large as the first
             one allows, at most 512 pixels, unscaled.
-        limit: at most this many, about as many from the beginning of every shard, or of some of
-            them where there are many.
+        limit: at most this many, in nearly equal numbers from the beginning of every shard, or of
+            some shards where there are many.
         seed: seed of the order of the shards.
         description: where they come from, for people.
 
@@ -106,7 +106,7 @@ class ImageStream(Photographs):
 
     @property
     def n_images(self) -> int | None:
-        """Always None: it is known when all shards have been read to their end."""
+        """Always None: it is known only when all shards have been read to their end."""
         return None
 
     def __len__(self) -> int:
@@ -132,7 +132,7 @@ class ImageStream(Photographs):
         )
 
     def whole(self) -> Photographs:
-        """Not of a stream.
+        """Not possible for a stream.
 
         Raises:
             UsageError: always.
@@ -140,7 +140,7 @@ class ImageStream(Photographs):
         self._refuse()
 
     def chosen(self, numbers: Sequence[int]) -> Photographs:
-        """Not of a stream.
+        """Not possible for a stream.
 
         Raises:
             UsageError: always.
@@ -148,7 +148,7 @@ class ImageStream(Photographs):
         self._refuse()
 
     def contents(self) -> list[bytes]:
-        """Not of a stream.
+        """Not possible for a stream.
 
         Raises:
             UsageError: always.
@@ -156,7 +156,7 @@ class ImageStream(Photographs):
         self._refuse()
 
     def native_size(self, largest: int = _LARGEST_SIDE) -> int:
-        """Not of a stream.
+        """Not possible for a stream.
 
         Raises:
             UsageError: always.
@@ -164,7 +164,7 @@ class ImageStream(Photographs):
         self._refuse()
 
     def label(self, number: int) -> str:
-        """Name of the shard of an image, and its place there; images that are read have names."""
+        """Name of the shard of an image, and its place there; an image that is read has a name."""
         shard, position = (int(one[0]) for one in self.numbers.places(np.array([number])))
         return f"{self.shards[shard].name}[{position}]"
 
@@ -176,7 +176,7 @@ class ImageStream(Photographs):
         return sha.hexdigest()[:16]
 
     def digest(self) -> str:
-        """The same: what the shards hold is known when they have been read."""
+        """The same as :meth:`listing`: what the shards hold is known only after reading them."""
         return self.listing()
 
     def framed(self, framing: Framing) -> ImageStream:
@@ -192,11 +192,11 @@ class ImageStream(Photographs):
     def items(
         self, part: StreamPart, abort: Abort | None = None
     ) -> Generator[RawImage | Ended, None, None]:
-        """Images of the stream, and the ends of the shards that were read to them.
+        """Images of the stream, with a mark at the end of each shard that is done.
 
         Args:
-            part: which.
-            abort: ends what is waited for.
+            part: which images.
+            abort: stops the reading, also while it waits.
 
         Raises:
             ChangedImagesError: an image that was seen before is another now.
@@ -227,7 +227,7 @@ class ImageStream(Photographs):
                 if item.is_other:
                     others.append(item.name)
                     continue
-                if item.is_last:  # nothing of what was seen before is lost with what follows
+                if item.is_last:  # it is numbered behind the images that were seen before
                     position = max(position, part.behind_seen(piece, self.numbers))
                 if piece.has(position):
                     image = self._image(piece.shard, position, item, part)
@@ -245,7 +245,7 @@ class ImageStream(Photographs):
         """An image that is wanted; None for one that is not, or that was seen before.
 
         Raises:
-            ChangedImagesError: that was another.
+            ChangedImagesError: an image that was seen before is another now.
         """
         number = self.numbers.number(shard, position)
         before = part.seen.content(number)
@@ -314,7 +314,7 @@ def _size(raw: RawImage) -> tuple[int, int] | str:
 
 
 def _limit_note(limit: int, n_used: int, n_shards: int) -> str:
-    """What a sample of a stream is not."""
+    """The note that the first images of shards are no random sample."""
     which = f"each of {n_used} of {n_shards} shards" if n_used < n_shards else "every shard"
     return (
         f"at most {limit} images are taken, the first ones of {which}: no random sample of single "

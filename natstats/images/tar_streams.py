@@ -1,7 +1,7 @@
-"""The images of a tar archive that comes as a stream, in bounded memory, damage told.
+"""The images of a tar archive that comes as a stream, in bounded memory, with damage reported.
 
-The archive is read by Python's tarfile, which is given a file that can only be read on. What it is
-trusted with is bounded: no header takes more than a megabyte, whatever size it claims, and the
+The archive is read by Python's tarfile, which is given a file that can only be read forward. What
+tarfile reads is bounded: no header takes more than a megabyte, whatever size it claims, and the
 bytes of an image are read here. (The iteration of the webdataset library would read a member of any
 size into memory, and end without a word at a header that is broken.)
 """
@@ -49,7 +49,7 @@ class StreamItem:
     """What comes out of a shard: an image, or a place where one cannot be had.
 
     Attributes:
-        name: in the shard.
+        name: name in the shard.
         data: bytes of the file of an image; None where it cannot be had.
         reason: why not.
         is_other: it is no image, but a picture of a format that is not read.
@@ -68,7 +68,7 @@ class _DamageError(Exception):
 
 
 class _Buffered:
-    """A source whose first bytes can be looked at, in pieces of a good size."""
+    """A source that is read in large pieces, and whose first bytes can be looked at beforehand."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
@@ -88,7 +88,7 @@ class _Buffered:
 
 
 class _Forward:
-    """A file that can only be read on, of which headers are read with a bound.
+    """A file that can only be read forward, and whose headers are read with a bound.
 
     Attributes:
         last: what was read last, as a header.
@@ -142,14 +142,14 @@ _BROKEN = (
     tarfile.TarError, _DamageError, EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError,
     OverflowError, RecursionError, LookupError, TypeError,
 )  # fmt: skip
-"""What tarfile and the decoders raise of bytes that are not what they should be."""
+"""What tarfile and the decoders raise for bytes that are damaged."""
 
 
 def tar_items(source: ByteSource, name: str) -> Iterator[StreamItem]:
     """The images of a tar archive, in their order, and places where one cannot be had.
 
-    Members with the name of an image format are images; hidden ones and others are passed over, but
-    for pictures of formats that are not read. Compression by gzip and bzip2 is undone.
+    Members with the name of an image format are images; hidden ones and others are skipped, but
+    pictures of formats that are not read are reported. Compression by gzip and bzip2 is undone.
 
     Args:
         source: gives the bytes.
@@ -157,7 +157,7 @@ def tar_items(source: ByteSource, name: str) -> Iterator[StreamItem]:
 
     Raises:
         NatstatsError: it is no tar archive, or of a compression that is not undone.
-        SourceError: its bytes ceased to come.
+        SourceError: its bytes stopped coming.
     """
     buffered = _Buffered(source)
     file = _Forward(_decoded(buffered, name))
@@ -199,7 +199,7 @@ def _decoded(buffered: _Buffered, name: str) -> BinaryIO:
 
 
 def _members(tar: tarfile.TarFile, file: _Forward) -> Generator[StreamItem, None, bool]:
-    """The images; in the end, whether nothing was wrong with the archive."""
+    """The images; returns whether nothing was wrong with the archive."""
     while (member := _next(tar, file)) is not None:
         name = member.name
         end = member.offset_data + (member.size if member.isreg() else 0)
@@ -237,7 +237,7 @@ def _members(tar: tarfile.TarFile, file: _Forward) -> Generator[StreamItem, None
 
 
 def _next(tar: tarfile.TarFile, file: _Forward) -> tarfile.TarInfo | None:
-    """The next member; None at the end, and at a header that is none."""
+    """The next member; None at the end, and at a broken header."""
     file.allowance = _LARGEST_HEADER
     member = tar.next()
     tar.members = []  # type: ignore[attr-defined]  # kept by tarfile, for ever
@@ -245,7 +245,7 @@ def _next(tar: tarfile.TarFile, file: _Forward) -> tarfile.TarInfo | None:
 
 
 def _after_the_end(file: _Forward) -> Iterator[StreamItem]:
-    """Read what follows the end mark: as a rule nothing, but how a command ends, or a checksum."""
+    """Read on after the end mark, which also shows how a command ended and checks a checksum."""
     try:
         left = _MOST_AFTER_THE_END
         while left > 0 and (piece := file.take(min(_PIECE, left))):

@@ -1,4 +1,4 @@
-"""Processes that read images: their batches, and a sentence where one of them was killed."""
+"""Batches from processes that read images, with a clear error where one of them was killed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def from_workers(loader: DataLoader[Any]) -> Iterator[Any]:
     """The batches of a loader, with or without workers.
 
     Raises:
-        NatstatsError: a worker was killed, or ran out of memory; it says what to do.
+        NatstatsError: a worker was killed, could not start or ran out of memory; it says what to
+            do.
 
     >>> list(from_workers(DataLoader([1, 2, 3], batch_size=2)))
     [tensor([1, 2]), tensor([3])]
@@ -48,9 +49,9 @@ def from_workers(loader: DataLoader[Any]) -> Iterator[Any]:
 class _Losses:
     """Keeps the loss of a worker until the next batch is asked for.
 
-    torch raises it in a signal handler, in the midst of whatever runs: in an import whose failure
-    is caught half way, what is seen in the end is that a module lacks one of its parts; in the
-    clean-up of an object, it is lost. A loader that waits looks at its workers itself, every 5 s.
+    torch raises it in a signal handler, in the middle of whatever runs. In an import, the error may
+    be caught half way, and what shows later is that a module lacks one of its parts; in the
+    clean-up of an object, it is lost. A loader that waits checks its workers itself, every 5 s.
     """
 
     def __init__(self) -> None:
@@ -76,7 +77,7 @@ class _Losses:
             self._lost = error
 
     def tell(self) -> None:
-        """Raise what was lost before."""
+        """Raise the error of a worker that was lost before."""
         if self._lost is not None:
             raise self._lost
 
@@ -98,7 +99,7 @@ def _worker_errors() -> Iterator[None]:
         ) from error
     except (RuntimeError, OSError, EOFError) as error:
         text = str(error)
-        # The end of a pipe is that of its worker, unless it is what the worker itself ran into.
+        # A pipe ends with its worker, unless the worker itself met such an end ("Caught ...").
         is_end = isinstance(error, EOFError | ConnectionError) and not text.startswith("Caught ")
         if is_end or any(words in text for words in _KILLED):
             raise NatstatsError(
