@@ -35,21 +35,21 @@ __all__ = [
 ]
 
 _OWN_OPTIONS = {"weights", "progress", "pretrained", "checkpoint_path"}
-"""Arguments of builders for which there are options of ours."""
+"""Arguments of builders for which natstats has options."""
 
 
 _WRONG_ARGUMENTS = (
     TypeError, ValueError, RuntimeError, AssertionError, AttributeError, LookupError,
     ArithmeticError,
 )  # fmt: skip
-"""What constructors raise at arguments that make no sense."""
+"""What constructors raise for arguments that make no sense."""
 
 
 ALIKE = 0.95
-"""Share of keys and shapes from which on a state dict is taken for that of a network."""
+"""Least share of equal keys and shapes for which a state dict is taken for that of a network."""
 
 COUNTER = "num_batches_tracked"
-"""End of the keys of what batch normalisation counts, which files of old lack."""
+"""End of the keys of batch normalisation's counters, which old files lack."""
 
 
 EPS = {
@@ -63,9 +63,9 @@ these weights, which were trained before torchvision added it to the variance.""
 
 
 def network_names() -> list[str]:
-    """Names of torchvision's builders and of our own, as far as they are listed.
+    """Names of torchvision's builders and of our own networks that are listed.
 
-    Names with numbers in them, such as ``wrn_22_3``, go beyond a list; see :func:`is_name`.
+    Other names with numbers in them, such as ``wrn_22_3``, are valid, too; see :func:`is_name`.
     """
     return [*torchvision_models().list_models(), *zoo.NETWORKS]
 
@@ -88,7 +88,7 @@ class Classifier:
 
     Attributes:
         keys: keys of its weights.
-        sizes: for a key the axis that counts classes, its size per class, and what is added.
+        sizes: by key, the axis that counts classes, its size per class, and a constant added to it.
     """
 
     keys: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ class Classifier:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out filling tensors of no memory, which would load torch's compiler."""
+    """Skips the filling of tensors without memory, which would load torch's compiler."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -126,7 +126,7 @@ _FILLS = (Tensor.normal_, Tensor.uniform_)
 
 
 class _Empty(TorchFunctionMode):
-    """Makes what is allocated without values, as parameters are, a shape without memory."""
+    """Gives tensors that are allocated without values, as parameters are, a shape but no memory."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -145,9 +145,9 @@ class Builder:
         name: name of the network, as it was asked for.
         call: returns a network.
         arguments: arguments that were asked for.
-        fixed: arguments besides, which are not for the user.
+        fixed: further arguments, which the user cannot set.
         is_random: False where the constructor may return trained weights.
-        convert: brings the weights of other code for the same network to this one's keys.
+        convert: brings weights of other code for the same network to the keys of this one.
     """
 
     name: str
@@ -202,7 +202,7 @@ class Builder:
         return [name for name in dict.fromkeys(names) if name not in _OWN_OPTIONS]
 
     def with_arguments(self, **arguments: Any) -> Builder:
-        """The same constructor with these arguments besides."""
+        """The same constructor with these arguments added."""
         return replace(self, arguments={**self.arguments, **arguments})
 
     def takes_classes(self) -> bool:
@@ -210,7 +210,7 @@ class Builder:
         return "num_classes" not in self.arguments and "num_classes" in self.accepted()
 
     def classifier(self, model: nn.Module) -> Classifier:
-        """Find what in `model`, one of this builder's, depends on the number of classes.
+        """Find which weights of `model`, made by this builder, depend on the number of classes.
 
         The network is built with two numbers of classes, and the shapes are compared. Where its
         constructor does not take one, the classifier is its last linear layer or convolution.
@@ -229,7 +229,7 @@ class Builder:
         return Classifier(tuple(sizes), sizes) if sizes else Classifier(_last_layer(model))
 
     def shapes(self, **others: Any) -> dict[str, tuple[int, ...]]:
-        """Shapes by key, without the memory; none where the network cannot be built so."""
+        """Shapes by key, from a network built without memory; empty where that is impossible."""
         model = self._without_memory(**others)
         if model is None:
             return {}
@@ -249,7 +249,7 @@ class Builder:
 
 
 def _class_arguments(kind: type) -> list[str]:
-    """Names of the arguments with a default, of a class and of those that it hands others on to."""
+    """Names of the arguments with a default, of a class and of the bases that take its others."""
     names = []
     for base in kind.__mro__:
         if base is nn.Module or "__init__" not in vars(base):
@@ -293,14 +293,14 @@ def named_builder(name: str, arguments: Mapping[str, Any] | None = None) -> Buil
         return Builder(name, own.build, arguments)
     call = torchvision_models().get_model_builder(name)
     known = inspect.signature(call).parameters
-    # Nothing else may be downloaded, and a quantised network is one.
+    # Nothing is downloaded that was not asked for, and a network called quantised is quantised.
     fixed = {"weights": None, "weights_backbone": None, "quantize": True}
     fixed = {key: value for key, value in fixed.items() if key in known}
     return Builder(name, _with_eps(call) if name in EPS else call, arguments, fixed)
 
 
 def _with_eps(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A builder of a detector that also takes ``eps``, of the batch normalisation of its backbone.
+    """A builder of a detector that also takes ``eps`` of the batch normalisation in its backbone.
 
     >>> detector = named_builder("retinanet_resnet50_fpn", {"eps": 0.5}).build(0)
     >>> detector.backbone.body.bn1.eps
@@ -326,7 +326,7 @@ def _with_eps(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def recognised(state: Mapping[str, Any], near: str) -> list[str]:
-    """Names of the networks that a state dict is of, the classifier aside.
+    """Names of the networks that a state dict belongs to, whatever its classifier.
 
     Args:
         state: weights by key.
@@ -359,7 +359,7 @@ def recognised(state: Mapping[str, Any], near: str) -> list[str]:
 
 
 def _share(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> float:
-    """Of all keys, those that are in both with the same shape; old files lack counters."""
+    """Share of keys that are in both with the same shape; counters, which old files lack, aside."""
     known, held = ({k for k in keys if not k.endswith(COUNTER)} for keys in (shapes, state))
     same = [k for k in known if getattr(state.get(k), "shape", None) == shapes[k]]
     return len(same) / max(len(known), len(held), 1)

@@ -1,4 +1,4 @@
-"""Checkpoints of one training: which files they are, in what order, at which step, called what.
+"""Checkpoints of one training: their files, their order, their steps and their names.
 
 Only the names of the files decide. What trainers write into a checkpoint as ``epoch`` or
 ``global_step`` is the last one finished for some and the next one for others, and is not read.
@@ -65,8 +65,8 @@ class CheckpointFile:
 def find_checkpoints(given: str | Path | Iterable[str | Path]) -> list[Path]:
     """Find the files that patterns, folders and paths stand for.
 
-    What one pattern or folder holds comes in natural order (2 before 10); several stand in the
-    order in which they are given. A path without wildcards is taken as it is, there or not. No
+    What one pattern or folder holds comes in natural order (2 before 10); several patterns stand in
+    the order in which they are given. A path without wildcards is taken as it is, there or not. No
     file comes twice.
 
     Args:
@@ -89,7 +89,7 @@ def find_checkpoints(given: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def _files(path: Path) -> list[Path]:
-    if os.path.isdir(path):  # which takes any name, also one that no file can have
+    if os.path.isdir(path):  # which accepts any text, also one that no file can have as a name
         files = [
             file
             for file in path.iterdir()
@@ -112,7 +112,8 @@ def number_checkpoints(paths: Sequence[Path]) -> list[CheckpointFile]:
 
     Where the names are alike but for one number, that number is the step. Else the files keep
     their order, and their steps are 0, 1, 2 and so on. A file is called by its name without the
-    ending, or, where several bear the same, by the parts of the path that differ.
+    ending; where several have the same, by its name with the ending, or else by the parts of the
+    path that differ.
 
     Raises:
         UsageError: two files cannot be told apart in this way.
@@ -182,7 +183,7 @@ def _differing_number(names: Sequence[str]) -> list[int] | None:
     if len(differing) != 1 or differing[0] % 2 == 0:
         return None
     numbers = [int(parts[differing[0]]) for parts in split]
-    # Larger ones count nothing, and fit no table.
+    # Larger numbers are no steps, and fit no table.
     is_step = len(set(numbers)) == len(numbers) and max(numbers) < 1 << 63
     return numbers if is_step else None
 

@@ -27,14 +27,14 @@ def load_checkpoint(
 ) -> Network:
     """A network with the weights in a checkpoint, built anew where these have other sizes.
 
-    It gets the number of classes and the size of images of the checkpoint where its builder takes
-    them and they were not asked for.
+    It gets the checkpoint's number of classes and size of images where its builder takes these as
+    arguments and the user did not give them.
 
     Args:
-        network: the network as it was built; its module may be loaded into.
+        network: the network as it was built; its module may be changed.
         builder: its builder.
         saved: the checkpoint.
-        strict: refuse what does not fit but for the classifier; else load what fits.
+        strict: refuse anything that does not fit except the classifier; else load what fits.
         seed: seed of the weights that the checkpoint does not have.
 
     Raises:
@@ -74,7 +74,7 @@ def _notes(
     own: list[str], network: Network, builder: Builder, saved: Checkpoint
 ) -> tuple[str, ...]:
     """Notes on the loading, and those of the network that still hold with these weights."""
-    # What was said of the weights that the network had does not hold of these.
+    # What notes say of the weights that the network had before does not hold of these.
     is_said = "trained" if not builder.is_random else GREY
     kept = [note for note in network.notes if (is_said in note) == builder.is_random]
     is_recorded = recorded(saved.metadata) is not None
@@ -109,7 +109,7 @@ class _Fitted:
 
 
 def _fitted(before: _Fitted, seed: int) -> _Fitted:
-    """With the number of classes and the size of images that the checkpoint has."""
+    """Builder and network with the number of classes and the size of images of the checkpoint."""
     builder, model, preprocessing = before.builder, before.model, before.preprocessing
     own = model.state_dict()
     classifier = builder.classifier(model)
@@ -134,7 +134,7 @@ def _fitted(before: _Fitted, seed: int) -> _Fitted:
 
 
 def _as_recorded(preprocessing: Preprocessing, saved: Checkpoint) -> Preprocessing:
-    """With the normalisation that the file of the weights names, if it names one."""
+    """The preprocessing with the normalisation that the file of weights records, if it has one."""
     found = recorded(saved.metadata)
     if found is None:
         return preprocessing
@@ -149,10 +149,10 @@ def _as_recorded(preprocessing: Preprocessing, saved: Checkpoint) -> Preprocessi
 def with_checkpoint(network: Network, path: Path) -> Network:
     """A copy of a network with the weights in a file; the network is left as it is.
 
-    Its notes spoke of the weights that it had, and do not come along.
+    Its notes are about the weights that it had, and are not copied.
 
     Raises:
-        NatstatsError: the weights cannot be had, or do not fit.
+        NatstatsError: the weights cannot be read, or do not fit.
     """
     saved = read_checkpoint(path)
     copied = replace(

@@ -1,4 +1,4 @@
-"""Checkpoint files: the state dict in one, read without running any code that the file may hold."""
+"""Reading the state dict in a checkpoint file, without running any code that the file may hold."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ class Checkpoint:
 def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     """Read the state dict in a file, without running any code that the file may hold.
 
-    The state dict may stand bare or under one of :data:`CONTAINERS`, also one in another. A module
-    that was saved whole is read, too. Objects of other classes, such as the settings of the
-    training, are not made: an inert record stands in for each, and a note names the classes.
+    The state dict may be all of the content, or stand under one of :data:`CONTAINERS`, also one in
+    another. A module that was saved whole is read, too. Objects of other classes, such as the
+    settings of the training, are not created: an inert record stands in for each, and a note names
+    the classes.
 
     Args:
         path: a ``.safetensors`` file, or one that :func:`torch.save` wrote.
@@ -111,7 +112,7 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _content(path: Path) -> tuple[Any, list[str]]:
-    """What is in a file, and the classes of the objects that were not made."""
+    """What is in a file, and the classes of the objects that were not created."""
     try:
         if path.suffix == ".safetensors":
             import safetensors.torch
@@ -154,7 +155,7 @@ def _unpickled(path: Path) -> tuple[Any, list[str]]:
     """Load with torch's restricted unpickler, with stand-ins for the classes it does not know."""
     try:
         names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    except Exception:  # a file of torch before 1.6, or none at all: the loading below says it
+    except Exception:  # a file of torch before 1.6, or a damaged one: loading it below raises
         names = []
     for name in names:
         home, _, what = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""Networks from elsewhere: ``package.module:factory``, and timm's through the extra."""
+"""Networks from other packages: ``package.module:factory``, and timm's where it is installed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = ["factory_builder", "timm_builder", "timm_library", "timm_weights"]
 def factory_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
     """The builder behind ``package.module:factory``.
 
-    The current directory can be imported from, as with ``python -m``. The factory is a function or
-    a class that returns a network, or a network itself.
+    Modules in the current directory can be imported, as with ``python -m``. The factory is a
+    function or a class that returns a network, or a network itself.
 
     Args:
         name: module and attribute, the latter dotted where it is inside another.
@@ -87,7 +87,7 @@ def _check_arguments(name: str, factory: Callable[..., Any], arguments: Mapping[
 
 
 def _called(name: str, factory: Callable[..., Any]) -> Callable[..., Any]:
-    """The factory, importing from here and with errors of its own as one sentence."""
+    """The factory, with imports from the current directory, and its errors in one sentence."""
 
     @functools.wraps(factory)
     def call(**arguments: Any) -> Any:
@@ -146,7 +146,7 @@ def timm_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
 
 
 def _converted_by_timm(state: Mapping[str, Any], model: nn.Module) -> Any:
-    """What timm makes of a file as its network was first published in."""
+    """A state dict as the authors of a network published it, in the form that timm has for it."""
     home = sys.modules[type(model).__module__]
     return home.checkpoint_filter_fn(state, model)
 
@@ -161,7 +161,7 @@ def timm_weights(builder: Builder, weights: str, seed: int) -> tuple[nn.Module, 
 
     Raises:
         UsageError: no such weights.
-        NatstatsError: they cannot be had.
+        NatstatsError: they cannot be downloaded.
     """
     timm = timm_library()
     name = builder.name.removeprefix("timm:")
@@ -187,7 +187,7 @@ def timm_weights(builder: Builder, weights: str, seed: int) -> tuple[nn.Module, 
 
 
 def timm_library() -> Any:
-    """Timm itself.
+    """The module timm.
 
     Raises:
         UsageError: it is not installed.

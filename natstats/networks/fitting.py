@@ -1,4 +1,4 @@
-"""A builder fitted to a checkpoint: its classes, its size of images; else what it looks like."""
+"""Fitting a builder to a checkpoint: classes, size of images, keys; or what the file looks like."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ SIDES = ("image_size", "img_size", "input_size", "spatial_size")
 """Arguments of constructors that say at what size images enter: a side, or height and width."""
 
 _PREFIXES = range(9)
-"""How many tokens that are no patches may stand in a table of positions."""
+"""How many tokens that are no patches, such as a class token, a table of positions may have."""
 
 
 def with_classes(
     builder: Builder, model: nn.Module, state: Mapping[str, Any], classifier: Classifier, seed: int
 ) -> tuple[Builder, nn.Module]:
-    """Builder and network with the number of classes of a state dict, where that is taken."""
+    """Builder and network with the number of classes of a state dict, where that is an argument."""
     n_classes = classifier.n_classes(state)
     own = model.state_dict()
     if n_classes in (None, classifier.n_classes(own)) or not builder.takes_classes():
         return builder, model
     other = builder.with_arguments(num_classes=n_classes)
     fitting = other.build(seed)
-    # Some other thing than classes would be counted if this did not help.
+    # If this does not help, what was counted were not classes.
     if len(mismatch(state, fitting.state_dict()).shapes) >= len(mismatch(state, own).shapes):
         return builder, model
     return other, fitting
@@ -83,7 +83,7 @@ def _own_side(model: nn.Module) -> int:
 
 
 def _sides(theirs: Any, ours: Any, side: int) -> Iterator[int]:
-    """Sides of images with which a table (1, tokens, C) would have other numbers of tokens."""
+    """Sides of images for which our table (1, tokens, C) would have as many tokens as theirs."""
     if not (
         isinstance(theirs, tuple) and isinstance(ours, tuple) and len(theirs) == len(ours) == 3
     ):
@@ -98,7 +98,7 @@ def _sides(theirs: Any, ours: Any, side: int) -> Iterator[int]:
 
 
 def converted(builder: Builder, model: nn.Module, found: Located) -> Located:
-    """With the keys of other code for the network, where its own library knows how."""
+    """The weights with keys of other code converted by the network's library, where that helps."""
     own = model.state_dict()
     before = mismatch(found.state, own)
     if builder.convert is None or not before:
@@ -116,7 +116,7 @@ def converted(builder: Builder, model: nn.Module, found: Located) -> Located:
 
 
 def looks_like(builder: Builder, state: Mapping[str, Any]) -> str:
-    """Which network a state dict is of, as far as that can be told."""
+    """A hint at which network a state dict is of; empty where that cannot be told."""
     if builder.fixed.get("quantize") and not any("scale" in key for key in state):
         return (
             "the file has weights that are not quantised, which "

@@ -20,7 +20,7 @@ SHIFT = 4
 
 
 def stills_note(form: str, images: Tensor) -> list[str]:
-    """What a reader must know where a network that takes several frames was given single images.
+    """Note for a reader where a network that takes several frames was given single images.
 
     >>> stills_note("images", torch.zeros(1, 3, 8, 8))
     []
@@ -37,7 +37,7 @@ def stills_note(form: str, images: Tensor) -> list[str]:
 
 
 def channels_hint(reason: str) -> str:
-    """What to do where a forward pass failed as a network does not take three channels.
+    """What to do where a forward pass failed because a network does not take three channels.
 
     >>> channels_hint("expected input[1, 3, 8, 8] to have 4 channels, but got 3 channels instead")
     '; photographs have three channels: give an array (N, 4, H, W), a .npy or .pt file'

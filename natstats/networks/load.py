@@ -46,7 +46,7 @@ __all__ = [
 
 
 LARGEST_SEED = 2**63 - 1
-"""More than that torch does not take; control seeds count on from it."""
+"""The largest seed: torch takes up to 2**64 - 1, and control seeds count on from this one."""
 
 _WEIGHTS = {*SUFFIXES, ".th", ".tar", ".pkl", ".h5", ".onnx"}
 """Endings of files that may be given where the name of a network is expected."""
@@ -185,7 +185,7 @@ def build_network(name: str, seed: int, like: Mapping[str, Any] | None = None) -
 
 
 def _from_builder(builder: Builder, weights: str | None, seed: int) -> Network:
-    """A network by name with the weights asked for; None where a checkpoint will bring them."""
+    """A network by name with the weights asked for; `weights` is None if a checkpoint has them."""
     untrained = f"none (random, seed {seed})"
     notes = ("the network is untrained: its weights are random, as was asked for",)
     if builder.name.startswith("timm:"):
@@ -207,7 +207,7 @@ def _from_builder(builder: Builder, weights: str | None, seed: int) -> Network:
             model, label = download(builder, entry, seed), str(entry)
     if takes_grey(model):
         preprocessing = preprocessing.in_grey()
-    # Built without published weights it may take images of another side than these.
+    # Built without published weights, it may take images of another size than those take.
     side = side_of(builder.arguments) or side_of({"image_size": getattr(model, "image_size", None)})
     if side is not None:
         preprocessing = preprocessing.at_size(side)
@@ -254,7 +254,7 @@ def _from_factory(builder: Builder, weights: str, seed: int) -> Network:
 
 
 def _for_detector(model: nn.Module, preprocessing: Preprocessing) -> Preprocessing:
-    """At the size that a detector would bring images to by itself, so that it has nothing to do."""
+    """At the size to which a detector would scale images itself, so that it has nothing to do."""
     transform = getattr(model, "transform", None)
     sides: Any = getattr(transform, "fixed_size", None) or getattr(transform, "min_size", None)
     if not sides:

@@ -16,11 +16,11 @@ from natstats.errors import UsageError
 __all__ = ["INPUT_FORMS", "InputForm", "LoadOptions", "LoadSettings"]
 
 InputForm = Literal["images", "list", "clips", "pairs"]
-"""The same names for type checkers."""
+"""The names in :data:`INPUT_FORMS`, for type checkers."""
 
 INPUT_FORMS = ("images", "list", "clips", "pairs")
-"""A batch (N, C, H, W); a list of N images (detection); a batch of clips (N, C, T, H, W) (video);
-two batches, the frames of a pair (optical flow)."""
+"""What a network takes: a batch (N, C, H, W); a list of N images (detection); a batch of clips
+(N, C, T, H, W) (video); or two batches, of first and second frames (optical flow)."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class LoadOptions:
     def refuse_contradictions(self) -> None:
         """Raise where the options of one network do not go together.
 
-        A series has one set of options for all of its checkpoints, which come later.
+        The constructor does not check this: a series has one set of options for all of its
+        checkpoints, which come later.
 
         Raises:
             UsageError: published weights beside a checkpoint, or a key without a checkpoint.

@@ -1,4 +1,4 @@
-"""Loading a state dict into a network: whose keys are which, what may differ, what does not fit."""
+"""Loading a state dict into a network: matching keys, what may differ, and what does not fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_LISTED = 10
 """Keys of each kind that an error lists."""
 
 LEAST_SHARE = 0.5
-"""Of the numbers in the weights before the classifier, what must fit without `strict`."""
+"""Share of the numbers in the weights before the classifier that must fit without `strict`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def with_keys_of(
         source: the file, for an error.
 
     Returns:
-        The keys and weights under that start, and notes on what was taken off and left out.
+        The weights by the keys of the network, and notes on what was taken off and left out.
 
     Raises:
         NatstatsError: several networks in the file fit equally well.
@@ -98,18 +98,18 @@ def load_state(
 ) -> list[str]:
     """Load a state dict whose keys are those of the network, see :func:`with_keys_of`.
 
-    The classifier may differ: its own layers (missing, or of another shape), the part of the
-    network that holds it as a whole where no convolution is in it, or another head in its place. So
-    may auxiliary classifiers, which run only in training.
+    The classifier may differ: its own layers may be missing or of another shape, so may all of the
+    part of the network that holds it where that has no convolution, and another head may stand in
+    its place. Auxiliary classifiers, which run only in training, may differ, too.
 
     Args:
         model: the network; its weights stay as they are when this raises.
         state: weights by key.
         source: the file, for notes and errors.
-        strict: refuse every other difference; else load what fits, at least half of the numbers in
-            the weights before the classifier.
+        strict: refuse every other difference; else load what fits, which must be at least half of
+            the numbers in the weights before the classifier.
         classifier: keys that depend on the number of classes.
-        hint: says what may be wrong, asked for an error only.
+        hint: says what may be wrong; called only for an error.
 
     Returns:
         Notes on what was not loaded.
@@ -136,7 +136,7 @@ def load_state(
 
 
 def _refusable(wrong: Mismatch, head: Collection[str], own: Mapping[str, Any]) -> Mismatch:
-    """What must not differ: not the classifiers, nor what trainings put beside a network."""
+    """Differences that count: none in classifiers, nor in what trainings put beside a network."""
     bad = Mismatch(
         *(
             tuple(key for key in keys if key not in head and not is_auxiliary(key))
@@ -194,7 +194,7 @@ def _head(
     state: Mapping[str, Any],
     classifier: Collection[str],
 ) -> set[str]:
-    """Those of the wrong keys that belong to the classifier, or to what is there in its place."""
+    """The wrong keys that belong to the classifier, or to what stands in its place."""
     layers = {layer for key in classifier if (layer := key.rpartition(".")[0])}
     found = {
         key

@@ -22,13 +22,13 @@ __all__ = ["Network", "NetworkSource"]
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """What a network was asked for with, so that the same can be loaded again.
+    """The arguments with which a network was loaded, so that it can be loaded again.
 
     Attributes:
-        name: of the network or its factory.
+        name: name of the network or its factory.
         weights: name of the weights, or ``none``.
         checkpoint: file of the weights, as it was given; None for none.
-        checkpoint_key: where in the file they are; None for where they are found.
+        checkpoint_key: where in the file they are; None where they were found without it.
         model_args: arguments of the builder.
         takes: the form in which it takes images, if it was given.
         size: side of the images, if it was given, pixels.
@@ -59,8 +59,8 @@ class Network(Brief):
         preprocessing: what it expects of a photograph.
         notes: what a reader of the results must know.
         takes: the form in which it takes images, see :mod:`natstats.networks.input_forms`.
-        builder: makes the same network with random weights; None where nothing is known to.
-        source: what it was loaded with by its name; None for a module that was given.
+        builder: makes the same network with random weights; None where no way is known.
+        source: the arguments with which it was loaded by name; None for a module that was given.
     """
 
     model: nn.Module
@@ -81,12 +81,12 @@ class Network(Brief):
         return arguments(self.takes, images)
 
     def digest(self) -> str:
-        """SHA-256 over names, shapes and bytes of all parameters and buffers, 16 hex digits."""
+        """SHA-256 over names, shapes, types and bytes of parameters and buffers, 16 hex digits."""
         sha = hashlib.sha256()
         for name, tensor in self.model.state_dict().items():
             if isinstance(tensor, Tensor):
                 facts = f"{name} {tuple(tensor.shape)} {tensor.dtype}"
-                sha.update(facts.encode("utf-8", "surrogatepass"))  # names may be no text
+                sha.update(facts.encode("utf-8", "surrogatepass"))  # may be invalid text
                 flat = tensor.detach().cpu().contiguous().reshape(-1)
                 sha.update(flat.view(torch.uint8).numpy().data)
         return sha.hexdigest()[:16]

@@ -31,7 +31,7 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601), applied to the pixel values as stored."""
 
 GREY = "the network takes one channel: photographs enter in grey, 0.299 R + 0.587 G + 0.114 B, "
-"""How the note on such a network begins."""
+"""How the note on a network with one channel begins."""
 
 _INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
 
@@ -79,10 +79,10 @@ class Preprocessing:
         return replace(self, mean=mean, std=std)
 
     def notes(self, is_known: bool) -> tuple[str, ...]:
-        """What a reader must know of photographs for a network that takes another thing than RGB.
+        """Note on how photographs enter a network that takes grey; empty for one that takes RGB.
 
         Args:
-            is_known: whether something is known of their normalisation.
+            is_known: whether their normalisation is known.
         """
         if len(self.mean) != 1:
             return ()
@@ -127,7 +127,7 @@ def recorded(metadata: Mapping[str, str]) -> tuple[tuple[float, ...], tuple[floa
 
 
 def spoken(notes: Sequence[str], is_photographs: bool, is_normalised: bool) -> list[str]:
-    """Those of a network's notes that hold of what was measured.
+    """Those of a network's notes that apply to what was measured.
 
     Args:
         notes: the network's notes.
@@ -149,7 +149,7 @@ def spoken(notes: Sequence[str], is_photographs: bool, is_normalised: bool) -> l
 
 
 def of_published(entry: Any) -> Preprocessing:
-    """What an entry of torchvision's published weights was trained with."""
+    """The preprocessing with which an entry of torchvision's published weights was trained."""
     preset = entry.transforms()
     crop, resize = (getattr(preset, key, None) for key in ("crop_size", "resize_size"))
     sides = [side[0] for side in (crop, resize) if isinstance(side, list)]
@@ -157,7 +157,7 @@ def of_published(entry: Any) -> Preprocessing:
     framing = (
         Framing(min(sides), max(sides), preset.interpolation.value) if sides else fallback.framing
     )
-    plain = {  # what the presets of these do in code, and detectors in the model
+    plain = {  # what is written in the code of these presets, or in the detector
         "OpticalFlow": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         "ObjectDetection": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     }.get(type(preset).__name__, (fallback.mean, fallback.std))
@@ -170,7 +170,7 @@ def of_published(entry: Any) -> Preprocessing:
 def takes_grey(model: nn.Module) -> bool:
     """Whether a network takes images of one channel, as its convolutions say.
 
-    Its first takes one channel then, and no other takes three.
+    That is so where the first takes one channel and no other takes three.
 
     >>> takes_grey(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)))
     True
@@ -196,7 +196,7 @@ def is_known(model: nn.Module) -> bool:
 def configured(model: nn.Module) -> Preprocessing | None:
     """What a network says in its ``pretrained_cfg``, as timm's do; None where it says nothing.
 
-    A network that takes one channel says that by its convolutions: it is given grey in [0, 1].
+    A network that takes one channel shows that by its convolutions, and is given grey in [0, 1].
 
     >>> model = nn.Conv2d(3, 8, 3)
     >>> model.pretrained_cfg = {"input_size": (3, 160, 160), "crop_pct": 0.8, "mean": (0.5,) * 3}

@@ -1,4 +1,4 @@
-"""Published weights of torchvision: had by name, and known where a file of them is given."""
+"""Published weights of torchvision: downloaded by name, or recognised in a file of them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def download(builder: Builder, entry: Any, seed: int) -> nn.Module:
 
     Raises:
         UsageError: the builder does not take its arguments.
-        NatstatsError: they cannot be had, or what was kept is damaged.
+        NatstatsError: they cannot be downloaded, or the file that was kept is damaged.
     """
     kept = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     was_there = kept.is_file()
@@ -101,10 +101,10 @@ def _is_of(path: Path, entry: Any) -> bool:
 def as_published(
     builder: Builder, model: nn.Module, saved: Checkpoint, n_classes: Callable[[], int | None]
 ) -> tuple[Builder, list[str]]:
-    """The builder with the settings that weights need which do not show in their shapes.
+    """The builder with the settings that its weights need and that their shapes do not show.
 
-    torchvision makes some only where it is given its own weights; a state dict counts as these
-    where it has their shapes and classes. Arguments that were asked for stay.
+    torchvision makes some settings only where it is given its own weights; a state dict counts as
+    these where it has their shapes and number of classes. Arguments that the user gave stay.
 
     Args:
         builder: builder of the network that takes the state dict, whose shapes it has.
@@ -126,10 +126,10 @@ def as_published(
 
 
 def _padded(builder: Builder, state: Mapping[str, Any]) -> tuple[Builder, list[str]]:
-    """Code that calls the classifier ``linear`` pads shortcuts on both sides; ours has them behind.
+    """Code that calls the classifier ``linear`` pads shortcuts on both sides; ours pads behind.
 
-    Of 500 images of CIFAR-10 four such files classify 80 to 84 % right so; two of them were tried
-    with the zeros behind, and had 15 and 10 %.
+    Of 500 images of CIFAR-10, four such files classify 80 to 84 % right with the zeros on both
+    sides; two of them were tried with the zeros behind, and had 15 and 10 %.
     """
     ends = {key.removesuffix("linear.weight") for key in state if key.endswith("linear.weight")}
     has_weights = any(".shortcut." in key or ".downsample." in key for key in state)

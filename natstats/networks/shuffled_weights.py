@@ -1,14 +1,14 @@
-"""Networks whose kernels are shuffled: what the shape of the kernels, or their order, is good for.
+"""Networks with shuffled kernels, to see what the shape of kernels or their order is good for.
 
-Two ways to take one thing from a trained network and leave all else. With the *taps* of every
-kernel shuffled, each by itself, its norm and its sum stay and its shape is gone. With the *input
-channels* of every convolution shuffled, kernels keep their shapes and meet other channels; the
+There are two ways to take one property from a trained network and leave all others. Shuffling the
+*taps* within every kernel leaves its norm and its sum, but not its shape. Shuffling the *input
+channels* of every convolution leaves the shapes of its kernels, which then meet other channels; the
 kernels of a depthwise convolution, whose groups have one channel each, trade places.
 
-What :mod:`natstats.theory.counterfactuals` predicts of such networks is that all other shares of
-the exponent stay as they are. The statistics that batch normalisation has from training do not fit
-shuffled kernels, though, and would scale channels by factors that nobody chose. So they are
-estimated anew on images, which keeps the norms what they were: a scale to unit variance, times the
+:mod:`natstats.theory.counterfactuals` predicts that in such networks all other shares of the
+exponent stay as they are. The statistics that batch normalisation has from training do not fit
+shuffled kernels, though, and would scale channels by arbitrary factors. So they are estimated anew
+on images, and each normalisation does what it did before: it scales to unit variance, then by the
 trained weight.
 """
 
@@ -43,10 +43,10 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def with_shuffled_weights(network: Network, name: str, seed: int) -> Network:
     """Shuffle the kernels of a copy of a network, the same for the same seed.
 
-    It is for all modules that are an ``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d``, wherever they
-    are. Transposed convolutions and linear layers, of which no prediction is made, stay as they
-    are, and so do biases. A weight that is computed from others, as weight normalisation does, is
-    written out first. A weight that two modules share is shuffled once.
+    All modules that are an ``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d`` are shuffled, wherever
+    they are. Transposed convolutions and linear layers, for which there is no prediction, stay as
+    they are, and so do biases. A weight that is computed from others, as by weight normalisation,
+    is first replaced by its value. A weight that two modules share is shuffled once.
 
     Args:
         network: it is left as it is.
@@ -101,7 +101,7 @@ _NEEDED = {
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    # What a pass has computed and left on a module, as weight normalisation does, cannot be copied.
+    # Tensors that a pass left on a module, as with weight normalisation, cannot be copied.
     computed = {
         id(value): value.detach().clone()
         for module in model.modules()
@@ -118,7 +118,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def _own_weight(place: str, module: nn.Module) -> Tensor:
-    """The weight of a convolution as a parameter of its own, of which none is computed anew.
+    """The weight of a convolution as a plain parameter, no longer computed from others.
 
     Raises:
         UsageError: there is no such parameter.
@@ -138,9 +138,9 @@ def _own_weight(place: str, module: nn.Module) -> Tensor:
 
 
 def _write_out(module: nn.Module) -> None:
-    """Make parameters of what a module parametrizes, as they are now.
+    """Replace the tensors that a module parametrizes by parameters with their present values.
 
-    The function of torch for it takes them from the class, which the original module shares.
+    torch's own function for this deletes them from the class, which the original module shares.
     """
     parametrized = module.parametrizations
     assert isinstance(parametrized, nn.ModuleDict)
@@ -267,7 +267,7 @@ def load_norms(network: Network, norms: Mapping[str, Mapping[str, Tensor]]) -> N
 
 
 def _shapes_of(norms: Mapping[str, Any]) -> dict[str, Any]:
-    """Shapes in place of tensors; of what is none, that it is none."""
+    """Shapes in place of tensors; False or None in place of what is none."""
     return {
         place: isinstance(each, Mapping)
         and {name: getattr(one, "shape", None) for name, one in each.items()}
@@ -284,7 +284,7 @@ def _averaging(model: nn.Module, norms: list[_BatchNorm]) -> Iterator[None]:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the plain average
-            norm.training = True  # and not what is inside of it
+            norm.training = True  # not by train(), which would also reach what is inside of it
         yield
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):

@@ -1,6 +1,7 @@
-"""Where the weights are in what a checkpoint file holds: state dicts at any depth, by their places.
+"""Finding the weights in what a checkpoint file holds: state dicts at any depth, by their places.
 
-A small file can hold much: what is shared is gone through once, and nothing here recurses.
+A small file can refer to one object many times: what is shared is visited once, and nothing here
+recurses.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ CONTAINERS = (
     "ema",
     "module",
 )
-"""Where training scripts put the weights, the first that is there first."""
+"""Keys under which training scripts put the weights; of several, the first one here counts."""
 
 _MOST_MODULES, _DEEPEST = 20_000, 200
-"""Modules that one which was saved whole may have: a few bytes can share one without an end."""
+"""Most modules and levels in one that was saved whole: a few bytes can repeat one endlessly."""
 
 _NOT_WEIGHTS = ("optim", "sched", "scaler", "rng", "args", "config", "callback", "loop", "hyper")
 
@@ -49,11 +50,11 @@ WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 
 
 class EndlessError(Exception):
-    """Entries stand inside one another and never end."""
+    """Entries stand inside themselves, and so never end."""
 
 
 class Unread:
-    """Stands in for an object of a class that is not imported, and keeps what was its state."""
+    """Stands in for an object of a class that is not imported, and keeps its state."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -62,7 +63,7 @@ class Unread:
 def opened(content: Any) -> Any:
     """The content with every module that was saved whole replaced by its state dict.
 
-    What is shared is opened once, and stays shared; what is inside itself stays so.
+    A shared object is opened once, and stays shared; one that is inside itself stays so.
     """
     done: dict[int, Any] = {}
     result: dict[str, Any] = {}
@@ -72,7 +73,7 @@ def opened(content: Any) -> Any:
         if id(value) not in done and isinstance(value, Unread):
             done[id(value)] = _opened_module(value)
         elif id(value) not in done and isinstance(value, Mapping):
-            # In the order of the file, which a stack turns round.
+            # Reversed, as the stack turns the order of the file round.
             done[id(value)] = copied = dict.fromkeys(value)
             todo += [(copied, name, inner) for name, inner in reversed([*value.items()])]
         parent[key] = done.get(id(value), value)
@@ -135,7 +136,7 @@ def _state_dict(content: Any) -> dict[str, Any] | None:
 
 
 def _walked(content: Any) -> dict[str, dict[str, Any]]:
-    """All state dicts in a file by their dotted places; what is shared is gone through once."""
+    """All state dicts in a file by their dotted places; what is shared is visited once."""
     found: dict[str, dict[str, Any]] = {}
     seen: set[int] = set()
     states: dict[int, dict[str, Any] | None] = {}
@@ -169,7 +170,7 @@ def state_in(content: Any, path: Path) -> tuple[dict[str, Any], str | None]:
     """The state dict that a file is most likely meant for, and a note where there was a choice."""
     walked = _walked(content)
     inside = {place: s for place, s in walked.items() if {*place.split(".")} <= {*CONTAINERS}}
-    # What holds another is no state dict itself, but counters or the like beside it.
+    # A place that holds another has no state dict itself, but counters or the like.
     known = {
         place: state
         for place, state in inside.items()
@@ -252,8 +253,8 @@ def _is_endless(content: Any) -> bool:
 def state_at(content: Any, key: str, path: Path) -> dict[str, Any]:
     """The state dict at a dotted place, or the keys that start with it.
 
-    Where nothing stands at `key` itself, it may be a part of a place or of the start of keys:
-    behind containers and wrappers, or else behind anything, if there is one such part only.
+    Where nothing stands at `key` itself, it is looked for within places and keys: first where only
+    containers and wrappers stand in front, else anywhere, where it must be found only once.
     """
     place = content
     for part in key.split("."):
@@ -267,7 +268,7 @@ def state_at(content: Any, key: str, path: Path) -> dict[str, Any]:
         if state is not None:
             return state
     walked = _walked(content)
-    if place is not None:  # it holds state dicts under names that are none of ours
+    if place is not None:  # it holds state dicts under names that are not in CONTAINERS
         walked = _walked({key: place})
     names = _joined(_below(walked, ""))
     starts: dict[str, tuple[bool, str]] = {}
@@ -298,7 +299,7 @@ def state_at(content: Any, key: str, path: Path) -> dict[str, Any]:
 
 
 def _tops(names: Iterable[str]) -> list[str]:
-    """What keys start with, behind containers and wrappers."""
+    """The first parts of keys that are no containers or wrappers."""
     around = {*CONTAINERS, *WRAPPERS}
     parts = ([part for part in name.split(".") if part not in around] for name in names)
     return list(dict.fromkeys(part[0] for part in parts if part))

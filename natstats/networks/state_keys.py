@@ -1,4 +1,4 @@
-"""Whose keys are which: where in a state dict a network is, and what others call its parts."""
+"""Matching keys: where in a state dict a network is, and what other code calls its parts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BESIDE = re.compile(
     r"(decoder|mask_token|queue|project|proj_head|predict|prototype|momentum|teacher|target|ema"
     r"|criterion|loss|metric|dino_head|ibot_head)"
 )
-"""Starts of the names of what trainings put beside a network and its forward pass does not use."""
+"""Starts of names of parts that trainings put beside a network, unused in its forward pass."""
 
 _NO_CLASSIFIER = ("proj", "pred", "queue", "prototype", "momentum", "embed", "center")
 """In the names of linear layers that are no classifiers, whatever their shape."""
@@ -45,8 +45,8 @@ class Located:
 
     Attributes:
         state: weights under the network's own keys, and what else stood among them.
-        outside: weights that did not stand under the network's start, under their whole keys.
-        start: what was taken off.
+        outside: weights whose keys did not have the network's start, by their whole keys.
+        start: start that was taken off the keys.
         notes: on keys that were renamed or carried over.
     """
 
@@ -68,7 +68,7 @@ class Located:
 
 
 def shape_of(value: Any) -> Any:
-    """Of a tensor, or of the tensors that a quantised layer packs."""
+    """Shape of a tensor, or of the tensors that a quantised layer packs; None of anything else."""
     if isinstance(value, tuple):
         return tuple(shape_of(part) for part in value)
     return tuple(value.shape) if isinstance(value, Tensor) else None
@@ -80,7 +80,7 @@ def is_auxiliary(key: str) -> bool:
 
 
 def is_beside(key: str, own: Collection[str]) -> bool:
-    """Whether a key that the network lacks is of something that stands beside it by its name.
+    """Whether a key that the network lacks is, by its name, of something that stands beside it.
 
     >>> is_beside("decoder_blocks.0.norm1.weight", ["blocks.0.norm1.weight"])
     True
@@ -96,10 +96,11 @@ def locate(own: Mapping[str, Any], state: Mapping[str, Any], source: str) -> Loc
 
     What data parallelism, compilation and sharding add to keys is taken off wherever it stands.
     Then the start that all keys of the network have in the file (``model.``, ``student.backbone.``)
-    is found by matching: the one under which most keys have their shape. Another that lacks no more
-    than one layer of these, such as the classifier, fits as well. Keys that differ in dots,
-    underscores, capitals or a level of numbering are brought to the network's (``norm.1`` to
-    ``norm1``, ``blocks.0.3`` to ``blocks.3``), where the shape is the same and there is no choice.
+    is found by matching: the one under which most keys have their shape. Another start
+    that lacks at most one layer of these, such as the classifier, counts as fitting equally well.
+    Keys that differ in dots, underscores, capitals or a level of numbering are brought to the
+    network's (``norm.1`` to ``norm1``, ``blocks.0.3`` to ``blocks.3``), where the shape is the same
+    and there is no choice.
 
     Args:
         own: state dict of the network.
@@ -133,7 +134,7 @@ def locate(own: Mapping[str, Any], state: Mapping[str, Any], source: str) -> Loc
             f"{few([start.rstrip('.') for start in sorted(alike)], 8)}; name one with "
             "--checkpoint-key"
         )
-    if len(best) > 1:  # parts that are alike, of some other network
+    if len(best) > 1:  # similar parts of some other network
         return _renamed(own, Located(bare))
     start = best[0]
     inside = {k[len(start) :]: value for k, value in bare.items() if k.startswith(start)}
@@ -142,7 +143,7 @@ def locate(own: Mapping[str, Any], state: Mapping[str, Any], source: str) -> Loc
 
 
 def _alike(fitting: Mapping[str, set[str]], best: str) -> list[str]:
-    """The starts under which all keys fit that fit under the best, but for those of one layer."""
+    """The starts under which the keys fit that fit under the best one, except at most one layer."""
     most = fitting.get(best, set())
     found = []
     for start, keys in fitting.items():
@@ -170,7 +171,7 @@ def _without_wrappers(own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[
 
 
 def _renamed(own: Mapping[str, Any], found: Located) -> Located:
-    """With the keys that differ from the network's in style alone brought to the network's."""
+    """The weights with keys that differ from the network's only in style renamed to those."""
     missing = [key for key in own if key not in found.state]
     unknown = [key for key in found.state if key not in own]
     ours = _pairs(own, found.state, missing, unknown)
@@ -178,7 +179,7 @@ def _renamed(own: Mapping[str, Any], found: Located) -> Located:
         taken = {*ours.values()}
         theirs = [key for key in unknown if key not in ours]
         pairs = _pairs(own, found.state, [k for k in missing if k not in taken], theirs, *flat)
-        # One chunk that does not fit, and it is another way of counting.
+        # Where one chunk does not fit, the file counts in another way.
         left = {_words_before(k) for k in theirs if k not in pairs and _CHUNKED.match(k)}
         ours |= {k: v for k, v in pairs.items() if _words_before(k) not in left}
     if not ours:
@@ -201,7 +202,7 @@ def _pairs(
     flat_theirs: bool = False,
     flat_ours: bool = False,
 ) -> dict[str, str]:
-    """The network's key for each that only differs in style and has its shape."""
+    """By key of the file, the network's key that differs only in style and has the same shape."""
     theirs = _by_style(unknown, flat_theirs)
     found = {}
     for style, names in _by_style(missing, flat_ours).items():
@@ -216,8 +217,8 @@ def _pairs(
 def _by_style(keys: Sequence[str], flat: bool) -> dict[str, list[str]]:
     """Keys by what is left of them without dots, underscores and capitals.
 
-    With `flat`, of two numbers in a row (a chunk, and a block in it) only one is left, which counts
-    through all chunks.
+    With `flat`, two numbers in a row (a chunk, and a block in it) become one, which counts through
+    all chunks.
     """
     numbers = _counted(keys) if flat else {}
     found: dict[str, list[str]] = {}
@@ -257,17 +258,17 @@ def _counted(keys: Sequence[str]) -> dict[tuple[str, int, int], int]:
 def with_classifier(
     found: Located, own: Mapping[str, Any], classifier: Classifier, free: bool
 ) -> Located:
-    """Carry the classifier in the file over to the network's where they only differ in name.
+    """Take the classifier in the file for the network's where they only differ in name.
 
-    That is where the network has one classifier that the file lacks, and the file has one layer
-    that the network lacks with the same parameters of the same shapes. Where there is a choice,
-    nothing is carried.
+    That is so where the network has one classifier that the file lacks, and the file has one layer
+    that the network lacks, with the same parameters of the same shapes. Where there is a choice,
+    nothing is done.
 
     Args:
         found: the network's part of the file.
         own: state dict of the network.
         classifier: the network's classifier.
-        free: the number of classes may differ, as the network can be built with another.
+        free: whether the number of classes may differ, as the network can be built with another.
     """
     layer = _lacking_layer(found, own, classifier)
     if layer is None:
@@ -309,10 +310,10 @@ def _matching_layer(
     classifier: Classifier,
     free: bool,
 ) -> tuple[str, dict[str, str]] | None:
-    """The one layer of the file that can be `layer` of the network, and our key for each of its.
+    """The one layer of the file that can be the network's `layer`, and our key for each of its.
 
-    Shapes are to be the same; where none are and the number of classes is free, the same but for
-    that.
+    Shapes must be the same; where no layer has the same and the number of classes is free, they may
+    differ in that.
     """
     parts = _layers(own)[layer]
     pairs = [
@@ -349,7 +350,7 @@ def _layers(state: Mapping[str, Any]) -> dict[str, set[str]]:
 
 
 def _beside_no_other(own: Mapping[str, Any], outside: Mapping[str, Any]) -> dict[str, Any]:
-    """What does not belong to another network of the kind, whose classifier is not this one's."""
+    """Keys that belong to no other network of the kind in the file, whose classifier is its own."""
     others: Counter[str] = Counter()
     for key in outside:
         parts = key.split(".")

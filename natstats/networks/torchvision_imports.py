@@ -1,9 +1,9 @@
-"""torchvision, imported without the compiler of torch, which costs as much as torch itself.
+"""Importing torchvision without torch's compiler, which takes longer to load than torch itself.
 
-One module of torchvision takes a function from ``torch._dynamo`` on being imported, and asks it
-only where regions are pooled in a deterministic way on an accelerator. Loading the compiler for it
-takes longer than loading torch. So a stand-in answers while torchvision is imported: the function
-that is asked for loads the compiler when it is called, and anything else loads it at once.
+One module of torchvision imports a function from ``torch._dynamo``, and calls it only where regions
+are pooled in a deterministic way on an accelerator. So stand-ins take the place of the compiler
+while torchvision is imported: that function loads the compiler when it is called, and anything else
+that is looked up loads it at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _is_compile_supported(device_type: Any) -> Any:
 
 
 _LATER = {_UTILS: {"is_compile_supported": _is_compile_supported}}
-"""By module, what is enough when it is called."""
+"""By module, the functions for which the compiler need only be loaded when they are called."""
 
 
 class _StandIn(ModuleType):
@@ -37,15 +37,15 @@ class _StandIn(ModuleType):
         own = self.__name__
         if name in _LATER.get(own, {}):
             return _LATER[own][name]
-        is_path = own == _COMPILER and name == "__path__"  # where another part of it is looked for
-        if name.startswith("__") and not is_path:  # what is looked at in any module
+        is_path = own == _COMPILER and name == "__path__"  # for an import of another part
+        if name.startswith("__") and not is_path:  # looked up in any module
             raise AttributeError(name)
         _give_way()
         return getattr(importlib.import_module(own), name)
 
 
 def _give_way() -> None:
-    """Take the stand-ins away, so that an import finds what they stand for."""
+    """Remove the stand-ins, so that an import finds the modules that they stand for."""
     for name in (_COMPILER, _UTILS):
         if isinstance(sys.modules.get(name), _StandIn):
             del sys.modules[name]
@@ -55,8 +55,8 @@ def _give_way() -> None:
 def without_compiler() -> Iterator[None]:
     """Import torchvision inside the context without loading torch's compiler.
 
-    Afterwards everything is where it would be, but that the compiler is not loaded yet. Where it
-    or torchvision was imported before, nothing is done.
+    Afterwards all modules are as usual, except that the compiler is not loaded yet. Where it or
+    torchvision was imported before, nothing is done.
 
     >>> with without_compiler():
     ...     import torchvision

@@ -1,4 +1,4 @@
-"""Wrappers around a network: taken off where its layers can be watched then, else refused."""
+"""Wrappers around a network: taken off where its layers can then be watched, else refused."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
     """Run a network layer by layer inside the context, also where it was compiled in place.
 
     ``model.compile()`` leaves the module as it is and compiles its call, and a compiled graph runs
-    without the hooks that came later. What was compiled stays, and is used again after the context.
+    without hooks that were added later. What was compiled stays, and is used again after the
+    context.
 
     >>> with uncompiled(nn.ReLU()):
     ...     pass

@@ -1,6 +1,6 @@
 """Networks that the literature on distillation uses and torchvision lacks.
 
-They are for small images, but for MobileNet. In all of them every activation and every batch
+All but MobileNet are for small images. In all of them every activation and every batch
 normalisation is a module of its own, none works in place, and none is used twice.
 """
 

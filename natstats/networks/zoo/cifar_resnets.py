@@ -10,9 +10,9 @@ Where a block changes the shape, its shortcut is one of three:
 - ``pad`` (option A of He et al.) has no parameters: it keeps every second pixel and appends
   channels of zeros. This is the network of the paper.
 - ``pad-both`` is the same with half of the zeros in front and half behind, as in the code for
-  PyTorch whose weights are most in use. The weights of one do not do for the other.
+  PyTorch whose weights are most in use. The weights of one do not work in the other.
 - ``conv`` (option B) is a 1 x 1 convolution with batch normalisation. RepDistiller and Overhaul
-  have this one, so accuracies in the literature on distillation mostly are of it.
+  use this one, so most accuracies in the literature on distillation are of it.
 
 No module is used twice and no activation works in place, so a forward hook on any module sees
 exactly one output per pass, and nothing changes that output afterwards.
@@ -123,7 +123,7 @@ class CifarResNet(nn.Module):
         blocks_per_stage: The ``n`` of ``6 n + 2`` layers, at least 1.
         num_classes: Outputs of the linear layer, at least 1.
         shortcut: One of :data:`SHORTCUTS`.
-        channels: Of the first convolution and of the three stages, never falling.
+        channels: Channels of the first convolution and of the three stages, never decreasing.
         stem_stride: Stride of the first convolution: 2 makes images of 64 pixels cost what those
             of 32 do.
 

@@ -1,4 +1,4 @@
-"""Checkpoints of the same networks under the names that other code gives to their parts."""
+"""Renaming the keys of checkpoints that other code made for the same networks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def with_our_keys(
 
     Args:
         model: the network that is to take the weights.
-        state: weights by key; wrappers may stand in front.
+        state: weights by key; names of wrappers may stand in front.
 
     Returns:
         The state dict, and a note where keys were renamed.

@@ -28,7 +28,7 @@ class NamedNetwork:
     """A network that goes by a name.
 
     Attributes:
-        name: on the command line.
+        name: its name on the command line.
         build: its constructor; all of its arguments have a default, ``num_classes`` among them.
         framing: how photographs are brought to the size that it was made for.
         family: the module that it is in.
@@ -45,10 +45,10 @@ class _Family:
     """Names with numbers in them, the first of which is the depth.
 
     Attributes:
-        pattern: of the whole name.
-        form: of the name, for an error.
+        pattern: pattern of the whole name.
+        form: form of the name, for an error.
         build: takes the numbers and the arguments of the network.
-        rest: the depth is a multiple of 6 and this.
+        rest: the depth is a multiple of 6 plus this.
     """
 
     pattern: str
@@ -80,7 +80,7 @@ def named_network(name: str) -> NamedNetwork | None:
         name: such as ``wrn_16_2``.
 
     Raises:
-        UsageError: a name of such a form with a depth that there cannot be.
+        UsageError: a name of such a form with an impossible depth.
 
     >>> named_network("wrn_22_3").build(num_classes=7).fc
     Linear(in_features=192, out_features=7, bias=True)
@@ -103,7 +103,7 @@ def named_network(name: str) -> NamedNetwork | None:
                 f"model: expected {family.form} with D = 6 n + {family.rest} "
                 f"({6 + family.rest}, ...); got {name!r}"
             ) from error
-        # By position, so that they are none of the arguments that a user may give.
+        # By position, so that a user cannot give them as arguments by name.
         return NamedNetwork(name, partial(family.build, *numbers), _SMALL, family.build.__module__)
     return None
 
