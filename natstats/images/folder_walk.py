@@ -1,7 +1,7 @@
-"""Which files below a folder are the images that are meant, and what is to be said of the others.
+"""Finding the images below a folder, and the files that are left out with a note.
 
-Passed over, and said: what natstats itself has written, for its figures are no photographs; a file
-that was met before by another way; and files whose endings are not those of images.
+Left out are what natstats itself has written, for its figures are no photographs; a file that was
+already reached by another path; and files whose endings are not those of images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAMED = 3
 
 @dataclass
 class Found:
-    """What a search for images came to.
+    """The result of a search for images.
 
     Attributes:
         paths: paths of the images, sorted.
@@ -44,7 +44,7 @@ class Found:
     again: list[Path] = field(default_factory=list)
 
     def notes(self) -> tuple[str, ...]:
-        """What was passed over, in words."""
+        """What was left out, in words."""
         said = []
         if self.written:
             n = len(self.written)
@@ -62,7 +62,7 @@ class Found:
         return tuple(said)
 
     def ready(self, base: Path) -> Found:
-        """The same, sorted, and what was passed over named from `base` on."""
+        """The same object, sorted, with `written` and `again` relative to `base`."""
         self.paths.sort()
         self.other.sort()
         for paths in (self.written, self.again):
@@ -71,7 +71,7 @@ class Found:
 
 
 def left_out_note(names: Iterable[str]) -> str:
-    """That files were left out for their endings, in words.
+    """The note that files were left out for their endings.
 
     >>> left_out_note(["b.heic", "a.heic", "c"])
     '3 files were left out, as their endings are not those of images: .heic (2), none (1)'
@@ -92,9 +92,9 @@ def left_out_note(names: Iterable[str]) -> str:
 def images_below(folder: Path) -> Found:
     """Every image below `folder`, each file once.
 
-    Links are followed, but not round in a circle, and what can be reached without one counts by
-    that way. Names that begin with a dot are passed over. A link that leads nowhere and a folder
-    that cannot be listed count as images: they will turn out to be unreadable, and be said.
+    Links are followed, but never in a circle, and a file that can be reached without a link counts
+    under that path. Names that begin with a dot are skipped. A link that leads nowhere and a folder
+    that cannot be listed count as images, so that they are reported as unreadable later.
 
     Raises:
         UsageError: the folder is not there, or holds no image.
@@ -150,13 +150,13 @@ def images_matching(pattern: str, base: Path) -> Found:
 
 
 class _Reached:
-    """Files that were met, known by where they really are."""
+    """Files that were reached, known by their real paths."""
 
     def __init__(self) -> None:
         self._real: set[str] = set()
 
     def before(self, path: Path, real: str | None = None) -> bool:
-        """True when this file was met already; else it is from now on."""
+        """Whether this file was reached before; from now on it counts as reached."""
         if real is None:
             real = os.path.realpath(path)
             if not os.path.exists(real):  # a link that leads nowhere, or round: will be unreadable
@@ -194,10 +194,10 @@ def _walk(top: Path, found: Found) -> None:
 def _folders(
     top: Path, again: list[Path], into_runs: bool
 ) -> Iterator[tuple[Path, str, list[Path] | None]]:
-    """A folder and those below it: where they are, really are, and their files; None if unknown.
+    """A folder and those below it: path, real path, and files, None where they cannot be listed.
 
-    Each once, those that can be reached without a link by that way: so no link decides what a file
-    is called. Links to what was met are added to `again`.
+    Each comes once, by a path without links where there is one, so that no link decides what a file
+    is called. Links to folders that were reached before are added to `again`.
     """
     folders: list[Path] = [top]
     links: list[Path] = []
@@ -227,8 +227,8 @@ def _folders(
 def paths_matching(pattern: str) -> Iterator[Path]:
     """What a pattern matches, in no order, each file by one path.
 
-    ``**`` stands for folders at any depth, hidden ones aside. Python's glob would not come to an
-    end where links go round.
+    ``**`` stands for folders at any depth, except hidden ones. Python's glob would not come to an
+    end where links form a circle.
     """
     parts = Path(pattern).parts
     if "**" not in parts:
@@ -254,7 +254,7 @@ def _matches(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def _is_figure(path: Path) -> bool:
-    """A picture that a plot was saved as: drawn by matplotlib, with the same as SVG beside it."""
+    """Whether a picture is a saved plot: drawn by matplotlib, with the same as SVG beside it."""
     if path.suffix != ".png" or not os.path.isfile(path.with_suffix(".svg")):
         return False
     try:
