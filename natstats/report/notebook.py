@@ -1,6 +1,6 @@
 """What notebooks show of results: small tables and a figure, in the colours of the page.
 
-Nothing that a user has named can be markup there: texts are escaped, figures are outlines.
+Names that users chose cannot act as markup there: texts are escaped, figures hold only outlines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["difference_html", "run_html", "series_html"]
 
 ROWS = 8
-"""Rows of a table; of more, evenly spaced ones are shown."""
+"""Most rows of a table; of more, evenly spaced ones are shown."""
 
 
 def run_html(run: RunReport, notes: Sequence[str] = ()) -> str:
@@ -30,7 +30,7 @@ def run_html(run: RunReport, notes: Sequence[str] = ()) -> str:
 
     Args:
         run: what to show.
-        notes: what changes how it is to be read.
+        notes: remarks that change how the numbers are to be read, each without a full stop.
     """
     from natstats.report.figures.law import plot_law
 

@@ -1,7 +1,7 @@
-"""What figures and pages are drawn from: frozen records, which anyone can fill.
+"""The frozen records that figures and pages are drawn from; anyone can fill them.
 
 :mod:`natstats.runs` fills them from runs, series, comparisons and controls (their method
-``report``), so that this room need not know how these are measured or kept.
+``report``), so that this package need not know how these are measured or stored.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = [
 
 
 ALL = "all networks"
-"""What the row of all networks is called among means."""
+"""Name of the row of all networks in the tables of means."""
 
 CONTROL = "control: "
-"""How rows of networks with a control begin among means."""
+"""How the names of rows of networks with a control begin in the tables of means."""
 
 DIFFERENCE = "trained \N{MINUS SIGN} random"
-"""What follows where the row is of what training changed."""
+"""What follows :data:`CONTROL` in the name of the row of what training changed."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -128,7 +128,7 @@ class RunReport(Brief):
         spectra: spectrum of every layer, (L,).
         fits: fits of the same layers.
         layers: a row per layer, the columns of ``layers.csv``.
-        verdict: exponent against depth: the law, its specifications, what it hangs on.
+        verdict: exponent against depth: the law, its specifications, what it depends on.
         forms: comparison of forms for the same layers.
         forms_sentence: sentence on how many layers another form fits better.
         sensitivity: exponents in narrower bands, the columns of ``sensitivity.csv``.
@@ -168,12 +168,12 @@ class ComparisonReport(Brief):
         difference: what differs.
         headline: the result in a few words.
         runs: A and B.
-        paths: their folders; None of a run that is in none.
+        paths: their folders; None for a run that is not in a folder.
         only: names of the layers that only A has, and of those that only B has.
         mean: difference in the mean over the layers that count.
         slope: difference of the slopes of the two laws.
-        n_layers: layers that count.
-        n_differ: those of them that differ after correction for their number.
+        n_layers: number of layers that count.
+        n_differ: how many of them differ after correction for their number.
         is_paired: both runs saw the same images.
     """
 
@@ -224,13 +224,13 @@ class NetworksReport(Brief):
         means: a row per group in the slope that is drawn: subgroup, n, mean, low, high, p,
             next_low, next_high, tau, i2, q, q_p; all networks come first.
         subgroups: a row per group and slope, the columns of ``subgroups.csv``.
-        by: what the subgroups are by; None without.
-        per: what the slopes that are drawn are per.
-        per_unit: what a slope per unit of depth is per.
-        per_whole: what a slope over the whole depth is per.
-        verdict: the result in a word or a few.
+        by: what the networks are grouped by; None without subgroups.
+        per: unit of the slopes that are drawn, in words, such as ``per weight layer``.
+        per_unit: the same for a slope per unit of depth.
+        per_whole: the same for a slope over the whole depth.
+        verdict: the result in a few words.
         sentences: the result in words: mean, next network, differences.
-        shape_sentence: whether the networks have one shape; empty where it could not be told.
+        shape_sentence: whether the networks have one shape; empty where that could not be tested.
         notes: what to know, in sentences.
         options: how all were fitted.
     """

@@ -33,7 +33,7 @@ from natstats.text import printable
 __all__ = ["layers_of_trunk", "plot_account"]
 
 HATCHED = 6.0
-"""Points from layer to layer from which on bars are wide enough for hatching."""
+"""Distance of neighbouring layers, points, from which on bars are wide enough for hatching."""
 
 Array = NDArray[np.float64]
 Pair = tuple[Axes, Axes]
@@ -42,10 +42,10 @@ Pair = tuple[Axes, Axes]
 def plot_account(account: AccountReport, axes: Pair | None = None) -> Pair:
     """Draw what raises and what lowers the exponent from layer to layer, and the running sums.
 
-    Above, the black points are the exponents of the layers of the trunk. From the one of a layer
-    the shares of the operations up to the next go up and down, those of one cause together; where
-    they leave it is the next point. Below, the shares of each cause are added up from the images
-    on.
+    Above, the black points are the exponents of the layers of the trunk. The bars between two
+    layers are the shares of the operations between them, summed by cause; they start at the
+    exponent of the earlier layer and lead to that of the next. Below, the shares of each cause are
+    summed from the images on.
 
     Args:
         account: what to draw.
@@ -115,7 +115,7 @@ def _two(axes: Pair | None) -> Pair:
 
 
 def _places(layers: pd.DataFrame) -> tuple[Array, bool]:
-    """Depths of the layers, where each has one of its own; else their numbers."""
+    """Depths of the layers and True, if they rise all along; else their numbers and False."""
     depth = layers.depth.to_numpy(dtype=np.float64)
     if np.all(np.diff(depth) > 0):
         return depth, True
@@ -123,7 +123,7 @@ def _places(layers: pd.DataFrame) -> tuple[Array, bool]:
 
 
 def _points_of_a_step(ax: Axes, n_layers: int) -> float:
-    """Room from one layer to the next, points."""
+    """Distance from one layer to the next, points."""
     figure = ax.get_figure(root=True)
     assert figure is not None
     width = ax.get_position(original=True).width * figure.get_figwidth()
@@ -158,7 +158,7 @@ def _draw_stairs(
 
 
 def _draw_sums(ax: Axes, layers: pd.DataFrame, causes: list[str], place: Array) -> None:
-    """The shares of each cause, added up from the images on, and all of them."""
+    """The shares of each cause, summed from the images on, and the sum of all causes."""
     ax.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
     if not len(place):
         return

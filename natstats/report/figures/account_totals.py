@@ -1,4 +1,4 @@
-"""What each cause adds along the trunk, with intervals; beside it what it adds without training."""
+"""What each cause adds along the trunk, with intervals, beside the same with random weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from natstats.report.records import AccountReport
 __all__ = ["WHOLE", "plot_account_totals"]
 
 WHOLE = "all"
-"""The row of the whole change."""
+"""Cause of the row that holds the whole change."""
 
 ROW = 0.34
 """Height of a row, inches; half as much again with random weights."""
@@ -33,7 +33,7 @@ def plot_account_totals(account: AccountReport, ax: Axes | None = None) -> Axes:
 
     Args:
         account: what to draw.
-        ax: where to draw; by default a new figure, as high as it has rows.
+        ax: where to draw; by default a new figure, whose height fits its rows.
 
     Returns:
         The axes drawn into.
@@ -61,7 +61,7 @@ def plot_account_totals(account: AccountReport, ax: Axes | None = None) -> Axes:
 
 
 def _rows(account: AccountReport) -> pd.DataFrame:
-    """cause, share, low, high; and with a control random, difference and its ends."""
+    """Columns cause, share, low, high; with a control also random, difference, from and to."""
     own = account.totals[["cause", "share", "low", "high"]]
     found = account.difference
     if found is not None:

@@ -1,4 +1,4 @@
-"""What the exponent owes to the band, for a few layers side by side."""
+"""How the exponent depends on the band, for a few layers side by side."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from natstats.spectra.records import LayerSpectrum
 __all__ = ["MOST", "has_bands", "per_image", "plot_run_sensitivity", "plot_sensitivity"]
 
 MOST = 8
-"""Layers that are drawn; of more, evenly spaced ones, the input images first."""
+"""Most layers that are drawn; of more, the input images and evenly spaced layers."""
 
 LONGEST_NAME = 22
-"""Characters of a name above its panel; of longer ones the end is shown."""
+"""Most characters of a name above its panel; of a longer one the end is shown."""
 
 _SIDES = {
     "low": (PALETTE[0], "o", "fitted from this frequency up"),
@@ -59,8 +59,8 @@ def plot_sensitivity(
 ) -> Figure:
     """Draw the exponent of some layers against the end of the band that is moved.
 
-    A panel is a layer. The level grey band is the exponent of the whole band with its interval;
-    where the curves leave it, the spectrum is not one power law.
+    Each panel is a layer. The horizontal grey bar is the exponent of the whole band with its
+    interval; where the curves leave it, the spectrum is not one power law.
 
     Args:
         sensitivity: see :func:`natstats.fits.band_sensitivity.sensitivity_frame`, and for cycles

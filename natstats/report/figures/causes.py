@@ -1,4 +1,4 @@
-"""How the causes of an account are drawn: apart by colour, by hatching and by marker."""
+"""How the causes of an account are drawn: told apart by colour, hatching and marker."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CAUSE_STYLES = {
     "convolutions": CauseStyle(GREY, "+++++", "h"),
     "other": CauseStyle("#cdd3d8", "", "d"),
 }
-"""How each of :data:`natstats.theory.account.CAUSES` is drawn, in all figures alike."""
+"""How each of :data:`natstats.theory.account.CAUSES` is drawn, the same in all figures."""
 
 assert tuple(CAUSE_STYLES) == tuple(CAUSES)
 

@@ -1,4 +1,4 @@
-"""What differs, against depth: two runs, or a trained network and its random-weights control."""
+"""Differences of exponents against depth: of two runs, or of trained and random weights."""
 
 from __future__ import annotations
 
@@ -97,13 +97,14 @@ def plot_control(control: ControlReport, axes: Pair | None = None) -> Pair:
 def draw_changes(ax: Axes, rows: pd.DataFrame, places: np.ndarray) -> None:
     """The differences with their intervals about a line at zero."""
     own = _as_exponents(rows, "difference", "low", "high")
+    # This flag makes a point hollow.
     own["flags"] = np.where(rows.p_corrected < SIGNIFICANCE, "", "alike")
     ax.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
     draw_points(ax, own, places, INK, "o", 3.6)
 
 
 def _as_exponents(rows: pd.DataFrame, value: str, low: str, high: str) -> pd.DataFrame:
-    """Columns as those that points are drawn from."""
+    """The columns under the names that points are drawn from."""
     names = {value: "exponent", low: "exponent_low", high: "exponent_high"}
     return rows[list(names)].rename(columns=names).assign(flags="")
 

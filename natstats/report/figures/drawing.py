@@ -22,14 +22,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunFigure:
-    """A figure of a run. A record in :data:`RUN_FIGURES` is all that another one takes.
+    """A figure of a run. To add a figure, add a record to :data:`RUN_FIGURES`.
 
     Attributes:
         name: of its files, and of its place in the template of the page; figures without a place
             there stand at the end.
         title: its heading on the page.
         draw: draws it; None where there is nothing to draw.
-        description: what someone who cannot see it is told.
+        description: its alternative text, for readers who cannot see it.
     """
 
     name: str
@@ -115,7 +115,7 @@ def _has_trunk(run: RunReport) -> bool:
 
 
 def _n_kernels(run: RunReport) -> int:
-    """Convolutions whose change was parted."""
+    """Number of convolutions whose change was split into causes."""
     return 0 if run.account is None else int((run.account.frame.cause == "kernels").sum())
 
 
@@ -132,7 +132,7 @@ def _told_of_totals(run: RunReport) -> str:
 
 def _told_of_control(run: RunReport) -> str:
     said = "" if run.control is None else run.control.sentence
-    return f"Exponents trained and untrained. {said}"
+    return f"Exponents of the trained network and of random weights. {said}"
 
 
 RUN_FIGURES = {
@@ -158,7 +158,7 @@ RUN_FIGURES = {
             "spectra",
             "Spectra",
             _spectra,
-            lambda run: "Mean power spectra of all layers by map size, and power over their fits.",
+            lambda run: "Mean power spectra of all layers by map size, and power over the fits.",
         ),
         RunFigure(
             "spread",
@@ -201,10 +201,10 @@ def draw_run(run: RunReport, folder: Path, but: Collection[str] = ()) -> list[Pa
     """Write the figures of a run into `folder`, each as SVG and as PNG.
 
     Those of :data:`RUN_FIGURES` for which there is something to draw: ``law`` needs a layer with
-    an exponent, ``specifications`` two of them at least, ``spectra`` power, ``spread`` an image
-    with an exponent of its own, ``sensitivity`` a layer that was fitted in a second band,
-    ``control`` random weights, ``account`` and ``account_totals`` an account with a trunk,
-    ``kernels`` and ``kernel_exponents`` a convolution in it that was parted.
+    an exponent, ``specifications`` two specifications with a change, ``spectra`` a layer with
+    power, ``spread`` an image with an exponent of its own, ``sensitivity`` a layer that was fitted
+    in a second band, ``control`` random weights, ``account`` and ``account_totals`` an account with
+    a trunk, ``kernels`` and ``kernel_exponents`` a convolution whose change was split into causes.
 
     Args:
         run: what to draw.

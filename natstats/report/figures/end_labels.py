@@ -1,4 +1,4 @@
-"""Names at the right ends of lines, in place of a legend, apart from each other."""
+"""Names at the right ends of lines, in place of a legend, kept apart from each other."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from natstats.text import printable
 __all__ = ["EndLabel", "label_ends", "spread"]
 
 SIZE = 7.0
-"""Letters of a label, points."""
+"""Font size of a label, points."""
 
 LIGHTEST = 0.45
-"""Lightness up to which letters can be read on white."""
+"""Greatest lightness of letters that can be read on white."""
 
 LONGEST = {"narrow": 17, "wide": 26}
-"""Characters of a label; of a longer one the beginning is left out, which layers have in common."""
+"""Most characters of a label; a longer one loses its beginning, which layers have in common."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def spread(places: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
 
 
 def _bottom(block: Sequence[float], distance: float) -> float:
-    """The lowest place of a block about the mean of what it holds."""
+    """The lowest place of a block of labels that are spread about the mean of their places."""
     return float(np.mean(block)) - distance * (len(block) - 1) / 2
 
 

@@ -1,4 +1,4 @@
-"""Slopes of many networks, their mean, and what the next network may have: a forest plot."""
+"""A forest plot: slopes of many networks, their mean, and the range for the next network."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ ROW = 0.165
 """Height of a row, inches."""
 
 LARGEST, SMALLEST = 8.0, 2.2
-"""Side of the square of a network that has much of the weight, and of one with hardly any."""
+"""Side of the square of the network with most weight, and of one with hardly any, points."""
 
 LONGEST_NAME = {"single": 18, "double": 36}
-"""Characters of a name on one line, in one column and in two; a longer one goes on below."""
+"""Most characters of a name on one line, by the width of the figure; a longer one is wrapped."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the plot: a head, a network, a mean, or nothing."""
+    """A line of the plot: a heading, a network, a mean, or a gap."""
 
     kind: str
     label: str = ""
@@ -55,7 +55,7 @@ def plot_forest(networks: NetworksReport, ax: Axes | None = None) -> Axes:
 
     Args:
         networks: what to draw.
-        ax: where to draw; by default a new figure, as high as it has rows.
+        ax: where to draw; by default a new figure, whose height fits its rows.
 
     Returns:
         The axes drawn into.
@@ -186,7 +186,7 @@ def _numbers(row: _Row) -> str:
 
 
 def _set_range(ax: Axes, networks: NetworksReport) -> None:
-    """Everything but intervals that are many times as long as most, which run off the edge."""
+    """Make room for everything but intervals much longer than most, which run off the edge."""
     rows, mean = networks.networks, networks.means.iloc[0]
     ends = rows[["low", "high"]].to_numpy(dtype=float)
     points = [0.0, *rows.value, mean["next_low"], mean["next_high"], mean["low"], mean["high"]]

@@ -29,7 +29,7 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def plot_spread(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None = None) -> Axes:
-    r"""Draw the exponents of single images against depth, and beside them the one of their mean.
+    r"""Draw the exponents of single images against depth, and that of their mean spectrum.
 
     Two different numbers are shown. The bars are the distribution of the exponents fitted to each
     image by itself (median, quartiles, 5 to 95 %). The orange dash is the exponent fitted to the
@@ -55,13 +55,13 @@ def plot_spread(spectra: Sequence[LayerSpectrum], fits: Fits, ax: Axes | None = 
     with look():
         ax = new_axes(ax, 3.6)
         ax.grid(axis="y")
-        # Thinner where there are many layers: less than half of what each has of the axis.
+        # Thinner where there are many layers: less than half of the room of each on the axis.
         length = 200 if is_narrow(ax) else 430
         thick = float(np.clip(0.46 * length / max(len(spectra), 1), 1.2, 3.0))
         shown = [n > 0 for n in dots]
         alone = [fit.image_exponents for fit in fits.layers if len(fit.image_exponents)]
         spread = [np.quantile(values, _QUANTILES) for values in alone]
-        # Not by vlines, which looks at the limits of the axes after every bar.
+        # Not by vlines, which updates the limits of the axes after every bar.
         across = places[shown]
         for place, row in zip(across, spread, strict=True):
             for ends, width, level in ((row[[0, -1]], 0.8, 2), (row[[1, -2]], thick, 3)):

@@ -20,8 +20,8 @@ _ELEMENT = "max-width:100%;height:auto;background:#fff;stroke-linejoin:round;str
 def inline_svg(axes: Axes) -> str:
     """The figure of some axes as an element: outlines only, on a white ground.
 
-    Neither names nor comments are in it, so that nothing of a figure can be markup, nor a style
-    sheet, which would be one of the whole page.
+    It holds neither names nor comments, so that nothing in a figure can act as markup, and no style
+    sheet, which would apply to the whole page.
 
     >>> import natstats
     >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])

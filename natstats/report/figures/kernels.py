@@ -1,4 +1,4 @@
-"""What the kernels alone would do: against what was measured, and by depth."""
+"""What the kernels alone would do to the exponent: against what was measured, and by depth."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MARKS = {
 
 
 def convolutions(frame: pd.DataFrame) -> pd.DataFrame:
-    """The convolutions of an account whose change was parted.
+    """The convolutions of an account whose change was split into causes.
 
     Args:
         frame: a row per share, see :attr:`natstats.theory.account.Account.frame`.
@@ -48,7 +48,7 @@ def convolutions(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row per convolution: layer, depth, sort, measured (change of the exponent), independent
         (what kernels and strides alone would do), linear (with correlations between channels; NaN
-        where that is what is measured by itself, as no border is in it), kernel_exponent,
+        where no border takes part, since it would equal `measured`), kernel_exponent,
         shuffled_exponent.
     """
     rows = []
@@ -78,14 +78,14 @@ def convolutions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _steps(frame: pd.DataFrame) -> list[pd.DataFrame]:
-    """The rows of each step, which stand together."""
+    """The rows of each step, which are next to each other."""
     key = frame[["step", "before", "after"]]
     starts = (key != key.shift()).any(axis=1).cumsum()
     return [own for _, own in frame.groupby(starts.to_numpy(), sort=False)]
 
 
 def _sort(operation: str) -> str:
-    """Of a convolution, by its description in words."""
+    """The sort of a convolution, from its description in words."""
     words = operation.split()
     sides = next((word for word in words if "x" in word and word[0].isdigit()), "1x1")
     if set(sides.split("x")) == {"1"}:
@@ -94,7 +94,7 @@ def _sort(operation: str) -> str:
 
 
 def median_difference(found: pd.DataFrame, predicted: str) -> tuple[float, int]:
-    """Median of the absolute difference of a prediction and what was measured, and of how many."""
+    """Median absolute difference of a prediction from the measurement, and of how many."""
     apart = (found[predicted] - found.measured).abs().dropna()
     return float(apart.median()) if len(apart) else np.nan, len(apart)
 
@@ -102,8 +102,8 @@ def median_difference(found: pd.DataFrame, predicted: str) -> tuple[float, int]:
 def plot_kernels(account: AccountReport, axes: Pair | None = None) -> Pair:
     """Draw what convolutions do to the exponent against what their kernels should do.
 
-    On the left channels are taken as independent, on the right with their correlations. There only
-    convolutions with a border are drawn: of others that prediction is what is measured.
+    On the left, channels are taken as independent; on the right, with their correlations. The right
+    shows only convolutions with a border: for others that prediction equals the measurement.
 
     Args:
         account: what to draw.
@@ -135,7 +135,7 @@ def plot_kernels(account: AccountReport, axes: Pair | None = None) -> Pair:
             ax.set_ylim(ends)
             ax.grid()
             median, n = median_difference(found, name)
-            told = f"median difference {number(median)} (n = {n})" if n else "none can be told"
+            told = f"median difference {number(median)} (n = {n})" if n else "nothing to compare"
             ax.set_title(f"{text}\n{told}", fontsize=7.5 if is_narrow(ax) else 8.5)
             ax.set_xlabel("predicted change of the exponent", fontsize=8)
         left.set_ylabel("measured change", fontsize=8)
@@ -158,9 +158,9 @@ def _mark(sort: str) -> dict[str, Any]:
 def plot_kernel_exponents(account: AccountReport, axes: Pair | None = None) -> Pair:
     """Draw the exponent of the kernels by depth, and below what the rectifiers do.
 
-    The exponent of the kernels is that which a convolution would leave white noise with; beside it
-    stands the one with the taps of each kernel shuffled. Kernels of 1 x 1 leave white noise white
-    and are not drawn. Of the rectifiers the measured share and the one of Gaussian theory.
+    The exponent of the kernels is that of white noise after the convolution; beside it stands the
+    same with the taps of each kernel shuffled. Kernels of 1 x 1 leave white noise white and are not
+    drawn. Of the rectifiers the measured share is drawn, and that of Gaussian theory.
 
     Args:
         account: what to draw.
@@ -239,9 +239,9 @@ def _two(axes: Pair | None, height: float, columns: int = 1) -> Pair:
 def _legend_above(
     ax: Axes, handles: list[Artist], labels: list[str], above: float = 0.0, columns: int = 0
 ) -> None:
-    """A legend in columns so many inches above the axes; by default in one row where there is room.
+    """A legend `above` inches over the axes, in `columns` columns.
 
-    The room is that of the axes.
+    By default it is one row, or on narrow axes one column if it has more than two entries.
     """
     if not handles:
         return

@@ -40,22 +40,22 @@ __all__ = ["EXPONENT_LABEL", "INPUT_NAMES", "plot_law", "with_reasons"]
 EXPONENT_LABEL = r"exponent $\alpha$ of the power spectrum"
 
 SOLID, DASHED, DOTTED = "-", (0, (5, 3)), (0, (1, 1.2))
-"""What is found, a line that is not found to be a law, and a shape beside a law."""
+"""Line styles of what was found, of a line not found to be a law, and of a shape beside a law."""
 
 PALE = "#98a2ab"
-"""Of a line that gives way to a better shape."""
+"""Colour of a line that gives way to a better shape."""
 
 CHARACTER = 0.62 / 72
 """Mean width of a character of a title, inches per point of its size."""
 
 SHAPE_COLOUR = "#6a3d9a"
-"""Of the best shape: no kind of layer has it."""
+"""Colour of the best shape; no kind of layer has it."""
 
 ABOVE = 1.03
 """Where sizes of maps stand, as a share of the height: clear of a tick at the upper end."""
 
 NOT_IN_LAW = "not in the law"
-"""What is said of layers that were not asked for, as of a flag."""
+"""Flag that the figure gives to layers that were not asked for."""
 
 INPUT_NAMES = {"input": "input", "input.grey": "input, grey", "input.colour": "input, colour"}
 
@@ -65,10 +65,11 @@ def plot_law(layers: pd.DataFrame, law: Law, ax: Axes | None = None) -> Axes:
 
     Depth is measured as in the law.
 
-    The line is that of the law, with the interval for which layers are a sample, too. It is solid
-    only when the verdict is ``linear law``. Where another shape describes this network better, that
-    is drawn solid and the line pale, or dotted beside a linear law. Layers with a flag are hollow,
-    and so are those that were not asked for in the law. Along the top stands the side of the maps.
+    The line is that of the law, with the interval that counts the layers as a sample, too. It is
+    solid only when the verdict is ``linear law``. Where another shape describes this network
+    better, that is drawn solid and the line pale, or dotted beside a linear law. Layers with a flag
+    are hollow, and so are those that were not asked for in the law. Along the top stands the side
+    of the maps.
 
     Args:
         layers: one row per layer, see :func:`natstats.runs.tables.layers_frame`.
@@ -129,7 +130,7 @@ def _title(law: Law, ax: Axes, narrow: bool) -> tuple[str, float]:
 
 
 def with_reasons(inner: pd.DataFrame) -> pd.DataFrame:
-    """The layers, those that are not in the law for a reason that is no flag with a flag more."""
+    """The layers, with the flag :data:`NOT_IN_LAW` for those that were not asked for."""
     if "law" not in inner:
         return inner
     asked = (inner["law"] != NOT_ASKED_FOR).to_numpy()
@@ -139,7 +140,7 @@ def with_reasons(inner: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_legend(ax: Axes, entries: Sequence[tuple[Artist, str]], narrow: bool) -> None:
-    """To the right of the axes; below narrow ones."""
+    """Draw the legend to the right of the axes, or below narrow ones."""
     if not entries:
         return
     figure = ax.get_figure(root=True)

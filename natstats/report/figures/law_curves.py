@@ -66,7 +66,7 @@ class ShapeCurve:
 
 
 def depths_of_law(inner: pd.DataFrame) -> pd.Series:
-    """Depths of the layers that the law was fitted to; by their exponents where no column says."""
+    """Depths of the layers in the law; without a column ``law``, of all that have an exponent."""
     is_in_law = inner["law"] == IN_LAW if "law" in inner else np.isfinite(inner.exponent)
     return inner.depth[is_in_law].dropna()
 
@@ -93,6 +93,6 @@ def best_shape(law: Law) -> ShapeCurve | None:
         ends = np.concatenate([[at[0]], np.repeat((at[1:] + at[:-1]) / 2, 2), [at[-1]]])
         return ShapeCurve(ends, np.repeat(value, 2), found.shape, found.shape_share)
     between = np.linspace(at[0], at[-1], 200)
-    # Through layers far apart: exact for a square, and for a saturating shape without a bump.
+    # Between layers far apart the spline is exact for a square; PCHIP adds no bump to other shapes.
     curve = (CubicSpline if found.shape == "quadratic" else PchipInterpolator)(at, value)
     return ShapeCurve(between, curve(between), found.shape, found.shape_share)

@@ -38,7 +38,7 @@ def plot_layer_spectrum(
 ) -> Axes:
     """Draw mean power against frequency, and below it how far it is from the fit.
 
-    Power is relative to the lowest ring. What is shaded are the intervals of
+    Power is relative to the lowest ring. Shaded are the intervals of
     :func:`natstats.fits.shape_intervals.intervals_of_shape`, as on the page of a run: how the shape
     of the spectrum, and what the fit leaves, would move with other images. There are none with
     fewer than three groups of images, or without a fit.
@@ -47,8 +47,8 @@ def plot_layer_spectrum(
         measured: the layer.
         fit: its fit.
         unit: what frequencies are counted in, cycles per ``pixel`` or per ``frame``.
-        ax: where to draw the spectrum, then without what the fit leaves; by default in a new
-            figure, whose second axes are those below.
+        ax: where to draw the spectrum alone; by default a new figure, whose second axes show what
+            the fit leaves.
         options: of the fit; by default the usual ones.
 
     Returns:
@@ -144,7 +144,7 @@ def _dress(ax: Axes) -> None:
 
 
 def _name(ax: Axes, measured: LayerSpectrum, fit: LayerFit) -> None:
-    """What layer it is, and what was found."""
+    """Title the axes with the layer and what was found."""
     layer = measured.layer
     ax.set_title(printable(layer.name), parse_math=False, loc="left")
     said = f"α = {number(fit.exponent)} {interval(fit.low, fit.high)}"

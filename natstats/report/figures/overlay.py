@@ -1,4 +1,4 @@
-"""Several runs over each other."""
+"""The exponents and laws of several runs in one figure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from natstats.text import printable
 __all__ = ["plot_overlay", "short_name"]
 
 LONGEST_NAME = 40
-"""Characters of a name that the legend shows; of longer ones the middle is left out."""
+"""Most characters of a name in the legend; of a longer one the middle is left out."""
 
 
 def plot_overlay(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None = None) -> Axes:
@@ -108,7 +108,7 @@ def plot_overlay(runs: Sequence[tuple[str, pd.DataFrame, Law]], ax: Axes | None 
 def _reading(
     runs: Sequence[tuple[str, pd.DataFrame, Law]], inner: Sequence[pd.DataFrame]
 ) -> list[tuple[Artist, str]]:
-    """How to read dashed lines and hollow points, and how many rows are missing; if any."""
+    """Legend entries on dashed lines, hollow points and rows that are not drawn, if any."""
     rows = pd.concat(inner)
     entries: list[tuple[Artist, str]] = []
     if any(np.isfinite(law.slope) and law.verdict != "linear law" for _, _, law in runs):

@@ -1,4 +1,4 @@
-"""Figures into a folder that may hold others: all or none, and never in place of others' files."""
+"""Put figures into a folder that may hold other files: all or none, never over foreign files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES = (
 
 
 _LARGEST = 1 << 24
-"""Bytes of a PDF that are looked through."""
+"""Most bytes of a PDF that are searched."""
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def add_figures(out: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _is_drawn(path: Path) -> bool:
-    """Whether a file is a figure of a name of ours, and says that matplotlib drew it."""
+    """Whether a file has the name of one of our figures and says that matplotlib drew it."""
     if path.stem not in _NAMES or path.is_symlink():
         return False
     try:

@@ -63,7 +63,7 @@ def flag_names(layers: pd.DataFrame, *, doubts: bool = False) -> list[str]:
     """The different flags of these layers, without the numbers in brackets.
 
     With `doubts`, only those that make points hollow: a flag that names a better form than the
-    power law does not doubt the number.
+    power law does not put the number in doubt.
     """
     flags = [flag for cell in layers["flags"].fillna("") for flag in str(cell).split("; ") if flag]
     names = dict.fromkeys(flag.partition(" (")[0] for flag in flags)

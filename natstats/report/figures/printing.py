@@ -30,7 +30,7 @@ FORMATS = ("svg", "png", "pdf")
 """Formats of figures; the first two are written when none is asked for."""
 
 Style = Literal["paper", "talk"]
-"""The names below for type checkers."""
+"""The names in :data:`STYLES`, for type checkers."""
 
 STYLES = ("paper", "talk")
 """What figures are for."""
@@ -43,13 +43,13 @@ USUAL = {"paper": looks.WIDTH["double"], "talk": 10.0}
 
 _UNITS = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72}
 _NARROWEST, _WIDEST = 3.0, 60.0
-"""Of a figure on paper, inches."""
+"""Least width of a figure on paper, and greatest of any figure, inches."""
 
 _asked: ContextVar[Printed | None] = ContextVar("printed", default=None)
 
 
 def parsed_width(text: str) -> float:
-    """A width in inches of one that is written with its unit: in, cm, mm or pt (72 an inch).
+    """The width in inches of a text with a unit: in, cm, mm or pt (72 to the inch).
 
     Raises:
         UsageError: there is no unit or no number.
@@ -106,7 +106,7 @@ class Printed:
                 warnings.filterwarnings("error", "constrained_layout not applied")
                 for path in paths:
                     _WRITERS[path.suffix[1:]](figure, path, self.scale)
-                    # What was laid out for one file stands in the others.
+                    # The layout of the first file is kept for the others.
                     figure.set_layout_engine("none")
         except UserWarning:
             raise UsageError(
@@ -187,7 +187,7 @@ def printed(
         style: one of :data:`STYLES`.
 
     Raises:
-        UsageError: a format, the width or the style is none that there is.
+        UsageError: there is no such format or style, or the width is no width or out of range.
 
     >>> import tempfile, natstats
     >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])

@@ -37,10 +37,10 @@ from natstats.report.records import SeriesReport
 __all__ = ["plot_exponents", "plot_slopes", "plot_training"]
 
 MOST_NAMED = 6
-"""Layers whose lines have a name and an interval."""
+"""Most layers whose lines have a name and an interval."""
 
 MOST_MARKED = 24
-"""Checkpoints up to which every exponent has a mark of its own."""
+"""Most checkpoints with which every exponent still has a mark of its own."""
 
 VERDICT_MARKS = {
     "linear law": ("o", PALETTE[0], True),
@@ -60,7 +60,7 @@ _OLDER_MARKS = {
         OLDER_VERDICTS, ("linear law", "rises", "too little to tell"), strict=True
     )
 }
-"""The marks of what series of earlier versions say; ``falls`` and ``no trend`` they say, too."""
+"""Marks of the verdicts that only series of earlier versions have."""
 
 Array = NDArray[np.float64]
 
@@ -100,7 +100,8 @@ def plot_exponents(series: SeriesReport, ax: Axes | None = None) -> Axes:
     Up to :data:`MOST_NAMED` layers have their name at the end of the line, and their interval as a
     band: all where they are few, else the first and the last, those that change most, and the
     highest and the lowest at the end. The dashed line is the exponent of the images, in grey where
-    they have colours. Where a layer has no exponent its line is broken; the legend counts these.
+    they have colours. Where a layer has no exponent its line is broken; the legend counts the
+    missing exponents.
 
     Args:
         series: what to draw.
@@ -166,7 +167,7 @@ def plot_exponents(series: SeriesReport, ax: Axes | None = None) -> Axes:
 
 
 def _named(inner: pd.DataFrame) -> list[str]:
-    """The layers that are named: all of few, else those that say most of the whole."""
+    """The layers that are named: all if they are few, else the first, the last and the extremes."""
     table = inner.pivot_table(index="layer", columns="step", values="exponent", sort=False)
     table = table.dropna(how="all")
     if len(table) <= MOST_NAMED:
@@ -269,7 +270,7 @@ def is_logarithmic(steps: Array) -> bool:
 
 
 def _largest_gap(places: Array) -> float:
-    """The largest distance of neighbours, as a share of that of the ends."""
+    """The largest distance of neighbours, as a share of the whole range."""
     return float(np.diff(places).max() / np.ptp(places))
 
 
@@ -312,7 +313,7 @@ def _step_axis(ax: Axes, series: SeriesReport) -> None:
 
 
 def _apart(steps: Array, places: Array, share: float) -> list[float]:
-    """Steps that can bear a label each, beginning with the last."""
+    """Steps far enough apart to have a label each, chosen from the last one backwards."""
     kept: list[int] = []
     for i in range(len(steps) - 1, -1, -1):
         if not kept or places[kept[-1]] - places[i] >= share * np.ptp(places):

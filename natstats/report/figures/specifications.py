@@ -44,7 +44,7 @@ OUTCOME_MARKS = {
 """Marker and colour for each of :data:`natstats.law.trend.OUTCOMES`."""
 
 LONGEST_VALUE = 30
-"""Characters of a value beside its row; of longer ones the end is left out."""
+"""Most characters of a value beside its row; of a longer one the end is left out."""
 
 ROW = 0.135
 """Height of a row of choices, inches."""
@@ -182,7 +182,7 @@ def _draw_changes(
 
 
 def _ends(change: Array, low: Array, high: Array) -> tuple[float, float]:
-    """Ends of the axis: nearly all of the intervals, and zero."""
+    """Ends of an axis that holds nearly all of the intervals, and zero."""
     lows, highs = low[np.isfinite(low)], high[np.isfinite(high)]
     lows, highs = (ends if len(ends) else change for ends in (lows, highs))
     least = min(0.0, float(np.quantile(lows, REACH, method="lower")))

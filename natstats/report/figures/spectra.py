@@ -35,25 +35,25 @@ from natstats.spectra.records import LayerSpectrum
 __all__ = ["has_power", "plot_spectra"]
 
 MOST = 60
-"""Layers that are drawn; of more, evenly spaced ones of every panel."""
+"""Most layers that are drawn; of more, evenly spaced ones of every panel."""
 
 MOST_PANELS = 9
-"""Panels that are drawn; of more map sizes, those nearest to each other share one."""
+"""Most panels that are drawn; of more map sizes, those nearest to each other share one."""
 
 LINE, DASHES = 1.2, (0, (4, 1.5))
-"""Width of the curves, points, and dashes of those of the images."""
+"""Width of the curves, points, and dash pattern of the curves of the images."""
 
 RELATIVE = "mean power\n(relative to the lowest ring)"
 
 FACTORS = (1000.0, 100.0, 10.0, 5.0, 2.0, 1.5, 1.2, 1.1)
-"""Ticks about 1 where they fit."""
+"""Candidates for the ticks above and below 1; the largest that fits is used."""
 
 Pair: TypeAlias = "tuple[LayerSpectrum, LayerFit]"
 """A layer and its fit."""
 
 
 def has_power(measured: LayerSpectrum) -> bool:
-    """True when two rings or more can be drawn on a logarithmic axis and are not all rounding."""
+    """True when a logarithmic axis can show two rings or more, and they are not rounding error."""
     power = measured.spectrum.mean_power
     n_rings = int((np.isfinite(power) & (power > 0)).sum())
     return n_rings > 1 and not measured.spectrum.is_constant
@@ -152,7 +152,7 @@ def _draw_panels(
     norm: Normalize,
     fits: Fits,
 ) -> tuple[Axes, list[Axes]]:
-    """A panel for each map size, each above what the fits leave; the first, and all."""
+    """Draw a panel for each map size above what its fits leave; the first axes, and all axes."""
     wide = new_figure(1.0).get_figwidth() > NARROW
     n_columns = min(3 if wide and len(panels) != 4 else 2, len(panels))
     n_rows = -(-len(panels) // n_columns)
@@ -204,7 +204,7 @@ def _name_axes(ax: Axes, pairs: Sequence[Pair]) -> None:
 
 
 def _whole(pairs: Sequence[Pair]) -> str:
-    """What frequencies are per: the clip where all maps are along time."""
+    """What cycles are counted per: the clip where all maps are along time, else the image."""
     along_time = bool(pairs) and all(measured.spectrum.width == 1 for measured, _ in pairs)
     return "clip" if along_time else "image"
 
@@ -258,7 +258,7 @@ def _dress(ax: Axes, fits: Fits) -> None:
 
 
 def _dress_left(ax: Axes, fits: Fits) -> None:
-    """What the fits leave, as factors about 1 that are as far up as down."""
+    """Set the axis of what the fits leave: factors about 1, as far up as down."""
     _dress_frequency(ax, fits)
     curves = [line.get_ydata() for line in ax.lines[1:]]
     shared = [one for axes in ax.get_shared_y_axes().get_siblings(ax) for one in axes.lines[1:]]

@@ -243,7 +243,7 @@ def places_of_layers(depths: Sequence[float], is_count: bool) -> NDArray[np.floa
 
 
 def legend(ax: Axes, handles: Sequence[Artist], labels: Sequence[str], **options: Any) -> Legend:
-    """A legend whose labels are shown as they are, whatever a user called a thing.
+    """A legend whose labels are shown as they are, whatever characters are in them.
 
     Matplotlib drops labels that begin with an underscore and reads formulas between dollar signs.
     It takes fewer columns than asked for where they do not fit into the width of the axes.
@@ -279,7 +279,7 @@ def _fitting(ax: Axes, labels: Sequence[str], options: dict[str, Any]) -> int:
     share = ax.get_position(original=True).width / 0.775
     # Labels of the vertical axis stand to the left of the axes.
     room = 72 * (share * figure.get_figwidth() - (0.1 if is_for_phones() else 0.55))
-    # Handle and pads, in letters, as matplotlib has them.
+    # Handle and pads, in units of the font size, as matplotlib has them.
     beside = 2.0 + options.get("handletextpad", 0.8)
     widths = [max(_width_of(line, size) for line in label.split("\n")) for label in labels]
     for n_columns in range(min(options["ncols"], len(labels)), 1, -1):
@@ -291,14 +291,14 @@ def _fitting(ax: Axes, labels: Sequence[str], options: dict[str, Any]) -> int:
 
 
 def _width_of(text: str, size: float) -> float:
-    """Width of a line, points; of letters that the font may lack, an estimate."""
+    """Width of a line, points; an estimate where the font may lack letters."""
     if not text.isascii() or "$" in text:
         return 0.62 * size * len(text)
     return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
 
 
 LABEL_ROOM = 185.0
-"""Points that the name of a horizontal axis has on a phone, beside long names on the other one."""
+"""Room for the name of a horizontal axis on a phone, points, if the other axis has long names."""
 
 DPI = 200
 """Dots per inch of the PNG files."""
@@ -332,7 +332,7 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
     except OSError as error:
         raise UsageError(f"out: expected a folder to draw into; {error}") from None
     vector, raster = folder / f"{name}.svg", folder / f"{name}.png"
-    # On the screen of a phone text may be text: it is as wide in its fonts, or less.
+    # On a phone, text can stay text: in the fonts of phones it is no wider.
     type_of_text = {"svg.fonttype": "none" if is_for_phones() else "path"}
     with look(), matplotlib.rc_context(type_of_text), warnings.catch_warnings():  # type: ignore[arg-type]
         # A name in a script that the font lacks shows as boxes, which is no reason to fail.
@@ -343,7 +343,7 @@ def save(axes: Axes, folder: Path, name: str) -> list[Path]:
 
 
 def with_plain_texts(axes: Axes) -> Figure:
-    """The figure of some axes; what is not seen in its texts becomes an escape."""
+    """The figure of some axes; invisible characters in its texts become escapes."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     for text in figure.findobj(Text):
@@ -376,7 +376,7 @@ def _write(figure: Figure, vector: Path, raster: Path | None) -> None:
         drawn.print_svg(vector, metadata={"Date": None})
         if raster is None:
             return
-        figure.set_layout_engine("none")  # what was laid out for one file stands in the other
+        figure.set_layout_engine("none")  # the layout of the first file is kept for the other
         figure.dpi = DPI
         drawn = FigureCanvasAgg(figure)
         drawn.print_png(raster)

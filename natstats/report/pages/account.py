@@ -30,33 +30,34 @@ THEORY = "https://github.com/natstats/natstats/blob/main/docs/theory.md"
 """Where the formulas are derived."""
 
 ROUNDING = 1e-9
-"""What is smaller is zero but for rounding."""
+"""Numbers up to this size are rounding errors of zero."""
 
 MEANINGS = {
-    "kernels": "what the transfer functions of the kernels do to the spectra of the channels that "
-    "enter, as if channels were independent; a low-pass kernel raises the exponent",
+    "kernels": "what the transfer functions of the kernels do to the spectra of the incoming "
+    "channels, as if channels were independent; a low-pass kernel raises the exponent",
     "correlations": "what changes because channels are not independent: they cancel at some "
     "frequencies and add up at others",
     "borders": "what padding at the edges of the maps does beyond that",
     "strides": "leaving out pixels, after the kernels: high frequencies fold onto low ones",
     "rectifiers": "activation functions; Gaussian is what they would do to Gaussian maps with the "
-    "same means, variances and autocovariances, and the rest is what maps are beyond that",
+    "same means, variances and autocovariances, and the rest is due to what is not Gaussian in the "
+    "maps",
     "norms": "channels get other weights in the mean spectrum",
     "pooling": "average is what a mean over the same windows would do",
-    "additions": "another branch comes in; independent is the sum of the spectra, and cross terms "
+    "additions": "another branch is added; independent is the sum of the spectra, and cross terms "
     "are what branches have in common",
-    "concatenations": "the channels of another branch come in",
+    "concatenations": "the channels of another branch are appended",
     "gates": "maps are multiplied by others",
     "attention": "measured before and after, without theory",
-    "convolutions": "convolutions, or products with weights, that could not be parted",
+    "convolutions": "convolutions, or products with weights, whose change could not be split",
     "other": "measured before and after, without theory",
 }
 """What the causes are, in the words of the page."""
 
 IF = {
     "measured": "as measured",
-    "same-rectifiers": "every rectifier took the same",
-    "first-kernels": "kernels did what the first ones do",
+    "same-rectifiers": "every rectifier had the same share",
+    "first-kernels": "all kernels did what the first ones do",
     "shuffle-kernels": "the taps of each kernel were shuffled",
     "shuffle-channels": "the channels that enter were shuffled",
 }
@@ -168,7 +169,7 @@ def _percent(value: float) -> str:
 
 
 def counterfactual_rows(slopes: pd.DataFrame | None) -> list[tuple[str, ...]]:
-    """What is otherwise, the slope that there would be, how far it is from the measured one, p."""
+    """The assumption, the slope under it, its difference from the measured slope, and p."""
     if slopes is None:
         return []
     return [
@@ -219,7 +220,7 @@ def difference_rows(difference: pd.DataFrame | None) -> list[tuple[str, ...]]:
 
 
 def _plain(value: float) -> float:
-    """A number without the digits of rounding."""
+    """A number, or zero where it is only rounding error."""
     return value if abs(value) > ROUNDING else 0.0
 
 
@@ -229,7 +230,7 @@ def step_table(frame: pd.DataFrame, options: FitOptions) -> Table:
     columns = [
         Column("step", "layer or operation that the step ends at", False, "always"),
         Column("operation", "what is done to the maps", False, "wide"),
-        Column("cause", "what the share is put down to", False, "always"),
+        Column("cause", "what the share is attributed to", False, "always"),
         Column("part", "which part of it", False, "wide"),
         Column("share", "of the change of the exponent", first="always"),
         Column(
@@ -239,9 +240,9 @@ def step_table(frame: pd.DataFrame, options: FitOptions) -> Table:
         Column("before", "exponent before the step", first="wide"),
         Column("after", "exponent after the step", first="wide"),
         Column("depth", "weight layers on the longest path from the input"),
-        Column("trunk", "yes where the step is on the way to the last layer", False),
-        Column("leads to", "the first weight layer behind", False),
-        Column("kernels", "exponent that the kernels alone would leave white noise with"),
+        Column("trunk", "yes if the step is on the path to the last layer", False),
+        Column("leads to", "the next layer with weights", False),
+        Column("kernels", "exponent of white noise after the kernels alone"),
     ]
     rows = []
     for row in frame.to_dict("records"):

@@ -1,4 +1,4 @@
-"""The report of two runs compared as one HTML file that needs nothing else, and links theirs."""
+"""The report of two runs compared: one self-contained HTML file that links their own reports."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ CAPTIONS = {
     "difference": "Above: exponents of the layers that both runs have by name, with their "
     "intervals. Below: B minus A; filled where a layer differs after correction for the number of "
     "layers.",
-    "compare": "All layers of both runs against depth, with the line of each law; dashed where it "
-    "was not shown to be one.",
+    "compare": "All layers of both runs against depth, with the line of each law; a dashed line "
+    "was not shown to be a law.",
 }
 
 
@@ -49,8 +49,8 @@ def write_comparison_report(
     Args:
         folder: the directory; it must exist.
         comparison: what to report.
-        home: where the folder will be, for links to the reports of the runs; by default as it is.
-        command: what was typed for it; empty when it was made from Python.
+        home: where `folder` will be, for links to the reports of the runs; by default where it is.
+        command: command line that made it; empty when it was made from Python.
 
     Returns:
         The page.
@@ -111,7 +111,7 @@ def _keys(comparison: ComparisonReport) -> list[tuple[str, str, str]]:
             keys.append((f"slope of {letter} {per}", *_apart(own)))
     return [
         *keys,
-        ("images", "the same" if comparison.is_paired else "others", _paired(comparison)),
+        ("images", "the same" if comparison.is_paired else "different", _paired(comparison)),
     ]
 
 
@@ -127,7 +127,7 @@ def _apart(estimate: Estimate) -> tuple[str, str]:
 
 
 def _layer_table(comparison: ComparisonReport, level: str, links: Sequence[str]) -> Table:
-    """A row for every layer of both; the exponents lead to the pages of their runs."""
+    """A row for every layer of both; the exponents link to the pages of their runs."""
     layers = comparison.difference.layers
     columns = [
         Column("layer", "module name; :1 is its second call", is_number=False, first="always"),
@@ -137,8 +137,12 @@ def _layer_table(comparison: ComparisonReport, level: str, links: Sequence[str])
         Column("B", f"exponent in B, with its {level} interval", first="wide"),
         Column("B − A", "difference of the exponents", first="always"),
         Column(f"{level} interval", "of the difference; sorted by its lower end", first="always"),
-        Column("p, Holm", "that there is no difference; corrected for all layers", first="always"),
-        Column("p", "that there is no difference, of this layer by itself"),
+        Column(
+            "p, Holm",
+            "of the test that there is no difference; corrected for all layers",
+            first="always",
+        ),
+        Column("p", "of the same test, for this layer by itself"),
         Column("flags", "what to know before using the numbers", False, "wide", is_list=True),
     ]
     rows = []
@@ -176,7 +180,7 @@ def _facts(comparison: ComparisonReport) -> list[tuple[str, str, str]]:
 
 
 def _repeat(comparison: ComparisonReport) -> str:
-    """The call from Python; a run that is in no folder is named as it is."""
+    """The call from Python; a run that is in no folder is called ``run``."""
     opened = [
         "run" if path is None else f"natstats.Run.open({str(path)!r})" for path in comparison.paths
     ]

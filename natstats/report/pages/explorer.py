@@ -1,4 +1,4 @@
-"""What the script of a run's page draws from: every layer with its spectrum, as plain values."""
+"""The data that the script of a run's page draws: every layer and its spectrum in plain values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down",
     "P": "cross", "X": "x", "p": "pentagon",
 }  # fmt: skip
-"""What the plotting library of the page calls the markers of our figures."""
+"""Names that the plotting library of the page has for the markers of our figures."""
 
 
 def explorer_data(run: RunReport) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def explorer_data(run: RunReport) -> dict[str, Any]:
         run: what the page reports.
 
     Returns:
-        Plain values for JSON: None for numbers that are not there, texts that show what is in them.
+        Plain values for JSON: None for missing numbers, texts with invisible characters as escapes.
 
     >>> import natstats
     >>> run = natstats.measure_images(natstats.power_law_fields(16, 16, 16, alpha=2.0)[:, None])
@@ -100,7 +100,7 @@ def _places(depth: NDArray[np.float64], is_count: bool) -> NDArray[np.float64]:
 
 
 def _colours(depth: NDArray[np.float64]) -> list[str]:
-    """The colour of every layer where depth is coloured."""
+    """The colour of every layer by its depth."""
     shares = np.nan_to_num(depth / max([1.0, *depth[np.isfinite(depth)]]))
     return [to_hex(one) for one in depth_colours()(shares)]
 
@@ -118,7 +118,7 @@ def _law(run: RunReport, inner: Any) -> dict[str, Any]:
 
 
 def plain(value: Any, digits: int = 4) -> Any:
-    """Values for JSON: numbers with so many significant digits, None where they are not finite."""
+    """Values for JSON: numbers with `digits` significant digits, None where they are not finite."""
     if isinstance(value, dict):
         return {key: plain(one, digits) for key, one in value.items()}
     if isinstance(value, np.ndarray):

@@ -25,10 +25,10 @@ from natstats.text import printable
 __all__ = ["layer_facts", "spectrum_of"]
 
 MOST_RINGS = 64
-"""Rings of a spectrum that are drawn at most: all low ones, high ones evenly in log frequency."""
+"""Most rings of a spectrum that are drawn: all low ones, high ones evenly in log frequency."""
 
 MOST_BINS = 24
-"""Bars of a histogram of image exponents."""
+"""Most bars of a histogram of image exponents."""
 
 Array = NDArray[np.float64]
 Facts = list[tuple[str, str]]
@@ -44,7 +44,7 @@ def drawn_rings(n_rings: int) -> NDArray[np.int64]:
         return np.arange(n_rings)
     low, high = 1.0, float(n_rings)
     chosen = np.empty(0, dtype=np.int64)
-    # As many log-spaced places as give so many different rings.
+    # The largest number of log-spaced places that gives at most MOST_RINGS different rings.
     for n in range(MOST_RINGS, 40 * MOST_RINGS, 4):
         tried = np.unique(np.geomspace(low, high, n).round().astype(np.int64)) - 1
         if len(tried) > MOST_RINGS:
@@ -54,7 +54,7 @@ def drawn_rings(n_rings: int) -> NDArray[np.int64]:
 
 
 def spectrum_of(run: RunReport, place: int) -> dict[str, Any] | None:
-    """Spectrum, fit and best other form of a layer, relative to the lowest ring; None without."""
+    """Spectrum, fit and best other form, relative to the lowest ring; None without power."""
     measured, fit = run.spectra[place], run.fits.layers[place]
     if not has_power(measured):
         return None
@@ -186,9 +186,9 @@ def _spread(run: RunReport, place: int) -> dict[str, Any] | None:
 
 
 def _account(run: RunReport, name: str) -> list[list[Any]]:
-    """Operation, cause, share as text and as number of what leads to a layer from the one before.
+    """Operation, cause, share as text and share as number, of every step that leads to a layer.
 
-    Empty without an account.
+    The steps begin at the layer before; there are none without an account.
     """
     if run.account is None:
         return []

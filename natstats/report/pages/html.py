@@ -1,4 +1,4 @@
-"""Pages that need nothing else: style, script and figures are inside, and no network is asked."""
+"""Self-contained pages: style, script and figures are inside, nothing comes from a network."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def embedded(description: str, path: Path, narrow: str = "") -> Markup:
     Args:
         description: the alternative text, for readers who cannot see the image.
         path: the file.
-        narrow: the SVG that screens of phones show in its place, as text; empty for the same.
+        narrow: SVG, as text, that phones show in its place; empty if they show the same.
 
     Returns:
         An ``<img>`` whose address holds the whole picture, in a ``<picture>`` where there are two.
@@ -90,7 +90,7 @@ def link_to(path: Path | None, home: Path) -> str:
 
 
 def link_to_layer(page: str, layer: str) -> str:
-    """The address of a layer on the page of a run, of that of the page; empty where there is none.
+    """The address of a layer on the page of a run, from that of the page; empty without one.
 
     >>> link_to_layer("../a/report.html", "conv 1"), link_to_layer("", "conv 1")
     ('../a/report.html#layer=conv%201', '')
@@ -113,12 +113,12 @@ def _sections(page: str) -> list[tuple[str, Markup]]:
 
 
 def _breakable(name: str) -> Markup:
-    """A name of a module or a run that lines may break behind its dots, strokes and underscores."""
+    """A name that lines may break after its dots, slashes and underscores."""
     return Markup("<wbr>").join(map(str, re.split(r"(?<=[./_])(?=.)", _shown(name))))
 
 
 def _shown(value: Any) -> Any:
-    """A text whose names show what is in them; markup is ours and stays as it is."""
+    """A text with invisible characters as escapes; markup is our own and stays as it is."""
     is_text = isinstance(value, str) and not isinstance(value, Markup)
     return lines(value.split("\n")) if is_text else value
 
@@ -146,6 +146,6 @@ def write_page(folder: Path, template: str, contents: Mapping[str, Any]) -> Path
     environment.globals |= {"citation": citation, "docs": DOCS, "meanings": meanings}
     page = folder / PAGE
     text = environment.get_template(template).render(contents)
-    # Half a pair of characters, as JSON and names of files can have, is in no text of UTF-8.
+    # UTF-8 cannot encode half a surrogate pair, which JSON and names of files can hold.
     page.write_text(text, encoding="utf-8", errors="backslashreplace")
     return page

@@ -1,4 +1,4 @@
-"""The report on the laws of many networks as one HTML file that needs nothing else."""
+"""The report on the laws of many networks: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def write_networks_report(
     Args:
         folder: the directory; it must exist.
         networks: what to report.
-        home: where the folder will be, for links to the reports of the networks; by default as it
+        home: where `folder` will be, for links to the reports of the networks; by default where it
             is.
-        command: what was typed for it; empty when it was made from Python.
+        command: command line that made it; empty when it was made from Python.
 
     Returns:
         The page.
@@ -136,7 +136,7 @@ def _keys(networks: NetworksReport) -> list[tuple[str, str, str]]:
 
 
 def _network_table(networks: NetworksReport, home: Path) -> Table:
-    """A row for every network, leading to the page of its run; the slope asked for is first."""
+    """A row for every network, linked to the page of its run; the slope asked for is first."""
     level = f"{100 * networks.options.level:g} %"
     is_grouped = networks.by is not None
     units = {"": networks.per_unit, "_whole": networks.per_whole}
@@ -153,7 +153,7 @@ def _network_table(networks: NetworksReport, home: Path) -> Table:
         *_slope_columns(units[second], level, is_first=False),
         Column("deepest", "depth of its deepest layer"),
         Column("model", "what it was called when it was measured", False, "room"),
-        Column("family", "what its layers look like", False),
+        Column("family", "kind of network, by the name of its model", False),
         Column("weights", "where its weights come from", False, "room"),
         Column("images", "that it was measured on", False),
         *_control_columns(level, has_control),
@@ -181,7 +181,7 @@ def _network_table(networks: NetworksReport, home: Path) -> Table:
                 ),
             ]
         table.append(cells)
-    # What only the page knows is in no file.
+    # Columns that only the page needs are not in the file.
     file = rows.drop(columns=["value", "low", "high", "share", "place"], errors="ignore")
     return Table("networks", "networks", columns, table, file, "networks.csv")
 
@@ -202,18 +202,18 @@ def _slope_columns(per: str, level: str, *, is_first: bool) -> list[Column]:
 
 
 def _control_columns(level: str, has_control: bool) -> list[Column]:
-    """What random weights say, where they were measured."""
+    """The columns on random weights, where these were measured."""
     if not has_control:
         return []
     return [
         Column("random weights", "slope with random weights, mean over their seeds"),
-        Column("trained − random", "what training changed of the slope"),
-        Column(f"{level} interval of that", "of what training changed; sorted by its lower end"),
+        Column("trained − random", "change of the slope by training"),
+        Column(f"{level} interval of that", "of the change by training; sorted by its lower end"),
     ]
 
 
 def _slope_cells(row: Mapping[Any, Any], end: str) -> list[Cell]:
-    """Slope, interval and weight, of the slope over the whole depth with the end ``_whole``."""
+    """Slope, interval and weight; with `end` ``_whole``, of the slope over the whole depth."""
     return [
         number_cell(row[f"slope{end}"], 4, sign=True),
         interval_cell(row[f"slope{end}_low"], row[f"slope{end}_high"], 4, sign=True),
@@ -236,11 +236,11 @@ def _means_table(networks: NetworksReport, unit: str, per: str) -> Table:
         Column("number", "of networks", first="wide"),
         Column("mean slope", per, first="always"),
         Column(f"{level} interval", "of the mean; sorted by its lower end", first="always"),
-        Column("p", "that the mean is zero", first="wide"),
+        Column("p", "of the test that the mean is zero", first="wide"),
         Column("the next network", f"where its slope is expected, {level}", first="wide"),
         Column("sd between", "standard deviation of the true slopes", first="wide"),
-        Column("share", "part of it in the variance of the slopes that were found", first="wide"),
-        Column("one slope: p", "that all networks have one slope", first="wide"),
+        Column("share", "its part of the variance of the measured slopes", first="wide"),
+        Column("one slope: p", "of the test that all networks have one slope", first="wide"),
     ]
     means = networks.subgroups[networks.subgroups.unit == unit]
     rows = [_means_cells(row) for row in means.to_dict("records")]

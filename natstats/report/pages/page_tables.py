@@ -1,6 +1,6 @@
 """Tables of a page in which a reader chooses columns, order and rows: texts and numbers, no HTML.
 
-The macro ``data_table`` of ``parts.html`` shows one, and ``report.js`` makes it move.
+The macro ``data_table`` of ``parts.html`` shows one, and ``report.js`` makes it interactive.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Column:
     """A column of a table.
 
     Attributes:
-        label: head of the column; no other one of its table has it.
+        label: head of the column, unique in its table.
         meaning: what it holds, for the tooltip.
         is_number: True for columns that are aligned right and sorted by value.
-        first: whether it is shown before a reader chooses: ``always``; on a ``wide`` screen and on
-            paper; on a screen that has ``room`` beside those; or not, where it is empty.
+        first: when it is shown before a reader chooses: ``always``; ``wide``, on wide screens and
+            on paper; ``room``, on screens that have room beside those; empty for never.
         is_list: its texts are items with semicolons between them, such as flags.
     """
 
@@ -132,7 +132,7 @@ def in_script(value: Any) -> Markup:
 
 
 def number_cell(value: float, digits: int = 2, *, sign: bool = False) -> Cell:
-    """A number with so many decimals, see :func:`natstats.numbers.number`."""
+    """A number with `digits` decimals, see :func:`natstats.numbers.number`."""
     return Cell(number(value, digits, sign=sign), _known(value))
 
 

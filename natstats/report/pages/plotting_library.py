@@ -1,8 +1,7 @@
 """The plotting library that pages carry: plotly.js (basic bundle, MIT licence), as published.
 
-It lies packed in the package and travels packed inside a page, a third of its size; the script of
-the page unpacks it. ``natstats/report/plotly`` holds the file as npm has it, gzipped, and its
-licence.
+It is compressed to a third of its size, both in the package and inside a page, whose script
+decompresses it. ``natstats/report/plotly`` holds the file as npm has it, gzipped, and its licence.
 """
 
 from __future__ import annotations

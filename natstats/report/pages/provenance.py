@@ -104,7 +104,7 @@ def _intervals(options: FitOptions) -> str:
     how = "Student's t with effective degrees of freedom"
     if options.interval == "bootstrap":
         how = f"studentised bootstrap, {options.resamples} resamples"
-    wider = ", wider by a tenth as they decided how many images were measured"
+    wider = ", wider by a tenth because they decided how many images were measured"
     return f"{level}, {how}{wider * options.stopped}"
 
 

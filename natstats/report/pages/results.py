@@ -59,11 +59,11 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> Table:
         Column("image sd", "standard deviation of the exponents of single images"),
         *(Column(one.name, f"exponent by {one.name}: {one.meaning}") for one in others),
         Column("R²", "share of the variance of log power that the fit explains"),
-        Column("curvature", "what is left: coefficient of (ln frequency)²"),
+        Column("curvature", "coefficient of (ln frequency)² in what the fit leaves"),
         Column("its p", "of the test that the curvature is zero"),
         Column("order", "weight layers executed up to and including this one"),
         Column("receptive field", "its theoretical side along the height, pixels of the input"),
-        Column("rings", "frequencies in the fit"),
+        Column("rings", "rings of frequencies in the fit"),
         Column("maps", "number of channels"),
         Column("stride", "pixels of the input per pixel of the map"),
         Column("images", "in the mean spectrum"),
@@ -145,14 +145,14 @@ def flag_rows(layers: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def image_table(image_exponents: pd.DataFrame, options: FitOptions) -> Table:
-    """How the exponents of single images spread: layers with two of them or more."""
+    """How the exponents of single images spread, for layers with two of them or more."""
     level = f"{100 * options.level:g} %"
     told: dict[str, tuple[str, str, First]] = {
         "mean": ("mean", "of the exponents of single images", "always"),
         "sd": ("sd", "their standard deviation", "always"),
-        "q50": ("median", "half of the images have less", "wide"),
-        "q05": ("5 %", "so many of the images have less", "wide"),
-        "q95": ("95 %", "so many of the images have less", "wide"),
+        "q50": ("median", "half of the images have a smaller exponent", "wide"),
+        "q05": ("5 %", "5 % of the images have a smaller exponent", "wide"),
+        "q95": ("95 %", "95 % of the images have a smaller exponent", "wide"),
     }
     columns = [
         Column("layer", "module name", is_number=False, first="always"),

@@ -1,4 +1,4 @@
-"""The report of a run as one HTML file that needs nothing else."""
+"""The report of a run: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PLACED = (
     "law", "specifications", "control", "spectra", "sensitivity", "spread", "account",
     "account_totals", "kernels", "kernel_exponents",
 )  # fmt: skip
-"""Figures that have a place of their own in the template, with a caption; others come behind."""
+"""Figures that have a place of their own in the template, with a caption; others follow."""
 
 LIVE = ("law", "spectra")
 """Figures that the script of the page draws anew, so that phones need no narrow variant."""
@@ -42,8 +42,8 @@ LIVE = ("law", "spectra")
 def write_report(folder: Path, run: RunReport) -> Path:
     """Write ``figures/`` and ``report.html`` into `folder`.
 
-    Style, script and figures are inside the page, so that it can be sent and kept alone; it asks
-    for nothing from a network and can be read without a script.
+    Style, script and figures are inside the page, so that it can be sent and kept alone; it
+    loads nothing from a network and can be read without a script.
 
     Args:
         folder: the run directory; it must exist.

@@ -1,4 +1,4 @@
-"""The report of a series as one HTML file that needs nothing else, and links those of its runs."""
+"""The report of a series: one self-contained HTML file that links the reports of its runs."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def write_series_report(folder: Path, series: SeriesReport) -> Path:
     drawn = drawn_twice(lambda place: draw_series(series, place), folder)
     titles = {"exponents": "Exponents over training", "slopes": "Slope of the law over training"}
     captions = {
-        "exponents": "A line for each layer, in the colour of its depth. Of more than six layers, "
-        "names and intervals are those of the first, the last, the two that change most, and the "
-        "highest and the lowest at the end. The images are the same at every checkpoint, so "
-        "theirs is a level line. All intervals are in exponents.csv.",
+        "exponents": "A line for each layer, in the colour of its depth. If there are more than "
+        "six, only the first, the last, the two that change most, and the highest and the lowest "
+        "at the end have a name and an interval. The images are the same at every checkpoint, so "
+        "their line is level. All intervals are in exponents.csv.",
         "slopes": "Slope of the exponent against depth at every checkpoint, with its interval; "
         "the mark is the verdict of the tests of that law. The checkpoints share their images, "
         "so two of them can differ clearly though their intervals overlap.",
@@ -86,7 +86,7 @@ def _contents(series: SeriesReport) -> dict[str, Any]:
 
 
 def _repeat(info: Mapping[str, Any], options: FitOptions) -> str:
-    """As for a run; from Python it is another function."""
+    """How to repeat it, as for a run; from Python the function is another one."""
     shown = {"model": {"name": info.get("name"), "weights": "the checkpoints"}, **info}
     text = provenance.repeat(shown, options)
     if info.get("command"):
@@ -98,7 +98,7 @@ def _repeat(info: Mapping[str, Any], options: FitOptions) -> str:
 
 
 def _checkpoint_table(series: SeriesReport) -> Table:
-    """A row for every checkpoint, that leads to its page."""
+    """A row for every checkpoint, linked to its page."""
     level = f"{100 * series.options.level:g} %"
     columns = [
         Column("checkpoint", "name of its run", is_number=False, first="always"),
@@ -106,7 +106,7 @@ def _checkpoint_table(series: SeriesReport) -> Table:
         Column("verdict", "of the law of this checkpoint", is_number=False, first="always"),
         Column("slope", DEPTH_AXES[series.options.depth].per, first="always"),
         Column(f"{level} interval", "of the slope; sorted by its lower end", first="always"),
-        Column("p", "that there is no trend", first="wide"),
+        Column("p", "of the test that there is no trend", first="wide"),
         Column("mean exponent", "over the layers that count", first="wide"),
         Column("its interval", f"{level}; sorted by its lower end", first="wide"),
         Column("layers", "in the law", first="wide"),
@@ -136,7 +136,7 @@ def _page_of(checkpoint: str) -> str:
 
 
 def _change_table(series: SeriesReport) -> Table:
-    """A row for every layer; its exponents lead to the pages of the first and last checkpoint."""
+    """A row for every layer; its exponents link to the pages of the first and last checkpoint."""
     level = f"{100 * series.options.level:g} %"
     layers = series.change.layers
     columns = [
@@ -147,7 +147,9 @@ def _change_table(series: SeriesReport) -> Table:
         Column("last", "exponent at the last checkpoint", first="wide"),
         Column("difference", "last minus first", first="always"),
         Column(f"{level} interval", "of the difference; sorted by its lower end", first="always"),
-        Column("p, Holm", "that nothing changed; corrected for all layers", first="always"),
+        Column(
+            "p, Holm", "of the test that nothing changed; corrected for all layers", first="always"
+        ),
         Column("flags", "what to know before using the numbers", False, is_list=True),
     ]
     ends = [_page_of(series.frame.checkpoint.iloc[place]) for place in (0, -1)]

@@ -11,15 +11,15 @@ __all__ = ["compact"]
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 
 _FONT = "'DejaVu Sans'"
-"""The font of figures for phones, whose text is text; a phone has others."""
+"""The font named in figures for phones, whose text is not outlines; a phone may lack it."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def compact(svg: str) -> str:
-    """The same picture without metadata, names that nobody refers to, and bare groups.
+    """The same picture without metadata, ids that nothing refers to, and bare groups.
 
-    Styles that return become classes, numbers keep a tenth of a point.
+    Styles that occur three times or more become classes; numbers keep a tenth of a point.
 
     Args:
         svg: an SVG file of :func:`natstats.report.figures.style.save`.
@@ -67,7 +67,7 @@ def _rounded(number: re.Match[str]) -> str:
 
 
 def _unwrap(parent: ElementTree.Element) -> None:
-    """Put what is in groups without attributes in their place."""
+    """Replace groups without attributes by what they hold."""
     kept: list[ElementTree.Element] = []
     for child in list(parent):
         _unwrap(child)
@@ -77,7 +77,7 @@ def _unwrap(parent: ElementTree.Element) -> None:
 
 
 def _share_styles(root: ElementTree.Element) -> None:
-    """Give styles that return a class each, in one style sheet."""
+    """Give each style that occurs three times or more a class, in one style sheet."""
     counts = Counter(one.get("style", "") for one in root.iter())
     again = [style for style, n in counts.items() if style and n > 2]
     names = {style: _name(place) for place, style in enumerate(again)}

@@ -1,4 +1,4 @@
-"""The verdict as the report page shows it: this network, a law, other choices, what it hangs on."""
+"""The verdict as the report page shows it: this network, a law, other choices, influence."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def law_facts(law: Law) -> list[tuple[str, str]]:
     return [
         (f"slope {DEPTH_AXES[law.depth].per}", change(law.slope, law.slope_low, law.slope_high)),
         ("test that the slope is zero", f"p {format_p(law.trend_p)}"),
-        ("the same by ranks, which no single layer can rule", f"p {format_p(law.rank_p)}"),
+        ("the same by ranks, which no single layer can dominate", f"p {format_p(law.rank_p)}"),
         (
             "correlation φ of neighbours in what the line leaves",
             f"{number(law.correlation, sign=True)} {phi}",
