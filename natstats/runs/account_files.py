@@ -1,4 +1,4 @@
-"""How a run keeps what was measured for the account of its network: ``account.npz``."""
+"""``account.npz``: how a run stores what was measured for the account of its network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FORMAT = 1
 """Number of the format of the file."""
 
 _NUMBERS = np.dtype(np.float32)
-"""Type of the sums: seven digits, where an exponent has three that mean anything."""
+"""Type of the sums: seven digits, while only three digits of an exponent mean anything."""
 
 _MOST_STATES = 2**20
 
@@ -89,7 +89,7 @@ def write_account(folder: Path, account: AccountSpectra) -> None:
 
 
 def account_in_bytes(account: AccountSpectra) -> bytes:
-    """What is written of an account."""
+    """An account as the bytes of ``account.npz``."""
     arrays: dict[str, Any] = {}
     for number, state in enumerate(account.states):
         arrays[f"{number:04d}/power"] = state.power.astype(_NUMBERS)
@@ -104,7 +104,7 @@ def account_in_bytes(account: AccountSpectra) -> bytes:
         steps.append(own)
         if part is not None:
             for name in ("before", "after"):
-                # Blocks differ in the last digits of these.
+                # In full precision, as blocks differ only in the last digits.
                 arrays[f"gaussian/{number:04d}/{name}"] = getattr(part, name)
             arrays[f"gaussian/{number:04d}/count"] = part.count.astype(np.int64)
     record = {

@@ -1,4 +1,4 @@
-"""An account as figures and pages show it."""
+"""What follows from the account of a run, and how figures, pages and files take it."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def account_report(account: Account, **more: Any) -> AccountReport:
 def account_dict(report: AccountReport) -> dict[str, Any]:
     """The results of an account as ``account.json`` keeps them: totals, slopes and sentences.
 
-    Every share is a row of ``account.csv`` and stands there only.
+    The single shares are not among them: they are the rows of ``account.csv``.
 
     Args:
         report: the account.

@@ -1,9 +1,9 @@
-"""Every column of the tables of runs, series, comparisons and laws of many networks: its meaning.
+"""The meaning of every column in the tables of runs, series, comparisons and many networks.
 
-This is the one place that says it: docs/reference/columns.md is written from here, and a test holds
-it against the files. Frequencies are in cycles per pixel of the map (per frame of clips that are
+Columns are described only here: docs/reference/columns.md is written from here, and a test compares
+this with the files. Frequencies are in cycles per pixel of the map (per frame of clips that are
 measured along time), map sizes in pixels, exponents without a unit. Intervals are at the level that
-was asked for, 95 % unless told otherwise. An empty cell is a number that is not there.
+was asked for, 95 % unless told otherwise. An empty cell is a missing number.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _forms() -> dict[str, str]:
     for form in FORMS.values():
         found[f"aicc_{form.tail}"] = f"AICc of the form *{form.name}*, less that of the best form"
         found[f"rms_{form.tail}"] = (
-            "root mean square of what this form leaves of the natural logarithm of power, over bins"
+            "root mean square residual of this form in the natural logarithm of power, over bins"
         )
         for column in form.columns:
             found[column] = parameters.get(column, "exponent of this form")
@@ -73,12 +73,12 @@ _LAYERS = TableFile(
         **_LAYER,
         "order": "place in the order of execution",
         "receptive_field": "side of the receptive field, pixels of the image",
-        "channels": "maps of an image",
-        "height": "of a map, pixels",
-        "width": "of a map, pixels",
+        "channels": "number of channels, that is of maps for each image",
+        "height": "height of a map, pixels",
+        "width": "width of a map, pixels",
         "stride": "pixels of the image between two pixels of the map",
         "layout": "where the maps are in the output, such as `NCHW`; `by rule` where the probe "
-        "proved nothing",
+        "could not prove it",
         "n_images": "images that are in the fit",
         "n_rings": "rings of frequencies in the band",
         "exponent": "minus the log-log slope of power, by the estimator that was asked for",
@@ -86,12 +86,13 @@ _LAYERS = TableFile(
         **{one.column: f"exponent by `{name}`: {one.meaning}" for name, one in ESTIMATORS.items()},
         "exponent_image_mean": "mean of the exponents of single images",
         "exponent_image_sd": "standard deviation of the exponents of single images",
-        "r2": "share of the variance of log power that the fit explains, every octave the same",
+        "r2": "share of the variance of log power that the fit explains, with the same weight for "
+        "every octave",
         "curvature": "coefficient of the squared log frequency in what the fit leaves",
         "curvature_p": "p-value of the test that the curvature is zero",
         "best_form": "form with the smallest AICc (see forms.csv)",
         "aicc_gain": "AICc of the power law, less that of the best form",
-        "flags": "what to know of this row, separated by `; `",
+        "flags": "what to know before using this row, separated by `; `",
         "law": "`yes`, or why the layer is not in the law",
     },
 )
@@ -101,11 +102,11 @@ _FORMS_FILE = TableFile(
     "each layer",
     {
         **_PLACED,
-        "n_bins": "bins of rings that were compared; 0 where nothing could be",
-        "n_groups": "effective number of groups of images behind their covariance",
+        "n_bins": "bins of rings that were compared; 0 where no forms could be compared",
+        "n_groups": "effective number of groups of images behind the covariance of the bins",
         "best_form": "form with the smallest AICc; empty where none could be judged",
         "aicc_gain": "AICc of the power law, less that of the best form",
-        "flag": "what the layer is flagged with where a form is clearly better",
+        "flag": "flag of the layer where a form is clearly better than the power law",
         **_forms(),
     },
 )
@@ -137,7 +138,7 @@ _IMAGES = TableFile(
         **_quantiles(),
     },
     "The exponent of the mean spectrum (layers.csv) is not the mean of the images' exponents. A "
-    "number whose interval takes more images than there are is left empty.",
+    "number is left empty if there are too few images for its interval.",
 )
 
 _SKIPPED = TableFile(
@@ -152,20 +153,21 @@ _SKIPPED = TableFile(
 
 _SPECIFICATIONS = TableFile(
     "specifications.csv",
-    "each combination of other reasonable choices, by the change over the whole depth",
+    "each combination of reasonable choices, sorted by the change over the whole depth",
     {
         "estimator": "name of the estimator",
         "band": "the frequencies that are fitted, in words",
         "layers": "which layers, in words",
         "depth": "name of the measure of depth",
-        "map_size": "`left alone`, or `covariate` where the logarithm of the maps' side is one",
+        "map_size": "`left alone`, or `covariate` where the logarithm of the maps' side is a "
+        "covariate",
         "n_layers": "layers with an exponent",
         "slope": "slope of the exponent per unit of that depth",
         "change": "slope times the range of depth of all layers in the law, so that all rows can "
         "be compared",
         **_ends("change", "`change`"),
         "p": "p-value of the test that the slope is zero",
-        "rank_p": "the same by ranks",
+        "rank_p": "p-value of the same test by ranks",
         "outcome": "`rises`, `falls` or `no trend`",
     },
 )
@@ -175,10 +177,10 @@ _CONTROL = TableFile(
     "each layer, with `--control random-weights`",
     {
         **_NAMED,
-        "exponent": "with the trained weights",
+        "exponent": "exponent with the trained weights",
         **_ends("exponent", "`exponent`"),
         "control_mean": "mean exponent with random weights, over their seeds",
-        "control_sd": "standard deviation over the seeds",
+        "control_sd": "standard deviation of that exponent over the seeds",
         "difference": "trained minus random weights",
         "low": "lower end of the interval of the difference, for other images and other seeds",
         "high": "upper end of the interval of the difference",
@@ -198,17 +200,17 @@ _ACCOUNT = TableFile(
         "operation": "what the operation is, in words",
         "kind": "kind of the operation",
         "module": "module that does it",
-        "depth": "layers with weights on the way so far",
-        "trunk": "whether the step is on the trunk, the way from the images to the last layer",
+        "depth": "layers with weights on the path so far",
+        "trunk": "whether the step is on the trunk, the path from the images to the last layer",
         "before": "exponent of the maps that go in",
         "after": "exponent of the maps that come out",
-        "cause": "what this share is put down to",
+        "cause": "what this share is attributed to",
         "part": "part of a cause, such as `Gaussian`; empty for the whole",
         "share": "what it adds to the exponent",
         "low": "lower end of the interval of the share",
         "high": "upper end of the interval of the share",
         "p": "p-value of the test that the share is zero",
-        "kernel_exponent": "exponent that the kernels alone would leave white noise with",
+        "kernel_exponent": "exponent of white noise after the kernels alone",
         "shuffled_exponent": "the same, with the taps of each kernel shuffled",
     },
     "The shares of a step add up to `after` minus `before`.",
@@ -247,7 +249,7 @@ _SERIES = TableFile(
     "each checkpoint, in the order of the steps",
     {
         "checkpoint": "name of the checkpoint, and of the folder of its run",
-        "step": "the number in which the names of the files differ",
+        "step": "the number by which the names of the files differ",
         "verdict": "verdict on the law of this checkpoint",
         "slope": "slope of the law, per unit of depth",
         **_ends("slope", "`slope`"),
@@ -283,7 +285,7 @@ _NETWORKS = TableFile(
     "networks.csv",
     "each network",
     {
-        "network": "what the network is called in the figure and the other table",
+        "network": "name of the network in the figure and on the page",
         "path": "folder of its run",
         "family": "family of the network",
         "model": "name of the network",
@@ -331,7 +333,7 @@ _SUBGROUPS = TableFile(
         "tau": "standard deviation of the true slopes between networks",
         "i2": "share of the variance of the slopes that is between networks",
         "q": "Cochran's Q: weighted sum of squares of the slopes about their mean",
-        "q_p": "p-value of the test that all networks have one slope",
+        "q_p": "p-value of the test that all networks have the same slope",
     },
 )
 
@@ -343,4 +345,4 @@ TABLES: Mapping[str, tuple[TableFile, ...]] = {
     "A series": (_SERIES, _EXPONENTS, _CHANGE),
     "The law over many networks": (_NETWORKS, _SUBGROUPS),
 }  # fmt: skip
-"""The tables, by what holds them."""
+"""The tables, by the kind of result whose folder holds them."""

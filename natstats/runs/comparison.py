@@ -46,7 +46,7 @@ FORMAT = 1
 """Number of the format of ``comparison.json``."""
 
 VERDICTS = ("differs", "not found to differ", "the same", "not comparable")
-"""What can be found of two runs."""
+"""Verdicts on two runs."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,8 +63,8 @@ class Comparison:
             the rows of their images.
         slope: difference of the slopes of the two laws, over the layers that are in both.
         n_layers: layers that count: those with an exponent in both that is not beyond range. The
-            images (``input``, ``input.grey``, ``input.colour``) have rows, and are no layers.
-        n_differ: those of them that differ at 5 % after correction for their number.
+            images (``input``, ``input.grey``, ``input.colour``) have rows, but are no layers.
+        n_differ: how many of them differ at 5 % after correction for their number.
         is_paired: both runs saw the same images in the same numbering.
         level: level of the intervals.
         depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
@@ -188,7 +188,7 @@ class Comparison:
         Args:
             rows: at most so many.
             width: of the terminal; None for as wide as it takes.
-            how: how the others are to be seen, for the last line.
+            how: command that shows all rows, for the last line; empty for none.
         """
         from natstats.runs.comparison_table import text_of_layers
 
@@ -242,7 +242,7 @@ class Comparison:
             path: of the directory.
             overwrite: replace the comparison that is there.
             report: draw the figures and write the page.
-            command: what was typed for it, for the page.
+            command: command line that made it, for the page.
 
         Raises:
             UsageError: something is at `path`, and it is not a comparison or `overwrite` is not
@@ -272,8 +272,8 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
     """Compare run B with run A.
 
     Args:
-        run_a: the run that is taken away.
-        run_b: the other.
+        run_a: the run that is subtracted.
+        run_b: the run that it is subtracted from.
         names: what to call them; by default what the runs are called.
 
     Returns:
@@ -323,7 +323,7 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
 
 
 def _slope(pair: RunPair, differences: Differences, placed: Sequence[int]) -> tuple[Estimate, bool]:
-    """Difference of the slopes of the two laws, and whether it is one of the same layers.
+    """Difference of the slopes of the two laws, and whether it is over the same layers.
 
     Args:
         pair: the runs.

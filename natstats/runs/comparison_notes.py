@@ -1,4 +1,4 @@
-"""What is to be known of how two runs were compared, in sentences."""
+"""Notes on how two runs were compared, in sentences."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pairing_notes(
         only: what only A and only B have.
         unpaired: why they are not paired; None where they are.
         slope: difference of the slopes.
-        by_layer: it is one of the same layers.
+        by_layer: whether it is over the same layers.
     """
     n_common, n_apart = int((frame.kind != "input").sum()), sum(len(layers) for layers, _ in only)
     cancels = ", so that what the images do to both cancels" if n_common else ""
@@ -93,7 +93,7 @@ def setting_notes(infos: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def law_notes(pair: RunPair, left_out: Sequence[str]) -> list[str]:
-    """What is to be known of the layers in the slopes.
+    """Notes on the layers in the slopes.
 
     Args:
         pair: the runs.

@@ -35,7 +35,7 @@ def text_of_layers(
         layers: a row for each layer, see :class:`natstats.runs.comparison.Comparison`.
         rows: at most so many, evenly spaced.
         width: of the terminal; None for as wide as it takes.
-        how: how the others are to be seen, for the last line.
+        how: command that shows all rows, for the last line; empty for none.
     """
     cells = [
         (

@@ -4,10 +4,11 @@ The same architecture is measured with random weights of several seeds, on the s
 same numbering. The difference of a layer, trained minus the mean over seeds, has errors from two
 sources. The images: the deviations of the trained layer minus the mean of the seeds'. And the
 seeds: the weights that the network began from are one more draw, which nobody measured, so that
-with variance s^2 over n seeds the error is s^2 (1 + 1/n), with n - 1 degrees of freedom. (The error
-s^2/n of the mean alone would call most networks that learned nothing different from the rest, the
-more surely the more seeds there are.) As the exponents of the seeds carry errors of the images too,
-what of these differs from seed to seed counts twice, and the interval is rather too long.
+with variance s^2 over n seeds the error is s^2 (1 + 1/n), with n - 1 degrees of freedom. (With the
+error s^2/n of the mean alone, most networks that learned nothing would be found different from the
+rest, the more surely the more seeds there are.) The exponents of the seeds carry errors of the
+images too; the part of these that differs from seed to seed counts twice, so the interval tends to
+be too long.
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ class Control(Brief):
         slope_random: mean over seeds of the slope of the same layers with random weights.
         n_layers: layers that count: those with a difference that are nowhere beyond range. The
             slopes are over those of them that are in the law.
-        n_differ: those of them that differ at 5 % after correction for their number.
+        n_differ: how many of them differ at 5 % after correction for their number.
         undecided: which of ``mean``, ``slope`` and ``layers`` would differ at 5 % if the variance
-            of the seeds were known, and do not with so few seeds to tell it.
+            of the seeds were known, but do not with so few seeds to estimate it.
         level: level of the intervals.
         depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
         n_in_slope: layers in the slopes.
@@ -115,7 +116,7 @@ class Control(Brief):
         return text + "."
 
     def _opening(self) -> str:
-        """What training did, as far as the numbers tell; where more seeds might tell, that."""
+        """What training did, or that there are too few seeds to tell."""
         too_few = f"{counted(len(self.seeds), 'seed is', 'seeds are')} too few to tell whether"
         but_mean = "but was not found to change their mean"
         if "mean" in self.undecided:
@@ -143,7 +144,13 @@ def compare_with_random(
 ) -> Control:
     """Compare the layers of a trained network with those of random weights, two seeds or more.
 
-    The controls are fitted in the way that the run was.
+    Args:
+        spectra: spectra of the trained network, images included.
+        fits: their fits; the random weights are fitted with the same options.
+        random: what was measured with the random weights of each seed, on the same images.
+
+    Returns:
+        Trained minus random weights, layer by layer, in the mean and as slopes.
     """
     beside = _SideBySide.of(spectra, fits, random)
     differences, one_by_one = beside.differences()
@@ -294,10 +301,10 @@ class _SideBySide:
 def _undecided(
     mean: Estimate, slope: Estimate, layers: Sequence[Estimate], n_differ: int, level: float
 ) -> tuple[str, ...]:
-    """What would differ if its standard error were known, and does not as it is estimated."""
+    """What would differ if its standard error were known, but does not as it is estimated."""
 
     def known(one: Estimate) -> float:
-        """P of the test with a known error."""
+        """P of the test if the error were known."""
         error = (one.high - one.low) / 2 / special.stdtrit(one.dof, 0.5 + level / 2)
         return float(2 * special.ndtr(-abs(one.value) / error)) if error > 0 else np.nan
 

@@ -1,7 +1,8 @@
-"""What was measured of a network with shuffled kernels, beside what its account predicts.
+"""A network measured with shuffled kernels, beside what the account of the original predicts.
 
-The prediction is the mean over all orders and of first order: every other share stays as it is
-(:mod:`natstats.theory.counterfactuals`). One network has one order, and everything answers.
+The prediction is a mean over all orders, and of first order: every other share stays as it is
+(:mod:`natstats.theory.counterfactuals`). The measured network has one order, and all its shares
+respond to it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class ShuffledWeights(Brief):
 
     Attributes:
         name: the counterfactual, ``shuffle-kernels`` or ``shuffle-channels``.
-        seed: seed of the orders.
+        seed: seed of the random order.
         info: facts about the measurement, as of a run.
         spectra: spectra of the layers, without those of single images.
         skipped: layers that were not measured.

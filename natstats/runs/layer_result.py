@@ -29,12 +29,12 @@ class LayerResult:
         measured: the layer and its spectrum.
         fit: its exponent with the interval, and what the fit leaves.
         form: other forms than the power law: its row of :attr:`natstats.Run.forms`.
-        flags: all that a reader must know of it, of the fit, the form and the layout.
+        flags: what to know before using its numbers: flags of the fit, the form and the layout.
         law: ``yes`` where it is in the law, else why it is not.
         images: the spread of single images: its row of :attr:`natstats.Run.image_exponents`; empty
             where there is none.
         sensitivity: exponents in narrower bands: its rows of :attr:`natstats.Run.sensitivity`.
-        control: beside random weights: its row of ``run.control.layers``; empty without a control.
+        control: comparison with random weights: its row of ``run.control.layers``; else empty.
         unit: what frequencies are counted in, cycles per ``pixel`` of the map or per ``frame``.
         options: of the fit.
 

@@ -1,8 +1,8 @@
 """The law of many networks: a meta-analysis of the slopes of their laws.
 
-One network is one witness, however many layers it has. Here networks are the sample, each with the
-slope of its law, once per unit of depth and once over the whole depth of the network, which are two
-hypotheses: networks may rise by the same in every layer, or by the same from end to end.
+However many layers it has, one network is one observation. Here networks are the sample, each with
+the slope of its law, once per unit of depth and once over the whole depth of the network. These are
+two hypotheses: the exponent may rise by the same in every layer, or by the same from end to end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["VERDICTS", "MetaAnalysis", "meta_analysis"]
 def meta_analysis(
     runs: Iterable[Run | str | Path] | Mapping[str, Run], by: By = None, **fit: Any
 ) -> MetaAnalysis:
-    """Take the laws of many networks together: is there one slope, and what has the next network?
+    """Take the laws of many networks together: mean slope, the next network, how they differ.
 
     Args:
         runs: runs, or paths of runs, of series (whose last checkpoint counts) and of folders that
@@ -42,12 +42,12 @@ def meta_analysis(
         **fit: fields of :class:`natstats.fits.options.FitOptions`, to fit all runs alike.
 
     Returns:
-        Mean slope per unit of depth and over the whole depth, each with its interval, what the
-        next network may have, how different networks are; see
+        Mean slope per unit of depth and over the whole depth, each with its interval, the range
+        for the next network, and how different networks are; see
         :mod:`natstats.law.meta_analysis`.
 
     Raises:
-        UsageError: the runs do not make a sample: fewer than two with layers enough, one network
+        UsageError: the runs do not make a sample: fewer than two with enough layers, one network
             twice, measured or fitted in different ways, or of images alone.
         NatstatsError: a run is damaged.
 

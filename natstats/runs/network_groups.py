@@ -1,4 +1,4 @@
-"""By what networks are grouped: a column, or patterns that someone gives."""
+"""How networks are grouped: by a column, by patterns of names, or by labels."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def labels_of(sample: Sample, by: By) -> tuple[str | None, list[str]]:
 
     Args:
         sample: the networks.
-        by: one of :data:`COLUMNS`; patterns by the name of a group, each a text or several, as a
-            shell has them; or a label for each run that was given or found.
+        by: one of :data:`COLUMNS`; one or several patterns, as in a shell, by the name of a group;
+            or a label for each run that was given or found.
 
     Raises:
-        UsageError: there is no such column, a pattern matches none, or the labels are not one for
+        UsageError: there is no such column, a group gets no network, or the labels are not one for
             each network.
     """
     members = sample.members
@@ -74,7 +74,7 @@ def labels_of(sample: Sample, by: By) -> tuple[str | None, list[str]]:
 
 
 def _matched(members: Sequence[Member], patterns: Mapping[str, str | Sequence[str]]) -> list[str]:
-    """The first group that has a pattern of a network's name, path or model; else ``other``."""
+    """The first group with a pattern of each network's name, path or model; else ``other``."""
     if not patterns:
         raise UsageError("by: expected a group or more; got none")
     labels = ["other"] * len(members)

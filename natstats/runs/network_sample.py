@@ -1,4 +1,4 @@
-"""What a meta-analysis takes from each run, and whether runs make a sample of networks."""
+"""What a meta-analysis takes from each run, and whether the runs make a sample of networks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LAW_OPTIONS = tuple(
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A network of the sample, as much of its run as a meta-analysis takes.
+    """A network of the sample, with what a meta-analysis takes from its run.
 
     Attributes:
         place: its place among the runs that were given or found.
@@ -48,7 +48,8 @@ class Member:
         options: how it was fitted.
         edges: edge treatments of its maps.
         law: exponent against depth.
-        deepest: the largest depth of a layer, in the unit of the slope's denominator.
+        deepest: the largest depth of a layer, in the measure of the law, or in layers if that is a
+            share.
         shape: line, square and cube; None where there are too few layers.
         random: slope with random weights, mean over seeds; None where none were measured.
         difference: slope of the run minus that with random weights, of the same layers.
@@ -80,12 +81,12 @@ class Member:
 
     @property
     def has_law(self) -> bool:
-        """Whether there are layers enough."""
+        """Whether there are enough layers for a law."""
         variance = self.law.covariance[1][1]
         return bool(np.isfinite([self.law.slope, variance, self.law.dof]).all())
 
     def column(self, name: str) -> str:
-        """What it has in one of :data:`natstats.runs.network_groups.COLUMNS`."""
+        """Its text in one of :data:`natstats.runs.network_groups.COLUMNS`."""
         model = str(self.model.get("name") or self.name)
         if name == "trained":
             known = {True: "trained", False: "random weights", None: "not known"}
@@ -100,12 +101,12 @@ class Member:
 
     @property
     def unit_factor(self) -> float:
-        """What the law's slope is multiplied by to be one per unit of depth."""
+        """Factor that makes the law's slope one per unit of depth."""
         return 1 / self.deepest if DEPTH_AXES[self.options.depth].is_share else 1.0
 
     @property
     def whole_factor(self) -> float:
-        """What the law's slope is multiplied by to be one over the whole depth."""
+        """Factor that makes the law's slope one over the whole depth."""
         return 1.0 if DEPTH_AXES[self.options.depth].is_share else self.deepest
 
 
@@ -166,7 +167,7 @@ def gather(
 
 
 def _named(runs: Any) -> tuple[list[tuple[str, str, Run | FoundRun]], list[str]]:
-    """Name, where it is, and the run or what was found, for each; and notes."""
+    """For each its name, where it is, and the run or what was found; and notes."""
     if isinstance(runs, Mapping):
         return [(str(name), str(name), _checked(run)) for name, run in runs.items()], []
     named: list[tuple[str, str, Run | FoundRun]] = []
@@ -205,14 +206,14 @@ def _brief(
     options: FitOptions,
     random: Sequence[RandomWeights] = (),
 ) -> Run:
-    """A run of the layers alone, with the fits that a law takes and no more."""
+    """A run without the images, with only those fits that a law needs."""
     own = Run([m for m in spectra if m.layer.kind != "input"], [], dict(info), options, random)
     own.fits = fit_layers(own.spectra, options, is_brief=True)
     return own
 
 
 def _member(run: Run, place: int, name: str, path: str, changes: Mapping[str, Any]) -> Member:
-    """Fit a run and take from it what is needed."""
+    """Fit a run and take from it what a meta-analysis needs."""
     for option in changes:
         checks.one_of("option", option, run.options.to_dict())
     options = replace(run.options, **changes)
@@ -246,7 +247,7 @@ def _member(run: Run, place: int, name: str, path: str, changes: Mapping[str, An
 
 
 def _random_slope(run: Run) -> Estimate | None:
-    """Slope with random weights: several seeds are one network, and their mean has its error.
+    """Slope with random weights: the mean over seeds, which count as one network.
 
     The errors are those of one seed: the seeds saw the same images, and what sets layers apart is
     mostly the architecture, so that more seeds do not make them smaller.
@@ -271,7 +272,7 @@ def error_of(estimate: Estimate, level: float) -> float:
 def _refuse_one_twice(members: Sequence[Member]) -> None:
     seen: dict[str, Member] = {}
     for one in members:
-        # Without a digest a run can still be told from itself.
+        # Without a digest, the path at least tells if one run was given twice.
         key = one.model.get("digest") or f"path {Path(one.path).resolve()}"
         if key in seen:
             raise UsageError(
@@ -331,7 +332,7 @@ def _temporal(one: Member) -> str:
 
 
 def _with_law(members: Sequence[Member], notes: list[str]) -> list[Member]:
-    """The networks with layers enough for a law; the others are told of."""
+    """The networks with enough layers for a law; a note names the others."""
     good = [one for one in members if one.has_law]
     short = [one for one in members if not one.has_law]
     if short:

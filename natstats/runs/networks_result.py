@@ -33,14 +33,15 @@ FORMAT = 1
 """Number of the format of ``meta_analysis.json``."""
 
 VERDICTS = ("rises", "falls", "no trend", "too little to tell")
-"""What many networks can be found to do."""
+"""Verdicts on many networks."""
 
 FEWEST_NETWORKS = 3
 """With fewer networks than this the verdict is ``too little to tell``."""
 
 SMALL_CHANGE = 0.5
-"""``no trend`` is said where the interval of the mean leaves out any larger change of the exponent
-over the whole depth, a quarter of that of natural images; else too little is known."""
+"""The verdict is ``no trend`` if the interval of the mean holds no larger change of the exponent
+over the whole depth than this, a quarter of the exponent of natural images; else too little is
+known."""
 
 RECORD = "meta_analysis.json"
 
@@ -65,8 +66,8 @@ class MetaAnalysis:
             subgroup, n, mean, low, high, p, next_low, next_high, tau, i2, q, q_p; all networks
             come first, then subgroups, then the networks with a control: ``control: trained``,
             ``control: random weights`` and ``control: trained − random``.
-        by: what the subgroups are by; None without.
-        pooled: what all networks have in common, by unit.
+        by: what the networks are grouped by; None without subgroups.
+        pooled: the mean slope of all networks and how they vary, by unit.
         contrast: test whether subgroups have the same mean, by unit.
         trained: what training changed, the difference of slopes within networks, by unit; empty
             with fewer than two networks that have a control.
@@ -102,7 +103,7 @@ class MetaAnalysis:
 
     @property
     def mean(self) -> Pooled:
-        """What the networks have in common in that slope."""
+        """The mean over the networks in that slope, and how they vary."""
         return self.pooled[self.unit]
 
     @property
@@ -118,7 +119,7 @@ class MetaAnalysis:
         return "no trend" if is_small else "too little to tell"
 
     def per(self, unit: str) -> str:
-        """What a slope is per, in full."""
+        """The unit of a slope in words, such as ``per weight layer``."""
         measure = DEPTH_AXES[self.depth]
         if unit == "whole":
             return DEPTH_AXES["normalized"].per
@@ -204,7 +205,7 @@ class MetaAnalysis:
         Args:
             rows: at most so many networks.
             width: of the terminal; None for as wide as it takes.
-            how: how the others are to be seen, for the line that says that they are not there.
+            how: command that shows all rows, for the last line; empty for none.
         """
         end = "_whole" if self.unit == "whole" else ""
         shown = evenly(self.networks, rows)
@@ -320,7 +321,7 @@ class MetaAnalysis:
             path: of the directory.
             overwrite: replace the meta-analysis that is there.
             report: draw the figure and write the page.
-            command: what was typed for it, for the page.
+            command: command line that made it, for the page.
 
         Raises:
             UsageError: something is at `path`, and it is not a meta-analysis or `overwrite` is not

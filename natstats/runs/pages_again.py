@@ -1,7 +1,8 @@
-"""What the page of a comparison or a meta-analysis shows, made again of the folder that it is in.
+"""The page of a comparison or a meta-analysis, made again from the folder that it is in.
 
-Both name the runs that they were made of, and link their pages. A comparison needs them: its figure
-draws all layers of both, and its page says how each was measured.
+The folder names the runs that the result was made from, whose pages the new page links. For a
+comparison these runs must be there: its figure draws all layers of both, and its page says how each
+was measured.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from natstats.text import printable
 __all__ = ["PageAgain", "comparison_again", "networks_again"]
 
 ROUNDING = 1e-6
-"""Exponents of another machine may differ by less."""
+"""Exponents that differ by less count as the same: they may be of another machine."""
 
 Report = TypeVar("Report")
 
@@ -46,12 +47,12 @@ _COMPARED_AGAIN = ("exponent_a", "exponent_b", "low_a", "high_a", "low_b", "high
 
 @dataclass(frozen=True, eq=False)
 class PageAgain(Generic[Report]):
-    """What a page is written from.
+    """What is needed to write a page again.
 
     Attributes:
         report: what it shows.
-        command: what was typed for it; empty where it was made from Python.
-        notes: what is not as it was, a sentence each.
+        command: command line that made it; empty where it was made from Python.
+        notes: what has changed since, a sentence each.
     """
 
     report: Report
@@ -66,7 +67,7 @@ def comparison_again(path: str | Path) -> PageAgain[ComparisonReport]:
         path: what :meth:`natstats.Comparison.save` wrote.
 
     Raises:
-        UsageError: it is no comparison, or a run is gone or is not what was compared.
+        UsageError: it is no comparison, or a run is missing or is not what was compared.
         NatstatsError: the comparison or a run is damaged.
     """
     path = expanded(path, "comparison")
@@ -104,7 +105,7 @@ def comparison_again(path: str | Path) -> PageAgain[ComparisonReport]:
 
 
 def networks_again(path: str | Path) -> PageAgain[NetworksReport]:
-    """The page of a meta-analysis, from its folder; runs that are gone are not linked.
+    """The page of a meta-analysis, from its folder; runs that are missing are not linked.
 
     Args:
         path: what :meth:`natstats.MetaAnalysis.save` wrote.
@@ -147,13 +148,13 @@ def _record(path: Path, kind: str, schema: Record) -> dict[str, Any]:
 
 
 def _place(name: str | None, from_here: str | None, home: Path) -> Path | None:
-    """Where a run is now: as seen from the folder that names it, else as it was typed."""
+    """Where a run is now: by its way from the folder that names it, else by its path as typed."""
     record = KINDS["run"].record
     tried = [] if from_here is None else [Path(os.path.normpath(home.resolve() / from_here))]
     tried += [] if name is None else [Path(name)]
     try:
         return next((one for one in tried if (one / record).is_file()), None)
-    except (OSError, ValueError):  # a name that none can have
+    except (OSError, ValueError):  # no valid path
         return None
 
 

@@ -125,7 +125,7 @@ def _why_not_paired(
 ) -> str | None:
     """Why the images of two runs cannot be paired; None when they can."""
     images = [run.info.get("images") or {} for run in (run_a, run_b)]
-    # Runs before version 0.3.0 know names and sizes, not contents, and called that the digest.
+    # Runs before version 0.3.0 recorded names and sizes, not contents, under the name digest.
     know = all(one.get("contents") for one in images)
     digests = [one["contents"] if know else one.get("listing", one.get("digest")) for one in images]
     if None in digests:
@@ -140,7 +140,7 @@ def _why_not_paired(
     ]
     if len(counts[0][0]) != len(counts[1][0]):
         return "the runs have different numbers of groups of images"
-    # A layer may have left out images of its own, which were not finite there; not every layer.
+    # One layer with equal counts is enough: others may have left out images not finite there.
     if not any(map(np.array_equal, *counts)):
         return "the runs could not read the same images"
     return None

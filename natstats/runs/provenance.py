@@ -1,4 +1,4 @@
-"""What a run says of where it comes from: machine, versions, time, network."""
+"""Facts that a run records of its origin: machine, versions, time, network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["circumstances", "device_facts", "model_facts"]
 
 
 def device_facts(device: torch.device) -> dict[str, Any]:
-    """On what something was computed."""
+    """The device that something was computed on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"type": device.type, "name": name, "threads": torch.get_num_threads()}
 
@@ -28,7 +28,7 @@ def circumstances(device: dict[str, Any], seconds: float, n_images: int) -> dict
     Args:
         device: what :func:`device_facts` says of it.
         seconds: how long it took.
-        n_images: how many.
+        n_images: number of images.
     """
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

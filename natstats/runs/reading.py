@@ -1,4 +1,4 @@
-"""What becomes known of a set of images only as it is read, in parts that add."""
+"""What becomes known of a set of images only as it is read; its parts can be added up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from natstats.text import printable
 __all__ = ["Reading", "SourceFacts"]
 
 _BYTES = 20.0
-"""Largest value of images from which they are taken to be in 0 to 255 and not normalised."""
+"""Images with values above this are taken to be in 0 to 255 and not normalised."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class SourceFacts:
         description: where the images come from, for people.
         n_images: how many there are; None where that is not known beforehand.
         listing: digest of their names, sizes and framing.
-        digest: digest of their contents, too; empty for files, which are not read for it.
+        digest: digest that covers their contents, too; empty for files, which are not read for it.
         notes: what a reader of the results must know of how they were found.
         is_photographs: they are framed and normalised.
         size: side of the square that enters, pixels; None where they are taken as they are.
         resize: side to which photographs are scaled, pixels; None where they are not.
-        interpolation: how; None where they are not.
-        frames: of a clip; None for single images.
-        n_shards: of a stream; None of what can be counted.
+        interpolation: how they are scaled; None where they are not.
+        frames: frames of a clip; None for single images.
+        n_shards: number of shards of a stream; None for all other sets.
     """
 
     description: str
@@ -83,7 +83,7 @@ class SourceFacts:
 
 
 class Reading:
-    """What has been found out of the images of a set; parts of one set add.
+    """What has been found out about the images of a set; those of its parts can be merged.
 
     Args:
         facts: of the set.
@@ -92,7 +92,7 @@ class Reading:
         facts: of the set.
         n_read: images that were measured.
         n_enlarged: images that were smaller than what they were scaled to.
-        range: smallest and largest value of images that are taken as they are; None of others.
+        range: smallest and largest value of images that are taken as they are; else None.
     """
 
     def __init__(self, facts: SourceFacts) -> None:
@@ -128,11 +128,11 @@ class Reading:
 
     @property
     def numbers(self) -> ImageNumbers:
-        """Images that came, also those that were left out."""
+        """Numbers of the images that were read, also of those that were left out."""
         return ImageNumbers.of(self._all()[0])
 
     def _all(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Numbers of the images that came, in their order, and digests of their contents."""
+        """Numbers of the images that were read, in order, and digests of their contents."""
         numbers = np.concatenate([np.zeros(0, np.int64), *self._numbers])
         contents = np.concatenate([np.zeros((0, 32), np.uint8), *self._contents])
         order = np.argsort(numbers, kind="stable")
@@ -159,7 +159,7 @@ class Reading:
 
     @property
     def small(self) -> list[str]:
-        """Names of those that could be read and are smaller than what is cut out."""
+        """Names of the images that could be read, but are smaller than what is cut out."""
         return [self._small[number] for number in sorted(self._small)]
 
     def contents(self) -> str:
@@ -171,15 +171,15 @@ class Reading:
         return hashlib.sha256(self._all()[1].tobytes()).hexdigest()[:16]
 
     def digest(self) -> str:
-        """Digest of the images that came: names, sizes, framing and contents."""
+        """Digest of the images that were read: names, sizes, framing and contents."""
         if self.facts.digest:
             return self.facts.digest
         return photographs_digest(self.facts.listing, map(bytes, self._all()[1]))
 
     def is_of(self, source: ImageSet) -> bool:
-        """Whether the images that came have the same contents still.
+        """Whether the images that were read still have the same contents.
 
-        Those of a stream are looked at as they pass.
+        True for a stream, whose images are checked as they are read.
 
         Args:
             source: the set, whose listing is the same.
@@ -193,12 +193,12 @@ class Reading:
         return b"".join(now) == contents.tobytes()
 
     def shared_with(self, other: Reading) -> int:
-        """Images of the other that have the contents of one of these."""
+        """Number of different images of the other with the same contents as one of these."""
         own, theirs = ({*map(bytes, one._all()[1])} for one in (self, other))
         return len((own & theirs) - {bytes(32)})
 
     def merge(self, other: Reading) -> None:
-        """Add what was found out of other images of the same set."""
+        """Add what was found out about other images of the same set."""
         self.n_read += other.n_read
         self.n_enlarged += other.n_enlarged
         self._left_out |= other._left_out
@@ -241,12 +241,12 @@ class Reading:
         again._left_out = dict(state["left_out"])
         again._small = dict(state["small"])
         again._numbers, again._contents = [state["numbers"]], [state["contents"]]
-        for shard, n_images, others in state.get("ended", []):  # 0.10.0 knew no streams
+        for shard, n_images, others in state.get("ended", []):  # version 0.10.0 had no streams
             again._ended[int(shard)] = Ended(int(shard), int(n_images), tuple(map(str, others)))
         return again
 
     def refuse(self, strict: bool) -> None:
-        """Raise where an image was left out that may not be.
+        """Raise an error where images were left out that must not be.
 
         Raises:
             UsageError: all images are too small.
@@ -260,7 +260,7 @@ class Reading:
         n, first = self.n_images, self.left_out[0]
         if strict:
             raise NatstatsError(f"images: expected readable images only; {first}")
-        if n is None:  # there may be others
+        if n is None:  # the rest of a stream may hold others
             return
         if len(self._small) == n:
             raise UsageError(
@@ -331,7 +331,7 @@ class Reading:
         """A hint where the values of an array do not look like what a network expects.
 
         Args:
-            expected: mean and std that the network says of it; None where it says nothing.
+            expected: mean and std that the network expects; None where that is not known.
         """
         if self.range is None:
             return []

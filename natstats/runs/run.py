@@ -1,4 +1,4 @@
-"""A run: what one measurement produced, fitted, ready to be read, drawn, refitted and kept."""
+"""A run: what one measurement produced, fitted, ready to be read, drawn, refitted and saved."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from natstats.theory.account_spectra import AccountSpectra
 __all__ = ["STATES", "Run"]
 
 STATES = "state"
-"""Folder in a run for what its measurement can be gone on with."""
+"""Folder in a run for the states from which its measurement can be continued."""
 
 
 class Run(RunViews):
@@ -154,7 +154,7 @@ class Run(RunViews):
     def verdict(self) -> Verdict:
         """The law tried under other reasonable choices, and without some layers.
 
-        Its ``law`` is :attr:`law`, but that its verdict is the one of all specifications.
+        Its ``law`` is :attr:`law`, except that its verdict is the one of all specifications.
         """
         return judge(
             self.law,
@@ -162,7 +162,7 @@ class Run(RunViews):
             self.layers.iloc[self.law_places].reset_index(drop=True),
             self.fits.deviations[:, self.law_places],
             self.options,
-            # A share of the deepest layer is one of all layers, in the law or not.
+            # The deepest layer, for shares of it, is that of all layers, in the law or not.
             {name: axis.values(self.layers)[self.law_places] for name, axis in DEPTH_AXES.items()},
         )
 
@@ -206,7 +206,7 @@ class Run(RunViews):
         return "frame" if self.info.get("options", {}).get("temporal") else "pixel"
 
     def refit(self, **changes: Any) -> Run:
-        """Fit the same spectra in another way; what is left out stays as it was.
+        """Fit the same spectra in another way; options that are not given stay as they were.
 
         Args:
             **changes: fields of :class:`natstats.fits.options.FitOptions` with their new values.
@@ -243,9 +243,9 @@ class Run(RunViews):
 
         Args:
             path: of the directory.
-            overwrite: a run may be there.
+            overwrite: replace the run that is there.
             report: write its page and figures, too.
-            states: of a measurement that can be gone on with, by the name of the pass.
+            states: states from which the measurement can be continued, by the name of the pass.
 
         Raises:
             UsageError: something is at `path`, and it is not a run or `overwrite` is not set.
@@ -330,10 +330,10 @@ class Run(RunViews):
 
 
 def _check_law_layers(spectra: Sequence[LayerSpectrum], options: FitOptions) -> None:
-    """Refuse a selection of layers for the law of which a part matches none of these layers.
+    """Refuse a selection of layers for the law if a part of it matches none of these layers.
 
     Raises:
-        UsageError: it does.
+        UsageError: a part matches none.
     """
     inner = [measured.layer for measured in spectra if measured.layer.kind != "input"]
     if inner:

@@ -1,4 +1,4 @@
-"""Which runs there are at or below paths, and what to call them."""
+"""The runs at or below given paths, and short names for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FoundRun:
 
     Attributes:
         path: its directory.
-        is_named: it was asked for itself, not the folder that holds it.
+        is_named: whether its own path was given, not that of a folder that holds it.
         series: the series of which it is the last checkpoint; None for a run by itself.
     """
 
@@ -37,8 +37,8 @@ class FoundRun:
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[FoundRun], list[str]]:
     """Runs at or below each path, and notes on what was passed over.
 
-    A series is one network at several times: its last checkpoint is taken. What a folder holds
-    comes sorted, and once; hidden entries are not looked into, nor are the controls of a run.
+    A series is one network at several times: its last checkpoint is taken. The runs in a folder
+    are sorted, each of them once; hidden entries are skipped, and so are the controls of a run.
 
     Args:
         paths: each a run, a series, or a folder that holds any of these.

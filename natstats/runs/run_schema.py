@@ -1,7 +1,7 @@
 """What a run directory must hold: the fields of ``run.json`` and the arrays of ``spectra.npz``.
 
 Everything that reads a run relies on what is checked here, and on nothing else. The arrays are
-looked at before they are read: a small file can hold more than any memory.
+checked before they are read: a small file can unpack to more than fits into memory.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def check_record(record: dict[str, Any], file: str = "run.json") -> dict[str, An
     Raises:
         NatstatsError: a field is not as expected; file and field are named.
     """
-    # Null says that something is not known, but for the model: images were measured without one.
+    # Null means not known, except for the model: there it means images measured without one.
     known = {k: v for k, v in record.items() if v is not None or k not in FACTS or k == "model"}
     _RUN.check(known, f"{file}, ")
     if not known["layers"] and "seed" not in known:
@@ -253,7 +253,7 @@ def _layer_arrays(
     read = {"count": count}
     for name, shape in shapes.items():
         key = f"{place:04d}/{name}"
-        # Format 1 had no normalised power, and a fit that asks for it says so.
+        # Format 1 had no normalised power; a fit that asks for it raises an error.
         if name == "normalized" and version == 1 and key not in arrays:
             read[name] = np.full(shape, np.nan)
             continue
@@ -264,7 +264,7 @@ def _layer_arrays(
 
 
 def _problems(read: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, str]]:
-    """Name of every array whose values cannot be, and what they should be."""
+    """Name of every array with impossible values, and what they should be."""
     frequency = read["frequency"]
     rises = bool(np.all(np.diff(frequency) > 0)) and bool(np.isfinite(frequency).all())
     if not (rises and frequency[0] > 0 and frequency[-1] <= NYQUIST + 1e-6):
@@ -285,7 +285,7 @@ def _problems(read: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _odd(values: NDArray[Any]) -> str:
-    """A value that stands out, for a sentence."""
+    """A value that is not as expected, for the message."""
     if not values.size:
         return "none"
     for odd in (np.isnan(values), np.isinf(values), values < 0):

@@ -1,4 +1,4 @@
-"""How a run is looked at: in words, as figures, in a notebook."""
+"""Views of a run: in words, as a table, as figures, in a notebook."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["RunViews"]
 
 
 class RunViews:
-    """What :class:`natstats.Run` shows of itself; it has the numbers."""
+    """The texts, tables and figures of :class:`natstats.Run`, which has the numbers."""
 
     if TYPE_CHECKING:
         info: dict[str, Any]
@@ -99,7 +99,7 @@ class RunViews:
         forms = self.forms_sentence() if self.is_of_network else ""
         found = [forms.removesuffix(".")] if forms.startswith("Another") else []
         found += [*self.info.get("warnings", []), *filter(None, [self.band_sentence(), account])]
-        # Images that are too small are spoken of in the warnings.
+        # The warnings already name images that are too small.
         unreadable = (images.get("n_unreadable") or 0) - (images.get("n_too_small") or 0)
         if unreadable:
             found.append(f"{counted(unreadable, 'image')} could not be read; run.json lists them")
@@ -150,13 +150,13 @@ class RunViews:
     def plot_spectrum(self, layer: str, ax: Axes | None = None) -> Axes:
         """Draw the spectrum of one layer with its fit, and below it what the fit leaves.
 
-        What is shaded are the intervals that the page of the run shows: how the shape of the
-        spectrum, and what the fit leaves, would move with other images.
+        Shaded are the intervals that the page of the run shows: how the shape of the spectrum, and
+        what the fit leaves, would move with other images.
 
         Args:
             layer: its name.
-            ax: where to draw the spectrum alone; by default both in a new figure, the ``figure`` of
-                what is returned.
+            ax: where to draw the spectrum alone; by default both are drawn in a new figure, the
+                ``figure`` of the axes returned.
 
         Raises:
             UsageError: there is no such layer; near names are told.

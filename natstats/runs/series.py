@@ -2,7 +2,7 @@
 
 All runs see the same images in the same numbering, so the change from the first checkpoint to the
 last is a paired comparison (:mod:`natstats.runs.comparison`). Between checkpoints nothing is
-fitted: what happened on the way is there to be seen, not tested.
+fitted: what happens in between is shown, not tested.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Series:
             kind, depth (in the measure of the law), exponent, low, high, flags.
         change: the last checkpoint minus the first, paired.
         info: facts that all runs share: name, images, options, versions.
-        runs: runs of the checkpoints; those of a series on disk are read as they are asked for.
+        runs: runs of the checkpoints; those of a series on disk are read when they are asked for.
 
     >>> import tempfile, torch, natstats
     >>> images = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -170,7 +170,7 @@ class Series:
     def joined(
         cls, summaries: Sequence[Summary], first: Run, last: Run, runs: Sequence[Run]
     ) -> Series:
-        """Make a series of what was kept of its runs, and compare the last with the first."""
+        """Make a series from summaries of its runs, and compare the last run with the first."""
         names = (str(summaries[0].row["checkpoint"]), str(summaries[-1].row["checkpoint"]))
         info = {name: last.info[name] for name in _SHARED if last.info.get(name) is not None}
         info["fit"] = last.options.to_dict()
@@ -253,7 +253,7 @@ class Series:
         Args:
             rows: at most so many.
             width: of the terminal; None for as wide as it takes.
-            how: how the others are to be seen, for the last line.
+            how: command that shows all rows, for the last line; empty for none.
         """
         shown = evenly(self.frame, rows)
         cells = [

@@ -77,7 +77,7 @@ LAYERS = (
 
 
 def read_series(path: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame, list[Path]]:
-    """Read the directory of a series, but for its runs.
+    """Read the directory of a series, without its runs.
 
     Returns:
         The record, the exponents of all runs, the layers of the change, the directories of the
@@ -134,7 +134,7 @@ def read_series(path: Path) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame,
 def read_table(
     folder: Path, name: str, columns: Collection[str], texts: Collection[str] = TEXTS
 ) -> pd.DataFrame:
-    """A table with its numbers exactly as they were; pandas' own reader may miss the last digit.
+    """A table with its numbers exactly as written; pandas' own reader may miss the last digit.
 
     Args:
         folder: in which it is.
@@ -143,7 +143,7 @@ def read_table(
         texts: columns that hold no numbers, whatever they look like.
 
     Raises:
-        NatstatsError: a column is missing, or a number is none.
+        NatstatsError: a column is missing, or a cell that must be a number is not one.
     """
     frame = read_csv(member(folder, name, name))
     for column in columns:
@@ -164,7 +164,7 @@ def read_table(
 
 
 def _number(text: str, is_whole: bool) -> Any:
-    """The number that a text stands for; None where it is none."""
+    """The number that a text stands for; None where it is not a number."""
     try:
         if is_whole:
             return np.int64(int(text))

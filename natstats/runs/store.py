@@ -1,7 +1,8 @@
 """The run directory: what it holds, and how it is written and read.
 
-This module knows files, not what is in them: a run is a set of named byte strings beside
-``run.json`` and ``spectra.npz``. How folders are put in place: :mod:`natstats.files.folders`.
+Every run has ``run.json`` and ``spectra.npz``, which are written and read here. The tables and
+figures beside them are made by :meth:`natstats.Run.save`. How folders are put in place:
+:mod:`natstats.files.folders`.
 """
 
 from __future__ import annotations

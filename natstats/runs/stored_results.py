@@ -127,7 +127,7 @@ def _record_of(path: Path, kind: str, newest: int, schema: Record) -> dict[str, 
 
 @contextlib.contextmanager
 def _told(path: Path, kind: str) -> Iterator[None]:
-    """Say of what goes wrong in which folder it did."""
+    """Name the folder in the errors of what is done in this context."""
     expected = f"{kind}: expected a whole {KINDS[kind].called} in {path}"
     try:
         yield

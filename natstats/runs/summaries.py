@@ -8,7 +8,7 @@ Every summary has these fields:
 * ``sentences``: the result in words, the lines that the terminal shows.
 * ``warnings``: what a reader of the numbers must know, in sentences.
 
-A ``run`` has besides:
+A ``run`` also has:
 
 * ``name``; ``n_images``; ``images``, where they come from; ``model``, the network's name, null for
   images alone.
@@ -26,7 +26,7 @@ A ``series`` has ``name``, ``checkpoints`` (the columns of ``series.csv``), ``ex
 ``comparison.csv``. A ``law`` has the fields of ``meta_analysis.json``, and ``networks`` and
 ``subgroups``, the columns of their tables.
 
-What could not be had is null, never NaN.
+Missing values are null, never NaN.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def run_summary(run: Run, path: Path | None = None) -> dict[str, Any]:
     """A run as plain values.
 
     Args:
-        run: it.
+        run: the run.
         path: its folder; by default where it was saved or read.
 
     >>> import natstats
@@ -93,7 +93,7 @@ def series_summary(series: Series, path: Path | None = None) -> dict[str, Any]:
     """A series as plain values.
 
     Args:
-        series: it.
+        series: the series.
         path: its folder.
     """
     return {
@@ -109,7 +109,7 @@ def comparison_summary(found: Comparison, path: Path | None = None) -> dict[str,
     """A comparison of two runs as plain values.
 
     Args:
-        found: it.
+        found: the comparison.
         path: its folder.
     """
     return {

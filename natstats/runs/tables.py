@@ -105,7 +105,7 @@ def in_law(spectra: Sequence[LayerSpectrum], fits: Fits) -> NDArray[np.bool_]:
 
 
 def _layout_flags(layer: Layer) -> list[str]:
-    """What its place in the network and its layout say of a layer that a reader must know."""
+    """Flags of a layer that come from its place in the network and from its layout."""
     flags = [OWN_OUTPUT] if layer.is_output else []
     flags += [word for word in ("quantized", "regions") if word in layer.layout.split()]
     return [*flags, "layout by rule"] if layer.layout.endswith(" by rule") else flags
@@ -122,7 +122,7 @@ _COLUMNS = (
     Column("interval"), Column("kind", True, rank=2), Column("map", rank=3), Column("R2", rank=4),
     Column("flags", True, cut="list"),
 )  # fmt: skip
-"""The main columns of a run, those that matter most first."""
+"""The main columns of a run; on narrow terminals those of high rank are dropped first."""
 
 
 def text_table(
@@ -134,7 +134,7 @@ def text_table(
         layers: the table of a run.
         rows: at most so many.
         width: of the terminal, see :func:`natstats.runs.text_columns.fitted`; None for all columns.
-        how: how the others are to be seen, for the last line.
+        how: command that shows all rows, for the last line; empty for none.
 
     >>> frame = pd.DataFrame({"layer": ["conv1"], "kind": ["conv"], "depth": [1], "height": [8],
     ...     "width": [8], "exponent": [1.5], "exponent_low": [1.4], "exponent_high": [1.6],
@@ -185,7 +185,7 @@ def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:
 
 
 def not_shown(layers: pd.DataFrame, rows: int | None, how: str = "") -> str:
-    """What :func:`evenly` leaves out, as the last line of a table; images are no layers.
+    """What :func:`evenly` leaves out, as the last line of a table; images are not counted.
 
     >>> not_shown(pd.DataFrame({"kind": ["input", "conv", "conv", "linear"]}), 2)
     '(2 of 3 layers not shown)'

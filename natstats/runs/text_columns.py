@@ -1,4 +1,4 @@
-"""Tables as text that fits a width: what matters least goes first, and what is cut says so."""
+"""Tables as text that fits a width: the least important columns go first, cuts are marked."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ GAP = 2
 """Blanks between two columns."""
 
 WISHED = {"name": 32, "list": 24}
-"""Characters of a cell that other columns make room for, by how its column is cut."""
+"""Characters of a cell for which other columns are dropped, by how its column is cut."""
 
 SHORTEST = {"list": 12, "text": 14, "name": 12}
-"""Characters below which a cell is not cut while there is another way, first what is cut first."""
+"""Least characters of a cell while there is another way to save room, in the order of cutting."""
 
 NARROWEST_NAME = 6
 
@@ -29,13 +29,14 @@ class Column:
     """A column of a table.
 
     Attributes:
-        head: what stands above it.
-        starts: its cells start at one place; else they end at one.
-        rank: 0 for a column that is always there; of the others the highest goes first, and those
-            below 0 only where nothing else makes the table fit, the lowest first.
-        cut: how its cells are cut where there is no room: ``""`` for never; ``name`` in the
-            middle, or not at all where two would then look alike: names stand above their rows;
-            ``list`` behind the items that fit, with how many more there are; ``text`` into
+        head: its heading.
+        starts: True for cells that are aligned left, False for right.
+        rank: 0 for a column that is always there. Columns above 0 are dropped first, the highest
+            before the others; those below 0 only where nothing else makes the table fit, the lowest
+            before the others.
+        cut: how its cells are cut where there is no room: ``""`` for never; ``name`` in the middle,
+            or where two would then look alike, not at all: the name is then on a line above its
+            row; ``list`` after the items that fit, with the number of the others; ``text`` into
             several lines.
     """
 
@@ -121,7 +122,7 @@ def _within(
         kept.remove(max(ranked, key=lambda i: columns[i].rank))
     for cut, least in SHORTEST.items():
         narrow(cut, least)
-    for i in [i for i in kept if columns[i].cut == "list"]:  # how many there are, or none of it
+    for i in [i for i in kept if columns[i].cut == "list"]:  # the number of items, or no column
         if over() > 0:
             widths[i] = len(columns[i].head)
         if over() > 0:
@@ -129,7 +130,7 @@ def _within(
     while over() > 0 and (ranked := [i for i in kept if columns[i].rank < 0]):
         kept.remove(min(ranked, key=lambda i: columns[i].rank))
     narrow("name", NARROWEST_NAME)
-    for cut in ("name", "text", "list"):  # what is left over
+    for cut in ("name", "text", "list"):  # use the room that is left
         for i in kept:
             if columns[i].cut == cut:
                 widths[i] = min(longest[i], widths[i] + max(0, -over()))
@@ -137,7 +138,7 @@ def _within(
 
 
 def _cut(texts: Sequence[str], width: int, how: str) -> dict[str, list[str]]:
-    """Every text of a column, as the lines that stand for it; none for one without room."""
+    """The lines that show each text of a column; none for a name that there is no room for."""
     if how == "name":
         return {name: [text] if text else [] for name, text in shortened(texts, width).items()}
     if how == "text":
@@ -150,8 +151,8 @@ def _cut(texts: Sequence[str], width: int, how: str) -> dict[str, list[str]]:
 def shortened(names: Iterable[str], width: int) -> dict[str, str]:
     """Names of at most `width` characters, of which no two look alike.
 
-    What is too long loses its middle, or more of its start where names would look alike. Where they
-    still would, all that are too long are empty.
+    A name that is too long loses its middle, or more of its start where names would look alike.
+    Where they still would, all names that are too long become empty.
 
     >>> shortened(["features.12.conv.0.0"], 14)
     {'features.12.conv.0.0': 'feature...0.0'}
@@ -175,13 +176,13 @@ def _without_middle(name: str, head: int, room: int) -> str:
     if len(name) <= room + len(_CUT):
         return name
     start = len(name) - (room - head)
-    # A part that is cut is another name: 10.conv must not be read as 0.conv.
+    # The end begins at a whole part or number: 10.conv must not be read as 0.conv.
     part = re.compile(r"(?<=[._/:-])\w|(?<!\d)\d").search(name, start)
     return f"{name[:head]}{_CUT}{name[start if part is None else part.start() :]}"
 
 
 def _broken(text: str, width: int) -> list[str]:
-    """A text in lines, all but the first moved in; broken behind blanks, dots and the like.
+    """A text in lines, all but the first indented; broken after blanks, dots and the like.
 
     >>> _broken("depends on the specification", 14), _broken("few", 2)
     (['depends on the', ' specification'], ['fe', ' w'])
