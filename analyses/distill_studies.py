@@ -236,6 +236,11 @@ ABLATION = (
     _variant("deep", layers="deep"),
     _variant("shallow", layers="shallow"),
     _variant("skip-last", skip_last=1),
+    # Added when 33 of the trainings that choose weights were done, and none of the others.
+    _control("relative"),
+    _control("likeness"),
+    _variant("both-likeness", likeness=10.0),
+    _variant("both-spatial", spatial=1.0),
 )
 ABLATION_CONTRASTS = tuple((arm.name, "kd") for arm in ABLATION if arm.beside == "kd")
 

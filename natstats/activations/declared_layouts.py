@@ -15,7 +15,7 @@ UNKNOWN = -1
 """Number of prefix tokens in a declared layout that does not give it."""
 
 MOST_LISTED = 1 << 20
-"""Most tokens that one range of a list may have."""
+"""Most tokens that a list may have."""
 
 _TOKENS = re.compile(r"(?P<letters>[A-Z]+)(\+(?P<before>\d+)(-(?P<behind>\d+))?|:(?P<listed>.*))?")
 
@@ -77,7 +77,7 @@ def _listed(name: str, text: str) -> tuple[int, ...]:
                 f"layout of {name}: expected numbers of tokens such as 0-29,36-65; got {text!r}"
             )
         first, last = int(ends[1]), int(ends[2] or ends[1])
-        if abs(last - first) >= MOST_LISTED:
+        if len(numbers) + abs(last - first) >= MOST_LISTED:
             raise UsageError(
                 f"layout of {name}: expected at most {MOST_LISTED} tokens; got {text!r}"
             )

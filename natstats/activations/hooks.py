@@ -219,7 +219,7 @@ class ActivationHooks:
         on_enter: Sink | None = None,
         functional: Collection[str] = (),
     ) -> None:
-        modules = dict(model.named_modules())
+        modules, names = dict(model.named_modules()), list(names)
         missing = [name for name in names if name not in modules]
         if missing:
             raise UsageError(f"names: expected modules of the model; got {', '.join(missing)}")
@@ -362,8 +362,10 @@ class ActivationHooks:
                 return
             self._running.discard(name)
             self.returning = name
-            self._hand_over(name, output)
-            self.returning = None
+            try:
+                self._hand_over(name, output)
+            finally:
+                self.returning = None
 
         return hook
 

@@ -207,7 +207,7 @@ def proved_layouts(
 
 def _ways(model: nn.Module, trace: Trace, call: LayerCall, image: Tensor) -> list[Layout]:
     """The layouts in which the output of a layer may be read."""
-    shape = call.shape or ()
+    shape = call.shape
     grids: dict[tuple[int, ...], None] = dict.fromkeys(trace.rules.grids)
     if len(shape) == 3:
         height, width = image.shape[-2:]
@@ -228,9 +228,9 @@ def _may_be_maps(call: LayerCall) -> bool:
 
 def _tell(rules: LayoutRules, calls: Mapping[str, LayerCall], found: Probed) -> None:
     for layer, layout in found.settled.items():
-        rules.settle(layer, calls[layer].shape or (), layout)
+        rules.settle(layer, calls[layer].shape, layout)
     for layer in found.proved:
-        shape, read = calls[layer].shape or (), calls[layer].layout
+        shape, read = calls[layer].shape, calls[layer].layout
         if len({*shape[1:]}) == 1 and isinstance(read, Layout):
             rules.settle(layer, shape, read)  # a cube, of which the shape says nothing
     for layer, reason in found.refused.items():

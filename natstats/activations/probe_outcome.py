@@ -73,7 +73,7 @@ class _Rest:
         self._dense = {
             call.layout.grid
             for call in proved
-            if isinstance(call.layout, Layout) and len(call.shape or ()) > 3
+            if isinstance(call.layout, Layout) and len(call.shape) > 3
         }
 
     def _is_small(self, call: LayerCall) -> bool:
@@ -108,7 +108,7 @@ class _Rest:
             found.refused[layer] = f"answers in the wrong place: {outcome.words} as {read}"
         elif self._goes_with_proved(read, alike, is_amid_refused):
             self._leave_to_rules(call, read)
-        elif len(call.shape or ()) == 3 or is_amid_refused:
+        elif len(call.shape) == 3 or is_amid_refused:
             found.refused[layer] = f"answers in no place: {outcome.words} as {read}"
         else:
             self._leave_to_rules(call, read)
@@ -166,5 +166,5 @@ def _home(call: LayerCall) -> str:
 
 def _form(call: LayerCall) -> tuple[Any, ...]:
     """A key that is the same for layers whose maps should stand in the same places."""
-    shape = call.shape or ()
+    shape = call.shape
     return len(shape), str(call.layout), shape[0] if len(shape) == 3 else 0

@@ -66,7 +66,7 @@ class LayerCall:
         call: 0 for the first.
         kind: see :func:`natstats.activations.selection.module_kind`.
         depth: weight layers on the longest path from the input.
-        shape: of the output, None when there is no tensor in it.
+        shape: of the output.
         order: weight layers that were executed up to here, this one included.
         receptive_field: side of the theoretical receptive field along the height, input pixels; NaN
             when it could not be followed.
@@ -83,7 +83,7 @@ class LayerCall:
     call: int
     kind: str
     depth: int
-    shape: tuple[int, ...] | None
+    shape: tuple[int, ...]
     order: int
     receptive_field: float
     layout: Layout | str = ""
@@ -123,11 +123,6 @@ class Trace:
         """Modules whose weights a parent used without ever calling them."""
         called = {call.module for call in self.calls if call.is_called}
         return {call.module for call in self.calls} - called
-
-    def depth_of(self, name: str) -> int | None:
-        """Depth of the layer called `name`, None when it was not called."""
-        call = self.by_name.get(name)
-        return None if call is None else call.depth
 
     def stages(self, model: nn.Module, smallest: int = 5) -> list[str]:
         """Modules whose output is the last at its resolution: blocks, else convs and activations.

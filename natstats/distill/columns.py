@@ -35,7 +35,7 @@ _HISTORY = TableFile(
         "accuracy": "share of training images classified correctly",
         "eval_loss": "cross-entropy on the evaluation images; empty where nobody looked",
         "eval_accuracy": "share of evaluation images classified correctly",
-        "seconds": "seconds that the epoch took",
+        "seconds": "seconds of training up to here, breaks left out",
         "eval_images": "evaluation images that were looked at",
         "images_per_second": "training images per second",
         "memory_mib": "memory at its peak, MiB",

@@ -66,6 +66,17 @@ class Outputs(Brief):
     images: Tensor | None = None
 
 
+def scores_of(output: object) -> Tensor:
+    """The class scores in what a classifier returns, which may hold auxiliary scores too."""
+    if isinstance(output, Tensor):
+        return output
+    first = getattr(output, "logits", None)
+    if first is None and isinstance(output, tuple):
+        first = output[0]
+    assert isinstance(first, Tensor), f"scores of {type(output).__name__}"
+    return first
+
+
 class DistillationLoss(nn.Module):
     """A loss of a student against its teacher; a scalar, fit for any training loop.
 

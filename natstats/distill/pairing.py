@@ -267,15 +267,21 @@ def pair_by_name(
     """
     sides, traces = [], traces or Traces()
     for which, model in enumerate((student, teacher)):
-        trunk = {m.name: m for m in trunk_of(model, images, traces)}
+        trunk = trunk_of(model, images, traces)
+        by_name = {name: one for one in trunk for name in (one.name, *one.aliases)}
+        after = {one.source: one for one in trunk if one.is_activation}
         taps = Taps(model, [pair[which] for pair in names], images, traces)
         points = []
         for name in taps.names:
             module = model.get_submodule(parsed(name)[0])
-            found = trunk.get(name)
+            found = by_name.get(name)
+            act = found if found and found.is_activation else after.get(name)
             is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-            norm = found.batch_norm if found else (module if is_norm else None)
+            known = found or act
+            norm = known.batch_norm if known else module if is_norm else None
             channels, height, width = taps.shapes[name]
-            points.append(TapPoint(name, channels, height, width, norm))
+            points.append(
+                TapPoint(name, channels, height, width, norm, act.module if act else None)
+            )
         sides.append(tuple(points))
     return sides[0], sides[1]

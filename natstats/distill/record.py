@@ -221,8 +221,8 @@ class RunInfo(_Needed, total=False):
     teacher_run: TeacherRun | None
     identity: dict[str, Any]
     asked: Asked
-    best_accuracy: Amount | None
-    top5: Amount | None
+    best_accuracy: Share | None
+    top5: Share | None
     costs: Costs
     notes: list[str]
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from natstats.activations.hooks import ActivationHooks, undisturbed, unwatched
 from natstats.activations.layouts import Layout
 from natstats.activations.selection import block_names, call_name
+from natstats.distill.method import scores_of
 from natstats.distill.traces import Traced, Traces
 from natstats.errors import NatstatsError
 
@@ -85,11 +86,11 @@ def _record(model: nn.Module, images: Tensor) -> tuple[list[_Seen], Any, Any]:
     hooks = ActivationHooks(model, names, leave, on_enter=enter)
     with undisturbed(model), torch.enable_grad(), unwatched(), hooks:
         images = images.detach().clone().requires_grad_(True)
-        scores = model(images)
-    if not isinstance(scores, Tensor) or scores.grad_fn is None:
+        scores = scores_of(model(images))
+    if scores.grad_fn is None:
         raise NatstatsError(
             "model: expected a classifier whose scores follow from the images by operations that "
-            f"autograd knows; got {type(scores).__name__}"
+            "autograd knows; got scores without a gradient"
         )
     # The node of the graph at which the gradient of the images is accumulated.
     leaf = images.view_as(images).grad_fn

@@ -21,7 +21,10 @@ from natstats.text import printable
 
 __all__ = ["Found", "images_below", "images_matching", "left_out_note", "paths_matching"]
 
-RECORDS = ("run.json", "series.json", "distill.json", "comparison.json", "table.json")
+RECORDS = (
+    "run.json", "series.json", "distill.json", "comparison.json", "table.json",
+    "meta_analysis.json",
+)  # fmt: skip
 """Each makes a folder one that natstats wrote."""
 
 _NAMED = 3

@@ -167,8 +167,8 @@ class Collected:
         return {
             "sums": [{"key": list(key), **own.state()} for key, own in self.sums.items()],
             "calls": {name: asdict(call) for name, call in self.calls.items()},
-            "kinds": self.kinds,
-            "never_called": self.never_called,
+            "kinds": dict(self.kinds),
+            "never_called": dict(self.never_called),
             "unknown": [asdict(one) for one in self.unknown],
             "temporal": self.temporal,
         }

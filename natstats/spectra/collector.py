@@ -226,7 +226,7 @@ class Collector:
         self._pending.clear()
         self._left_out.clear()
         if self._index is not None and len(self._index):
-            self._next_index = int(self._index.max()) + 1
+            self._next_index = max(self._next_index, int(self._index.max()) + 1)
 
     def _receive(self, name: str, call: int, output: Any) -> None:
         if self._index is None or self._trace is None:

@@ -224,10 +224,12 @@ def expected_power(
             f"...; got {outer_scale!r}"
         )
     if width > 1 and max(height, width) > LARGEST_WHOLE_LATTICE:
-        return large_ring_power(float(alpha), height, width, edges, (_TORUS, _FINE, outer_scale))
-    ring = rings(height, width)
-    covariance = _covariance(height, width, float(alpha), outer_scale)
-    power = ring.mean(_periodic(covariance) if edges == "periodic" else _tapered(covariance, edges))
+        power = large_ring_power(float(alpha), height, width, edges, (_TORUS, _FINE, outer_scale))
+    else:
+        ring = rings(height, width)
+        covariance = _covariance(height, width, float(alpha), outer_scale)
+        of_map = _periodic(covariance) if edges == "periodic" else _tapered(covariance, edges)
+        power = ring.mean(of_map)
     # On maps of several hundred pixels the steepest fields span more decades than a double.
     return np.asarray(np.maximum(power, np.finfo(np.float64).eps * power.max()))
 

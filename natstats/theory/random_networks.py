@@ -1,8 +1,8 @@
 """Expected spectra at the layers of a network with random weights, in the limit of many channels.
 
 The recursion of :mod:`natstats.theory.random_states` goes along the graph of the network's own
-forward pass. Weights count by their mean square alone. The limit is that of Novak et al. (2019) and
-Garriga-Alonso et al. (2019), with the kernels of Cho and Saul (2009).
+forward pass. Of the weights, only the mean square counts. The limit is that of Novak et al. (2019)
+and Garriga-Alonso et al. (2019), with the kernels of Cho and Saul (2009).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class RandomLayer:
         height: H of the maps.
         width: W of the maps.
         power: expected ring power, mean over images and channels, (n_rings,).
-        exponent: of that power; NaN where the band is not in the maps.
+        exponent: of that power; NaN where the maps do not have the band.
         form: ``exact`` or ``stationary``; ``measured`` for the images themselves.
     """
 
@@ -84,8 +84,8 @@ class RandomSpectra:
         stopped: the place where the recursion ended before all layers with maps were reached, and
             why; empty where they all were.
         missing: names of the layers with maps that were not reached.
-        approximate: activation functions, by place, of values that are taken for Gaussian and are
-            not; behind them the spectra are no longer exact in the limit.
+        approximate: places of activation functions whose input is taken for Gaussian and is not;
+            after these the spectra are no longer exact in the limit.
         n_images: images.
         edges: edge treatment.
         max_pooling: ``stop`` or ``simulate``.
@@ -121,7 +121,7 @@ class RandomSpectra:
         return next(one for one in self.layers if one.name == name)
 
     def slope(self) -> float:
-        """Change of the exponent a layer: the straight line over depth, without the images."""
+        """Change of the exponent per layer: the straight line over depth, without the images."""
         rows = [one for one in self.layers if one.depth and math.isfinite(one.exponent)]
         if len({one.depth for one in rows}) < 2:
             return math.nan
@@ -177,14 +177,15 @@ def random_spectra(
     """Expected ring power and exponent at every layer of a network with random weights.
 
     The expectation is over weights, for these images, in the limit of many channels. Maps up to 48
-    pixels are followed at all pairs of positions, borders and all; larger ones as stationary
+    pixels are followed at all pairs of positions, with their borders; larger ones as stationary
     fields, without borders. Convolutions (any stride, padding, dilation and groups, with a bias),
     activation functions, average pooling, additions, products of independent values,
-    concatenations, batch norm and instance norm are followed. Approximate are: convolutions of few
-    channels, depthwise ones above all, whose output is no Gaussian field; activation functions of
-    sums with a rectified shortcut, of concatenations and of pooled values, taken as Gaussian with
-    the right mean and second moment; norms with statistics of their own. Max pooling has no closed
-    form, nor have gates, layer norm and attention: the recursion ends there, and says so.
+    concatenations, batch norm and instance norm are followed. Some of these are approximate:
+    convolutions of few channels, above all depthwise ones, whose output is not a Gaussian field;
+    activation functions of sums with a rectified shortcut, of concatenations and of pooled values,
+    which are taken as Gaussian with the right mean and second moment; norms with the statistics of
+    the images at hand. Max pooling, gates, layer norm and attention have no closed form: the
+    recursion ends there, and says so.
 
     Args:
         model: the network. The variance of every weight tensor is the mean square of its entries.
@@ -198,11 +199,11 @@ def random_spectra(
             and pool these.
         batch_norm: ``eval`` for stored statistics, ``train`` for those of the images of a batch.
             Layers that store none have those of a batch in any case.
-        n_fields: fields to draw for every image of large maps, 16 times as many of small ones.
+        n_fields: fields to draw for every image of large maps, 16 times as many for small ones.
         limit: at most this many images, a random sample.
         seed: of the sample, of draws, and of weights where the network is initialised.
-        batch_size: images that are worked with together; at 48 pixels each takes 42 MB for every
-            value that is held.
+        batch_size: images that are followed together; at 48 pixels each takes 42 MB for every value
+            that is held.
         progress: called after each batch with the images done and the images in all.
 
     Returns:
@@ -353,7 +354,6 @@ class _Work:
 
     def _layer(self, call: LayerCall) -> Layer:
         assert isinstance(call.layout, Layout)
-        assert call.shape is not None
         height, width = call.layout.grid[-2:]
         span = extent(height, width) * call.pitch / min(self._sides)
         return Layer(

@@ -103,7 +103,7 @@ class _Ways:
         n = len(graph.values)
         self.main: list[int | None] = [None] * n
         self.depth, self._taps, self.anchor = [0] * n, [0] * n, list(range(n))
-        # Values that came to be by writing into new memory or into others, and views of them.
+        # Values that were made by writing into new memory or into others, and views of them.
         self._written: set[int] = set()
         for one in graph.operations:
             out = one.output
@@ -128,7 +128,7 @@ class _Ways:
     def _main_input(self, one: Operation) -> int:
         inputs = list(one.inputs)
         if self.is_measured(one.output):
-            # A gate comes a long way, too, but through a pooling over the whole map.
+            # A gate may be as deep as the maps, but comes through a pooling over the whole map.
             inputs = [number for number in inputs if self.is_measured(number)] or inputs
         return max(inputs, key=self.rank)
 
@@ -150,7 +150,7 @@ class _Ways:
 
 
 def _taps(one: Operation) -> int:
-    """How much farther an operation looks than one pixel."""
+    """How many pixels more than one the kernels of an operation reach, both axes added."""
     weight = one.arguments.get("weight")
     if one.kind != "convolution" or not isinstance(weight, Tensor):
         return 0
@@ -169,7 +169,7 @@ def _layouts(graph: Graph, trace: Trace) -> dict[int, Layout]:
     for number in graph.inputs:
         if len(graph.values[number].shape) == 4:
             found[number] = Layout("NCHW", graph.values[number].shape[2:])
-    for _ in range(2):  # what is known of an output is known of its inputs, too
+    for _ in range(2):  # what is known of an output holds for its inputs, too
         for one in graph.operations:
             _spread(graph, one, found)
     return {
@@ -184,7 +184,7 @@ def _is_whole(layout: Layout) -> bool:
 
 
 def _spread(graph: Graph, one: Operation, found: dict[int, Layout]) -> None:
-    """Tell the values at one end of an operation what is known at the other."""
+    """Pass what is known of the values at one end of an operation on to the other."""
     values = [*one.inputs, one.output]
     shapes = [graph.values[number].shape for number in values]
     if one.kind in _SPATIAL and one.name not in ("mean", "native_layer_norm"):
@@ -225,7 +225,7 @@ def plan_of_graph(graph: Graph, trace: Trace) -> Plan:
         if ways.is_measured(number) and not _is_alias(ways, number):
             chosen.append(number)
     number_of = {value: place for place, value in enumerate(chosen)}
-    # An alias stands for what it is the same as.
+    # An alias has the number of the value that it is the same as.
     for one in graph.operations:
         if one.output not in number_of and ways.is_measured(one.output):
             main = ways.main[one.output]
@@ -243,7 +243,7 @@ _ORDER_KEEPING = ("clone", "contiguous", "alias", "detach", "dropout", "to_copy"
 
 
 def _is_alias(ways: _Ways, value: int) -> bool:
-    """Whether a value is the same maps in the same order as the one before, laid out anew."""
+    """Whether a value is the maps of the one before in the same order, laid out differently."""
     main = ways.main[value]
     assert main is not None
     before = ways.anchor[main]
@@ -291,7 +291,7 @@ def _value(ways: _Ways, trace: Trace, number: int, value: int) -> MeasuredValue:
 
 
 def _pitch(ways: _Ways, trace: Trace, value: int | None) -> float:
-    """Pixels of the image between rows: what a layer of the same way and map size has."""
+    """Pixels of the image between rows, from a layer on the same way with maps of this size."""
     grid = ways.layouts[value].grid if value is not None else ()
     while value is not None and (value not in ways.layouts or ways.layouts[value].grid == grid):
         for name in ways.graph.values[value].layers:
@@ -304,7 +304,7 @@ def _pitch(ways: _Ways, trace: Trace, value: int | None) -> float:
 
 
 def _named(values: Iterable[MeasuredValue]) -> Iterable[MeasuredValue]:
-    """The same values with names of their own: the second of a name gets a number."""
+    """The same values with unique names: the second of a name gets a number."""
     seen: dict[str, int] = {}
     for value in values:
         times = seen.get(value.name, 0)
@@ -338,7 +338,7 @@ def _step(ways: _Ways, value: int, number_of: dict[int, int], is_trunk: bool) ->
 
 
 def _is_plain(ways: _Ways, one: Operation, before: int, after: int) -> bool:
-    """Whether between two values and an operation nothing but the shape of tensors changes."""
+    """Whether an operation alone makes one value of another, but for the shape of tensors."""
     sizes = [_size(ways, number) for number in (before, ways.main[one.output], one.output, after)]
     return sizes[0] == sizes[1] and sizes[2] == sizes[3]
 
@@ -358,7 +358,7 @@ _KIND_OF_MODULE = {
 
 
 def plan_of_modules(trace: Trace) -> Plan:
-    """What to measure of a network whose operations could not be followed: leaf after leaf.
+    """What to measure of a network whose operations could not be followed: all leaf modules.
 
     Args:
         trace: the traced pass.
@@ -369,7 +369,6 @@ def plan_of_modules(trace: Trace) -> Plan:
     values, steps = [], []
     for place, call in enumerate(leaves, 1):
         assert isinstance(call.layout, Layout)
-        assert call.shape is not None
         channels = call.shape[1 if call.layout.channels_first else -1]
         where = Place(call.module, call.call, "", 0)
         values.append(

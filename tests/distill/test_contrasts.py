@@ -15,6 +15,7 @@ from natstats.distill.comparison.contrasts import contrast_frame, contrast_rows,
 from natstats.distill.comparison.crossed import crossed_difference
 from natstats.distill.comparison.pooled import FEWEST_SEEDS, pooled_difference, pooled_variance
 from natstats.distill.report.contrast_figures import plot_contrasts
+from natstats.distill.report.contrast_tables import contrast_sentences
 from natstats.errors import UsageError
 from natstats.law.differences import holm
 
@@ -273,6 +274,18 @@ def test_every_spectral_over_the_same_without_it_by_default(runs):
     controls = found.contrasts[found.contrasts.control]
     assert set(controls.label) == {"kd (temperature=4.0)", "kd (temperature=1.0)"}
     assert (found.contrasts.n_pooled[found.contrasts.error == "pooled"] > 2).all()
+
+
+@pytest.mark.slow
+def test_a_planned_control_with_arguments_in_its_label_is_a_control_still(runs):
+    hot, cold = ({"kd": {"temperature": t}} for t in (4.0, 1.0))
+    found = compare_runs([
+        *runs("ce", 0.5), *runs("kd", 0.7, arguments=hot), *runs("kd", 0.69, arguments=cold),
+        *runs("spectral", 0.5),
+    ], contrasts=[("kd", "ce"), ("spectral", "ce")])  # fmt: skip
+    assert not found.contrasts.control.any()
+    *_, last = contrast_sentences(found.contrasts)
+    assert last.startswith("That a gain can be seen here is shown by kd (temperature=4.0) over ce")
 
 
 @pytest.mark.slow

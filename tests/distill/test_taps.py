@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -193,6 +194,46 @@ def test_taps_by_name():
     assert (mine[0].channels, mine[0].height) == (16, 32)
     assert (theirs[0].channels, theirs[0].height) == (32, 16)
     assert theirs[0].batch_norm is model.get_submodule("stage2.0.bn2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["pre", "post", "block"])
+def test_named_taps_know_what_paired_ones_know(activation):
+    student, teacher = (build_network(f"cifar_resnet{n}", 0) for n in (8, 20))
+    paired = pair_taps(student, teacher, SMALL, activation=activation)
+    names = [(mine.name, theirs.name) for mine, theirs in zip(*paired, strict=True)]
+    for own, found in zip(paired, pair_by_name(student, teacher, SMALL, names), strict=True):
+        assert [(one.batch_norm, one.activation) for one in found] == [
+            (one.batch_norm, one.activation) for one in own
+        ]
+
+
+class Answer(NamedTuple):
+    """What networks with auxiliary scores return."""
+
+    logits: torch.Tensor
+    aux_logits: torch.Tensor
+
+
+class Answering(nn.Module):
+    """A classifier whose scores come with others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = build_network("cifar_resnet8", 0)
+
+    def forward(self, images: torch.Tensor) -> Answer:
+        scores = self.net(images)
+        return Answer(scores, -scores)
+
+
+@pytest.mark.slow
+def test_networks_that_return_more_than_scores_are_paired():
+    own, _ = pair_taps(Answering(), build_network("cifar_resnet20", 0), SMALL)
+    alone, _ = pair_taps(
+        build_network("cifar_resnet8", 0), build_network("cifar_resnet20", 0), SMALL
+    )
+    assert [point.name for point in own] == [f"net.{point.name}" for point in alone]
 
 
 @pytest.mark.slow

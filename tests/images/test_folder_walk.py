@@ -71,7 +71,15 @@ def test_figures_drawn_beside_the_photographs_are_left_out(photos):
 
 
 @pytest.mark.parametrize(
-    "record", ["run.json", "series.json", "distill.json", "comparison.json", "table.json"]
+    "record",
+    [
+        "run.json",
+        "series.json",
+        "distill.json",
+        "comparison.json",
+        "table.json",
+        "meta_analysis.json",
+    ],
 )
 def test_every_kind_of_folder_that_natstats_writes_is_left_out(photos, record):
     put(photos / "out" / "figures" / "law.png")

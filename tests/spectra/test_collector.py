@@ -248,6 +248,27 @@ def test_numbers_decide_the_group(model):
     assert collector.compute()[0].spectrum.count.tolist() == [0, 0, 0, 12]
 
 
+def test_images_without_numbers_go_on_behind_the_highest_number(model):
+    with natstats.Collector(model, "stem", n_groups=16) as collector, torch.no_grad():
+        for numbers in (torch.arange(8, 12), torch.arange(0, 4), None):
+            if numbers is not None:
+                collector.number_images(numbers)
+            model(IMAGES[:4])
+    count = collector.compute()[0].spectrum.count
+    assert np.flatnonzero(count).tolist() == [0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15]
+
+
+def test_a_state_is_a_copy(model):
+    with natstats.Collector(model, "stem") as collector, torch.no_grad():
+        model(IMAGES)
+    state = collector.state_dict()
+    before = {key: dict(state[key]) for key in ("kinds", "never_called")}
+    state["kinds"].clear()
+    state["never_called"]["stem"] = "conv"
+    after = collector.state_dict()
+    assert {key: after[key] for key in before} == before
+
+
 # Hand-counted from the drawings in the papers: (layer, weight layers on the longest path to it).
 DEPTHS = {
     "resnet18": {"conv1": 1, "layer2.0.downsample.0": 6, "layer2.0.conv2": 7, "fc": 18},
@@ -290,7 +311,7 @@ def test_depth_is_the_longest_path_of_weight_layers(name):
     trace = trace_calls(net, (torch.zeros(1, 3, side, side),))
     assert trace.followed
     for layer, depth in DEPTHS[name].items():
-        assert trace.depth_of(layer) == depth, layer
+        assert trace.by_name[layer].depth == depth, layer
 
 
 def test_depth_follows_slices_concatenations_and_in_place_sums():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from natstats.distill.comparison.contrasts import CONTROLS
 from natstats.law.law import format_p
 from natstats.numbers import change, interval, number
 
@@ -80,7 +81,9 @@ def contrast_sentences(contrasts: pd.DataFrame) -> list[str]:
 
 
 def _is_control(row: Row) -> bool:
-    return bool(row["control"]) or (row["label"] in ("kd", "at") and row["reference_label"] == "ce")
+    # A label is the name of a method, with what tells it from others of that name in parentheses.
+    pair = tuple(row[key].split(" (")[0] for key in ("label", "reference_label"))
+    return bool(row["control"]) or pair in CONTROLS
 
 
 def _pair(row: Row) -> str:

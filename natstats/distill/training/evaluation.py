@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from natstats import checks
 from natstats.activations.hooks import undisturbed
+from natstats.distill.method import scores_of
 from natstats.distill.training.loading import LabelledBatch, prepared
-from natstats.distill.training.objective import scores_of
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import UsageError
 

@@ -15,7 +15,7 @@ from natstats.distill.method import TapPoint
 from natstats.distill.pairing import pair_taps
 from natstats.distill.taps import Taps
 from natstats.distill.traces import Traces
-from natstats.errors import UsageError
+from natstats.errors import NatstatsError
 from natstats.spectra.accumulator import power_spectrum
 
 __all__ = ["SMALLEST", "GapMeasurement", "gap_pairs", "gap_rows", "mean_spectra"]
@@ -38,11 +38,12 @@ def gap_pairs(
         traces: results of passes traced before, which are reused and added to; None for none.
 
     Returns:
-        Taps in student and teacher; none where nothing corresponds.
+        Taps in student and teacher; none where nothing corresponds, or where autograd cannot
+        follow one of the networks.
     """
     try:
         return pair_taps(student, teacher, image, "groups", "post", SMALLEST, traces)
-    except UsageError:
+    except NatstatsError:  # nothing corresponds, or autograd cannot follow a network
         return (), ()
 
 

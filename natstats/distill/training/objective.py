@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from natstats.distill.method import DistillationLoss, Outputs, Term
+from natstats.distill.method import DistillationLoss, Outputs, Term, scores_of
 from natstats.distill.taps import Tapped, Taps
 from natstats.distill.traces import Traces
 
-__all__ = ["BoundTerm", "Objective", "Taught", "Values", "scores_of"]
+__all__ = ["BoundTerm", "Objective", "Taught", "Values"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,14 +249,3 @@ def _in_float32(device: torch.device) -> contextlib.AbstractContextManager[Any]:
 
 def _known(taught: Taught) -> tuple[Tensor, Tapped]:
     return taught.scores, Tapped(taught.maps)
-
-
-def scores_of(output: object) -> Tensor:
-    """The class scores in what a classifier returns, which may hold auxiliary scores too."""
-    if isinstance(output, Tensor):
-        return output
-    first = getattr(output, "logits", None)
-    if first is None and isinstance(output, tuple):
-        first = output[0]
-    assert isinstance(first, Tensor), f"scores of {type(output).__name__}"
-    return first

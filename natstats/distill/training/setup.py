@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from natstats import checks
 from natstats.activations.hooks import undisturbed, unwatched
 from natstats.brief import Brief
+from natstats.distill.method import scores_of
 from natstats.distill.pairing import named_pairs
 from natstats.distill.training.data import LabelledData
 from natstats.distill.training.loading import eval_batches, prepared, resolved
-from natstats.distill.training.objective import scores_of
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.stages import Program, plan_training
 from natstats.errors import UsageError

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from natstats.activations.hooks import undisturbed
-from natstats.distill.method import TapPoint
+from natstats.distill.method import TapPoint, scores_of
 from natstats.distill.taps import Taps
 from natstats.distill.traces import Traces
 from natstats.distill.training.distributed import Processes
 from natstats.distill.training.loading import TrainBatches, prepared
-from natstats.distill.training.objective import Objective, Taught, scores_of
+from natstats.distill.training.objective import Objective, Taught
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.json_files import to_json
