@@ -1,4 +1,4 @@
-"""Images through a network into a run, or a series of runs: here the rooms meet."""
+"""Measuring images that go through a network, into a run or a series of runs."""
 
 import lazy_loader as _lazy
 

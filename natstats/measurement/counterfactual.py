@@ -1,4 +1,4 @@
-"""A counterfactual network that can be measured, beside what the account predicts of it."""
+"""A copy of a network with shuffled kernels, to be measured and compared with its prediction."""
 
 from __future__ import annotations
 

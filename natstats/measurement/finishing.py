@@ -1,6 +1,6 @@
 """Finishing a run from the states of its passes, without its network and its images.
 
-That is for a run whose images were all measured, and which could not be written.
+This is for a run whose images were all measured, but which could not be written.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ __all__ = ["finish_run"]
 
 
 def finish_run(path: Path, fit: Mapping[str, Any] | None = None) -> Run:
-    """Make and write the run of a folder that keeps all of its measurement.
+    """Make and write the run of a folder that keeps the states of all of its passes.
 
     Args:
         path: the folder.
         fit: options of the fit that differ from those that were asked for when it was measured.
+
+    Returns:
+        The run.
 
     Raises:
         UsageError: not all images were measured yet.
@@ -53,7 +56,7 @@ def finish_run(path: Path, fit: Mapping[str, Any] | None = None) -> Run:
 
 
 def _whole(path: Path, folder: Path, name: str) -> tuple[PassSums, dict[str, Any]]:
-    """A pass that has come to its end, and what is kept with it."""
+    """A finished pass, and what is kept with its state."""
     try:
         state = read_state(folder / f"{name}.safetensors")
         sums = PassSums.from_state(state)

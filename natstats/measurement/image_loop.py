@@ -64,7 +64,7 @@ class ImageLoop:
         share: which images, and how many there are in all.
         together: processes that share the images, each about as many.
         until: tells when enough images have come; None for all.
-        expected: the images that these must be; None where they are read for the first time.
+        expected: images that these must be the same as; None where they are read the first time.
     """
 
     source: ImageSet
@@ -91,7 +91,7 @@ class ImageLoop:
             Interrupted: a signal came.
         """
         sums, reading = work.sums, work.sums.reading
-        # Together with others, how many images are to come is known when they end.
+        # In rounds with other processes, how many images are to come is known only at the end.
         done, n_images = 0, None if self._has_rounds else self.share.n_left
         started, before = time.perf_counter(), sums.seconds
         most = sums.smallest or self.options.batch_size
@@ -102,7 +102,7 @@ class ImageLoop:
 
         with Stops() as stops, contextlib.closing(self._batches(stops, work)) as found:
             try:
-                # It may have been cut between a batch and the look behind it.
+                # An earlier sitting may have ended between a batch and the look after it.
                 is_over = self._is_enough(work)
                 for batch in () if is_over else found:
                     most = self._measured(batch, work, most)
@@ -117,7 +117,7 @@ class ImageLoop:
                     if self.kept is not None and 0 < done != n_images:
                         self.kept.tick(state)
                 else:
-                    # Where a stream that would have to be waited for was stopped, more may come.
+                    # If a signal came while a stream was waited for, it may have more images.
                     is_over = is_over or not stops.signal or n_images is not None
                 if is_over:
                     reading.refuse(self.strict)
@@ -159,7 +159,7 @@ class ImageLoop:
         return is_reached
 
     def _place(self, done: int) -> int:
-        """Images of all processes that are done by now, as far as one can tell for the others."""
+        """Images that all processes have done by now, judged by this one."""
         place = self.share.n_done + done * self.together.world
         return min(place, self.share.total) if self.share.total else place
 
@@ -205,7 +205,7 @@ class ImageLoop:
         return rounds.batches(opened)
 
     def _measured(self, batch: Batch, work: Work, most: int) -> int:
-        """Measure a batch, in parts where it does not fit; how many images fit is returned."""
+        """Measure a batch, in parts where it does not fit; return how many images fit."""
         reading = work.sums.reading
         if self.expected is not None:
             self.expected.check(batch)

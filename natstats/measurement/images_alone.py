@@ -24,7 +24,7 @@ def sums_of_images(images: SharedPass) -> PassSums:
     """What is measured of images by themselves.
 
     Args:
-        images: the images, and how they are gone through.
+        images: the images, and how to go through them.
     """
     options, source = images.options, images.source
     device = torch.device("cpu")

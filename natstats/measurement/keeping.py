@@ -1,4 +1,4 @@
-"""The state of a measurement that is not finished: kept now and then, and taken up again."""
+"""The state of an unfinished measurement: saved now and then, and taken up again later."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Keeper:
     Attributes:
         folder: for the states.
         identity: what is measured, and how: a state of anything else is refused.
-        every: seconds between two times that a state is saved; 0 for after every batch.
-        out: what to call the folder of the run.
-        overwrite: states of anything else are dropped in place of being refused.
+        every: seconds between two saves of a state; 0 to save after every batch.
+        out: folder of the run, for messages.
+        overwrite: states of anything else are dropped, not refused.
         rank: number of this process, among those that share the work.
         about: what else is kept with the states: what was typed, and how to fit.
-        passes: those that were asked for.
+        passes: the passes whose states were asked for.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class Keeper:
         return one
 
     def labelled(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """A state as it is kept: with what it is of."""
+        """A state as it is saved: with what it is a state of."""
         kept = {"identity": dict(self.identity), "about": dict(self.about)}
         return {"format": FORMAT, **kept, **state}
 
@@ -68,11 +68,11 @@ class Keeper:
             path.unlink(missing_ok=True)
 
     def is_saved(self) -> bool:
-        """Whether the last state of every pass is there as it should be."""
+        """Whether the last state of every pass could be saved."""
         return bool(self.passes) and not any(one.has_failed for one in self.passes)
 
     def checked(self, path: Path) -> dict[str, Any]:
-        """A state that is there.
+        """A state that was saved, read from its file.
 
         Raises:
             UsageError: it is of something else; what differs is named.
@@ -93,7 +93,7 @@ class Keeper:
         """What to raise where the state of another measurement is there.
 
         Args:
-            why: what it is of, as the end of a sentence.
+            why: what it is a state of, as the end of a sentence.
         """
         return UsageError(
             f"out: expected an unfinished measurement of the same; {printable(self.out)} keeps "
@@ -165,11 +165,11 @@ class KeptPass:
             self._cost = time.monotonic() - started
 
     def once(self, what: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What is found out before the pass begins: as it is kept, else made, and kept.
+        """What is found out before the pass begins: read if it was saved, else made, and saved.
 
         Args:
-            what: it is called.
-            make: finds it out: plain values and arrays.
+            what: its name.
+            make: finds it out, as plain values and arrays.
 
         Raises:
             UsageError: what is kept is of something else, and may not be dropped.
@@ -191,7 +191,7 @@ class KeptPass:
                     "(--overwrite begins anew)"
                 ) from error
         found = make()
-        with contextlib.suppress(OSError):  # then it is made again
+        with contextlib.suppress(OSError):  # if it is not saved, it is made again
             write_state(path, self.keeper.labelled({what: found}))
         return found
 
@@ -200,7 +200,7 @@ class KeptPass:
         return seconds >= self.keeper.every or self.path.exists()
 
     def save(self, state: Mapping[str, Any]) -> bool:
-        """Save the state; where there is no room for it the one before stays, and it is said."""
+        """Save the state, and return whether that succeeded; if not, the one before stays."""
         if self.is_first:
             locks.sign(self.keeper.folder)
         try:

@@ -40,7 +40,7 @@ class NetworkPass:
 
     Attributes:
         network: the network, with the preprocessing that was asked for.
-        images: the images, framed for the network, and how they are gone through.
+        images: the images, framed for the network, and how to go through them.
         fit: how to fit.
         is_guess: whether nothing is known of how photographs are to be normalised.
     """
@@ -125,7 +125,7 @@ class NetworkPass:
 
         together = self.images.together
         content = b""
-        if together.is_first:  # the others have them from it
+        if together.is_first:  # the others get them from it
             found = estimated() if kept is None else kept.once("norms", estimated)
             content = state_in_bytes(found)
         load_norms(network, as_tensors(state_from_bytes(together.spread(content))))
@@ -134,7 +134,7 @@ class NetworkPass:
         return replace(own, images=images).sums().as_shuffled(name, seed)
 
     def _batches(self, progress: Progress | None) -> Iterator[Tensor]:
-        """The images as the network expects them, batch by batch; nothing is taken note of."""
+        """The images as the network expects them, batch by batch; nothing is recorded of them."""
         place, _ = home_of(self.network.model)
         done, options = 0, self.options
         workers = options.workers or 0
@@ -182,7 +182,7 @@ class _Work:
             if accounts:
                 account.load_state_dict(reduce(added_states, accounts, account.state_dict()))
             self.sums.account = account.compute()
-            if self.is_part:  # what others add to
+            if self.is_part:  # so that other parts can be added
                 self.sums.account_sums = account.sums(self.sums.account)
         self._is_finished = self.sums.is_whole = True
 
@@ -197,5 +197,5 @@ class _Work:
     def state(self) -> dict[str, Any]:
         if not self._is_finished:
             self._collect()
-        # What the account has summed is not asked for again.
+        # After the end, what the account has summed is in the sums.
         return self.sums.state(None if self._is_finished else self.watched.state())

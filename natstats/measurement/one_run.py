@@ -1,4 +1,4 @@
-"""The main job: images through a network into a run."""
+"""The main job: measuring images that go through a network, or images alone, into a run."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def measure(
         model: a module, a :class:`natstats.Network`, or the name of one (see
             :func:`natstats.load_network`). A bare module is given photographs at 224 pixels with
             the normalisation of ImageNet, or what its ``pretrained_cfg`` says; pass a ``Network``
-            for another one. What data parallelism and ``torch.compile`` put around a module is
-            taken off.
+            for another one. The wrappers of data parallelism and ``torch.compile`` are taken off a
+            module.
         images: photographs, or an array (N, C, H, W) that is given to the model as it is; see
             :func:`natstats.images.sources.open_images` for all that can be named.
-        options: how to measure; in its place its fields may be given by name.
+        options: how to measure; its fields may be given by name instead.
         fit: how to fit.
         device: where to run, and for a module where it is moved to; by default where the module
             is, or for a named model CUDA if there is any, else the CPU.
@@ -84,14 +84,14 @@ def measure(
             checkpoint what fits. By default such an image is left out, and a checkpoint must fit.
         progress: True for a bar (of tqdm; in a notebook there is one unless this is False), or a
             function that is called after each batch with the images done and those in all.
-        out: the run is saved here, and while it is measured, what it has come to: the same call
-            goes on from there after an interruption. Without it nothing is written.
-        overwrite: replace the run that is at `out`, and begin anew where the state of another
-            measurement is.
-        save_every: seconds between two times that the state is saved; 0 for after every batch.
+        out: folder where the run is saved, and its state while it is measured: after an
+            interruption the same call goes on from there. Without it nothing is written.
+        overwrite: replace the run that is at `out`, and begin anew if the state of another
+            measurement is there.
+        save_every: seconds between two saves of the state; 0 to save after every batch.
         shard: one share of the images, such as ``"3/16"``: `out` becomes a part, and
             :func:`natstats.merge_parts` puts parts together.
-        command: what was typed, to be told in the report.
+        command: what was typed, for the report.
         **settings: the fields of :class:`natstats.MeasureOptions` (``layers``, ``limit``, ``seed``
             and others), and for a named model also those of
             :class:`natstats.networks.load_options.LoadOptions` (``weights``, ``checkpoint`` and
@@ -134,7 +134,7 @@ def measured(
     progress: Progress | None,
     least: int = 0,
 ) -> Run:
-    """What :func:`measure` does with its arguments, as records.
+    """What :func:`measure` does, with its arguments as records.
 
     Args:
         model: see :func:`measure`.
@@ -146,9 +146,9 @@ def measured(
         device: see :func:`measure`.
         strict: see :func:`measure`.
         progress: see :func:`measure`.
-        least: images without which narrow intervals are not enough.
+        least: fewest images to measure, even if intervals are narrow enough before.
     """
-    # Before the network, whose weights may have to be downloaded, and which then says the size.
+    # Before the network, as its weights may have to be downloaded. The size is then the network's.
     framing = Preprocessing().framing
     source = open_images(images, framing, options.limit, options.seed, options.frames)
     refuse_unused(source, images, options)
@@ -181,7 +181,7 @@ def _shard_of(shard: str | None, out: str | Path | None, options: MeasureOptions
     """The share of the images that is measured; None for all of them.
 
     Raises:
-        UsageError: it goes nowhere, or with what cannot be put together from parts.
+        UsageError: there is no `out`, or an option is given that does not go with parts.
     """
     if shard is None:
         return None
@@ -201,7 +201,7 @@ def _shard_of(shard: str | None, out: str | Path | None, options: MeasureOptions
 
 
 def _device_of(device: torch.device | str | None, together: Processes) -> torch.device | str | None:
-    """The device that was asked for; of several processes each has its own by default."""
+    """The device that was asked for; by default each of several processes has a GPU of its own."""
     if device is None and together.world > 1 and torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device
@@ -259,20 +259,23 @@ def measure_images(
 
     Args:
         images: see :func:`natstats.images.sources.open_images`.
-        options: how to measure; in its place its fields may be given by name.
+        options: how to measure; its fields may be given by name instead.
         fit: how to fit.
         strict: raise at the first image that cannot be read.
         progress: True for a bar (of tqdm; in a notebook there is one unless this is False), or a
             function that is called after each batch with the images done and those in all.
-        out: the run is saved here, and while it is measured, what it has come to: the same call
-            goes on from there after an interruption. Without it nothing is written.
-        overwrite: replace the run that is at `out`, and begin anew where the state of another
-            measurement is.
-        save_every: seconds between two times that the state is saved; 0 for after every batch.
+        out: folder where the run is saved, and its state while it is measured: after an
+            interruption the same call goes on from there. Without it nothing is written.
+        overwrite: replace the run that is at `out`, and begin anew if the state of another
+            measurement is there.
+        save_every: seconds between two saves of the state; 0 to save after every batch.
         shard: one share of the images, such as ``"3/16"``: `out` becomes a part, and
             :func:`natstats.merge_parts` puts parts together.
-        command: what was typed, to be told in the report.
+        command: what was typed, for the report.
         **settings: those fields of :class:`natstats.MeasureOptions` that images alone have.
+
+    Returns:
+        The run, with rows for the images alone.
 
     Raises:
         UsageError: an argument is out of range, or an option is given that only a network has.
@@ -324,14 +327,14 @@ def _until(options: MeasureOptions, fit: FitOptions, least: int = 0) -> Until | 
 
 
 def _say_until(run: Run, until: Until) -> None:
-    """Take note in a run of whether its intervals are as narrow as was asked for."""
+    """Add a note to a run that says whether its intervals are as narrow as was asked for."""
     images = run.info["images"]
     look = Look(images["n_images"], *widest(run.spectra, run.options))
     run.info["warnings"].append(until.sentence(look, images["n_in_set"]))
 
 
 def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptions:
-    """Options with a number of workers: the one asked for, else what suits the device."""
+    """Options with the number of workers that was asked for, or else one that suits the device."""
     if options.workers is not None:
         return options
     return replace(options, workers=0 if device.type == "cpu" else min(8, os.cpu_count() or 1))

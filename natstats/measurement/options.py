@@ -1,6 +1,6 @@
 """How images and layers are measured: the choices, checked once and kept in ``run.json``.
 
-Loads neither torch nor numpy, so that the command line takes defaults and words from here.
+Loads neither torch nor numpy, so that the command line can take defaults and names from here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 NetworkControl = Literal["random-weights"]
 Counterfactual = Literal["shuffle-kernels", "shuffle-channels"]
-"""The names below for type checkers."""
+"""The names in the tuples below, for type checkers."""
 
 NETWORK_CONTROLS = ("random-weights",)
 """The networks that a network can be compared with: the same architecture with random weights."""
@@ -53,7 +53,7 @@ class MeasureOptions:
         layouts: layouts of modules whose maps are not found by themselves, see
             :class:`natstats.spectra.collector.Collector`.
         temporal: measure the spectrum of clips (N, C, T, H, W) along time.
-        probe: prove where the maps of each layer are, see :mod:`natstats.activations.probe`; costs
+        probe: test where the maps of each layer are, see :mod:`natstats.activations.probe`; costs
             five passes of the first image.
         edges: edge treatment, see :mod:`natstats.spectra.edges`.
         n_groups: groups of images, the unit of resampling.
@@ -68,7 +68,7 @@ class MeasureOptions:
             photograph is scaled and cut in the network's proportions. Without a network the
             shorter side of the photograph is scaled to it, which changes its spectrum.
         crop: side of a square that is cut from the unscaled photograph, pixels; with `size`, the
-            shorter side is scaled to `size` before.
+            shorter side is scaled to `size` first.
         normalize: bring the pixels of photographs to the mean and standard deviation that the
             network expects; without it they enter in [0, 1]. (The power of spectra is normalised by
             the option of the same name of :class:`natstats.fits.options.FitOptions`.)
@@ -79,8 +79,9 @@ class MeasureOptions:
         control_seeds: how many times, with the random weights of `seed`, `seed` + 1 and so on.
         explain: measure the maps before and after every operation, for the account of where the
             exponents come from, see :mod:`natstats.theory.account`.
-        counterfactual: ``shuffle-kernels`` or ``shuffle-channels`` to measure, too, what the
-            account predicts of such a network, see :mod:`natstats.networks.shuffled_weights`.
+        counterfactual: ``shuffle-kernels`` or ``shuffle-channels`` to measure such a copy of the
+            network as well, of which the account has a prediction, see
+            :mod:`natstats.networks.shuffled_weights`.
 
     Raises:
         UsageError: an option is out of range.
@@ -152,7 +153,7 @@ class MeasureOptions:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; those of the control and the account only where they are."""
+        """Plain values for JSON; control, account, `until`, counterfactual only where asked for."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["layers"] = self.layers if isinstance(self.layers, str) else list(self.layers)
         values["layouts"] = dict(self.layouts or {})
@@ -168,7 +169,7 @@ class MeasureOptions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MeasureOptions:
-        """Inverse of :meth:`to_dict`; what an older run did not know has its default.
+        """Inverse of :meth:`to_dict`; options that an older run did not have get their defaults.
 
         Raises:
             UsageError: a value is out of range.
@@ -208,7 +209,7 @@ _LEAST = {
     "n_groups": 1, "batch_size": 1, "workers": 0, "limit": 1, "seed": 0,
     "size": checks.MINIMUM_SIDE, "crop": checks.MINIMUM_SIDE, "frames": 1,
 }  # fmt: skip
-"""The least that options may be; the most is in :data:`natstats.checks.LARGEST`."""
+"""The least values of options; the largest are in :data:`natstats.checks.LARGEST`."""
 
 
 class ImageSettings(TypedDict, total=False):
@@ -261,7 +262,7 @@ _FIELDS: dict[str, Field[Any]] = {
 def chosen_options(
     function: str, options: MeasureOptions | None, settings: Mapping[str, Any], known: type
 ) -> tuple[LoadOptions, MeasureOptions]:
-    """The records that a record, or keyword arguments, stand for.
+    """The records of options, from a record or from keyword arguments.
 
     Args:
         function: whose arguments they are, for an error.
@@ -271,7 +272,7 @@ def chosen_options(
 
     Raises:
         TypeError: an argument that the function does not have, as Python itself would raise.
-        UsageError: the record and fields of it, or a value out of range.
+        UsageError: both the record and fields of it are given, or a value is out of range.
 
     >>> chosen_options("measure", MeasureOptions(), {"seed": 1}, NetworkSettings)
     Traceback (most recent call last):

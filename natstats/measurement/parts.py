@@ -1,4 +1,4 @@
-"""Parts of a measurement: one share of the images each, measured anywhere, put together later."""
+"""Parts of a measurement, each over one share of the images: saved, and put together later."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class Shard:
 
     @classmethod
     def parsed(cls, text: str) -> Shard:
-        """The shard that is written ``3/16``.
+        """The shard that a text such as ``3/16`` names.
 
         Raises:
-            UsageError: nothing is written so, or there is no such share.
+            UsageError: the text has another form, or there is no such share.
 
         >>> Shard.parsed("3/16")
         Shard(number=3, n_shards=16)
@@ -92,7 +92,7 @@ class Shard:
 
 
 def refuse_empty(shard: Shard | None, sums: PassSums) -> None:
-    """Raise where a share of a stream has no image, which is known when it has been read.
+    """Raise where a share of a stream has no image, which is known only once it has been read.
 
     Raises:
         UsageError: it has none.
@@ -155,14 +155,17 @@ def merge_parts(
     sets, each measured with ``shard="1/1"`` or in shares, give the run of all of their images.
 
     Args:
-        parts: their folders, two or more, or one that is all of it.
+        parts: their folders, one or more.
         out: where the run is saved; None for nowhere.
         overwrite: replace the run that is there.
         fit: options of the fit that differ from those that were asked for with the first part.
-        command: what was typed, to be told in the report.
+        command: what was typed, for the report.
+
+    Returns:
+        The run of all images of the parts.
 
     Raises:
-        UsageError: a folder is no part, parts differ in what was measured or how, or an image is
+        UsageError: a folder is not a part, parts differ in what was measured or how, or an image is
             in two of them.
         NatstatsError: a part is damaged, or the run cannot be written.
     """
@@ -230,7 +233,7 @@ class _Part:
         """Add another part.
 
         Raises:
-            UsageError: it is of something else, or has an image that is here already.
+            UsageError: it is a part of something else, or has an image that is here already.
         """
         aside = ("images", "shard")
         one, two = (

@@ -1,7 +1,7 @@
-"""What a pass of images has come to: sums that parts add to, and from which a run is made.
+"""The sums of a pass of images, which parts of the images add to, and from which a run is made.
 
-All that a run takes is here, so that parts are put together, and runs finished, without the network
-that was measured.
+All that a run needs is here, so that parts can be put together, and runs finished, without the
+network that was measured.
 """
 
 from __future__ import annotations
@@ -36,18 +36,20 @@ __all__ = ["PassFacts", "PassSums", "as_arrays", "as_tensors"]
 
 @dataclass(frozen=True)
 class PassFacts:
-    """What is known of a pass but for its numbers.
+    """What is known of a pass besides its sums.
 
     Attributes:
         name: of the run that it gives.
         model: which network; None for images alone.
         options: how it is measured, as a run keeps them.
-        device: on what.
-        normalisation: to which photographs were brought.
-        expected: mean and standard deviation that the network says of its images.
+        device: what it is measured on.
+        normalisation: mean and standard deviation that photographs were brought to; None for other
+            images.
+        expected: mean and standard deviation that the network expects of its images; None where
+            they are not known.
         notes: what a reader must know of the network.
         found: the same of what was found out with the first image.
-        assumed: the same of what was taken for want of knowledge.
+        assumed: the same of what was assumed, as it is not known.
         example: number of the image that the network was traced with.
     """
 
@@ -69,15 +71,15 @@ class PassSums:
 
     Attributes:
         facts: of the pass.
-        reading: what was found out of the images.
+        reading: what was found out about the images.
         inputs: the spectra of the images themselves.
         collected: those of the layers; None for images alone.
         seconds: how long it took.
         smallest: images of a batch, where larger ones did not fit into memory; 0 where all did.
         account: what was measured for the account, when all images have come.
-        is_whole: all images have come that were to.
-        look: the last one at the intervals, where they decide how many images are measured.
-        account_sums: what parts of an account add; None where the images are all.
+        is_whole: whether all images that were wanted have come.
+        look: the last look at the intervals, where they decide how many images are measured.
+        account_sums: the sums that parts of an account add; None where the pass is not a part.
     """
 
     facts: PassFacts
@@ -92,7 +94,7 @@ class PassSums:
     account_sums: AccountSums | None = None
 
     def renewed(self) -> PassSums:
-        """Sums of no images, of the same pass."""
+        """Empty sums of the same pass."""
         options = self.facts.options
         inputs = InputSpectra(options["edges"], options["n_groups"], options["temporal"])
         return PassSums(self.facts, Reading(self.reading.facts), inputs)
@@ -141,10 +143,10 @@ class PassSums:
         """The run of all that was measured.
 
         Args:
-            fit: how to fit; whether intervals have ended the measurement is known here.
+            fit: how to fit; `stopped` is set here, from whether intervals ended the measurement.
 
         Raises:
-            NatstatsError: no image was.
+            NatstatsError: no image was measured.
         """
         if not self.reading.n_read:
             where = printable(self.reading.facts.description)
@@ -197,7 +199,7 @@ class PassSums:
         """Everything needed to go on later, or to finish: arrays and plain values.
 
         Args:
-            account_sums: what an account has come to that is not finished.
+            account_sums: the state of an account that is not finished.
         """
         own = self.account_sums
         account = self.account if own is None else own.frame

@@ -1,4 +1,4 @@
-"""Where a measurement goes: the folder that is claimed for it, its states, the run at last."""
+"""Where a measurement is written: the folder that is claimed for it, its states, then the run."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from natstats.text import printable
 __all__ = ["SAVE_EVERY", "Keeping", "Place", "has_kept_state"]
 
 SAVE_EVERY = 60.0
-"""Seconds between two times that the state of a measurement is saved."""
+"""Seconds between two saves of the state of a measurement."""
 
 _MAY_CHANGE = ("batch_size", "workers", "until")
-"""Options that do not change what an image adds, so that another sitting may have others."""
+"""Options that do not change what an image adds, so that they may differ between sittings."""
 
 _log = logging.getLogger("natstats")
 
 
 def has_kept_state(path: Path) -> bool:
-    """Whether a folder is a run whose measurement can be gone on with."""
+    """Whether a folder is a run whose measurement can be continued."""
     return (path / STATES).is_dir() and (path / "run.json").is_file()
 
 
 def _take_up(kept: Path, state: Path) -> None:
-    """Copy the states that a run has kept, but where it was gone on with before; all, or none.
+    """Copy the states that a run has kept, all or none, unless it was continued before.
 
     Raises:
         NatstatsError: there is no room.
@@ -70,10 +70,10 @@ def _take_up(kept: Path, state: Path) -> None:
 
 @contextlib.contextmanager
 def _telling_what_is_kept(out: Path, state: Path) -> Iterator[None]:
-    """Say of an interruption between passes, or in the midst of fits and figures, what it left.
+    """Say what is kept when an interruption comes between passes, or during fits and figures.
 
     Raises:
-        Interrupted: it came without a word, and states are kept.
+        Interrupted: it came without a message, and states are kept.
     """
     try:
         yield
@@ -88,7 +88,7 @@ def _telling_what_is_kept(out: Path, state: Path) -> Iterator[None]:
 
 
 class Place:
-    """Where a measurement goes, or nowhere.
+    """Where a measurement is written, if anywhere.
 
     Args:
         keeping: what was asked for.
@@ -164,7 +164,7 @@ class Place:
         if self._together.is_first:
             try:
                 self._save(keeping, keeper, run, passes)
-            except UsageError as error:  # something came there in the meantime
+            except UsageError as error:  # something was written there in the meantime
                 spare = store.free_path(keeping.path)
                 _log.warning("Note: %s; what was measured goes to %s.", error, printable(spare))
                 self._save(replace(keeping, out=spare, overwrite=False), keeper, run, passes)
@@ -179,7 +179,7 @@ class Place:
     def _save(keeping: Keeping, keeper: Keeper, run: Run, passes: Mapping[str, PassSums]) -> None:
         assert keeping.path is not None
         if keeping.shard is None:
-            # What may be gone on with later keeps its state.
+            # A run that may be continued later keeps its states.
             states = passes if run.info["options"].get("until") is not None else {}
             run.save(
                 keeping.path,
@@ -190,7 +190,7 @@ class Place:
             save_part(keeping.path, keeping.overwrite, keeper.identity, keeper.about, passes)
 
     def _kept(self, keeper: Keeper) -> str:
-        """What is left of work that could not be written, as the end of a sentence."""
+        """What is kept of work that could not be written, as the end of a sentence."""
         out = self._keeping.path
         if not keeper.is_saved():
             return "what was measured could not be kept either"
@@ -200,19 +200,19 @@ class Place:
 
 @dataclass(frozen=True)
 class Keeping:
-    """Where a measurement is to go, as it was asked for.
+    """Where a measurement is to be written, as it was asked for.
 
     Attributes:
         out: the folder; None for nowhere.
         overwrite: what is there may be replaced.
-        every: seconds between two times that a state is saved.
-        command: what was typed, to be told in the report.
+        every: seconds between two saves of a state.
+        command: what was typed, for the report.
         shard: the share of the images that is measured; None for all of them.
         amend: changes the facts of a run before it is saved.
-        may_go_on: a run that has kept its state may be gone on with, and replaced.
+        may_go_on: a run that has kept its state may be continued, and replaced.
 
     Raises:
-        UsageError: the seconds are no number from 0.
+        UsageError: `every` is not a number of at least 0.
     """
 
     out: str | Path | None
@@ -235,7 +235,7 @@ class Keeping:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the run that is there has kept its state, to be gone on with."""
+        """Whether there is a run that has kept its state and is to be continued."""
         path = self.path
         return self.may_go_on and not self.overwrite and path is not None and has_kept_state(path)
 

@@ -32,8 +32,8 @@ def as_network(
     """The network that a name, a module or a ``Network`` stands for.
 
     Raises:
-        UsageError: not one of these, or what only goes with a name is given beside the others.
-        NatstatsError: the weights cannot be had, or do not fit.
+        UsageError: it is none of these, or an option is given that it cannot have.
+        NatstatsError: the weights cannot be loaded, or do not fit.
     """
     if isinstance(model, str):
         return load_network(model, **vars(loading), strict=strict, seed=seed, device=device)
@@ -75,7 +75,7 @@ def prepared_as(network: Network, options: MeasureOptions) -> Network:
 
 
 def refuse_unused(source: ImageSet, images: ImageSource, options: MeasureOptions) -> None:
-    """Raise where options of photographs were given for what is taken as it is.
+    """Raise where options for photographs were given for images that are taken as they are.
 
     Raises:
         UsageError: `size`, `crop` or `normalize` would change nothing.
@@ -95,7 +95,7 @@ def refuse_unused(source: ImageSet, images: ImageSource, options: MeasureOptions
 
 
 def home_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Device and floating type of a model's parameters."""
+    """Device and floating type of a model's parameters; CPU and float32 where it has none."""
     for parameter in model.parameters():
         if parameter.is_floating_point():
             return parameter.device, parameter.dtype

@@ -1,4 +1,4 @@
-"""The progress of a measurement, as it is shown: a function of the caller, or a bar."""
+"""How the progress of a measurement is shown: by a function of the caller, or by a bar."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shown_progress(
     """The function that is called after each batch, for as long as the context is open.
 
     Args:
-        asked: a function, which is given as it is; True for a bar of tqdm, which suits a terminal
+        asked: a function, which is used as it is; True for a bar of tqdm, which suits a terminal
             as well as a notebook; False for nothing; None for a bar in a notebook only.
         unit: what is counted.
 
@@ -66,7 +66,7 @@ def shown_progress(
 
 def _bar(unit: str) -> Any:
     with warnings.catch_warnings():
-        # Without ipywidgets a notebook has the bar as text, which is no fault.
+        # Without ipywidgets a notebook shows the bar as text, which is good enough.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
 

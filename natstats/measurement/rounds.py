@@ -1,9 +1,9 @@
-"""Images of several processes until intervals are narrow enough: so many, then a look, then more.
+"""Several processes that measure until intervals are narrow enough: some images, a look, and so on.
 
-All processes look at the same time, at the sums of all, and so stop at the same place. Of images
-that can be counted each round is what a single process would measure next, shared out: it looks
-after the same images and stops at the same one. Of a stream every process reads shards of its own,
-and a look comes when all have as many images together.
+All processes look at the same time, at the sums of all, and so stop at the same place. Where images
+can be counted, each round is what a single process would measure before its next look, divided
+among the processes: so they look after the same images, and stop at the same one. Of a stream every
+process reads shards of its own, and a look comes when all together have enough images for it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Rounds:
         left = self.share.left
         assert left is not None
         while len(left):
-            # As a single process stops only behind a whole batch.
+            # Whole batches, as a single process stops only after a batch.
             n_batches = -(-self._n_missing // self.batch_size)
             now = left.first(n_batches * self.batch_size)
             left = left - now
@@ -86,11 +86,11 @@ class Rounds:
 
     @property
     def _n_missing(self) -> int:
-        """Images of all processes before the next look."""
+        """Images that all processes together still need before the next look."""
         return max(self.until.next - self._n_images, 0)
 
     def _meet(self, is_over: bool) -> int:
-        """Add up the images of all; how many processes have more is returned."""
+        """Add up the images of all processes, and return how many of these have more."""
         own = [self.work.sums.reading.n_read, int(not is_over)]
         found = self.together.gather_values(own)
         self._n_images, n_open = self.together.share(
@@ -105,7 +105,7 @@ class Rounds:
         states = self.together.gather(content if not first else b"")
         look = None
         if first:
-            # Through bytes, so that the sums that go on are not added to.
+            # Copies by way of bytes, so that nothing is added to the sums that go on.
             kept = map(state_from_bytes, [content, *states[1:]])
             sums, *others = map(PassSums.from_state, kept)
             for other in others:

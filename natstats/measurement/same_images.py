@@ -1,4 +1,4 @@
-"""The images of a first pass, which those of every other pass must be: looked at as they come."""
+"""Checking that every other pass over a set reads the same images as the first one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ONCE = "(without controls and shuffled copies they are read once)"
 
 @dataclass(frozen=True, eq=False)
 class SameImages:
-    """What a first pass has read, by the contents.
+    """The images that a first pass has read, known by their contents.
 
     Attributes:
         source: the set.
@@ -34,10 +34,10 @@ class SameImages:
         return cls(source, reading.seen())
 
     def check(self, batch: Batch) -> None:
-        """Look at the images of another pass, before they are measured.
+        """Check the images of another pass, before they are measured.
 
         Raises:
-            NatstatsError: one is another, or was not there, or a shard ends earlier.
+            NatstatsError: one has other contents, or was not there, or a shard has another length.
         """
         left_out = [number for number, _ in batch.unreadable]
         numbers = sorted([*batch.index.tolist(), *left_out])
@@ -54,10 +54,10 @@ class SameImages:
                 self._refuse(f"a shard had {before_it} images, and has {one.n_images} ({shard})")
 
     def check_all(self, reading: Reading) -> None:
-        """Look at all images of another pass.
+        """Check all images of another pass, when they have been read.
 
         Raises:
-            NatstatsError: they are others.
+            NatstatsError: they are not the same.
         """
         now = reading.seen()
         if not (

@@ -1,8 +1,8 @@
 """Measuring the checkpoints of one training, each into a run, without ever losing a finished one.
 
-With a directory to write to, every run is written as soon as it is finished. What is there already
-and was made from the same files in the same way is taken as it is, so that a series which was
-interrupted, or to which a longer training has added checkpoints, goes on where it stopped.
+With a directory to write to, every run is written as soon as it is finished. Runs that are there
+already, and were made from the same files in the same way, are taken as they are. So a series that
+was interrupted, or to which a longer training has added checkpoints, goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def measure_series(
             there, made from the same files in the same way, are taken as they are. Without it
             nothing is written, and all runs stay in memory.
         overwrite: replace runs in `out` that were made in another way.
-        save_every: seconds between two times that the state of a run is saved; 0 for after every
-            batch.
-        command: what was typed, to be told in the reports.
-        progress: a function that is called after each batch, with the images of all runs still to
-            be measured; or whether to show a bar, see :func:`natstats.measure`.
-        options: how to measure; in its place its fields may be given by name.
+        save_every: seconds between two saves of the state of a run; 0 to save after every batch.
+        command: what was typed, for the reports.
+        progress: a function that is called after each batch with the images done and those in all,
+            of the runs that are to be measured; or whether to show a bar, see
+            :func:`natstats.measure`.
+        options: how to measure; its fields may be given by name instead.
         fit: how to fit.
         device: where to run, see :func:`natstats.measure`.
         strict: what is done about unreadable images, see :func:`natstats.measure`.
@@ -97,8 +97,8 @@ def measure_series(
     Raises:
         UsageError: an argument is out of range, there are fewer than two checkpoints, or `out`
             holds something else.
-        NatstatsError: a checkpoint is damaged or does not fit (the others are measured first when
-            they are written), or :func:`natstats.measure` fails. Finished runs stay in `out`.
+        NatstatsError: a checkpoint is damaged or does not fit (with `out` the others are measured
+            first), or :func:`natstats.measure` fails. Finished runs stay in `out`.
 
     >>> import tempfile
     >>> model = nn.Sequential(nn.Conv2d(1, 2, 3))
@@ -131,7 +131,7 @@ def _members(checkpoints: str | Path | Iterable[str | Path]) -> list[CheckpointF
     """The files of a series, in the order of their steps.
 
     Raises:
-        UsageError: there are fewer than two, or one cannot give its name to a folder.
+        UsageError: there are fewer than two, or the name of one cannot be that of a folder.
     """
     members = number_checkpoints(find_checkpoints(checkpoints))
     if len(members) < 2:
@@ -180,8 +180,8 @@ class _Work:
         home: directory of the series; None to keep all runs in memory.
         taken: runs that are there already, by name.
         overwrite: replace runs that were made in another way.
-        command: what was typed, to be told in the reports.
-        save_every: seconds between two times that the state of a run is saved.
+        command: what was typed, for the reports.
+        save_every: seconds between two saves of the state of a run.
     """
 
     request: SeriesRequest
@@ -209,8 +209,8 @@ class _Work:
                 try:
                     run = self._run(one, share_of(progress, todo.index(one), len(todo)))
                 except NatstatsError as error:
-                    # What is wrong with one checkpoint need not be wrong with the next; all else
-                    # is.
+                    # An error of one checkpoint need not concern the next one; any other error
+                    # does.
                     if self.home is None or not str(error).startswith("checkpoint:"):
                         kept = _kept(self.home, {*self.taken, *found.summaries})
                         raise type(error)(f"{error.args[0]}{kept}", *error.args[1:]) from error
@@ -224,12 +224,12 @@ class _Work:
     def _note(self, found: _Measured, one: CheckpointFile, run: Run) -> None:
         found.summaries[one.name] = summarise(run, one, self.digests[one.name])
         found.n_images[one.name] = run.info["images"]["n_images"]
-        # The first and the last are compared; of the others, runs on disk need no memory.
+        # The first and the last are compared; the others need no memory where they are on disk.
         if self.home is None or one in (self.members[0], self.members[-1]):
             found.runs[one.name] = run
 
     def _even_out(self, found: _Measured, progress: Progress | None) -> None:
-        """Go on with runs that needed fewer images, so that all see the same ones."""
+        """Continue runs that needed fewer images, so that all see the same ones."""
         is_over = False
         while not is_over:
             is_over = True
@@ -240,10 +240,10 @@ class _Work:
                     is_over = is_over and found.n_images[one.name] == before
 
     def _run(self, one: CheckpointFile, progress: Progress | None, least: int = 0) -> Run:
-        """Measure one checkpoint into its folder, or go on with it."""
+        """Measure one checkpoint into its folder, or continue its run."""
         out = None if self.home is None else self.home / one.name
         is_until = self.request.options.until is not None
-        # A run that is there and is gone on with for more images was made as asked for.
+        # A run that is continued for more images was made as asked for, so it is not overwritten.
         overwrite = self.overwrite and not least
         keeping = Keeping(out, overwrite, self.save_every, self.command, may_go_on=is_until)
         return self.request.measure(one, self.digests[one.name], keeping, progress, least)
@@ -300,7 +300,7 @@ def _taken(
     for one in members:
         run = member(home, one.name, f"out: {home}")
         store.restore(run)
-        if not os.path.lexists(run) or is_reserved(run):  # it goes on, or is refused, later
+        if not os.path.lexists(run) or is_reserved(run):  # it is continued, or refused, later
             continue
         goes_on = False
         try:
@@ -311,20 +311,20 @@ def _taken(
             why = f"not a whole run ({error})"
         if why is None and not goes_on:
             taken[one.name] = run
-        elif why is None and not overwrite:  # it has kept its state
+        elif why is None and not overwrite:  # it is continued from its state
             continue
         elif not overwrite:
             raise UsageError(
                 f"out: expected runs made in the same way; {run} was {why}, and is "
                 "kept (--overwrite replaces it)"
             )
-        else:  # now, not after it has been measured
+        else:  # refuse now, not after it has been measured
             store.check_target(run, overwrite)
     return taken
 
 
 def _kept(home: Path | None, finished: Collection[str]) -> str:
-    """What is left after a failure, as the end of a sentence."""
+    """What is kept after a failure, as the end of a sentence."""
     if home is None or not finished:
         return ""
     runs = "1 finished run is" if len(finished) == 1 else f"{len(finished)} finished runs are"

@@ -68,7 +68,7 @@ class SeriesRequest:
             digest: of its file.
             keeping: where the run goes.
             progress: called after each batch.
-            least: images without which narrow intervals are not enough.
+            least: fewest images to measure, even if intervals are narrow enough before.
         """
         model: nn.Module | Network | str = self.model
         loading, weights = self.loading, ""
@@ -131,9 +131,9 @@ class SeriesRequest:
         return f"{model.name if isinstance(model, Network) else type(model).__name__} {digest}"
 
     def difference(self, run: Run, digest: str) -> str | None:
-        """What in a run is not as asked for, in words; None when it can be taken, or gone on with.
+        """What in a run is not as asked for, in words; None when it can be taken, or continued.
 
-        A run whose intervals decided how many images it has may be gone on with for others.
+        A run that ended when its intervals had a given width may be continued to another width.
         """
         record = run.info.get("series")
         if not isinstance(record, dict):
@@ -144,10 +144,10 @@ class SeriesRequest:
         if before.get("until") is not None and now["until"] is not None:
             before = {**before, "until": now["until"]}
         version = (run.info.get("versions") or {}).get("natstats")
-        # Apart, since `normalize` is of the pixels in one and of the power in the other.
+        # Compared separately: `normalize` is of pixels in the first, and of power in the second.
         for then, asked in (
             (before, now),
-            # Whether it was stopped is found out.
+            # `stopped` is found out by a measurement, and not asked for.
             (replace(run.options, stopped=False).to_dict(), self.fit.to_dict()),
             ({"natstats": version}, {"natstats": __version__}),
         ):
@@ -162,7 +162,7 @@ class SeriesRequest:
         return width is not None and (run.info.get("options") or {}).get("until") != width
 
     def _difference_of_images(self, run: Run) -> str | None:
-        """Whether the images that are there now, brought to size as the run did, are the run's."""
+        """How the images that are there now, framed as in the run, differ from those of the run."""
         facts = run.info.get("images") or {}
         framing = None
         if facts.get("size") is not None:
@@ -195,7 +195,7 @@ def _one_spelling(values: Mapping[str, Any]) -> dict[str, Any]:
         names = layers.split(",") if isinstance(layers, str) else list(layers)
         found["layers"] = ",".join(name.strip() for name in names)
     if "layouts" in found:
-        # A record has the mapping as text.
+        # In the record of a run the mapping is a text.
         found["layouts"] = str(found["layouts"] or {})
     if not found.get("control"):
         found.pop("control_seeds", None)

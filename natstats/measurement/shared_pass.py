@@ -1,7 +1,7 @@
 """A pass over images that is shared: with earlier sittings, and with other processes.
 
-What earlier sittings have measured is taken up by the first process. What is left is parted, each
-process goes through its own images, and in the end the first one adds up what all have summed.
+What earlier sittings have measured is taken up by the first process. The images that are left are
+divided, each process goes through its own, and in the end the first one adds up the sums of all.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Work(LoopWork, Protocol):
     """What is done with the images of a pass."""
 
     def begin(self, example: Batch, account: dict[str, Any] | None) -> None:
-        """Go on from the sums; else the first batch begins.
+        """Begin with an example and go on from the sums; if not called, the first batch begins.
 
         Args:
             example: the image that a network is traced with.
-            account: what its account has come to; None where that is nothing.
+            account: the state of its account; None where there is none.
         """
 
     def finish(self, others: list[PassSums], accounts: list[dict[str, Any]]) -> None:
@@ -53,7 +53,7 @@ class Work(LoopWork, Protocol):
 
         Args:
             others: what these have measured.
-            accounts: what their accounts have come to.
+            accounts: the states of their accounts.
         """
 
 
@@ -68,10 +68,10 @@ class SharedPass:
         progress: called after each batch.
         kept: where its state is saved; None where it is not.
         numbers: which images; None for all of the set.
-        expected: the images that these must be; None where they are read for the first time.
+        expected: images that these must be the same as; None where they are read the first time.
         together: the processes that share it.
         until: tells when enough images have come; None for all.
-        is_part: whether it is put together with others later.
+        is_part: whether it is a part, to be put together with others later.
 
     Raises:
         UsageError: `until` is given for a share.
@@ -102,8 +102,8 @@ class SharedPass:
 
         Args:
             device: where the batches go.
-            new: sums of no images.
-            open_work: gives what is done with them.
+            new: empty sums.
+            open_work: opens what is done with them.
 
         Raises:
             UsageError: what is kept is of other images.
@@ -130,12 +130,12 @@ class SharedPass:
     ) -> PassSums:
         together = self.together
         sums, account = (self._earlier() if together.is_first else None) or (new, None)
-        if sums is not new:  # what may change between sittings is as it is now
+        if sums is not new:  # facts that may change between sittings are those of now
             before = sums.facts
             sums.facts = replace(new.facts, found=before.found, example=before.example)
         share = own_share(self.source, self.numbers, sums, together)
         if not share.is_over and not self._was_enough(sums):
-            sums.is_whole = False  # of a run that is gone on with
+            sums.is_whole = False  # of a run that is continued
             with open_work(sums) as work:
                 if share.n_done or together.world > 1 or self.numbers is not None:
                     example = self._example(sums, device)
@@ -160,7 +160,7 @@ class SharedPass:
         return sums
 
     def _was_enough(self, sums: PassSums) -> bool:
-        """Whether earlier sittings have measured enough images; all processes know it."""
+        """Whether earlier sittings have measured enough images, as all processes then know."""
         if self.until is None:
             return False
         look, n_images = self.together.share([sums.look, sums.reading.n_read])
@@ -174,7 +174,7 @@ class SharedPass:
         if kept is None or not states:
             return None
         found = [(PassSums.from_state(one), as_tensors(one["account_sums"])) for one in states]
-        # The largest first; what was added to it, and not yet removed, is in it.
+        # The largest first: it already has those that were added to it and not yet removed.
         found.sort(key=lambda one: len(one[0].reading.numbers), reverse=True)
         sums, account = found[0]
         for more, more_account in found[1:]:
@@ -208,7 +208,7 @@ class SharedPass:
         return None
 
     def _together(self, work: Work) -> None:
-        """Add up at the first process what all have summed."""
+        """Add up the sums of all processes in the first."""
         together = self.together
         if together.world == 1:
             work.finish([], [])
@@ -221,7 +221,7 @@ class SharedPass:
             work.sums.reading.refuse(self.strict)
 
     def _spread(self, sums: PassSums) -> PassSums:
-        """The sums of the first process, in all."""
+        """Return the sums of the first process in all of them."""
         if self.together.world == 1:
             return sums
         content = self.together.spread(

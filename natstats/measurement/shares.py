@@ -1,4 +1,4 @@
-"""Which images of a pass are wanted, which were measured before, and which are left for whom."""
+"""Which images of a pass are wanted, were measured before, and are left for each process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class OwnShare:
         images: which.
         n_done: images that were measured in earlier sittings.
         total: images of all sittings and processes; 0 where that is not known.
-        is_over: whether nothing is left to do, for no process.
+        is_over: whether nothing is left to do for any process.
         left: images of all processes that are left; None where they cannot be counted.
     """
 
@@ -108,5 +108,5 @@ def _of_stream(
     elif wanted is not None:
         total = len(wanted)
     own = left.share(together.rank, together.world)
-    # All may have been read, and not yet be put together.
+    # All images may have been read, but not yet been added up.
     return OwnShare(own, n_done, total, not left.pieces and is_whole)

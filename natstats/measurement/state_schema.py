@@ -1,7 +1,7 @@
 """What the state of a measurement must look like: all that is taken up again is checked here.
 
-States are read from disk, where others may have changed them, or made them up. The library that
-sums relies on what is checked here, and memory is taken only for what is in the file.
+States are read from disk, where others may have changed them, or made them up. The code that adds
+them relies on what is checked here, and memory is taken only for what is in the file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from natstats.spectra.edges import EDGES
 __all__ = ["ABOUT", "PASS_NAME", "check_state"]
 
 PASS_NAME = re.compile(r"images|trained|shuffled|seed-\d{1,10}")
-"""How the passes of a measurement are called."""
+"""Names of the passes of a measurement."""
 
 _NUMBER, _COUNT = 2**62, whole(0, 2**40)
 _SIDE = or_null(whole(1, LONGEST_SIDE))
@@ -56,7 +56,7 @@ def _is_power(values: Any) -> bool:
 
 
 def _is_kept_power(values: Any) -> bool:
-    # What is not finite has no spectrum; what is not there is NaN.
+    # An image that has no spectrum, or is not there, is NaN.
     return values.ndim == 2 and not bool((values < 0).any())
 
 
@@ -75,7 +75,7 @@ _REAL = Field("a number, or NaN", lambda v: _is_float(v) and (v != v or abs(v) <
 
 
 def _is_plain(value: Any) -> bool:
-    todo = [value]  # which may be deeper than Python calls functions in one another
+    todo = [value]  # no recursion: values may be nested deeper than Python allows
     while todo:
         one = todo.pop()
         if isinstance(one, dict | list):

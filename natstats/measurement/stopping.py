@@ -14,9 +14,9 @@ __all__ = ["Stops"]
 
 
 class Stops:
-    """Keeps an interruption or a polite kill until it is asked for.
+    """Holds back an interruption, or a polite kill, until it is asked for.
 
-    A batch that is half added would make all sums worthless; so the first signal only takes note.
+    A batch that is half added would make all sums worthless; so the first signal is only noted.
     The second raises at once, and what was saved before stays as it is.
     """
 
@@ -27,7 +27,7 @@ class Stops:
     def __enter__(self) -> Stops:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                # A signal that ends the process, or that is ignored, goes on doing so.
+                # A signal that has no handler in Python, or is ignored, stays as it is.
                 if callable(signal.getsignal(number)):
                     self._before[number] = signal.signal(number, self._note)
         return self
@@ -46,17 +46,17 @@ class Stops:
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        is_same = heard(number)  # a terminal and an agent both pass one on
+        is_same = heard(number)  # a terminal and an agent may both pass on the same signal
         if self.signal and not is_same:
             self._restore()
             raise Interrupted(exit_code=128 + number)
         self.signal = self.signal or number
 
     def raise_as(self, sentence: str) -> None:
-        """Raise what came, if anything did.
+        """Raise if a signal came.
 
         Raises:
-            Interrupted: a signal came; it says the sentence.
+            Interrupted: a signal came; the sentence is its text.
         """
         if self.signal:
             raise Interrupted(sentence, exit_code=128 + self.signal)

@@ -1,15 +1,15 @@
 """When enough images were measured: every layer's interval is narrow enough.
 
-Each look at the intervals is a chance to stop on one that is narrow by luck, and so to stop where
-it misses the truth. So looks are few and far between, the first is late, and the next one is when
-the intervals should be clearly narrow enough, as the width falls with the square root of the number
-of images: most measurements end with the second or third look. What is left of the favour is made
-up for: where images were left, intervals are a tenth wider than of a number of images that was
-fixed (:data:`natstats.fits.intervals.STOPPED`). How often an interval at which a measurement has
-stopped still holds the truth is simulated in ``analyses/until_coverage.py``.
+Each look at the intervals is a chance to stop at one that is narrow by luck and misses the true
+value. So there are few looks: the first is late, and the next one comes when the intervals should
+be clearly narrow enough, as the width falls with the square root of the number of images. Most
+measurements end with the second or third look. The rest of this effect is corrected: where images
+were left, intervals are a tenth wider than for a fixed number of images
+(:data:`natstats.fits.intervals.STOPPED`). How often an interval at which a measurement has stopped
+still holds the true value is simulated in ``analyses/until_coverage.py``.
 
-When to look depends on the looks before, which are kept with the sums: a measurement that was cut
-looks after the same images as one that was not, and comes to the same end.
+When to look depends on the looks before, which are kept with the sums: a measurement that was
+interrupted looks after the same images as one that was not, and stops at the same place.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from natstats.spectra.records import LayerSpectrum
 __all__ = ["FIRST_LOOK", "Look", "Until", "next_look", "widest"]
 
 FIRST_LOOK = 128
-"""Images before the first look: of fewer, the width of an interval says little."""
+"""Images before the first look: with fewer, the width of an interval is too uncertain."""
 
 _MORE = 1.6
-"""Times the images that should be enough, so that the next look ends it as a rule."""
+"""Factor on the images that should be enough, so that the next look is usually the last."""
 
 _LEAST, _MOST = 2.0, 4.0
-"""Times the images so far that there are at the next look."""
+"""Least and largest factor from the images so far to those at the next look."""
 
 
 class Look(NamedTuple):
@@ -43,7 +43,7 @@ class Look(NamedTuple):
     Attributes:
         n_images: images by then.
         width: of the widest interval; NaN where there was none.
-        layer: whose it was.
+        layer: the layer that has it.
     """
 
     n_images: int
@@ -86,9 +86,9 @@ class Until:
     """Tells whether enough images were measured.
 
     Attributes:
-        wanted: width that no layer's interval may exceed, with what is added for stopping there.
+        wanted: width that no layer's interval may exceed, including what is added for stopping.
         fit: how layers are fitted.
-        least: images without which it is not enough, as others were measured on so many.
+        least: fewest images, as others were measured on so many.
         first: images before the first look.
         next: images before the next look.
         look: the last one; None before.
@@ -120,7 +120,7 @@ class Until:
             self.next = max(next_look(look.n_images, look.width, self.wanted), self.least)
 
     def is_enough(self, n_images: int) -> bool:
-        """Whether the last look has found so, after so many images.
+        """Whether the last look found that so many images are enough.
 
         Args:
             n_images: images so far; fewer than at the look where the last of them were lost, and
@@ -135,7 +135,7 @@ class Until:
         return bool(look.width <= self.wanted)
 
     def is_reached(self, n_images: int, spectra: Sequence[LayerSpectrum]) -> bool:
-        """Look at the intervals.
+        """Look at the intervals, and return whether they are narrow enough.
 
         Args:
             n_images: images so far.
@@ -145,7 +145,7 @@ class Until:
         return self.is_enough(n_images)
 
     def sentence(self, look: Look, n_all: int | None) -> str:
-        """What came of it, in words.
+        """Whether the intervals became narrow enough, in words.
 
         Args:
             look: at the intervals of the run.

@@ -1,4 +1,4 @@
-"""A network whose layers, and whose operations where an account is wanted, are watched."""
+"""Watching the layers of a network, and its operations where an account is wanted."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from natstats.theory.planning import NotFollowedError
 __all__ = ["WatchedNetwork", "prepared"]
 
 IMAGES_FOR_THEORY = 16
-"""Images that costly predictions of an account are made of, if there are so many."""
+"""Images that costly predictions of an account are made of: at least so many, or all."""
 
 MOST_SAVED = 8
-"""Of more images, one in so many."""
+"""At least one image in so many is used for costly predictions."""
 
 MANY = 1024
-"""Images that a stream is taken to have, as it is not known how many."""
+"""Images that a stream is taken to have, as their number is not known."""
 
 FEWEST_GROUPS_FOR_THEORY = 8
-"""Groups of images that they are taken from, if there are so many."""
+"""Groups of images that costly predictions are made from: at least so many, or all."""
 
 _NO_ROOM = ("can't allocate memory", "cannot allocate memory", "out of memory")
 
@@ -114,7 +114,7 @@ class WatchedNetwork:
         self.collector.known_rows = self.account.rows_of
 
     def found(self, images: Tensor) -> tuple[str, ...]:
-        """What a reader must know that the trace of the first image told.
+        """What a reader must know of what the trace of the first image showed.
 
         Args:
             images: the first batch, as it is read.
@@ -141,7 +141,7 @@ class WatchedNetwork:
         except NotFollowedError:
             if self.account is None or self.account.n_images:
                 raise
-            # The first batch goes another way than its first image: module by module then.
+            # The first batch goes another way than its first image: it is measured by modules.
             self.account.close()
             self._start_account(by_modules=True)
             self._number(batch)
@@ -153,11 +153,11 @@ class WatchedNetwork:
             self.account.number_images(batch.index)
 
     def state(self) -> dict[str, Any] | None:
-        """What the account has come to; None where there is none."""
+        """The state of the account; None where there is none."""
         return None if self.account is None else self.account.state_dict()
 
     def load(self, collected: Mapping[str, Any], account: Mapping[str, Any] | None) -> None:
-        """Go on from what an earlier sitting has come to.
+        """Go on from the state of an earlier sitting.
 
         Args:
             collected: state of its collector.
@@ -194,7 +194,7 @@ class WatchedNetwork:
         )
 
     def _new_account(self, given: Tensor, trace: Trace, by_modules: bool) -> AccountPass:
-        """What measures every operation, whose costly predictions take some of the images."""
+        """The pass that measures every operation, some of the images with costly predictions."""
         place, _ = home_of(self.network.model)
         n_images = self.source.n_images or self.options.limit or MANY
         n_groups = min(n_images, self.options.n_groups)
@@ -212,7 +212,7 @@ class WatchedNetwork:
             )
 
     def _check_law_layers(self, trace: Trace) -> None:
-        """Say what is wrong with the selection of layers for the law before anything is measured.
+        """Check the selection of layers for the law before anything is measured.
 
         Raises:
             UsageError: a part of it matches no layer.
@@ -245,7 +245,7 @@ def prepared(network: Network, source: ImageSet, images: Tensor) -> Tensor:
     if isinstance(source, Photographs):
         given = network.preprocessing.normalize(given)
     given = given.to(dtype)
-    # What the network writes into is not the data.
+    # The network may write into its input, but not into the data.
     return given.clone() if given.data_ptr() == images.data_ptr() else given
 
 
@@ -271,7 +271,7 @@ def _forward_errors(sides: Sequence[int]) -> Iterator[None]:
                 f"batch_size: a batch of {shape} does not fit into memory; take smaller images, "
                 "or a device with more"
             ) from error
-        if not isinstance(error, RuntimeError | ValueError):  # whose texts stand alone
+        if not isinstance(error, RuntimeError | ValueError):  # whose texts need no type before them
             reason = f"{type(error).__name__}: {reason}"
         raise NatstatsError(
             f"model: expected to take images of shape {shape}; the forward pass failed: {reason}"

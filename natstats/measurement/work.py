@@ -1,4 +1,4 @@
-"""What a loop over images asks of those who do something with them."""
+"""What a loop over images needs of the object that does something with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Work(Protocol):
         """Add a batch to the sums; one that raises has added nothing."""
 
     def state(self) -> dict[str, Any]:
-        """Everything that is kept."""
+        """Everything that is saved."""
         raise NotImplementedError
 
     def spectra(self) -> list[LayerSpectrum]:

@@ -167,13 +167,14 @@ def gather(
 
 
 def _named(runs: Any) -> tuple[list[tuple[str, str, Run | FoundRun]], list[str]]:
-    """For each its name, where it is, and the run or what was found; and notes."""
+    """For each its name, where it is, and the run or what was found, as given; and notes."""
     if isinstance(runs, Mapping):
         return [(str(name), str(name), _checked(run)) for name, run in runs.items()], []
     named: list[tuple[str, str, Run | FoundRun]] = []
     found: list[FoundRun] = []
     given = list(runs)
-    paths = [one for one in given if isinstance(one, str | Path)]
+    places = [place for place, one in enumerate(given) if isinstance(one, str | Path)]
+    paths = [given[place] for place in places]
     notes: list[str] = []
     if paths:
         found, notes = find_runs(paths)
@@ -184,14 +185,17 @@ def _named(runs: Any) -> tuple[list[tuple[str, str, Run | FoundRun]], list[str]]
             for one in found
             if one.series
         ]
+    order = [places[one.place] for one in found]
     for place, one in enumerate(given):
-        if isinstance(one, str | Path):
+        if place in places:
             continue
         name, number = _checked(one).name, 2
         while name in {other for other, _, _ in named}:
             name, number = f"{one.name} ({number})", number + 1
         named.append((name, f"runs[{place}], {name}", one))
-    return named, notes
+        order.append(place)
+    # Labels of groups are given in the order of the runs.
+    return [named[row] for row in np.argsort(order, kind="stable")], notes
 
 
 def _checked(run: Any) -> Run:

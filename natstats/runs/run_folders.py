@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from natstats.errors import UsageError
@@ -27,11 +27,13 @@ class FoundRun:
         path: its directory.
         is_named: whether its own path was given, not that of a folder that holds it.
         series: the series of which it is the last checkpoint; None for a run by itself.
+        place: place of the given path that it was found at or below.
     """
 
     path: Path
     is_named: bool = True
     series: Path | None = None
+    place: int = 0
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[list[FoundRun], list[str]]:
@@ -52,18 +54,19 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[list[FoundRun], list[str]]:
     """
     found: list[FoundRun] = []
     notes: list[str] = []
-    for given in paths:
+    for place, given in enumerate(paths):
         path = expanded(given, "runs")
         if store.is_series(path):
-            found.append(_last(path))
+            own = [_last(path)]
         elif (path / _RUN).is_file():
-            found.append(FoundRun(path))
+            own = [FoundRun(path)]
         else:
             below = list(_below(path, notes))
             if not below:
                 raise UsageError(_nothing(path))
             known = {one.path.resolve() for one in found}
-            found += [one for one in below if one.path.resolve() not in known]
+            own = [one for one in below if one.path.resolve() not in known]
+        found += [replace(one, place=place) for one in own]
     return found, notes
 
 

@@ -1,4 +1,4 @@
-"""Why exponents are what they are: theory beside measurement, and the account of a network."""
+"""Why exponents are what they are: predictions of theory, and the account of a network."""
 
 import lazy_loader as _lazy
 

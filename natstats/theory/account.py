@@ -1,8 +1,8 @@
 """The account of a network: where the exponent of each layer comes from.
 
 From the images to a layer the exponent changes step by step, and the steps add up: that is exact,
-as each begins where the one before has ended. What theory predicts of a step parts its change
-further (:mod:`natstats.theory.account_spectra` names the predicted spectra):
+as each begins where the one before ended. What theory predicts of a step divides its change further
+(:mod:`natstats.theory.account_spectra` names the predicted spectra):
 
     convolution   kernels = independent - before, strides = strided - independent,
                   borders = after - linear, correlations = the rest of the change;
@@ -10,9 +10,9 @@ further (:mod:`natstats.theory.account_spectra` names the predicted spectra):
     addition      the sum of independent summands, and their cross terms;
     pooling       the average, and the rest.
 
-Every number is the exponent of a spectrum, fitted as the layers of the run are. Which share is
-whose is a convention where causes meet: kernels count before strides, and channels as if they were
-independent before they are taken together.
+Every number is the exponent of a spectrum, fitted as the layers of the run are. Where causes act
+together, how the change is divided between them is a convention: kernels count before strides, and
+channels count as independent before their correlations are added.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ CAUSES = {
     "convolutions": "convolutions (not parted)",
     "other": "other operations",
 }
-"""What shares are put down to, and what it is called in sentences."""
+"""The causes that shares are put down to, and what they are called in sentences."""
 
 _CAUSE_OF = {
     "convolution": "convolutions", "linear": "convolutions", "rectifier": "rectifiers",
@@ -87,7 +87,8 @@ class Account:
     Attributes:
         spectra: what was measured.
         options: how it is fitted.
-        steps: the steps whose ends both have an exponent, in the order of execution.
+        steps: the steps whose ends both have an exponent and that are reached from the images by
+            such steps, in the order of execution.
         shares: the shares of all steps.
     """
 
@@ -125,7 +126,7 @@ class Account:
         return bool(np.isfinite(self.exponent(state)))
 
     def share_between(self, place: int, state: int, cause: str) -> Share:
-        """What the exponent of a state has over the one that a step starts from, as a share.
+        """The exponent of a state minus the one that a step starts from, as a share.
 
         Args:
             place: place of the step.
@@ -190,7 +191,7 @@ class Account:
         return [*found, self._share(place, "correlations", "", rest)]
 
     def _borders(self, step: Step) -> _Fitted:
-        """What is measured less the convolution on the torus, from the same images."""
+        """Measured exponent minus that of the convolution on the torus, from the same images."""
         linear = self.spectra.states[step.predictions["linear"]]
         chosen = linear.count > 0
         if np.array_equal(chosen, self.spectra.states[step.after].count > 0):
@@ -263,13 +264,13 @@ class Account:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """A row for every share: of which step, put down to what, with its interval.
+        """A row for every share: its step, its cause, its value and interval.
 
         Columns: step, layer (the first layer that the step leads to), operation, kind, module,
         depth, trunk, before and after (exponents), cause, part, share, low, high, p,
-        kernel_exponent (exponent that the kernels alone would leave white noise with, over the
-        whole band and by octaves, whatever the options),
-        shuffled_exponent (the same when the taps of each kernel are shuffled).
+        kernel_exponent (exponent of white noise after the kernels alone, over the whole band and by
+        octaves, whatever the options), shuffled_exponent (the same when the taps of each kernel are
+        shuffled).
         """
         leads = self._leads_to()
         rows = []
@@ -342,7 +343,7 @@ class Account:
     def sentence(self) -> str:
         """Where the exponent of the last layer comes from, in a sentence.
 
-        Causes are named by size; those that together make less than a twentieth of it are not.
+        Causes are named by size; the smallest, less than a twentieth in all, are only added up.
         """
         if not self.trunk:
             return "Account: no way from the images to a layer has exponents all along."

@@ -1,12 +1,12 @@
-"""Trained minus random weights in the account: which shares are training's doing.
+"""Trained minus random weights in the account: which shares are due to training.
 
-The accounts of networks of the same architecture with random weights of several seeds stand beside
-that of the trained one, from the same images in the same groups. Errors are those of
+The account of the trained network is compared with accounts of the same architecture with random
+weights of several seeds, from the same images in the same groups. Errors are those of
 :mod:`natstats.runs.control`: the deviations of the images, paired, and the seeds, s^2 (1 + 1/n)
 with n - 1 degrees of freedom, as the weights that training began from are one more draw.
 
-Steps are matched by name. Along the trunk, and on the way to a layer, only steps count that all
-accounts have: the shares that are left out are the same in all, and the rest still add up.
+Steps are matched by name. Sums along the trunk are over the steps that all accounts have, and
+slopes are over the layers that all accounts have.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from natstats.theory.shares import Share, Shares
 __all__ = ["FEWEST_SEEDS", "AccountDifference"]
 
 FEWEST_SEEDS = 2
-"""Seeds without which nothing is known of how much they differ."""
+"""Fewest seeds: with fewer, nothing is known of how much they differ."""
 
 Array = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class AccountDifference:
         random: of the same network with random weights, two seeds or more.
         layers: depth of each layer of the law, by name, see
             :class:`natstats.theory.account_law.AccountLaw`.
-        measure: name of the measure of depth, for the words.
+        measure: name of the measure of depth, for the sentence.
 
     Attributes:
         trained: as given.
@@ -93,7 +93,7 @@ class AccountDifference:
 
     @cached_property
     def _shares(self) -> Shares:
-        """The shares of all accounts behind each other, so that sums run over all of them."""
+        """The shares of all accounts in one list, so that sums run over all of them."""
         n_blocks = max(
             (len(one.blocks) for a in self._accounts for one in a.shares.list), default=1
         )
@@ -155,7 +155,7 @@ class AccountDifference:
 
     @cached_property
     def total_of(self) -> _ByCause:
-        """What each cause adds along the trunk, and all of them."""
+        """What each cause adds along the trunk, and all of them together."""
         return self._by_cause(self._trunk())
 
     @property
@@ -329,7 +329,7 @@ def _frame(found: _ByCause) -> pd.DataFrame:
 
 
 def _in_words(found: _ByCause, digits: int) -> str:
-    """The whole difference, then the causes that are told from zero, the largest first."""
+    """The whole difference, then the causes that differ clearly from zero, the largest first."""
     causes = {cause: own for cause, (_, _, own) in found.items()}
     whole = causes.pop("all")
     ordered = sorted(causes, key=lambda cause: -abs(np.nan_to_num(causes[cause].value)))

@@ -1,9 +1,9 @@
 """The law from the account: which operations carry the slope of the exponents over depth.
 
-The exponent of a layer is that of the images and the shares of all steps on the way to it. A
+The exponent of a layer is that of the images plus the shares of all steps on the way to it. A
 least-squares slope is linear in the exponents, and the exponent of the images is the same for all
 layers, so that the slope is, exactly, the sum over causes of the slopes of their shares added up
-along the way. Its errors are those of other images of the same sort: the layers are what they are,
+along the way. Its errors are those of other images of the same sort; the layers are taken as given,
 as in :mod:`natstats.law.description`, whose slope this is.
 
 Once the ways are known as weights of shares, other questions are weighted sums as well, see
@@ -38,7 +38,7 @@ class AccountLaw:
         account: of the network.
         layers: depth of each layer of the law, by name; by default all convolutions and linear
             layers of the account, with the number of weight layers on the way.
-        measure: name of the measure of depth, for the words.
+        measure: name of the measure of depth, for the sentence.
 
     Attributes:
         account: of the network.
@@ -76,7 +76,7 @@ class AccountLaw:
 
     @cached_property
     def slope_weights(self) -> Array | None:
-        """What exponents are multiplied by to give the slope, (L,); None where there is none."""
+        """Weights under which the exponents sum to the slope, (L,); None where there is none."""
         return weights_of_slope(self.depth)
 
     @property
@@ -142,7 +142,7 @@ class AccountLaw:
 
 
 def weights_of_slope(depth: Array) -> Array | None:
-    """What values at these depths (L,) are multiplied by to give their least-squares slope, (L,).
+    """Weights under which values at these depths (L,) sum to their least-squares slope, (L,).
 
     None with fewer layers or depths than a law takes.
 

@@ -1,7 +1,7 @@
-"""The pass that an account is made of: every operation of a network is measured where it stands.
+"""The pass that an account is made of: maps are measured before and after every operation.
 
-It runs beside anyone's loop, as the collector does: open it as a context around the forward passes.
-What is measured goes into sums at once, so that memory does not grow with the number of images.
+It goes with any loop over images, as the collector does: open it as a context around the forward
+passes. What is measured is summed at once, so that memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from natstats.theory.trunk import MeasuredValue, PlannedStep
 __all__ = ["AccountPass"]
 
 N_BLOCKS = 8
-"""Blocks of images that are left out of the moments of activation functions."""
+"""Number of blocks of images; each is left out once of the moments of activation functions."""
 
 MOST_MOMENT_BYTES = 1 << 30
-"""Memory for the moments of all activation functions with so many blocks; with half the blocks
-where it is not enough."""
+"""Most memory for the moments of all activation functions. Where it is not enough, half as many
+blocks are used."""
 
 
 class AccountPass:
-    """Measures the maps before and after every operation while anyone's own loop runs a network.
+    """Measures the maps before and after every operation while a loop of any kind runs a network.
 
     Args:
         model: the network.
@@ -132,7 +132,7 @@ class AccountPass:
         }
 
     def _new_power(self, filters: dict[int, list[Filter]]) -> dict[int, MapPower]:
-        """The transforms of the values, but of those whose spectra follow without one.
+        """The transforms of the values, except those whose spectra follow from others without one.
 
         Args:
             filters: what is predicted from each value; more may be added.
@@ -176,7 +176,7 @@ class AccountPass:
         return self
 
     def close(self) -> None:
-        """Take the hooks off; what was measured stays. It is done when the context closes."""
+        """Remove the hooks; what was measured stays. This is also done when the context closes."""
         if self._is_open:
             self._is_open = False
             self._hooks.__exit__(None, None, None)
@@ -195,10 +195,10 @@ class AccountPass:
 
     @contextlib.contextmanager
     def centring(self) -> Iterator[None]:
-        """Let the next pass, of one image, settle what products are taken about; it is not counted.
+        """Let the next pass, of one image, settle the centre of all products; it is not counted.
 
-        Parts of a measurement add when they had the same image here; without, the first batch
-        settles it.
+        The centre is subtracted from values before products of them are summed. Parts of a
+        measurement add when they had the same image here. Otherwise the first batch settles it.
         """
         self._is_centring = True
         self._numbers = torch.zeros(1, dtype=torch.int64)
@@ -287,12 +287,12 @@ class AccountPass:
 
         Returns:
             (N, n_rings + 1), see :class:`natstats.spectra.transforms.RingTransform`; None for a
-            layer that is measured in no way that gives them.
+            layer without a transform of its own.
         """
         return self._of_layers.get(layer)
 
     def _predict(self, step: PlannedStep, given: dict[str, Any]) -> None:
-        """What needs the maps themselves, before the operation may write into them."""
+        """Predict what needs the maps themselves, before the operation may write into them."""
         one, before = step.operation, self._plan.values[step.before]
         assert one is not None
         main = next((n for n in ("input", "self", "mat1") if isinstance(given.get(n), Tensor)), "")
@@ -359,7 +359,7 @@ class AccountPass:
         return AccountSpectra(self._sums.states(), steps, self.every, note)
 
     def sums(self, account: AccountSpectra) -> AccountSums:
-        """What parts of a measurement add, beside an account that :meth:`compute` gave."""
+        """The sums that parts of a measurement add, beside an account that :meth:`compute` gave."""
         functions = {
             self._states[after]: (own.function.name, own.function.parameters)
             for after, own in self._moments.items()
@@ -377,7 +377,7 @@ class AccountPass:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken.
+        """Go on from what :meth:`state_dict` gave.
 
         Raises:
             UsageError: keys are missing or unexpected, or the state is of other operations.
@@ -396,5 +396,5 @@ class AccountPass:
 
     @property
     def n_images(self) -> int:
-        """Images that were counted so far, those that were left out included."""
+        """The number after that of the last image so far; 0 before the first."""
         return self._next_index

@@ -1,7 +1,7 @@
 """What a pass measures for the account of a network: spectra of values, predicted spectra, steps.
 
-Knows neither torch nor how exponents are fitted: a run keeps these records, and fits them in the
-way that its layers are fitted (:mod:`natstats.theory.account`).
+Torch is not needed here, and nothing is fitted: a run keeps these records, and fits them as it fits
+its layers (:mod:`natstats.theory.account`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class State(Brief):
         height: H of the maps, pixels.
         width: W of the maps, pixels.
         edges: edge treatment.
-        span: share of the image's shorter side that the maps stand for; 1 where it is not known.
+        span: share of the image's shorter side that the maps cover; 1 where it is not known.
         power: sum over the images of a group, (G, n_rings); in any unit.
         normalized: the same after dividing each image's power by its mean, (G, n_rings).
         count: images in a group, (G,).
@@ -64,14 +64,14 @@ class State(Brief):
 class GaussianPart:
     """What an activation function would do to the spectrum if its input were Gaussian.
 
-    It is no sum over images, but a function of the moments of all of them, so that groups are left
-    out of the moments. They are left out by blocks: group g belongs to block (g / every) mod B.
+    It is not a sum over images, but a function of the moments of all of them, so for errors groups
+    are left out of the moments, by blocks: group g belongs to block (g / every) mod B.
 
     Attributes:
         before: ring power of the input by its moments: of all images, then without each block,
             (1 + B, n_rings).
         after: of the predicted output, same shape.
-        count: images in each block, (B,); without images nothing is left out with it.
+        count: images in each block, (B,); without an empty block all images are there.
     """
 
     before: Array
@@ -97,7 +97,7 @@ class Step:
             correlations), ``strided`` (these, at every s-th pixel), ``linear`` (with correlations),
             ``sum`` (independent summands), ``average`` (pooling by averages), ``shuffled kernels``
             and ``shuffled channels``.
-        kernel_exponent: exponent that white, independent input would leave a convolution with, over
+        kernel_exponent: exponent of the output of a convolution for white, independent input, over
             the whole band and by octaves, however the layers are fitted.
         shuffled_exponent: the same when the taps of each kernel are shuffled.
         gaussian: the Gaussian part of an activation function.
@@ -125,7 +125,7 @@ class AccountSpectra(Brief):
     Attributes:
         states: the spectra; the images as they enter the network have number 0.
         steps: in the order of execution.
-        every: what is costly was predicted from groups 0, `every`, 2 `every` and so on.
+        every: costly predictions were made from groups 0, `every`, 2 `every` and so on.
         note: what a reader must know; empty where every operation was followed.
     """
 

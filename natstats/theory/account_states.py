@@ -1,4 +1,4 @@
-"""States of the pass of an account, put together: those of parts of the same images add."""
+"""Adding the states of passes for an account, each over a part of the images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["added_states"]
 
 
 def added_states(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """The state that one pass of both parts would have.
+    """The state that one pass over the images of both would have.
 
     Args:
         first: what :meth:`natstats.theory.account_pass.AccountPass.state_dict` gave.

@@ -25,13 +25,13 @@ def size_of(value: MeasuredValue) -> tuple[int, int]:
 
 
 def span_of(value: MeasuredValue, image_side: int) -> float:
-    """Share of the image that maps stand for; 1 where it is not known."""
+    """Share of the image that maps cover; 1 where it is not known."""
     span = extent(*value.layout.grid) * value.pitch / image_side
     return span if np.isfinite(span) else 1.0
 
 
 def adds_alike(step: PlannedStep, values: Sequence[MeasuredValue]) -> bool:
-    """Whether an addition is one of measured maps of one size."""
+    """Whether an addition is one of two measured values, both of the size of their sum."""
     own = [values[n] for n in (step.before, *step.others, step.after)]
     shapes = {(*size_of(value), value.channels) for value in own}
     alpha = 1 if step.operation is None else step.operation.arguments.get("alpha", 1)

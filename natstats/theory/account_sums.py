@@ -1,7 +1,7 @@
-"""The sums of an account that is measured in parts, and what they give without the network.
+"""The sums of an account that is measured in parts, and the account they give without the network.
 
-What a network has to say of its account is known with its first image: which maps are measured,
-what is done between them, what kernels alone would do. It is kept beside the sums, which add.
+What an account takes from the network is known after the first image: which maps are measured, what
+is done between them, what kernels alone would do. It is kept beside the sums, which parts add.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def noted(note: str, n_left_out: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class AccountSums:
-    """What was summed for an account, and what its network had to say of it.
+    """What was summed for an account, and what must be known of its network.
 
     Attributes:
-        frame: the account of some of the images, for its states and steps.
+        frame: an account of some of the images, of which only states and steps are used.
         state: what :meth:`natstats.theory.account_pass.AccountPass.state_dict` gave.
         functions: name and parameters of the activation function of every sum of moments, by the
             state that it makes.

@@ -4,18 +4,18 @@ With x = mu + s z and z a standard normal variable, any function phi has the exp
 
     phi(mu + s z) = sum_k c_k He_k(z) / sqrt(k!),    c_k = E[phi(mu + s z) He_k(z)] / sqrt(k!),
 
-He_k the probabilists' Hermite polynomials. Of two normal variables with correlation rho the k-th
-terms have covariance c_k^2 rho^k, and different terms have none (Mehler's formula), so that
-Cov[phi(x), phi(x')] = sum_(k >= 1) c_k c'_k rho^k.
+He_k the probabilists' Hermite polynomials. The k-th terms of two normal variables x, x' with
+correlation rho have the covariance c_k c'_k rho^k, and different terms are uncorrelated (Mehler's
+formula), so that Cov[phi(x), phi(x')] = sum_(k >= 1) c_k c'_k rho^k.
 
 For a function of straight pieces, by Stein's lemma, with bends d_j of the slope (and jumps e_j)
-where z = t_j, and k >= 2 (k >= 1 for jumps):
+where z = t_j, g the standard normal density, and k >= 2 (k >= 1 for jumps):
 
-    c_k = sum_j phi(t_j) (s d_j He_(k-2)(t_j) + e_j He_(k-1)(t_j)) / sqrt(k!);
+    c_k = sum_j g(t_j) (s d_j He_(k-2)(t_j) + e_j He_(k-1)(t_j)) / sqrt(k!);
 
-c_0 and c_1 are the mean and s times the mean slope. All others go by Gauss-Legendre quadrature on
-pieces between the points where the function bends. The functions are those of
-:mod:`natstats.theory.activation_kinds`.
+c_0 is the mean, and c_1 is s times the mean slope plus the terms of jumps. The coefficients of all
+other functions are found by Gauss-Legendre quadrature on pieces between the points where the
+function bends. The functions are those of :mod:`natstats.theory.activation_kinds`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _polynomials(t: Array, start: Array, n_terms: int) -> Iterator[Array]:
 
 @dataclass(frozen=True, eq=False)
 class _Gaussian:
-    """Normal values: checked, broadcast, with a deviation of 1 where there is none."""
+    """Mean and deviation of normal values, checked and broadcast; deviations of 0 are set to 1."""
 
     mean: Array
     deviation: Array
@@ -78,7 +78,7 @@ class _Gaussian:
         return cls(both[0], np.where(varies, both[1], 1.0), varies)
 
     def standard(self, x: float) -> Array:
-        """(x - mean) / deviation, held within what a double can tell."""
+        """(x - mean) / deviation, clipped to where the density is above zero in a double."""
         return np.asarray(np.clip((x - self.mean) / self.deviation, -_FAR, _FAR))
 
 
@@ -98,7 +98,7 @@ def _pieces(function: Activation, values: _Gaussian) -> list[_Piece]:
     ends.append(np.full_like(values.mean, _FAR))
     found = []
     for (low, high), (slope, intercept) in zip(pairwise(ends), function.pieces or (), strict=True):
-        # In the upper tail both distribution functions are near 1, and their mirror is not.
+        # In the upper tail both distribution functions are near 1; their mirrors keep the digits.
         mirrored = low > 0
         share = ndtr(np.where(mirrored, -low, high)) - ndtr(np.where(mirrored, -high, low))
         first = _density(low) - _density(high)
@@ -128,7 +128,7 @@ def _closed(function: Activation, values: _Gaussian, n_terms: int) -> Array:
 
 
 def _nodes(function: Activation, values: _Gaussian, reach: float) -> Iterator[tuple[Array, Array]]:
-    """Nodes z and weights, (N_NODES, ...), on one piece of the line after the other.
+    """Nodes z and weights, (N_NODES, ...), on each piece of the line in turn.
 
     Pieces end at the kinks and bends of the function, and are no longer than 5 deviations.
     """
@@ -146,7 +146,7 @@ def _nodes(function: Activation, values: _Gaussian, reach: float) -> Iterator[tu
 
 def _by_quadrature(function: Activation, values: _Gaussian, n_terms: int) -> Array:
     found: Array | None = None
-    # The k-th term swings to 2 sqrt(k) and falls off beyond.
+    # The k-th term oscillates up to 2 sqrt(k) and falls off beyond.
     for z, weight in _nodes(function, values, 2 * np.sqrt(n_terms) + 8):
         value = function(values.mean + values.deviation * z) * weight * _density(z)
         terms = np.stack([term.sum(0) for term in _polynomials(z, value, n_terms + 1)])
@@ -188,7 +188,7 @@ def hermite_coefficients(
 
 
 def second_moment(activation: Activation, mean: ArrayLike, deviation: ArrayLike) -> Array:
-    """E[phi(mean + deviation z)^2], to which the squares of all coefficients add up.
+    """E[phi(mean + deviation z)^2], (...): the sum of the squares of all coefficients.
 
     Arguments and errors are those of :func:`hermite_coefficients`.
 

@@ -1,7 +1,7 @@
 """The activation functions that networks use, by torch's names and definitions.
 
-Each is a record of the function with what its integrals need to know: where it bends, and whether
-it is made of straight pieces.
+Each is kept with what is needed to integrate it: where it bends, and whether it is made of straight
+pieces.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
 
 _BENDS = (-32.0, -8.0, -2.0, 0.0, 2.0, 8.0, 32.0)
-"""Where pieces of the quadrature end for smooth functions, which bend near 0 and nowhere else."""
+"""Where the pieces of the quadrature end for smooth functions, which bend near 0 only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Activation:
             than there are kinks; numbers, or arrays that broadcast against mean and deviation. None
             for others.
         bends: further points between which the function is easy to integrate.
-        parameters: with which it was made by its name.
+        parameters: those that it was made with by :func:`activation`.
     """
 
     name: str
@@ -240,7 +240,7 @@ def activation(name: str, **parameters: Any) -> Activation:
             defaults; ``weight`` of ``prelu`` may hold a slope for each channel.
 
     Raises:
-        UsageError: an unknown name, or a parameter that the function does not have or cannot be.
+        UsageError: an unknown name, or a parameter that is unknown, missing or out of range.
 
     >>> leaky = activation("leaky_relu", negative_slope=0.1)
     >>> leaky([-2.0, 3.0]), leaky.kinks, leaky.is_homogeneous

@@ -1,4 +1,4 @@
-"""Arguments of the theory: arrays of whatever library, and what stands for each axis."""
+"""Checks of arguments of the theory: arrays of any library, and one number or two for the axes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def as_array(argument: str, value: ArrayLike | Tensor) -> NDArray[np.float64]:
     """Return an array, a tensor or nested lists as an array of float64.
 
     Args:
-        argument: what it is, for an error.
+        argument: its name, for an error.
         value: the array.
 
     Raises:
-        UsageError: it is no array of finite real numbers.
+        UsageError: it is not an array of finite real numbers.
 
     >>> as_array("power", Tensor([1, 2]).requires_grad_())
     array([1., 2.])

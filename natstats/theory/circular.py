@@ -1,7 +1,7 @@
 """A convolution without borders: the kernels on a torus, applied to the tapered maps themselves.
 
-Its power is what a convolution makes of its input with all correlations between channels, exactly
-but for what the padding does at the borders of the maps.
+Its power is that of the convolution's output, with all correlations between channels. Only what the
+padding does at the borders of the maps is missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class CircularConvolution:
 
     Args:
         size: (H, W) of the maps, pixels.
-        edges: edge treatment, which they are given before.
+        edges: edge treatment that they are given before it.
         weight: of the convolution, (O, I / groups, kh, kw).
         stride: pixels from one output to the next, along each axis.
         dilation: pixels between taps, along each axis.
@@ -59,7 +59,7 @@ class CircularConvolution:
     def _piece(self, maps: Tensor) -> Tensor:
         with full_precision(maps.device, convolutions=True):
             tapered = tapered_maps(self._transform.plane(maps), self._size)
-            # A tapered map ends in zeros, to which more can be put.
+            # A tapered map ends in zeros, so that more can be added.
             more = [whole - side for whole, side in zip(self._grid, self._size, strict=True)]
             tapered = functional.pad(tapered, (0, more[1], 0, more[0]))
             reach = [
@@ -75,15 +75,15 @@ class CircularConvolution:
                 groups=self._groups,
             )
             if self._taper is not None:
-                # Pixels that are left out leave the others with a mean.
+                # Where a stride leaves pixels out, the mean of the others need not be zero.
                 mean = made.sum((2, 3), keepdim=True) / self._taper.sum()
                 made = made - mean * self._taper
-        # The maps were divided by the root of the pixels before; that is not to be done again.
+        # The plane is normalised already: the division by the number of pixels is undone.
         return self._rings(made)[:, :-1] * (made.shape[1] * self._grid[0] * self._grid[1])
 
 
 def _wrapped(maps: Tensor, axis: int, n: int) -> Tensor:
-    """Maps with `n` pixels more along an axis, those from the other end; half before, half behind.
+    """Maps with `n` more pixels along an axis, from the other end: half of them at either end.
 
     Kernels may reach farther than the maps are long.
     """

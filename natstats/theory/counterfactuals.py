@@ -1,11 +1,11 @@
-"""What the exponents would be if something were otherwise, predicted from the account.
+"""What the exponents would be if kernels or rectifiers were different, predicted from the account.
 
 The prediction is of *first order*: one share of each step is replaced by another one, and all other
-shares stay as they were measured. In a network that is changed in earnest they would answer, as the
-maps that come in would be others; :mod:`natstats.networks.shuffled_weights` makes such networks, to
-be measured. Single steps are then as predicted from what comes in, but not whole trunks
-(analyses/theory_counterfactual.py): a predicted slope says what a share is worth where it stands,
-and is no forecast. What is replaced:
+shares stay as they were measured. In a network that is really changed they would change, too, as
+the maps that come in would be different; :mod:`natstats.networks.shuffled_weights` makes such
+networks, to be measured. There, single steps are as predicted from what comes in, but whole trunks
+are not (analyses/theory_counterfactual.py): a predicted slope says how much a share matters in the
+network as it is, and is not a forecast. What is replaced:
 
     same-rectifiers    the share of each rectifier, by the mean over those of the trunk;
     first-kernels      the share of the kernels of each convolution, by that of the first;
@@ -13,8 +13,8 @@ and is no forecast. What is replaced:
     shuffle-channels   the shares of kernels and of the correlations of channels, by
                        exponent(input channels shuffled) - before.
 
-Shuffled weights are those on average over all orders. Each predicted exponent is a weighted sum of
-shares, and so has an interval for other images of the same sort.
+The power after shuffled weights is its mean over all orders. Each predicted exponent is a weighted
+sum of shares, and so has an interval for other images of the same sort.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ _SHUFFLED = {
     "shuffle-kernels": ("shuffled kernels", ("kernels",)),
     "shuffle-channels": ("shuffled channels", ("kernels", "correlations")),
 }
-"""The predicted state of a step, and the causes whose shares it stands in for."""
+"""The predicted state of a step, and the causes whose shares it replaces."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Counterfactual:
-    """What exponents would be if something were otherwise, to first order.
+    """What the exponents would be under one counterfactual, to first order.
 
     Attributes:
         name: one of :data:`COUNTERFACTUALS`.
-        weights: of the shares and what stands in for them, for every layer, (L, M).
-        kept: names of steps on the way to a layer that should change and stay as they were
+        weights: of the shares and of those that replace them, for every layer, (L, M).
+        kept: names of steps on the way to a layer that should change, but stay as they were
             measured, as nothing is predicted of them.
     """
 
@@ -110,20 +110,20 @@ class Counterfactuals:
 
     @cached_property
     def _shares(self) -> Shares:
-        """The shares of the account, and behind them those that stand in, M together."""
+        """The shares of the account, then those that replace some of them, M in all."""
         own = self.account.shares
         more = [one for found in self._stand_ins.values() for one in found.values()]
         return Shares([*own.list, *more], own.block_of, own.level)
 
     @cached_property
     def each(self) -> tuple[Counterfactual, ...]:
-        """Those of which something is predicted for a layer of the law."""
+        """The counterfactuals for which something can be predicted."""
         made = [self._same_rectifiers(), self._first_kernels(), *map(self._shuffled, _SHUFFLED)]
         return tuple(one for one in made if one is not None)
 
     @cached_property
     def _plain(self) -> Array:
-        """:attr:`ways`, with no weight for what stands in, (L, M)."""
+        """:attr:`ways`, with no weight for the shares that replace others, (L, M)."""
         return np.pad(self.ways, ((0, 0), (0, len(self._shares) - self.ways.shape[1])))
 
     def _same_rectifiers(self) -> Counterfactual | None:
@@ -193,7 +193,7 @@ class Counterfactuals:
 
     @cached_property
     def slope_of(self) -> dict[str, tuple[Estimate, Estimate]]:
-        """The slope of each, and how far it is from the measured one of the same images."""
+        """The slope under each, and its difference from the measured one of the same images."""
         line = self.law.slope_weights
         if line is None:
             return {}

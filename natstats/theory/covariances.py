@@ -5,15 +5,14 @@ taper, W its transform and m = sum(w u) / sum(w) the mean that is removed,
 
     P(k) = |F(k) - m W(k)|^2 / sum(w^2) = |sum_x a_k(x) u(x)|^2,    E P(k) = a_k K a_k^H,
 
-K the covariance of the values at all pairs of positions. Where it depends on the lag alone, as in a
-stationary field, C(x' - x), the form becomes a few transforms:
+K the covariance of the values at all pairs of positions. In a stationary field K depends on the lag
+alone, as C(x' - x), and the form becomes a few transforms:
 
     E|F|^2 = transform of (C times the autocorrelation of w),
     E|F - m W|^2 = E|F|^2 - 2 Re(W* E[F m]) + |W|^2 E[m^2].
 
-:mod:`natstats.spectra.expected` has the same for fields that are alike in all directions; a filter
-does not leave them so. For the periodic component of Moisan (2011) the jumps at the border take the
-place of the mean.
+:mod:`natstats.spectra.expected` has the same for isotropic fields, which filtered ones are not. For
+the periodic component of Moisan (2011) the jumps at the border take the place of the mean.
 
 A constant in the covariance is a constant in the field, which every treatment of the edges removes:
 second moments serve as well as covariances. The numbers are torch tensors in float64, so that all
@@ -40,7 +39,7 @@ __all__ = [
 
 
 _PIECE = {"cpu": 1 << 18, "cuda": 1 << 26}
-"""Numbers of padded maps that are transformed at once: a CPU's cache, or what a GPU likes."""
+"""Numbers of padded maps that are transformed at once: what fits a CPU's cache, or suits a GPU."""
 
 
 def _checked(argument: str, value: Any, shape: str) -> Tensor:
@@ -62,13 +61,13 @@ def lag_covariance(maps: Tensor, edges: str = "none") -> Tensor:
 
     Args:
         maps: (..., H, W), real.
-        edges: with a taper, ``sine`` or ``hann``, a pair of pixels counts as much as the product of
+        edges: with a taper, ``sine`` or ``hann``, a pair of pixels is weighted with the product of
             their weights: where a field differs from place to place, this is its covariance as a
             measurement with that taper sees it.
 
     Returns:
         (..., 2H, 2W), float64: lags in FFT order, index h for lag h and -h for lag -h. No pixels
-        are H or W apart; there it is zero.
+        are H or W apart: at these lags it is zero.
 
     Raises:
         UsageError: `maps` is no such tensor, or `edges` is unknown.
@@ -131,10 +130,10 @@ def about_the_mean(
         moments: :func:`lag_covariance` of the maps of every channel, mean over images,
             (..., 2H, 2W).
         mean_maps: the maps themselves, mean over images, (..., H, W).
-        edges: as it was for `moments`.
+        edges: the same as for `moments`.
 
     Returns:
-        The mean over positions, each as the square of its taper, (...), and what
+        The mean over positions, weighted with the square of the taper, (...), and what
         :func:`lag_covariance` would have given for maps less this mean, (..., 2H, 2W).
 
     Raises:
@@ -195,7 +194,7 @@ def _per_pair(power: Tensor, height: int, width: int, edges: str) -> Tensor:
 
 
 def _pairs(n: int, device: torch.device) -> Tensor:
-    """Pairs of an axis of n pixels at each lag, (2n,), in FFT order; 1 at lag n, for a quotient."""
+    """Pairs of an axis of n pixels at each lag, (2n,), in FFT order; 1 at lag n, which has none."""
     lag = torch.arange(-n, n, device=device).roll(n).abs()
     return (n - lag).clamp(min=1).double()
 
@@ -208,7 +207,7 @@ def overlap(height: int, width: int, edges: str, device: torch.device) -> Tensor
     """Autocorrelation of the taper at lags in FFT order, (2H, 2W); zero at lags H and W."""
     axes = []
     for n in (height, width):
-        # As a sum, not by a transform: far lags are small and divide what is estimated there.
+        # By sums, not a transform: values at far lags are small, and estimates are divided by them.
         taper = axis_taper(n, edges)
         lags = np.correlate(taper, taper, mode="full")
         axes.append(torch.from_numpy(np.concatenate([lags[n - 1 :], [0.0], lags[: n - 1]])))
@@ -226,8 +225,8 @@ def power_of_lags(covariance: Tensor, edges: str = "sine") -> Tensor:
 
     Args:
         covariance: (..., 2H, 2W), real; lags in FFT order as :func:`lag_covariance` gives them.
-            C(-h) = C(h) for the two-dimensional lag h, and no other symmetry. The entries of lags
-            H and W are not looked at.
+            C(-h) = C(h) for the two-dimensional lag h; no other symmetry is needed. The entries of
+            lags H and W are ignored.
         edges: edge treatment, see :mod:`natstats.spectra.edges`.
 
     Returns:
@@ -294,7 +293,7 @@ def _periodic(covariance: Tensor) -> Tensor:
     height, width = (n // 2 for n in covariance.shape[-2:])
     device = covariance.device
     fft, ifft = torch.fft.fft, torch.fft.ifft
-    # Lag L stands at index L, and -L at -L. Products below are those of pairs of pixels.
+    # Lag L is at index L, and -L at -L. Covariances are multiplied by the number of pairs at a lag.
     pairs_h, pairs_w = _pairs(height, device)[:, None], _pairs(width, device)
     down, up = torch.arange(height, device=device), -torch.arange(height, device=device)
     right, left = torch.arange(width, device=device), -torch.arange(width, device=device)

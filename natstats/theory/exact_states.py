@@ -1,4 +1,4 @@
-"""The state of a value at all pairs of positions: exact, borders and all."""
+"""The state of a value at all pairs of positions: exact, with borders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_EXACT = 48
 
 
 def is_exact_size(height: int, width: int) -> bool:
-    """Whether maps are so small that all pairs are kept.
+    """Whether maps are small enough to keep all pairs.
 
     >>> is_exact_size(48, 48), is_exact_size(56, 56)
     (True, False)
@@ -70,7 +70,7 @@ class ExactState(State):
     def convolved(
         self, rows: Window, columns: Window, gain: float, bias: float, *, is_gaussian: bool
     ) -> ExactState:
-        """Behind a convolution: K(x, x') is the sum of Q(x + b, x' + b) over the taps b."""
+        """After a convolution: K(x, x') is the sum of Q(x + b, x' + b) over the taps b."""
         height, width = rows.n_out, columns.n_out
         offsets = [
             [taken(window, offset) for offset in range(window.kernel)] for window in (rows, columns)
@@ -91,7 +91,7 @@ class ExactState(State):
         return ExactState(height, width, second, mean, cross, is_gaussian, new_root())
 
     def averaged(self, rows: Tensor, columns: Tensor, step: tuple[Window, Window]) -> ExactState:
-        """Behind an average: the weights act on both positions."""
+        """After an average: the weights act on both positions."""
         rows, columns = rows.to(self.second), columns.to(self.second)
         height, width = len(rows), len(columns)
 
@@ -116,7 +116,7 @@ class ExactState(State):
         )
 
     def padded(self, rows: Sequence[int], columns: Sequence[int]) -> ExactState:
-        """With rows and columns of these numbers, -1 for zeros."""
+        """The state of maps made of rows and columns of these numbers, -1 for zeros."""
         height, width = len(rows), len(columns)
         down = torch.tensor(rows, device=self.second.device)
         across = torch.tensor(columns, device=self.second.device)
@@ -144,7 +144,7 @@ class ExactState(State):
 
 
 def taken(window: Window, offset: int) -> tuple[slice, slice]:
-    """Outputs whose tap at this offset lies inside, and the inputs that lie under it."""
+    """Outputs whose tap at this offset lies inside the map, and the inputs under that tap."""
     first = offset * window.dilation - window.padding  # under output 0
     start = max(0, -(first // window.stride))
     stop = min(window.n_out, (window.side - 1 - first) // window.stride + 1)

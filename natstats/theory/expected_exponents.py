@@ -40,7 +40,7 @@ def exponent_of_power(
         estimator: one of :data:`natstats.fits.estimators.ESTIMATORS`.
 
     Returns:
-        The exponent; NaN where a ring of the band has no power or a band no two rings.
+        The exponent; NaN where a ring of the band has no power, or the band fewer than two rings.
 
     Raises:
         UsageError: an argument is out of range.

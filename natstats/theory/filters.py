@@ -1,8 +1,9 @@
-"""Predicted spectra as a pass goes: weights on the power of each channel, then rings.
+"""Predicted spectra during a pass: weights on the power of each channel, then rings.
 
-What independent channels bring to a convolution is sum_i G_i(f) P_i(f), with P_i the power of
-channel i that is measured anyway; so is what an average pooling makes of it. A stride folds the
-plane. Both end in rings, so that each image gives a row, as a measured spectrum does.
+If the channels are independent, the power after a convolution is sum_i G_i(f) P_i(f), with P_i the
+power of channel i, which is measured anyway. The power after average pooling has the same form. A
+stride folds the plane. In the end the power is averaged over rings, so that each image gives a row,
+as in a measured spectrum.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 def _interleaved(half: Tensor) -> Tensor:
-    """Weights of a half plane (..., H, W // 2 + 1) for squares as they stand side by side."""
+    """Weights of a half plane (..., H, W // 2 + 1), each for a real and an imaginary part."""
     return half.flatten(-2).repeat_interleave(2, -1)
 
 
@@ -37,10 +38,10 @@ def _interleaved(half: Tensor) -> Tensor:
 def _folded_rings(
     height: int, width: int, stride: tuple[int, int], edges: str, device: torch.device
 ) -> Tensor:
-    """From squares of a half plane to the rings of every s-th pixel, (2 H (W // 2 + 1), n_rings).
+    """From squares of a half plane to rings of every s-th pixel, (2 H (W // 2 + 1), n_rings).
 
-    The power of every s-th pixel is the mean of the frequencies that look alike there. What comes
-    to lie at DC is the mean of these pixels, which is removed, see :func:`_of_mean`.
+    The power of every s-th pixel is the mean over the frequencies that alias onto each other. What
+    aliases to DC is the mean of these pixels, which is removed, see :func:`_of_mean`.
     """
     low = height // stride[0], width // stride[1]
     ring = rings(*low)
@@ -63,11 +64,11 @@ def _folded_rings(
 
 
 def _of_mean(size: tuple[int, int], edges: str) -> Array:
-    """Power in rings that goes with the mean of a map, per power at DC, (n_rings,).
+    """Power that rings lose when the mean of a map is removed, per power at DC, (n_rings,).
 
-    With W the transform of the taper and R that of its square, over their values at DC, the mean
-    takes |F - F(0) W|^2 - |F|^2, whose expectation is P(0) (|W|^2 - 2 Re R* W) where the power
-    is flat as far as the taper smears.
+    With W the transform of the taper and R that of its square, over their values at DC, the power
+    changes by |F - F(0) W|^2 - |F|^2, whose expectation is P(0) (|W|^2 - 2 Re R* W) where the power
+    is flat over the frequencies that the taper mixes.
     """
     ring = rings(*size)
     if edges == "periodic":
@@ -85,9 +86,9 @@ class Filter:
         state: number of the state that it is summed in.
         weight: of channel and frequency, (C, H, W // 2 + 1); (C, 1, 1) where all frequencies, and
             (1, H, W // 2 + 1) where all channels are alike.
-        stride: every s-th pixel is left, along each axis; (1, 1) for all.
-        coherent: weight of what the correlations of channels add, times the power of their sum less
-            the sum of their powers, (H, W // 2 + 1); None for nothing.
+        stride: every s-th pixel is kept, along each axis; (1, 1) for all.
+        coherent: weight of what the correlations of channels add, which is the power of their sum
+            less the sum of their powers, (H, W // 2 + 1); None for nothing.
     """
 
     state: int
@@ -136,7 +137,7 @@ class _Prepared:
 
 
 def tapered_maps(plane: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps less their mean, tapered, from their transform; its DC, which is the mean, is no part.
+    """Maps less their mean, tapered, from their transform without its DC, which is the mean.
 
     Args:
         plane: (N, C, H, W // 2 + 1), see :meth:`RingTransform.plane`; it is left as it is.
@@ -152,7 +153,7 @@ def tapered_maps(plane: Tensor, size: tuple[int, int]) -> Tensor:
 def rows_of_squares(transform: RingTransform, power: Tensor, folded: Tensor | None) -> Tensor:
     """Ring power of squares summed over channels, (N, P) -> (N, n_rings).
 
-    Where they are not folded the squared mean stands behind, (N, n_rings + 1).
+    Where they are not folded the squared mean follows as a last column, (N, n_rings + 1).
     """
     if folded is None:
         return transform.mean_rings(power)
@@ -231,7 +232,7 @@ class MapPower:
             plane = transform.plane(maps)
             found: list[tuple[int, Tensor]] = []
             for grid, filters in self._padded.items():
-                # A tapered map ends in zeros, to which more can be put.
+                # A tapered map ends in zeros, so that more can be added.
                 tapered = tapered_maps(plane, self.size)
                 wide = torch.view_as_real(torch.fft.rfft2(tapered, s=grid)).flatten(2)
                 found += self._filtered(wide, filters)
@@ -250,7 +251,7 @@ class MapPower:
 
 
 def padded_size(size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
-    """The least size that the stride divides.
+    """The smallest size from this one up that the stride divides.
 
     >>> padded_size((55, 56), (2, 2))
     (56, 56)

@@ -1,7 +1,7 @@
 """Several functions of single values, one after the other or side by side, as one function.
 
-A chain behind a Gaussian field is exact as one function of that field, where a step at a time would
-take what is rectified already for Gaussian again.
+A chain of functions of a Gaussian field is exact as one function of that field. Taken a step at a
+time, values that are rectified already would count as Gaussian again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def linear_function(factor: float, shift: float = 0.0) -> Activation:
 
 
 def _numbers(function: Activation) -> list[tuple[float, float]] | None:
-    """Slope and intercept of each straight piece, where these are plain numbers."""
+    """Slope and intercept of each straight piece; None where these are not plain numbers."""
     pieces = function.pieces
     if pieces is None or any(np.ndim(part) for piece in pieces for part in piece):
         return None
@@ -48,7 +48,7 @@ def _numbers(function: Activation) -> list[tuple[float, float]] | None:
 
 
 def _reached(first: Activation, level: float) -> list[float]:
-    """Where a function takes this value."""
+    """The points where a function takes this value."""
     pieces = _numbers(first)
     if pieces is not None:
         ends = [-np.inf, *first.kinks, np.inf]
@@ -72,7 +72,7 @@ def _reached(first: Activation, level: float) -> list[float]:
 def _joined(
     name: str, function: Callable[[Array], Array], kinks: set[float], parts: tuple[Activation, ...]
 ) -> Activation:
-    """One function, of straight pieces where its parts are."""
+    """A function of its parts, made of straight pieces where all of them are."""
     knots = tuple(sorted(kinks))
     pieces: tuple[tuple[Any, Any], ...] | None = None
     if all(_numbers(part) is not None for part in parts):
@@ -128,5 +128,5 @@ def beside(
     )
     if name == "sum":
         return joined
-    # The product of straight pieces is not straight, nor that of f(s x) = s f(x) of this kind.
+    # A product of straight pieces is not straight, nor one of homogeneous functions homogeneous.
     return Activation(joined.name, joined.function, joined.kinks, bends=joined.bends)

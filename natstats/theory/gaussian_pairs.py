@@ -8,12 +8,12 @@ a_k = E[f(m + s z) He_k(z)] / sqrt(k!),
 Where f has a kink the series converges slowly, and what it leaves out matters most where rho is
 near 1: in the finest waves. There the shape of the rest does not depend on where the kink is. It
 is that of the rectifier at mean zero, whose sum is known (kappa below), scaled so that the second
-moment at rho = 1 is exact. For negative rho even and odd terms have opposite signs: what counts
-there is by how much the last even terms outweigh the odd ones.
+moment at rho = 1 is exact. For negative rho even and odd terms have opposite signs: there the rest
+depends on how much the last even terms outweigh the last odd ones.
 
 For a function with f(s x) = s f(x) and values of mean zero there is a closed form: with f = p x +
-q |x| it is p^2 K + q^2 (2 / pi) s s' (sqrt(1 - rho^2) + rho arcsin rho), the arc-cosine kernel of
-order one (Cho and Saul 2009).
+q |x| and K the covariance it is p^2 K + q^2 (2 / pi) s s' (sqrt(1 - rho^2) + rho arcsin rho), the
+arc-cosine kernel of order one (Cho and Saul 2009).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ N_TERMS = 24
 
 
 def correlation(covariance: Tensor, product: Tensor) -> Tensor:
-    """Covariance over the product of the deviations, between -1 and 1; 0 where that is 0."""
+    """Covariance over the product of the deviations, clipped to [-1, 1]; 0 for a product of 0."""
     is_there = product > 0
     rho = covariance / torch.where(is_there, product, 1.0)
     return torch.where(is_there, rho, 0.0).clamp_(-1.0, 1.0)
@@ -42,7 +42,7 @@ def homogeneous(covariance: Tensor, product: Tensor, linear: float, even: float)
 
     Args:
         covariance: of the values, (...).
-        product: of their deviations, broadcasts against it.
+        product: of their deviations; it broadcasts against the covariance.
         linear: p above.
         even: q above.
 
@@ -97,10 +97,13 @@ def series(
         rho: correlations, (N, ...).
         left: coefficients of the left values, (n_terms + 1, N, P).
         right: of the right values.
-        left_rest: root of what the series leaves out of the second moment, for positive and for
-            negative correlations, (2, N, P).
+        left_rest: square root of what the series leaves out of the second moment, for positive and
+            for negative correlations, (2, N, P).
         right_rest: of the right values.
-        outer: from (N, P) and (N, P) to products that broadcast against `rho`.
+        outer: makes products of (N, P) and (N, P) that broadcast against `rho`.
+
+    Returns:
+        The shape of `rho`.
 
     >>> from natstats.theory.activation_functions import activation, hermite_coefficients
     >>> terms = torch.from_numpy(hermite_coefficients(activation("relu"), [[0.0]], 1.0))

@@ -18,12 +18,12 @@ __all__ = ["Given", "RecursionOptions", "pair"]
 
 @dataclass(frozen=True)
 class RecursionOptions:
-    """How the recursion goes.
+    """Options of the recursion over random weights.
 
     Attributes:
-        edges: edge treatment, whose taper the lags of large maps are seen under.
+        edges: edge treatment, whose taper weights the lags of large maps.
         max_pooling: ``stop`` or ``simulate``.
-        n_fields: fields that are drawn of large maps for every image.
+        n_fields: fields to draw for every image of large maps, 16 times as many for small ones.
         seed: of the draws.
         batch_norm: ``eval`` for stored statistics, ``train`` for those of the images at hand.
     """
@@ -41,10 +41,10 @@ class Given:
 
     Attributes:
         operation: the operation.
-        states: of the values among its arguments, by name; lists for lists.
+        states: states of those arguments that are values of the data, by name; a list for a list.
         shape: of its output, of one image.
         shapes: of its inputs, by name.
-        by_image: whether a normalisation has the statistics of each image for itself.
+        by_image: whether a normalisation uses the statistics of each image alone.
         seed: for draws.
         sample: gives channels of its first input, drawn at random.
         options: of the recursion.
@@ -61,14 +61,18 @@ class Given:
 
     @property
     def own(self) -> State:
-        """The value that the operation works on."""
+        """The state of the value that the operation works on.
+
+        Raises:
+            NoFormError: it does not work on maps.
+        """
         for name in ("self", "input", "src"):
             if name in self.states:
                 return self.states[name]  # type: ignore[no-any-return]
         raise NoFormError("it does not work on maps")
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An argument by name, None where it is a value of the data."""
+        """An argument by name; the default where it is missing, or a value of the data."""
         return default if name in self.states else self.operation.arguments.get(name, default)
 
 

@@ -1,13 +1,14 @@
 """What the kernels of a convolution do to power, and what they would do when shuffled.
 
 A convolution turns input channel i into output o with the transfer function W_oi(f), the transform
-of its kernel. White, independent input of power 1 in every channel leaves with sum_oi |W_oi(f)|^2:
-what the kernels make of nothing. sum_o |W_oi|^2 is the transform of the autocorrelation of the
-kernels summed over outputs, so one transform for each input channel does.
+of its kernel. For white, independent input of power 1 in every channel, the output has the power
+sum_oi |W_oi(f)|^2: the spectrum of the kernels alone. sum_o |W_oi|^2 is the transform of the
+autocorrelation of the kernels summed over outputs, so one transform for each input channel is
+enough.
 
-Of kernels whose n taps are shuffled, with S the sum and Q the sum of squares of a kernel, two
-different taps have the mean product (S^2 - Q) / (n (n - 1)) over all permutations, and one with
-itself Q / n. The norm stays, the sum stays, the shape is gone.
+When the n taps of a kernel are shuffled, with S its sum and Q its sum of squares, two different
+taps have the mean product (S^2 - Q) / (n (n - 1)) over all permutations, and one with itself Q / n.
+The norm and the sum stay, the shape is lost.
 
 Power at a frequency of the map is that of the torus: borders are left out.
 """
@@ -53,7 +54,7 @@ def checked_weight(weight: ArrayLike, groups: int) -> Array:
         groups: of the convolution.
 
     Raises:
-        UsageError: the weight has another shape, or its outputs do not divide.
+        UsageError: the weight has another shape, or the groups do not divide its outputs.
 
     >>> checked_weight(np.ones((6, 1, 3, 3)), 3).shape
     (3, 2, 1, 3, 3)
@@ -98,7 +99,7 @@ def _lags(weight: ArrayLike, groups: int, shuffle: str) -> Array:
 
 
 def _on_grid(lags: Array, height: int, width: int, dilation: tuple[int, int]) -> Array:
-    """Lags of taps (I, 2kh - 1, 2kw - 1) at those of pixels, modulo (H, W)."""
+    """Lags in taps (I, 2kh - 1, 2kw - 1), put at lags in pixels modulo (H, W)."""
     grid = np.zeros((len(lags), height, width))
     rows, columns = (
         (np.rint(scipy.fft.fftfreq(n, 1 / n)).astype(np.int64) * step) % side
@@ -153,7 +154,7 @@ def shuffled_kernel_power(
 ) -> Array:
     """What :func:`kernel_power` is on average when the taps of every kernel are shuffled.
 
-    Each kernel, of one output and one input, is shuffled by itself; all orders are as likely.
+    Each kernel, of one output and one input, is shuffled by itself; all orders are equally likely.
     Arguments, result and errors are those of :func:`kernel_power`.
 
     >>> edge = np.array([[[[1.0, -1.0, 0.0]]]])
@@ -190,7 +191,7 @@ def kernel_exponent(
     *,
     shuffle: str = "none",
 ) -> float:
-    """Exponent that white, independent input of the same power in every channel leaves with.
+    """Exponent of the output for white, independent input of the same power in every channel.
 
     Filtered white noise has the autocorrelation of its kernels as covariance, whatever the size of
     the map, so that the power of a map with this treatment of the edges is known exactly.
@@ -206,11 +207,11 @@ def kernel_exponent(
         high: highest frequency of the band, cycles/pixel.
         shuffle: one of :data:`SHUFFLES`: the weight as it is, or what is expected of it with the
             taps of every kernel shuffled, or the input channels. Channels of white input are all
-            alike: to shuffle them changes nothing.
+            alike: shuffling them changes nothing.
 
     Returns:
-        The exponent by the estimator ``octave``, 0 for kernels of one tap up to the 0.004 of its
-        table; NaN where no power is left, or the band has fewer than two rings.
+        The exponent by the estimator ``octave``; for kernels of one tap 0, within the 0.004 of its
+        table. NaN where no power is left, or the band has fewer than two rings.
 
     Raises:
         UsageError: an argument is out of range.
@@ -226,7 +227,7 @@ def kernel_exponent(
     steps = checked_pair("dilation", dilation)
     lags = _lags(weight, groups, shuffle).sum(0)[None]
     check_size("map size", height, width)
-    # What reaches beyond the map comes to lie at lags that no pixels of it have, on a larger grid.
+    # On this larger grid, lags beyond the map do not wrap onto lags that pixels of the map have.
     sides = [
         max(2 * n, n + (taps // 2) * step + 1)
         for n, taps, step in zip((height, width), lags.shape[1:], steps, strict=True)
@@ -237,10 +238,10 @@ def kernel_exponent(
 
 
 def fold(plane: ArrayLike, stride: Any) -> Array:
-    """Power of every s-th pixel: the mean of the frequencies that look alike there.
+    """Power of every s-th pixel: the mean over the frequencies that alias onto each other.
 
     A stationary field on a torus that is read at every s-th pixel of both axes has the power
-    s^-2 sum_m S((f + m) / s), f the frequency in cycles per pixel that is left.
+    s^-2 sum_m S((f + m) / s), f the frequency in cycles per pixel that is kept.
 
     Args:
         plane: power in FFT order, (..., H, W), the whole plane.

@@ -1,18 +1,19 @@
 """What linear operations do to the power of every channel, step by step.
 
-Everything here is on a torus: power stands at the frequencies of the map, and a convolution wraps
-around. Padding is what a measurement shows beyond it. With W_oi(f) the transfer functions of a
-convolution, P_i(f) the power of its input and P_ij(f) = E F_i conj(F_j) the cross-spectra:
+Everything here is on a torus: power is given at the frequencies of the map, and a convolution wraps
+around. A measurement also shows the effect of padding, which is not predicted. With W_oi(f) the
+transfer functions of a convolution, P_i(f) the power of its input and P_ij(f) = E F_i conj(F_j) the
+cross-spectra:
 
-    kernels       sum_oi |W_oi|^2: what white, independent input would leave with,
-    independent   sum_i |W_oi|^2 P_i: input whose channels have nothing to do with each other,
+    kernels       sum_oi |W_oi|^2: the output for white, independent input,
+    independent   sum_i |W_oi|^2 P_i: the output if the input channels were independent,
     linear        sum_ij W_oi conj(W_oj) P_ij: exact,
     strided       the aliases that a stride folds onto each other, s^-2 sum_m S((f + m) / s).
 
-Batch norm in eval multiplies channel i by gamma_i / sqrt(var_i + eps) and shifts it, which no
-frequency but 0 sees. Average pooling over p pixels multiplies the power by
+Batch norm in eval mode multiplies channel i by gamma_i / sqrt(var_i + eps) and adds a shift, which
+changes no frequency but 0. Average pooling over p pixels multiplies the power by
 (sin(pi p f) / (p sin(pi f)))^2 along each axis, and has a stride; max pooling has no closed form.
-A sum has S_a + S_b + 2 Re S_ab.
+A sum has the power S_a + S_b + 2 Re S_ab.
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ _PIECE = 1 << 21
 
 @dataclass(frozen=True, eq=False)
 class ConvolutionPower:
-    """Power behind a convolution, as each step of the theory has it, in FFT order.
+    """Power after a convolution, as each step of the theory predicts it, in FFT order.
 
     Attributes:
         kernels: sum over inputs and outputs of |W_oi|^2, (H, W).
         independent: of every output, as if the input channels were independent, (O, H, W).
         linear: of every output, with the correlations of the channels, (O, H, W); None without
             cross-spectra.
-        strided: the best of these behind the stride, (O, H / sy, W / sx).
+        strided: `linear`, or else `independent`, after the stride, (O, H / sy, W / sx).
     """
 
     kernels: Array
@@ -66,13 +67,13 @@ class ConvolutionPower:
 
     @property
     def output(self) -> Array:
-        """Power of every output channel, what the next operation takes."""
+        """Power of every output channel, the input of the next operation."""
         return self.strided
 
 
 @dataclass(frozen=True, eq=False)
 class NormalizationPower:
-    """Power behind a normalisation with fixed statistics.
+    """Power after a normalisation with fixed statistics.
 
     Attributes:
         factor: what the power of every channel is multiplied by, (C,).
@@ -84,18 +85,18 @@ class NormalizationPower:
 
     @property
     def output(self) -> Array:
-        """Power of every channel, what the next operation takes."""
+        """Power of every channel, the input of the next operation."""
         return self.scaled
 
 
 @dataclass(frozen=True, eq=False)
 class PoolingPower:
-    """Power behind average pooling.
+    """Power after average pooling.
 
     Attributes:
         transfer: |W|^2 of the window, (H, W).
         averaged: power before the stride, (C, H, W).
-        strided: power behind it, (C, H / sy, W / sx).
+        strided: power after it, (C, H / sy, W / sx).
     """
 
     transfer: Array
@@ -104,7 +105,7 @@ class PoolingPower:
 
     @property
     def output(self) -> Array:
-        """Power of every channel, what the next operation takes."""
+        """Power of every channel, the input of the next operation."""
         return self.strided
 
 
@@ -124,7 +125,7 @@ class AdditionPower:
 
     @property
     def output(self) -> Array:
-        """Power of every channel, what the next operation takes."""
+        """Power of every channel, the input of the next operation."""
         return self.total
 
 
@@ -152,7 +153,7 @@ def _transfer(kernels: Array, height: int, width: int, dilation: tuple[int, int]
     """W(f) = sum_b w(b) exp(2 pi i f b) of kernels (..., kh, kw), (..., H, W // 2 + 1)."""
     grid = np.zeros((*kernels.shape[:-2], height, width))
     for (y, x), _ in np.ndenumerate(kernels[(0,) * (kernels.ndim - 2)]):
-        # A tap b reads the pixel b further on: convolutions of networks are correlations.
+        # A tap b reads the pixel b further on: in networks, convolutions are correlations.
         grid[..., y * dilation[0] % height, x * dilation[1] % width] += kernels[..., y, x]
     return np.asarray(scipy.fft.rfft2(grid).conj())
 
@@ -184,7 +185,7 @@ def convolution(
     groups: int = 1,
     cross: ArrayLike | None = None,
 ) -> ConvolutionPower:
-    """Power behind a convolution with circular borders.
+    """Power after a convolution with circular borders.
 
     Args:
         power: of every input channel, at all frequencies in FFT order, (I, H, W).
@@ -247,7 +248,7 @@ def normalization(
     variance: ArrayLike,
     eps: float = 1e-5,
 ) -> NormalizationPower:
-    """Power behind a batch norm in eval mode: every channel by a factor of its own.
+    """Power after batch norm in eval mode: every channel has a factor of its own.
 
     Args:
         power: of every channel, (C, H, W).
@@ -277,9 +278,9 @@ def normalization(
 
 
 def pooling(power: ArrayLike, kernel: Any, stride: Any = None) -> PoolingPower:
-    """Power behind average pooling with circular borders.
+    """Power after average pooling with circular borders.
 
-    It is also what the linear part of max pooling does, of which no more is known.
+    The linear part of max pooling does the same; no more is known of max pooling.
 
     Args:
         power: of every channel, (C, H, W).
@@ -315,8 +316,8 @@ def addition(first: ArrayLike, second: ArrayLike, cross: ArrayLike | None = None
     Args:
         first: S_a, power of one branch, (..., H, W).
         second: S_b, power of the other, the same shape.
-        cross: S_ab, the mean of F_a conj(F_b), complex, the same shape; independent branches have
-            none.
+        cross: S_ab, the mean of F_a conj(F_b), complex, the same shape; None for independent
+            branches.
 
     Raises:
         UsageError: the shapes differ.

@@ -1,14 +1,14 @@
-"""The input of an activation function as Gaussian theory sees it: moments, summed as a pass goes.
+"""Moments of the input of an activation function, summed during a pass, for its Gaussian part.
 
-Of each channel the mean, and the mean product of values at every lag, over all images; every pixel
-counts as its taper does. So the spectrum that these moments give is the measured one. From them
-follows what the function would do to a Gaussian field with the same moments, and so to its spectrum
-(:mod:`natstats.theory.rectifiers`).
+Of each channel the mean, and the mean product of values at every lag, are taken over all images;
+every pixel is weighted with the taper, so that the spectrum of these moments is the measured one.
+From them follows what the function would do to a Gaussian field with the same moments, and so to
+its spectrum (:mod:`natstats.theory.rectifiers`).
 
-How sure that is, the groups of images tell, of which blocks are left out. A function of sums moves
-by the derivative in the sums when a block is left out; so the costly part is done once. With a_k
-the Hermite coefficients of the function for mean m and variance v, and r the correlation at a lag,
-the covariance that leaves is sum_k a_k^2 r^k (k from 1), and
+How sure that is, is found by leaving out blocks of groups of images. When a block is left out, a
+function of sums changes by its derivative in the sums, to first order, so the costly part is done
+once. With a_k the Hermite coefficients of the function for mean m and variance v, and r the
+correlation at a lag, the covariance of the output is sum_k a_k^2 r^k (k from 1), and
 
     its derivative in the covariance at that lag   sum_k k a_k^2 r^(k-1) / v,
     in the mean                                     2 sum_k a_k a_(k+1) sqrt(k+1) r^k / sqrt(v),
@@ -40,7 +40,7 @@ from natstats.theory.rectifiers import N_TERMS, variance_of_terms
 __all__ = ["MomentSums"]
 
 N_TERMS_OF_ERRORS = 12
-"""Powers in its derivatives, which only tell how sure it is."""
+"""Powers in the derivatives of the covariance, which are used for errors only."""
 
 _CHANNEL_BYTES = 1 << 21
 """Size of one array of lags of some channels: a CPU's cache."""
@@ -82,7 +82,7 @@ class MomentSums:
 
     @staticmethod
     def bytes_of(size: tuple[int, int], channels: int, n_blocks: int) -> int:
-        """Memory that the sums take."""
+        """Memory that the sums take, bytes."""
         return 8 * n_blocks * channels * size[0] * (size[1] + 1)
 
     def prepared(self, maps: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -92,12 +92,12 @@ class MomentSums:
             maps: (N, C, H, W).
 
         Returns:
-            Of a few images each, the tapered maps less the centre, and their squared transforms
-            with as many zeros around.
+            For a few images at a time, the maps less the centre, tapered, and their squared
+            transforms when padded with zeros to twice the size.
         """
         maps = maps.float()
         if self._centre is None:
-            # Products of values far from zero would lose their digits.
+            # Products of values far from zero would lose digits.
             self._centre = maps.mean((0, 2, 3), keepdim=True).nan_to_num(0.0, 0.0, 0.0)
         size = [2 * side for side in self.size]
         pieces = []
@@ -133,7 +133,7 @@ class MomentSums:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken.
+        """Go on from what :meth:`state_dict` gave.
 
         Raises:
             UsageError: keys are missing or unexpected, or it is of other maps.
@@ -149,7 +149,10 @@ class MomentSums:
         self._centre = None if centre is None else centre.clone().to(self.power.device)
 
     def result(self) -> GaussianPart | None:
-        """The spectrum before and after, of all images and without each block; None without any."""
+        """Spectra before and after, of all images and without each block.
+
+        None with fewer than two blocks that have images.
+        """
         filled = self.count > 0
         count = self.count[filled]
         if len(count) < 2 or self._centre is None:
@@ -191,11 +194,11 @@ class _Channels:
     Attributes:
         size: (H, W) of the maps.
         pairs: products of the taper with itself, summed at every lag, (2H, W + 1).
-        means: of the mean map, at both ends of all pairs of a lag, added, (C, 2H, W + 1).
+        means: mean map at one end of a lag plus at the other, mean over its pairs, (C, 2H, W + 1).
         power: squared transforms summed over the images of each block, (B, C, 2H, W + 1).
         total: means of the maps, less the centre, summed over the images of each block, (B, C).
         count: images in each block, (B,).
-        centre: what was taken from the values, (C,).
+        centre: what was subtracted from the values, (C,).
     """
 
     size: tuple[int, int]
@@ -219,14 +222,14 @@ class _Channels:
         series = _Series(function, mean + self.centre, covariance)
         in_lag, in_mean, in_variance = series.derivatives()
         before, after = [covariance.sum(0)], [series.value().sum(0)]
-        # What a block changes is known to fewer digits, which is much faster.
+        # The change by a block is computed with fewer digits, which is much faster.
         whole, means = (moments / n_images).float(), self.means.float()
         for power, total, count in zip(self.power, self.total, self.count.tolist(), strict=True):
             rest = n_images - count
             own_mean = (self.total.sum(0) - total) / rest
             shift = (own_mean - mean)[:, None, None].float()
             change = (whole * count - self._moments(power, torch.float32)) / rest
-            # The mean of a block is taken to be off by as much at every place.
+            # The mean of a block is taken to differ by the same amount at every place.
             change -= shift * (means + 2 * own_mean[:, None, None].float())
             change += (own_mean**2 - mean**2)[:, None, None].float()
             before.append(before[0] + change.sum(0))
@@ -236,19 +239,19 @@ class _Channels:
         return torch.stack(before), torch.stack(after)
 
     def _about(self, moments: Tensor, mean: Tensor) -> Tensor:
-        """Mean products of what is above the mean, where that differs from place to place."""
+        """Mean products of values less the mean, where the mean map is not constant."""
         level = mean[:, None, None]
         return moments - level * self.means + level**2
 
     def _moments(self, power: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Sum of products at every lag over its pairs, from squared transforms, (C, 2H, W + 1)."""
+        """Sums of products at each lag over its pairs, from squared transforms, (C, 2H, W + 1)."""
         height, width = self.size
         lags: Tensor = torch.fft.irfft2(power, s=(2 * height, 2 * width))
         return lags[..., : width + 1].to(dtype) / self.pairs.to(dtype)
 
 
 class _Series:
-    """The covariance that leaves an activation function, as a series in the correlation.
+    """The covariance of the output of an activation function, as a series in the correlation.
 
     Args:
         function: the activation function.
@@ -282,7 +285,7 @@ class _Series:
         in_lag = k * here**2 * self._scale
         in_mean = torch.cat([zero, 2 * here * one_on * (k + 1).sqrt() * self._scale.sqrt()])
         in_variance = torch.cat([zero, here * two_on * ((k + 1) * (k + 2)).sqrt() * self._scale])
-        # They only tell how sure the value is.
+        # They are used for errors only.
         correlation = self._correlation.float()
         lag, mean, variance = (
             _polynomial(one.float(), correlation) for one in (in_lag, in_mean, in_variance)

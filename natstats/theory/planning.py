@@ -15,19 +15,19 @@ __all__ = ["NotFollowedError", "plan_of"]
 
 
 class NotFollowedError(NatstatsError):
-    """A batch goes another way through the network than the image that was followed."""
+    """A batch takes another way through the network than the image that was followed."""
 
 
 def plan_of(
     model: nn.Module, inputs: tuple[Any, ...], trace: Trace, by_modules: bool = False
 ) -> tuple[Plan, bool]:
-    """What to measure of a network, and whether it is found operation by operation.
+    """What to measure of a network, and whether its operations could be followed.
 
     Args:
         model: the network.
         inputs: arguments of a forward pass of one image.
         trace: the traced pass of that image.
-        by_modules: do not follow operations.
+        by_modules: do not follow operations, only modules.
 
     Raises:
         UsageError: the network takes no images (N, C, H, W).

@@ -1,4 +1,4 @@
-"""What theory has to say of one operation: which spectra are predicted from its input, and how."""
+"""What theory predicts of one operation: which spectra, and how they follow from its input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Place2d:
     Attributes:
         size: (H, W), pixels.
         edges: edge treatment.
-        span: share of the image that they stand for.
+        span: share of the image that they cover.
         channels: number of maps.
     """
 
@@ -88,7 +88,7 @@ def predictions_of(
 
 
 def scale_of(one: Operation | None) -> Tensor | None:
-    """What batch normalisation in eval mode multiplies the power of each channel with, (C,).
+    """Factor of the power of each channel in batch normalisation in eval mode, (C,).
 
     None for any other operation.
     """
@@ -129,7 +129,7 @@ def _convolution(
         made.shuffled_exponent = kernel_exponent(own, *shape, shuffle="kernels")
 
     def weights(size: tuple[int, int], of: Callable[..., Any] = kernel_power) -> Tensor:
-        # One tap does the same at all frequencies.
+        # A kernel of one tap acts alike at all frequencies.
         size = (1, 1) if is_pointwise else size
         return torch.from_numpy(of(own, *size, dilation, groups)).float()
 
@@ -151,8 +151,8 @@ def _convolution(
     elif own.shape[1] == 1:
         predict("shuffled channels", weights(before.size).mean(0, keepdim=True))
     if is_pointwise and stride == (1, 1) and not any(one.arguments["padding"]):
-        return made  # no border, and what channels add is what is left
-    if own.shape[1] == 1:  # no channels meet
+        return made  # no borders: the rest is the correlations of channels
+    if own.shape[1] == 1:  # each output has one input channel
         made.states["linear"] = made.states.get("strided", made.states["independent"])
     else:
         circular = CircularConvolution(
@@ -196,7 +196,7 @@ def _product(weight: Tensor, before: Place2d, new_state: NewState) -> Prediction
 
 
 def _pooling(one: Operation, before: Place2d, new_state: NewState) -> Predictions:
-    """An average over windows; of a pooling by maxima, its linear part."""
+    """An average over windows; for max pooling, its linear part."""
     made = Predictions()
     if one.arguments.get("kernel_size") is None:
         return made
@@ -212,7 +212,7 @@ def _pooling(one: Operation, before: Place2d, new_state: NewState) -> Prediction
 
 
 def activation_of(one: Operation) -> Activation | None:
-    """The activation function that an operation is; None where it is not known by its numbers."""
+    """The activation function that an operation is; None where it is not known, or its numbers."""
     given = one.arguments
     if one.name == "prelu_kernel":
         weight = given.get("weight")

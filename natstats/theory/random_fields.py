@@ -2,9 +2,9 @@
 
 Where the covariance is known at all pairs, Gaussian fields with that covariance are drawn, the
 pointwise functions since the last convolution are applied to them, they are pooled, and the moments
-of what comes out are taken. Where it is known at lags alone, which does not say how alike
-neighbours are at each place, the channels come from :mod:`natstats.theory.random_samples`. Either
-way the moments carry the noise of as many channels as are drawn.
+of the result are taken. Where it is known at lags alone, which does not say how alike neighbours
+are at each place, the channels come from :mod:`natstats.theory.random_samples`. Either way the
+moments carry noise, less of it the more channels are drawn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from natstats.theory.stationary_states import StationaryState
 __all__ = ["MaxWindow", "SimulationOptions", "simulated_max"]
 
 _MORE_AT_ALL_PAIRS = 16
-"""Times as many fields are drawn of small maps: their moments are not averaged over positions."""
+"""Factor of the fields drawn for small maps: their moments are not means over positions."""
 
 
 class MaxWindow(NamedTuple):
@@ -50,9 +50,9 @@ class SimulationOptions(NamedTuple):
     """How fields are drawn.
 
     Attributes:
-        n_fields: fields for every image of large maps, 16 times as many of small ones.
+        n_fields: fields for every image of large maps, 16 times as many for small ones.
         seed: of the draws.
-        edges: edge treatment, whose taper the lags of large maps are seen under.
+        edges: edge treatment, whose taper weights the lags of large maps.
     """
 
     n_fields: int
@@ -63,7 +63,7 @@ class SimulationOptions(NamedTuple):
 def simulated_max(
     state: State, window: MaxWindow, sample: Callable[[], Tensor], options: SimulationOptions
 ) -> State:
-    """The state behind a max pooling.
+    """The state after a max pooling.
 
     Args:
         state: before it.
@@ -73,7 +73,7 @@ def simulated_max(
 
     Raises:
         NoFormError: the covariance between images is followed, which a simulation of single images
-            does not give; or there are no channels to be had.
+            does not give; or no channels can be drawn.
     """
     if state.cross is not None:
         raise NoFormError("max pooling is simulated for single images, and batch norm needs all")
@@ -100,7 +100,7 @@ def _pooled_pairs(
     n_fields: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, torch.Size]:
-    """Second moment, mean and size behind the pooling of a function of one image's field."""
+    """Second moment, mean and size after the pooling of a function of one image's field."""
     mean = base.mean[n].cpu()
     covariance = base.second[n].cpu() - torch.outer(mean, mean)
     levels, vectors = torch.linalg.eigh(covariance)

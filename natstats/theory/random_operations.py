@@ -1,6 +1,6 @@
 """What each operation of a network does to the state of its input.
 
-Every function takes what the operation is given and returns the state behind it, or raises
+Every function takes what the operation is given and returns the state after it, or raises
 :class:`natstats.theory.state_parts.NoFormError` with the reason.
 """
 
@@ -205,7 +205,7 @@ def _part(given: Given) -> State:
 
 
 def _view(given: Given) -> State:
-    """Without effect on maps; all that moves pixels is refused."""
+    """Operations without effect on maps; those that move pixels are refused."""
     name, state, after = given.operation.name, given.own, given.shape
     before = given.shapes.get("self") or given.shapes.get("input") or given.shapes.get("src")
     if name == "copy" and "src" in given.states:
@@ -263,7 +263,7 @@ _BY_KIND: dict[str, Callable[[Given], State]] = {
 
 
 def state_behind(given: Given) -> State:
-    """The state behind an operation.
+    """The state after an operation.
 
     Raises:
         NoFormError: it has no closed form; the text says why.

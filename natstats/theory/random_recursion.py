@@ -22,7 +22,7 @@ from natstats.theory.stationary_states import state_of_maps
 __all__ = ["Recursion", "Stopped"]
 
 _MOVES = ("slice", "copy", "written")
-"""What torch does one after the other for a circular border."""
+"""The operations that torch runs one after the other to make a circular border."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ _Known = State | Tensor | Stopped
 
 
 def _without_circular_moves(operations: Sequence[Operation]) -> list[Operation]:
-    """The operations, with the moves that make a circular border put together as one.
+    """The operations, with those that make a circular border joined into one.
 
-    Such a border is a new, empty tensor into which slices are copied. Its first slices are where
-    the maps come to stand.
+    torch makes such a border from a new, empty tensor into which slices are copied. The first
+    slices say where the maps are in it.
     """
     found: list[Operation] = []
     rest = list(operations)
@@ -83,11 +83,11 @@ class Recursion:
     Args:
         graph: of one image.
         model: the network, whose weights give the variances.
-        options: how to go.
+        options: of the recursion.
 
     Attributes:
         with_cross: whether the covariance between images is followed.
-        approximate: places of functions of what is taken for Gaussian and is not, as keys.
+        approximate: places of functions whose input is taken for Gaussian and is not, as keys.
     """
 
     def __init__(self, graph: Graph, model: nn.Module, options: RecursionOptions) -> None:
@@ -118,7 +118,7 @@ class Recursion:
 
         Args:
             given: arguments of the forward pass, of several images.
-            first: number of the first image, which with the seed decides on draws.
+            first: number of the first image, which with the seed decides the draws.
         """
         tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
         values: dict[int, _Known] = dict(zip(self.graph.inputs, tensors, strict=True))
@@ -152,7 +152,7 @@ class Recursion:
         return self._state(operation, values, first)
 
     def _computed(self, operation: Operation, values: Mapping[int, _Known]) -> Tensor:
-        """What comes before the first weights is no matter of chance: it is computed."""
+        """The output of an operation before the first weights, which does not depend on chance."""
         given = {n: one for n, one in values.items() if isinstance(one, Tensor)}
         n_images = len(next(iter(given.values())))
         shape = self.graph.values[operation.output].shape
@@ -176,7 +176,7 @@ class Recursion:
             if isinstance(value, Tensor):
                 if value.ndim != 4:
                     raise NoFormError("it is not given maps (N, C, H, W)")
-                # Where there is no float64 the CPU does it.
+                # MPS has no float64, so the CPU does it.
                 value = value.cpu() if value.device.type == "mps" else value
                 return state_of_maps(value, self.options.edges, with_cross=self.with_cross)
             assert isinstance(value, State)
@@ -211,7 +211,7 @@ class Recursion:
         )
 
     def _border(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Pixels of a circular border, as for other borders."""
+        """Arguments of a circular border, in the form of those of other borders."""
         before = self.graph.values[arguments["self"].number].shape
         pad = []
         for axis in (3, 2):

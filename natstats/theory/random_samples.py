@@ -1,9 +1,9 @@
 """Channels of a network with random weights, drawn at random, for what has no closed form.
 
-Beside the recursion a network of the same graph goes along, as wide as is asked for, with Gaussian
-weights of the same variances, drawn anew for every image. So what is averaged over images is
-averaged over weights, too. Its values stand in where a covariance at lags does not say enough: the
-largest of several neighbours depends on how alike they are at that very place.
+Together with the recursion, a network of the same graph is run, with as many channels as are asked
+for, and with Gaussian weights of the same variances, drawn anew for every image. So an average over
+images is an average over weights, too. Its values are used where a covariance at lags is not
+enough: the largest of several neighbours depends on how alike they are at that very place.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _given(argument: Any, values: Mapping[int, Tensor]) -> Any:
 
 
 def apply_operation(operation: Operation, values: Mapping[int, Tensor]) -> Tensor:
-    """What an operation makes of values that are given.
+    """The output of an operation for given values.
 
     Raises:
         NoFormError: it cannot be applied to as many images, or channels, as there are.
@@ -50,7 +50,7 @@ def apply_operation(operation: Operation, values: Mapping[int, Tensor]) -> Tenso
 
 
 class Samples:
-    """The values that a max pooling of large maps is given, channel by channel.
+    """The inputs of the max poolings of large maps, channel by channel.
 
     Args:
         graph: of one image.
@@ -77,11 +77,11 @@ class Samples:
         self._values: dict[int, Tensor] = {}
 
     def start(self, given: Mapping[int, Tensor], first: int) -> None:
-        """Take given values of the next images, of which this is the number of the first."""
+        """Begin with the next images: their given values, and the number of the first of them."""
         self._values, self._first = dict(given), first
 
     def follow(self, operation: Operation) -> None:
-        """Find what an operation makes, if it is wanted and can be found."""
+        """Find the output of an operation, if it is wanted and can be found."""
         if operation.number not in self.operations:
             return
         if all(number in self._values for number in operation.inputs):
@@ -147,7 +147,7 @@ class Samples:
         return torch.cat(found)
 
     def _normalized(self, operation: Operation) -> Tensor:
-        """Every channel is normalised as some channel of the network, drawn at random, is."""
+        """Every channel is normalised like a channel of the network that is drawn at random."""
         get = operation.arguments.get
         variance, maps = get("running_var"), self._values[operation.inputs[0]]
         if "batch_norm" not in operation.name or variance is None or get("training", False):
@@ -165,7 +165,7 @@ class Samples:
         )  # fmt: skip
 
     def _concatenated(self, operation: Operation) -> Tensor:
-        """As many channels of each value as are its share."""
+        """From each value as many channels, drawn at random, as are its share."""
         sizes = [self._graph.values[number].shape[1] for number in operation.inputs]
         ends = [0]
         for size in sizes:

@@ -2,15 +2,15 @@
 
 For every image a state holds the second moment of a value at pairs of positions, Q(x, x'), as its
 expectation over random weights, averaged over channels, and the mean of the value at each position.
-Two forms stand behind one interface: all pairs (:mod:`natstats.theory.exact_states`), and lags with
-an amplitude at every position (:mod:`natstats.theory.stationary_states`).
+Two forms share one interface: all pairs (:mod:`natstats.theory.exact_states`), and lags with an
+amplitude at every position (:mod:`natstats.theory.stationary_states`).
 
 What is exact in the limit of many channels, and what is a moment match:
 
 * A convolution with independent weights of mean zero makes a Gaussian field of mean zero, whose
-  covariance is exact whatever its input. So is a pointwise function of it, and any chain of
-  pointwise functions: the chain is kept as one function of the Gaussian field. So is the sum of
-  independent values.
+  covariance is exact whatever its input. A pointwise function of it is exact, too, and so is any
+  chain of pointwise functions: the chain is kept as one function of the Gaussian field. The sum of
+  independent values is exact as well.
 * A function of anything else (a sum of a rectified shortcut and a Gaussian, a pooled or
   concatenated value, a convolution over few channels) is taken as one of a Gaussian field with the
   same mean at every position and the same second moment.
@@ -45,9 +45,9 @@ class Origin(NamedTuple):
 
 
 def _coefficients(function: Activation, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """Hermite coefficients (n_terms + 1, N, P), and the root of what they leave out, (2, N, P).
+    """Hermite coefficients (n_terms + 1, N, P), and the root of what they miss, (2, N, P).
 
-    The second root is for negative correlations, see :mod:`natstats.theory.gaussian_pairs`.
+    The second square root is for negative correlations, see :mod:`natstats.theory.gaussian_pairs`.
     """
     at, spread = mean.cpu().numpy(), deviation.cpu().numpy()
     terms = hermite_coefficients(function, at, spread, N_TERMS)
@@ -69,12 +69,14 @@ class State:
         width: W of the maps.
         second: second moment, (N, HW, HW), or at lags in FFT order (N, 2H, 2W).
         mean: (N, HW), or (N, 1) where it is the same at every position.
-        cross: the same between each image and the next, the last and the first; None where it is
-            not followed. At lags it is E[u_n(x) u_n+1(x + h)].
+        cross: second moment between each image and the next, and the last and the first; None where
+            it is not followed. At lags it is E[u_n(x) u_n+1(x + h)].
         is_gaussian: whether the value is a Gaussian field of mean zero.
-        roots: what it depends on point by point; values without a common one are independent.
+        roots: names of what it depends on point by point, see
+            :func:`natstats.theory.state_parts.new_root`; values without a common one are
+            independent.
         origin: the value that this is a function of, and the function.
-        amplitude: in the form of lags, what values at each position are multiplied by, (N, H, W).
+        amplitude: in the form of lags, factor of the values at each position, (N, H, W).
     """
 
     height: int
@@ -89,7 +91,7 @@ class State:
 
     form = ""
 
-    # What the two forms do in their own way.
+    # What each of the two forms does in its own way.
 
     def outer(self, left: Tensor, right: Tensor) -> Tensor:
         """Products of (..., N, HW) at all pairs of positions, or of the one number (..., N, 1)."""
@@ -106,19 +108,19 @@ class State:
     def convolved(
         self, rows: Window, columns: Window, gain: float, bias: float, *, is_gaussian: bool
     ) -> State:
-        """Behind a convolution with independent weights of mean zero.
+        """The state after a convolution with independent weights of mean zero.
 
         Args:
-            rows: what it does along the height.
-            columns: what it does along the width.
-            gain: mean square of a weight times the channels that a weight's output sums over.
+            rows: kernel, stride and so on along the height.
+            columns: the same along the width.
+            gain: mean square of the weights times the number of channels that an output sums over.
             bias: mean square of the bias.
-            is_gaussian: whether so many channels are summed that the output is Gaussian.
+            is_gaussian: whether so many terms are summed that the output is Gaussian.
         """
         raise NotImplementedError
 
     def averaged(self, rows: Tensor, columns: Tensor, step: tuple[Window, Window]) -> State:
-        """Behind an average over windows.
+        """The state after an average over windows.
 
         Args:
             rows: weights along the height, (H', H).
@@ -128,7 +130,7 @@ class State:
         raise NotImplementedError
 
     def padded(self, rows: Sequence[int], columns: Sequence[int]) -> State:
-        """With rows and columns of these numbers, -1 for zeros."""
+        """The state of maps made of rows and columns of these numbers, -1 for zeros."""
         raise NotImplementedError
 
     def ring_power(self, edges: str) -> np.ndarray:
@@ -147,8 +149,8 @@ class State:
     ) -> tuple[Tensor, Tensor | None]:
         """Second moment and cross moment changed alike.
 
-        `change` is given the moments and a function that takes what belongs to the left image of
-        each pair to the right one.
+        `change` is given the moments, and a function that turns numbers of the left image of each
+        pair into those of the right one.
         """
         second = change(self.second, lambda own: own)
         if self.cross is None:
@@ -156,7 +158,7 @@ class State:
         return second, change(self.cross, lambda own: own.roll(-1, -2))
 
     def pointwise(self, function: Activation) -> State:
-        """Behind a function of single values, exact for a Gaussian field or a function of one."""
+        """The state after a function of single values; exact for functions of a Gaussian field."""
         base = self
         if self.origin is not None:
             base, function = self.origin.base, composed(self.origin.function, function)
@@ -195,7 +197,7 @@ class State:
         return behind if function.is_homogeneous else self._reshaped(behind, function, deviation)
 
     def _reshaped(self, behind: State, function: Activation, deviation: Tensor) -> State:
-        """The same with the amplitudes that are left behind a function of this value."""
+        """The state after a function of this value, with the amplitudes that it has there."""
         return behind
 
     def _mixed(self, parts: Sequence[tuple[State, float]]) -> Tensor | None:
@@ -209,8 +211,8 @@ class State:
     def of_channels(self, by: ChannelFactors) -> State:
         """Every channel times a number of its own, and a number added to it.
 
-        The numbers are taken as independent of the values: exact for random weights. Where they
-        differ from channel to channel, a Gaussian is a mixture of Gaussians behind it.
+        The numbers are taken as independent of the values, which is exact for random weights. Where
+        they differ from channel to channel, a Gaussian becomes a mixture of Gaussians.
         """
         mean = by.factor * self.mean + by.shift
 
@@ -236,14 +238,15 @@ class State:
         )
 
     def normalized(self, epsilon: float, *, by_image: bool = False) -> State:
-        """Less each channel's own mean, over its own deviation, as batch norm does in training.
+        """Each channel less its own mean, over its own deviation, as batch norm does in training.
 
-        The mean over other images is taken from the two neighbours of each. The variance of a
-        channel is taken as that of the mean channel: it varies where images are much alike.
+        The mean product with all other images is taken from the two neighbours of each. The
+        variance is taken to be the same in all channels: it differs where images are much alike.
 
         Args:
             epsilon: what is added to the variance.
-            by_image: over each image, as instance norm does, in place of all images at hand.
+            by_image: take mean and deviation over each image alone, as instance norm does, and not
+                over all images at hand.
 
         Raises:
             NoFormError: the covariance between images is not followed.
@@ -294,8 +297,8 @@ class State:
     def plus(self, other: Self) -> State:
         """The sum with another value.
 
-        Independent values: second moments and products of means add. The same value: twice it. Two
-        functions of one value, point by point: their sum is a function of it, too.
+        For independent values, second moments and products of means add. The same value is doubled.
+        The sum of two functions of one value, point by point, is a function of it, too.
 
         Raises:
             NoFormError: the values are related in another way.
@@ -325,8 +328,8 @@ class State:
     def times(self, other: Self) -> State:
         """The product with another value.
 
-        Independent values: second moments and means multiply. Two functions of one value, point by
-        point, such as x times sigmoid(x): their product is a function of it, too.
+        For independent values, second moments and means multiply. The product of two functions of
+        one value, point by point, such as x times sigmoid(x), is a function of it, too.
 
         Raises:
             NoFormError: the values are related in another way.

@@ -2,16 +2,16 @@
 
 Take the values of a channel as jointly normal with mean mu, deviation s and autocorrelation rho(h).
 With c_k the Hermite coefficients of phi(mu + s z)
-(:mod:`natstats.theory.activation_functions`), the covariance behind the function is
+(:mod:`natstats.theory.activation_functions`), the covariance after the function is
 
     cov(h) = sum_(k >= 1) c_k^2 rho(h)^k,
 
-which for a rectifier begins with s^2 Phi(mu / s)^2 rho: the part of the field that passes as it is.
-Higher powers of the correlation fall off faster with the lag: they are finer than the field, which
-is why a rectifier lowers the exponent. The series is cut after 24 terms. What variance it misses
-goes to the next power, so that the variance is exact.
+which for a rectifier begins with s^2 Phi(mu / s)^2 rho: the part of the field that passes
+unchanged. Higher powers of the correlation fall off faster with the lag: they are finer than the
+field, which is why a rectifier lowers the exponent. The series is cut after 24 terms. The variance
+that it misses is given to the next power, so that the variance is exact.
 
-What a measurement shows beyond this is the part that is not Gaussian.
+What a measurement shows beyond this is due to maps that are not Gaussian.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _moments(covariance: Tensor, mean: Any) -> tuple[Array, Array]:
 
 
 def variance_of_terms(coefficients: Array, moment: Array) -> Array:
-    """Variance of every term from k = 1, and on the last what the series misses.
+    """Variance of every term from k = 1, and last the variance that the series misses.
 
     Args:
         coefficients: of the series from k = 0, (n + 1, C).
@@ -116,7 +116,7 @@ def _checked(covariance: Any, n_terms: int) -> Tensor:
 def _rectified(
     lags: Tensor, mean: Any, function: Activation, n_terms: int
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Covariance behind the function, some channels at a time, (c, 2H, 2W)."""
+    """Covariance after the function, some channels at a time, (c, 2H, 2W)."""
     means, deviation = _moments(lags, mean)
     shares = torch.from_numpy(_shares(function, means, deviation, n_terms)).to(lags.device)
     variance = lags[:, 0, 0].double()
@@ -124,7 +124,7 @@ def _rectified(
     step = max(1, _PIECE // lags[0].numel())
     for first in range(0, len(lags), step):
         channels = slice(first, first + step)
-        # Estimates may lie above 1 by noise.
+        # Noise may lift estimates above 1.
         rho = (lags[channels].double() / variance[channels]).clamp_(-1.0, 1.0)
         found = torch.zeros_like(rho)
         for weight in shares[:, channels, None, None].flip(0):
@@ -140,12 +140,12 @@ def rectifier(
     n_terms: int = N_TERMS,
     **parameters: Any,
 ) -> Lags:
-    """Covariance of Gaussian maps behind a function of single values.
+    """Covariance of Gaussian maps after a function of single values.
 
     Args:
         covariance: of every channel about its mean, (C, 2H, 2W), lags in FFT order, as
             :func:`natstats.theory.covariances.lag_covariance` gives it of maps less their mean; a
-            tensor or an array. Where noise of an estimate lifts it above the variance it is cut.
+            tensor or an array. Where noise lifts it above the variance it is clipped.
         mean: of every channel, (C,), or one number.
         function: a name of :data:`natstats.theory.activation_kinds.ACTIVATIONS`, or an
             :class:`natstats.theory.activation_functions.Activation`.
@@ -153,8 +153,8 @@ def rectifier(
         parameters: of a function given by name, such as ``negative_slope``.
 
     Returns:
-        (C, 2H, 2W), float64, of the kind that came and on its device: the covariance about the new
-        mean. A channel without variance gives zero.
+        (C, 2H, 2W), float64, a tensor on the same device or an array, as was given: the covariance
+        about the new mean. A channel without variance gives zero.
 
     Raises:
         UsageError: shapes that do not fit, a negative variance, or an unknown function.
@@ -203,7 +203,7 @@ def rectified_mean(
     function: str | Activation = "relu",
     **parameters: Any,
 ) -> Array:
-    """Mean of every channel behind the function, (C,): c_0 of the series.
+    """Mean of every channel after the function, (C,): c_0 of the series.
 
     Arguments and errors are those of :func:`rectifier`.
 

@@ -1,9 +1,10 @@
-"""Shares of a change and their errors: what can be added up, and how sure the sum is.
+"""Shares of a change of the exponent: sums of them, and how sure these sums are.
 
-A share moves with the images. Its deviations as groups of images are left out, scaled so that their
-squares add up to its variance (:mod:`natstats.fits.intervals`), add up as the shares do. What is
-known by blocks of groups only, the Gaussian part of activation functions, has deviations of blocks;
-a sum of both is taken to blocks, which then hold the deviations of their groups as well.
+A share depends on the images. So it has deviations: how it changes as each group of images is left
+out, scaled so that their squares add up to its variance (:mod:`natstats.fits.intervals`). The
+deviations of a sum are the sums of the deviations. The Gaussian part of activation functions is
+known by blocks of groups only, and has deviations of blocks. In a sum of both kinds, the deviations
+of groups are added to those of their block.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["Share", "Shares"]
 Array = NDArray[np.float64]
 
 _ROUNDING = 1e-12
-"""Part of the deviations that are added up that a sum of nothing may come to."""
+"""Weights below this count as zero, and so do sums below this part of what is summed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +73,12 @@ class Shares:
         return np.array([one.cause == cause for one in self.list], dtype=bool)
 
     def deviations(self, weights: Array) -> Array:
-        """Deviations of a weighted sum, of groups or, where it needs them, of blocks, (g,)."""
+        """Deviations of a weighted sum: of groups; or of blocks, then of groups in none, (g,)."""
         weights = _plain(weights)
         used = weights != 0
         groups = weights[used] @ self._groups[used]
         blocks = weights[used] @ self._blocks[used]
-        # A part known by blocks and what is left of its cause cancel, but for rounding.
+        # The Gaussian part and the rest of a rectifier cancel here, but for rounding.
         least = _ROUNDING * (np.abs(weights[used]) @ np.abs(self._blocks[used]))
         if not np.any(np.abs(blocks) > least):
             return np.asarray(groups)
@@ -103,7 +104,7 @@ class Shares:
 
 
 def _plain(weights: Array) -> Array:
-    """Weights without those that are zero but for rounding."""
+    """Weights, with 0 for those that are zero but for rounding."""
     return np.where(np.abs(weights) > _ROUNDING, weights, 0.0)
 
 

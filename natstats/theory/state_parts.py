@@ -1,4 +1,4 @@
-"""Small records that states of the recursion over random weights are changed by."""
+"""Small records and names for the states of the recursion over random weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _numbers = itertools.count()
 
 
 def new_root() -> frozenset[int]:
-    """A name for a value whose channels are independent of all before it, given what they see."""
+    """A name for a value whose channels, given its input, are independent of all values before."""
     return frozenset([next(_numbers)])
 
 
@@ -22,7 +22,7 @@ class NoFormError(Exception):
 
 
 class ChannelFactors(NamedTuple):
-    """Means over channels of what each is multiplied by, g, and of what is added, b.
+    """Means over channels of the factor g of each channel, of its shift b, and of their products.
 
     Attributes:
         factor: mean of g.
@@ -63,6 +63,6 @@ class Window(NamedTuple):
 
     @property
     def n_out(self) -> int:
-        """Positions of a convolution."""
+        """Number of positions of the output."""
         reach = self.dilation * (self.kernel - 1) + 1
         return (self.side + 2 * self.padding - reach) // self.stride + 1

@@ -34,12 +34,12 @@ class StateSums:
         self._offsets: dict[int, float] = {}
         """Squared means of the maps, summed over the images, where they are known."""
         self._sums: dict[tuple[int, ...], Tensor] = {}
-        """Of the states that are added together: power, power of every image over its mean, images;
-        (S, G, 2 n_rings + 1)."""
+        """By states that are added together: power, power of every image over its mean, number of
+        images; (S, G, 2 n_rings + 1)."""
 
     def new(self, size: tuple[int, int], span: float) -> int:
         """Make a state for maps of this size, and return its number."""
-        rings(*size)  # says now what is wrong with the size
+        rings(*size)  # raises now if something is wrong with the size
         self._sizes.append(size)
         self._spans.append(span)
         return len(self._sizes) - 1
@@ -60,12 +60,12 @@ class StateSums:
             offsets: squared means of the maps of each image, (N,), by state.
 
         Returns:
-            Which images were whole, (N,); any other is left out of all states.
+            Which images are finite in all states, (N,); any other is left out of all states.
         """
         alike: dict[tuple[tuple[int, int], bool], list[int]] = {}
         for state, own in rows.items():
             alike.setdefault((self._sizes[state], len(own) == len(index)), []).append(state)
-        # One operation for all states of a size: there are hundreds, of few numbers each.
+        # One operation for all states of a size: there are hundreds, with few numbers each.
         stacked = {key: torch.stack([rows[one] for one in states]) for key, states in alike.items()}
         whole = torch.ones(len(index), dtype=torch.bool, device=self._device)
         for (_, is_all), power in stacked.items():
@@ -110,10 +110,10 @@ class StateSums:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken, with the same states.
+        """Go on from what :meth:`state_dict` gave, with the same states.
 
         Raises:
-            UsageError: keys are missing or unexpected, or they are others.
+            UsageError: keys are missing or unexpected, or the states are others.
         """
         checks.state_keys("sums of states", state, ("sums", "offsets"))
         for one in state["sums"]:
@@ -139,12 +139,12 @@ class StateSums:
         n_rings = rings(*size).n_rings
         sums = np.zeros((self._n_groups, 2 * n_rings + 1))
         for key, own in self._sums.items():
-            # In a batch without chosen images, others may have been added together.
+            # A state is in several sums if a batch without chosen images added it with other ones.
             if number in key:
                 sums += own[key.index(number)].double().cpu().numpy()
         rounding = float(np.finfo(np.float32).eps) ** 2
         if sums[:, :n_rings].sum() / n_rings <= 16 * rounding * self._offsets.get(number, -1.0):
-            sums[:, :-1] = 0.0  # constant maps, and what is left of their mean
+            sums[:, :-1] = 0.0  # constant maps, where only rounding of their mean is left
         return State(
             *size,
             self._edges,

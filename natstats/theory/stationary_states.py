@@ -5,15 +5,15 @@ Every image is taken for a stationary field whose amplitude changes from place t
     E[u(x) u(x')] = A(x) A(x') C(x' - x),
 
 as photographs are: dark and bright places, flat and busy ones. The amplitude is kept at every
-position, borders and all, and the rest as a function of the lag. A rectifier acts on the
-correlation C(h) / C(0) and leaves the amplitude; without it, a field that is merely brighter here
-than there would count as one of low correlation, and rectifiers would seem to do much more than
-they do. At the images
+position, also at borders, and the rest as a function of the lag. A rectifier acts on the
+correlation C(h) / C(0) and leaves the amplitude. Without an amplitude, a field that is only
+brighter in some places would count as one of low correlation, and rectifiers would seem to do much
+more than they do. For the images
 
     C(h) = sum_x w(x) w(x + h) u(x) u(x + h) / sum_x w(x) w(x + h) A(x) A(x + h),
 
-w the taper, so that what they are expected to show is what they show. A convolution with
-independent weights keeps the numerator, and makes A^2 its mean over the window. Where the maps have
+w the taper, so that their expected spectrum is the measured one. A convolution with independent
+weights keeps the numerator, and replaces A^2 by its mean over the window. Where the maps have
 become small enough the state turns into one of all pairs.
 """
 
@@ -41,7 +41,7 @@ _LEAST_OVERLAP = 1e-3
 """Share of the pairs at lag 0 below which a lag counts as having no pairs."""
 
 _N_AMPLITUDES = 65
-"""Amplitudes at which the second moment behind a function is computed; others lie between."""
+"""Amplitudes at which the second moment after a function is computed; others are interpolated."""
 
 
 def _taper(n: int, edges: str) -> Tensor:
@@ -80,7 +80,7 @@ def _unit(amplitude: Tensor) -> tuple[Tensor, Tensor]:
 class StationaryState(State):
     """Second moments at lags in FFT order, (N, 2H, 2W), and one mean for each image, (N, 1).
 
-    Both are those where the amplitude is 1, which is its root mean square over the map.
+    Both are for places where the amplitude is 1, its root mean square over the map.
     """
 
     form = "stationary"
@@ -94,7 +94,7 @@ class StationaryState(State):
 
         Args:
             maps: (N, C, H, W).
-            edges: edge treatment, whose taper the lags are taken under.
+            edges: edge treatment, whose taper weights the pairs at each lag.
             with_cross: follow the covariance between each image and the next, too.
         """
         maps = maps.double()
@@ -107,7 +107,7 @@ class StationaryState(State):
         def lags(other: Tensor, its: Tensor) -> Tensor:
             found = _autocorrelation(maps * window, other * window).mean(1)
             pairs = _autocorrelation(amplitude * window, its * window)
-            # Where there are hardly any pairs the mean over all pairs makes up for them.
+            # Lags with hardly any pairs are filled up with the mean over all pairs.
             far = found.sum((-2, -1), keepdim=True) / pairs.sum((-2, -1), keepdim=True)
             lacking = (floor - pairs).clamp(min=0.0)
             return (found + lacking * far) / (pairs + lacking)
@@ -134,7 +134,7 @@ class StationaryState(State):
         return cross  # the mean over all lags has no direction
 
     def _at(self, rows: Tensor, columns: Tensor, amplitude: Tensor) -> StationaryState:
-        """At other lags, each a sum of these, (2H', 2H) and (2W', 2W), with these amplitudes."""
+        """At new lags, weighted sums of these by (2H', 2H) and (2W', 2W), with new amplitudes."""
         rows, columns = rows.to(self.second), columns.to(self.second)
         amplitude, square = _unit(amplitude)
 
@@ -158,7 +158,7 @@ class StationaryState(State):
     def convolved(
         self, rows: Window, columns: Window, gain: float, bias: float, *, is_gaussian: bool
     ) -> State:
-        """Behind a convolution: the correlation stays, amplitudes are those of windows."""
+        """After a convolution: the correlation stays, amplitudes are those of windows."""
         taps = rows.kernel * columns.kernel
         dense = rows._replace(stride=1), columns._replace(stride=1)
         counts = _box_sum(torch.ones_like(self.amplitude[:1]), *dense)
@@ -184,7 +184,7 @@ class StationaryState(State):
         ).settled()
 
     def _smoothed(self, inside: Tensor) -> StationaryState:
-        """Moments where amplitudes are no longer these but those of windows around each place."""
+        """Moments for the amplitudes of windows around each place, not for those of this state."""
         same = self.amplitude.shape[-2:] == inside.shape[-2:]
 
         def ratio(of: Tensor, to: Tensor | None, its: Tensor, other: Tensor | None) -> Tensor:
@@ -202,7 +202,7 @@ class StationaryState(State):
         return replace(self, second=found, cross=cross)
 
     def averaged(self, rows: Tensor, columns: Tensor, step: tuple[Window, Window]) -> State:
-        """Behind an average: the mean over all pairs of lags within two windows."""
+        """After an average: the mean over all pairs of lags within two windows."""
         maps = []
         for side, weights, window in (
             (self.height, rows, step[0]), (self.width, columns, step[1])
@@ -213,7 +213,7 @@ class StationaryState(State):
         return self._at(maps[0], maps[1], amplitude).settled()
 
     def padded(self, rows: Sequence[int], columns: Sequence[int]) -> State:
-        """With rows and columns of these numbers, -1 for zeros."""
+        """The state of maps made of rows and columns of these numbers, -1 for zeros."""
         down, across = torch.tensor(rows), torch.tensor(columns)
         there = ((down >= 0)[:, None] & (across >= 0)).to(self.amplitude)
         amplitude = self.amplitude[:, down.clamp(min=0)][:, :, across.clamp(min=0)] * there
@@ -224,7 +224,7 @@ class StationaryState(State):
         ).settled()
 
     def _reshaped(self, behind: State, function: Activation, deviation: Tensor) -> State:
-        # The second moment behind the function, for a range of amplitudes, and then for all.
+        # The second moment after the function, for some amplitudes, then interpolated for all.
         amplitude, n = self.amplitude, len(self.amplitude)
         top = amplitude.flatten(1).amax(1).cpu().numpy()
         at = np.linspace(0.0, 1.0, _N_AMPLITUDES) * top[:, None]
@@ -258,7 +258,7 @@ class StationaryState(State):
         return self.at_all_pairs() if is_exact_size(self.height, self.width) else self
 
     def at_all_pairs(self) -> ExactState:
-        """The same as if it were known at all pairs of positions."""
+        """The state at all pairs of positions that these lags and amplitudes imply."""
         rows, columns = (
             torch.arange(n, device=self.second.device) for n in (self.height, self.width)
         )
@@ -339,7 +339,7 @@ def state_of_maps(maps: Tensor, edges: str = "sine", *, with_cross: bool = False
 
     Args:
         maps: (N, C, H, W).
-        edges: edge treatment, whose taper the lags of large maps are taken under.
+        edges: edge treatment, whose taper weights the lags of large maps.
         with_cross: follow the covariance between each image and the next, too.
 
     >>> state_of_maps(torch.ones(1, 3, 8, 8)).form, state_of_maps(torch.ones(1, 3, 64, 64)).form

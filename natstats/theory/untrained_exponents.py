@@ -1,13 +1,13 @@
-"""Exponents of a plain ReLU network with random weights, by depth, from a law alone.
+"""Exponents by depth of a plain ReLU network with random weights, from that of the images.
 
 In the limit of many channels, and away from the borders, a convolution with independent weights
-leaves the autocorrelation rho of its input as it is, and a rectifier behind it turns rho into
+leaves the autocorrelation rho of its input as it is, and a rectifier after it turns rho into
 
     kappa(rho) = (sqrt(1 - rho^2) + rho (pi - arccos rho)) / pi
 
-(Cho and Saul 2009, the arc-cosine kernel of order one). Near 1, with D = 1 - rho,
-kappa takes 0.300 D^(3/2) from D at every layer: the finest waves keep their shape, long ones lose
-theirs, and the exponent falls with depth.
+(Cho and Saul 2009, the arc-cosine kernel of order one). Near 1, with D = 1 - rho, every layer
+reduces D by 0.300 D^(3/2): the finest waves keep their shape, long ones lose theirs, and the
+exponent falls with depth.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DEEPEST = 100_000
 
 
 def _rectified(rho: Array) -> Array:
-    """kappa(rho), the correlation behind a rectifier."""
+    """kappa(rho), the correlation after a rectifier."""
     rho = np.clip(rho, -1.0, 1.0)
     return np.asarray((np.sqrt(1 - rho**2) + rho * (np.pi - np.arccos(rho))) / np.pi)
 
@@ -48,10 +48,10 @@ def random_exponents(
 
     The field lives on a torus, without borders, and has the power f^-alpha at depth 0; every layer
     is a convolution with a ReLU before it, but for the first, which sees the images themselves.
-    The recursion is exact for many channels. How an exponent is read off is a choice, natstats'
-    own: rings of one cycle in width, DC left out, and the straight line through log power against
-    log cycles, every ring the same. A ring's mean power is not that at its middle, so that depth 0
-    reads a little below alpha: 1.96 for 2, and 2.94 for 3.
+    The recursion is exact for many channels. How an exponent is read off is a convention, here that
+    of natstats: rings one cycle wide, without DC, and a straight line through log power against log
+    cycles, with equal weight for every ring. The mean power of a ring is not that at its middle, so
+    that depth 0 reads a little below alpha: 1.96 for 2, and 2.94 for 3.
 
     Args:
         alpha: exponent of the images' power.

@@ -18,7 +18,7 @@ from natstats.theory.state_parts import ChannelFactors, NoFormError, Window
 __all__ = ["behind_convolution", "behind_function", "behind_normalization", "by_channel"]
 
 MANY_CHANNELS = 16
-"""Terms of a sum of products with weights from which its output is taken for Gaussian."""
+"""Fewest terms of a weighted sum whose output is taken for Gaussian."""
 
 
 def _square(tensor: Tensor | None) -> float:
@@ -26,7 +26,7 @@ def _square(tensor: Tensor | None) -> float:
 
 
 def behind_convolution(given: Given) -> State:
-    """The state behind a convolution, of which only the mean square of its weights counts."""
+    """The state after a convolution, of which only the mean square of its weights counts."""
     weight = given.get("weight")
     if not isinstance(weight, Tensor):
         raise NoFormError("its weights are computed from the data")
@@ -46,7 +46,7 @@ def behind_convolution(given: Given) -> State:
         )
     )
     n_summed = int(weight.shape[1])
-    # The first layer sees given values, of which any number of Gaussian weights makes a Gaussian.
+    # For given values, as in a first layer, fewer would do: Gaussian weights make them Gaussian.
     is_gaussian = n_summed * rows.kernel * columns.kernel >= MANY_CHANNELS and n_summed > 1
     return state.convolved(
         rows,
@@ -93,12 +93,12 @@ def _function_of(given: Given) -> Activation:
 
 
 def behind_function(given: Given) -> State:
-    """The state behind an activation function."""
+    """The state after an activation function."""
     return given.own.pointwise(_function_of(given))
 
 
 def _numbers(value: Any, n_channels: int) -> Tensor | None:
-    """What each channel is multiplied with, or added to: a number, or (.., C, 1, 1)."""
+    """Numbers for the channels, (1,) or (C,), from a number or (.., C, 1, 1); else None."""
     if isinstance(value, bool | int | float):
         return torch.full((1,), float(value), dtype=torch.float64)
     if isinstance(value, Tensor) and value.numel() == 1:
@@ -109,7 +109,7 @@ def _numbers(value: Any, n_channels: int) -> Tensor | None:
 
 
 def by_channel(given: Given, state: State, factor: Any, shift: Any) -> State:
-    """Behind u -> factor u + shift."""
+    """The state after u -> factor u + shift, with numbers for all channels or for each."""
     n_channels = given.shape[1] if len(given.shape) == 4 else 0
     g, b = _numbers(factor, n_channels), _numbers(shift, n_channels)
     if g is None or b is None:
@@ -118,7 +118,7 @@ def by_channel(given: Given, state: State, factor: Any, shift: Any) -> State:
 
 
 def behind_normalization(given: Given) -> State:
-    """The state behind batch norm, or instance norm."""
+    """The state after batch norm, or instance norm."""
     get, state = given.get, given.own
     if "batch_norm" not in given.operation.name:
         raise NoFormError("a norm over channels or groups has no closed form here")

@@ -25,12 +25,12 @@ def pooling_weights(
 
     Args:
         side: n, pixels.
-        kernel: of the window.
-        stride: of the window.
+        kernel: pixels of a window.
+        stride: pixels from one window to the next.
         padding: zeros at either end.
-        ceil_mode: whether a last window may reach out.
+        ceil_mode: whether a last window may reach beyond the end.
         count_include_pad: whether zeros of the padding count.
-        is_sum: sums in place of averages, for those who divide by a number of their own.
+        is_sum: give sums in place of averages, for a divisor of the caller's own.
 
     >>> pooling_weights(4, 2, 2, 0, False, True)
     tensor([[0.5000, 0.5000, 0.0000, 0.0000],
@@ -49,13 +49,16 @@ def adaptive_weights(side: int, n_out: int) -> Tensor:
 
 
 def padded_positions(side: int, before: int, after: int, mode: str) -> list[int]:
-    """Pixel that stands at each place of an axis with a border, -1 for a zero.
+    """Number of the pixel at each place of an axis with a border, -1 for a zero.
 
     Args:
         side: pixels of the axis.
-        before: pixels that are put before it, or if negative cut off.
-        after: pixels behind it.
+        before: pixels that are added before it, or if negative cut off.
+        after: the same after it.
         mode: ``constant``, ``reflect``, ``replicate`` or ``circular``.
+
+    Raises:
+        NoFormError: another mode.
 
     >>> padded_positions(3, 1, 2, "reflect"), padded_positions(3, 1, -1, "constant")
     ([1, 0, 1, 2, 1, 0], [-1, 0, 1])

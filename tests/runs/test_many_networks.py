@@ -141,6 +141,20 @@ def test_bad_subgroups(runs, by, words):
 
 
 @pytest.mark.slow
+def test_labels_are_in_the_order_of_runs_and_paths(runs, folder, tmp_path):
+    mixed = [folder / "net1", runs["net3"], folder / "net0", runs["net4"]]
+    found = meta_analysis(mixed, by=["a", "b", "a", "b"])
+    of_run = found.networks.set_index("path").subgroup
+    is_path = np.array([Path(path).is_dir() for path in of_run.index])
+    assert set(of_run[is_path]) == {"a"}
+    assert set(of_run[~is_path]) == {"b"}
+    # Runs that were in no folder cannot be named in a call.
+    page = (found.save(tmp_path / "law") / "report.html").read_text()
+    assert "natstats.meta_analysis(\n    runs,\n" in page
+    assert "<code>runs</code> stands for the runs that were passed" in page
+
+
+@pytest.mark.slow
 def test_labels_stay_with_their_runs_when_one_is_left_out(runs, made_networks):
     with_short = {"short": made_networks.run(50, n_layers=3), **runs}
     found = meta_analysis(with_short, by=["x", "a", "a", "a", "b", "b", "b"])

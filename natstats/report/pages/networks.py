@@ -63,7 +63,12 @@ def write_networks_report(
     }
     contents = _contents(networks, home or folder)
     repeat = command or _repeat(networks)
-    more = {"figure_parts": figure, "repeat": repeat, "has_command": bool(command)}
+    more = {
+        "figure_parts": figure,
+        "repeat": repeat,
+        "has_command": bool(command),
+        "are_folders": _are_folders(networks),
+    }
     return write_page(folder, "networks.html", contents | more)
 
 
@@ -101,9 +106,17 @@ def _contents(networks: NetworksReport, home: Path) -> dict[str, Any]:
     }
 
 
+def _are_folders(networks: NetworksReport) -> bool:
+    """Whether all runs were given by their path, or found below one."""
+    return all(Path(path).is_dir() for path in networks.networks.path)
+
+
 def _repeat(networks: NetworksReport) -> str:
-    """The call from Python."""
+    """The call from Python; ``runs`` stands for runs that were in no folder."""
     paths = [str(path) for path in networks.networks.path]
+    given = ["    [", *(f"        {path!r}," for path in paths), "    ],"]
+    if not _are_folders(networks):
+        given = ["    runs,"]
     usual = FitOptions().to_dict()
     chosen = {key: value for key, value in networks.options.to_dict().items()
               if value != usual[key]}  # fmt: skip
@@ -111,9 +124,7 @@ def _repeat(networks: NetworksReport) -> str:
         "import natstats",
         "",
         "natstats.meta_analysis(",
-        "    [",
-        *(f"        {path!r}," for path in paths),
-        "    ],",
+        *given,
         *([f"    by={networks.by!r},"] if networks.by is not None else []),
         *(f"    {key}={value!r}," for key, value in chosen.items()),
         ")",
