@@ -1,6 +1,6 @@
 """The pass that an account is made of: maps are measured before and after every operation.
 
-It goes with any loop over images, as the collector does: open it as a context around the forward
+It works with any loop over images, as the collector does: open it as a context around the forward
 passes. What is measured is summed at once, so that memory does not grow with the number of images.
 """
 
@@ -35,7 +35,7 @@ from natstats.theory.trunk import MeasuredValue, PlannedStep
 __all__ = ["AccountPass"]
 
 N_BLOCKS = 8
-"""Number of blocks of images; each is left out once of the moments of activation functions."""
+"""Blocks of images; for errors, each is left out once of the moments of activation functions."""
 
 MOST_MOMENT_BYTES = 1 << 30
 """Most memory for the moments of all activation functions. Where it is not enough, half as many
@@ -43,7 +43,7 @@ blocks are used."""
 
 
 class AccountPass:
-    """Measures the maps before and after every operation while a loop of any kind runs a network.
+    """Measures the maps before and after every operation while any loop over images runs a network.
 
     Args:
         model: the network.
@@ -198,7 +198,8 @@ class AccountPass:
         """Let the next pass, of one image, settle the centre of all products; it is not counted.
 
         The centre is subtracted from values before products of them are summed. Parts of a
-        measurement add when they had the same image here. Otherwise the first batch settles it.
+        measurement can be added only if they had the same image here. Where this is not called, the
+        first batch settles the centre.
         """
         self._is_centring = True
         self._numbers = torch.zeros(1, dtype=torch.int64)
@@ -359,7 +360,7 @@ class AccountPass:
         return AccountSpectra(self._sums.states(), steps, self.every, note)
 
     def sums(self, account: AccountSpectra) -> AccountSums:
-        """The sums that parts of a measurement add, beside an account that :meth:`compute` gave."""
+        """The sums by which parts are added, beside an account that :meth:`compute` gave."""
         functions = {
             self._states[after]: (own.function.name, own.function.parameters)
             for after, own in self._moments.items()

@@ -64,14 +64,14 @@ class State(Brief):
 class GaussianPart:
     """What an activation function would do to the spectrum if its input were Gaussian.
 
-    It is not a sum over images, but a function of the moments of all of them, so for errors groups
-    are left out of the moments, by blocks: group g belongs to block (g / every) mod B.
+    It is not a sum over images, but a function of the moments of all of them. For its errors,
+    blocks of groups are left out of the moments: group g belongs to block (g / every) mod B.
 
     Attributes:
         before: ring power of the input by its moments: of all images, then without each block,
             (1 + B, n_rings).
         after: of the predicted output, same shape.
-        count: images in each block, (B,); without an empty block all images are there.
+        count: images in each block, (B,). Where it is 0, nothing is left out with the block.
     """
 
     before: Array

@@ -31,7 +31,7 @@ def span_of(value: MeasuredValue, image_side: int) -> float:
 
 
 def adds_alike(step: PlannedStep, values: Sequence[MeasuredValue]) -> bool:
-    """Whether an addition is one of two measured values, both of the size of their sum."""
+    """Whether a step adds or subtracts two measured values, both of the size of the result."""
     own = [values[n] for n in (step.before, *step.others, step.after)]
     shapes = {(*size_of(value), value.channels) for value in own}
     alpha = 1 if step.operation is None else step.operation.arguments.get("alpha", 1)

@@ -1,7 +1,7 @@
 """The sums of an account that is measured in parts, and the account they give without the network.
 
 What an account takes from the network is known after the first image: which maps are measured, what
-is done between them, what kernels alone would do. It is kept beside the sums, which parts add.
+is done between them, what kernels alone would do. It is kept beside the sums. Sums of parts add.
 """
 
 from __future__ import annotations

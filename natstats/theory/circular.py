@@ -23,7 +23,7 @@ class CircularConvolution:
 
     Args:
         size: (H, W) of the maps, pixels.
-        edges: edge treatment that they are given before it.
+        edges: edge treatment of the maps, before the convolution.
         weight: of the convolution, (O, I / groups, kh, kw).
         stride: pixels from one output to the next, along each axis.
         dilation: pixels between taps, along each axis.

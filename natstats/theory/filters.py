@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 
 
 def _interleaved(half: Tensor) -> Tensor:
-    """Weights of a half plane (..., H, W // 2 + 1), each for a real and an imaginary part."""
+    """Weights of a half plane (..., H, W // 2 + 1), repeated for real and imaginary parts."""
     return half.flatten(-2).repeat_interleave(2, -1)
 
 

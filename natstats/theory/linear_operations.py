@@ -280,7 +280,7 @@ def normalization(
 def pooling(power: ArrayLike, kernel: Any, stride: Any = None) -> PoolingPower:
     """Power after average pooling with circular borders.
 
-    The linear part of max pooling does the same; no more is known of max pooling.
+    It also holds for the linear part of max pooling; the rest has no closed form.
 
     Args:
         power: of every channel, (C, H, W).

@@ -5,10 +5,10 @@ every pixel is weighted with the taper, so that the spectrum of these moments is
 From them follows what the function would do to a Gaussian field with the same moments, and so to
 its spectrum (:mod:`natstats.theory.rectifiers`).
 
-How sure that is, is found by leaving out blocks of groups of images. When a block is left out, a
-function of sums changes by its derivative in the sums, to first order, so the costly part is done
-once. With a_k the Hermite coefficients of the function for mean m and variance v, and r the
-correlation at a lag, the covariance of the output is sum_k a_k^2 r^k (k from 1), and
+Its errors are found by leaving out blocks of groups of images. When a block is left out, a function
+of sums changes, to first order, by its derivative in the sums; so the costly part is done once.
+With a_k the Hermite coefficients of the function for mean m and variance v, and r the correlation
+at a lag, the covariance of the output is sum_k a_k^2 r^k (k from 1), and
 
     its derivative in the covariance at that lag   sum_k k a_k^2 r^(k-1) / v,
     in the mean                                     2 sum_k a_k a_(k+1) sqrt(k+1) r^k / sqrt(v),
@@ -244,7 +244,7 @@ class _Channels:
         return moments - level * self.means + level**2
 
     def _moments(self, power: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Sums of products at each lag over its pairs, from squared transforms, (C, 2H, W + 1)."""
+        """Products summed at each lag, over its pairs, from squared transforms, (C, 2H, W + 1)."""
         height, width = self.size
         lags: Tensor = torch.fft.irfft2(power, s=(2 * height, 2 * width))
         return lags[..., : width + 1].to(dtype) / self.pairs.to(dtype)

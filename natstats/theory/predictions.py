@@ -212,7 +212,7 @@ def _pooling(one: Operation, before: Place2d, new_state: NewState) -> Prediction
 
 
 def activation_of(one: Operation) -> Activation | None:
-    """The activation function that an operation is; None where it is not known, or its numbers."""
+    """The activation function that an operation is; None where it, or a parameter, is not known."""
     given = one.arguments
     if one.name == "prelu_kernel":
         weight = given.get("weight")

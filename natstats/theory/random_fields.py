@@ -27,7 +27,7 @@ from natstats.theory.stationary_states import StationaryState
 __all__ = ["MaxWindow", "SimulationOptions", "simulated_max"]
 
 _MORE_AT_ALL_PAIRS = 16
-"""Factor of the fields drawn for small maps: their moments are not means over positions."""
+"""How many times more fields small maps get, as their moments are not averaged over positions."""
 
 
 class MaxWindow(NamedTuple):

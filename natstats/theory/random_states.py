@@ -241,7 +241,7 @@ class State:
         """Each channel less its own mean, over its own deviation, as batch norm does in training.
 
         The mean product with all other images is taken from the two neighbours of each. The
-        variance is taken to be the same in all channels: it differs where images are much alike.
+        variance is taken to be the same in all channels, which it is not for images much alike.
 
         Args:
             epsilon: what is added to the variance.

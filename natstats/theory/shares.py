@@ -1,4 +1,4 @@
-"""Shares of a change of the exponent: sums of them, and how sure these sums are.
+"""Shares of a change of the exponent, and sums of them with their errors.
 
 A share depends on the images. So it has deviations: how it changes as each group of images is left
 out, scaled so that their squares add up to its variance (:mod:`natstats.fits.intervals`). The
@@ -73,7 +73,11 @@ class Shares:
         return np.array([one.cause == cause for one in self.list], dtype=bool)
 
     def deviations(self, weights: Array) -> Array:
-        """Deviations of a weighted sum: of groups; or of blocks, then of groups in none, (g,)."""
+        """Deviations of a weighted sum, (g,).
+
+        They are those of groups; or, where a share in the sum is known by blocks only, those of
+        blocks, and after them of groups in no block.
+        """
         weights = _plain(weights)
         used = weights != 0
         groups = weights[used] @ self._groups[used]

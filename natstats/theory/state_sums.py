@@ -139,7 +139,7 @@ class StateSums:
         n_rings = rings(*size).n_rings
         sums = np.zeros((self._n_groups, 2 * n_rings + 1))
         for key, own in self._sums.items():
-            # A state is in several sums if a batch without chosen images added it with other ones.
+            # A batch without chosen images has sums of its own, so a state may be in several.
             if number in key:
                 sums += own[key.index(number)].double().cpu().numpy()
         rounding = float(np.finfo(np.float32).eps) ** 2

@@ -150,7 +150,7 @@ class _Ways:
 
 
 def _taps(one: Operation) -> int:
-    """How many pixels more than one the kernels of an operation reach, both axes added."""
+    """How far beyond one pixel the kernels of an operation reach, both axes added, pixels."""
     weight = one.arguments.get("weight")
     if one.kind != "convolution" or not isinstance(weight, Tensor):
         return 0
@@ -338,7 +338,7 @@ def _step(ways: _Ways, value: int, number_of: dict[int, int], is_trunk: bool) ->
 
 
 def _is_plain(ways: _Ways, one: Operation, before: int, after: int) -> bool:
-    """Whether an operation alone makes one value of another, but for the shape of tensors."""
+    """Whether an operation is all that lies between two values, but for changes of shape."""
     sizes = [_size(ways, number) for number in (before, ways.main[one.output], one.output, after)]
     return sizes[0] == sizes[1] and sizes[2] == sizes[3]
 
