@@ -1,4 +1,4 @@
-"""Measuring images that go through a network, into a run or a series of runs."""
+"""Measuring: images go through a network, and the results into a run or a series of runs."""
 
 import lazy_loader as _lazy
 

@@ -159,7 +159,7 @@ class ImageLoop:
         return is_reached
 
     def _place(self, done: int) -> int:
-        """Images that all processes have done by now, judged by this one."""
+        """Images that all processes have done by now, estimated from this one."""
         place = self.share.n_done + done * self.together.world
         return min(place, self.share.total) if self.share.total else place
 

@@ -148,7 +148,7 @@ def measured(
         progress: see :func:`measure`.
         least: fewest images to measure, even if intervals are narrow enough before.
     """
-    # Before the network, as its weights may have to be downloaded. The size is then the network's.
+    # Opened before the network, whose weights may have to be downloaded, and which sets the size.
     framing = Preprocessing().framing
     source = open_images(images, framing, options.limit, options.seed, options.frames)
     refuse_unused(source, images, options)

@@ -1,4 +1,4 @@
-"""The sums of a pass of images, which parts of the images add to, and from which a run is made.
+"""The sums of a pass of images: those of parts are added, and a run is made from them.
 
 All that a run needs is here, so that parts can be put together, and runs finished, without the
 network that was measured.
@@ -79,7 +79,7 @@ class PassSums:
         account: what was measured for the account, when all images have come.
         is_whole: whether all images that were wanted have come.
         look: the last look at the intervals, where they decide how many images are measured.
-        account_sums: the sums that parts of an account add; None where the pass is not a part.
+        account_sums: sums by which parts of an account are added; None if the pass is not a part.
     """
 
     facts: PassFacts

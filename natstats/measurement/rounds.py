@@ -1,4 +1,4 @@
-"""Several processes that measure until intervals are narrow enough: some images, a look, and so on.
+"""Rounds of several processes: all measure some images, look at the intervals, and go on or stop.
 
 All processes look at the same time, at the sums of all, and so stop at the same place. Where images
 can be counted, each round is what a single process would measure before its next look, divided

@@ -209,8 +209,8 @@ class _Work:
                 try:
                     run = self._run(one, share_of(progress, todo.index(one), len(todo)))
                 except NatstatsError as error:
-                    # An error of one checkpoint need not concern the next one; any other error
-                    # does.
+                    # An error of one checkpoint may not affect the next one; any other error
+                    # would.
                     if self.home is None or not str(error).startswith("checkpoint:"):
                         kept = _kept(self.home, {*self.taken, *found.summaries})
                         raise type(error)(f"{error.args[0]}{kept}", *error.args[1:]) from error

@@ -103,7 +103,7 @@ class SharedPass:
         Args:
             device: where the batches go.
             new: empty sums.
-            open_work: opens what is done with them.
+            open_work: opens the work that is done with the images.
 
         Raises:
             UsageError: what is kept is of other images.
@@ -160,7 +160,7 @@ class SharedPass:
         return sums
 
     def _was_enough(self, sums: PassSums) -> bool:
-        """Whether earlier sittings have measured enough images, as all processes then know."""
+        """Whether earlier sittings have measured enough images; told to all processes."""
         if self.until is None:
             return False
         look, n_images = self.together.share([sums.look, sums.reading.n_read])
@@ -221,7 +221,7 @@ class SharedPass:
             work.sums.reading.refuse(self.strict)
 
     def _spread(self, sums: PassSums) -> PassSums:
-        """Return the sums of the first process in all of them."""
+        """The sums of the first process, given to all processes."""
         if self.together.world == 1:
             return sums
         content = self.together.spread(

@@ -114,7 +114,7 @@ class WatchedNetwork:
         self.collector.known_rows = self.account.rows_of
 
     def found(self, images: Tensor) -> tuple[str, ...]:
-        """What a reader must know of what the trace of the first image showed.
+        """What a reader must know from the trace of the first image.
 
         Args:
             images: the first batch, as it is read.
@@ -194,7 +194,7 @@ class WatchedNetwork:
         )
 
     def _new_account(self, given: Tensor, trace: Trace, by_modules: bool) -> AccountPass:
-        """The pass that measures every operation, some of the images with costly predictions."""
+        """The pass that measures every operation; costly predictions take some of the images."""
         place, _ = home_of(self.network.model)
         n_images = self.source.n_images or self.options.limit or MANY
         n_groups = min(n_images, self.options.n_groups)
