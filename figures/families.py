@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from natstats.law.law import format_p
+from natstats.law.law import bare_p
 from natstats.numbers import change, interval, number
 from natstats.report.figures.style import GREY, kind_marks, legend, look, new_axes, save
 
@@ -46,7 +46,7 @@ def value(given: float | None) -> float:
 
 def p_text(given: float | None) -> str:
     """A p-value as it stands in a column of its own."""
-    return format_p(value(given)).removeprefix("= ")
+    return bare_p(value(given))
 
 
 def slope_text(given: list[float | None]) -> str:

@@ -14,7 +14,7 @@ from natstats.errors import UsageError
 from natstats.text import few
 
 __all__ = [
-    "LARGEST", "LONGEST_SIDE", "MINIMUM_SIDE", "MOST_PIXELS", "finite", "flag", "not_huge",
+    "LARGEST", "LONGEST_SIDE", "MINIMUM_SIDE", "MOST_PIXELS", "finite", "flag",
     "one_of", "pair_in_order", "positive_int", "probability", "shaped", "spatial_shape",
     "state_keys", "within_float",
 ]  # fmt: skip
@@ -100,23 +100,6 @@ def positive_int(
 def _short(number: int) -> str:
     """A whole number as text; of one that is too long for Python to print, its number of bits."""
     return str(number) if number.bit_length() < 400 else f"one of {number.bit_length()} bits"
-
-
-def not_huge(**values: Any) -> None:
-    """Raise when an argument is a whole number above its limit in :data:`LARGEST`.
-
-    Values of other types pass; whoever takes the argument checks them.
-
-    Raises:
-        UsageError: a value is above its limit.
-
-    >>> not_huge(seed=2**32)
-    Traceback (most recent call last):
-    natstats.errors.UsageError: seed: expected a whole number of at most 4294967295; got 4294967296
-    """
-    for name, value in values.items():
-        if isinstance(value, int) and value > LARGEST[name]:
-            positive_int(name, value, 0, LARGEST[name])
 
 
 def flag(argument: str, value: Any) -> bool:
@@ -234,11 +217,13 @@ def shaped(argument: str, value: Any, shape: tuple[int, ...]) -> Any:
 
     >>> shaped("sums", 3, (2, 2))
     Traceback (most recent call last):
-    natstats.errors.UsageError: sums: expected an array of shape (2, 2); got an int
+    natstats.errors.UsageError: sums: expected an array of shape (2, 2); got a value of type int
     """
     found = getattr(value, "shape", None)
     if found is None or tuple(found) != shape:
-        got = f"an {type(value).__name__}" if found is None else f"one of {tuple(found)}"
+        got = (
+            f"a value of type {type(value).__name__}" if found is None else f"one of {tuple(found)}"
+        )
         raise UsageError(f"{argument}: expected an array of shape {shape}; got {got}")
     return value
 

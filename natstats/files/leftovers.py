@@ -44,7 +44,8 @@ def clear(parent: Path, prefix: str) -> None:
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
                 else:
-                    os.unlink(entry.path)
+                    with contextlib.suppress(OSError):  # one that stays does not keep the others
+                        os.unlink(entry.path)
 
 
 def restore(path: Path) -> None:

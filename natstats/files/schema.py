@@ -94,6 +94,8 @@ class ListOf:
         """What it expects, in words."""
         if self.least == self.most:
             return f"a list of {self.least} items"
+        if self.most is not None:
+            return f"a list of {self.least} to {self.most} items"
         return f"a list of {self.least} items or more" if self.least else "a list"
 
     def check(self, value: Any, where: str) -> None:

@@ -45,7 +45,7 @@ from natstats.law.trend import (
 )
 from natstats.numbers import change, counted, number
 
-__all__ = ["OLDER_VERDICTS", "SHAPES", "VERDICTS", "Law", "fit_law", "format_p"]
+__all__ = ["OLDER_VERDICTS", "SHAPES", "VERDICTS", "Law", "bare_p", "fit_law", "format_p"]
 
 VERDICTS = (
     "linear law",
@@ -195,7 +195,7 @@ class Law:
         measure = DEPTH_AXES[self.depth]
         if not np.isfinite(self.slope):
             return html_block("Law", [self.sentence()])
-        p_values = (format_p(p).removeprefix("= ") for p in (self.trend_p, self.rank_p))
+        p_values = (bare_p(p) for p in (self.trend_p, self.rank_p))
         rows = [
             (
                 f"slope {measure.briefly}",
@@ -252,6 +252,15 @@ def format_p(p: float) -> str:
     if not np.isfinite(p):
         return "not available"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
+
+
+def bare_p(p: float, missing: str = "–") -> str:
+    """A p-value without the sign of equality, as cells of tables have it.
+
+    >>> bare_p(0.0312), bare_p(1e-9), bare_p(float("nan"))
+    ('0.031', '< 0.001', '–')
+    """
+    return format_p(p).removeprefix("= ") if np.isfinite(p) else missing
 
 
 def _verdict(

@@ -83,8 +83,11 @@ class Network(Brief):
     def digest(self) -> str:
         """SHA-256 over names, shapes, types and bytes of parameters and buffers, 16 hex digits."""
         sha = hashlib.sha256()
-        for name, tensor in self.model.state_dict().items():
-            if isinstance(tensor, Tensor):
+        for name, value in self.model.state_dict().items():
+            # A quantised linear layer holds its weights and biases in a tuple.
+            for tensor in value if isinstance(value, tuple) else (value,):
+                if not isinstance(tensor, Tensor):
+                    continue
                 facts = f"{name} {tuple(tensor.shape)} {tensor.dtype}"
                 sha.update(facts.encode("utf-8", "surrogatepass"))  # may be invalid text
                 flat = tensor.detach().cpu().contiguous().reshape(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from natstats.law.law import format_p
+from natstats.law.law import bare_p
 from natstats.numbers import MINUS, number
 from natstats.runs.tables import evenly, not_shown
 from natstats.runs.text_columns import Column, fitted
@@ -47,7 +47,7 @@ def text_of_layers(
             f"{number(row['low'], 3, sign=True)} to {number(row['high'], 3, sign=True)}"
             if np.isfinite(row["low"])
             else "-",
-            *(_bare_p(row[name]) for name in ("p_corrected", "p")),
+            *(bare_p(row[name], "-") for name in ("p_corrected", "p")),
             str(row["kind"]),
             str(row["flags"]),
         )
@@ -55,7 +55,3 @@ def text_of_layers(
     ]
     legend = lines((f"A: {names[0]}", f"B: {names[1]}")) + "\n"
     return legend + fitted(_COLUMNS, cells, width, not_shown(layers, rows, how))
-
-
-def _bare_p(p: float) -> str:
-    return format_p(p).removeprefix("= ") if np.isfinite(p) else "-"

@@ -20,7 +20,7 @@ from natstats.distill.report.method_tables import (
     reference_name,
 )
 from natstats.distill.report.records import MethodTable
-from natstats.law.law import format_p
+from natstats.law.law import bare_p
 from natstats.numbers import interval, number
 from natstats.report.pages.html import link_to
 from natstats.report.pages.page_tables import Cell, Column, First, Table, number_cell
@@ -184,7 +184,7 @@ def _test_cells(row: Row) -> list[str]:
         f"{row['label']} over {row['reference_label']}",
         number(100 * row["difference"], 1, sign=True),
         interval(100 * row["low"], 100 * row["high"], 1, sign=True),
-        *(format_p(row[name]).removeprefix("= ") for name in ("p", "p_corrected")),
+        *(bare_p(row[name]) for name in ("p", "p_corrected")),
         str(row["n_seeds"]),
         str(row["test"]) if row["test"] != "images" else "images (McNemar, exact)",
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from natstats.distill.comparison.contrasts import CONTROLS
-from natstats.law.law import format_p
+from natstats.law.law import bare_p, format_p
 from natstats.numbers import change, interval, number
 
 __all__ = ["CONTRAST_HEADS", "contrast_cells", "contrast_explanation", "contrast_sentences"]
@@ -32,20 +32,16 @@ def _cells(row: Row, missing: str) -> list[str]:
     return [
         f"{pair} (control)" if row["control"] else pair,
         _points(row) if np.isfinite(row["difference"]) else missing,
-        _p(row["p_corrected"], missing),
+        bare_p(row["p_corrected"], missing),
         str(row["verdict"]),
         interval(100 * row["low_images"], 100 * row["high_images"], 1, sign=True)
         if np.isfinite(row["low_images"])
         else missing,
-        _p(row["p_images_corrected"], missing),
+        bare_p(row["p_images_corrected"], missing),
         f"pooled over {row['n_pooled']}" if row["error"] == "pooled" else row["error"] or missing,
         f"{row['dof']:.0f}" if np.isfinite(row["dof"]) else missing,
         str(row["n_seeds"]),
     ]
-
-
-def _p(value: float, missing: str) -> str:
-    return format_p(value).removeprefix("= ") if np.isfinite(value) else missing
 
 
 def _points(row: Row) -> str:

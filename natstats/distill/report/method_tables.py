@@ -16,7 +16,7 @@ from natstats.distill.report.contrast_tables import (
     contrast_sentences,
 )
 from natstats.distill.report.records import MethodTable
-from natstats.law.law import format_p
+from natstats.law.law import bare_p, format_p
 from natstats.law.trend import SIGNIFICANCE
 from natstats.numbers import change, counted, interval, number, short
 from natstats.runs.text_columns import Column, fitted
@@ -154,10 +154,6 @@ def _gain(row: Any, name: str) -> str:
     return change(value, low, high, 1) if np.isfinite(low) else number(value, 1, sign=True)
 
 
-def _p(value: float, missing: str) -> str:
-    return format_p(value).removeprefix("= ") if np.isfinite(value) else missing
-
-
 def accuracy_table(
     rows: Sequence[Row], references: Sequence[str], level: float, missing: str = "–"
 ) -> tuple[list[str], list[list[str]], list[int]]:
@@ -187,7 +183,10 @@ def _accuracy_cells(row: Row, references: Sequence[str], missing: str) -> list[s
     ]
     for name in references:
         known = np.isfinite(row[f"gain_{name}"])
-        cells += [_gain(row, name) if known else missing, _p(row[f"gain_{name}_p_holm"], missing)]
+        cells += [
+            _gain(row, name) if known else missing,
+            bare_p(row[f"gain_{name}_p_holm"], missing),
+        ]
     return cells
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
-from natstats.law.law import format_p
+from natstats.law.law import bare_p
 from natstats.numbers import change, number, short
 from natstats.report.figures.account_totals import WHOLE
 from natstats.report.figures.causes import cause_name
@@ -105,7 +105,7 @@ def total_rows(account: AccountReport) -> list[tuple[str, ...]]:
         (
             cause_name(row["cause"]),
             change(row["share"], row["low"], row["high"], 2),
-            _p(row["p"]),
+            bare_p(row["p"]),
             _parts(trunk[trunk.cause == row["cause"]]),
             f"{row['n_steps']:d}",
         )
@@ -116,7 +116,7 @@ def total_rows(account: AccountReport) -> list[tuple[str, ...]]:
     whole = account.change
     n_steps = int((trunk[["step", "before", "after"]].drop_duplicates()).shape[0])
     text = change(whole.value, whole.low, whole.high, 2)
-    return [*rows, ("whole change", text, _p(whole.p), "", f"{n_steps:d}")]
+    return [*rows, ("whole change", text, bare_p(whole.p), "", f"{n_steps:d}")]
 
 
 def _parts(own: pd.DataFrame) -> str:
@@ -157,7 +157,7 @@ def slope_rows(slopes: pd.DataFrame | None) -> list[tuple[str, ...]]:
         (
             "the law" if row["cause"] == WHOLE else cause_name(row["cause"]),
             change(row["slope"], row["low"], row["high"]),
-            _p(row["p"]),
+            bare_p(row["p"]),
             _percent(row["share"]),
         )
         for row in slopes.to_dict("records")
@@ -179,7 +179,7 @@ def counterfactual_rows(slopes: pd.DataFrame | None) -> list[tuple[str, ...]]:
             change(row["difference"], row["difference_low"], row["difference_high"])
             if np.isfinite(row["difference"])
             else "–",
-            _p(row["p"]),
+            bare_p(row["p"]),
         )
         for row in slopes.to_dict("records")
     ]
@@ -213,7 +213,7 @@ def difference_rows(difference: pd.DataFrame | None) -> list[tuple[str, ...]]:
             number(_plain(row["trained"]), sign=True),
             number(_plain(row["random"]), sign=True),
             change(row["difference"], row["low"], row["high"], 2),
-            _p(row["p"]),
+            bare_p(row["p"]),
         )
         for row in sorted(difference.to_dict("records"), key=lambda row: row["cause"] == WHOLE)
     ]
@@ -266,7 +266,3 @@ def step_table(frame: pd.DataFrame, options: FitOptions) -> Table:
             ]
         )
     return Table("steps", "steps", columns, rows, frame, "account.csv")
-
-
-def _p(value: float) -> str:
-    return format_p(value).removeprefix("= ") if np.isfinite(value) else "–"

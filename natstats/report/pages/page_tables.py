@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from natstats.files.csv_files import csv_text
-from natstats.law.law import format_p
+from natstats.law.law import bare_p
 from natstats.numbers import interval, number, short
 
 __all__ = [
@@ -145,7 +145,7 @@ def p_cell(value: float) -> Cell:
     """The p-value of a test."""
     if not math.isfinite(value):
         return Cell("–")
-    return Cell(format_p(value).removeprefix("= "), float(value))
+    return Cell(bare_p(value), float(value))
 
 
 def interval_cell(low: float, high: float, digits: int = 2, *, sign: bool = False) -> Cell:

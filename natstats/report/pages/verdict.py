@@ -10,7 +10,7 @@ import numpy as np
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.influence import LeftOut
-from natstats.law.law import Law, format_p
+from natstats.law.law import Law, bare_p, format_p
 from natstats.law.specifications import AGREEMENT, Specifications
 from natstats.law.trend import OUTCOMES, outcome_of
 from natstats.law.verdict import Verdict
@@ -151,10 +151,6 @@ def influence_rows(verdict: Verdict) -> list[tuple[str, ...]]:
         for one in verdict.changing
     ]
     return [
-        (name, str(n), number(slope, 4, sign=True), _p(p), _p(by_rank), outcome)
+        (name, str(n), number(slope, 4, sign=True), bare_p(p), bare_p(by_rank), outcome)
         for name, n, slope, p, by_rank, outcome in (whole, *others)
     ]
-
-
-def _p(value: float) -> str:
-    return format_p(value).removeprefix("= ")
