@@ -335,7 +335,7 @@ class AccountPass:
                 self._rows[made] = both[0] + both[1]
         whole = self._sums.add(self._rows, self._index, self._chosen, self._offsets)
         self._n_left_out += int((~whole).sum())
-        self._next_index = int(self._index.max()) + 1
+        self._next_index = max(self._next_index, int(self._index.max()) + 1)
         group = self._index[self._chosen.cpu()] % self.n_groups
         block = (group // self.every % self.n_blocks).to(self._device)
         block = torch.where(whole[self._chosen], block, -1)

@@ -18,7 +18,7 @@ from scipy.special import expit, ndtr
 from natstats import checks
 from natstats.errors import UsageError
 
-__all__ = ["ACTIVATIONS", "Activation", "activation"]
+__all__ = ["ACTIVATIONS", "TRACED_NAMES", "Activation", "activation"]
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
@@ -229,6 +229,9 @@ ACTIVATIONS: dict[str, Callable[..., Activation]] = {
     )
 }  # fmt: skip
 """The known activation functions by name; each takes the parameters that torch gives it."""
+
+TRACED_NAMES = {"log_sigmoid_forward": "logsigmoid", "rrelu_with_noise": "rrelu"}
+"""The names of operations, as a traced pass has them, that differ from those of the functions."""
 
 
 def activation(name: str, **parameters: Any) -> Activation:

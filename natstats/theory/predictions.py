@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from natstats.activations.graph import Operation
-from natstats.theory.activation_kinds import ACTIVATIONS, Activation, activation
+from natstats.theory.activation_kinds import ACTIVATIONS, TRACED_NAMES, Activation, activation
 from natstats.theory.circular import CircularConvolution
 from natstats.theory.filters import Filter, padded_size
 from natstats.theory.kernels import kernel_exponent, kernel_power, shuffled_kernel_power
@@ -232,15 +232,17 @@ def activation_of(one: Operation) -> Activation | None:
             return activation("selu")
         steep = float(given["input_scale"])
         return activation("celu", alpha=1 / steep) if steep != 1 else activation("elu", alpha=alpha)
-    if one.name not in ACTIVATIONS:
+    name = TRACED_NAMES.get(one.name, one.name)
+    if name not in ACTIVATIONS:
         return None
     known: Mapping[str, tuple[str, ...]] = {
         "leaky_relu": ("negative_slope",),
+        "rrelu": ("lower", "upper"),
         "hardtanh": ("min_val", "max_val"),
         "gelu": ("approximate",),
         "softplus": ("beta", "threshold"),
     }
-    return activation(one.name, **{name: given[name] for name in known.get(one.name, ())})
+    return activation(name, **{key: given[key] for key in known.get(name, ())})
 
 
 def in_words(one: Operation | None, kind: str) -> str:

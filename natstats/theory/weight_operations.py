@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from natstats.theory.activation_functions import Activation, activation
-from natstats.theory.activation_kinds import ACTIVATIONS
+from natstats.theory.activation_kinds import ACTIVATIONS, TRACED_NAMES
 from natstats.theory.function_chains import composed, linear_function
 from natstats.theory.given_operations import Given, pair
 from natstats.theory.random_states import State
@@ -81,7 +81,7 @@ def _function_of(given: Given) -> Activation:
         function = activation("elu", alpha=float(get("alpha", 1.0)))
         function = function if inside == 1 else composed(linear_function(inside), function)
         return function if scale == 1 else composed(function, linear_function(scale))
-    known = {"log_sigmoid_forward": "logsigmoid", "rrelu_with_noise": "rrelu"}.get(name, name)
+    known = TRACED_NAMES.get(name, name)
     taken = {
         "leaky_relu": ("negative_slope",), "rrelu": ("lower", "upper"), "celu": ("alpha",),
         "gelu": ("approximate",), "softplus": ("beta", "threshold"), "hardshrink": ("lambd",),

@@ -75,6 +75,14 @@ def test_channels_that_cancel_are_correlations(small):
     assert correlations < -2
 
 
+@pytest.mark.parametrize("act", [nn.ReLU, nn.LogSigmoid, nn.RReLU, nn.Mish, nn.Softplus, nn.GELU])
+def test_every_activation_function_that_is_known_has_a_gaussian_part(small, act):
+    account = small.account_of(nn.Sequential(nn.Conv2d(3, 4, 3), act()), small.photographs())
+    (gaussian,) = small.shares_of(account, "1", "rectifiers", "Gaussian")
+    assert np.isfinite(gaussian)
+    assert gaussian != 0
+
+
 def test_a_rectifier_of_gaussian_maps_leaves_no_rest(small):
     model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Conv2d(1, 1, 1))
     model[0].weight.data.fill_(1.0)
