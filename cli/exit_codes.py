@@ -7,23 +7,22 @@ __all__ = ["EXIT_CODES"]
 EXIT_CODES = {
     0: ("the work is done", "nothing"),
     1: (
-        "the work could not be done: a file that cannot be read or written, weights that do not "
-        "fit, a damaged run, too little memory or room on the disk, or a defect of natstats, which "
-        "says so",
-        "read the sentence; `--debug` shows where it came from",
+        "the work failed: a file cannot be read or written, weights do not fit, a run is damaged, "
+        "memory or disk space is too small, or natstats has a defect (the message then says so)",
+        "read the message; `--debug` shows where it came from",
     ),
     2: (
-        "what was asked for makes no sense: an unknown command, option or name, a value out of "
-        "range, a place that is taken",
+        "the command makes no sense: an unknown command, option or name, a value out of range, an "
+        "output path that is taken",
         "change the command",
     ),
     130: (
         "interrupted with Ctrl-C",
-        "give the same command again: it goes on from what was saved, and says where that is",
+        "give the same command again: it continues from what was saved, and says where that is",
     ),
     143: (
-        "ended politely (SIGTERM), as job schedulers and `timeout` do",
+        "ended by SIGTERM, as job schedulers and `timeout` send it",
         "as after Ctrl-C",
     ),
 }
-"""Code, when it comes, and what to do."""
+"""For each code: when it comes, and what to do."""

@@ -219,16 +219,16 @@ def exit_codes() -> str:
     lines = [
         "# Exit codes",
         "",
-        "Every command ends with one of these. An error is a sentence on standard error that",
-        "begins with `Error:`; it names the argument, what was expected and what came.",
+        "Every command ends with one of these codes. An error is a message on standard error that",
+        "begins with `Error:`. It names the argument, what was expected and what was given.",
         "",
         "| code | when | what to do |",
         "|---:|---|---|",
         *(f"| {code} | {when} | {advice} |" for code, (when, advice) in EXIT_CODES.items()),
         "",
-        "A shell gives 128 + n for a command that signal n has ended: 137 is a kill that nothing",
-        "can clean up after, often for want of memory. What was saved until then is kept, and the",
-        "same command goes on from there.",
+        "When a signal n ends a command, the shell reports 128 + n. 137 is a kill after which",
+        "nothing can clean up, often for lack of memory. What was saved before is kept, and the",
+        "same command continues from there.",
     ]
     return "\n".join(lines) + "\n"
 
