@@ -129,6 +129,11 @@ def studies() -> str:
                 for kind, title in (("contrasts", "Contrasts"), ("curves", "Learning curves"))
                 for file in sorted((ROOT / "docs" / "distillation").glob(f"{name}-*-{kind}.png"))
             ]
+    if found:
+        found.append(
+            "Learning curves are means over seeds on a sample of the test images. Only the last point "
+            "is on all of them, so a step there may be due to the images."
+        )
     return "\n\n".join(found)
 
 
