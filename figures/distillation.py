@@ -131,8 +131,8 @@ def studies() -> str:
             ]
     if found:
         found.append(
-            "Learning curves are means over seeds on a sample of the test images. Only the last point "
-            "is on all of them, so a step there may be due to the images."
+            "Learning curves are means over seeds on a sample of the test images. Only the last "
+            "point is on all of them, so a step there may be due to the images."
         )
     return "\n\n".join(found)
 
