@@ -27,7 +27,11 @@ from natstats.distill.losses import (
 from natstats.distill.method import Method, Plan, Setting
 from natstats.errors import UsageError
 
-__all__ = ["METHODS", "arguments_of", "get_method", "merged", "parse_method"]
+__all__ = ["KNOWN_GAINS", "METHODS", "arguments_of", "get_method", "merged", "parse_method"]
+
+KNOWN_GAINS = (("kd", "ce"), ("at", "ce"))
+"""Positive controls: gains that are known from the literature. Where none of them is seen, the
+trainings were too few or too short to show any gain."""
 
 
 def _alone(setting: Setting) -> Plan:

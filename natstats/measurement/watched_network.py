@@ -139,7 +139,7 @@ class WatchedNetwork:
         try:
             self._forward(given)
         except NotFollowedError:
-            if self.account is None or self.account.n_images:
+            if self.account is None or self.account.has_images:
                 raise
             # The first batch goes another way than its first image: it is measured by modules.
             self.account.close()

@@ -326,8 +326,7 @@ class AccountPass:
                 f"explain: expected the network to do the same for every batch; for this one it "
                 f"did not come to {missing[0]}"
             )
-        assert self._index is not None
-        assert self._chosen is not None
+        assert self._index is not None and self._chosen is not None
         for step in self._plan.steps:
             made = self._predicted[step.after].states.get("sum")
             if made is not None:
@@ -396,6 +395,6 @@ class AccountPass:
             raise UsageError(f"state: expected that of an account; {error!r}") from error
 
     @property
-    def n_images(self) -> int:
-        """The number after that of the last image so far; 0 before the first."""
-        return self._next_index
+    def has_images(self) -> bool:
+        """Whether an image has been counted so far."""
+        return self._next_index > 0

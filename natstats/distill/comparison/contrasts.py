@@ -19,7 +19,7 @@ from natstats.law.differences import holm
 from natstats.law.trend import SIGNIFICANCE
 
 __all__ = [
-    "CONTRAST", "CONTROLS", "VERDICTS", "check_pairs", "contrast_frame", "contrast_rows",
+    "CONTRAST", "VERDICTS", "check_pairs", "contrast_frame", "contrast_rows",
     "corrected_rows", "empty_row", "with_verdicts",
 ]  # fmt: skip
 
@@ -29,10 +29,6 @@ CONTRAST = (
     "p_images", "p_images_corrected", "verdict", "reason",
 )  # fmt: skip
 """Columns of the frame of contrasts; see :class:`natstats.distill.report.records.MethodTable`."""
-
-CONTROLS = (("kd", "ce"), ("at", "ce"))
-"""Positive controls: gains that are known from the literature. Where none of them is seen, the
-trainings were too few or too short to show any gain."""
 
 VERDICTS = ("better", "worse", "no effect seen", "too little to tell")
 """What can be said of a contrast."""

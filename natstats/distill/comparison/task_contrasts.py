@@ -9,7 +9,6 @@ import numpy as np
 
 from natstats import checks
 from natstats.distill.comparison.contrasts import (
-    CONTROLS,
     check_pairs,
     contrast_rows,
     corrected_rows,
@@ -19,6 +18,7 @@ from natstats.distill.comparison.contrasts import (
 from natstats.distill.comparison.crossed import crossed_difference
 from natstats.distill.comparison.gains import answers_apart, comparable
 from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task
+from natstats.distill.methods import KNOWN_GAINS
 from natstats.errors import UsageError
 
 __all__ = ["Pair", "checked_contrasts", "contrasts_of", "default_contrasts"]
@@ -102,7 +102,7 @@ def contrasts_of(
     wanted = default_contrasts(task) if given is None else given
     planned = [one for pair in wanted for one in _labelled(task, pair) or [pair]]
     check_pairs(planned)
-    usual = [pair for control in CONTROLS for pair in _labelled(task, control)]
+    usual = [pair for control in KNOWN_GAINS for pair in _labelled(task, control)]
     known = [pair for pair in usual if pair in planned]
     found = []
     for pairs in (planned, [pair for pair in usual if pair not in planned]):

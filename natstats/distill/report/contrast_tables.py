@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from natstats.distill.comparison.contrasts import CONTROLS
+from natstats.distill.methods import KNOWN_GAINS
 from natstats.law.law import bare_p, format_p
 from natstats.numbers import change, interval, number
 
@@ -79,7 +79,7 @@ def contrast_sentences(contrasts: pd.DataFrame) -> list[str]:
 def _is_control(row: Row) -> bool:
     # A label is the name of a method, with what tells it from others of that name in parentheses.
     pair = tuple(row[key].split(" (")[0] for key in ("label", "reference_label"))
-    return bool(row["control"]) or pair in CONTROLS
+    return bool(row["control"]) or pair in KNOWN_GAINS
 
 
 def _pair(row: Row) -> str:

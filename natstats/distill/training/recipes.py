@@ -35,8 +35,7 @@ AMPS = ("none", "bf16", "fp16")
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _SMALLEST = 5
 _LEAST_ALPHA = 0.001
-_STRONGEST = 30
-"""Magnitude of RandAugment: it has 31 steps."""
+_STRONGEST = 30  # magnitude of RandAugment, which has 31 steps
 
 
 @dataclass(frozen=True)
