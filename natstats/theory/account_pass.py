@@ -1,7 +1,7 @@
 """The pass that an account is made of: maps are measured before and after every operation.
 
-It works with any loop over images, as the collector does: open it as a context around the forward
-passes. What is measured is summed at once, so that memory does not grow with the number of images.
+Open it as a context around the forward passes of any loop over images, as a collector. It keeps
+sums, so memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -249,17 +249,17 @@ class AccountPass:
         return after
 
     def _receive(self, name: str, call: int, output: Any) -> None:
-        for value in self._values_at.get(Place(name, call, "", 0), ()):
-            if isinstance(output, Tensor):
-                self._measure(value, output)
+        values = self._values_at.get(Place(name, call, "", 0), ())
+        for value in values if isinstance(output, Tensor) else ():
+            self._measure(value, output)
 
     def _maps(self, value: MeasuredValue, output: Tensor) -> Tensor:
         maps = value.layout.maps(output.detach())
         if tuple(maps.shape[2:]) != size_of(value) or maps.shape[1] != value.channels:
-            sides = " x ".join(map(str, (value.channels, *size_of(value))))
+            first = (value.channels, *size_of(value))
             raise NotFollowedError(
-                f"explain: expected maps of {sides} at {value.name}, as with the first image; "
-                f"got {tuple(maps.shape[1:])}"
+                f"explain: expected maps of {' x '.join(map(str, first))} at {value.name}, as with "
+                f"the first image; got {tuple(maps.shape[1:])}"
             )
         if self._index is not None and len(maps) != len(self._index):
             raise NotFollowedError(
@@ -319,14 +319,14 @@ class AccountPass:
         if self._is_centring:
             self._start()
             return
-        done = {number for number, state in enumerate(self._states) if state in self._rows}
-        missing = [value.name for value in self._plan.values if value.number not in done]
+        missing = [v.name for v in self._plan.values if self._states[v.number] not in self._rows]
         if missing:
             raise NotFollowedError(
                 f"explain: expected the network to do the same for every batch; for this one it "
                 f"did not come to {missing[0]}"
             )
-        assert self._index is not None and self._chosen is not None
+        assert self._index is not None
+        assert self._chosen is not None
         for step in self._plan.steps:
             made = self._predicted[step.after].states.get("sum")
             if made is not None:
@@ -336,8 +336,8 @@ class AccountPass:
         self._n_left_out += int((~whole).sum())
         self._next_index = max(self._next_index, int(self._index.max()) + 1)
         group = self._index[self._chosen.cpu()] % self.n_groups
-        block = (group // self.every % self.n_blocks).to(self._device)
-        block = torch.where(whole[self._chosen], block, -1)
+        block = group // self.every % self.n_blocks
+        block = torch.where(whole[self._chosen], block.to(self._device), -1)
         for after, prepared in self._later:
             self._moments[after].add(prepared, block)
         self._start()
