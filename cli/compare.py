@@ -17,7 +17,7 @@ from .views import View, path_text, view_options
 @click.option(
     "--out",
     type=options.PATH,
-    help="Folder for page, figures and tables.  [default: reports/compare-A-B]",
+    help="Folder for page, figures and tables.  [default: reports/compare-A-B; none with --json]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the comparison at --out.")
 @options.debug_option
@@ -25,8 +25,8 @@ from .views import View, path_text, view_options
 def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool, view: View) -> None:
     """Compare RUN_B with RUN_A: every layer by name, and the slopes of the two laws.
 
-    Differences are B minus A. Where both runs saw the same images they are paired, which shortens
-    the intervals; layers are corrected for their number by Holm's rule.
+    Differences are B minus A. If both runs saw the same images they are paired, which makes the
+    intervals shorter. The p of each layer is corrected for the number of layers by Holm's rule.
     """
     first, second = (path.resolve().name for path in (run_a, run_b))
     if out is not None or not view.as_json:

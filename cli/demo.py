@@ -19,8 +19,8 @@ from .views import View, path_text, view_options
 def command(out: Path | None, overwrite: bool, view: View, law_layers: str | None) -> None:
     """Measure a small trained network on the photographs that ship with natstats.
 
-    Needs no network connection. The network is a ResNet-20 trained on 24 classes of texture; the
-    photographs are under free licences, which LICENSES.md beside them names one by one.
+    Works offline. The network is a ResNet-20 trained on 24 classes of texture. The photographs are
+    under free licences; LICENSES.md beside them names the licence of each.
     """
     fit = FitOptions() if law_layers is None else FitOptions(law_layers=law_layers)
 

@@ -80,14 +80,14 @@ HELP = """Train a student network, alone or from a teacher.
 
 Methods: ce (labels alone), kd, dkd, dist, fitnets, at, fsp, jacobian, ft, ab, ofd, reviewkd; three
 published ones on frequencies, spectralkd, freekd and ffl; and spectral, which pulls the power
-spectra of the student's layers towards the teacher's. kd+spectral is both. The spectral terms are
-ours, after the abstract of Rotman and Wolf (2021), whose formulas we do not know.
+spectra of the student's layers towards the teacher's. kd+spectral trains with both. The spectral
+terms are ours, after the abstract of Rotman and Wolf (2021), whose formulas we do not know.
 
-A training that was cut goes on when the same command is given again, with its --out and without
+An interrupted training goes on when the same command is given again, with its --out and without
 --overwrite. Under torchrun every process takes its share of each batch.
 
 Options may also come from a file (--config) or from an earlier run (--from); those on the command
-line win.
+line take precedence.
 
 \b
 natstats distill --student wrn_16_2 --data imagefolder:DIR --out runs/teacher
@@ -100,44 +100,46 @@ natstats table runs/kd*
 
 _OPTIONS = (
     click.option("--student", help="Network to train: a name, or module:factory."),
-    click.option("--teacher", help="Network to learn from; none trains the student alone."),
+    click.option("--teacher", help="Network to learn from; without it the student trains alone."),
     click.option("--data", help="Labelled images: imagefolder:DIR with DIR/train/CLASS "
                  "and DIR/val/CLASS, cifar100:ROOT, imagenet:DIR and others."),
-    click.option("--from", "recorded", type=options.PATH, help="Repeat a run, or runs of several "
-                 "seeds: a directory or its distill.json."),
-    click.option("--config", type=options.PATH, help="Take options from this file, TOML (or YAML, "
+    click.option("--from", "recorded", type=options.PATH, help="Repeat a run, or the runs of "
+                 "several seeds: a folder or its distill.json."),
+    click.option("--config", type=options.PATH, help="Take options from this TOML file (or YAML, "
                  "with PyYAML)."),
     click.option("--write-config", type=options.PATH,
-                 help="Write all settings to this file, to be given as --config, and stop."),
-    click.option("--method", default=None, help="One of the methods above, or several with "
-                 "+, such as kd+spectral.  [default: kd; ce without a teacher]"),
+                 help="Write all settings to this file, for --config, and stop."),
+    click.option("--method", default=None, help="One of the methods above, or several "
+                 "joined by +, such as kd+spectral.  [default: kd; ce without a teacher]"),
     click.option("--method-arg", "method_args", type=_Argument(), multiple=True, callback=once,
-                 help="Argument of a method, such as spectral.weight=2; repeat it."),
+                 help="Argument of a method, such as spectral.weight=2; may be repeated."),
     click.option("--teacher-checkpoint", type=options.PATH,
-                 help="The teacher's weights: a file."),
+                 help="File with the weights of the teacher."),
     click.option("--teacher-weights", default="default", show_default=True,
-                 help="The teacher's published weights by name, where there is no file."),
+                 help="Published weights of the teacher by name, if no file is given."),
     click.option("--teacher-arg", "teacher_args", type=KeyValue(), multiple=True, callback=once,
                  help="Argument of the teacher's builder, such as num_classes=10."),
     click.option("--teacher-run", type=options.PATH,
                  help="Measured run of the teacher, for the spectral terms."),
-    click.option("--student-checkpoint", type=options.PATH, help="Weights to start from."),
+    click.option("--student-checkpoint", type=options.PATH,
+                 help="File with the weights to start from."),
     click.option("--student-weights", default="none", show_default=True,
-                 help="Published weights to start from."),
+                 help="Published weights to start from, by name."),
     click.option("--student-arg", "student_args", type=KeyValue(), multiple=True, callback=once,
                  help="Argument of the student's builder."),
     click.option("--tap", "taps", type=_Tap(), multiple=True,
-                 help="Layers to compare in place of those that are found; repeat it."),
+                 help="Layers to compare in place of those found automatically; may be repeated."),
     click.option("--preset", default="default", show_default=True, help="Recipe of the training: "
                  "default, cifar100, imagenet and others (docs/distillation.md)."),
     click.option("--epochs", type=int, help="Epochs of the main stage.  [default: the preset's]"),
-    click.option("--batch-size", type=int, help="Images at a time.  [default: the preset's]"),
+    click.option("--batch-size", type=int, help="Images per batch.  [default: the preset's]"),
     click.option("--lr", type=float, help="Learning rate.  [default: the preset's]"),
-    click.option("--size", type=int, help="Side of the images, pixels.  [default: the preset's]"),
+    click.option("--size", type=int,
+                 help="Side of the images, in pixels.  [default: the preset's]"),
     click.option("--amp", type=click.Choice(("none", "bf16", "fp16")),
                  help="Type in which the networks compute; losses are float32."),
     click.option("--recipe", "fields", type=KeyValue(), multiple=True, callback=once,
-                 help="Any other field of the recipe, such as clip=1; repeat it."),
+                 help="Any other field of the recipe, such as clip=1; may be repeated."),
     click.option("--holdout", type=float, default=0.0, show_default=True, help="Evaluate on this "
                  "share of the training images, and leave the test images alone."),
     click.option("--limit", type=int,
@@ -145,28 +147,29 @@ _OPTIONS = (
     click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True,
                  help="Seed of the training; several give a run each: --seed 0 1 2."),
     click.option("--evaluate-every", type=int, default=1, show_default=True,
-                 help="Epochs between looks at the evaluation images."),
-    click.option("--evaluate-on", type=int, help="Images of every look but the last, which is on "
-                 "all: a random sample.  [default: an eighth of the training images]"),
+                 help="Epochs from one evaluation to the next."),
+    click.option("--evaluate-on", type=int, help="Images of each evaluation, a random sample; the "
+                 "last one takes all.  [default: an eighth of the training images]"),
     click.option("--gap/--no-gap", default=True, show_default=True,
                  help="Measure the spectral gap before and after the training."),
-    click.option("--gap-on", type=int, help="Images for it.  [default: 64 to 512]"),
+    click.option("--gap-on", type=int, help="Images for the spectral gap.  [default: 64 to 512]"),
     click.option("--gradients/--no-gradients", default=True, show_default=True,
-                 help="Measure now and then how hard each term pulls."),
+                 help="Measure now and then how large the gradient of each term is."),
     click.option("--teacher-cache", type=options.PATH, help="Folder that keeps the teacher's "
                  "outputs, for this and other trainings.  [default: none]"),
     click.option("--compile", type=click.Choice(("none", "student", "teacher", "both")),
-                 default="none", show_default=True, help="Run these compiled by torch; for methods "
-                 "that take no maps of them."),
+                 default="none", show_default=True, help="Networks that torch compiles; for "
+                 "methods that take no maps of them."),
     click.option("--workers", type=int, default=0, show_default=True,
                  help="Processes that read images."),
-    click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: cuda if there is one]"),
+    click.option("--device", help="Device of the networks, such as cpu, cuda or cuda:1.  "
+                 "[default: cuda if there is one]"),
     click.option("--strict/--no-strict", default=True, show_default=True,
-                 help="Fail on an unreadable image, or skip it."),
+                 help="Fail on an unreadable image, or skip it with --no-strict."),
     click.option("--dry-run", is_flag=True, help="Show stages, terms and taps, and stop."),
     click.option("--tensorboard", is_flag=True, help="Write logs for TensorBoard beside the run."),
     click.option("--out", type=options.PATH,
-                 help="Run directory.  [default: runs/STUDENT-METHOD]"),
+                 help="Folder of the run.  [default: runs/STUDENT-METHOD]"),
     click.option("--overwrite", is_flag=True, help="Begin again, and replace what is there."),
     options.debug_option,
 )  # fmt: skip

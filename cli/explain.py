@@ -11,14 +11,15 @@ from .sections import Sectioned
 
 HELP = """Measure MODEL on images, and account for the exponent of every layer.
 
-As `natstats measure`, and beside the layers the maps are measured before and after every operation
-on the way: what convolutions do (their kernels, the correlations of channels, borders, strides),
-activation functions (what Gaussian theory says, and the rest), norms, pooling and additions. The
-shares add up to the change from the images to the last layer, and the law's slope is the sum of
-theirs.
+Measures what `natstats measure` measures, and the maps before and after every operation. This
+shows what each operation does to the exponent: convolutions (their kernels, the correlations of
+channels, borders, strides), activation functions (what Gaussian theory says, and the rest), norms,
+pooling and additions. Their shares add up to the change from the images to the last layer, and the
+slopes of the shares add up to the slope of the law.
 
-With --control random-weights the same of the untrained network, and the difference. MODEL, images
-and options are those of `natstats measure --help`.
+With --control random-weights, the untrained network is measured in the same way, and the difference
+is shown. MODEL, images and options are those of `natstats measure --help`, except --until, which is
+refused: an account takes all images.
 """
 
 
@@ -26,7 +27,7 @@ and options are those of `natstats measure --help`.
     "explain",
     help=HELP,
     cls=Sectioned,
-    short_help="As measure, and account for where the exponents come from.",
+    short_help="Like measure, and say where the exponents come from.",
 )
 @network_options
 @counterfactual_option

@@ -15,7 +15,9 @@ from .views import View, view_options
 @click.command("fit", cls=Sectioned, short_help="Fit the spectra of a run again, in another way.")
 @click.argument("run", type=options.PATH)
 @options.refit_options
-@click.option("--out", type=options.PATH, help="The new run.  [default: RUN-fit, beside RUN]")
+@click.option(
+    "--out", type=options.PATH, help="Folder of the new run.  [default: RUN-fit, beside RUN]"
+)
 @click.option(
     "--overwrite", is_flag=True, help="Replace the run at --out, which may be RUN itself."
 )
@@ -30,9 +32,9 @@ def command(
 ) -> None:
     """Fit the spectra of RUN again, in another way, into a new run.
 
-    What is not given stays as it was in RUN, which is left as it is. Of a series, every run is
-    fitted again, into a new series. Where all images of RUN were measured and the run itself could
-    not be written, it is finished in its place.
+    Options that are not given stay as they were in RUN, and RUN itself stays as it is. If RUN is a
+    series, all its runs are fitted again into a new series. If all images of RUN were measured but
+    the run could not be written, it is finished in its own folder.
     """
     from natstats.files.ownership import is_reserved
     from natstats.files.paths import expanded

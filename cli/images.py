@@ -35,18 +35,18 @@ def command(
 ) -> None:
     """Measure the exponent of images.
 
-    SOURCE is photographs: an image, a folder, a pattern in quotes, a .txt list of paths, .tar
+    SOURCE can be photographs: an image, a folder, a pattern in quotes, a .txt list of paths, .tar
     shards ('shards/{000..012}.tar'), a data set of torchvision on disk (cifar10:ROOT,
     imagenet:ROOT, stl10:ROOT:train and others), or clips:ROOT with a folder of frames for every
-    clip. Or an array (N, C, H, W) in a .npy or .pt file, which is taken as it is.
+    clip. It can be an array (N, C, H, W) in a .npy or .pt file, which is taken as it is.
 
-    Or a stream of tar shards, more than memory or disk hold: 'pipe:gsutil cat gs://b/{000..012}.tar'
-    (a command for every shard), an address that fsspec opens ('s3://b/{000..012}.tar'), or .tar.gz
-    files. And data sets of Hugging Face: hf:FOLDER (saved to disk, or
-    parquet files), hf-stream:NAME[:SPLIT].
+    It can also be a stream of tar shards that neither memory nor disk holds:
+    'pipe:gsutil cat gs://b/{000..012}.tar' (a command for every shard), an address that fsspec
+    opens ('s3://b/{000..012}.tar'), or .tar.gz files. Data sets of Hugging Face are hf:FOLDER
+    (saved to disk, or parquet files) and hf-stream:NAME[:SPLIT].
 
-    Photographs are cut to their central square, the largest up to 512 pixels that fits all of
-    them but a few far smaller ones, and not scaled unless --size is given.
+    Photographs are cut to their central square, and not scaled unless --size is given. The square
+    is the largest, up to 512 pixels, that fits all of them but a few far smaller ones.
     """
     from natstats.images.sources import source_name
 

@@ -16,21 +16,25 @@ from .views import View, path_text, view_options
 
 @click.command("law", short_help="Take the laws of many networks together.")
 @click.argument("runs", nargs=-1, required=True, type=options.PATH)
-@click.option("--by", type=click.Choice(COLUMNS), help="Subgroups of networks.  [default: none]")
+@click.option(
+    "--by",
+    type=click.Choice(COLUMNS),
+    help="What divides the networks into subgroups.  [default: none]",
+)
 @click.option(
     "--group",
     "groups",
     multiple=True,
     type=options.Pair(),
     metavar="NAME=PATTERN",
-    help="A subgroup: networks whose path or name matches, such as cifar='*cifar*'; repeat it, "
-    "the first that matches counts.",
+    help="Subgroup of networks whose path or name matches, such as cifar='*cifar*'; may be "
+    "repeated, the first match counts.",
 )
-@options.refit_options
+@options.refit_options_of_runs
 @click.option(
     "--out",
     type=options.PATH,
-    help="Folder for page, figure and tables.  [default: reports/law; none with --csv]",
+    help="Folder for page, figure and tables.  [default: reports/law; none with --csv or --json]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the meta-analysis at --out.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all columns as CSV, and nothing else.")
@@ -48,8 +52,8 @@ def command(
 ) -> None:
     """Take the laws of many networks together: mean slope, the next network, how they differ.
 
-    RUNS are runs, series, whose last checkpoint counts, and folders that hold any of these. Each is
-    one network of the sample. Options of the fit are applied to all of them.
+    RUNS are runs, series (their last checkpoint counts), and folders that hold any of these. Each
+    is one network of the sample. Options of the fit apply to all of them.
     """
     if by is not None and groups:
         raise UsageError("by: expected --by or --group; got both")

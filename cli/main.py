@@ -191,8 +191,8 @@ The power of natural images falls as 1/f^α. natstats measures α, with an inter
 every layer of a network, and tests whether it grows linearly with depth.
 
 \b
-natstats demo                                 all of it, on what ships in the package
-natstats measure resnet50 --images ~/photos   a network on photographs
+natstats demo                                 a network and photographs that ship with natstats
+natstats measure resnet50 --images ~/photos   a network on photographs of yours
 natstats show RUN --all                       the numbers of a run again
 """
 

@@ -30,12 +30,12 @@ timm:convnext_tiny       one of timm (pip install 'natstats[timm]')
 package.module:factory   what a function or class of yours returns, found from
                          the current directory; --model-arg gives it arguments
 
-Without --checkpoint the newest published weights are downloaded once and kept, and a factory's
-network is measured as it is returned.
+Without --checkpoint the newest published weights are downloaded once and kept. The network of a
+function or class of yours is measured as it is returned.
 
 Several checkpoints of one training (a pattern in quotes, a folder, --checkpoint more than once)
 give a series: a run for each, and the exponents and the slope of the law over training. Every run
-is kept as soon as it is finished, and the same command goes on where it stopped.
+is kept as soon as it is finished. After an interruption the same command goes on where it stopped.
 """
 
 _OPTIONS = (
@@ -43,13 +43,13 @@ _OPTIONS = (
     click.option(
         "--images",
         required=True,
-        help="A folder, a pattern in quotes, a list, an array, a data set or a stream: see "
+        help="Images: a folder, a pattern in quotes, a list, an array, a data set or a stream; see "
         "`natstats images --help`.",
     ),
     click.option(
         "--no-normalize",
         is_flag=True,
-        help="Photographs enter in [0, 1], not normalised as the network expects.",
+        help="Give the network pixels in [0, 1], not normalised as it expects them.",
     ),
     model_options,
     click.option(
@@ -57,38 +57,42 @@ _OPTIONS = (
         multiple=True,
         default=(MeasureOptions.layers,),
         show_default=True,
-        help="weight, conv, act, block, stage, or name patterns; repeat it or separate by commas.",
+        help="Layers to measure: weight, conv, act, block, stage or name patterns; separate "
+        "several by commas.",
     ),
     click.option(
         "--layout",
         "layouts",
         multiple=True,
         type=options.Pair(),
-        help=f"Where the maps are in what a module puts out: {', '.join(declarable())}; for tokens "
-        "see docs/networks.md.",
+        help=f"Layout of the output of a module: {', '.join(declarable())}; for tokens see "
+        "docs/networks.md.",
     ),
     click.option(
         "--no-probe",
         is_flag=True,
-        help="Do not prove where the maps of each layer are; saves five passes of one image.",
+        help="Do not check where the maps of each layer are; saves five passes of one image.",
     ),
     click.option("--temporal", is_flag=True, help="Measure clips along time, not frame by frame."),
-    click.option("--device", help="Such as cpu, cuda or cuda:1.  [default: cuda if there is one]"),
+    click.option(
+        "--device",
+        help="Device of the network, such as cpu, cuda or cuda:1.  [default: cuda if there is one]",
+    ),
     click.option(
         "--amp", is_flag=True, help="Run the network in mixed precision; spectra stay float32."
     ),
     click.option(
         "--control",
         type=click.Choice(NETWORK_CONTROLS),
-        help="Measure the same architecture untrained as well: what did training do?",
+        help="Also measure the same architecture with random weights, to see what training did.",
     ),
     click.option(
         "--control-seeds",
         type=int,
         default=MeasureOptions.control_seeds,
         show_default=True,
-        help="Seeds of the random weights of --control, at least 2 (10 for a finding); each costs "
-        "as much as the measurement.",
+        help="Number of seeds for --control, at least 2 (10 for a finding); each costs as much as "
+        "the measurement.",
     ),
     options.image_options,
     options.fit_options,
@@ -108,8 +112,8 @@ def network_options(function: F) -> F:
 counterfactual_option = click.option(
     "--counterfactual",
     type=click.Choice(MEASURED_COUNTERFACTUALS),
-    help="Measure a copy with shuffled kernels or input channels, too, beside what the account "
-    "predicts.",
+    help="Also measure a copy with shuffled kernels or input channels, beside what the account "
+    "predicts of it.",
 )
 
 
@@ -124,7 +128,8 @@ counterfactual_option = click.option(
 @click.option(
     "--explain",
     is_flag=True,
-    help="Measure every operation, too: where the exponents come from (see `natstats explain`).",
+    help="Also measure every operation, to say where the exponents come from (see `natstats "
+    "explain`).",
 )
 def command(**settings: Any) -> None:
     """Measure a network on photographs."""

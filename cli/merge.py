@@ -16,7 +16,7 @@ from .views import View, view_options
     "merge", cls=Sectioned, short_help="Put the parts of a measurement together into a run."
 )
 @click.argument("parts", nargs=-1, required=True, type=options.PATH)
-@options.refit_options
+@options.refit_options_of_parts
 @options.output_options
 @view_options()
 def command(
@@ -24,10 +24,10 @@ def command(
 ) -> None:
     """Put PARTS together into a run, as if they had been measured at once.
 
-    Each of PARTS is the folder of a `natstats measure --shard 3/16 --out PART`, or of the same with
+    PARTS are folders that `natstats measure --shard 3/16 --out PART` has written, or the same with
     `natstats images`: shares of one set of images, measured in the same way, on any machines. The
-    run is the one that a single process gives. Parts of several sets can be put together, too. A
-    part that is given twice, or an image that is in two parts, is refused.
+    run is the one that a single process would give. Parts of several sets can be put together, too.
+    A part that is given twice, or an image that is in two parts, is refused.
     """
     chosen = output.take_fit_options(settings)
     first = parts[0].resolve().name.rstrip("0123456789").rstrip("-_.") or "merged"

@@ -63,7 +63,7 @@ _OPTIONS = (
         type=KeyValue(),
         multiple=True,
         callback=once,
-        help="Argument of MODEL's builder or factory, such as num_classes=10; repeat it.",
+        help="Argument of MODEL's builder or factory, such as num_classes=10; may be repeated.",
     ),
     click.option(
         "--checkpoint",
@@ -74,20 +74,20 @@ _OPTIONS = (
     ),
     click.option(
         "--checkpoint-key",
-        help="Where the weights are in the file, such as ema, or how their keys start.  "
-        "[default: found]",
+        help="Entry of the file that holds the weights, such as ema, or the start of their keys.  "
+        "[default: found automatically]",
     ),
     click.option(
         "--weights",
         default=LoadOptions.weights,
         show_default=True,
-        help="Published weights by name, such as IMAGENET1K_V1, or none for the untrained network.",
+        help="Published weights by name, such as IMAGENET1K_V1, or none for random weights.",
     ),
     click.option(
         "--strict/--no-strict",
         default=None,
-        help="Fail on an unreadable image, do not skip it; --no-strict: load what fits of a "
-        "checkpoint.",
+        help="--strict: fail on an unreadable image instead of skipping it. --no-strict: load only "
+        "what fits of a checkpoint.",
     ),
     click.option(
         "--takes",

@@ -13,13 +13,13 @@ from natstats.numbers import counted
 from . import output
 from .views import width_of
 
-HELP = """List the networks that MODEL can name, by family, with their published weights.
+HELP = """List the networks that can be given as MODEL, by family, with their published weights.
 
 PATTERN is part of a name or of a family, such as resnet, or a pattern of whole names in quotes,
-such as 'vit_*'. Without it all are listed.
+such as 'vit_*'. Without PATTERN all networks are listed.
 
 \b
-natstats models resnet           what has resnet in its name
+natstats models resnet           networks with resnet in their name
 natstats models 'convnext*' --timm
 """
 
@@ -31,10 +31,10 @@ OTHERS = (
 
 
 @click.command(
-    "models", help=HELP, short_help="List the networks that go by a name, with their weights."
+    "models", help=HELP, short_help="List the networks known by name, with their weights."
 )
 @click.argument("pattern", required=False)
-@click.option("--timm", is_flag=True, help="List timm's, too (pip install 'natstats[timm]').")
+@click.option("--timm", is_flag=True, help="Also list timm's (pip install 'natstats[timm]').")
 def command(pattern: str | None, timm: bool) -> None:
     """List networks by name."""
     from natstats.networks.listing import catalogue

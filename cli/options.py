@@ -26,6 +26,8 @@ __all__ = [
     "law_layers_option",
     "output_options",
     "refit_options",
+    "refit_options_of_parts",
+    "refit_options_of_runs",
     "saving_options",
     "strict_images",
 ]
@@ -96,37 +98,39 @@ def _law_layers(default: str) -> Callable[[F], F]:
         "--law-layers",
         multiple=True,
         callback=_joined,
-        help="In the law: hidden (all but the network's output), all, kinds, name patterns; - "
-        f"leaves one out.{default}",
+        help="Layers in the law: hidden (all but the output), all, kinds, name patterns; - leaves "
+        f"one out.{default}",
     )
 
 
-def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[[F], F]:
-    """Options of a fit; a refit keeps what is not given, and images alone have no depth."""
+def _fit_options(*, kept: str = "", has_depth: bool = True) -> Callable[[F], F]:
+    """Options of a fit; a refit keeps what is not given as it was, and images have no depth."""
 
     def default(value: object) -> str:
-        return f"  [default: {'as in RUN' if is_refit else value}]"
+        return f"  [default: {kept or value}]"
 
     depth = click.option(
         "--depth",
         type=click.Choice(DEPTHS),
-        help=f"Measure of depth on the axis of the law.{default(FitOptions.depth)}",
+        help=f"Measure of depth that the law uses.{default(FitOptions.depth)}",
     )
     law_layers = _law_layers(default(FitOptions.law_layers))
     return _chain(
         click.option(
             "--band",
             type=Band(),
-            help="Frequencies that are fitted, in cycles/pixel of the map, or as 2:12/image in "
-            f"cycles/image.{default('all rings')}",
+            help="Frequencies to fit, in cycles/pixel of the map, or as 2:12/image in cycles/image."
+            f"{default('all rings')}",
         ),
         click.option(
             "--estimator",
             type=click.Choice(tuple(ESTIMATORS)),
-            help=f"The estimator that heads the table.{default(FitOptions.estimator)}",
+            help=f"Estimator whose exponents head the table.{default(FitOptions.estimator)}",
         ),
         click.option(
-            "--level", type=float, help=f"Level of the intervals.{default(FitOptions.level)}"
+            "--level",
+            type=float,
+            help=f"Confidence level of the intervals.{default(FitOptions.level)}",
         ),
         click.option(
             "--min-rings",
@@ -138,26 +142,28 @@ def _fit_options(*, is_refit: bool = False, has_depth: bool = True) -> Callable[
             "--equal-power/--no-equal-power",
             "normalize",
             default=None,
-            help="Give every image the same power before the mean is taken."
+            help="Give every image the same power before the mean over images."
             f"{default('no-equal-power')}",
         ),
         click.option(
             "--interval",
             type=click.Choice(INTERVALS),
-            help="Student's t with effective degrees of freedom, or the studentised bootstrap."
-            f"{default(FitOptions.interval)}",
+            help="Jackknife (Student's t with effective degrees of freedom) or studentised "
+            f"bootstrap.{default(FitOptions.interval)}",
         ),
         click.option(
             "--resamples",
             type=int,
-            help=f"Resamples of the bootstrap.{default(FitOptions.resamples)}",
+            help=f"Number of resamples of the bootstrap.{default(FitOptions.resamples)}",
         ),
         *([depth, law_layers] if has_depth else []),
     )
 
 
 fit_options = _fit_options()
-refit_options = _fit_options(is_refit=True)
+refit_options = _fit_options(kept="as in RUN")
+refit_options_of_runs = _fit_options(kept="as in each run")
+refit_options_of_parts = _fit_options(kept="as in the first part")
 image_fit_options = _fit_options(has_depth=False)
 law_layers_option = _law_layers(f"  [default: {FitOptions.law_layers}]")
 
@@ -175,26 +181,32 @@ image_options = _chain(
         type=int,
         default=MeasureOptions.n_groups,
         show_default=True,
-        help="Groups of images, the unit of resampling.",
+        help="Number of groups that the images are divided into; resampling takes whole groups.",
     ),
     click.option(
         "--batch-size",
         type=int,
         default=MeasureOptions.batch_size,
         show_default=True,
-        help="Images at a time.",
+        help="Images per batch.",
     ),
-    click.option("--workers", type=int, help="Processes that read images.  [default: by device]"),
+    click.option(
+        "--workers",
+        type=int,
+        help="Processes that read images.  [default: 0 on the CPU, else one per processor, at most "
+        "8]",
+    ),
     click.option(
         "--limit",
         type=int,
-        help="At most this many images, a random sample; of a stream the first of every shard.",
+        help="Measure at most this many images: a random sample; of a stream, the first of every "
+        "shard.",
     ),
     click.option(
         "--until",
         type=float,
-        help="Read images until no layer's interval is wider than this, such as 0.05; a smaller "
-        "width and the same --out go on later.",
+        help="Read images until no layer's interval is wider than this, such as 0.05. To go on "
+        "later, give a smaller width and the same --out.",
     ),
     click.option(
         "--seed",
@@ -206,15 +218,15 @@ image_options = _chain(
     click.option(
         "--size",
         type=int,
-        help="Side of the square that enters, pixels: photographs are scaled to it.",
+        help="Side of the square that enters, in pixels; photographs are scaled and cut to it.",
     ),
     click.option(
         "--crop",
         type=int,
-        help="Cut a square of this side out of the unscaled photographs, or, with --size, after "
-        "their shorter side is scaled to that.",
+        help="Cut a square of this side, in pixels, out of the photographs. They are not scaled "
+        "unless --size is given, which is then their shorter side.",
     ),
-    click.option("--frames", type=int, help="Frames of a clip, for clips:ROOT.  [default: 16]"),
+    click.option("--frames", type=int, help="Frames per clip, for clips:ROOT.  [default: 16]"),
 )
 
 strict_images = click.option(
@@ -227,18 +239,18 @@ saving_options = _chain(
         type=float,
         default=60.0,
         show_default=True,
-        help="Seconds from one save to the next; a measurement that was cut goes on with the same "
+        help="Seconds from one save to the next; an interrupted measurement goes on with the same "
         "command.",
     ),
     click.option(
         "--shard",
-        help="Measure one share of the images, such as 3/16, into a part at --out; `natstats "
-        "merge` puts parts together.",
+        help="Measure one share of the images, such as 3/16, into a part at --out; "
+        "`natstats merge` puts the parts together.",
     ),
 )
 
 output_options = _chain(
-    click.option("--out", type=PATH, help="The run directory.  [default: a new one below runs/]"),
+    click.option("--out", type=PATH, help="Folder of the run.  [default: a new one below runs/]"),
     click.option("--overwrite", is_flag=True, help="Replace the run at --out."),
     debug_option,
 )

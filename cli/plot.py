@@ -46,11 +46,11 @@ def _formats(
     show_default=True,
     callback=_formats,
     metavar="FORMAT,...",
-    help="svg, png or pdf (with its fonts); repeat it or separate by commas.",
+    help="Format: svg, png or pdf (with its fonts); may be repeated, or separated by commas.",
 )
 @click.option(
     "--width",
-    help="Width with its unit, such as 3.4in, 8.6cm, 86mm or 245pt; letters keep their size.  "
+    help="Width with its unit, such as 3.4in, 8.6cm, 86mm or 245pt; text keeps its size.  "
     "[default: 7.2in, for a talk 10in]",
 )
 @click.option(
@@ -58,7 +58,7 @@ def _formats(
     type=click.Choice(STYLES),
     default="paper",
     show_default=True,
-    help="For a paper, or all larger for a talk.",
+    help="Style for a paper, or with everything larger for a talk.",
 )
 @options.debug_option
 def command(
@@ -71,7 +71,7 @@ def command(
 ) -> None:
     """Draw exponent against depth, spectra, and the spread between images.
 
-    With several RUNS, also all of them over each other. Of a series: exponents and slope over
+    Several RUNS are also drawn over each other. Of a series, exponents and slope are drawn over
     training. What is at --out already stays; a figure of the same name is replaced only with
     --overwrite.
     """

@@ -18,14 +18,15 @@ from .views import path_text
     "--open",
     "is_opened",
     is_flag=True,
-    help="Open the page in a browser, as it is; it is written first only where there is none.",
+    help="Open the page in a browser, as it is; it is written first only if there is none.",
 )
 @options.debug_option
 def command(run: Path, is_opened: bool) -> None:
-    """Write page and figures of RUN again, a folder that natstats has written.
+    """Write the page and the figures of RUN again.
 
-    That is a run, a series, a comparison, the laws of many networks, a training or a table of
-    trainings. Its numbers stay as they are. The page of a comparison takes its two runs.
+    RUN is a folder that natstats has written: a run, a series, a comparison, the laws of many
+    networks, a training or a table of trainings. Its numbers stay as they are. For the page of a
+    comparison, its two runs must still be there.
     """
     from natstats.files.paths import expanded
 

@@ -17,8 +17,8 @@ from .views import View, view_options
 def command(run: Path, view: View) -> None:
     """Print table and verdict of RUN, a folder that natstats has written.
 
-    That is a run, a series, a comparison (`natstats compare --out`), the laws of many networks
-    (`natstats law --out`), a training or a table of trainings. With --all every row.
+    RUN can be a run, a series, a comparison (`natstats compare --out`), the laws of many networks
+    (`natstats law --out`), a training or a table of trainings.
     """
     from natstats.files.paths import expanded
 

@@ -20,19 +20,23 @@ from . import options, output
     "references",
     multiple=True,
     metavar="METHOD",
-    help="Method, or label of a row, over which gains are taken; repeat it.  "
-    "[default: ce and kd, where they are there]",
+    help="Method, or label of a row, over which gains are taken; may be repeated.  "
+    "[default: ce and kd, if they are there]",
 )
 @click.option(
     "--contrast",
     "contrasts",
     multiple=True,
     metavar="METHOD:OVER",
-    help="Planned contrast, such as kd+spectral:kd; repeat it. Its error is pooled over all "
-    "methods.  [default: every X+spectral over X]",
+    help="Planned contrast, such as kd+spectral:kd; may be repeated. Its error is pooled over "
+    "all methods.  [default: every X+spectral over X]",
 )
 @click.option(
-    "--level", type=float, default=0.95, show_default=True, help="Level of the intervals."
+    "--level",
+    type=float,
+    default=0.95,
+    show_default=True,
+    help="Confidence level of the intervals.",
 )
 @click.option(
     "--out", type=options.PATH, help="Folder for tables, page and figures.  [default: none]"
@@ -57,10 +61,10 @@ def command(
 ) -> None:
     """Compare distillation RUNS: accuracy with its interval, gains, tests on the same images.
 
-    A path is one training, the folder of its seeds, or a folder that holds any of these. Trainings
-    that differ only in their seed are one method; an unfinished one is named, with how far it has
-    come, and left out. Gains are paired on seeds and images, and their p-values are corrected for
-    the number of methods by Holm's rule.
+    Each of RUNS is one training, the folder of its seeds, or a folder that holds any of these.
+    Trainings that differ only in their seed are one method. An unfinished training is left out, and
+    a note says how far it has come. Gains are paired on seeds and images, and their p-values are
+    corrected for the number of methods by Holm's rule.
     """
     if as_csv and as_markdown:
         raise UsageError("format: expected --csv or --markdown; got both")

@@ -106,7 +106,7 @@ _JSON = click.option(
     "natstats.runs.summaries.",
 )
 _QUIET = click.option(
-    "--quiet", is_flag=True, help="Print neither progress nor the result; errors stay."
+    "--quiet", is_flag=True, help="Print neither progress nor the result, only errors."
 )
 
 
