@@ -117,6 +117,7 @@ class Study:
         budget_seeds: so many, from 0.
         looks: how often a training is evaluated on the way.
         look_images: evaluation images of such a look; the last one is on all.
+        goal: arms that are held against kd, at, ofd and dkd beside the planned contrasts.
         note: what a reader of its tables has to know; empty for nothing.
     """
 
@@ -142,6 +143,7 @@ class Study:
     budget_seeds: int = 4
     looks: int = 10
     look_images: int = 1000
+    goal: tuple[str, ...] = ("kd+spectral",)
     note: str = ""
 
     def setting(self, name: str) -> Setting:

@@ -27,11 +27,7 @@ from natstats.distill.losses import (
 from natstats.distill.method import Method, Plan, Setting
 from natstats.errors import UsageError
 
-__all__ = ["KNOWN_GAINS", "METHODS", "arguments_of", "get_method", "merged", "parse_method"]
-
-KNOWN_GAINS = (("kd", "ce"), ("at", "ce"))
-"""Positive controls: gains that are known from the literature. Where none of them is seen, the
-trainings were too few or too short to show any gain."""
+__all__ = ["METHODS", "arguments_of", "get_method", "merged", "parse_method"]
 
 
 def _alone(setting: Setting) -> Plan:

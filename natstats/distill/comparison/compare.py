@@ -24,6 +24,7 @@ from natstats.distill.run_folders import TABLE
 from natstats.files.csv_files import write_csv
 from natstats.numbers import counted
 from natstats.runs import store
+from natstats.text import few
 
 __all__ = ["FORMAT", "KIND", "REFERENCES", "MethodComparison", "compare_runs"]
 
@@ -332,16 +333,17 @@ def _associations(number: int, task: Task) -> list[tuple[int, str, Association]]
 
 
 def _contrast_notes(contrasts: pd.DataFrame) -> list[str]:
-    """Notes on planned contrasts that could not be formed, or whose error needs a comment."""
-    said = contrasts[contrasts["reason"] != ""]
+    """Notes on contrasts whose error needs a comment; sentences name those that are not tested."""
+    is_said = ~contrasts.control & ~np.isfinite(contrasts.p_corrected)
+    said = contrasts[(contrasts["reason"] != "") & ~is_said]
     notes = []
     for reason in dict.fromkeys(map(str, said["reason"])):
         own = said[said["reason"] == reason]
-        pairs = dict.fromkeys(f"{row.label} over {row.reference_label}" for row in own.itertuples())
+        pairs = [f"{row.label} over {row.reference_label}" for row in own.itertuples()]
         if (own.error == "own").all() and not reason.startswith("all seeds"):
             notes.append(f"Not pooled is the error of {len(own)} of the contrasts: {reason}.")
         else:
-            notes.append(f"Contrast {', '.join(pairs)}: {reason}.")
+            notes.append(f"Contrast {few(pairs)}: {reason}.")
     return notes
 
 
@@ -357,8 +359,7 @@ def _notes(methods: pd.DataFrame, gains: pd.DataFrame) -> list[str]:
         )
     untested = gains[gains["reason"] != ""]
     for (name, reason), own in untested.groupby(["reference", "reason"], sort=False):
-        labels = ", ".join(dict.fromkeys(own.label))
-        notes.append(f"Not tested over {name}: {labels}; {reason}.")
+        notes.append(f"Not tested over {name}: {few(own.label)}; {reason}.")
     for row in gains[(gains["reason"] == "") & (gains.n_left_out > 0)].to_dict("records"):
         seeds = "seed is" if row["n_left_out"] == 1 else "seeds are"
         notes.append(

@@ -18,7 +18,7 @@ from natstats.distill.comparison.contrasts import (
 from natstats.distill.comparison.crossed import crossed_difference
 from natstats.distill.comparison.gains import answers_apart, comparable
 from natstats.distill.comparison.method_runs import ALONE, MethodRuns, Task
-from natstats.distill.methods import KNOWN_GAINS
+from natstats.distill.report.records import KNOWN_GAINS
 from natstats.errors import UsageError
 
 __all__ = ["Pair", "checked_contrasts", "contrasts_of", "default_contrasts"]

@@ -11,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from natstats.distill.report.named_rows import height_of, row_names
 from natstats.report.figures.overlay import short_name
 from natstats.report.figures.style import GREY, INK, PALETTE, legend, look, new_axes
 
@@ -34,16 +35,18 @@ def plot_contrasts(rows: pd.DataFrame, level: float = 0.95, ax: Axes | None = No
     """
     known = rows[np.isfinite(rows.difference)].reset_index(drop=True)
     with look():
-        ax = new_axes(ax, 1.3 + 0.3 * max(len(known), 1))
+        pairs = row_names(
+            [
+                f"{short_name(str(row.label))} over {short_name(str(row.reference_label))}"
+                for row in known.itertuples()
+            ]
+        )
+        ax = new_axes(ax, 1.3 + height_of(pairs))
         ax.grid(axis="x")
         ax.axvline(0.0, color=INK, linewidth=0.8, zorder=1)
         for place, row in enumerate(known.to_dict("records")):
             _draw(ax, place, row)
         ax.set_yticks(range(len(known)))
-        pairs = [
-            f"{short_name(str(row.label))} over {short_name(str(row.reference_label))}"
-            for row in known.itertuples()
-        ]
         ax.set_yticklabels(pairs, parse_math=False)
         ax.set_ylim(len(known) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)

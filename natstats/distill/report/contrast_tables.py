@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from natstats.distill.methods import KNOWN_GAINS
+from natstats.distill.report.records import KNOWN_GAINS
 from natstats.law.law import bare_p, format_p
 from natstats.numbers import change, interval, number
+from natstats.text import few
 
 __all__ = ["CONTRAST_HEADS", "contrast_cells", "contrast_explanation", "contrast_sentences"]
 
@@ -54,11 +55,7 @@ def contrast_sentences(contrasts: pd.DataFrame) -> list[str]:
     every = contrasts.to_dict("records")
     rows = [row for row in every if np.isfinite(row["p_corrected"])]
     planned = [row for row in rows if not row["control"]]
-    missing = [
-        f"{_names(row)} was planned and is not tested, but counts in Holm's rule: {row['reason']}."
-        for row in every
-        if not row["control"] and not np.isfinite(row["p_corrected"]) and row["reason"]
-    ]
+    missing = _untested(every)
     if not planned:
         return missing
     texts = [f"{_said(row)}." for row in planned] + missing
@@ -74,6 +71,20 @@ def contrast_sentences(contrasts: pd.DataFrame) -> list[str]:
                 "of a contrast that is not seen."
             )
     return texts
+
+
+def _untested(rows: Sequence[Row]) -> list[str]:
+    """Planned contrasts without a test, one sentence for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for row in rows:
+        if not row["control"] and not np.isfinite(row["p_corrected"]) and row["reason"]:
+            by_reason.setdefault(str(row["reason"]), []).append(_names(row))
+    return [
+        f"{few(names)} {'was' if len(names) == 1 else 'were'} planned and "
+        f"{'is' if len(names) == 1 else 'are'} not tested, but "
+        f"{'counts' if len(names) == 1 else 'count'} in Holm's rule: {reason}."
+        for reason, names in by_reason.items()
+    ]
 
 
 def _is_control(row: Row) -> bool:

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from natstats.distill.report.named_rows import height_of, row_names
 from natstats.distill.report.records import MethodTable
 from natstats.report.figures.overlay import short_name
 from natstats.report.figures.style import (
@@ -42,6 +43,9 @@ INTERVAL_STYLES: dict[str, Any] = {"seeds": "-", "images": (0, (2, 1.2))}
 MOST_BANDS = 4
 """Most methods for which bands are drawn; those of more would overlap."""
 
+MOST_CURVES = 12
+"""Most curves in a figure: more cannot be told apart, and their legend leaves no room."""
+
 SEED: dict[str, Any] = {
     "linestyle": "none", "marker": "o", "markersize": 3.2, "color": GREY, "markeredgewidth": 0,
     "alpha": 0.75,
@@ -67,7 +71,8 @@ def plot_accuracy(found: MethodTable, task: int = 0, ax: Axes | None = None) -> 
     """
     rows, seeds = _of(found.methods, task), _of(found.seeds, task)
     with look():
-        ax = new_axes(ax, 1.5 + 0.32 * len(rows))
+        names = row_names([short_name(str(label)) for label in rows.label])
+        ax = new_axes(ax, 1.5 + height_of(names))
         ax.grid(axis="x")
         low, high = _span(rows, seeds)
         entries = _draw_references(ax, rows, (low, high))
@@ -75,7 +80,7 @@ def plot_accuracy(found: MethodTable, task: int = 0, ax: Axes | None = None) -> 
         for place, row in enumerate(rows.to_dict("records")):
             _draw_method(ax, place, row, seeds[seeds.label == row["label"]])
         ax.set_yticks(range(len(rows)))
-        ax.set_yticklabels([short_name(str(label)) for label in rows.label], parse_math=False)
+        ax.set_yticklabels(names, parse_math=False)
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
@@ -159,13 +164,14 @@ def plot_curves_of(curves: pd.DataFrame, labels: Sequence[str], ax: Axes | None 
 
     Args:
         curves: label, epoch, accuracy, low and high.
-        labels: labels of the lines; one without a curve is left out.
+        labels: labels of the lines; one without a curve is left out, and so are those after the
+            first :data:`MOST_CURVES`.
         ax: where to draw; by default a new figure.
 
     Returns:
         The axes drawn into.
     """
-    looks = _looks(labels)
+    looks = _looks(labels[:MOST_CURVES])
     with look():
         ax = new_axes(ax, 4.4)
         ax.grid(axis="y")
@@ -183,6 +189,9 @@ def plot_curves_of(curves: pd.DataFrame, labels: Sequence[str], ax: Axes | None 
                 marker=mark if len(own) == 1 else "",  # a line of one point is not seen
             )  # fmt: skip
             entries.append((line, short_name(label)))
+        if len(labels) > len(looks):
+            nothing = Line2D([], [], linestyle="none")
+            entries.append((nothing, f"{len(labels) - len(looks)} more are not drawn"))
         ax.xaxis.set_major_locator(
             MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
         )

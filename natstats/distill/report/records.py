@@ -9,7 +9,11 @@ import pandas as pd
 
 from natstats.brief import Brief
 
-__all__ = ["AssociationResult", "MethodTable", "TitledTask"]
+__all__ = ["KNOWN_GAINS", "AssociationResult", "MethodTable", "TitledTask"]
+
+KNOWN_GAINS = (("kd", "ce"), ("at", "ce"))
+"""Positive controls: gains that are known from the literature. Where none of them is seen, the
+trainings were too few or too short to show any gain."""
 
 
 class TitledTask(Protocol):
