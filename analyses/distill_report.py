@@ -38,6 +38,9 @@ LEVEL = 0.95
 RIVALS = ("kd", "at", "ofd", "dkd")
 """The arms of the goal are to be above the first, and no worse than the others."""
 
+MOST_SAID = 8
+"""Most contrasts that are said one by one; of more it is counted what came out."""
+
 Accuracies = dict[str, dict[int, float]]
 
 
@@ -236,7 +239,7 @@ class Report:
         judged = with_verdicts(rows, [*beside, *seen])[: len(rows) + len(beside)]
         frame = contrast_frame(judged)
         self.frames.append(frame.assign(study=self.study.name, setting=name))
-        texts = contrast_sentences(frame)
+        texts = contrast_sentences(frame) if len(own) <= MOST_SAID else [_counts(frame)]
         self.sentences += [f"{self.study.name} {name}: {text}" for text in texts]
         return [
             markdown(CONTRAST_HEADS, contrast_cells(frame.to_dict("records")), [0, 3, 6]),
@@ -336,6 +339,16 @@ def _gain(known: Accuracies, name: str, other: str, pool: PooledVariance) -> str
 
 def _arguments(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items()) or "–"
+
+
+def _counts(contrasts: pd.DataFrame) -> str:
+    """How many of the planned contrasts came out how."""
+    own = contrasts[~contrasts.control]
+    better, above = (own.verdict == "better").sum(), (own.low > 0).sum()
+    return (
+        f"Of {len(own)} contrasts {better} are better after Holm's correction. Without it, the "
+        f"intervals of {above} are above zero."
+    )
 
 
 def curves_of(report: Report, planned: Sequence[Planned]) -> pd.DataFrame:
