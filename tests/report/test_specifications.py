@@ -261,7 +261,7 @@ def test_both_questions_stand_on_the_page_with_their_answers(run, tmp_path):
         assert f"<dt>{name}</dt><dd>{value}</dd>" in tested
     assert "description" in described
     assert "natstats law" in tested
-    assert "one witness" in tested
+    assert "one network is one observation" in tested
     numbers = dict(page.network_facts(law))["slope per weight layer"]
     assert numbers != dict(page.law_facts(law))["slope per weight layer"]
 

@@ -359,7 +359,7 @@ def _notes(methods: pd.DataFrame, gains: pd.DataFrame) -> list[str]:
         )
     untested = gains[gains["reason"] != ""]
     for (name, reason), own in untested.groupby(["reference", "reason"], sort=False):
-        notes.append(f"Not tested over {name}: {few(own.label)}; {reason}.")
+        notes.append(f"Not tested over {name}: {few([*own.label])}; {reason}.")
     for row in gains[(gains["reason"] == "") & (gains.n_left_out > 0)].to_dict("records"):
         seeds = "seed is" if row["n_left_out"] == 1 else "seeds are"
         notes.append(
