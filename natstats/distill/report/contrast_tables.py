@@ -79,12 +79,13 @@ def _untested(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if not row["control"] and not np.isfinite(row["p_corrected"]) and row["reason"]:
             by_reason.setdefault(str(row["reason"]), []).append(_names(row))
-    return [
-        f"{few(names)} {'was' if len(names) == 1 else 'were'} planned and "
-        f"{'is' if len(names) == 1 else 'are'} not tested, but "
-        f"{'counts' if len(names) == 1 else 'count'} in Holm's rule: {reason}."
-        for reason, names in by_reason.items()
-    ]
+    texts = []
+    for reason, names in by_reason.items():
+        was, is_, counts = ("was", "is", "counts") if len(names) == 1 else ("were", "are", "count")
+        texts.append(
+            f"{few(names)} {was} planned and {is_} not tested, but {counts} in Holm's rule: {reason}."
+        )
+    return texts
 
 
 def _is_control(row: Row) -> bool:

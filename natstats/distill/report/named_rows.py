@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from natstats.report.figures.style import is_for_phones
 
-__all__ = ["ROW", "height_of", "row_names"]
+__all__ = ["height_of", "row_names"]
 
-LONGEST = 24
+_LONGEST = 24
 """Most characters of a line on a phone, but for a longer word."""
 
-ROW, LINE = 0.32, 0.13
+_ROW, _LINE = 0.32, 0.13
 """Height of a row with a name of one line, and of every further line, inches."""
 
 
@@ -26,9 +26,9 @@ def row_names(names: Sequence[str]) -> list[str]:
     """
     if not is_for_phones():
         return list(names)
-    return ["\n".join(textwrap.wrap(name, LONGEST, break_long_words=False)) for name in names]
+    return ["\n".join(textwrap.wrap(name, _LONGEST, break_long_words=False)) for name in names]
 
 
 def height_of(names: Sequence[str]) -> float:
     """Height of the rows with these names, inches."""
-    return ROW * max(len(names), 1) + LINE * sum(name.count("\n") for name in names)
+    return _ROW * max(len(names), 1) + _LINE * sum(name.count("\n") for name in names)
