@@ -82,9 +82,8 @@ def _untested(rows: Sequence[Row]) -> list[str]:
     texts = []
     for reason, names in by_reason.items():
         was, is_, counts = ("was", "is", "counts") if len(names) == 1 else ("were", "are", "count")
-        texts.append(
-            f"{few(names)} {was} planned and {is_} not tested, but {counts} in Holm's rule: {reason}."
-        )
+        untested = f"{few(names)} {was} planned and {is_} not tested"
+        texts.append(f"{untested}, but {counts} in Holm's rule: {reason}.")
     return texts
 
 
