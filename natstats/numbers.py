@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 __all__ = [
-    "change", "count", "counted", "evenly_spaced", "interval", "map_size", "number",
-    "share", "short",
+    "change", "count", "counted", "evenly_spaced", "interval", "interval_text", "map_size",
+    "number", "share", "short",
 ]  # fmt: skip
 
 MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
@@ -99,6 +99,17 @@ def interval(low: float, high: float, digits: int = 2, *, sign: bool = False) ->
         text = number(end, digits)
         digits = max(digits, len(text.partition(".")[2]))
     return f"[{number(low, digits, sign=sign)}, {number(high, digits, sign=sign)}]"
+
+
+def interval_text(low: float, high: float, digits: int = 2, *, sign: bool = False) -> str:
+    """The ends of an interval as a column of the terminal has them, without brackets.
+
+    >>> interval_text(1.234, 1.456), interval_text(float("nan"), 1.0)
+    ('1.23 to 1.46', '-')
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "-"
+    return interval(low, high, digits, sign=sign)[1:-1].replace(", ", " to ")
 
 
 def change(value: float, low: float, high: float, digits: int = 4) -> str:

@@ -18,7 +18,7 @@ from natstats.law.law import format_p
 from natstats.law.meta_analysis import Contrast, Pooled
 from natstats.law.shape_agreement import ShapeAgreement
 from natstats.law.trend import SIGNIFICANCE
-from natstats.numbers import change, counted, interval, number
+from natstats.numbers import change, counted, interval, interval_text, number
 from natstats.report.records import ALL, CONTROL, NetworksReport
 from natstats.runs import store
 from natstats.runs.tables import evenly, left_out
@@ -214,7 +214,7 @@ class MetaAnalysis:
                 str(row["network"]),
                 str(row["subgroup"]),
                 number(row[f"slope{end}"], 4, sign=True, missing="-"),
-                _ends(row[f"slope{end}_low"], row[f"slope{end}_high"]),
+                interval_text(row[f"slope{end}_low"], row[f"slope{end}_high"], 4, sign=True),
                 f"{100 * row[f'weight{end}']:.1f} %",
             )
             for row in shown.to_dict("records")
@@ -229,7 +229,7 @@ class MetaAnalysis:
                     "all networks" if is_all else f"mean of {row['n']}",
                     "" if is_all else str(row["subgroup"]),
                     number(row["mean"], 4, sign=True, missing="-"),
-                    _ends(row["low"], row["high"]),
+                    interval_text(row["low"], row["high"], 4, sign=True),
                     "",
                 )
             )
@@ -342,10 +342,3 @@ class MetaAnalysis:
 
                 write_networks_report(folder, self.report(), path, command)
         return path
-
-
-def _ends(low: float, high: float) -> str:
-    """The ends of an interval for a column, without brackets."""
-    if not np.isfinite([low, high]).all():
-        return "-"
-    return interval(low, high, 4, sign=True)[1:-1].replace(", ", " to ")

@@ -24,7 +24,7 @@ from natstats.fits.options import FitOptions
 from natstats.law.differences import Differences, ErrorSource, Estimate
 from natstats.law.law import OLDER_VERDICTS, VERDICTS
 from natstats.networks.checkpoint_files import CheckpointFile, step_name
-from natstats.numbers import change, counted, interval, number
+from natstats.numbers import change, counted, interval_text, number
 from natstats.report.records import SeriesReport
 from natstats.runs import store
 from natstats.runs.comparison import Comparison, compare
@@ -261,10 +261,10 @@ class Series:
                 str(row["checkpoint"]),
                 str(row["step"]),
                 number(row["slope"], 4, sign=True, missing="-"),
-                _ends(row["slope_low"], row["slope_high"], 4, sign=True),
+                interval_text(row["slope_low"], row["slope_high"], 4, sign=True),
                 str(row["verdict"]),
                 number(row["exponent_mean"], missing="-"),
-                _ends(row["exponent_mean_low"], row["exponent_mean_high"], 2),
+                interval_text(row["exponent_mean_low"], row["exponent_mean_high"], 2),
             )
             for row in shown.to_dict("records")
         ]
@@ -387,10 +387,3 @@ def _read(path: Path) -> Series:
 
 def _estimate(values: dict[str, float | None]) -> Estimate:
     return Estimate(**{key: np.nan if x is None else x for key, x in values.items()})
-
-
-def _ends(low: float, high: float, digits: int, *, sign: bool = False) -> str:
-    """The ends of an interval for a column, without brackets."""
-    if not np.isfinite([low, high]).all():
-        return "-"
-    return interval(low, high, digits, sign=sign)[1:-1].replace(", ", " to ")
