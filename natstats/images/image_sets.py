@@ -148,6 +148,10 @@ def reason_of(error: Exception) -> str:
     """What an error says, on one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # without the path, which the label has already
+    if isinstance(error, FileNotFoundError):
+        # fsspec raises this, with the address and nothing else, whatever a server refused.
+        cause = error.__cause__
+        return reason_of(cause) if isinstance(cause, Exception) else "there is none"
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 

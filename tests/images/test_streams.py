@@ -297,7 +297,7 @@ def test_a_command_that_fails_is_named_with_what_it_said(shards, command, words)
 
 def test_an_address_without_a_file_is_named():
     pytest.importorskip("fsspec")
-    with pytest.raises(NatstatsError, match="images: expected a file at memory://no/such.tar"):
+    with pytest.raises(NatstatsError, match="a file at memory://no/such.tar; there is none"):
         read_all("memory://no/such.tar")
 
 
