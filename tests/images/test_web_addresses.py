@@ -81,7 +81,7 @@ def test_the_images_are_those_of_the_files(shards, address):
 @pytest.mark.parametrize(
     ("shard", "words"),
     [
-        ("part-{0..2}.tar", "part-2.tar; 404.*Not Found"),
+        ("part-{0..2}.tar", "part-2.tar; 404"),
         ("cut/part-0.tar", "cut/part-0.tar"),
     ],
 )
