@@ -246,6 +246,14 @@ ABLATION = (
 )
 # The best of the ablation on textures, tested on the two other data sets.
 BEST = _control("coherence")
+# Tried after the ablation, and so in none of the planned contrasts: the term that was best beside
+# the power spectra in place of alone, and other methods beside kd that have connectors as it does.
+LATER = (
+    _variant("both-coherence", coherence=10.0),
+    Arm("kd+ofd", "kd+ofd", {"ofd.teacher_bn": "running"}, "ofd.weight", "kd"),
+    Arm("kd+fitnets", "kd+fitnets", {}, "fitnets.weight", "kd"),
+    _control("spatial"),
+)
 ABLATION_CONTRASTS = tuple((arm.name, "kd") for arm in ABLATION if arm.beside == "kd")
 
 # Numbers of 32 bits throughout: half precision is no faster on most CPUs. The changes of the images
@@ -280,11 +288,11 @@ TEXTURES = Study(
     recipe=RECIPE,
     teachers={"r20": Teacher(RESNET20, 60, limit=1200, recipe=TUNED, has_part=False)},
     settings=(Setting("r8-r20", RESNET8, "r20", 1200, 30),),
-    arms=(*ARMS, BEST),
+    arms=(*ARMS, BEST, *LATER),
     goal=("kd+spectral", BEST.name),
     contrasts=CONTRASTS,
     ablation_setting="r8-r20",
-    ablation=ABLATION,
+    ablation=(*ABLATION, LATER[0]),
     ablation_contrasts=ABLATION_CONTRASTS,
     budget_setting="r8-r20",
     note=(
@@ -308,7 +316,7 @@ CIFAR10 = Study(
             weights_of="w10-r20-2k",
         ),
     ),
-    arms=(*ARMS, BEST),
+    arms=(*ARMS, BEST, *LATER),
     goal=("kd+spectral", BEST.name),
     contrasts=CONTRASTS,
     budget_setting="w10-r20-2k",
@@ -325,7 +333,7 @@ TINY40 = Study(
         )
     },
     settings=(Setting("r8-r20", Network("cifar_resnet8", COARSE), "r20", 2000, 30),),
-    arms=(*ARMS, BEST),
+    arms=(*ARMS, BEST, *LATER),
     goal=("kd+spectral", BEST.name),
     contrasts=CONTRASTS,
     budget_setting="r8-r20",
