@@ -10,13 +10,15 @@ Biometrika 34).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from natstats.files.json_files import as_number
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.intervals import effective_dof, t_reach, two_sided_p
 from natstats.law.law import Law
@@ -56,6 +58,19 @@ class Estimate:
     high: float = np.nan
     p: float = np.nan
     dof: float = np.nan
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Estimate:
+        """Inverse of :func:`dataclasses.asdict`; None stands for NaN.
+
+        Raises:
+            TypeError: a field is unknown, or is no number.
+            ValueError: a field is a text of something else.
+
+        >>> Estimate.from_dict({"value": 1.5, "p": None})
+        Estimate(value=1.5, low=nan, high=nan, p=nan, dof=nan)
+        """
+        return cls(**{name: as_number(value) for name, value in values.items()})
 
     @classmethod
     def of(

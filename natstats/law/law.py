@@ -28,6 +28,7 @@ from scipy import special
 
 from natstats import checks
 from natstats.errors import UsageError
+from natstats.files.json_files import as_number, nan_for_null
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import DepthName
 from natstats.html_blocks import html_block, html_table
@@ -223,17 +224,12 @@ class Law:
         Raises:
             UsageError: a field is missing or unknown.
         """
-        plain: dict[str, Any] = {
-            key: np.nan if value is None else value for key, value in values.items()
-        }
+        plain = nan_for_null(values)
         try:
             plain["covariance"] = tuple(
-                tuple(np.nan if cell is None else cell for cell in row)
-                for row in plain["covariance"]
+                tuple(as_number(cell) for cell in row) for row in plain["covariance"]
             )
-            plain["shapes"] = {
-                key: np.nan if value is None else value for key, value in plain["shapes"].items()
-            }
+            plain["shapes"] = nan_for_null(plain["shapes"])
             if isinstance(plain["network"], dict):
                 plain["network"] = Description.from_dict(plain["network"])
             else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from natstats.checks import MINIMUM_SIDE
 from natstats.errors import NatstatsError
 from natstats.files.array_files import Arrays
-from natstats.files.json_files import to_json
+from natstats.files.json_files import as_number, to_json
 from natstats.files.paths import member, open_regular
 from natstats.files.schema import (
     FLAG,
@@ -216,7 +216,7 @@ def _step(
         ]
         gaussian = GaussianPart(rows[0], rows[1], count)
     for which in ("kernel_exponent", "shuffled_exponent"):
-        own[which] = np.nan if own[which] is None else float(own[which])
+        own[which] = as_number(own[which])
     known = {one.name for one in fields(Step)}
     kept = {key: value for key, value in own.items() if key in known}
     return Step(**{**kept, "layers": tuple(own["layers"]), "gaussian": gaussian})

@@ -18,6 +18,7 @@ import pandas as pd
 from natstats.brief import Brief
 from natstats.errors import UsageError
 from natstats.files.csv_files import write_csv
+from natstats.files.json_files import as_number
 from natstats.files.paths import expanded, plain_name
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
@@ -365,17 +366,14 @@ class StoredRuns(Sequence[Run]):
 
 def _read(path: Path) -> Series:
     record, exponents, layers, homes = read_series(path)
-    rows = [
-        row | {name: np.nan if row[name] is None else row[name] for name in NUMBERS}
-        for row in record["runs"]
-    ]
+    rows = [row | {name: as_number(row[name]) for name in NUMBERS} for row in record["runs"]]
     kept = record["change"]
     found = Comparison(
         names=tuple(kept["names"]),
         layers=layers,
         only=(tuple(kept["only"][0]), tuple(kept["only"][1])),
-        mean=_estimate(kept["mean"]),
-        slope=_estimate(kept["slope"]),
+        mean=Estimate.from_dict(kept["mean"]),
+        slope=Estimate.from_dict(kept["slope"]),
         **{name: kept[name] for name in ("n_layers", "n_differ", "is_paired", "level", "depth")},
         notes=tuple(kept["notes"]),
     )
@@ -383,7 +381,3 @@ def _read(path: Path) -> Series:
     summaries = [Summary(row, groups[row["checkpoint"]]) for row in rows]
     info = {name: record[name] for name in (*_SHARED, "fit") if name in record}
     return Series(summaries, found, StoredRuns(homes), **info)
-
-
-def _estimate(values: dict[str, float | None]) -> Estimate:
-    return Estimate(**{key: np.nan if x is None else x for key, x in values.items()})
