@@ -13,8 +13,6 @@ from natstats.report.records import RunReport
 from natstats.runs.run import Run
 
 FIGURES = ("account", "account_totals", "kernels", "kernel_exponents")
-
-
 EVIL = "<script>alert('x')</script>&\"'"
 
 

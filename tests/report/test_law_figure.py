@@ -157,11 +157,7 @@ def test_the_line_is_solid_only_for_a_linear_law(verdict: str) -> None:
 
 
 DEEP = np.arange(1.0, 25.0)
-
-
 STAGES = ["32"] * 8 + ["16"] * 8 + ["8"] * 8
-
-
 CURVES = {
     "quadratic": 1 + 0.01 * (DEEP - 12) ** 2,
     "saturating": 1 + 2 * (1 - np.exp(-(DEEP - 1) / 4)),

@@ -89,8 +89,6 @@ DEPTHS = {
 
 
 SIDES = {"inception_v3": 96, "vit_b_16": 224}
-
-
 INITIALISED = {"inception_v3": {"init_weights": False}}
 
 
@@ -146,6 +144,9 @@ def test_a_stage_is_the_last_block_of_each_resolution():
 def test_nothing_matched_is_said(model):
     with pytest.raises(natstats.UsageError, match="layers: .*nothing matched 'conv9'"):
         natstats.Collector(model, "conv9")
+
+
+# What share of the image the maps stand for
 
 
 def spans(net: nn.Module, height: int = 64, width: int = 64) -> dict[str, float]:
