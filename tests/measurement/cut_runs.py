@@ -9,6 +9,13 @@ from torch import nn
 
 N_PHOTOS = 40
 
+# Measurements of one pass, and of several.
+OPTIONS = {
+    "plain": {},
+    "control": {"control": "random-weights", "control_seeds": 2},
+    "explain": {"explain": True, "counterfactual": "shuffle-kernels"},
+}
+
 
 def network(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)

@@ -22,16 +22,9 @@ from natstats.files.state_files import write_state
 from natstats.measurement import network_pass
 from natstats.measurement.keeping import Keeper
 from natstats.runs.run import Run
-from tests.measurement.cut_runs import N_PHOTOS, CutError, cut_after, network
+from tests.measurement.cut_runs import N_PHOTOS, OPTIONS, CutError, cut_after, network
 
 pytestmark = pytest.mark.usefixtures("quick")
-
-
-OPTIONS = {
-    "plain": {},
-    "control": {"control": "random-weights", "control_seeds": 2},
-    "explain": {"explain": True, "counterfactual": "shuffle-kernels"},
-}
 
 
 @pytest.mark.slow

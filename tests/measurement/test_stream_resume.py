@@ -18,18 +18,11 @@ import natstats
 from natstats.files.ownership import STATE
 from natstats.measurement.until import Until
 from natstats.runs.run import Run
-from tests.measurement.cut_runs import CutError, cut_after, network
+from tests.measurement.cut_runs import OPTIONS, CutError, cut_after, network
 from tests.measurement.processes import torchrun
 from tests.measurement.stream_set_up import N_IMAGES, PER_SHARD, SETTINGS, opened
 
 pytestmark = pytest.mark.usefixtures("quick")
-
-
-OPTIONS = {
-    "plain": {},
-    "control": {"control": "random-weights", "control_seeds": 2},
-    "explain": {"explain": True, "counterfactual": "shuffle-kernels"},
-}
 
 
 @pytest.mark.slow
