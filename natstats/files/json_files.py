@@ -12,7 +12,7 @@ import numpy as np
 
 from natstats.files.paths import open_regular
 
-__all__ = ["as_number", "nan_for_null", "read_json", "to_json"]
+__all__ = ["read_json", "to_json"]
 
 _LARGEST = 64 * 2**20
 """Most bytes of a file that is read; reading takes up to 24 times as much memory. The largest file
@@ -47,30 +47,6 @@ def to_json(value: Any) -> str:
 def _whole(text: str) -> str:
     """A text with escapes in place of halves of surrogate pairs, which some readers refuse."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def as_number(value: Any) -> float:
-    """The number that was given to :func:`to_json`: NaN where null was read.
-
-    An infinity comes back as NaN, too, for JSON has neither.
-
-    Raises:
-        TypeError: it is a list, or a mapping.
-        ValueError: it is a text of something else.
-
-    >>> as_number(2), as_number(None)
-    (2.0, nan)
-    """
-    return math.nan if value is None else float(value)
-
-
-def nan_for_null(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by name, NaN where null was read; what is no number stays as it is.
-
-    >>> nan_for_null({"low": None, "n": 3, "name": "a"})
-    {'low': nan, 'n': 3, 'name': 'a'}
-    """
-    return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def read_json(path: Path, *, finite: bool = False) -> Any:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from natstats.brief import Brief
-from natstats.files.json_files import nan_for_null
 from natstats.fits.intervals import effective_dof, t_reach
 from natstats.law.regression import LayerErrors
 from natstats.law.shapes import Shape, best_of
+from natstats.numbers import nan_for_null
 
 __all__ = ["Departure", "Description", "describe"]
 

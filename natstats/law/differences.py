@@ -18,14 +18,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from natstats.files.json_files import as_number
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.intervals import effective_dof, t_reach, two_sided_p
 from natstats.law.law import Law
 from natstats.law.mixtures import Regression
 from natstats.law.regression import Design, LayerErrors
 from natstats.law.trend import FEWEST_DEPTHS, FEWEST_LAYERS
-from natstats.numbers import change
+from natstats.numbers import as_number, change
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = [

@@ -28,7 +28,6 @@ from scipy import special
 
 from natstats import checks
 from natstats.errors import UsageError
-from natstats.files.json_files import as_number, nan_for_null
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import DepthName
 from natstats.html_blocks import html_block, html_table
@@ -44,7 +43,7 @@ from natstats.law.trend import (
     trend_numbers,
     usable_layers,
 )
-from natstats.numbers import change, counted, number
+from natstats.numbers import as_number, change, counted, nan_for_null, number
 
 __all__ = ["OLDER_VERDICTS", "SHAPES", "VERDICTS", "Law", "bare_p", "fit_law", "format_p"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from natstats.checks import MINIMUM_SIDE
 from natstats.errors import NatstatsError
 from natstats.files.array_files import Arrays
-from natstats.files.json_files import as_number, to_json
+from natstats.files.json_files import to_json
 from natstats.files.paths import member, open_regular
 from natstats.files.schema import (
     FLAG,
@@ -28,6 +28,7 @@ from natstats.files.schema import (
     real,
     whole,
 )
+from natstats.numbers import as_number
 from natstats.runs.run_schema import check_format
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import extent

@@ -18,14 +18,13 @@ import pandas as pd
 from natstats.brief import Brief
 from natstats.errors import UsageError
 from natstats.files.csv_files import write_csv
-from natstats.files.json_files import as_number
 from natstats.files.paths import expanded, plain_name
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
 from natstats.law.differences import Differences, ErrorSource, Estimate
 from natstats.law.law import OLDER_VERDICTS, VERDICTS
 from natstats.networks.checkpoint_files import CheckpointFile, step_name
-from natstats.numbers import change, counted, interval_text, number
+from natstats.numbers import as_number, change, counted, interval_text, number
 from natstats.report.records import SeriesReport
 from natstats.runs import store
 from natstats.runs.comparison import Comparison, compare

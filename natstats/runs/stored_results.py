@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from natstats.errors import NatstatsError, UsageError
-from natstats.files.json_files import as_number, read_json
+from natstats.files.json_files import read_json
 from natstats.files.ownership import KINDS
 from natstats.files.paths import expanded, member
 from natstats.files.schema import MAPPING, TEXT, ListOf, MappingOf, Record, or_null, whole
@@ -17,6 +17,7 @@ from natstats.fits.options import FitOptions
 from natstats.law.differences import Estimate
 from natstats.law.meta_analysis import Contrast, Pooled
 from natstats.law.shape_agreement import ShapeAgreement
+from natstats.numbers import as_number
 from natstats.runs import store
 from natstats.runs.comparison import FORMAT as COMPARISON_FORMAT
 from natstats.runs.comparison import Comparison

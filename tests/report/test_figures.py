@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from natstats import power_law_fields
 from natstats.measurement.one_run import measure_images
-from natstats.numbers import change, interval, number
 from natstats.report import draw_overlay, draw_run
 from natstats.report.figures.drawing import RUN_FIGURES
 from natstats.report.figures.image_spread import plot_spread
@@ -150,19 +148,6 @@ def test_a_name_in_another_script_is_no_error(figure_run: Run, tmp_path: Path) -
 def test_importing_the_package_does_not_load_matplotlib() -> None:
     code = "import sys, natstats.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@pytest.mark.parametrize(("low", "high"), [(-1e-5, 0.02), (1e-7, 0.5), (-0.3, -1e-9), (-0.1, 0.1)])
-def test_rounding_does_not_move_an_interval_across_zero(low: float, high: float) -> None:
-    shown = interval(low, high).strip("[]").replace("\N{MINUS SIGN}", "-").split(", ")
-    assert [np.sign(float(end)) for end in shown] == [np.sign(low), np.sign(high)]
-    assert len({len(end.partition(".")[2]) for end in shown}) == 1
-    assert interval(low, high, 4, sign=True) in change((low + high) / 2, low, high)
-
-
-def test_numbers_that_are_missing_say_so() -> None:
-    assert number(float("nan")) == number(float("inf")) == "–"
-    assert change(0.1, float("nan"), 0.2) == "+0.1000 no interval"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Numbers that JSON does not have: null when written, NaN when read."""
+"""Numbers as text that does not lie, and those that JSON does not have: NaN where null is read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,25 @@ import json
 import math
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 
-from natstats.files.json_files import as_number, nan_for_null, to_json
+from natstats.files.json_files import to_json
 from natstats.law.differences import Estimate
+from natstats.numbers import as_number, change, interval, nan_for_null, number
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1e-5, 0.02), (1e-7, 0.5), (-0.3, -1e-9), (-0.1, 0.1)])
+def test_rounding_does_not_move_an_interval_across_zero(low: float, high: float) -> None:
+    shown = interval(low, high).strip("[]").replace("\N{MINUS SIGN}", "-").split(", ")
+    assert [np.sign(float(end)) for end in shown] == [np.sign(low), np.sign(high)]
+    assert len({len(end.partition(".")[2]) for end in shown}) == 1
+    assert interval(low, high, 4, sign=True) in change((low + high) / 2, low, high)
+
+
+def test_numbers_that_are_missing_say_so() -> None:
+    assert number(float("nan")) == number(float("inf")) == "–"
+    assert change(0.1, float("nan"), 0.2) == "+0.1000 no interval"
 
 
 def test_numbers_come_back_and_those_that_json_lacks_as_nan():
