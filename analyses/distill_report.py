@@ -1,4 +1,4 @@
-"""Tables and figures of a study from the rows that there are, finished or not.
+"""Tables and sentences of a study from the rows that there are, finished or not.
 
 Not a study by itself: ``analyses/distill_table.py --report`` calls it.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from distill_figures import draw
 from distill_parts import Planned, Work, available
 from distill_rows import Rows
 from distill_studies import Arm, Setting, digest
@@ -207,14 +208,15 @@ class Report:
             for one in (each for each in planned if each.arm == name):
                 row = rows.get((one.job.key, one.job.seed))
                 if row is not None and np.isfinite(row["accuracy"]):
-                    images.append(first_reach(self._curve(one), aim) * row["n_train"])
+                    images.append(first_reach(self.curve(one), aim) * row["n_train"])
             reached = [n for n in images if np.isfinite(n)]
             few = f" ({len(reached)} of {len(images)})" if len(reached) < len(images) else ""
             if images:
                 found[name] = f"{count(round(np.median(reached)))}{few}" if reached else "never"
         return found
 
-    def _curve(self, one: Planned) -> pd.DataFrame:
+    def curve(self, one: Planned) -> pd.DataFrame:
+        """Epochs and accuracies of a training."""
         own = self.curves
         own = own[(own.setting == one.setting) & (own.key == one.job.key)]
         return own[own.seed == one.job.seed].sort_values("epoch")
@@ -351,15 +353,6 @@ def _counts(contrasts: pd.DataFrame) -> str:
     )
 
 
-def curves_of(report: Report, planned: Sequence[Planned]) -> pd.DataFrame:
-    """Mean, lowest and highest accuracy of every arm over the epochs."""
-    frames = [report._curve(one).assign(label=one.arm) for one in planned]
-    whole = pd.concat(frames) if frames else report.curves.assign(label="")
-    by = whole.groupby(["label", "epoch"], sort=False).accuracy.agg(["mean", "min", "max"])
-    by.columns = pd.Index(["accuracy", "low", "high"])
-    return pd.DataFrame(by.reset_index())
-
-
 def write_report(work: Work, rows: Rows, results: Path, figures: Path) -> None:
     """Write Markdown, contrasts, choices and figures of a study."""
     study = work.study
@@ -380,24 +373,5 @@ def write_report(work: Work, rows: Rows, results: Path, figures: Path) -> None:
         **circumstances(),
     }
     (results / f"distill_{study.name}.json").write_text(to_json(record), encoding="utf-8")
-    draw(report, figures)
+    draw(report, figures, LEVEL)
     print("\n\n".join(parts))
-
-
-def draw(report: Report, folder: Path) -> None:
-    """Contrasts and learning curves of every setting that has any."""
-    from natstats.distill.report.contrast_figures import plot_contrasts
-    from natstats.distill.report.method_figures import plot_curves_of
-    from natstats.report.figures.style import save
-
-    name = report.study.name
-    for frame in report.frames:
-        where = frame.setting.iloc[0]
-        save(plot_contrasts(frame, LEVEL), folder, f"{name}-{where}-contrasts")
-    for setting in report.study.settings:
-        planned = report.main(setting)
-        curves = curves_of(report, planned)
-        core = list(dict.fromkeys(one.arm for one in planned))[:10]
-        if curves.groupby("label").size().max() > 1:
-            axes = plot_curves_of(curves[curves.label.isin(core)], core)
-            save(axes, folder, f"{name}-{setting.name}-curves")

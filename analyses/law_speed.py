@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python analyses/law_speed.py
 
 After start-up: imports, tables of expected spectra and one run of each kind come first. Layers have
-maps of four sizes, 64 groups of images and three kinds; medians of five rounds. Prints, and writes
-analyses/results/law_speed.json.
+maps of four sizes, 64 groups of images and three kinds; medians of `ROUNDS` rounds. Prints, and
+writes analyses/results/law_speed.json.
 """
 
 from __future__ import annotations

@@ -1,12 +1,17 @@
-"""Numbers as text that does not lie: no false zero, no interval rounded onto or across zero."""
+"""Numbers as text that does not lie: no false zero, no interval rounded onto or across zero.
+
+And numbers of records that were read, in which null stands for NaN.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = [
-    "change", "count", "counted", "evenly_spaced", "interval", "interval_text", "map_size",
-    "number", "share", "short",
+    "as_number", "change", "count", "counted", "evenly_spaced", "interval", "interval_text",
+    "map_size", "nan_for_null", "number", "share", "short",
 ]  # fmt: skip
 
 MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
@@ -148,3 +153,25 @@ def evenly_spaced(n: int, most: int) -> list[int]:
         return list(range(n))
     step = (n - 1) / max(most - 1, 1)
     return [round(place * step) for place in range(most)]
+
+
+def as_number(value: Any) -> float:
+    """The number in a record that was read from JSON, which has null for NaN and infinities: NaN.
+
+    Raises:
+        TypeError: it is a list, or a mapping.
+        ValueError: it is a text of something else.
+
+    >>> as_number(2), as_number(None)
+    (2.0, nan)
+    """
+    return math.nan if value is None else float(value)
+
+
+def nan_for_null(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by name, NaN where null was read; what is no number stays as it is.
+
+    >>> nan_for_null({"low": None, "n": 3, "name": "a"})
+    {'low': nan, 'n': 3, 'name': 'a'}
+    """
+    return {name: math.nan if value is None else value for name, value in values.items()}

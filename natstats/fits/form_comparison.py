@@ -28,6 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from natstats.brief import Brief
+from natstats.fits.aicc import aicc_charge
 from natstats.fits.bands import band_of
 from natstats.fits.form_fits import fitters_of
 from natstats.fits.forms import FORMS, PLAIN
@@ -174,7 +175,7 @@ def compare_forms(
         fits[name] = FormFit(
             float(parameters[0]),
             FORMS[name].parameters(parameters),
-            deviance + _charge(n_parameters, n_bins),
+            deviance + aicc_charge(n_parameters, n_bins),
             float(np.sqrt(np.mean(fitter.residual(log_power, parameters) ** 2))),
             fitter.power(log_power, parameters),
         )
@@ -218,12 +219,6 @@ def _whitening(deviations: Array) -> Array:
     level = whiten.sum(axis=1) / np.linalg.norm(whiten.sum(axis=1))
     whiten -= np.outer(level, level @ whiten)
     return np.asarray(whiten)
-
-
-def _charge(n_parameters: int, n_bins: int) -> float:
-    """What AICc adds to the deviance; infinite where there are too few bins."""
-    spare = n_bins - n_parameters - 1
-    return 2 * n_parameters * (1 + (n_parameters + 1) / spare) if spare > 0 else np.inf
 
 
 def forms_frame(

@@ -13,6 +13,7 @@ from natstats.brief import Brief
 from natstats.fits.intervals import effective_dof, t_reach
 from natstats.law.regression import LayerErrors
 from natstats.law.shapes import Shape, best_of
+from natstats.numbers import nan_for_null
 
 __all__ = ["Departure", "Description", "describe"]
 
@@ -63,9 +64,7 @@ class Description(Brief):
         Raises:
             TypeError: a field is missing or unknown.
         """
-        plain: dict[str, Any] = {
-            key: np.nan if value is None else value for key, value in values.items()
-        }
+        plain = nan_for_null(values)
         plain["shape_values"] = tuple((x, y) for x, y in plain["shape_values"])
         plain["departures"] = tuple(Departure(**one) for one in plain["departures"])
         return cls(**plain)

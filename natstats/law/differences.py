@@ -10,8 +10,9 @@ Biometrika 34).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from natstats.law.law import Law
 from natstats.law.mixtures import Regression
 from natstats.law.regression import Design, LayerErrors
 from natstats.law.trend import FEWEST_DEPTHS, FEWEST_LAYERS
-from natstats.numbers import change
+from natstats.numbers import as_number, change
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = [
@@ -56,6 +57,19 @@ class Estimate:
     high: float = np.nan
     p: float = np.nan
     dof: float = np.nan
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Estimate:
+        """Inverse of :func:`dataclasses.asdict`; None stands for NaN.
+
+        Raises:
+            TypeError: a field is unknown, or is no number.
+            ValueError: a field is a text of something else.
+
+        >>> Estimate.from_dict({"value": 1.5, "p": None})
+        Estimate(value=1.5, low=nan, high=nan, p=nan, dof=nan)
+        """
+        return cls(**{name: as_number(value) for name, value in values.items()})
 
     @classmethod
     def of(

@@ -43,7 +43,7 @@ from natstats.law.trend import (
     trend_numbers,
     usable_layers,
 )
-from natstats.numbers import change, counted, number
+from natstats.numbers import as_number, change, counted, nan_for_null, number
 
 __all__ = ["OLDER_VERDICTS", "SHAPES", "VERDICTS", "Law", "bare_p", "fit_law", "format_p"]
 
@@ -223,17 +223,12 @@ class Law:
         Raises:
             UsageError: a field is missing or unknown.
         """
-        plain: dict[str, Any] = {
-            key: np.nan if value is None else value for key, value in values.items()
-        }
+        plain = nan_for_null(values)
         try:
             plain["covariance"] = tuple(
-                tuple(np.nan if cell is None else cell for cell in row)
-                for row in plain["covariance"]
+                tuple(as_number(cell) for cell in row) for row in plain["covariance"]
             )
-            plain["shapes"] = {
-                key: np.nan if value is None else value for key, value in plain["shapes"].items()
-            }
+            plain["shapes"] = nan_for_null(plain["shapes"])
             if isinstance(plain["network"], dict):
                 plain["network"] = Description.from_dict(plain["network"])
             else:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from natstats.fits.aicc import aicc_charge
 from natstats.law.regression import LayerErrors, dummies
 
 __all__ = ["SHAPES", "Shape", "best_of", "compare_shapes"]
@@ -52,12 +53,12 @@ def compare_shapes(
 ) -> dict[str, Shape]:
     """Fit every shape, with correlated scatter, see :mod:`natstats.law.regression`.
 
-    AICc = 2 k - 2 log L + 2 k (k + 1) / (n - k - 1) for k parameters and n layers (Hurvich and Tsai
-    1989), with the variance of the scatter and its correlation counted among the parameters.
+    AICc is -2 log L and :func:`natstats.fits.aicc.aicc_charge` for k parameters and n layers, with
+    the variance of the scatter and its correlation counted among the parameters.
     """
     n = len(depth)
     candidates = list(_candidates(depth, resolution))
-    charges = [_charge(columns.shape[1] + 2 + extra, n) for _, columns, extra in candidates]
+    charges = [aicc_charge(columns.shape[1] + 2 + extra, n) for _, columns, extra in candidates]
     usable = [place for place, charge in enumerate(charges) if np.isfinite(charge)]
     widths = [candidates[place][1].shape[1] for place in usable]
     ends = np.cumsum([0, *widths])
@@ -73,12 +74,6 @@ def compare_shapes(
         if name not in shapes or aicc < shapes[name].aicc:
             shapes[name] = Shape(float(aicc), columns)
     return shapes
-
-
-def _charge(n_parameters: int, n: int) -> float:
-    """What AICc adds for the parameters; NaN where there are too few layers for them."""
-    spare = n - n_parameters - 1
-    return 2 * n_parameters * (1 + (n_parameters + 1) / spare) if spare > 0 else np.nan
 
 
 def best_of(aicc: Mapping[str, float]) -> str | None:

@@ -28,6 +28,7 @@ from natstats.files.schema import (
     real,
     whole,
 )
+from natstats.numbers import as_number
 from natstats.runs.run_schema import check_format
 from natstats.spectra.edges import EDGES
 from natstats.spectra.frequencies import extent
@@ -216,7 +217,7 @@ def _step(
         ]
         gaussian = GaussianPart(rows[0], rows[1], count)
     for which in ("kernel_exponent", "shuffled_exponent"):
-        own[which] = np.nan if own[which] is None else float(own[which])
+        own[which] = as_number(own[which])
     known = {one.name for one in fields(Step)}
     kept = {key: value for key, value in own.items() if key in known}
     return Step(**{**kept, "layers": tuple(own["layers"]), "gaussian": gaussian})

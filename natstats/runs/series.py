@@ -24,7 +24,7 @@ from natstats.fits.options import FitOptions
 from natstats.law.differences import Differences, ErrorSource, Estimate
 from natstats.law.law import OLDER_VERDICTS, VERDICTS
 from natstats.networks.checkpoint_files import CheckpointFile, step_name
-from natstats.numbers import change, counted, interval_text, number
+from natstats.numbers import as_number, change, counted, interval_text, number
 from natstats.report.records import SeriesReport
 from natstats.runs import store
 from natstats.runs.comparison import Comparison, compare
@@ -365,17 +365,14 @@ class StoredRuns(Sequence[Run]):
 
 def _read(path: Path) -> Series:
     record, exponents, layers, homes = read_series(path)
-    rows = [
-        row | {name: np.nan if row[name] is None else row[name] for name in NUMBERS}
-        for row in record["runs"]
-    ]
+    rows = [row | {name: as_number(row[name]) for name in NUMBERS} for row in record["runs"]]
     kept = record["change"]
     found = Comparison(
         names=tuple(kept["names"]),
         layers=layers,
         only=(tuple(kept["only"][0]), tuple(kept["only"][1])),
-        mean=_estimate(kept["mean"]),
-        slope=_estimate(kept["slope"]),
+        mean=Estimate.from_dict(kept["mean"]),
+        slope=Estimate.from_dict(kept["slope"]),
         **{name: kept[name] for name in ("n_layers", "n_differ", "is_paired", "level", "depth")},
         notes=tuple(kept["notes"]),
     )
@@ -383,7 +380,3 @@ def _read(path: Path) -> Series:
     summaries = [Summary(row, groups[row["checkpoint"]]) for row in rows]
     info = {name: record[name] for name in (*_SHARED, "fit") if name in record}
     return Series(summaries, found, StoredRuns(homes), **info)
-
-
-def _estimate(values: dict[str, float | None]) -> Estimate:
-    return Estimate(**{key: np.nan if x is None else x for key, x in values.items()})

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.json_files import read_json
 from natstats.files.ownership import KINDS
@@ -19,6 +17,7 @@ from natstats.fits.options import FitOptions
 from natstats.law.differences import Estimate
 from natstats.law.meta_analysis import Contrast, Pooled
 from natstats.law.shape_agreement import ShapeAgreement
+from natstats.numbers import as_number
 from natstats.runs import store
 from natstats.runs.comparison import FORMAT as COMPARISON_FORMAT
 from natstats.runs.comparison import Comparison
@@ -73,8 +72,8 @@ def open_comparison(path: str | Path) -> Comparison:
             names=(record["names"][0], record["names"][1]),
             layers=read_table(path, "comparison.csv", LAYERS).astype({"depth": int}),
             only=(tuple(record["only"][0]), tuple(record["only"][1])),
-            mean=_estimate(record["mean"]),
-            slope=_estimate(record["slope"]),
+            mean=Estimate.from_dict(record["mean"]),
+            slope=Estimate.from_dict(record["slope"]),
             **{name: record[name] for name in
                ("n_layers", "n_differ", "is_paired", "level", "depth")},
             notes=tuple(record["notes"]),
@@ -100,13 +99,13 @@ def open_networks(path: str | Path) -> MetaAnalysis:
             by=record["by"],
             pooled=_all_pooled(record["pooled"]),
             contrast={
-                unit: Contrast(**{**_numbers(one), "dof": tuple(map(_number, one["dof"]))})
+                unit: Contrast(**{**_numbers(one), "dof": tuple(map(as_number, one["dof"]))})
                 for unit, one in record["contrast"].items()
             },
             trained=_all_pooled(record["trained_minus_random"]),
             shape=None
             if shape is None
-            else ShapeAgreement(_all_pooled(shape["terms"]), _number(shape["p"]), shape["n"]),
+            else ShapeAgreement(_all_pooled(shape["terms"]), as_number(shape["p"]), shape["n"]),
             options=FitOptions.from_dict(record["fit"]),
             notes=tuple(record["notes"]),
         )
@@ -141,25 +140,17 @@ def _told(path: Path, kind: str) -> Iterator[None]:
         ) from error
 
 
-def _number(value: Any) -> float:
-    return np.nan if value is None else float(value)
-
-
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers by name, NaN where there is none."""
-    return {name: _number(v) for name, v in values.items() if not isinstance(v, list | dict)}
-
-
-def _estimate(values: Mapping[str, Any]) -> Estimate:
-    return Estimate(**_numbers(values))
+    """The numbers among values by name, without lists and mappings."""
+    return {name: as_number(v) for name, v in values.items() if not isinstance(v, list | dict)}
 
 
 def _all_pooled(found: Mapping[str, Any]) -> dict[str, Pooled]:
     return {
         name: Pooled(
             **_numbers(one),
-            mean=_estimate(one["mean"]),
-            weights=tuple(map(_number, one["weights"])),
+            mean=Estimate.from_dict(one["mean"]),
+            weights=tuple(map(as_number, one["weights"])),
         )
         for name, one in found.items()
     }

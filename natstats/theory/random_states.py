@@ -77,6 +77,7 @@ class State:
             independent.
         origin: the value that this is a function of, and the function.
         amplitude: in the form of lags, factor of the values at each position, (N, H, W).
+        edges: in the form of lags, edge treatment whose taper weights the pairs at each lag.
     """
 
     height: int
@@ -88,6 +89,7 @@ class State:
     roots: frozenset[int]
     origin: Origin | None = None
     amplitude: Tensor | None = None
+    edges: str = "sine"
 
     form = ""
 

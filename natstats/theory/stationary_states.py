@@ -115,7 +115,9 @@ class StationaryState(State):
         second = lags(maps, amplitude)
         cross = lags(maps.roll(-1, 0), amplitude.roll(-1, 0)) if with_cross else None
         mean = (maps.mean((1, 2, 3)) / amplitude.mean((1, 2)).clamp(min=1e-300))[:, None]
-        return cls(height, width, second, mean, cross, False, new_root(), amplitude=amplitude)
+        return cls(
+            height, width, second, mean, cross, False, new_root(), amplitude=amplitude, edges=edges
+        )  # fmt: skip
 
     def outer(self, left: Tensor, right: Tensor) -> Tensor:
         """Products of numbers that are the same at every lag, (..., N, 1, 1)."""
@@ -184,11 +186,15 @@ class StationaryState(State):
         ).settled()
 
     def _smoothed(self, inside: Tensor) -> StationaryState:
-        """Moments for the amplitudes of windows around each place, not for those of this state."""
+        """Moments for the amplitudes of windows around each place, not for those of this state.
+
+        What stays is the sum over pairs at each lag, with the weights by which the moments were
+        taken from the images: those of the taper of the measurement.
+        """
         same = self.amplitude.shape[-2:] == inside.shape[-2:]
 
         def ratio(of: Tensor, to: Tensor | None, its: Tensor, other: Tensor | None) -> Tensor:
-            before, after = (_weighted(x, "sine", y) for x, y in ((of, to), (its, other)))
+            before, after = (_weighted(x, self.edges, y) for x, y in ((of, to), (its, other)))
             if not same:
                 return torch.ones_like(before)
             return before / after

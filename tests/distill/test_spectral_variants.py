@@ -17,23 +17,16 @@ from natstats.distill.losses.spectral import (
     RelativeDistance,
     SpectrumDistance,
 )
-from natstats.distill.method import Outputs, Setting, TapPoint
+from natstats.distill.method import Setting, TapPoint
 from natstats.distill.training.stages import plan_training
 from natstats.errors import UsageError
 from natstats.spectra.accumulator import power_spectrum
 from natstats.spectra.frequencies import rings
+from tests.distill.spectral_maps import out, point
 
 N = 5
 POINTS = (TapPoint("layer", 4, 16, 16),) * 2
 LABELS = torch.zeros(N, dtype=torch.long)
-
-
-def point(channels=4, height=16, width=None):
-    return TapPoint("layer", channels, height, width or height)
-
-
-def out(*maps):
-    return Outputs(torch.zeros(len(maps[0]), 2), tuple(maps))
 
 
 def noise(*shape, seed=0):

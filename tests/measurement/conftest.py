@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from natstats.runs.run import Run
-
-N_IMAGES, PER_SHARD = 22, 6
+from tests.measurement.cut_runs import N_PHOTOS
+from tests.measurement.stream_set_up import N_IMAGES, PER_SHARD
 
 
 @pytest.fixture
@@ -31,6 +31,12 @@ def make_photos(tmp_path: Path) -> Callable[[int], Path]:
         return folder
 
     return made
+
+
+@pytest.fixture
+def forty_photos(make_photos: Callable[[int], Path]) -> Path:
+    """40 photographs, one of which cannot be read."""
+    return make_photos(N_PHOTOS)
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +14,12 @@ from torch import nn
 import natstats
 from natstats.runs.run import Run
 from natstats.spectra.accumulator import SpectrumAccumulator
+from tests.measurement.cut_runs import CutError, cut_after, network
+from tests.measurement.processes import torchrun
 
 pytestmark = pytest.mark.usefixtures("quick")
 
 SETTINGS = {"size": 32, "crop": 32, "batch_size": 5, "n_groups": 16}
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU()
-    ).eval()
 
 
 def write_photos(folder: Path, n_images: int, seed: int = 0) -> Path:
@@ -118,18 +111,11 @@ def test_the_accounts_of_shards_are_put_together(tmp_path, photos, control, is_c
     model = rich_network()
     whole = natstats.measure(model, photos, **settings)
 
-    class CutError(Exception):
-        pass
-
-    def cut(done: int, total: int) -> None:
-        if done >= 8:
-            raise CutError
-
     for number in (3, 1, 2):
         given = {**settings, "shard": f"{number}/3", "out": tmp_path / f"part_{number}"}
         if is_cut:
             with pytest.raises(CutError):
-                natstats.measure(model, photos, progress=cut, save_every=0.0, **given)
+                natstats.measure(model, photos, progress=cut_after(8), save_every=0.0, **given)
         part = natstats.measure(model, photos, save_every=0.0, **given)
         assert part.account is not None
     del model
@@ -252,23 +238,12 @@ def test_an_accumulator_is_not_added_twice():
     assert first.n_images == 63
 
 
-def torchrun(n: int, arguments: list[str], **given) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--standalone",
-        "-m", "natstats_cli", *arguments,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **given}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3])
 def test_several_processes_give_the_run_of_one(tmp_path, photos, n):
     settings = ["--size", "32", "--crop", "32", "--batch-size", "5", "--groups", "16"]
     out = tmp_path / "run"
-    done = torchrun(n, ["images", str(photos), *settings, "--out", str(out)])
+    done = torchrun(n, "-m", "natstats_cli", "images", str(photos), *settings, "--out", str(out))
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("Run: ") == 1
     assert_close(Run.open(out), natstats.measure_images(photos, **SETTINGS))
@@ -280,7 +255,8 @@ import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 import torch, natstats
 import natstats.report.pages.run as pages
-from tests.measurement.test_parts import SETTINGS, network
+from tests.measurement.cut_runs import network
+from tests.measurement.test_parts import SETTINGS
 
 pages.write_report = lambda folder, report: (folder / "report.html").touch()
 torch.set_num_threads(1)
@@ -311,14 +287,8 @@ os.write(1, f"rank {rank} {run.info['images']['n_images']}\\n".encode())
 def work_together(tmp_path: Path, photos: Path, n: int, **given) -> subprocess.CompletedProcess:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--standalone",
-        str(script), str(Path(__file__).parents[2]), str(photos), str(tmp_path / "run"),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **given}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
+    root = str(Path(__file__).parents[2])
+    return torchrun(n, str(script), root, str(photos), str(tmp_path / "run"), **given)
 
 
 @pytest.mark.slow

@@ -9,12 +9,9 @@ from torch import nn
 
 import natstats
 from natstats.files.ownership import STATE, is_reserved
+from tests.measurement.cut_runs import CutError, cut_after
 
 pytestmark = pytest.mark.usefixtures("quick")
-
-
-class CutError(Exception):
-    """Ends a measurement in its midst."""
 
 
 def test_a_series_goes_on_inside_a_checkpoint(tmp_path):
@@ -28,15 +25,11 @@ def test_a_series_goes_on_inside_a_checkpoint(tmp_path):
     settings = {"batch_size": 4, "save_every": 0.0}
     whole = natstats.measure_series(*given, out=tmp_path / "whole", **settings)
     for stop, name in ((13, "epoch_1"), (50, "epoch_2")):
-
-        def cut(done: int, total: int, stop: int = stop) -> None:
-            if done >= stop:
-                raise CutError
-
         with pytest.raises(CutError):
-            natstats.measure_series(*given, out=tmp_path / "cut", progress=cut, **settings)
+            natstats.measure_series(
+                *given, out=tmp_path / "cut", progress=cut_after(stop), **settings
+            )
         assert is_reserved(tmp_path / "cut" / name)
-        stop -= 0
     seen: list[int] = []
     series = natstats.measure_series(
         *given, out=tmp_path / "cut", progress=lambda done, _: seen.append(done), **settings

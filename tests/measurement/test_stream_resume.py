@@ -9,57 +9,20 @@ import subprocess
 import sys
 import tarfile
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from natstats_cli import output
-from torch import nn
 
 import natstats
 from natstats.files.ownership import STATE
 from natstats.measurement.until import Until
 from natstats.runs.run import Run
-
-N_IMAGES, PER_SHARD = 22, 6
+from tests.measurement.cut_runs import OPTIONS, CutError, cut_after, network
+from tests.measurement.processes import torchrun
+from tests.measurement.stream_set_up import N_IMAGES, PER_SHARD, SETTINGS, opened
 
 pytestmark = pytest.mark.usefixtures("quick")
-
-SETTINGS = {"size": 32, "crop": 32, "batch_size": 5, "n_groups": 16}
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU()
-    ).eval()
-
-
-def opened(log: Path) -> list[str]:
-    found = log.read_text().split()
-    log.unlink()
-    return found
-
-
-class CutError(Exception):
-    """Ends a measurement in its midst."""
-
-
-def cut_after(n_images: int):
-    def progress(done: int, total: int) -> None:
-        assert total == 0
-        if done >= n_images:
-            raise CutError
-
-    return progress
-
-
-OPTIONS = {
-    "plain": {},
-    "control": {"control": "random-weights", "control_seeds": 2},
-    "explain": {"explain": True, "counterfactual": "shuffle-kernels"},
-}
 
 
 @pytest.mark.slow
@@ -73,7 +36,11 @@ def test_what_was_cut_goes_on_to_the_same_bits(tmp_path, shards, options, stream
     for n_images in (13, 3, 6):
         with pytest.raises(CutError):
             natstats.measure(
-                model, source, out=tmp_path / "cut", progress=cut_after(n_images), **settings
+                model,
+                source,
+                out=tmp_path / "cut",
+                progress=cut_after(n_images, total=0),
+                **settings,
             )
         assert not (tmp_path / "cut" / "run.json").exists()
     log.unlink()
@@ -93,7 +60,7 @@ def test_shards_that_were_measured_are_not_opened_again(tmp_path, shards, stream
     order = opened(log)
     settings = {**SETTINGS, "save_every": 0.0, "out": out}
     with pytest.raises(CutError):
-        natstats.measure_images(source, progress=cut_after(20), **settings)
+        natstats.measure_images(source, progress=cut_after(20, total=0), **settings)
     opened(log)
     natstats.measure_images(source, **settings)
     assert opened(log) == order[20 // PER_SHARD :]
@@ -108,7 +75,7 @@ def test_an_image_that_changed_is_refused_or_begins_anew(
     out, source = tmp_path / "run", stream(shards)
     settings = {**SETTINGS, "save_every": 0.0, "out": out}
     with pytest.raises(CutError):
-        natstats.measure_images(source, progress=cut_after(10), **settings)
+        natstats.measure_images(source, progress=cut_after(10, total=0), **settings)
     for shard in range(4):
         path = shards / f"{shard}.tar"
         with tarfile.open(path) as tar:
@@ -133,7 +100,7 @@ def test_what_is_not_the_same_is_refused(tmp_path, shards, change, stream):
     settings = {**SETTINGS, "save_every": 0.0, "out": tmp_path / "run"}
     source = stream(shards)
     with pytest.raises(CutError):
-        natstats.measure_images(source, progress=cut_after(10), **settings)
+        natstats.measure_images(source, progress=cut_after(10, total=0), **settings)
     if change == "edges":
         settings["edges"] = "hann"
     elif change == "seed":
@@ -195,24 +162,15 @@ def test_a_polite_kill_ends_a_stream_that_waits_for_images(tmp_path, shards, wor
         os.kill(int(note.read_text()), 0)
 
 
-def torchrun(n: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--standalone",
-        "-m", "natstats_cli", *arguments,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-
-
 @pytest.mark.slow
 def test_what_one_process_began_several_go_on_with(tmp_path, shards, stream, assert_close):
     source, out = stream(shards), tmp_path / "run"
     with pytest.raises(CutError):
-        natstats.measure_images(source, out=out, progress=cut_after(8), save_every=0.0, **SETTINGS)
+        natstats.measure_images(
+            source, out=out, progress=cut_after(8, total=0), save_every=0.0, **SETTINGS
+        )
     settings = ["--size", "32", "--crop", "32", "--batch-size", "5", "--groups", "16"]
-    done = torchrun(2, ["images", source, *settings, "--out", str(out)])
+    done = torchrun(2, "-m", "natstats_cli", "images", source, *settings, "--out", str(out))
     assert done.returncode == 0, done.stderr[-2000:]
     assert_close(Run.open(out), natstats.measure_images(source, **SETTINGS))
 

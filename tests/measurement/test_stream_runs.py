@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -17,25 +14,11 @@ from torch import nn
 
 import natstats
 from natstats.runs.run import Run
-
-N_IMAGES, PER_SHARD = 22, 6
+from tests.measurement.cut_runs import network
+from tests.measurement.processes import torchrun
+from tests.measurement.stream_set_up import N_IMAGES, PER_SHARD, SETTINGS, opened
 
 pytestmark = pytest.mark.usefixtures("quick")
-
-SETTINGS = {"size": 32, "crop": 32, "batch_size": 5, "n_groups": 16}
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU()
-    ).eval()
-
-
-def opened(log: Path) -> list[str]:
-    found = log.read_text().split()
-    log.unlink()
-    return found
 
 
 @pytest.mark.slow
@@ -99,23 +82,12 @@ def test_a_stream_and_a_folder_are_put_together(tmp_path, shards, stream):
     np.testing.assert_allclose(sums[3], sums[0] + sums[1], rtol=1e-12)
 
 
-def torchrun(n: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--standalone",
-        "-m", "natstats_cli", *arguments,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "last"), [(2, 3), (3, 3), (2, 0)])
 def test_several_processes_give_the_run_of_one(tmp_path, shards, n, last, stream, assert_close):
     settings = ["--size", "32", "--crop", "32", "--batch-size", "5", "--groups", "16"]
     source, out = stream(shards).replace("0..3", f"0..{last}"), tmp_path / "run"
-    done = torchrun(n, ["images", source, *settings, "--out", str(out)])
+    done = torchrun(n, "-m", "natstats_cli", "images", source, *settings, "--out", str(out))
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("Run: ") == 1
     assert_close(Run.open(out), natstats.measure_images(source, **SETTINGS))

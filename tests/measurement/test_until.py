@@ -19,6 +19,7 @@ from natstats.fits.options import FitOptions
 from natstats.measurement.until import FIRST_LOOK, Until, next_look
 from natstats.report.pages.provenance import measured as told
 from natstats.runs.run import Run
+from tests.measurement.cut_runs import CutError, cut_after
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -129,10 +130,6 @@ def test_all_that_is_made_of_a_stopped_run_is_wider_alike(tmp_path, images):
         np.testing.assert_allclose(reach[0], 1.1 * reach[1])
 
 
-class CutError(Exception):
-    """Ends a measurement in its midst."""
-
-
 @pytest.mark.parametrize(
     ("stop", "until"), [(40, 5.0), (40, 0.2), (128, 0.2), (128, 0.1), (136, 0.1), (260, 0.1)]
 )
@@ -141,12 +138,8 @@ def test_one_that_was_cut_looks_after_the_same_images(tmp_path, images, stop, un
     settings = {"until": until, "batch_size": 8, "out": tmp_path / "run", "save_every": 0.0}
     whole = natstats.measure_images(images, until=until, batch_size=8)
 
-    def cut(done: int, total: int) -> None:
-        if done >= stop:
-            raise CutError
-
     with pytest.raises(CutError):
-        natstats.measure_images(images, progress=cut, **settings)
+        natstats.measure_images(images, progress=cut_after(stop), **settings)
     run = natstats.measure_images(images, **settings)
     assert run.info["images"] == whole.info["images"]
     for one, other in zip(run.spectra, whole.spectra, strict=True):
@@ -168,12 +161,8 @@ def test_a_run_that_is_gone_on_with_is_not_whole_before_its_end(tmp_path, images
     settings = {"batch_size": 8, "out": tmp_path / "run", "save_every": 0.0}
     natstats.measure_images(images, until=0.2, **settings)
 
-    def cut(done: int, total: int) -> None:
-        if done > 200:
-            raise CutError
-
     with pytest.raises(CutError):
-        natstats.measure_images(images, until=1e-4, progress=cut, **settings)
+        natstats.measure_images(images, until=1e-4, progress=cut_after(201), **settings)
     state = read_state(tmp_path / "run" / STATE / "images.safetensors")
     assert not state["is_whole"]
 

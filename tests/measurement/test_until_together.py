@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from torch import nn
 
 import natstats
 from natstats.runs.run import Run
+from tests.measurement.processes import torchrun
 
 pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
@@ -52,17 +51,6 @@ run = natstats.measure(Network(*network()).eval(), images(), until=float(sys.arg
                        out=sys.argv[2], save_every=0.0, **SETTINGS)
 os.write(1, f"rank {rank} {run.info['images']['n_images']}\\n".encode())
 """
-
-
-def torchrun(n: int, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--standalone",
-        *arguments,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **given}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
 
 
 def work(tmp_path: Path, n: int, until: float, **given: str) -> subprocess.CompletedProcess[str]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
-from matplotlib.text import Text
 
 from natstats import meta_analysis
 from natstats.report.figures.forest import plot_forest
 from natstats.report.figures.style import WIDTH, look
 from natstats.report.pages.networks import write_networks_report
+from tests.report.drawn import outside, overlapping
 
 EVIL = "<script>alert('x')</script>$\\alpha$&\"'_\x1b[31m"
 LONG = "a_name_that_is_longer_than_any_line_of_the_figure_and_goes_on_and_on_to_its_very_end"
@@ -35,40 +34,6 @@ def sixty(made_networks, four):
     rows["network"] = [f"network_{k}" for k in range(60)]
     object.__setattr__(found, "networks", rows)
     return found
-
-
-def texts(ax):
-    figure = ax.get_figure(root=True)
-    figure.draw_without_rendering()
-    low, high = ax.get_xlim()
-    far = {
-        label
-        for tick in ax.xaxis.get_major_ticks()
-        if not low <= tick.get_loc() <= high
-        for label in (tick.label1, tick.label2)
-    }
-    return [
-        (text.get_text(), text.get_window_extent())
-        for text in figure.findobj(Text)
-        if text.get_visible() and text.get_text().strip() and text not in far
-    ]
-
-
-def overlapping(ax):
-    return [
-        (one, other)
-        for (one, a), (other, b) in itertools.combinations(texts(ax), 2)
-        if min(a.x1, b.x1) - max(a.x0, b.x0) > 0.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 0.5
-    ]
-
-
-def outside(ax):
-    whole = ax.get_figure(root=True).bbox.padded(1)
-    return [
-        text
-        for text, box in texts(ax)
-        if not (whole.contains(box.x0, box.y0) and whole.contains(box.x1, box.y1))
-    ]
 
 
 @pytest.mark.slow
