@@ -27,6 +27,6 @@ def _unsaid(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     elif method == "spectral":
         implied = {
             "weighting": "octave", "layers": "equal", "skip_last": 0, "relative": 0.0,
-            "likeness": 0.0,
+            "likeness": 0.0, "coherence": 0.0,
         }  # fmt: skip
     return {name: value for name, value in implied.items() if name not in given}

@@ -33,6 +33,11 @@ def test_what_an_older_version_did_not_say_is_what_it_did(method):
             refuse_other_settings({"arguments": older(method), "seed": 0}, changed, "is in runs/a")
 
 
+def test_power_spectra_alone_stay_alone_though_coherence_is_a_default_now():
+    before = {name: v for name, v in METHODS["spectral"].defaults.items() if name != "coherence"}
+    assert completed({"spectral": before})["spectral"]["coherence"] == 0.0
+
+
 def test_the_papers_attention_with_one_weight_for_all_maps_is_another_training():
     now = {"arguments": {"at": METHODS["at"].arguments({"form": "paper"})}}
     kept = {"arguments": older("at", form="paper")}

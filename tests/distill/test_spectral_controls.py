@@ -194,7 +194,9 @@ class TestChannels:
         assert maps.grad.isfinite().all()
 
     def test_it_is_a_term_of_the_method(self):
-        arguments = METHOD.arguments({"spectrum": 0, "exponent": 0, "channels": 0.5})
+        arguments = METHOD.arguments(
+            {"spectrum": 0, "exponent": 0, "coherence": 0, "channels": 0.5}
+        )
         plan = METHOD.plan(Setting((point(),), (point(),), arguments))
         (term,) = plan.terms
         assert (term.name, term.factor(0)) == ("spectral.channels", 0.5 * arguments["weight"])

@@ -19,10 +19,20 @@ class TestMethod:
         setting = Setting((point(),), (point(),), METHOD.arguments(changed))
         return METHOD.plan(setting)
 
-    def test_two_terms_by_default(self):
+    def test_power_spectra_and_coherence_by_default(self):
         plan = self.plan()
-        assert [t.name for t in plan.terms] == ["spectral.spectrum", "spectral.exponent"]
+        factors = {term.name: term.factor(0) for term in plan.terms}
+        assert factors == pytest.approx(
+            {"spectral.spectrum": 3.0, "spectral.exponent": 0.3, "spectral.coherence": 30.0}
+        )
         assert not plan.before
+        assert not plan.notes
+
+    def test_what_cannot_be_had_by_default_is_left_out_and_said(self):
+        plan = self.plan(edges="hann")
+        assert [term.name for term in plan.terms] == ["spectral.spectrum", "spectral.exponent"]
+        (note,) = plan.notes
+        assert note.startswith("spectral: coherence is left out; its taper is the sine")
 
     def test_two_terms_of_a_plan_transform_once_and_hold_nothing(self, monkeypatch):
         from natstats.distill.losses import ring_comparison
@@ -34,7 +44,7 @@ class TestMethod:
             return power_spectrum(maps, edges)
 
         monkeypatch.setattr(ring_comparison, "power_spectrum", counted)
-        plan = self.plan()
+        plan = self.plan(coherence=0)
         values = []
         for seed in (0, 1):
             mine, theirs = noise(3, 4, 16, 16, seed=seed), noise(3, 4, 16, 16, seed=5)
@@ -55,15 +65,16 @@ class TestMethod:
         assert [t.factor(0) * 2 for t in one.terms] == [t.factor(0) for t in two.terms]
 
     def test_terms_come_and_go_with_their_weights(self):
-        plan = self.plan(spectrum=0, exponent=0, phase=1)
+        plan = self.plan(spectrum=0, exponent=0, coherence=0, phase=1)
         assert [t.name for t in plan.terms] == ["spectral.phase"]
         with pytest.raises(UsageError, match="expected one term"):
-            self.plan(spectrum=0, exponent=0)
+            self.plan(spectrum=0, exponent=0, coherence=0)
 
     @pytest.mark.parametrize(
         ("changed", "message"),
         [({"edges": "no"}, "spectral.edges"),
          ({"edges": "hann", "phase": 1}, "expected sine beside spectral.phase; got hann"),
+         ({"edges": "hann", "coherence": 1}, "expected sine beside spectral.coherence; got hann"),
          ({"level": "no"}, "spectral.level"),
          ({"nonsense": 1}, "expected one of weight"), ({"weight": "much"}, "a value like 3.0")],
     )  # fmt: skip

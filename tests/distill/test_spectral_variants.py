@@ -13,7 +13,7 @@ from natstats.distill.losses.maps import layer_weights
 from natstats.distill.losses.ring_comparison import RingComparison, frequency_weights
 from natstats.distill.losses.spectral import (
     METHOD,
-    OPTIONAL,
+    OF_MAPS,
     RelativeDistance,
     SpectrumDistance,
 )
@@ -124,13 +124,13 @@ def plan(points=POINTS, **changed):
     return METHOD.plan(Setting(points, points, METHOD.arguments(changed)))
 
 
-@pytest.mark.parametrize("term", ["spectrum", "exponent", *OPTIONAL])
+@pytest.mark.parametrize("term", ["spectrum", "exponent", *OF_MAPS])
 @pytest.mark.parametrize(
     ("layers", "weights"),
     [("equal", (0.5, 0.5)), ("deep", (1 / 3, 2 / 3)), ("shallow", (2 / 3, 1 / 3))],
 )
 def test_layers_are_weighted_in_every_term(term, layers, weights):
-    only = {"spectrum": 0.0, "exponent": 0.0, term: 1.0}
+    only = {"spectrum": 0.0, "exponent": 0.0, "coherence": 0.0, term: 1.0}
     torch.manual_seed(0)
     (both,) = plan(**only, layers=layers).terms
     state = both.loss.state_dict()
@@ -290,7 +290,7 @@ def test_one_image_is_like_no_other():
 @pytest.mark.parametrize("name", ["relative", "likeness"])
 def test_new_terms_are_off_and_reach_the_student_only(name):
     assert METHOD.defaults[name] == 0.0
-    (term,) = plan((point(),), spectrum=0, exponent=0, **{name: 2}).terms
+    (term,) = plan((point(),), spectrum=0, exponent=0, coherence=0, **{name: 2}).terms
     assert term.name == f"spectral.{name}"
     mine, theirs = coloured(N, 4, 16, 16), coloured(N, 4, 16, 16, seed=1)
     mine.requires_grad_()

@@ -72,9 +72,10 @@ class TestTargetsOfARun:
     def test_another_normalisation_is_told(self, tmp_path, data, folder, teacher, setup_of, recipe):
         path = tmp_path / "run"
         natstats.measure(teacher, folder / "train", layers="act", size=16).save(path, report=False)
-        assert not setup_of(data, None, "spectral", teacher_run=path).program.notes
+        (left_out,) = setup_of(data, None, "spectral", teacher_run=path).program.notes
+        assert left_out == "spectral: coherence is left out; a teacher run has ring spectra only"
         recipe = recipe.changed(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-        (note,) = setup_of(data, None, "spectral", teacher_run=path, recipe=recipe).program.notes
+        _, note = setup_of(data, None, "spectral", teacher_run=path, recipe=recipe).program.notes
         assert "normalised with the mean 0.485 0.456 0.406, the student's are with 0.100" in note
 
     @pytest.mark.slow

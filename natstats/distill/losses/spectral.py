@@ -1,17 +1,23 @@
-"""Spectral distillation: the student's activation maps take on the teacher's power spectra.
+"""Spectral distillation: the student's activation maps take on the teacher's spectra.
 
-Rotman and Wolf (2021) report two spectral loss terms; their formulas are not open to us. These are
-an independent reading, on the spectra that natstats measures:
+Rotman and Wolf (2021) report two spectral loss terms; their formulas are not open to us. Two terms
+are an independent reading, on the power spectra that natstats measures:
 
 * *spectrum*: the squared distance of the log ring spectra of teacher and student at matched layers,
   image by image, at common frequencies in cycles/image, every octave alike;
 * *exponent*: the squared distance of the exponents fitted to them.
 
 A power spectrum is averaged over channels, so that channels need no matching and no connector is
-trained, and it says nothing of where a structure is. Other terms are off by default: spectra
-channel by channel (:mod:`natstats.distill.losses.channels`), controls that show what the power
-spectrum does by itself (:mod:`natstats.distill.losses.controls`), and two terms that compare images
-with each other (*relative*, here, and :mod:`natstats.distill.losses.likeness`).
+trained, and it says nothing of where a structure is. A third term, not of the paper, does:
+
+* *coherence*: one minus the correlation of the Fourier coefficients in each ring, after a 1 x 1
+  convolution from the student's channels to the teacher's
+  (:class:`natstats.distill.losses.controls.Coherence`).
+
+Other terms are off by default: spectra channel by channel
+(:mod:`natstats.distill.losses.channels`), controls that show what the power spectrum does by itself
+(:mod:`natstats.distill.losses.controls`), and two terms that compare images with each other
+(*relative*, here, and :mod:`natstats.distill.losses.likeness`).
 """
 
 from __future__ import annotations
@@ -55,8 +61,8 @@ CHOICES = {"edges": EDGES, "level": LEVELS, "weighting": WEIGHTINGS, "layers": L
 
 ENDS = {"deep": "last", "shallow": "first"}
 
-OPTIONAL = ("channels", *controls.CONTROLS, "relative", "likeness")
-"""Terms that are off by default."""
+OF_MAPS = ("channels", *controls.CONTROLS, "relative", "likeness")
+"""Terms that compare maps, under the sine taper; a measured run has no maps."""
 
 
 class _Spectra:
@@ -262,7 +268,7 @@ def _plan(setting: Setting) -> Plan:
         checks.one_of(f"method argument spectral.{name}", arguments[name], known)
         for name, known in CHOICES.items()
     )
-    for name in ("weight", "spectrum", "exponent", *OPTIONAL):
+    for name in ("weight", "spectrum", "exponent", *OF_MAPS):
         checks.finite(f"spectral.{name}", arguments[name], least=0)
     factor = arguments["weight"]
     targets: list[Target] | None = None
@@ -274,19 +280,14 @@ def _plan(setting: Setting) -> Plan:
         "spectrum": SpectrumDistance(*pair, edges, targets, level, shared, weighting),
         "exponent": ExponentDistance(*pair, edges, targets, shared),
     }
-    for name in OPTIONAL:
+    notes = _notes(weighting, layers)
+    for name in OF_MAPS:
         if arguments[name] == 0:
             continue
-        if edges != "sine":
-            raise UsageError(
-                f"method argument spectral.edges: expected sine beside spectral.{name}; got {edges}"
-            )
-        if targets is not None:
-            raise UsageError(
-                f"method argument spectral.{name}: expected 0 beside a teacher run, which has ring "
-                f"spectra only; got {arguments[name]:g}"
-            )
-        losses[name] = _optional(name, pair, weighting)
+        if why := _left_out(name, arguments[name], edges, targets is not None):
+            notes += (why,)
+        else:
+            losses[name] = _of_maps(name, pair, weighting)
     for loss in losses.values():
         loss.pair_weights = layer_weights(layers, len(setting.student))  # type: ignore[assignment]
     terms = tuple(
@@ -296,13 +297,37 @@ def _plan(setting: Setting) -> Plan:
     )
     if not terms:
         raise UsageError("method spectral: expected one term with a weight other than 0; got none")
-    return Plan(terms, ce_weight=1.0, notes=_notes(weighting, layers))
+    return Plan(terms, ce_weight=1.0, notes=notes)
 
 
-def _optional(
+def _left_out(name: str, weight: float, edges: str, is_run: bool) -> str:
+    """Why a term of maps is left out; empty if it is not.
+
+    It is left out only at its default weight: what was asked for by itself is an error.
+
+    Raises:
+        UsageError: another weight was given.
+    """
+    if edges != "sine":
+        error = f"method argument spectral.edges: expected sine beside spectral.{name}; got {edges}"
+        why = f"its taper is the sine, and spectral.edges is {edges}"
+    elif is_run:
+        error = (
+            f"method argument spectral.{name}: expected 0 beside a teacher run, which has ring "
+            f"spectra only; got {weight:g}"
+        )
+        why = "a teacher run has ring spectra only"
+    else:
+        return ""
+    if weight != METHOD.defaults[name]:
+        raise UsageError(error)
+    return f"spectral: {name} is left out; {why}"
+
+
+def _of_maps(
     name: str, pair: tuple[Sequence[TapPoint], Sequence[TapPoint]], weighting: str
 ) -> DistillationLoss:
-    """The loss of a term that is off by default."""
+    """The loss of a term that compares maps."""
     if name == "channels":
         return ChannelSpectra(*pair, weighting)
     if name == "relative":
@@ -324,14 +349,16 @@ def _notes(weighting: str, layers: str) -> tuple[str, ...]:
 
 METHOD = Method(
     name="spectral",
-    title="Power spectra",
-    paper="ours, after the abstract of Rotman and Wolf 2021, arXiv 2106.00368",
-    reduction="mean over octaves (spectrum), images and pairs",
+    title="Spectra",
+    paper="ours, after the abstract of Rotman and Wolf 2021, arXiv 2106.00368; coherence is not of "
+    "the paper",
+    reduction="mean over octaves (spectrum, coherence), images and pairs",
     defaults={
         "weight": 3.0,
         "spectrum": 1.0,
         "exponent": 0.1,
-        **dict.fromkeys(OPTIONAL, 0.0),
+        **dict.fromkeys(OF_MAPS, 0.0),
+        "coherence": 10.0,
         "place": "groups",
         "activation": "post",
         "level": "kept",
