@@ -368,6 +368,7 @@ METHOD = Method(
         "skip_last": 0.0,
     },
     plan=_plan,
+    connectors="1 x 1 convolution, for coherence only",
     place="groups",
     activation="post",
     smallest=6,
