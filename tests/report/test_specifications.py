@@ -262,8 +262,11 @@ def test_both_questions_stand_on_the_page_with_their_answers(run, tmp_path):
     assert "description" in described
     assert "natstats law" in tested
     assert "one network is one observation" in tested
-    numbers = dict(page.network_facts(law))["slope per weight layer"]
-    assert numbers != dict(page.law_facts(law))["slope per weight layer"]
+    described, tested = page.network_facts(law)[0], page.law_facts(law)[0]
+    assert described[0] == "least-squares slope per weight layer: all layers weigh the same"
+    assert tested[0] == "slope of the law per weight layer: correlated layers weigh less"
+    numbers = described[1]
+    assert numbers != tested[1]
 
 
 @pytest.mark.usefixtures("undrawn")

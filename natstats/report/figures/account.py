@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.numbers import number
-from natstats.report.figures.causes import CAUSE_STYLES, cause_name
+from natstats.report.figures.causes import CAUSE_STYLES, cause_name, without_rounding
 from natstats.report.figures.style import (
     GREY,
     INK,
@@ -201,7 +201,10 @@ def _draw_legend(
         style = CAUSE_STYLES[cause]
         area = Patch(hatch=style.hatch if is_hatched else None, **style.area)
         handles.append((area, Line2D([], [], **_line(cause))))
-    labels = [f"{cause_name(cause)} {number(share[cause], sign=True)}" for cause in causes]
+    labels = [
+        f"{cause_name(cause)} {number(without_rounding(share[cause]), sign=True)}"
+        for cause in causes
+    ]
     handles.append(Line2D([], [], color=INK, linewidth=1.6))
     labels.append(f"exponent {number(share.sum(), sign=True)}")
     drawn = legend(

@@ -58,7 +58,7 @@ def network_facts(law: Law) -> list[tuple[str, str]]:
         best = f"{found.shape}, {share(explained)}"
     return [
         (
-            f"slope {DEPTH_AXES[law.depth].per}",
+            f"least-squares slope {DEPTH_AXES[law.depth].per}: all layers weigh the same",
             change(found.slope, found.slope_low, found.slope_high),
         ),
         ("share of the variance that the line explains", share(found.line_share)),
@@ -82,7 +82,10 @@ def law_facts(law: Law) -> list[tuple[str, str]]:
         return []
     phi = interval(law.correlation_low, law.correlation_high, sign=True)
     return [
-        (f"slope {DEPTH_AXES[law.depth].per}", change(law.slope, law.slope_low, law.slope_high)),
+        (
+            f"slope of the law {DEPTH_AXES[law.depth].per}: correlated layers weigh less",
+            change(law.slope, law.slope_low, law.slope_high),
+        ),
         ("test that the slope is zero", f"p {format_p(law.trend_p)}"),
         ("the same by ranks, which no single layer can dominate", f"p {format_p(law.rank_p)}"),
         (

@@ -72,6 +72,11 @@ function makeTable(box, changed) {
   const input = tools.querySelector("input[type=search]"), count = tools.querySelector("output");
   const download = tools.querySelector(".download");
   const hiding = document.head.appendChild(document.createElement("style"));
+  const none = document.createElement("p");
+  none.className = "none";
+  none.textContent = "No row matches the filter.";
+  none.hidden = true;
+  scroll.after(none);
   const isWide = window.matchMedia("(min-width: 40rem)");
   let usual = [], columns = [], order = "";
 
@@ -141,6 +146,7 @@ function makeTable(box, changed) {
   function filter(isShown) {
     rows.forEach(function (row, place) { row.hidden = !isShown(place); });
     const shown = rows.filter(function (row) { return !row.hidden; }).length;
+    none.hidden = shown > 0 || !rows.length;
     return shown + " of " + rows.length + " rows";
   }
 
