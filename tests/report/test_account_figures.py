@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
@@ -56,6 +57,7 @@ def bars(ax: Axes) -> pd.DataFrame:
             (one.get_x() + one.get_width() / 2, one.get_y(), one.get_height(),
              to_hex(one.get_facecolor()).lower())
             for one in ax.patches
+            if isinstance(one, Rectangle)
         ],
         columns=["x", "y", "height", "colour"],
     )  # fmt: skip
@@ -108,6 +110,23 @@ def test_bars_too_narrow_for_hatching_have_none() -> None:
     with look():
         assert any(one.get_hatch() for one in plot_account(deep(40))[0].patches)
         assert not any(one.get_hatch() for one in plot_account(deep(150))[0].patches)
+
+
+@pytest.mark.slow
+def test_the_bars_of_a_cause_are_hatched_in_one_shape() -> None:
+    """Printed pages keep a picture of the hatching for every shape that has one."""
+    with look():
+        ax, _ = plot_account(deep(40))
+    hatched = [one for one in ax.patches if one.get_hatch()]
+    assert 0 < len(hatched) <= len(CAUSE_STYLES)
+    for shape in hatched:
+        style = next(one for one in CAUSE_STYLES.values() if one.hatch == shape.get_hatch())
+        drawn = bars(ax)
+        own = drawn[drawn.colour == style.colour.lower()]
+        corners = shape.get_path().vertices
+        for row in own[own.height != 0].to_dict("records"):
+            for y in (row["y"], row["y"] + row["height"]):
+                assert np.isclose(corners, [row["x"] - 0.4, y]).all(axis=1).any()
 
 
 def test_totals_are_as_long_as_they_are(shown_account: AccountReport) -> None:

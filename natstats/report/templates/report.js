@@ -76,7 +76,11 @@ function makeTable(box, changed) {
   none.className = "none";
   none.textContent = "No row matches the filter.";
   none.hidden = true;
-  scroll.after(none);
+  const swipe = document.createElement("p");
+  swipe.className = "swipe";
+  swipe.textContent = "Swipe or scroll the table sideways to see all of it.";
+  swipe.hidden = true;
+  scroll.after(none, swipe);
   const isWide = window.matchMedia("(min-width: 40rem)");
   let usual = [], columns = [], order = "";
 
@@ -90,6 +94,7 @@ function makeTable(box, changed) {
       if (!on) { hidden.push("#" + table.id + " tr > :nth-child(" + (place + 1) + ")"); }
     });
     hiding.textContent = hidden.length ? "@media screen {" + hidden.join(",") + " {display: none} }" : "";
+    swipe.hidden = scroll.scrollWidth <= scroll.clientWidth;
   }
 
   function isUsual() {
@@ -211,6 +216,7 @@ function makeTable(box, changed) {
     if (scroll.clientWidth === width) { return; }
     width = scroll.clientWidth;
     fit();
+    swipe.hidden = scroll.scrollWidth <= scroll.clientWidth;
   }).observe(scroll);
   return { table: table, rows: rows, filter: filter, keep: keep, restore: restore };
 }
