@@ -21,7 +21,7 @@ from natstats.numbers import change, number
 from natstats.report import AccountReport, draw_run
 from natstats.report.figures.account import layers_of_trunk, plot_account
 from natstats.report.figures.account_totals import plot_account_totals
-from natstats.report.figures.causes import CAUSE_STYLES, cause_name
+from natstats.report.figures.causes import CAUSE_STYLES, cause_name, share_text, without_rounding
 from natstats.report.figures.drawing import RUN_FIGURES
 from natstats.report.figures.kernels import (
     convolutions,
@@ -93,7 +93,9 @@ def test_running_sums_end_at_the_totals(shown_account: AccountReport) -> None:
     legend = above.get_legend()
     assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
-    expected = [f"{cause_name(str(c))} {number(t, sign=True)}" for c, t in totals.items()]
+    expected = [
+        f"{cause_name(str(c))} {number(without_rounding(t), sign=True)}" for c, t in totals.items()
+    ]
     assert labels == [*expected, f"exponent {number(shown_account.change.value, sign=True)}"]
 
 
@@ -135,7 +137,7 @@ def test_totals_are_as_long_as_they_are(shown_account: AccountReport) -> None:
     np.testing.assert_allclose(widths, [*shown_account.totals.share, shown_account.change.value])
     texts = {text.get_text() for text in ax.texts}
     for row in shown_account.totals.to_dict("records"):
-        assert change(row["share"], row["low"], row["high"], 2) in texts
+        assert share_text(row["share"], row["low"], row["high"]) in texts
     ends = {tuple(s[:, 0]) for one in ax.collections for s in one.get_segments()}
     assert (shown_account.change.low, shown_account.change.high) in ends
 

@@ -150,8 +150,8 @@ def test_logarithmic_axes_have_three_whole_ticks(
 
 @pytest.mark.parametrize(
     ("values", "ticks"),
-    [([0.28, 2.9], [0.5, 1, 2]), ([0.34, 1.02], [0.5, 1]), ([0.99, 1.15], [1, 1.1]),
-     ([0.999, 1.001], [1]), ([0.009, 120], [0.01, 1, 100])],
+    [([0.28, 2.9], [0.33, 1, 2]), ([0.34, 1.02], [0.5, 1]), ([0.99, 1.15], [1, 1.1]),
+     ([0.999, 1.001], [0.99, 1, 1.01]), ([0.009, 120], [0.01, 1, 100])],
 )  # fmt: skip
 def test_factors_have_ticks_on_each_side_that_has_room(
     seen: Seen, values: list[float], ticks: list[float]
