@@ -48,12 +48,14 @@ class DifferenceReport(Brief):
             exponent_b, low_b, high_b, difference, low, high, p, p_corrected.
         sentence: the result in words.
         notes: how they were compared, in sentences.
+        headline: the result in a few words; empty where it was not said.
     """
 
     names: tuple[str, str]
     layers: pd.DataFrame
     sentence: str
     notes: Sequence[str] = ()
+    headline: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -163,7 +163,7 @@ class Comparison:
 
     def report(self) -> DifferenceReport:
         """Everything that its figure and the page of a series show."""
-        return DifferenceReport(self.names, self.layers, self.sentence(), self.notes)
+        return DifferenceReport(self.names, self.layers, self.sentence(), self.notes, self.headline)
 
     def page(self) -> ComparisonReport:
         """Everything that its own page shows."""

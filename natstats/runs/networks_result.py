@@ -139,7 +139,7 @@ class MetaAnalysis:
             "rises": f"Over networks the exponent rises with {name}",
             "falls": f"Over networks the exponent falls with {name}",
             "no trend": f"No common trend of the exponent with {name} was found",
-            "too little to tell": "Too little to tell of networks",
+            "too little to tell": "Too little to tell whether networks have a common trend",
         }[self.verdict]
         mean = self.mean.mean
         other = "depth" if self.unit == "whole" else "whole"

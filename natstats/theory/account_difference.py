@@ -302,7 +302,7 @@ class AccountDifference:
         )
         if self.slope_of:
             text += (
-                f"; slopes {DEPTH_AXES[self.measure].per} over "
+                f"; least-squares slopes {DEPTH_AXES[self.measure].per} over "
                 f"{counted(len(self.layers), 'layer')}: "
                 f"{_in_words(self.slope_of, 4)}"
             )
@@ -310,8 +310,14 @@ class AccountDifference:
             text += f"; not known with random weights: {few(self.missing)}"
         if self.only_random:
             text += f"; known with random weights only: {few(self.only_random)}"
-        return text + "."
+        return f"{text}.{_OTHER_TEST if self.slope_of else ''}"
 
+
+_OTHER_TEST = (
+    " Here all layers weigh the same and are taken as given; where the control tests the slope of "
+    "the law, correlated layers weigh less and the layers are a sample, too, so its p is another."
+)
+"""Why the p of the slopes is not that of :mod:`natstats.runs.control`."""
 
 _COLUMNS = [
     "step", "operation", "depth", "trunk", "cause", "part", "trained", "random", "random_sd",

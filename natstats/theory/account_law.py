@@ -125,10 +125,11 @@ class AccountLaw:
         whole = causes.pop("all")
         ordered = sorted(causes, key=lambda cause: -abs(causes[cause].value))
         text = (
-            f"The exponents change by {whole.text()} {DEPTH_AXES[self.measure].per}, by least "
-            f"squares over {layers_text(len(self.layers))} of this network "
-            f"({100 * self.account.options.level:g} % interval for other images; "
-            f"p {format_p(whole.p)}){'' if _is_clear(whole) else ', which is not told from zero'}"
+            f"The least-squares slope of the exponents over {layers_text(len(self.layers))} of "
+            f"this network is {whole.text()} {DEPTH_AXES[self.measure].per} "
+            f"({100 * self.account.options.level:g} % interval for other images, with these layers "
+            f"as given; p {format_p(whole.p)})"
+            f"{'' if _is_clear(whole) else ', which is not told from zero'}"
         )
         clear = [cause for cause in ordered if _is_clear(causes[cause])]
         listed = [f"{CAUSES[cause]} {causes[cause].text()}" for cause in clear]

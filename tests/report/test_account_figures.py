@@ -13,6 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from natstats.errors import UsageError
 from natstats.files.ownership import KINDS
@@ -20,7 +21,7 @@ from natstats.numbers import change, number
 from natstats.report import AccountReport, draw_run
 from natstats.report.figures.account import layers_of_trunk, plot_account
 from natstats.report.figures.account_totals import plot_account_totals
-from natstats.report.figures.causes import CAUSE_STYLES, cause_name
+from natstats.report.figures.causes import CAUSE_STYLES, cause_name, share_text, without_rounding
 from natstats.report.figures.drawing import RUN_FIGURES
 from natstats.report.figures.kernels import (
     convolutions,
@@ -56,6 +57,7 @@ def bars(ax: Axes) -> pd.DataFrame:
             (one.get_x() + one.get_width() / 2, one.get_y(), one.get_height(),
              to_hex(one.get_facecolor()).lower())
             for one in ax.patches
+            if isinstance(one, Rectangle)
         ],
         columns=["x", "y", "height", "colour"],
     )  # fmt: skip
@@ -91,7 +93,9 @@ def test_running_sums_end_at_the_totals(shown_account: AccountReport) -> None:
     legend = above.get_legend()
     assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
-    expected = [f"{cause_name(str(c))} {number(t, sign=True)}" for c, t in totals.items()]
+    expected = [
+        f"{cause_name(str(c))} {number(without_rounding(t), sign=True)}" for c, t in totals.items()
+    ]
     assert labels == [*expected, f"exponent {number(shown_account.change.value, sign=True)}"]
 
 
@@ -110,13 +114,30 @@ def test_bars_too_narrow_for_hatching_have_none() -> None:
         assert not any(one.get_hatch() for one in plot_account(deep(150))[0].patches)
 
 
+@pytest.mark.slow
+def test_the_bars_of_a_cause_are_hatched_in_one_shape() -> None:
+    """Printed pages keep a picture of the hatching for every shape that has one."""
+    with look():
+        ax, _ = plot_account(deep(40))
+    hatched = [one for one in ax.patches if one.get_hatch()]
+    assert 0 < len(hatched) <= len(CAUSE_STYLES)
+    for shape in hatched:
+        style = next(one for one in CAUSE_STYLES.values() if one.hatch == shape.get_hatch())
+        drawn = bars(ax)
+        own = drawn[drawn.colour == style.colour.lower()]
+        corners = shape.get_path().vertices
+        for row in own[own.height != 0].to_dict("records"):
+            for y in (row["y"], row["y"] + row["height"]):
+                assert np.isclose(corners, [row["x"] - 0.4, y]).all(axis=1).any()
+
+
 def test_totals_are_as_long_as_they_are(shown_account: AccountReport) -> None:
     ax = plot_account_totals(shown_account)
     widths = [one.get_width() for one in ax.patches]
     np.testing.assert_allclose(widths, [*shown_account.totals.share, shown_account.change.value])
     texts = {text.get_text() for text in ax.texts}
     for row in shown_account.totals.to_dict("records"):
-        assert change(row["share"], row["low"], row["high"], 2) in texts
+        assert share_text(row["share"], row["low"], row["high"]) in texts
     ends = {tuple(s[:, 0]) for one in ax.collections for s in one.get_segments()}
     assert (shown_account.change.low, shown_account.change.high) in ends
 

@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from natstats.numbers import change
@@ -17,10 +18,12 @@ from natstats.report import AccountReport
 from natstats.report.figures.causes import cause_name
 from natstats.report.figures.drawing import RUN_FIGURES
 from natstats.report.pages.account import (
+    difference_rows,
     kernels_sentence,
     total_rows,
 )
 from natstats.report.pages.run import write_report
+from natstats.report.records import ControlReport
 from natstats.runs.run import Run
 from tests.report.account_reports import EVIL, FIGURES, with_account
 
@@ -160,3 +163,36 @@ def test_the_page_fits_a_phone_and_each_table_has_its_own_filter(
     assert seen["count"] == f"{n} of {len(frame)} rows"
     assert seen["layers"] == len(account_run.layers)
     assert seen["first"] == frame.step[frame.share.idxmin()]
+
+
+@pytest.mark.slow
+def test_each_slope_has_one_name_and_two_tests_a_reason(
+    account_run: Run, whole_account: AccountReport, page: str, tmp_path: Path
+) -> None:
+    own = section(page, "account_slopes")
+    assert "the law</th>" not in own
+    assert '<th scope="row">the exponents: all causes</th>' in own
+    for part in (own, section(page, "counterfactuals")):
+        heads = re.findall(r"<th scope=.col.[^>]*>([^<]*slope[^<]*)</th>", part)
+        assert heads[0].startswith("least-squares slope per")
+    assert "tested twice" not in page
+    names = ["layer", "difference", "low", "high", "p_corrected"]
+    control = ControlReport(pd.DataFrame(columns=names), [0, 1], "Training changed nothing.")
+    report = replace(with_account(account_run, whole_account), control=control)
+    both = write_report(tmp_path, report).read_text(encoding="utf-8")
+    assert "tested twice" in section(both, "account_difference")
+
+
+def test_rounding_errors_are_not_shown_as_shares(shown_account: AccountReport) -> None:
+    tiny = shown_account.totals.assign(share=3e-7, low=1e-7, high=5e-7)
+    trunk = shown_account.frame.assign(share=-2e-7)
+    for row in total_rows(replace(shown_account, totals=tiny, frame=trunk))[:-1]:
+        assert row[1] == "+0.00"
+        assert "0000" not in row[3]
+    difference = pd.DataFrame(
+        [{"cause": "norms", "trained": -2.24, "random": -2e-7, "difference": -2.24, "low": -2.64,
+          "high": -1.85, "p": 0.002}]
+    )  # fmt: skip
+    assert difference_rows(difference) == [
+        ("norms", "−2.24", "+0.00", "−2.24 [−2.64, −1.85]", "0.002")
+    ]

@@ -156,6 +156,25 @@ def test_rows_lead_to_what_they_stand_for(show, folder):
     assert [(folder / "diff" / way).resolve().parent.name[-1] for way, _, _ in ends] == ["0", "1"]
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("name", "key"), [("law", "networks"), ("diff", "layers")])
+def test_each_box_stands_beside_its_words(show, name, key, width):
+    page = show(name, width)
+    page.locator(f"#{key}-choosable summary").click()
+    shown = page.eval_on_selector_all(
+        f"#{key}-choosable .choices label",
+        """labels => labels.map(label => {
+            const words = document.createRange();
+            words.selectNodeContents(label.lastChild);
+            const box = label.querySelector("input").getBoundingClientRect();
+            const text = words.getBoundingClientRect();
+            return [box.width, text.left - box.right, label.scrollWidth - label.clientWidth];
+        })""",
+    )
+    assert len(shown) > 8
+    assert all(box < 24 and 2 < apart < 12 and cut <= 0 for box, apart, cut in shown)
+
+
 def test_the_keyboard_sorts_and_chooses(show):
     page = show("diff")
     page.focus("#layers-table th[data-key='B − A'] button")

@@ -70,7 +70,8 @@ class Page(HTMLParser):
             self.references.update(re.findall(r"url\(#([^)]+)\)", value))
             if name in ("src", "href", "xlink:href", "data", "action", "srcset", "poster"):
                 if value.startswith("#"):
-                    self.references.add(value[1:])
+                    if not value.startswith("#layer="):  # that is for the script
+                        self.references.add(value[1:])
                 elif tag != "a" and not value.startswith("data:"):
                     self.loads.append(f"{tag} {name}={value}")
 

@@ -198,6 +198,19 @@ def test_a_few_wide_intervals_do_not_press_the_others_together():
     assert len(points(above)) == 99
 
 
+def test_the_figure_counts_what_lies_beyond_its_edge():
+    rows = [replace(row, change=0.01 * place, change_low=-1.0, change_high=1.0)
+            for place, row in enumerate(made(60).rows)]  # fmt: skip
+    inside = drawn(Specifications(rows))
+    assert "edge" not in inside[1].get_xlabel()
+    far = [replace(rows[0], change=-40.0, change_low=-41.0, change_high=-39.0)]
+    for n, told in ((1, "1 at the edge lies beyond it"), (2, "2 at the edge lie beyond it")):
+        above, below = drawn(Specifications([*rows, *far * n]))
+        assert below.get_xlabel().endswith(f"\n{told}")
+        low = above.get_ylim()[0]
+        assert sum(y == low for line in above.lines for y in line.get_ydata()) == n
+
+
 def test_names_of_users_are_shown_as_they_are():
     rows = [replace(row, layers=f"only ${row.layers}$\n_{40 * 'x'}") for row in made(5).rows]
     _, below = drawn(Specifications(rows))
@@ -262,8 +275,11 @@ def test_both_questions_stand_on_the_page_with_their_answers(run, tmp_path):
     assert "description" in described
     assert "natstats law" in tested
     assert "one network is one observation" in tested
-    numbers = dict(page.network_facts(law))["slope per weight layer"]
-    assert numbers != dict(page.law_facts(law))["slope per weight layer"]
+    described, tested = page.network_facts(law)[0], page.law_facts(law)[0]
+    assert described[0] == "least-squares slope per weight layer: all layers weigh the same"
+    assert tested[0] == "slope of the law per weight layer: correlated layers weigh less"
+    numbers = described[1]
+    assert numbers != tested[1]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -307,7 +323,9 @@ def test_what_changes_the_verdict_is_a_row_below_that_of_nothing_left_out():
     assert rows[0][-1] == "rises"
     assert rows[1] == ("a.conv", "11", "+0.1200", "0.30", "< 0.001", "no trend")
     told = page.influence_sentence(found)
-    assert told.startswith("With all 12 layers the tests find: rises.")
+    assert told.startswith(
+        "With all 12 layers and the choices that were asked for, the tests find: rises."
+    )
     assert "any one layer or any one kind of layer in turn changes that" in told
 
 
@@ -317,6 +335,9 @@ def test_where_nothing_changes_the_verdict_it_is_said():
     assert page.influence_rows(found) == []
     told = page.influence_sentence(found)
     assert "any one layer, the maps of any one size or the layers of few rings does not" in told
+    assert told.endswith("does not change that.")
+    other = page.influence_sentence(replace(found, law=law_of("depends on the specification")))
+    assert other.startswith(f"{told} What changes it are the other choices above")
     assert "none can be left out" in page.influence_sentence(replace(found, left_out=[]))
     nothing = Verdict(fit_law([], [], np.zeros((0, 0)), []), Specifications([]), [])
     assert page.influence_sentence(nothing) == ""

@@ -171,7 +171,7 @@ def test_a_step_that_only_some_have_is_named_and_left_out(made_account):
     assert rows["extra", "rectifiers"] == "not in trained, random 0"
     text = found.sentence()
     assert "; not known with random weights: conv6" in text
-    assert text.endswith("; known with random weights only: extra.")
+    assert "; known with random weights only: extra. Here all layers weigh the same" in text
     # All have six steps of 0.1.
     assert found.totals.trained[0] == pytest.approx(0.6, abs=0.05)
 

@@ -153,8 +153,10 @@ def test_the_sentence_claims_what_intervals_tell(made_account):
         )  # fmt: skip
         alpha += 0.2
     text = AccountLaw(made.account()).sentence()
-    assert text.startswith("The exponents change by +0.19982 [+0.19")
-    assert "per weight layer, by least squares over 8 layers of this network (95 %" in text
+    assert text.startswith(
+        "The least-squares slope of the exponents over 8 layers of this network is +0.19982 [+0.19"
+    )
+    assert "per weight layer (95 % interval for other images, with these layers as given;" in text
     named, unclear = text.split("; not told from zero: ")
     assert ": kernels +0.20" in named
     assert unclear == "correlations of channels, borders."

@@ -11,12 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.numbers import number
-from natstats.report.figures.causes import CAUSE_STYLES, cause_name
+from natstats.report.figures.causes import CAUSE_STYLES, cause_name, without_rounding
 from natstats.report.figures.style import (
     GREY,
     INK,
@@ -140,13 +141,22 @@ def _draw_stairs(
         for cause in causes:
             share = layers[cause].fillna(0.0).to_numpy(dtype=np.float64)
             style = CAUSE_STYLES[cause]
+            outlines = []
             for end, own in ((top, np.clip(share, 0, None)), (bottom, np.clip(share, None, 0))):
                 some = own != 0
-                ax.bar(
-                    middle[some], own[some], width=0.8, bottom=end[some], zorder=2,
-                    hatch=style.hatch if step >= HATCHED else None, **style.area,
-                )  # fmt: skip
+                drawn = ax.bar(
+                    middle[some], own[some], width=0.8, bottom=end[some], zorder=2, **style.area
+                )
+                outlines += [
+                    bar.get_patch_transform().transform_path(bar.get_path()) for bar in drawn
+                ]
                 end += own
+            if step >= HATCHED and style.hatch and outlines:
+                # One shape for all bars of a cause: printed pages keep a picture of the hatching
+                # for every shape, which made megabytes of a hundred bars.
+                shape = Path.make_compound_path(*outlines)
+                hatching = {**style.area, "facecolor": "none", "hatch": style.hatch}
+                ax.add_patch(PathPatch(shape, zorder=2, **hatching))
     if len(place):
         at, level = [place[0] - 1, *place], [*before, layers.after.iloc[-1]]
         size, width = min(3.4, 0.38 * step), min(1.1, 0.2 * step)
@@ -201,7 +211,10 @@ def _draw_legend(
         style = CAUSE_STYLES[cause]
         area = Patch(hatch=style.hatch if is_hatched else None, **style.area)
         handles.append((area, Line2D([], [], **_line(cause))))
-    labels = [f"{cause_name(cause)} {number(share[cause], sign=True)}" for cause in causes]
+    labels = [
+        f"{cause_name(cause)} {number(without_rounding(share[cause]), sign=True)}"
+        for cause in causes
+    ]
     handles.append(Line2D([], [], color=INK, linewidth=1.6))
     labels.append(f"exponent {number(share.sum(), sign=True)}")
     drawn = legend(

@@ -11,8 +11,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from natstats.numbers import change, number
-from natstats.report.figures.causes import CAUSE_STYLES, cause_name
+from natstats.numbers import number
+from natstats.report.figures.causes import CAUSE_STYLES, cause_name, share_text, without_rounding
 from natstats.report.figures.style import FAINT, GREY, INK, is_narrow, legend, look, new_axes
 from natstats.report.records import AccountReport
 
@@ -125,7 +125,8 @@ def _draw_numbers(ax: Axes, rows: pd.DataFrame, has_random: bool) -> None:
     for place, row in enumerate(rows.to_dict("records")):
         value, low, high = (float(row[name]) for name in names)
         has_ends = np.isfinite([low, high]).all()
-        text = change(value, low, high, 2) if has_ends else number(value, sign=True)
+        alone = number(without_rounding(value), sign=True)
+        text = share_text(value, low, high) if has_ends else alone
         ax.text(1.02, place, text, **at, fontweight="bold" if row["cause"] == WHOLE else "normal")
 
 

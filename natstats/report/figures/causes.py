@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from natstats.numbers import change, number
 from natstats.report.figures.style import GREY, PALETTE
 from natstats.theory.account import CAUSES
 
-__all__ = ["CAUSE_STYLES", "CauseStyle", "cause_name"]
+__all__ = [
+    "CAUSE_STYLES", "ROUNDING", "CauseStyle", "cause_name", "share_text", "without_rounding",
+]  # fmt: skip
+
+ROUNDING = 1e-6
+"""Shares and their sums up to this size are rounding errors of zero: maps are in single precision,
+and exponents are of the order of one."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +59,23 @@ def cause_name(cause: str) -> str:
     ('correlations of channels', 'all')
     """
     return CAUSES.get(cause, cause)
+
+
+def without_rounding(value: float) -> float:
+    """A share or a sum of shares, or zero where it is only rounding error.
+
+    >>> without_rounding(0.25), without_rounding(-2e-7)
+    (0.25, 0.0)
+    """
+    return 0.0 if abs(value) <= ROUNDING else value
+
+
+def share_text(value: float, low: float, high: float) -> str:
+    """The same with its interval; without one where it is only rounding error.
+
+    >>> share_text(0.25, 0.125, 0.375), share_text(-2e-7, -3e-7, -1e-7)
+    ('+0.25 [+0.12, +0.38]', '+0.00')
+    """
+    if max(map(abs, (value, low, high))) <= ROUNDING:
+        return number(0.0, sign=True)
+    return change(value, low, high, 2)

@@ -59,7 +59,8 @@ def plot_specifications(specifications: Specifications, axes: Pair | None = None
     A column is a specification. They are sorted by the change over the whole depth, and coloured by
     what the tests find; thin lines are the intervals. Below, a mark stands in the row of each
     choice. A line through both marks the specification that was asked for. A few intervals may end
-    beyond the axes; changes that lie there have a mark at the edge.
+    beyond the axes; changes that lie there have a mark at the edge, and the axis
+    says how many these are.
 
     Args:
         specifications: what to draw; those without a number are left out.
@@ -84,7 +85,7 @@ def plot_specifications(specifications: Specifications, axes: Pair | None = None
         asked = (x for x, row in enumerate(rows, 1) if row is specifications.rows[0])
         place = next(asked, None)
         column = _column_width(above, len(rows), is_wide)
-        entries = _draw_changes(above, rows, column)
+        entries, n_beyond = _draw_changes(above, rows, column)
         _draw_choices(below, rows, shown, column)
         _name_rows(below, shown, is_wide)
         if place is not None:
@@ -92,6 +93,9 @@ def plot_specifications(specifications: Specifications, axes: Pair | None = None
             name = "the one asked for" if is_wide else "asked for"
             entries.append((_mark_asked(above, place, rows[place - 1]), name))
         _dress(above, below, specifications.sentence(), len(rows), is_wide)
+        if n_beyond:
+            told = f"{n_beyond} at the edge {'lies' if n_beyond == 1 else 'lie'} beyond it"
+            below.set_xlabel(f"{below.get_xlabel()}\n{told}")
         legend(
             above,
             [handle for handle, _ in entries],
@@ -152,7 +156,8 @@ def _upright(ax: Axes, x: Array, low: Array, high: Array, **style: Any) -> None:
 
 def _draw_changes(
     ax: Axes, rows: Sequence[Specification], column: float
-) -> list[tuple[Artist, str]]:
+) -> tuple[list[tuple[Artist, str]], int]:
+    """Draw the changes; entries of the legend, and how many changes lie beyond the edges."""
     change, low, high = (
         np.array([getattr(row, name) for row in rows], dtype=np.float64)
         for name in ("change", "change_low", "change_high")
@@ -178,7 +183,7 @@ def _draw_changes(
         label = f"{outcome}: {own.sum()}"
         entries.append((Line2D([], [], markersize=4.5, **style), label))
     ax.set_ylim(*ends)
-    return entries
+    return entries, int(np.sum((change < ends[0]) | (change > ends[1])))
 
 
 def _ends(change: Array, low: Array, high: Array) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from natstats.fits.options import FitOptions
 from natstats.law.law import bare_p
 from natstats.numbers import change, number, short
 from natstats.report.figures.account_totals import WHOLE
-from natstats.report.figures.causes import cause_name
+from natstats.report.figures.causes import ROUNDING, cause_name, share_text, without_rounding
 from natstats.report.figures.kernels import convolutions, median_difference
 from natstats.report.pages.page_tables import (
     Cell,
@@ -28,9 +28,6 @@ __all__ = ["THEORY", "account_contents"]
 
 THEORY = "https://github.com/natstats/natstats/blob/main/docs/theory.md"
 """Where the formulas are derived."""
-
-ROUNDING = 1e-9
-"""Numbers up to this size are rounding errors of zero."""
 
 MEANINGS = {
     "kernels": "what the transfer functions of the kernels do to the spectra of the incoming "
@@ -104,7 +101,7 @@ def total_rows(account: AccountReport) -> list[tuple[str, ...]]:
     rows = [
         (
             cause_name(row["cause"]),
-            change(row["share"], row["low"], row["high"], 2),
+            share_text(row["share"], row["low"], row["high"]),
             bare_p(row["p"]),
             _parts(trunk[trunk.cause == row["cause"]]),
             f"{row['n_steps']:d}",
@@ -124,7 +121,7 @@ def _parts(own: pd.DataFrame) -> str:
     sums = own.groupby("part", sort=False).share.sum()
     if len(sums) < 2:
         return ""
-    named = [(str(part) or "not parted", value) for part, value in sums.items()]
+    named = [(str(part) or "not parted", without_rounding(value)) for part, value in sums.items()]
     return ", ".join(f"{part} {number(value, sign=True)}" for part, value in named)
 
 
@@ -150,12 +147,12 @@ def kernels_sentence(frame: pd.DataFrame) -> str:
 
 
 def slope_rows(slopes: pd.DataFrame | None) -> list[tuple[str, ...]]:
-    """Cause, slope with its interval, p, and its share of the slope of the law."""
+    """Cause, slope with its interval, p, and its share of the slope of the exponents."""
     if slopes is None:
         return []
     return [
         (
-            "the law" if row["cause"] == WHOLE else cause_name(row["cause"]),
+            "the exponents: all causes" if row["cause"] == WHOLE else cause_name(row["cause"]),
             change(row["slope"], row["low"], row["high"]),
             bare_p(row["p"]),
             _percent(row["share"]),
@@ -210,18 +207,13 @@ def difference_rows(difference: pd.DataFrame | None) -> list[tuple[str, ...]]:
     return [
         (
             "whole change" if row["cause"] == WHOLE else cause_name(row["cause"]),
-            number(_plain(row["trained"]), sign=True),
-            number(_plain(row["random"]), sign=True),
-            change(row["difference"], row["low"], row["high"], 2),
+            number(without_rounding(row["trained"]), sign=True),
+            number(without_rounding(row["random"]), sign=True),
+            share_text(row["difference"], row["low"], row["high"]),
             bare_p(row["p"]),
         )
         for row in sorted(difference.to_dict("records"), key=lambda row: row["cause"] == WHOLE)
     ]
-
-
-def _plain(value: float) -> float:
-    """A number, or zero where it is only rounding error."""
-    return value if abs(value) > ROUNDING else 0.0
 
 
 def step_table(frame: pd.DataFrame, options: FitOptions) -> Table:
@@ -254,7 +246,7 @@ def step_table(frame: pd.DataFrame, options: FitOptions) -> Table:
                 Cell(str(row["operation"])),
                 Cell(str(row["cause"])),
                 Cell(str(row["part"])),
-                number_cell(_plain(row["share"]), sign=True),
+                number_cell(without_rounding(row["share"]), sign=True),
                 interval_cell(low, row["high"], sign=True) if has_error else Cell("–"),
                 p_cell(row["p"]) if has_error else Cell("–"),
                 number_cell(row["before"]),

@@ -108,7 +108,7 @@ def _keys(comparison: ComparisonReport) -> list[tuple[str, str, str]]:
         law = run.law
         if np.isfinite(law.slope):
             own = Estimate(law.slope, law.slope_low, law.slope_high, law.trend_p)
-            keys.append((f"slope of {letter} {per}", *_apart(own)))
+            keys.append((f"slope of the law of {letter} {per}", *_apart(own)))
     return [
         *keys,
         ("images", "the same" if comparison.is_paired else "different", _paired(comparison)),

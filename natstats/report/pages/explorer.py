@@ -86,6 +86,9 @@ def explorer_data(run: RunReport) -> dict[str, Any]:
         },
         "stages": list(dict.fromkeys(stages)),
         "law": _law(run, inner),
+        "doubts": [
+            printable(flag) for flag in flag_names(inner[np.isfinite(inner.exponent)], doubts=True)
+        ],
         "layers": layers,
     }
     return dict(plain(data))

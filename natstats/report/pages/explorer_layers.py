@@ -17,7 +17,7 @@ from natstats.fits.held_bands import NOWHERE, held_band
 from natstats.fits.shape_intervals import intervals_of_shape
 from natstats.law.law import format_p
 from natstats.numbers import change, counted, interval, number, share
-from natstats.report.figures.causes import cause_name
+from natstats.report.figures.causes import cause_name, share_text
 from natstats.report.figures.spectra import has_power
 from natstats.report.records import RunReport
 from natstats.text import printable
@@ -196,7 +196,7 @@ def _account(run: RunReport, name: str) -> list[list[Any]]:
     rows = []
     for one in frame[frame.layer == name].to_dict("records"):
         part = f" ({one['part']})" if one["part"] else ""
-        told = change(one["share"], one["low"], one["high"], 2)
+        told = share_text(one["share"], one["low"], one["high"])
         cause = f"{cause_name(one['cause'])}{part}"
         rows.append([printable(str(one["step"])), cause, told, float(one["share"])])
     return rows

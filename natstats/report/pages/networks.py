@@ -32,7 +32,7 @@ TITLES = {
     "rises": "Rises with depth, over networks",
     "falls": "Falls with depth, over networks",
     "no trend": "No common trend with depth",
-    "too little to tell": "Too little to tell of networks",
+    "too little to tell": "Too little to tell whether networks have a common trend",
 }
 """Heading of the page by verdict."""
 

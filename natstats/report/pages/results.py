@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -25,12 +28,20 @@ from natstats.report.pages.page_tables import (
     p_cell,
     plain_cell,
 )
+from natstats.report.records import ControlReport
+from natstats.text import printable
 
-__all__ = ["flag_rows", "image_table", "key_numbers", "layer_table", "shape_rows"]
+__all__ = ["extremes", "flag_rows", "image_table", "key_numbers", "layer_table", "shape_rows"]
 
 
-def layer_table(layers: pd.DataFrame, options: FitOptions) -> Table:
-    """The layer table, a row for every layer."""
+CONTROL_COLUMNS = ["difference", "low", "high", "p_corrected"]
+"""What the table of layers has of the control, by the names of the columns of ``control.csv``."""
+
+
+def layer_table(
+    layers: pd.DataFrame, options: FitOptions, control: ControlReport | None = None
+) -> Table:
+    """The layer table, a row for every layer; with a control, what training did to each."""
     level = f"{100 * options.level:g} %"
     own = ESTIMATORS[options.estimator]
     others = [one for one in ESTIMATORS.values() if one is not own]
@@ -52,6 +63,7 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> Table:
         Column(
             "flags", "what to know before using the number", False, first="always", is_list=True
         ),
+        *(_control_columns(level) if control is not None else []),
         Column("in the law", "yes, or why it is not", is_number=False),
         Column("best form", f"by AICc, among: {', '.join(FORMS)}", is_number=False),
         Column("gain", "AICc of the power law above that of the best form"),
@@ -68,6 +80,12 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> Table:
         Column("stride", "pixels of the input per pixel of the map"),
         Column("images", "in the mean spectrum"),
     ]
+    file, name = layers, "layers.csv"
+    if control is not None:
+        found = control.layers.drop_duplicates("layer").set_index("layer")[CONTROL_COLUMNS]
+        found = found.reindex(layers.layer).add_prefix("control_").astype(float)
+        file = layers.assign(**{key: found[key].to_numpy() for key in found})
+        name = "layers_and_control.csv"
     rows = [
         [
             Cell(str(row["layer"])),
@@ -77,6 +95,7 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> Table:
             number_cell(row["exponent"]),
             interval_cell(row["exponent_low"], row["exponent_high"]),
             Cell(str(row["flags"] or "")),
+            *(_control_cells(row) if control is not None else []),
             Cell(str(row["law"])),
             Cell(str(row["best_form"] or "–")),
             number_cell(row["aicc_gain"], 1),
@@ -91,9 +110,60 @@ def layer_table(layers: pd.DataFrame, options: FitOptions) -> Table:
             plain_cell(row["stride"]),
             Cell(f"{row['n_images']:d}", row["n_images"]),
         ]
-        for row in layers.to_dict("records")
+        for row in file.to_dict("records")
     ]
-    return Table("layer", "layers", columns, rows, layers, "layers.csv")
+    return Table("layer", "layers", columns, rows, file, name)
+
+
+def _control_columns(level: str) -> list[Column]:
+    return [
+        Column("trained − random", "difference to the mean over random weights", first="room"),
+        Column(f"{level} interval of that", "from images and seeds; sorted by its lower end"),
+        Column("p, Holm", "of that, corrected for the number of layers", first="room"),
+    ]
+
+
+def _control_cells(row: Mapping[Hashable, Any]) -> list[Cell]:
+    """What training did to a layer; dashes where that is not known, as for the images."""
+    value, low, high, p = (row[f"control_{name}"] for name in CONTROL_COLUMNS)
+    if not math.isfinite(value):
+        return [Cell("–")] * 3
+    return [number_cell(value, sign=True), interval_cell(low, high, sign=True), p_cell(p)]
+
+
+def extremes(layers: pd.DataFrame) -> list[dict[str, Any]]:
+    """The steepest and the flattest layer, for the top of the page; none with fewer than two.
+
+    Returns:
+        Of each: word, layer, the next one in that direction, and whether their intervals overlap;
+        of either layer its name, link, exponent with interval, and flags.
+    """
+    inner = layers[(layers.kind != "input") & np.isfinite(layers.exponent)]
+    if len(inner) < 2:
+        return []
+    found = []
+    for word, ascending in (("Steepest", False), ("Flattest", True)):
+        order = inner.sort_values("exponent", ascending=ascending, kind="stable")
+        one, other = order.to_dict("records")[:2]
+        overlap = (
+            one["exponent_low"] <= other["exponent_high"]
+            and other["exponent_low"] <= one["exponent_high"]
+        )
+        found.append(
+            {"word": word, "layer": _named(one), "next": _named(other), "overlap": overlap}
+        )
+    return found
+
+
+def _named(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    name = str(row["layer"])
+    ends = interval(row["exponent_low"], row["exponent_high"])
+    return {
+        "name": name,
+        "link": f"#layer={quote(printable(name), safe='')}",
+        "told": f"{number(row['exponent'])} {ends}",
+        "flags": [flag for flag in str(row["flags"] or "").split("; ") if flag],
+    }
 
 
 def key_numbers(law: Law, n_images: int) -> list[tuple[str, str, str]]:
@@ -108,7 +178,10 @@ def key_numbers(law: Law, n_images: int) -> list[tuple[str, str, str]]:
     )
     lack, best = format_p(law.lack_of_fit_p), law.best_shape
     return [
-        (f"slope {DEPTH_AXES[law.depth].per}", *_apart(law.slope, law.slope_low, law.slope_high)),
+        (
+            f"slope of the law {DEPTH_AXES[law.depth].per}",
+            *_apart(law.slope, law.slope_low, law.slope_high),
+        ),
         ("slope within one map size", *_apart(*within)),
         ("rank correlation", number(law.rank_correlation, sign=True), f"p {format_p(law.rank_p)}"),
         ("lack of fit of the line", f"p {lack}", ""),

@@ -12,7 +12,6 @@ from natstats._version import __version__
 from natstats.fits.band_choice import ImageBand, band_text
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.held_bands import band_sentence
-from natstats.law.law import CLEAR_AICC
 from natstats.law.verdict import headline
 from natstats.numbers import interval, number
 from natstats.report.figures.drawing import RUN_FIGURES, draw_run
@@ -88,6 +87,7 @@ def _contents(run: RunReport) -> dict[str, Any]:
         "headline": headline(law) if is_network else run.name,
         "lines": run.verdict.lines() if is_network else [_images_sentence(run)],
         "is_untrained": (info.get("model") or {}).get("trained") is False,
+        "extremes": results.extremes(layers) if is_network else [],
         "key_numbers": results.key_numbers(law, n_images) if is_network else [],
         **verdict_contents(run.verdict),
         **account_contents(run.account, run.options),
@@ -97,8 +97,7 @@ def _contents(run: RunReport) -> dict[str, Any]:
         "depth_meaning": DEPTH_AXES[law.depth].meaning,
         "shapes": results.shape_rows(law),
         "has_shape": law.network is not None and law.network.shape not in ("", "linear"),
-        "clear_aicc": CLEAR_AICC,
-        "layers": results.layer_table(layers, run.options),
+        "layers": results.layer_table(layers, run.options, run.control),
         "explorer": in_script(data),
         "library": Markup(packed_library()),
         "kinds": list(dict.fromkeys(layer["kind"] for layer in data["layers"])),

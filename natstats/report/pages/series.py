@@ -24,6 +24,7 @@ from natstats.report.pages.page_tables import (
     p_cell,
     plain_cell,
 )
+from natstats.report.pages.verdict import verdict_meanings
 from natstats.report.records import SeriesReport
 
 __all__ = ["write_series_report"]
@@ -71,7 +72,9 @@ def _contents(series: SeriesReport) -> dict[str, Any]:
         "step_name": series.step_name,
         "first": series.frame.iloc[0],
         "last": series.frame.iloc[-1],
+        "headline": series.change.headline,
         "sentence": series.sentence,
+        "reasons": verdict_meanings(series.frame.verdict),
         "checkpoints": _checkpoint_table(series),
         "change": series.change,
         "changes": _change_table(series),

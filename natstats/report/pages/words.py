@@ -36,7 +36,9 @@ WORDS = {
     "depth": "The number of layers with weights on the longest path from the images to a layer, "
     "including the layer itself, unless another measure is named.",
     "law": "A straight line for the exponent over depth, α = a + b · depth; its slope is b.",
-    "slope": "Change of the exponent per layer, or over the whole depth.",
+    "slope": "Change of the exponent per layer, or over the whole depth. That of the law lets "
+    "correlated layers weigh less and takes the layers as a sample; the least-squares slope lets "
+    "all weigh the same and describes these layers.",
     "shape": "A curve other than the line, such as a step or a bend, fitted to the same exponents.",
     "specification": "One way to test the law: a choice of the estimator, the band, the layers and "
     "the measure of depth.",

@@ -13,7 +13,7 @@ function explore(box) {
     map: tools.querySelector("[name=map]"), flag: tools.querySelector("[name=flag]") };
   const count = tools.querySelector("output");
   const lawPlot = document.getElementById("law-plot");
-  const state = { layer: null, view: "power" };
+  const state = { layer: null, view: "power", unknown: "" };
   const spectraPlot = document.getElementById("spectra-plot");
   let Plotly = null, spectraSeen = false;
 
@@ -31,6 +31,7 @@ function explore(box) {
 
   function filter() {
     count.textContent = table.filter(function (place) { return isShown(data.layers[place]); });
+    tellPlace();
     drawAll();
   }
 
@@ -72,7 +73,8 @@ function explore(box) {
     showView();
     const name = kept.get("layer");
     const found = data.layers.find(function (layer) { return layer.name === name; });
-    select(found ? found.place : Plotly ? start() : null, false);
+    state.unknown = name !== null && !found ? name : "";
+    open(found ? found.place : Plotly ? start() : null);
     filter();
   }
 
@@ -87,25 +89,64 @@ function explore(box) {
     row.addEventListener("click", function () { select(place, true); });
   });
 
-  function select(place, isNew) {
+  // Links above the explorer: they keep what was filtered, and bring the layer into sight.
+  document.querySelectorAll("a.to-layer").forEach(function (link) {
+    link.addEventListener("click", function (event) {
+      const name = new URLSearchParams(link.hash.slice(1)).get("layer");
+      const found = data.layers.find(function (layer) { return layer.name === name; });
+      if (!Plotly || !found || event.ctrlKey || event.metaKey || event.shiftKey) { return; }
+      event.preventDefault();
+      select(found.place, true);
+      panel.querySelector("h3").focus({ preventScroll: true });
+      (getComputedStyle(panel).position === "static" ? panel : panel.closest("section"))
+        .scrollIntoView({ behavior: "smooth", block: "start" });
+    });
+  });
+
+  function open(place) {
     state.layer = place;
     rows.forEach(function (row, number) { row.classList.toggle("chosen", number === place); });
     showLayer(panel, data, place === null ? null : data.layers[place], Plotly, step);
-    if (isNew) { remember(true); }
+    tellPlace();
     drawAll();
+  }
+
+  // What a reader opens is kept in the address, and is what was asked for.
+  function select(place, isNew) {
+    if (isNew) { state.unknown = ""; }
+    open(place);
+    if (isNew) { remember(true); }
     // Beside the plot the panel is in sight; below it, on a narrow screen, it is brought there.
     if (isNew && getComputedStyle(panel).position === "static") {
       panel.scrollIntoView({ behavior: "smooth", block: "start" });
     }
   }
 
-  // To the next layer that is shown, in the order of execution.
+  // The layer before or behind among those that are shown, in the order of execution.
+  function beside(by) {
+    const seen = data.layers.filter(function (one) {
+      return isShown(one) && (by > 0 ? one.place > state.layer : one.place < state.layer);
+    });
+    return by > 0 ? seen[0] : seen[seen.length - 1];
+  }
+
   function step(by) {
-    const seen = data.layers.filter(isShown);
-    if (!seen.length) { return; }
-    const now = seen.findIndex(function (one) { return one.place === state.layer; });
-    const next = now < 0 ? (by > 0 ? 0 : seen.length - 1) : now + by;
-    if (seen[next]) { select(seen[next].place, true); }
+    const next = beside(by);
+    if (next) { select(next.place, true); }
+  }
+
+  // What the panel says of where it stands among the layers: no button leads nowhere.
+  function tellPlace() {
+    if (state.layer === null || panel.hidden) { return; }
+    panel.querySelectorAll("[data-step]").forEach(function (button) {
+      button.setAttribute("aria-disabled", beside(Number(button.dataset.step)) ? "false" : "true");
+    });
+    const told = [];
+    if (state.unknown) { told.push("This page has no layer called " + state.unknown + "."); }
+    if (!isShown(data.layers[state.layer])) { told.push("The filters leave out this layer."); }
+    const place = panel.querySelector(".standing");
+    place.textContent = told.join(" ");
+    place.hidden = !told.length;
   }
 
   const STEPS = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };

@@ -75,7 +75,7 @@ function showLayer(panel, data, layer, Plotly, step) {
   const said = element("div");
   said.setAttribute("aria-live", "polite");
   said.append(title, told);
-  panel.append(buttons, said);
+  panel.append(buttons, element("p", null, { className: "standing", hidden: true }), said);
   if (layer.flags.length) {
     const flags = element("p");
     layer.flags.forEach(function (flag) {

@@ -76,6 +76,11 @@ function drawLaw(Plotly, data, isShown, selected, look) {
   });
   const inputs = seen.filter(function (one) { return one.kind === "input"; });
   if (inputs.length) { traces.push(points(inputs, "images", look.soft, "diamond-open", look)); }
+  if (seen.some(function (one) { return one.doubt && one.kind !== "input"; })) {
+    traces.push({ type: "scatter", mode: "markers", x: [null], y: [null], hoverinfo: "skip",
+      name: "hollow: " + shown(data.doubts.join(", ")),
+      marker: { symbol: "circle-open", size: 8, color: look.soft, line: { width: 1.5 } } });
+  }
   const chosen = drawn.filter(function (one) { return one.place === selected; });
   traces.push({ type: "scatter", mode: "markers", showlegend: false, hoverinfo: "skip",
     x: chosen.map(function (one) { return one.x; }),
@@ -83,16 +88,23 @@ function drawLaw(Plotly, data, isShown, selected, look) {
     marker: { symbol: "circle-open", size: 18, color: look.mark, line: { width: 2.5 } } });
   const values = drawn.flatMap(function (one) { return [one.low, one.high, one.exponent]; })
     .filter(function (value) { return value !== null; });
-  const low = Math.min.apply(null, values), high = Math.max.apply(null, values);
-  const spare = 0.08 * (high - low) + 0.02;
+  const reach = withBand(Math.min.apply(null, values), Math.max.apply(null, values), data.law.line);
+  const spare = 0.08 * (reach.high - reach.low) + 0.02;
   const marks = mapMarks(drawn, look, place.clientWidth);
   return draw(Plotly, place, traces, layout(look, {
     height: place.clientWidth < 500 ? 250 : 320, uirevision: "law", shapes: marks.shapes,
     annotations: marks.annotations,
     margin: { l: 8, r: 8, t: 26 },
     xaxis: axis(look, data.axis, { showgrid: false }),
-    yaxis: axis(look, "exponent α", { range: [low - spare, high + spare] })
+    yaxis: axis(look, "exponent α", { range: [reach.low - spare, reach.high + spare] })
   }));
+}
+
+// The range of the points, and of the band of the line; a wide band is cut one range beyond them.
+function withBand(low, high, line) {
+  const ends = line ? line.low.concat(line.high).filter(Number.isFinite) : [];
+  return { low: Math.max(Math.min.apply(null, ends.concat(low)), 2 * low - high),
+    high: Math.min(Math.max.apply(null, ends.concat(high)), 2 * high - low) };
 }
 
 // Lines where maps change their size, and the size above where it has room.
@@ -112,14 +124,14 @@ function mapMarks(layers, look, width) {
     const before = runs[place - 1], after = runs[place + 1];
     const left = before ? (before.end + one.start) / 2 : one.start;
     const right = after ? (one.end + after.start) / 2 : one.end;
-    const label = one.stage.replace(/^(\d+) × \1$/, "$1");
+    const label = one.stage.replace(/^(\d+) × \1$/, "$1") + (annotations.length ? "" : " px");
     if (before) {
       shapes.push({ type: "line", xref: "x", yref: "paper", x0: left, x1: left, y0: 0, y1: 1,
         layer: "below", line: { color: look.line, width: 1 } });
     }
     if ((right - left) / whole * width * 0.85 > 7 * label.length + 4) {
       annotations.push({ xref: "x", yref: "paper", x: (left + right) / 2, y: 1, yanchor: "bottom",
-        showarrow: false, text: label + (place ? "" : " px"), font: { size: 11, color: look.soft } });
+        showarrow: false, text: label, font: { size: 11, color: look.soft } });
     }
   });
   return { shapes: shapes, annotations: annotations };
@@ -159,8 +171,8 @@ function drawSpectra(Plotly, data, isShown, selected, look, view) {
     const x0 = column / nColumns + gap.x / 2, x1 = (column + 1) / nColumns - gap.x / 2;
     const y1 = 1 - row / nRows - 0.03, y0 = 1 - (row + 1) / nRows + gap.y * 0.7;
     axes["xaxis" + tail] = logAxis(look, row === nRows - 1 || number + nColumns >= stages.length ?
-      data.frequency : "", { domain: [x0, x1], anchor: "y" + tail, automargin: false, dtick: null,
-        tickvals: [1, 3, 10, 30, 100, 300, 1000], exponentformat: "none" });
+      data.frequency : "", Object.assign({ domain: [x0, x1], anchor: "y" + tail, automargin: false },
+        logTicks(one.layers.flatMap(function (layer) { return layer.spectrum.f; }))));
     axes["yaxis" + tail] = isLeft ?
       factorAxis(look, "", one.layers.flatMap(function (layer) {
         return ratios(layer.spectrum, layer.spectrum.power);
@@ -225,8 +237,7 @@ function drawLayerSpectrum(Plotly, place, data, layer, look) {
     hovertemplate: "%{x:.3~g} " + data.frequency + "<br>measured ÷ fit %{y:.3~g}<extra></extra>" });
   return draw(Plotly, place, traces, layout(look, {
     height: 320,
-    xaxis: logAxis(look, data.frequency, { anchor: "y2", dtick: null, exponentformat: "none",
-      tickvals: [0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000] }),
+    xaxis: logAxis(look, data.frequency, Object.assign({ anchor: "y2" }, logTicks(spectrum.f))),
     yaxis: logAxis(look, "relative power", { domain: [0.4, 1] }),
     yaxis2: factorAxis(look, "measured ÷ fit", left.concat(
       scaled(left, spectrum.left, -1), scaled(left, spectrum.left, 1)), { domain: [0, 0.32] }),
@@ -249,7 +260,7 @@ function drawBands(Plotly, place, data, layer, look) {
   return draw(Plotly, place, traces, layout(look, {
     height: 160,
     xaxis: logAxis(look, "moved end of the band, cycles/" + data.unit,
-      { dtick: "D2", exponentformat: "none" }),
+      logTicks(Object.values(layer.bands).flatMap(function (own) { return own.f; }))),
     yaxis: axis(look, "exponent α"),
     shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: layer.exponent, y1: layer.exponent,
       line: { color: look.soft, width: 1, dash: "dot" } }]

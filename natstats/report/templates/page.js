@@ -7,6 +7,18 @@
   isSmall.addEventListener("change", place);
   place();
 
+  // On paper nothing can be opened: what is brief stands open there, as it was before afterwards.
+  const opened = [];
+  window.addEventListener("beforeprint", function () {
+    document.querySelectorAll("details.brief:not([open])").forEach(function (one) {
+      one.open = true;
+      opened.push(one);
+    });
+  });
+  window.addEventListener("afterprint", function () {
+    opened.splice(0).forEach(function (one) { one.open = false; });
+  });
+
   // What can be typed or cited again can be copied.
   if (!navigator.clipboard) { return; }
   document.querySelectorAll("pre code").forEach(function (code) {

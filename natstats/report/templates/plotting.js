@@ -102,14 +102,42 @@ function draw(Plotly, place, traces, own) {
   return Plotly.react(place, traces, own, CONFIG);
 }
 
-const FACTORS = [[0.99, 1, 1.01], [0.95, 1, 1.05], [0.9, 1, 1.1], [0.8, 1, 1.25], [0.5, 1, 2],
-  [0.3, 1, 3], [0.1, 1, 10], [0.01, 1, 100], [0.001, 1, 1000]];
+const TICKS = [[1], [1, 3], [1, 2, 5], [1, 2, 3, 5, 7], [1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9]];
 
-// A logarithmic axis of factors about 1, with the widest ticks that are on it.
+// Ticks of a logarithmic axis over these values: whole numbers, as few to the decade as give three.
+function logTicks(values) {
+  const known = values.filter(function (value) { return value > 0; });
+  const low = Math.min.apply(null, known), high = Math.max.apply(null, known);
+  const first = Math.floor(Math.log10(low)), last = Math.floor(Math.log10(high));
+  let ticks = [];
+  if (known.length) {
+    TICKS.some(function (marks) {
+      ticks = [];
+      for (let power = first; power <= last; power += 1) {
+        marks.forEach(function (mark) { ticks.push(Number((mark * Math.pow(10, power)).toPrecision(2))); });
+      }
+      ticks = ticks.filter(function (tick) { return tick >= 0.999 * low && tick <= 1.001 * high; });
+      return ticks.length > 2;
+    });
+  }
+  return { dtick: null, tickvals: ticks, ticktext: ticks.map(String), minor: { ticks: "" } };
+}
+
+const FACTORS = [1.01, 1.02, 1.05, 1.1, 1.25, 2, 3, 10, 100, 1000];
+
+// A logarithmic axis of factors about 1: on each side the widest one that is on it and has room.
 function factorAxis(look, title, values, more) {
-  const reach = Math.max.apply(null, values.filter(function (value) { return value > 0; })
-    .map(function (value) { return Math.abs(Math.log(value)); }).concat(0.012));
-  const ticks = FACTORS.filter(function (one) { return Math.log(one[2]) <= reach; }).pop();
-  return axis(look, title, Object.assign({ type: "log", tickvals: ticks,
-    ticktext: ticks.map(String) }, more));
+  const logs = values.filter(function (value) { return value > 0; }).map(Math.log);
+  const low = Math.min.apply(null, logs.concat(-0.012)), high = Math.max.apply(null, logs.concat(0.012));
+  const room = 0.15 * (high - low);
+  function widest(reach) {
+    const ticks = FACTORS.filter(function (one) { return Math.log(one) <= reach; });
+    const tick = ticks[ticks.length - 1];
+    return tick && Math.log(tick) >= room ? tick : null;
+  }
+  const up = widest(high), down = widest(-low);
+  const below = down && Number((1 / down).toPrecision(2));
+  const ticks = [below, 1, up].filter(Boolean), spare = 0.05 * (high - low);
+  return axis(look, title, Object.assign({ type: "log", tickvals: ticks, ticktext: ticks.map(String),
+    range: [(low - spare) / Math.LN10, (high + spare) / Math.LN10] }, more));
 }

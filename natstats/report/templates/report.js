@@ -72,6 +72,15 @@ function makeTable(box, changed) {
   const input = tools.querySelector("input[type=search]"), count = tools.querySelector("output");
   const download = tools.querySelector(".download");
   const hiding = document.head.appendChild(document.createElement("style"));
+  const none = document.createElement("p");
+  none.className = "none";
+  none.textContent = "No row matches the filter.";
+  none.hidden = true;
+  const swipe = document.createElement("p");
+  swipe.className = "swipe";
+  swipe.textContent = "Swipe or scroll the table sideways to see all of it.";
+  swipe.hidden = true;
+  scroll.after(none, swipe);
   const isWide = window.matchMedia("(min-width: 40rem)");
   let usual = [], columns = [], order = "";
 
@@ -85,6 +94,7 @@ function makeTable(box, changed) {
       if (!on) { hidden.push("#" + table.id + " tr > :nth-child(" + (place + 1) + ")"); }
     });
     hiding.textContent = hidden.length ? "@media screen {" + hidden.join(",") + " {display: none} }" : "";
+    swipe.hidden = scroll.scrollWidth <= scroll.clientWidth;
   }
 
   function isUsual() {
@@ -141,6 +151,7 @@ function makeTable(box, changed) {
   function filter(isShown) {
     rows.forEach(function (row, place) { row.hidden = !isShown(place); });
     const shown = rows.filter(function (row) { return !row.hidden; }).length;
+    none.hidden = shown > 0 || !rows.length;
     return shown + " of " + rows.length + " rows";
   }
 
@@ -205,6 +216,7 @@ function makeTable(box, changed) {
     if (scroll.clientWidth === width) { return; }
     width = scroll.clientWidth;
     fit();
+    swipe.hidden = scroll.scrollWidth <= scroll.clientWidth;
   }).observe(scroll);
   return { table: table, rows: rows, filter: filter, keep: keep, restore: restore };
 }
