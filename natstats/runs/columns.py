@@ -293,7 +293,7 @@ _NETWORKS = TableFile(
         "trained": "`trained`, `random weights` or `not known`",
         "images": "where the images come from",
         "subgroup": "its group, with `--by`",
-        "verdict": "verdict on its own law",
+        "verdict": "verdict on its law, as the run by itself has it",
         "n_layers": "layers in its law",
         "deepest": "depth of its deepest layer",
         "dof": "degrees of freedom of its slope",

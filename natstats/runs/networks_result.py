@@ -57,7 +57,7 @@ class MetaAnalysis:
 
     Attributes:
         networks: a row for each network: network, path, model, family, weights, trained, images,
-            subgroup, verdict (of its own law), n_layers, deepest, slope, slope_low, slope_high,
+            subgroup, verdict (that of the run by itself), n_layers, deepest, slope, slope_low, slope_high,
             slope_error, weight per unit of depth and dof; slope_whole and so on over the whole
             depth; random_slope and random_slope_whole (mean over n_seeds of random weights),
             difference, difference_low, difference_high and difference_whole (trained minus

@@ -41,7 +41,7 @@ from natstats.runs.random_weights import (
     write_random_weights,
 )
 from natstats.runs.run_views import RunViews
-from natstats.runs.tables import in_law, layers_frame, skipped_frame
+from natstats.runs.tables import in_law, law_frame, layers_frame, skipped_frame
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
 from natstats.theory.account import Account, fit_account
 from natstats.theory.account_spectra import AccountSpectra
@@ -156,14 +156,15 @@ class Run(RunViews):
 
         Its ``law`` is :attr:`law`, except that its verdict is the one of all specifications.
         """
+        table = law_frame(self.spectra, self.fits)
         return judge(
             self.law,
             [self.spectra[place] for place in self.law_places],
-            self.layers.iloc[self.law_places].reset_index(drop=True),
+            table.iloc[self.law_places].reset_index(drop=True),
             self.fits.deviations[:, self.law_places],
             self.options,
             # The deepest layer, for shares of it, is that of all layers, in the law or not.
-            {name: axis.values(self.layers)[self.law_places] for name, axis in DEPTH_AXES.items()},
+            {name: axis.values(table)[self.law_places] for name, axis in DEPTH_AXES.items()},
         )
 
     @cached_property

@@ -18,7 +18,7 @@ from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.text import printable
 
 __all__ = [
-    "evenly", "in_law", "layers_frame", "left_out", "not_shown", "skipped_frame", "text_table",
+    "evenly", "in_law", "law_frame", "layers_frame", "left_out", "not_shown", "skipped_frame", "text_table",
 ]  # fmt: skip
 
 
@@ -78,6 +78,29 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
     return frame
 
 
+def law_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFrame:
+    """What a law and its verdict need of each layer; brief fits have all of it.
+
+    Columns as in :func:`layers_frame`: layer, kind, depth, order, receptive_field, height, width,
+    n_rings, exponent, exponent_low, exponent_high, flags (without those of other forms), and what
+    else a :class:`natstats.spectra.records.Layer` has.
+    """
+    rows = [
+        {
+            **vars(measured.layer),
+            "layer": measured.layer.name,
+            "order": np.nan if measured.layer.order is None else measured.layer.order,
+            "n_rings": fit.n_rings,
+            "exponent": fit.exponent,
+            "exponent_low": fit.low,
+            "exponent_high": fit.high,
+            "flags": "; ".join([*fit.flags, *_layout_flags(measured.layer)]),
+        }
+        for measured, fit in zip(spectra, fits.layers, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
 def in_law(spectra: Sequence[LayerSpectrum], fits: Fits) -> NDArray[np.bool_]:
     """Whether each layer is in the law that the fits ask for, (L,).
 
@@ -88,20 +111,10 @@ def in_law(spectra: Sequence[LayerSpectrum], fits: Fits) -> NDArray[np.bool_]:
     Raises:
         UsageError: a part of the selection matches no layer.
     """
-    rows = [
-        {
-            **vars(measured.layer),
-            "layer": measured.layer.name,
-            "exponent": fit.exponent,
-            "exponent_low": fit.low,
-            "exponent_high": fit.high,
-            "flags": "; ".join([*fit.flags, *_layout_flags(measured.layer)]),
-        }
-        for measured, fit in zip(spectra, fits.layers, strict=True)
-    ]
-    if not rows:
+    if not spectra:
         return np.zeros(0, dtype=bool)
-    return layers_of_law(pd.DataFrame(rows), fits.options.law_layers, fits.options.depth)[0]
+    options = fits.options
+    return layers_of_law(law_frame(spectra, fits), options.law_layers, options.depth)[0]
 
 
 def _layout_flags(layer: Layer) -> list[str]:
