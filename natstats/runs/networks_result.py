@@ -17,7 +17,7 @@ from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
 from natstats.law.meta_analysis import Contrast, Pooled
 from natstats.law.shape_agreement import ShapeAgreement
-from natstats.law.trend import SIGNIFICANCE
+from natstats.law.trend import SIGNIFICANCE, SMALL_CHANGE
 from natstats.numbers import change, counted, interval, interval_text, number
 from natstats.report.records import ALL, CONTROL, NetworksReport
 from natstats.runs import store
@@ -37,11 +37,6 @@ VERDICTS = ("rises", "falls", "no trend", "too little to tell")
 
 FEWEST_NETWORKS = 3
 """With fewer networks than this the verdict is ``too little to tell``."""
-
-SMALL_CHANGE = 0.5
-"""The verdict is ``no trend`` if the interval of the mean holds no larger change of the exponent
-over the whole depth than this, a quarter of the exponent of natural images; else too little is
-known."""
 
 RECORD = "meta_analysis.json"
 
