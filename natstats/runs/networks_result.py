@@ -18,7 +18,7 @@ from natstats.law.law import format_p
 from natstats.law.meta_analysis import Contrast, Pooled
 from natstats.law.shape_agreement import ShapeAgreement
 from natstats.law.trend import SIGNIFICANCE, SMALL_CHANGE
-from natstats.numbers import change, counted, interval, interval_text, number
+from natstats.numbers import change, counted, estimate_cells, interval, number
 from natstats.report.records import ALL, CONTROL, NetworksReport
 from natstats.runs import store
 from natstats.runs.tables import evenly, left_out
@@ -208,8 +208,9 @@ class MetaAnalysis:
             (
                 str(row["network"]),
                 str(row["subgroup"]),
-                number(row[f"slope{end}"], 4, sign=True, missing="-"),
-                interval_text(row[f"slope{end}_low"], row[f"slope{end}_high"], 4, sign=True),
+                *estimate_cells(
+                    *(row[f"slope{end}{part}"] for part in ("", "_low", "_high")), 4, sign=True
+                ),
                 f"{100 * row[f'weight{end}']:.1f} %",
             )
             for row in shown.to_dict("records")
@@ -223,8 +224,7 @@ class MetaAnalysis:
                 (
                     "all networks" if is_all else f"mean of {row['n']}",
                     "" if is_all else str(row["subgroup"]),
-                    number(row["mean"], 4, sign=True, missing="-"),
-                    interval_text(row["low"], row["high"], 4, sign=True),
+                    *estimate_cells(row["mean"], row["low"], row["high"], 4, sign=True),
                     "",
                 )
             )

@@ -41,7 +41,7 @@ from natstats.runs.random_weights import (
     write_random_weights,
 )
 from natstats.runs.run_views import RunViews
-from natstats.runs.tables import in_law, law_frame, layers_frame, skipped_frame
+from natstats.runs.tables import in_law, law_frame, layers_frame, skipped_frame, with_control
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
 from natstats.theory.account import Account, fit_account
 from natstats.theory.account_spectra import AccountSpectra
@@ -99,8 +99,12 @@ class Run(RunViews):
 
     @cached_property
     def layers(self) -> pd.DataFrame:
-        """One row per layer, see :func:`natstats.runs.tables.layers_frame`."""
-        return layers_frame(self.spectra, self.fits, self.forms)
+        """One row per layer, see :func:`natstats.runs.tables.layers_frame`.
+
+        With a control, it also has the columns of :func:`natstats.runs.tables.with_control`.
+        """
+        found = layers_frame(self.spectra, self.fits, self.forms)
+        return found if self.control is None else with_control(found, self.control.layers)
 
     @cached_property
     def forms(self) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
 from natstats.law.law import Law
 from natstats.law.verdict import Verdict
-from natstats.numbers import change, counted, interval, number
+from natstats.numbers import change, counted, estimate
 from natstats.report.records import AccountReport, RunReport
 from natstats.runs import tables
 from natstats.runs.accounts import Explanation
@@ -170,7 +170,7 @@ class RunViews:
         if not self.is_of_network:
             rows = [row for row in self.layers.to_dict("records") if np.isfinite(row["exponent"])]
             found = ", ".join(
-                f"{number(row['exponent'])} {interval(row['exponent_low'], row['exponent_high'])}"
+                estimate(row["exponent"], row["exponent_low"], row["exponent_high"])
                 for row in rows[:1]
             )
             return f"<Run of {printable(self.name)}: {told}, exponent {found or 'not known'}>"
