@@ -157,10 +157,11 @@ def measure_network(
     name = f"{model.replace(':', '-').replace('/', '-')}-{source_name(images)}"
     chosen = output.take_fit_options(settings)
 
-    from natstats.fits.options import FitOptions
+    from natstats.fits.options import FitOptions, refuse_unused
     from natstats.measurement.one_run import measure
 
     settings["fit"] = FitOptions(**chosen)
+    refuse_unused(chosen, settings["fit"])
     settings["options"] = MeasureOptions(
         layers=",".join(layers),
         layouts=dict(layouts),

@@ -134,15 +134,17 @@ class MetaAnalysis:
             "rises": f"Over networks the exponent rises with {name}",
             "falls": f"Over networks the exponent falls with {name}",
             "no trend": f"No common trend of the exponent with {name} was found",
-            "too little to tell": "Too little to tell of networks",
+            "too little to tell": f"Too little to tell whether the exponent changes with {name} over networks",
         }[self.verdict]
         mean = self.mean.mean
         other = "depth" if self.unit == "whole" else "whole"
         beside = self.pooled[other].mean
+        deciding = "layers" if other == "depth" else "normalized"
         return (
             f"{opening}: mean slope {change(mean.value, mean.low, mean.high)} {self.per(self.unit)}"
             f" ({100 * self.level:g} % interval; p {format_p(mean.p)}) of {self.mean.n} networks, "
-            f"{change(beside.value, beside.low, beside.high)} {self.per(other)}."
+            f"which decides; beside it {change(beside.value, beside.low, beside.high)} "
+            f"{self.per(other)} (p {format_p(beside.p)}), which --depth {deciding} takes to decide."
         )
 
     def _of_the_next(self) -> str:

@@ -14,7 +14,15 @@ from natstats.fits.flags import OWN_OUTPUT
 from natstats.fits.records import Fits
 from natstats.law.law import bare_p
 from natstats.law.law_layers import layers_of_law
-from natstats.numbers import counted, estimate, estimate_cells, evenly_spaced, map_size, share
+from natstats.numbers import (
+    MINUS,
+    counted,
+    estimate,
+    estimate_cells,
+    evenly_spaced,
+    map_size,
+    share,
+)
 from natstats.runs.text_columns import Column, fitted
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.text import printable
@@ -164,9 +172,9 @@ def skipped_frame(skipped: Sequence[SkippedLayer]) -> pd.DataFrame:
 
 _COLUMNS = (
     Column("layer", True, cut="name"), Column("depth", rank=1), Column("exponent"),
-    Column("interval"), Column("- random", rank=2), Column("its interval", rank=3),
-    Column("Holm p", rank=2), Column("kind", True, rank=4), Column("map", rank=5),
-    Column("R2", rank=6), Column("flags", True, cut="list"),
+    Column("interval"), Column(f"{MINUS} random", rank=2), Column("its interval", rank=4),
+    Column("Holm p", rank=3), Column("kind", True, rank=5), Column("map", rank=6),
+    Column("R2", rank=7), Column("flags", True, cut="list"),
 )  # fmt: skip
 """The main columns of a run; on narrow terminals those of high rank are dropped first. Only with a
 control it has the exponent less that with random weights."""
