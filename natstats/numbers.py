@@ -129,9 +129,7 @@ def change(value: float, low: float, high: float, digits: int = 4) -> str:
     return estimate(value, low, high, digits, sign=True)
 
 
-def estimate(
-    value: float, low: float, high: float, digits: int = 2, *, sign: bool = False
-) -> str:
+def estimate(value: float, low: float, high: float, digits: int = 2, *, sign: bool = False) -> str:
     """An estimate with its interval, which decides the decimals of all three numbers.
 
     >>> estimate(3.1149, 3.0713, 3.1579), estimate(1.5, 1.49, 1.504), estimate(0.0001, -0.21, 0.2)

@@ -94,8 +94,8 @@ _LAYERS = TableFile(
         "aicc_gain": "AICc of the power law, less that of the best form",
         "flags": "what to know before using this row, separated by `; `",
         "law": "`yes`, or why the layer is not in the law",
-        "control_mean": "mean exponent with random weights, over their seeds; like the columns that "
-        "follow, only with `--control`",
+        "control_mean": "mean exponent with random weights, over their seeds; this column and "
+        "those that follow are there only with `--control`",
         "difference": "exponent minus `control_mean`",
         **_ends("difference", "`difference`, for other images and other seeds"),
         "difference_p_corrected": "p-value of the test that the difference is zero, by Holm's rule",

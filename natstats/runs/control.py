@@ -46,8 +46,8 @@ from natstats.spectra.records import Layer, LayerSpectrum
 __all__ = ["Control", "RandomWeights", "compare_with_random"]
 
 SMALL_MEAN = SMALL_CHANGE / 2
-"""A small change of the mean exponent: that of a network whose exponents rise by a small change from
-its first layer to its last."""
+"""A small change of the mean exponent: that of a network whose exponents rise by a small change
+from its first layer to its last."""
 
 FEW_SEEDS = 10
 """With fewer seeds than this the interval is long for their number alone: Student's t has as many

@@ -52,8 +52,8 @@ class MetaAnalysis:
 
     Attributes:
         networks: a row for each network: network, path, model, family, weights, trained, images,
-            subgroup, verdict (that of the run by itself), n_layers, deepest, slope, slope_low, slope_high,
-            slope_error, weight per unit of depth and dof; slope_whole and so on over the whole
+            subgroup, verdict (that of the run by itself), n_layers, deepest, slope, slope_low,
+            slope_high, slope_error, weight per unit of depth and dof; slope_whole and so on over the whole
             depth; random_slope and random_slope_whole (mean over n_seeds of random weights),
             difference, difference_low, difference_high and difference_whole (trained minus
             random); digest.
@@ -134,7 +134,8 @@ class MetaAnalysis:
             "rises": f"Over networks the exponent rises with {name}",
             "falls": f"Over networks the exponent falls with {name}",
             "no trend": f"No common trend of the exponent with {name} was found",
-            "too little to tell": f"Too little to tell whether the exponent changes with {name} over networks",
+            "too little to tell": f"Too little to tell whether the exponent changes with {name} "
+            "over networks",
         }[self.verdict]
         mean = self.mean.mean
         other = "depth" if self.unit == "whole" else "whole"

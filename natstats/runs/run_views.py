@@ -113,10 +113,8 @@ class RunViews:
         if unreadable:
             them = "it" if unreadable == 1 else "them"
             first = self._first_unreadable(images)
-            found.append(
-                f"{counted(unreadable, 'image')} could not be read{first}; {self._file('run.json')} "
-                f"lists {them}"
-            )
+            said = f"{counted(unreadable, 'image')} could not be read{first}"
+            found.append(f"{said}; {self._file('run.json')} lists {them}")
         if self.skipped_layers:
             left = counted(len(self.skipped_layers), "layer was", "layers were")
             names = few([one.name for one in self.skipped_layers])
@@ -128,9 +126,10 @@ class RunViews:
         return name if self.path is None else printable(self.path / name)
 
     def _first_unreadable(self, images: Mapping[str, Any]) -> str:
-        """The first image that could not be read, with a colon; empty where it is not known."""
-        listed = images.get("unreadable") or images.get("excluded") or []
-        return f": {printable(str(listed[0]))[:200]}" if listed else ""
+        """The first image that could not be read, in brackets; empty where it is not known."""
+        # Images that are too small are in the same list, and were not told apart in it.
+        listed = [] if images.get("n_too_small") else images.get("unreadable") or []
+        return f" (the first: {printable(str(listed[0]))[:200]})" if listed else ""
 
     def layer(self, name: str) -> LayerResult:
         """Everything about one layer.

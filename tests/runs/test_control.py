@@ -182,9 +182,7 @@ def test_the_slopes_of_the_control_are_told_from_that_of_the_law(run):
     assert ", where layers weigh by the errors of their differences, in the law" in verdict(run)
 
 
-@pytest.mark.parametrize(
-    ("shift", "undecided"), [(0.1, ("mean",)), (3.5, ("mean",)), (40.0, ())]
-)
+@pytest.mark.parametrize(("shift", "undecided"), [(0.1, ("mean",)), (3.5, ("mean",)), (40.0, ())])
 def test_three_seeds_that_differ_tell_little(shift, undecided):
     """One layer, three seeds of sd 1, no error of the images: t of two degrees of freedom.
 
