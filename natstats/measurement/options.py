@@ -145,10 +145,6 @@ class MeasureOptions:
                     "counterfactual: expected only with explain, whose account predicts what is "
                     f"measured; got {self.counterfactual!r}"
                 )
-        if self.control is None and self.control_seeds != type(self).control_seeds:
-            raise UsageError(
-                f"control_seeds: expected only with control; got {self.control_seeds!r}"
-            )
         if self.control is not None:
             checks.one_of("control", self.control, NETWORK_CONTROLS)
             # One seed could not tell how much seeds differ, and so would have no interval.

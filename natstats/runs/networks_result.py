@@ -53,10 +53,10 @@ class MetaAnalysis:
     Attributes:
         networks: a row for each network: network, path, model, family, weights, trained, images,
             subgroup, verdict (that of the run by itself), n_layers, deepest, slope, slope_low,
-            slope_high, slope_error, weight per unit of depth and dof; slope_whole and so on over the whole
-            depth; random_slope and random_slope_whole (mean over n_seeds of random weights),
-            difference, difference_low, difference_high and difference_whole (trained minus
-            random); digest.
+            slope_high, slope_error, weight per unit of depth and dof; slope_whole and so on over
+            the whole depth; random_slope and random_slope_whole (mean over n_seeds of random
+            weights), difference, difference_low, difference_high and difference_whole (trained
+            minus random); digest.
         subgroups: a row for each group and each of the two slopes: unit (``depth`` or ``whole``),
             subgroup, n, mean, low, high, p, next_low, next_high, tau, i2, q, q_p; all networks
             come first, then subgroups, then the networks with a control: ``control: trained``,
