@@ -212,7 +212,11 @@ class MetaAnalysis:
                 str(row["network"]),
                 str(row["subgroup"]),
                 *estimate_cells(
-                    *(row[f"slope{end}{part}"] for part in ("", "_low", "_high")), 4, sign=True
+                    row[f"slope{end}"],
+                    row[f"slope{end}_low"],
+                    row[f"slope{end}_high"],
+                    4,
+                    sign=True,
                 ),
                 f"{100 * row[f'weight{end}']:.1f} %",
             )
