@@ -62,7 +62,15 @@ def command(
         again.save(path, overwrite=overwrite)
         series.finish(again, path, view)
         return
-    refitted = Run.open(run).refit(**chosen)
+    opened = Run.open(run)
+    refitted = opened.refit(**chosen)
+    if opened.layers.exponent.notna().any() and not refitted.layers.exponent.notna().any():
+        from natstats.errors import UsageError
+
+        raise UsageError(
+            "fit: expected options with which at least one layer has an exponent; got none "
+            f"({refitted.hindrances()})"
+        )
     refitted.info["refit"] = output.command_line()
     refitted.save(path, overwrite=overwrite)
     output.show(refitted, view)

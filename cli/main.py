@@ -89,13 +89,15 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def _as_typed(self, ctx: click.Context, told: tuple[Any, ...]) -> tuple[Any, ...]:
-        """An error that names an argument as the command line does: n_groups is --groups there."""
+        """An error that names an option as it is typed: --groups for the argument n_groups."""
         command = self.get_command(ctx, ctx.invoked_subcommand or "")
         first = str(told[0]) if told else ""
         name, colon, rest = first.partition(":")
         for one in [] if command is None else command.params:
-            own = max(one.opts, key=len).lstrip("-").replace("-", "_")
-            if isinstance(one, click.Option) and one.name == name != own and name + "s" != own:
+            own = max(one.opts, key=len)
+            names = {one.name, own.removeprefix("--").replace("-", "_")}
+            # Of several values the library names one: layout of --layout, but image of --images.
+            if isinstance(one, click.Option) and name in names:
                 return (f"{own}{colon}{rest}", *told[1:])
         return told
 
@@ -118,6 +120,8 @@ class LazyGroup(click.Group):
             if _debug(ctx):
                 raise
             raise _Failure(130, _interruption()) from None
+        except click.BadParameter as error:
+            raise _Failure(error.exit_code, *self._as_typed(ctx, (_of_parameter(error),))) from None
         except click.ClickException as error:
             # Names of files come from patterns, too.
             error.message = "\n".join(_wrapped(printable(error.message)))
@@ -150,6 +154,13 @@ def _wrapped(message: str) -> list[str]:
     start = "Error: "
     first, *others = wrapped(f"{start}{message}", width_of(sys.stderr))
     return [first.removeprefix(start), *others]
+
+
+def _of_parameter(error: click.BadParameter) -> str:
+    """A value that click refused, told as natstats tells of its own."""
+    if not isinstance(error.param, click.Option) or isinstance(error, click.MissingParameter):
+        return error.format_message()
+    return f"{max(error.param.opts, key=len)}: {error.message}"
 
 
 def _of_files(error: OSError) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from natstats.activations.declared_layouts import declarable
+from natstats.errors import UsageError
 from natstats.measurement.options import MEASURED_COUNTERFACTUALS, NETWORK_CONTROLS, MeasureOptions
 
 from . import options, output, series
@@ -150,6 +152,12 @@ def measure_network(
     **settings: Any,
 ) -> None:
     """Measure a network, or the checkpoints of a training, and write what was found."""
+    asked = click.get_current_context().get_parameter_source("control_seeds")
+    if settings["control"] is None and asked is not ParameterSource.DEFAULT:
+        raise UsageError(
+            f"control_seeds: expected only beside --control; got {settings['control_seeds']}"
+        )
+
     from natstats.images.sources import source_name
     from natstats.networks.checkpoint_files import find_checkpoints
 
@@ -157,10 +165,11 @@ def measure_network(
     name = f"{model.replace(':', '-').replace('/', '-')}-{source_name(images)}"
     chosen = output.take_fit_options(settings)
 
-    from natstats.fits.options import FitOptions
+    from natstats.fits.options import FitOptions, refuse_unused
     from natstats.measurement.one_run import measure
 
     settings["fit"] = FitOptions(**chosen)
+    refuse_unused(chosen, settings["fit"])
     settings["options"] = MeasureOptions(
         layers=",".join(layers),
         layouts=dict(layouts),
@@ -171,8 +180,6 @@ def measure_network(
     shard = settings.pop("shard")
     if len(found) > 1:
         if shard is not None:
-            from natstats.errors import UsageError
-
             raise UsageError(f"shard: expected with one checkpoint; got {len(found)}")
         series.measure(model, found, images, out, overwrite, name, view, **settings)
         return

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from natstats.runs.run import Run
 
 __all__ = [
-    "command_line", "comparison", "json_text", "place", "placed", "progress_bar", "report_target",
+    "command_line", "comparison", "json_text", "only_results", "place", "placed", "progress_bar",
+    "report_target",
     "reserved", "result", "say", "say_lines", "show", "take_fit_options", "take_measure_options",
     "target", "tell",
 ]  # fmt: skip
@@ -86,6 +87,16 @@ def comparison(found: MethodComparison) -> None:
 
 
 @contextmanager
+def only_results() -> Iterator[None]:
+    """What libraries and the network's own code print goes to standard error.
+
+    Standard output is for results, which `--json` and pipes take from there.
+    """
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+@contextmanager
 def placed(
     out: Path | None,
     name: str,
@@ -119,6 +130,7 @@ def placed(
             goes_on = goes_on and has_kept_state(expanded(out, "out"))
             path = stack.enter_context(reserved(out, name, overwrite or goes_on, kind))
         path = Path(together.share(None if path is None else str(path)))
+        stack.enter_context(only_results())
         if together.is_first:
             yield path, stack.enter_context(progress_bar(quiet=quiet))
         else:
@@ -255,6 +267,7 @@ def show(run: Run, view: View, part: Path | None = None, shard: str | None = Non
     if shard is None:
         assert run.path is not None
         result(run, "run", view, run.path)
+        _refuse_empty(run)
         return
     n_images = run.info["images"]["n_images"]
     if view.as_json:
@@ -268,6 +281,17 @@ def show(run: Run, view: View, part: Path | None = None, shard: str | None = Non
         )
         for line in _beside(told, width_of(sys.stdout)):
             say(line)
+
+
+def _refuse_empty(run: Run) -> None:
+    """Say that a measurement came to nothing, with the exit code of a failure."""
+    if not run.layers.exponent.notna().any():
+        from natstats.errors import NatstatsError
+
+        raise NatstatsError(
+            f"run: expected an exponent of at least one layer; got none ({run.hindrances()}). The "
+            "run is kept"
+        )
 
 
 def result(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from . import options, output, series
 from .views import path_text
+
+if TYPE_CHECKING:
+    from natstats.runs.run import Run
+    from natstats.runs.series import Series
 
 FORMATS, STYLES = ("svg", "png", "pdf"), ("paper", "talk")
 """Those of natstats.report.figures.printing, which loads what draws."""
@@ -22,6 +29,30 @@ def _formats(
         if one not in FORMATS:
             raise click.BadParameter(f"expected {', '.join(FORMATS)}; got {one!r}", ctx, parameter)
     return tuple(dict.fromkeys(named))
+
+
+def _draw_layers(one: Run | Series, layers: Sequence[str], folder: Path) -> list[Path]:
+    """Write the spectrum of each of these layers into a folder that is called like it."""
+    from natstats.errors import UsageError
+    from natstats.report.figures.style import save
+    from natstats.runs.series import Series
+
+    if isinstance(one, Series):
+        raise UsageError(
+            "layer: expected runs; got a series, whose checkpoints are runs in its folder"
+        )
+    homes: dict[str, str] = {}
+    for layer in dict.fromkeys(layers):
+        one.layer(layer)  # unknown ones are told before anything is drawn
+        home = re.sub(r"[^\w.+-]+", "_", layer).strip(".") or "layer"
+        while home in homes.values():
+            home += "_"
+        homes[layer] = home
+    return [
+        path
+        for layer, home in homes.items()
+        for path in save(one.plot_spectrum(layer), folder / home, "spectra")
+    ]
 
 
 @click.command("plot", short_help="Draw the figures of runs: SVG, PNG, PDF, for paper or talk.")
@@ -60,6 +91,13 @@ def _formats(
     show_default=True,
     help="Style for a paper, or with everything larger for a talk.",
 )
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    help="Draw only the spectrum of this layer with its fit, into a folder of its name; may be "
+    "repeated.",
+)
 @options.debug_option
 def command(
     runs: tuple[Path, ...],
@@ -68,12 +106,14 @@ def command(
     formats: tuple[str, ...],
     width: str | None,
     style: str,
+    layers: tuple[str, ...],
 ) -> None:
     """Draw exponent against depth, spectra, and the spread between images.
 
     Several RUNS are also drawn over each other. Of a series, exponents and slope are drawn over
     training. What is at --out already stays; a figure of the same name is replaced only with
-    --overwrite.
+    --overwrite. With --layer, the spectrum of that layer is drawn, with its fit and what the fit
+    leaves.
     """
     from natstats import report
     from natstats.files.paths import expanded
@@ -94,12 +134,14 @@ def command(
         with add_figures(out, overwrite) as drawn:
             figures = (
                 report.draw_overlay([(name, run.report()) for name, run in single], drawn)
-                if len(single) > 1
+                if len(single) > 1 and not layers
                 else []
             )
             for name, one in opened.items():
                 folder = drawn if len(opened) == 1 else drawn / name
-                if isinstance(one, Run):
+                if layers:
+                    figures += _draw_layers(one, layers, folder)
+                elif isinstance(one, Run):
                     figures += report.draw_run(one.report(), folder)
                 else:
                     figures += report.draw_series(one.report(), folder)

@@ -44,7 +44,7 @@ def measure(
     path = store.free_path(Path("runs") / f"{name}-series") if out is None else expanded(out, "out")
     before = _runs(path)
     try:
-        with output.progress_bar(quiet=view.quiet) as progress:
+        with output.only_results(), output.progress_bar(quiet=view.quiet) as progress:
             series = measure_series(
                 model,
                 checkpoints,

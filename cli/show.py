@@ -13,7 +13,7 @@ from .views import View, view_options
 @click.command("show", short_help="Print table and verdict of a finished run.")
 @click.argument("run", type=options.PATH)
 @options.debug_option
-@view_options(can_be_quiet=False)
+@view_options()
 def command(run: Path, view: View) -> None:
     """Print table and verdict of RUN, a folder that natstats has written.
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
-    "as_number", "change", "count", "counted", "evenly_spaced", "interval", "interval_text",
-    "map_size", "nan_for_null", "number", "share", "short",
+    "as_number", "change", "count", "counted", "estimate", "estimate_cells", "evenly_spaced",
+    "interval", "interval_text", "map_size", "nan_for_null", "number", "share", "short",
 ]  # fmt: skip
 
 MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
@@ -90,19 +90,22 @@ def share(value: float, missing: str = "–") -> str:
 
 
 def interval(low: float, high: float, digits: int = 2, *, sign: bool = False) -> str:
-    """The ends of an interval, with enough decimals for two digits of its width.
+    """The ends of an interval, with as many decimals as its width asks for.
+
+    They show two significant digits of a width that begins with 1, 2 or 3, and one of the others:
+    the ends are off by a twentieth of the width at most. Intervals of layers that are about as
+    certain then have the same number of decimals.
 
     >>> interval(1.234, 1.456), interval(-0.00004, 0.0121), interval(0.01231, 0.01239)
-    ('[1.23, 1.46]', '[−0.00004, 0.01210]', '[0.012310, 0.012390]')
+    ('[1.23, 1.46]', '[−0.00004, 0.01210]', '[0.01231, 0.01239]')
+    >>> interval(3.071, 3.158), interval(3.071, 3.101)
+    ('[3.07, 3.16]', '[3.071, 3.101]')
     >>> interval(float("nan"), 1.0)
     'no interval'
     """
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not _has_ends(low, high):
         return "no interval"
-    digits = max(digits, _decimals(high - low))
-    for end in (low, high):
-        text = number(end, digits)
-        digits = max(digits, len(text.partition(".")[2]))
+    digits = _digits_for(low, high, digits)
     return f"[{number(low, digits, sign=sign)}, {number(high, digits, sign=sign)}]"
 
 
@@ -112,7 +115,7 @@ def interval_text(low: float, high: float, digits: int = 2, *, sign: bool = Fals
     >>> interval_text(1.234, 1.456), interval_text(float("nan"), 1.0)
     ('1.23 to 1.46', '-')
     """
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not _has_ends(low, high):
         return "-"
     return interval(low, high, digits, sign=sign)[1:-1].replace(", ", " to ")
 
@@ -123,15 +126,67 @@ def change(value: float, low: float, high: float, digits: int = 4) -> str:
     >>> change(0.01986, 0.01254, 0.02716)
     '+0.0199 [+0.0125, +0.0272]'
     """
-    ends = interval(low, high, digits, sign=True)
-    if "." in ends:
-        digits = len(ends.rstrip("]").rpartition(".")[2])
-    return f"{number(value, digits, sign=True)} {ends}"
+    return estimate(value, low, high, digits, sign=True)
+
+
+def estimate(value: float, low: float, high: float, digits: int = 2, *, sign: bool = False) -> str:
+    """An estimate with its interval, which decides the decimals of all three numbers.
+
+    >>> estimate(3.1149, 3.0713, 3.1579), estimate(1.5, 1.49, 1.504), estimate(0.0001, -0.21, 0.2)
+    ('3.11 [3.07, 3.16]', '1.500 [1.490, 1.504]', '0.00 [−0.21, 0.20]')
+    >>> estimate(1.5, float("nan"), 2.0)
+    '1.50 no interval'
+    """
+    return f"{_value(value, low, high, digits, sign)} {interval(low, high, digits, sign=sign)}"
+
+
+def estimate_cells(
+    value: float, low: float, high: float, digits: int = 2, *, sign: bool = False
+) -> tuple[str, str]:
+    """An estimate and its interval as two columns of the terminal have them.
+
+    >>> estimate_cells(3.1149, 3.0713, 3.1579), estimate_cells(1.5, 1.49, 1.504)
+    (('3.11', '3.07 to 3.16'), ('1.500', '1.490 to 1.504'))
+    >>> estimate_cells(float("nan"), float("nan"), float("nan"))
+    ('-', '-')
+    """
+    text = _value(value, low, high, digits, sign, missing="-")
+    return text, interval_text(low, high, digits, sign=sign)
+
+
+def _value(
+    value: float, low: float, high: float, digits: int, sign: bool, missing: str = "–"
+) -> str:
+    """A value with the decimals of its interval, where it may be zero to that precision."""
+    if not (_has_ends(low, high) and math.isfinite(value)):
+        return number(value, digits, sign=sign, missing=missing)
+    digits = _digits_for(low, high, digits)
+    return number(round(value, digits) + 0.0, digits, sign=sign)  # + 0.0 makes -0.0 a zero
+
+
+def _has_ends(low: float, high: float) -> bool:
+    return math.isfinite(low) and math.isfinite(high)
+
+
+def _digits_for(low: float, high: float, digits: int) -> int:
+    """Decimals for an interval, `digits` at least; no end becomes zero that is none."""
+    digits = max(digits, _decimals(high - low))
+    for end in (low, high):
+        digits = max(digits, len(number(end, digits).partition(".")[2]))
+    return digits
 
 
 def _decimals(width: float) -> int:
-    """Decimals that show two significant digits of `width`, at most twelve."""
-    return min(max(1 - math.floor(math.log10(width)), 0), 12) if width > 0 else 0
+    """Decimals that show two significant digits of 0.010 to 0.039, one of 0.04 to 0.09, and so on.
+
+    >>> [_decimals(width) for width in (0.039, 0.04, 0.1, 5.0, 0.0)]
+    [3, 2, 2, 0, 0]
+    """
+    if width <= 0:
+        return 0
+    power = math.floor(math.log10(width))
+    n_digits = 2 if width < 4 * 10.0**power else 1
+    return min(max(n_digits - 1 - power, 0), 12)
 
 
 def map_size(height: int, width: int, unit: str = "") -> str:

@@ -84,7 +84,7 @@ def _check_target(path: Path, overwrite: bool, kind: str) -> None:
     if not overwrite:
         raise UsageError(
             f"out: expected a path where nothing is; {path} exists and is kept "
-            f"(--overwrite replaces a {own.called})"
+            f"(--overwrite replaces a {own.called}; nothing can be added to one)"
         )
     is_kind = path.is_dir() and (not any(path.iterdir()) or _is_of_kind(path, kind))
     if not is_kind:

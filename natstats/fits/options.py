@@ -5,7 +5,7 @@ Nothing here imports numpy, so that the command line can read the names and defa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -107,6 +107,26 @@ class FitOptions:
         """
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def refuse_unused(given: Iterable[str], options: FitOptions) -> None:
+    """Raise where an option was given that does nothing beside the others.
+
+    Args:
+        given: names of the options that were given.
+        options: all of them.
+
+    Raises:
+        UsageError: resamples without the bootstrap.
+
+    >>> refuse_unused(["resamples"], FitOptions(resamples=500))
+    Traceback (most recent call last):
+    natstats.errors.UsageError: resamples: expected only with interval bootstrap; got 500
+    """
+    if "resamples" in given and options.interval != "bootstrap":
+        raise UsageError(
+            f"resamples: expected only with interval bootstrap; got {options.resamples}"
+        )
 
 
 def _selection(argument: str, value: Any) -> str:

@@ -12,7 +12,7 @@ from natstats.fits.flags import is_known
 from natstats.fits.intervals import FEWEST_GROUPS
 from natstats.fits.options import FitOptions
 from natstats.html_blocks import html_block, html_table
-from natstats.numbers import interval, number, share
+from natstats.numbers import estimate, number, share
 
 __all__ = ["Fits", "LayerFit"]
 
@@ -67,11 +67,11 @@ class LayerFit:
     def __repr__(self) -> str:
         if not np.isfinite(self.exponent):
             return f"<LayerFit: no exponent, {'; '.join(self.flags)}>"
-        return f"<LayerFit: exponent {number(self.exponent)} {interval(self.low, self.high)}>"
+        return f"<LayerFit: exponent {estimate(self.exponent, self.low, self.high)}>"
 
     def _repr_html_(self) -> str:
         rows = [
-            ("exponent α", f"{number(self.exponent)} {interval(self.low, self.high)}"),
+            ("exponent α", estimate(self.exponent, self.low, self.high)),
             ("standard error", number(self.standard_error, 3)),
             *((f"by {name}", number(value)) for name, value in self.by_estimator.items()),
             ("R²", share(self.r2)),

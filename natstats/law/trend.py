@@ -19,6 +19,7 @@ __all__ = [
     "FEWEST_LAYERS",
     "OUTCOMES",
     "SIGNIFICANCE",
+    "SMALL_CHANGE",
     "UsableLayers",
     "line_of",
     "outcome_of",
@@ -36,6 +37,10 @@ FEWEST_DEPTHS = 3
 
 SIGNIFICANCE = 0.05
 """Level of the tests of a trend."""
+
+SMALL_CHANGE = 0.5
+"""A change of the exponent over the whole depth that is small: a quarter of the exponent of natural
+images. An interval that holds zero, and nothing larger than this, shows that there is no trend."""
 
 OUTCOMES = ("rises", "no trend", "falls")
 """What the tests of a trend can find."""

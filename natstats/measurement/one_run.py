@@ -30,6 +30,7 @@ from natstats.measurement.preparation import (
     as_network,
     home_of,
     prepared_as,
+    refuse_unreadable,
     refuse_unused,
 )
 from natstats.measurement.progress import shown_progress
@@ -152,6 +153,8 @@ def measured(
     framing = Preprocessing().framing
     source = open_images(images, framing, options.limit, options.seed, options.frames)
     refuse_unused(source, images, options)
+    if isinstance(model, str):
+        refuse_unreadable(source)
     with joined() as together, keeping.place(together) as place:
         own = _device_of(device, together)
         loaded = as_network(model, loading, strict is not False, options.seed, own)

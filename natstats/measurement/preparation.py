@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from natstats.errors import UsageError
+from natstats.errors import NatstatsError, UsageError
 from natstats.images.sources import Images, ImageSet, Photographs, reframed
 from natstats.measurement.options import MeasureOptions
 from natstats.networks.load import Network, load_network, usable_device
@@ -16,7 +16,9 @@ from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured, is_known
 from natstats.networks.wrappers import unwrapped
 
-__all__ = ["ImageSource", "as_network", "home_of", "prepared_as", "refuse_unused"]
+__all__ = [
+    "ImageSource", "as_network", "home_of", "prepared_as", "refuse_unreadable", "refuse_unused",
+]  # fmt: skip
 
 ImageSource: TypeAlias = Images
 """What images may be given as, see :func:`natstats.images.sources.open_images`."""
@@ -92,6 +94,27 @@ def refuse_unused(source: ImageSet, images: ImageSource, options: MeasureOptions
             raise UsageError(
                 f"{name}: expected only for photographs; {source.description} is taken as it is"
             )
+
+
+def refuse_unreadable(source: ImageSet) -> None:
+    """Raise where not one photograph can be read, before weights are downloaded for them.
+
+    Reading stops at the first that can; of other sources, such as streams, nothing is read here.
+
+    Raises:
+        NatstatsError: none can be read.
+    """
+    if not isinstance(source, Photographs):
+        return
+    first = ""
+    for number in range(len(source)):
+        sample = source[number]
+        if sample.image is not None or sample.is_small:
+            return
+        first = first or f"{source.label(number)}: {sample.reason}"
+    raise NatstatsError(
+        f"images: expected a readable image; all {len(source)} are unreadable, the first: {first}"
+    )
 
 
 def home_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 
-from natstats.errors import NatstatsError
+from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import open_regular
 from natstats.files.torch_files import is_spread, refuse_packed
 from natstats.networks.state_dicts import (
@@ -60,15 +61,15 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
             start of its keys, such as ``student`` for ``student.conv1.weight``.
 
     Raises:
-        UsageError: there is nothing at `key`.
-        NatstatsError: there is no such file, it cannot be read, it holds no state dict or several,
+        UsageError: there is no such file, or nothing in it at `key`.
+        NatstatsError: it cannot be read, it holds no state dict or several,
             or functions would have to be called to read it.
     """
     path = Path(path)
     try:
         open_regular(path).close()
     except FileNotFoundError:
-        raise NatstatsError(
+        raise UsageError(
             f"checkpoint: expected a file; there is none at {printable(path)}"
         ) from None
     except (OSError, ValueError) as error:
@@ -123,15 +124,13 @@ def _content(path: Path) -> tuple[Any, list[str]]:
         return _unpickled(path)
     except pickle.UnpicklingError as error:
         needed = re.search(r"GLOBAL (\S+)", str(error))
-        reason = " ".join(str(error).rpartition("WeightsUnpickler error:")[2].split())[:120]
-        reason = printable(reason)
         raise NatstatsError(
             f"checkpoint: expected weights and plain data; {printable(path)} "
             + (
                 f"needs {printable(needed[1])} to be unpickled, and is refused because that can "
                 "run any code"
                 if needed
-                else f"is damaged, or was not written by torch.save in its usual way: {reason}"
+                else "is damaged, or was not written by torch.save in its usual way"
             )
         ) from error
     except NatstatsError:
@@ -142,7 +141,7 @@ def _content(path: Path) -> tuple[Any, list[str]]:
                 f"checkpoint: expected a state dict; {printable(path)} is a TorchScript archive, "
                 "which holds code; save the state_dict() of the Python module"
             ) from error
-        reason = printable(" ".join(str(error).split())[:160])
+        reason = shorten(printable(" ".join(str(error).split())), 160, placeholder=" ...")
         if isinstance(error, LookupError | EOFError):  # of the unpickler, about its own state
             reason = "it is damaged, or was not written by torch.save"
         raise NatstatsError(

@@ -33,7 +33,7 @@ def factory_builder(name: str, arguments: Mapping[str, Any]) -> Builder:
         arguments: arguments of the factory.
 
     Raises:
-        UsageError: there is no such factory, or it takes other arguments.
+        UsageError: there is no such module or factory, or it takes other arguments.
         NatstatsError: the module cannot be imported, or building raises.
 
     >>> factory_builder("natstats.networks.zoo:cifar_resnet", {"depth": 8}).build(0).fc.in_features
@@ -58,7 +58,9 @@ def _attribute(name: str) -> Any:
         with _importable_here():
             found: Any = importlib.import_module(home)
     except (Exception, SystemExit) as error:
-        raise NatstatsError(
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        is_named = missing is not None and f"{home}.".startswith(f"{missing}.")
+        raise (UsageError if is_named else NatstatsError)(
             f"model: expected a module that can be imported, {printable(home)}; "
             f"{printable(type(error).__name__)}: {_reason(error)}"
         ) from error

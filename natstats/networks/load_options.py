@@ -67,8 +67,11 @@ class LoadOptions:
         Traceback (most recent call last):
         natstats.errors.UsageError: checkpoint_key: expected only beside a checkpoint; got 'ema'
         """
-        if self.checkpoint is not None and self.weights not in ("default", "none"):
-            raise UsageError(f"weights: expected none beside a checkpoint; got {self.weights!r}")
+        if self.checkpoint is not None and self.weights != LoadOptions.weights:
+            raise UsageError(
+                "weights: expected not to be given beside a checkpoint, which has its own; got "
+                f"{self.weights!r}"
+            )
         if self.checkpoint_key is not None and self.checkpoint is None:
             raise UsageError(
                 f"checkpoint_key: expected only beside a checkpoint; got {self.checkpoint_key!r}"

@@ -94,6 +94,11 @@ _LAYERS = TableFile(
         "aicc_gain": "AICc of the power law, less that of the best form",
         "flags": "what to know before using this row, separated by `; `",
         "law": "`yes`, or why the layer is not in the law",
+        "control_mean": "mean exponent with random weights, over their seeds; this column and "
+        "those that follow are there only with `--control`",
+        "difference": "exponent minus `control_mean`",
+        **_ends("difference", "`difference`, for other images and other seeds"),
+        "difference_p_corrected": "p-value of the test that the difference is zero, by Holm's rule",
     },
 )
 
@@ -293,7 +298,7 @@ _NETWORKS = TableFile(
         "trained": "`trained`, `random weights` or `not known`",
         "images": "where the images come from",
         "subgroup": "its group, with `--by`",
-        "verdict": "verdict on its own law",
+        "verdict": "verdict on its law, as the run by itself has it",
         "n_layers": "layers in its law",
         "deepest": "depth of its deepest layer",
         "dof": "degrees of freedom of its slope",

@@ -83,13 +83,24 @@ def setting_notes(infos: Sequence[Mapping[str, Any]]) -> list[str]:
         for key, called in names.items():
             if key in one and key in other and one[key] != other[key]:
                 plain = not any(isinstance(found[key], dict) for found in (one, other))
-                apart.append(f"{called} ({one[key]} in A, {other[key]} in B)" if plain else called)
+                said = " in A, ".join(map(_shown, (one[key], other[key])))
+                apart.append(f"{called} ({said} in B)" if plain else called)
     if not apart:
         return []
     return [
         f"Not measured alike: {', '.join(apart)}. What differs may come from that, and not from "
         "the networks."
     ]
+
+
+def _shown(value: Any) -> str:
+    """The value of a setting in words.
+
+    >>> [_shown(value) for value in (None, True, False, 232)]
+    ['none', 'yes', 'no', '232']
+    """
+    words = {None: "none", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def law_notes(pair: RunPair, left_out: Sequence[str]) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from natstats.law.law import bare_p
-from natstats.numbers import MINUS, number
+from natstats.numbers import MINUS, estimate_cells
 from natstats.runs.tables import evenly, not_shown
 from natstats.runs.text_columns import Column, fitted
 from natstats.text import lines
@@ -41,12 +40,11 @@ def text_of_layers(
         (
             str(row["layer"]),
             f"{row['depth']:g}",
-            number(row["exponent_a"], missing="-"),
-            number(row["exponent_b"], missing="-"),
-            number(row["difference"], 3, sign=True, missing="-"),
-            f"{number(row['low'], 3, sign=True)} to {number(row['high'], 3, sign=True)}"
-            if np.isfinite(row["low"])
-            else "-",
+            *(
+                estimate_cells(*(row[f"{part}_{end}"] for part in ("exponent", "low", "high")))[0]
+                for end in ("a", "b")
+            ),
+            *estimate_cells(row["difference"], row["low"], row["high"], 3, sign=True),
             *(bare_p(row[name], "-") for name in ("p_corrected", "p")),
             str(row["kind"]),
             str(row["flags"]),

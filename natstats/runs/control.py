@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special
 
 from natstats.brief import Brief
 from natstats.fits.depth_axes import DEPTH_AXES
@@ -36,7 +35,7 @@ from natstats.law.differences import (
 )
 from natstats.law.law import format_p
 from natstats.law.seed_variance import pooled_seeds, seeds_as_source
-from natstats.law.trend import SIGNIFICANCE
+from natstats.law.trend import SIGNIFICANCE, SMALL_CHANGE
 from natstats.numbers import counted, number
 from natstats.report.records import ControlReport
 from natstats.runs.random_weights import RandomWeights
@@ -45,6 +44,14 @@ from natstats.spectra.frequencies import extent
 from natstats.spectra.records import Layer, LayerSpectrum
 
 __all__ = ["Control", "RandomWeights", "compare_with_random"]
+
+SMALL_MEAN = SMALL_CHANGE / 2
+"""A small change of the mean exponent: that of a network whose exponents rise by a small change
+from its first layer to its last."""
+
+FEW_SEEDS = 10
+"""With fewer seeds than this the interval is long for their number alone: Student's t has as many
+degrees of freedom less one."""
 
 Array = NDArray[np.float64]
 
@@ -61,14 +68,15 @@ class Control(Brief):
         seeds: seeds of the random weights.
         mean: difference in the mean over the layers that count.
         slope: difference of the slopes against depth.
-        slope_trained: slope of the trained layers that count, which weigh as in the difference;
-            that of the law may differ a little.
+        slope_trained: slope of the trained layers that count. They weigh as in the difference, and
+            in the law by their own errors, so that its slope is another.
         slope_random: mean over seeds of the slope of the same layers with random weights.
         n_layers: layers that count: those with a difference that are nowhere beyond range. The
             slopes are over those of them that are in the law.
         n_differ: how many of them differ at 5 % after correction for their number.
-        undecided: which of ``mean``, ``slope`` and ``layers`` would differ at 5 % if the variance
-            of the seeds were known, but do not with so few seeds to estimate it.
+        undecided: which of ``mean`` and ``slope`` have an interval that holds both no change and a
+            large one: more than :data:`SMALL_MEAN` in the mean, or more than
+            :data:`natstats.law.trend.SMALL_CHANGE` over the depths of the layers.
         level: level of the intervals.
         depth: name of the measure of depth, see :data:`natstats.fits.depth_axes.DEPTH_AXES`.
         n_in_slope: layers in the slopes.
@@ -108,29 +116,38 @@ class Control(Brief):
         if np.isfinite(self.slope.value):
             over = "" if self.n_in_slope == self.n_layers else f" over {self.n_in_slope} of them"
             text += (
-                f"; slope {DEPTH_AXES[self.depth].per}{over} "
-                f"{number(self.slope_trained, 4, sign=True)} trained and "
+                f"; slope {DEPTH_AXES[self.depth].per}{over}, where layers weigh by the errors of "
+                f"their differences, in the law by their own: "
+                f"{number(self.slope_trained, 4, sign=True)} trained, "
                 f"{number(self.slope_random, 4, sign=True)} with random weights, difference "
                 f"{self.slope.text()} (p {format_p(self.slope.p)})"
             )
         return text + "."
 
     def _opening(self) -> str:
-        """What training did, or that there are too few seeds to tell."""
-        too_few = f"{counted(len(self.seeds), 'seed is', 'seeds are')} too few to tell whether"
-        but_mean = "but was not found to change their mean"
+        """What training did, or that the seeds do not tell; it follows from the intervals."""
+        n_seeds = len(self.seeds)
+        cannot = f"{counted(n_seeds, 'seed does', 'seeds do')} not tell whether"
+        if n_seeds < FEW_SEEDS:
+            cannot = f"{counted(n_seeds, 'seed is', 'seeds are')} too few to tell whether"
+        little = f"by less than {SMALL_MEAN:g}"
+        but_mean = f"but their mean, if at all, {little}"
         if "mean" in self.undecided:
-            but_mean = f"but {too_few} it changed their mean"
-        if self.mean.p < SIGNIFICANCE:
-            return f"Training {'raised' if self.mean.value > 0 else 'lowered'} the exponents"
-        if self.slope.p < SIGNIFICANCE:
-            moved = "raised" if self.slope.value > 0 else "lowered"
+            but_mean = f"but {cannot} it changed their mean"
+        if moved := _moved(self.mean):
+            return f"Training {moved} the exponents"
+        if moved := _moved(self.slope):
             return f"Training {moved} the slope of the exponents, {but_mean}"
         if self.n_differ:
             return f"Training changed single layers, {but_mean}"
-        if self.undecided:
-            return f"{too_few} training changed the exponents"
-        return "Training was not found to change the exponents"
+        if "mean" in self.undecided:
+            return f"{cannot} training changed the exponents"
+        if "slope" in self.undecided:
+            return (
+                f"Training changed the mean of the exponents, if at all, {little}, and {cannot} it "
+                "changed their slope"
+            )
+        return f"Training changed the exponents, if at all, {little} in the mean"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the layers are a table of their own."""
@@ -164,8 +181,8 @@ def compare_with_random(
     slope = differences.slope(depth, placed)
     weights = differences.slope_weights(depth, placed)
     trained, with_random = beside.slopes(weights) if weights.any() else _NONE
-    mean, n_differ = differences.mean(counted), int(np.sum(corrected < SIGNIFICANCE))
-    level = fits.options.level
+    mean, level = differences.mean(counted), fits.options.level
+    span = float(np.ptp(depth[placed])) if placed else 0.0
     return Control(
         layers=beside.frame(each, corrected),
         seeds=tuple(one.seed for one in random),
@@ -174,8 +191,8 @@ def compare_with_random(
         slope_trained=trained,
         slope_random=with_random,
         n_layers=len(counted),
-        n_differ=n_differ,
-        undecided=_undecided(mean, slope, [each[place] for place in counted], n_differ, level),
+        n_differ=int(np.sum(corrected < SIGNIFICANCE)),
+        undecided=_undecided(mean, slope, span),
         level=level,
         depth=fits.options.depth,
         n_in_slope=len(placed),
@@ -298,24 +315,19 @@ class _SideBySide:
         )
 
 
-def _undecided(
-    mean: Estimate, slope: Estimate, layers: Sequence[Estimate], n_differ: int, level: float
-) -> tuple[str, ...]:
-    """What would differ if its standard error were known, but does not as it is estimated."""
+def _moved(one: Estimate) -> str:
+    """What an interval without zero shows, ``raised`` or ``lowered``; empty for all others."""
+    return "raised" if one.low > 0 else "lowered" if one.high < 0 else ""
 
-    def known(one: Estimate) -> float:
-        """P of the test if the error were known."""
-        error = (one.high - one.low) / 2 / special.stdtrit(one.dof, 0.5 + level / 2)
-        return float(2 * special.ndtr(-abs(one.value) / error)) if error > 0 else np.nan
 
-    found = [
+def _undecided(mean: Estimate, slope: Estimate, span: float) -> tuple[str, ...]:
+    """Which intervals hold both zero and a large change; `span` is that of depths in the slope."""
+    scaled = (("mean", mean, 1 / SMALL_MEAN), ("slope", slope, span / SMALL_CHANGE))
+    return tuple(
         name
-        for name, one in (("mean", mean), ("slope", slope))
-        if one.p >= SIGNIFICANCE and known(one) < SIGNIFICANCE
-    ]
-    if layers and not n_differ and len(layers) * min(map(known, layers)) < SIGNIFICANCE:
-        found.append("layers")  # by Holm's rule for the smallest p
-    return tuple(found)
+        for name, one, scale in scaled
+        if not _moved(one) and scale * max(abs(one.low), abs(one.high)) > 1
+    )
 
 
 def _reason(

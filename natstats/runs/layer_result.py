@@ -11,7 +11,7 @@ import pandas as pd
 from natstats.fits.options import FitOptions
 from natstats.fits.records import LayerFit
 from natstats.html_blocks import html_block, html_table
-from natstats.numbers import counted, interval, map_size, number
+from natstats.numbers import counted, estimate, map_size, number
 from natstats.spectra.records import Layer, LayerSpectrum, Spectrum
 from natstats.text import printable
 
@@ -85,7 +85,7 @@ class LayerResult:
         """What it is and what was found, in words."""
         layer = self.layer
         found = (
-            f"exponent {number(self.exponent)} {interval(*self.interval)}"
+            f"exponent {estimate(self.exponent, *self.interval)}"
             if np.isfinite(self.exponent)
             else "no exponent"
         )
@@ -112,7 +112,7 @@ class LayerResult:
 
         layer, fit, form = self.layer, self.fit, self.form
         rows = [
-            ("exponent α", f"{number(fit.exponent)} {interval(fit.low, fit.high)}"),
+            ("exponent α", estimate(fit.exponent, fit.low, fit.high)),
             ("kind, depth", f"{layer.kind}, {layer.depth}"),
             ("maps", f"{layer.channels} of {map_size(layer.height, layer.width, ' px')}"),
             ("best form", str(form.get("best_form") or "–")),

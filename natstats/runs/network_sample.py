@@ -47,7 +47,7 @@ class Member:
         info: facts about the measurement.
         options: how it was fitted.
         edges: edge treatments of its maps.
-        law: exponent against depth.
+        law: exponent against depth, with the verdict that the run by itself has.
         deepest: the largest depth of a layer, in the measure of the law, or in layers if that is a
             share.
         shape: line, square and cube; None where there are too few layers.
@@ -241,7 +241,7 @@ def _member(run: Run, place: int, name: str, path: str, changes: Mapping[str, An
         info=run.info,
         options=options,
         edges=tuple(sorted({m.spectrum.edges for m in own.spectra})),
-        law=own.law,
+        law=own.verdict.law,  # as `show` and the page of the run have it
         deepest=deepest,
         shape=shape,
         random=_random_slope(own) if control is not None else None,

@@ -17,8 +17,8 @@ from natstats.fits.options import FitOptions
 from natstats.law.law import format_p
 from natstats.law.meta_analysis import Contrast, Pooled
 from natstats.law.shape_agreement import ShapeAgreement
-from natstats.law.trend import SIGNIFICANCE
-from natstats.numbers import change, counted, interval, interval_text, number
+from natstats.law.trend import SIGNIFICANCE, SMALL_CHANGE
+from natstats.numbers import change, counted, estimate_cells, interval, number
 from natstats.report.records import ALL, CONTROL, NetworksReport
 from natstats.runs import store
 from natstats.runs.tables import evenly, left_out
@@ -38,11 +38,6 @@ VERDICTS = ("rises", "falls", "no trend", "too little to tell")
 FEWEST_NETWORKS = 3
 """With fewer networks than this the verdict is ``too little to tell``."""
 
-SMALL_CHANGE = 0.5
-"""The verdict is ``no trend`` if the interval of the mean holds no larger change of the exponent
-over the whole depth than this, a quarter of the exponent of natural images; else too little is
-known."""
-
 RECORD = "meta_analysis.json"
 
 _COLUMNS = (
@@ -57,11 +52,11 @@ class MetaAnalysis:
 
     Attributes:
         networks: a row for each network: network, path, model, family, weights, trained, images,
-            subgroup, verdict (of its own law), n_layers, deepest, slope, slope_low, slope_high,
-            slope_error, weight per unit of depth and dof; slope_whole and so on over the whole
-            depth; random_slope and random_slope_whole (mean over n_seeds of random weights),
-            difference, difference_low, difference_high and difference_whole (trained minus
-            random); digest.
+            subgroup, verdict (that of the run by itself), n_layers, deepest, slope, slope_low,
+            slope_high, slope_error, weight per unit of depth and dof; slope_whole and so on over
+            the whole depth; random_slope and random_slope_whole (mean over n_seeds of random
+            weights), difference, difference_low, difference_high and difference_whole (trained
+            minus random); digest.
         subgroups: a row for each group and each of the two slopes: unit (``depth`` or ``whole``),
             subgroup, n, mean, low, high, p, next_low, next_high, tau, i2, q, q_p; all networks
             come first, then subgroups, then the networks with a control: ``control: trained``,
@@ -144,10 +139,12 @@ class MetaAnalysis:
         mean = self.mean.mean
         other = "depth" if self.unit == "whole" else "whole"
         beside = self.pooled[other].mean
+        deciding = "layers" if other == "depth" else "normalized"
         return (
             f"{opening}: mean slope {change(mean.value, mean.low, mean.high)} {self.per(self.unit)}"
             f" ({100 * self.level:g} % interval; p {format_p(mean.p)}) of {self.mean.n} networks, "
-            f"{change(beside.value, beside.low, beside.high)} {self.per(other)}."
+            f"which decides; beside it {change(beside.value, beside.low, beside.high)} "
+            f"{self.per(other)} (p {format_p(beside.p)}), which --depth {deciding} takes to decide."
         )
 
     def _of_the_next(self) -> str:
@@ -213,8 +210,13 @@ class MetaAnalysis:
             (
                 str(row["network"]),
                 str(row["subgroup"]),
-                number(row[f"slope{end}"], 4, sign=True, missing="-"),
-                interval_text(row[f"slope{end}_low"], row[f"slope{end}_high"], 4, sign=True),
+                *estimate_cells(
+                    row[f"slope{end}"],
+                    row[f"slope{end}_low"],
+                    row[f"slope{end}_high"],
+                    4,
+                    sign=True,
+                ),
                 f"{100 * row[f'weight{end}']:.1f} %",
             )
             for row in shown.to_dict("records")
@@ -228,8 +230,7 @@ class MetaAnalysis:
                 (
                     "all networks" if is_all else f"mean of {row['n']}",
                     "" if is_all else str(row["subgroup"]),
-                    number(row["mean"], 4, sign=True, missing="-"),
-                    interval_text(row["low"], row["high"], 4, sign=True),
+                    *estimate_cells(row["mean"], row["low"], row["high"], 4, sign=True),
                     "",
                 )
             )

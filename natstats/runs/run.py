@@ -22,7 +22,7 @@ from natstats.fits.exponents import fit_layers
 from natstats.fits.form_comparison import Forms, compare_forms, forms_frame, forms_sentence
 from natstats.fits.held_bands import band_sentence
 from natstats.fits.image_spread import image_exponents_frame
-from natstats.fits.options import FitOptions
+from natstats.fits.options import FitOptions, refuse_unused
 from natstats.fits.records import Fits
 from natstats.law.differences import depths_of
 from natstats.law.law import Law, fit_law
@@ -41,7 +41,7 @@ from natstats.runs.random_weights import (
     write_random_weights,
 )
 from natstats.runs.run_views import RunViews
-from natstats.runs.tables import in_law, layers_frame, skipped_frame
+from natstats.runs.tables import in_law, law_frame, layers_frame, skipped_frame, with_control
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
 from natstats.theory.account import Account, fit_account
 from natstats.theory.account_spectra import AccountSpectra
@@ -99,8 +99,12 @@ class Run(RunViews):
 
     @cached_property
     def layers(self) -> pd.DataFrame:
-        """One row per layer, see :func:`natstats.runs.tables.layers_frame`."""
-        return layers_frame(self.spectra, self.fits, self.forms)
+        """One row per layer, see :func:`natstats.runs.tables.layers_frame`.
+
+        With a control, it also has the columns of :func:`natstats.runs.tables.with_control`.
+        """
+        found = layers_frame(self.spectra, self.fits, self.forms)
+        return found if self.control is None else with_control(found, self.control.layers)
 
     @cached_property
     def forms(self) -> pd.DataFrame:
@@ -156,14 +160,15 @@ class Run(RunViews):
 
         Its ``law`` is :attr:`law`, except that its verdict is the one of all specifications.
         """
+        table = law_frame(self.spectra, self.fits)
         return judge(
             self.law,
             [self.spectra[place] for place in self.law_places],
-            self.layers.iloc[self.law_places].reset_index(drop=True),
+            table.iloc[self.law_places].reset_index(drop=True),
             self.fits.deviations[:, self.law_places],
             self.options,
             # The deepest layer, for shares of it, is that of all layers, in the law or not.
-            {name: axis.values(self.layers)[self.law_places] for name, axis in DEPTH_AXES.items()},
+            {name: axis.values(table)[self.law_places] for name, axis in DEPTH_AXES.items()},
         )
 
     @cached_property
@@ -218,6 +223,7 @@ class Run(RunViews):
         for name in changes:
             checks.one_of("option", name, self.options.to_dict())
         options = replace(self.options, **changes)
+        refuse_unused(changes, options)
         _check_law_layers(self.spectra, options)  # now, and not when the law is asked for
         again = Run(
             self.spectra,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +16,14 @@ from natstats.fits.options import FitOptions
 from natstats.fits.records import Fits
 from natstats.law.law import Law
 from natstats.law.verdict import Verdict
-from natstats.numbers import change, counted, interval, number
+from natstats.numbers import change, counted, estimate
 from natstats.report.records import AccountReport, RunReport
 from natstats.runs import tables
 from natstats.runs.accounts import Explanation
 from natstats.runs.control import Control
 from natstats.runs.layer_result import LayerResult
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
-from natstats.text import printable
+from natstats.text import few, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +38,7 @@ class RunViews:
     if TYPE_CHECKING:
         info: dict[str, Any]
         options: FitOptions
+        path: Path | None
         spectra: list[LayerSpectrum]
         skipped_layers: list[SkippedLayer]
 
@@ -87,6 +90,12 @@ class RunViews:
             found += self.explanation.sentences()
         return found
 
+    def hindrances(self) -> str:
+        """Why layers have no exponent, the commonest reasons first; empty where all have one."""
+        lacking = self.layers[self.layers.exponent.isna()]
+        reasons = lacking["flags"].str.split("; ").explode().value_counts()
+        return "; ".join(str(reason) for reason in reasons.index[:3] if reason)
+
     def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
         """The main columns of all layers as text, see :func:`natstats.runs.tables.text_table`."""
         return tables.text_table(self.layers, rows, width, how)
@@ -102,11 +111,25 @@ class RunViews:
         # The warnings already name images that are too small.
         unreadable = (images.get("n_unreadable") or 0) - (images.get("n_too_small") or 0)
         if unreadable:
-            found.append(f"{counted(unreadable, 'image')} could not be read; run.json lists them")
+            them = "it" if unreadable == 1 else "them"
+            first = self._first_unreadable(images)
+            said = f"{counted(unreadable, 'image')} could not be read{first}"
+            found.append(f"{said}; {self._file('run.json')} lists {them}")
         if self.skipped_layers:
             left = counted(len(self.skipped_layers), "layer was", "layers were")
-            found.append(f"{left} not measured; skipped.csv says why")
+            names = few([one.name for one in self.skipped_layers])
+            found.append(f"{left} not measured ({names}); {self._file('skipped.csv')} says why")
         return found
+
+    def _file(self, name: str) -> str:
+        """A file of the run, with its folder where it has one."""
+        return name if self.path is None else printable(self.path / name)
+
+    def _first_unreadable(self, images: Mapping[str, Any]) -> str:
+        """The first image that could not be read, in brackets; empty where it is not known."""
+        # Images that are too small are in the same list, and were not told apart in it.
+        listed = [] if images.get("n_too_small") else images.get("unreadable") or []
+        return f" (the first: {printable(str(listed[0]))[:200]})" if listed else ""
 
     def layer(self, name: str) -> LayerResult:
         """Everything about one layer.
@@ -170,7 +193,7 @@ class RunViews:
         if not self.is_of_network:
             rows = [row for row in self.layers.to_dict("records") if np.isfinite(row["exponent"])]
             found = ", ".join(
-                f"{number(row['exponent'])} {interval(row['exponent_low'], row['exponent_high'])}"
+                estimate(row["exponent"], row["exponent_low"], row["exponent_high"])
                 for row in rows[:1]
             )
             return f"<Run of {printable(self.name)}: {told}, exponent {found or 'not known'}>"

@@ -24,7 +24,7 @@ from natstats.fits.options import FitOptions
 from natstats.law.differences import Differences, ErrorSource, Estimate
 from natstats.law.law import OLDER_VERDICTS, VERDICTS
 from natstats.networks.checkpoint_files import CheckpointFile, step_name
-from natstats.numbers import as_number, change, counted, interval_text, number
+from natstats.numbers import as_number, change, counted, estimate_cells
 from natstats.report.records import SeriesReport
 from natstats.runs import store
 from natstats.runs.comparison import Comparison, compare
@@ -260,11 +260,11 @@ class Series:
             (
                 str(row["checkpoint"]),
                 str(row["step"]),
-                number(row["slope"], 4, sign=True, missing="-"),
-                interval_text(row["slope_low"], row["slope_high"], 4, sign=True),
+                *estimate_cells(row["slope"], row["slope_low"], row["slope_high"], 4, sign=True),
                 str(row["verdict"]),
-                number(row["exponent_mean"], missing="-"),
-                interval_text(row["exponent_mean_low"], row["exponent_mean_high"], 2),
+                *estimate_cells(
+                    row["exponent_mean"], row["exponent_mean_low"], row["exponent_mean_high"]
+                ),
             )
             for row in shown.to_dict("records")
         ]

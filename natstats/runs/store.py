@@ -23,6 +23,7 @@ from natstats.files.ownership import KINDS, is_reserved, is_unfinished_series, w
 from natstats.files.paths import member, open_regular
 from natstats.runs.run_schema import ARRAYS, check_format, check_record, read_spectra
 from natstats.spectra.records import LayerSpectrum, SkippedLayer
+from natstats.text import few, natural
 
 __all__ = [
     "FORMAT",
@@ -112,7 +113,9 @@ def read_run(
                 f"run: expected a finished run; {path} keeps a measurement that is not finished "
                 "(the command that began it goes on from there)"
             )
-        raise UsageError(f"run: expected a run directory; {what_is(path, _RUN)}")
+        inside = [one.parent.name for one in path.glob(f"[!.]*/{_RUN}")]
+        named = f", but runs in it: {few(sorted(inside, key=natural))}" if inside else ""
+        raise UsageError(f"run: expected a run directory; {what_is(path, _RUN)}{named}")
     file = f"{stem}{_RUN}"
     try:
         info = read_json(member(path, _RUN, file))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,24 @@ from numpy.typing import NDArray
 from natstats.fits.estimators import ESTIMATORS
 from natstats.fits.flags import OWN_OUTPUT
 from natstats.fits.records import Fits
+from natstats.law.law import bare_p
 from natstats.law.law_layers import layers_of_law
-from natstats.numbers import evenly_spaced, interval, map_size, number, share
+from natstats.numbers import (
+    MINUS,
+    counted,
+    estimate,
+    estimate_cells,
+    evenly_spaced,
+    map_size,
+    share,
+)
 from natstats.runs.text_columns import Column, fitted
 from natstats.spectra.records import Layer, LayerSpectrum, SkippedLayer
 from natstats.text import printable
 
 __all__ = [
-    "evenly", "in_law", "layers_frame", "left_out", "not_shown", "skipped_frame", "text_table",
+    "evenly", "in_law", "law_frame", "layers_frame", "left_out", "not_shown", "skipped_frame",
+    "text_table", "with_control",
 ]  # fmt: skip
 
 
@@ -78,6 +89,58 @@ def layers_frame(spectra: Sequence[LayerSpectrum], fits: Fits, forms: pd.DataFra
     return frame
 
 
+def with_control(layers: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
+    """The table of layers with what training did to each; the images have none of it.
+
+    Adds columns: control_mean, difference, difference_low, difference_high,
+    difference_p_corrected.
+
+    Args:
+        layers: the columns of :func:`layers_frame`.
+        control: a row for each layer but the images, see :attr:`natstats.runs.control.Control`.
+    """
+    inner = (layers.kind != "input").to_numpy()
+    added = {}
+    for name, own in _OF_CONTROL.items():
+        values = np.full(len(layers), np.nan)
+        values[inner] = control[own]
+        added[name] = values
+    return layers.assign(**added)
+
+
+_OF_CONTROL = {
+    "control_mean": "control_mean",
+    "difference": "difference",
+    "difference_low": "low",
+    "difference_high": "high",
+    "difference_p_corrected": "p_corrected",
+}
+"""Columns of a control in the table of layers, and in its own."""
+
+
+def law_frame(spectra: Sequence[LayerSpectrum], fits: Fits) -> pd.DataFrame:
+    """What a law and its verdict need of each layer; brief fits have all of it.
+
+    Columns as in :func:`layers_frame`: layer, kind, depth, order, receptive_field, height, width,
+    n_rings, exponent, exponent_low, exponent_high, flags (without those of other forms), and what
+    else a :class:`natstats.spectra.records.Layer` has.
+    """
+    rows = [
+        {
+            **vars(measured.layer),
+            "layer": measured.layer.name,
+            "order": np.nan if measured.layer.order is None else measured.layer.order,
+            "n_rings": fit.n_rings,
+            "exponent": fit.exponent,
+            "exponent_low": fit.low,
+            "exponent_high": fit.high,
+            "flags": "; ".join([*fit.flags, *_layout_flags(measured.layer)]),
+        }
+        for measured, fit in zip(spectra, fits.layers, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
 def in_law(spectra: Sequence[LayerSpectrum], fits: Fits) -> NDArray[np.bool_]:
     """Whether each layer is in the law that the fits ask for, (L,).
 
@@ -88,20 +151,10 @@ def in_law(spectra: Sequence[LayerSpectrum], fits: Fits) -> NDArray[np.bool_]:
     Raises:
         UsageError: a part of the selection matches no layer.
     """
-    rows = [
-        {
-            **vars(measured.layer),
-            "layer": measured.layer.name,
-            "exponent": fit.exponent,
-            "exponent_low": fit.low,
-            "exponent_high": fit.high,
-            "flags": "; ".join([*fit.flags, *_layout_flags(measured.layer)]),
-        }
-        for measured, fit in zip(spectra, fits.layers, strict=True)
-    ]
-    if not rows:
+    if not spectra:
         return np.zeros(0, dtype=bool)
-    return layers_of_law(pd.DataFrame(rows), fits.options.law_layers, fits.options.depth)[0]
+    options = fits.options
+    return layers_of_law(law_frame(spectra, fits), options.law_layers, options.depth)[0]
 
 
 def _layout_flags(layer: Layer) -> list[str]:
@@ -119,10 +172,15 @@ def skipped_frame(skipped: Sequence[SkippedLayer]) -> pd.DataFrame:
 
 _COLUMNS = (
     Column("layer", True, cut="name"), Column("depth", rank=1), Column("exponent"),
-    Column("interval"), Column("kind", True, rank=2), Column("map", rank=3), Column("R2", rank=4),
-    Column("flags", True, cut="list"),
+    Column("interval"), Column(f"{MINUS} random", rank=2), Column("its interval", rank=4),
+    Column("Holm p", rank=3), Column("kind", True, rank=5), Column("map", rank=6),
+    Column("R2", rank=7), Column("flags", True, cut="list"),
 )  # fmt: skip
-"""The main columns of a run; on narrow terminals those of high rank are dropped first."""
+"""The main columns of a run; on narrow terminals those of high rank are dropped first. Only with a
+control it has the exponent less that with random weights."""
+
+_WITHOUT_CONTROL = [0, 1, 2, 3, 7, 8, 9, 10]
+"""Places of the columns of a run without a control."""
 
 
 def text_table(
@@ -148,10 +206,8 @@ def text_table(
         (
             str(row["layer"]),
             f"{row['depth']}",
-            number(row["exponent"], missing="-"),
-            "-"
-            if np.isnan(row["exponent_low"])
-            else f"{row['exponent_low']:.2f} to {row['exponent_high']:.2f}",
+            *estimate_cells(row["exponent"], row["exponent_low"], row["exponent_high"]),
+            *_control_cells(row),
             str(row["kind"]),
             map_size(row["height"], row["width"]).replace(" × ", "x"),
             share(row["r2"], missing="-"),
@@ -159,12 +215,28 @@ def text_table(
         )
         for row in shown.to_dict("records")
     ]
-    below = [not_shown(layers, rows, how), _extremes(layers) if len(shown) < len(layers) else ""]
-    return fitted(_COLUMNS, cells, width, "\n".join(filter(None, below)))
+    places = range(len(_COLUMNS)) if "difference" in layers else _WITHOUT_CONTROL
+    return fitted(
+        [_COLUMNS[n] for n in places],
+        [[row[n] for n in places] for row in cells],
+        width,
+        "\n".join(filter(None, [not_shown(layers, rows, how), _extremes(layers)])),
+    )
+
+
+def _control_cells(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
+    """What training did to a layer: difference, interval, corrected p."""
+    if "difference" not in row:
+        return "", "", ""
+    low, high = row["difference_low"], row["difference_high"]
+    return (
+        *estimate_cells(row["difference"], low, high, sign=True),
+        bare_p(row["difference_p_corrected"], "-"),
+    )
 
 
 def _extremes(layers: pd.DataFrame) -> str:
-    """The steepest and the least steep layer, which the rows that are shown may lack."""
+    """The steepest and the least steep layer, their flags, and whether others may be as steep."""
     inner = layers[(layers.kind != "input") & np.isfinite(layers.exponent)]
     if len(inner) < 2:
         return ""
@@ -174,9 +246,27 @@ def _extremes(layers: pd.DataFrame) -> str:
         (inner.exponent.idxmin(), "Least steep"),
     ):
         row = inner.loc[place]
-        ends = interval(row.exponent_low, row.exponent_high)
-        told.append(f"{word}: {printable(str(row.layer))} {number(row.exponent)} {ends}")
+        found = estimate(row.exponent, row.exponent_low, row.exponent_high)
+        flags = f", {row['flags'].replace('; ', ', ')}" if row["flags"] else ""
+        told.append(
+            f"{word}: {printable(str(row.layer))} {found}{flags}; "
+            f"{_beside(row, inner.drop(index=place))}"
+        )
     return "\n".join(told)
+
+
+def _beside(row: pd.Series, others: pd.DataFrame) -> str:
+    """Whether the intervals of other layers overlap that of a steepest or least steep one."""
+    overlapping = others[
+        (others.exponent_low <= row.exponent_high) & (others.exponent_high >= row.exponent_low)
+    ]
+    if not len(overlapping):
+        return "apart from all other layers"
+    nearest = overlapping.loc[(overlapping.exponent - row.exponent).abs().idxmin()]
+    ends = nearest.exponent, nearest.exponent_low, nearest.exponent_high
+    which = printable(str(nearest.layer))
+    told = f"overlaps with {counted(len(overlapping), 'other layer')}"
+    return f"{told}, the nearest {which} {estimate_cells(*ends)[0]}"
 
 
 def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:

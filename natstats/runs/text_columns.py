@@ -66,6 +66,7 @@ def fitted(
     >>> print(fitted(columns, rows, 40))
     layer                 flags
     features.10.conv.0.0  few rings +2
+    (flags: +1 stands for 1 more, which a wider terminal shows)
     >>> print(fitted(columns, rows))
     layer                   R2  flags
     features.10.conv.0.0  0.99  few rings; outer scale; few images
@@ -85,6 +86,13 @@ def fitted(
             if not shown[i][row[i]]:  # its name stands above the row
                 lines += _broken(row[i], width or len(row[i]))
         lines += _lines(block, taken, starts)
+    cut = [
+        one.head
+        for i, one in enumerate(columns)
+        if i in kept and one.cut == "list" and any(shown[i][row[i]] != [row[i]] for row in rows)
+    ]
+    if cut:
+        lines.append(f"({' and '.join(cut)}: +1 stands for 1 more, which a wider terminal shows)")
     return "\n".join([*lines, below] if below else lines)
 
 

@@ -116,7 +116,7 @@ def test_a_factory_with_arguments(call, photographs, tmp_path):
         (["num_classes=2", "num_classes=3"], "expected each key once; got 'num_classes'"),
         (
             ["width=3"],
-            "model_arg: expected arguments of cifar_resnet20; got width=3: it takes num_c",
+            "model-arg: expected arguments of cifar_resnet20; got width=3: it takes num_c",
         ),
     ],
 )
@@ -141,7 +141,7 @@ def test_bad_arguments_of_a_model(call, photographs, arguments, words):
         ("--images {photos} --layers conv9", 2, "layers: .*nothing matched 'conv9'"),
         ("--images {photos} --band 0.4:0.1", 2, "band: expected two rising numbers"),
         ("--images {photos} --band wide", 2, "LOW:HIGH"),
-        ("--images {photos} --batch-size 0", 2, "batch_size: .*at least 1; got 0"),
+        ("--images {photos} --batch-size 0", 2, "batch-size: .*at least 1; got 0"),
         ("--images {photos} --groups 0", 2, "groups: .*at least 1; got 0"),
         ("--images {photos} --level 95", 2, "level: .*between 0 and 1; got 95"),
         ("--images {photos} --limit 0", 2, "limit: .*at least 1; got 0"),

@@ -106,7 +106,7 @@ def test_a_network_is_unwrapped():
         (lambda: load_network(NAME, weights="none", size=2), "size: .*at least 5; got 2"),
         (
             lambda: load_network(NAME, weights="IMAGENET1K_V1", checkpoint="c.pth"),
-            "weights: expected none beside a checkpoint",
+            "weights: expected not to be given beside a checkpoint",
         ),
         (lambda: load_network(NAME, checkpoint_key="ema"), "checkpoint_key: .*beside a checkpoint"),
         (lambda: load_network(NAME, takes="movies"), "takes: expected one of images"),

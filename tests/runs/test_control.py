@@ -135,46 +135,63 @@ def _noiseless(spectra):
     return alike
 
 
-def verdict(run, mean=(0.01, 0.5), slope=(0.01, 0.5), n_differ=0, undecided=(), n_seeds=3):
-    """The sentence for these values and p."""
-    known = vars(run.control)
+NOTHING, SHORT = (-0.1, 0.1), (0.002, 0.004)
+WIDE_MEAN, WIDE_SLOPE = (-0.1, 0.3), (-0.002, 0.2)  # over four layers, 0.2 is a change of 0.8
+
+
+def verdict(run, mean=NOTHING, slope=(-0.002, 0.004), n_differ=0, n_seeds=3):
+    """The sentence for these intervals of the difference, of the mean and per layer."""
     estimates = {
-        name: Estimate(value, value - 1, value + 1, p, 2.0)
-        for name, (value, p) in (("mean", mean), ("slope", slope))
+        name: Estimate(sum(ends) / 2, *ends, 0.5, 2.0)
+        for name, ends in (("mean", mean), ("slope", slope))
     }
-    changes = {"n_differ": n_differ, "undecided": undecided, "seeds": tuple(range(n_seeds))}
-    return Control(**{**known, **estimates, **changes}).sentence()
+    found = natstats.runs.control._undecided(*estimates.values(), span=4.0)
+    changes = {"n_differ": n_differ, "undecided": found, "seeds": tuple(range(n_seeds))}
+    return Control(**{**vars(run.control), **estimates, **changes}).sentence()
 
 
-def test_the_sentence_does_not_contradict_its_numbers(run):
-    """A slope with p = 0.03 is a change; what three seeds cannot tell is not called nothing."""
-    nothing = "Training was not found to change the exponents: "
-    assert verdict(run).startswith(nothing)
-    for value, word in ((0.02, "raised"), (-0.02, "lowered")):
-        text = verdict(run, slope=(value, 0.032))
-        assert text.startswith(f"Training {word} the slope of the exponents, but was not found to")
-        assert nothing[:-2] not in text
-        assert verdict(run, mean=(value, 0.01)).startswith(f"Training {word} the exponents: ")
-    text = verdict(run, slope=(0.02, 0.032), undecided=("mean",))
+def test_the_sentence_follows_from_the_intervals(run):
+    """An interval without zero is a change; one with zero and a large change tells nothing."""
+    assert verdict(run).startswith(
+        "Training changed the exponents, if at all, by less than 0.25 in the mean: "
+    )
+    for ends, word in ((SHORT, "raised"), ((-0.004, -0.002), "lowered")):
+        assert verdict(run, mean=ends).startswith(f"Training {word} the exponents: ")
+        assert verdict(run, slope=ends).startswith(
+            f"Training {word} the slope of the exponents, but their mean, if at all, by less than"
+        )
+    text = verdict(run, WIDE_MEAN, SHORT)
     assert "slope of the exponents, but 3 seeds are too few to tell whether it changed" in text
-    assert verdict(run, n_differ=1).startswith("Training changed single layers, but was not found")
-    for undecided in (("mean",), ("slope",), ("layers",), ("slope", "layers")):
-        text = verdict(run, undecided=undecided, n_seeds=4)
-        assert text.startswith("4 seeds are too few to tell whether training changed the exp")
+    assert verdict(run, n_differ=1).startswith("Training changed single layers, but their mean, if")
+    for mean in (WIDE_MEAN, (-0.3, 0.1)):
+        for slope in (NOTHING, WIDE_SLOPE):
+            text = verdict(run, mean, slope, n_seeds=4)
+            assert text.startswith("4 seeds are too few to tell whether training changed the exp")
+    text = verdict(run, NOTHING, WIDE_SLOPE)
+    assert "by less than 0.25, and 3 seeds are too few to tell whether it changed their sl" in text
 
 
-@pytest.mark.parametrize(
-    ("shift", "undecided"), [(0.1, ()), (3.5, ("mean",)), (40.0, ())], ids=["no", "few", "clear"]
-)
-def test_too_few_seeds_are_told_from_nothing(run, shift, undecided):
+@pytest.mark.parametrize("low", [-0.001, -0.04, -0.3, -2.0])
+def test_the_wider_interval_never_has_the_firmer_sentence(run, low):
+    """From 10 seeds on it is not their number, and the words do not turn with p."""
+    text = verdict(run, (low, 0.6), SHORT, n_seeds=10)
+    assert ", but 10 seeds do not tell whether it changed their mean: " in text
+
+
+def test_the_slopes_of_the_control_are_told_from_that_of_the_law(run):
+    assert ", where layers weigh by the errors of their differences, in the law" in verdict(run)
+
+
+@pytest.mark.parametrize(("shift", "undecided"), [(0.1, ("mean",)), (3.5, ("mean",)), (40.0, ())])
+def test_three_seeds_that_differ_tell_little(shift, undecided):
     """One layer, three seeds of sd 1, no error of the images: t of two degrees of freedom.
 
-    The error is sqrt(1 + 1/3): 3.5 is 3.03 of it, p = 0.094, and would be 0.002 were it known.
+    The error is sqrt(1 + 1/3), and the interval reaches 4.97 to both sides.
     """
     seeds = np.array([[-1.0], [0.0], [1.0]])
     found = Differences(np.array([shift]), [seeds_as_source(seeds)], 0.95).mean([0])
-    assert found.p == pytest.approx(2 * stats.t.sf(shift / np.sqrt(4 / 3), 2))
-    assert natstats.runs.control._undecided(found, Estimate(), [found], 1, 0.95) == undecided
+    assert found.high - shift == pytest.approx(stats.t.ppf(0.975, 2) * np.sqrt(4 / 3))
+    assert natstats.runs.control._undecided(found, Estimate(), 1.0) == undecided
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from natstats.runs.network_groups import family_of
 def test_slopes_are_those_of_the_laws(six_networks, law_of_six):
     rows = law_of_six.networks.set_index("network")
     for name, run in six_networks.items():
-        row, law = rows.loc[name], run.law
+        row, law = rows.loc[name], run.verdict.law
         assert row.slope == pytest.approx(law.slope)
         assert (row.slope_low, row.slope_high) == pytest.approx((law.slope_low, law.slope_high))
         assert row.slope_error == pytest.approx(np.sqrt(law.covariance[1][1]))

@@ -97,8 +97,8 @@ def test_a_series_is_of_the_weights_under_a_key(tmp_path, quick):
 
 def test_mistakes_are_one_sentence(call):
     error = call(*MEASURE, "no_*.pth", code=2).stderr
-    assert "Error: checkpoint: expected a pattern that some file matches" in error
+    assert "Error: --checkpoint: expected a pattern that some file matches" in error
     Path("epoch_2.pth").write_bytes(b"")
-    error = call(*MEASURE, "epoch_2.pth", "--checkpoint", "epoch_9.pth", code=1).stderr
+    error = call(*MEASURE, "epoch_2.pth", "--checkpoint", "epoch_9.pth", code=2).stderr
     assert "epoch_9.pth" in error
     assert not Path("runs").exists()

@@ -28,20 +28,14 @@ from natstats.report.pages.page_tables import (
     p_cell,
     plain_cell,
 )
-from natstats.report.records import ControlReport
 from natstats.text import printable
 
 __all__ = ["extremes", "flag_rows", "image_table", "key_numbers", "layer_table", "shape_rows"]
 
 
-CONTROL_COLUMNS = ["difference", "low", "high", "p_corrected"]
-"""What the table of layers has of the control, by the names of the columns of ``control.csv``."""
-
-
-def layer_table(
-    layers: pd.DataFrame, options: FitOptions, control: ControlReport | None = None
-) -> Table:
+def layer_table(layers: pd.DataFrame, options: FitOptions) -> Table:
     """The layer table, a row for every layer; with a control, what training did to each."""
+    has_control = "difference" in layers
     level = f"{100 * options.level:g} %"
     own = ESTIMATORS[options.estimator]
     others = [one for one in ESTIMATORS.values() if one is not own]
@@ -63,7 +57,7 @@ def layer_table(
         Column(
             "flags", "what to know before using the number", False, first="always", is_list=True
         ),
-        *(_control_columns(level) if control is not None else []),
+        *(_control_columns(level) if has_control else []),
         Column("in the law", "yes, or why it is not", is_number=False),
         Column("best form", f"by AICc, among: {', '.join(FORMS)}", is_number=False),
         Column("gain", "AICc of the power law above that of the best form"),
@@ -80,12 +74,6 @@ def layer_table(
         Column("stride", "pixels of the input per pixel of the map"),
         Column("images", "in the mean spectrum"),
     ]
-    file, name = layers, "layers.csv"
-    if control is not None:
-        found = control.layers.drop_duplicates("layer").set_index("layer")[CONTROL_COLUMNS]
-        found = found.reindex(layers.layer).add_prefix("control_").astype(float)
-        file = layers.assign(**{key: found[key].to_numpy() for key in found})
-        name = "layers_and_control.csv"
     rows = [
         [
             Cell(str(row["layer"])),
@@ -95,7 +83,7 @@ def layer_table(
             number_cell(row["exponent"]),
             interval_cell(row["exponent_low"], row["exponent_high"]),
             Cell(str(row["flags"] or "")),
-            *(_control_cells(row) if control is not None else []),
+            *(_control_cells(row) if has_control else []),
             Cell(str(row["law"])),
             Cell(str(row["best_form"] or "–")),
             number_cell(row["aicc_gain"], 1),
@@ -110,9 +98,9 @@ def layer_table(
             plain_cell(row["stride"]),
             Cell(f"{row['n_images']:d}", row["n_images"]),
         ]
-        for row in file.to_dict("records")
+        for row in layers.to_dict("records")
     ]
-    return Table("layer", "layers", columns, rows, file, name)
+    return Table("layer", "layers", columns, rows, layers, "layers.csv")
 
 
 def _control_columns(level: str) -> list[Column]:
@@ -125,7 +113,9 @@ def _control_columns(level: str) -> list[Column]:
 
 def _control_cells(row: Mapping[Hashable, Any]) -> list[Cell]:
     """What training did to a layer; dashes where that is not known, as for the images."""
-    value, low, high, p = (row[f"control_{name}"] for name in CONTROL_COLUMNS)
+    value, low, high, p = (
+        row[f"difference{part}"] for part in ("", "_low", "_high", "_p_corrected")
+    )
     if not math.isfinite(value):
         return [Cell("–")] * 3
     return [number_cell(value, sign=True), interval_cell(low, high, sign=True), p_cell(p)]

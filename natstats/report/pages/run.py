@@ -97,7 +97,7 @@ def _contents(run: RunReport) -> dict[str, Any]:
         "depth_meaning": DEPTH_AXES[law.depth].meaning,
         "shapes": results.shape_rows(law),
         "has_shape": law.network is not None and law.network.shape not in ("", "linear"),
-        "layers": results.layer_table(layers, run.options, run.control),
+        "layers": results.layer_table(layers, run.options),
         "explorer": in_script(data),
         "library": Markup(packed_library()),
         "kinds": list(dict.fromkeys(layer["kind"] for layer in data["layers"])),
