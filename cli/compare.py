@@ -7,8 +7,6 @@ from pathlib import Path
 
 import click
 
-from natstats.errors import UsageError
-
 from . import options, output
 from .views import View, path_text, view_options
 
@@ -30,8 +28,6 @@ def command(run_a: Path, run_b: Path, out: Path | None, overwrite: bool, view: V
     Differences are B minus A. If both runs saw the same images they are paired, which makes the
     intervals shorter. The p of each layer is corrected for the number of layers by Holm's rule.
     """
-    if run_a.expanduser().resolve() == run_b.expanduser().resolve():
-        raise UsageError(f"run_b: expected another run than run_a; got {path_text(run_a)} twice")
     first, second = (path.resolve().name for path in (run_a, run_b))
     if out is not None or not view.as_json:
         out = output.report_target(out, f"compare-{first}-{second}", overwrite, "comparison")

@@ -69,7 +69,7 @@ def command(
 
         raise UsageError(
             "fit: expected options with which at least one layer has an exponent; got none "
-            f"({refitted.hindrances()})"
+            f"({refitted.band_sentence() or refitted.hindrances()})"
         )
     refitted.info["refit"] = output.command_line()
     refitted.save(path, overwrite=overwrite)

@@ -284,8 +284,8 @@ def show(run: Run, view: View, part: Path | None = None, shard: str | None = Non
 
 
 def _refuse_empty(run: Run) -> None:
-    """Say that a measurement came to nothing, with the exit code of a failure."""
-    if not run.layers.exponent.notna().any():
+    """Say that the measurement of a network came to nothing, with the exit code of a failure."""
+    if run.is_of_network and not run.layers.exponent.notna().any():
         from natstats.errors import NatstatsError
 
         raise NatstatsError(

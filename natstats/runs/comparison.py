@@ -314,6 +314,7 @@ def compare(run_a: Run, run_b: Run, names: tuple[str, str] | None = None) -> Com
         level=run_a.options.level,
         depth=run_a.options.depth,
         notes=(
+            *_same_run(run_a, run_b),
             *setting_notes([run_a.info, run_b.info]),
             *pairing_notes(frame, pair.only, pair.unpaired, slope, by_layer),
             *law_notes(pair, left_out if np.isfinite(slope.value) else []),
@@ -379,3 +380,10 @@ def _names(run_a: Run, run_b: Run) -> tuple[str, str]:
     if run_a.name != run_b.name:
         return run_a.name, run_b.name
     return f"{run_a.name} (A)", f"{run_b.name} (B)"
+
+
+def _same_run(run_a: Run, run_b: Run) -> list[str]:
+    """A note where both are one run."""
+    paths = [None if run.path is None else run.path.resolve() for run in (run_a, run_b)]
+    is_same = run_a is run_b or (paths[0] is not None and paths[0] == paths[1])
+    return ["A and B are the same run, and nothing can differ."] if is_same else []

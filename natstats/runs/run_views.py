@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,9 +93,9 @@ class RunViews:
 
     def hindrances(self) -> str:
         """Why layers have no exponent, the commonest reasons first; empty where all have one."""
-        lacking = self.layers[self.layers.exponent.isna()]
-        reasons = lacking["flags"].str.split("; ").explode().value_counts()
-        return "; ".join(str(reason) for reason in reasons.index[:3] if reason)
+        lacking = [fit for fit in self.fits.layers if not np.isfinite(fit.exponent)]
+        reasons = Counter(flag for fit in lacking for flag in fit.flags)
+        return "; ".join(reason for reason, _ in reasons.most_common(3))
 
     def table(self, rows: int | None = None, width: int | None = None, how: str = "") -> str:
         """The main columns of all layers as text, see :func:`natstats.runs.tables.text_table`."""

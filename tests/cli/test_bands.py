@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,16 +66,16 @@ def test_pixels_take_the_place_of_the_image_and_are_another_quantity(call, fitte
     call("compare", path, path)
 
 
-def test_a_band_that_no_layer_holds_is_said_and_the_run_is_kept(call, measured):
-    said = call("fit", measured[0], "--band", "2:400/image", "--out", "new").stdout
-    assert "Note: no layer holds the band of 2 to 400 cycles per image; the finest maps" in said
-    assert natstats.Run.open("new").layers.exponent.isna().all()
+def test_a_band_that_no_layer_holds_is_refused_before_anything_is_written(call, measured):
+    said = call("fit", measured[0], "--band", "2:400/image", "--out", "new", code=2).stderr
+    assert "no layer holds the band of 2 to 400 cycles per image; the finest maps" in said
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize("band", ["12:2/image", "2:12/img", "0:0.5/image", "2:12"])
 def test_a_band_that_is_none_is_one_sentence_before_the_work(call, photographs, band):
     error = call("images", photographs, "--band", band, code=2).stderr
-    assert re.search(r"^Error: band: expected .*got", error)
+    assert re.search(r"^Error: --band: expected .*got", error)
     assert len(error.strip().splitlines()) == 1
 
 
