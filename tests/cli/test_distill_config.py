@@ -97,7 +97,7 @@ def test_a_teacher_that_was_moved_is_given_anew(call, tmp_path, base):
         "--teacher-checkpoint", "t/student.safetensors",
     )  # fmt: skip
     shutil.move(tmp_path / "t" / "student.safetensors", tmp_path / "x.safetensors")
-    text = said(call("--from", "r", "--out", "s", code=1))
+    text = said(call("--from", "r", "--out", "s", code=2))
     assert "teacher: expected the weights of the run that is repeated, with the digest" in text
     assert "(--teacher-checkpoint says which file has them" in text
     call("--from", "r", "--out", "s", "--teacher-checkpoint", "x.safetensors")
