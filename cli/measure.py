@@ -158,6 +158,11 @@ def measure_network(
             f"control_seeds: expected only beside --control; got {settings['control_seeds']}"
         )
 
+    if checkpoint and settings["weights"] == "none":
+        raise UsageError(
+            "weights: expected not to be given beside --checkpoint, which has its own; got 'none'"
+        )
+
     from natstats.images.sources import source_name
     from natstats.networks.checkpoint_files import find_checkpoints
 

@@ -47,6 +47,7 @@ class CheckpointFile:
         """SHA-256 of the file, 16 hex digits.
 
         Raises:
+            UsageError: it is not there.
             NatstatsError: it cannot be read.
         """
         sha = hashlib.sha256()
@@ -55,7 +56,8 @@ class CheckpointFile:
                 while piece := file.read(1 << 20):
                     sha.update(piece)
         except OSError as error:
-            raise NatstatsError(
+            kind = UsageError if isinstance(error, FileNotFoundError) else NatstatsError
+            raise kind(
                 f"checkpoint: expected a readable file; {printable(self.path)}: "
                 f"{error.strerror or error}"
             ) from error

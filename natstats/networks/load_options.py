@@ -67,7 +67,7 @@ class LoadOptions:
         Traceback (most recent call last):
         natstats.errors.UsageError: checkpoint_key: expected only beside a checkpoint; got 'ema'
         """
-        if self.checkpoint is not None and self.weights != LoadOptions.weights:
+        if self.checkpoint is not None and self.weights not in ("default", "none"):
             raise UsageError(
                 "weights: expected not to be given beside a checkpoint, which has its own; got "
                 f"{self.weights!r}"

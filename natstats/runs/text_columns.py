@@ -58,7 +58,7 @@ def fitted(
         columns: at most one of them a ``name`` and one a ``list``.
         cells: a text for each column, row by row.
         width: of the terminal; None for as wide as it takes.
-        below: last lines, which may be wider.
+        below: last lines, which may be wider; so may one that explains cut lists.
 
     >>> columns = [Column("layer", True, cut="name"), Column("R2", rank=1),
     ...     Column("flags", True, cut="list")]
@@ -91,9 +91,8 @@ def fitted(
         for i, one in enumerate(columns)
         if i in kept and one.cut == "list" and any(shown[i][row[i]] != [row[i]] for row in rows)
     ]
-    if cut:
-        lines.append(f"({' and '.join(cut)}: +1 stands for 1 more, which a wider terminal shows)")
-    return "\n".join([*lines, below] if below else lines)
+    told = f"({' and '.join(cut)}: +1 stands for 1 more, which a wider terminal shows)"
+    return "\n".join([*lines, *([below] if below else []), *([told] if cut else [])])
 
 
 def _lines(

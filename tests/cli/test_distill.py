@@ -308,7 +308,7 @@ def test_an_interruption_before_anything_says_so(call, quick, tmp_path, monkeypa
         (["--lr", "-1"], "learning_rate: expected a number that is above 0"),
         (["--holdout", "2"], "holdout"),
         (["--seed", "0", "0"], "seed: expected each seed once"),
-        (["--teacher-run", "nowhere"], "teacher_run: expected only beside method spectral"),
+        (["--teacher-run", "nowhere"], "--teacher-run: expected only beside method spectral"),
         (["--recipe", "epochs=3"], "recipe: expected epochs once"),
         (["--student-arg", "num_classes=5"], "student: expected scores for the 2 classes"),
         (["--device", "nonsense"], "device: expected a device of this machine"),

@@ -97,7 +97,7 @@ def test_a_teacher_that_was_moved_is_given_anew(call, tmp_path, base):
         "--teacher-checkpoint", "t/student.safetensors",
     )  # fmt: skip
     shutil.move(tmp_path / "t" / "student.safetensors", tmp_path / "x.safetensors")
-    text = said(call("--from", "r", "--out", "s", code=1))
+    text = said(call("--from", "r", "--out", "s", code=2))
     assert "teacher: expected the weights of the run that is repeated, with the digest" in text
     assert "(--teacher-checkpoint says which file has them" in text
     call("--from", "r", "--out", "s", "--teacher-checkpoint", "x.safetensors")
@@ -175,7 +175,7 @@ def test_yaml_is_an_extra(call, tmp_path, monkeypatch):
         ("lr = nan", "config: c.toml: learning_rate: expected"),
         (f"lr = 1{'0' * 400}", "config: c.toml: lr: expected a number that a float can hold; got"),
         ("[method]\nweight = 1.0\n[method.ce]\nweight = 2.0", "got it as weight and as ce.weight"),
-        ("evaluate-every = 0", "evaluate_every: expected a whole number of at least 1; got 0"),
+        ("evaluate-every = 0", "--evaluate-every: expected a whole number of at least 1; got 0"),
         ('lr = "much"', "config: c.toml: lr: expected a number; got 'much'"),
         ('amp = "fp8"', "config: c.toml: amp: expected one of none, bf16, fp16"),
         ("strict = 1", "config: c.toml: strict: expected true or false; got 1"),
@@ -301,9 +301,9 @@ def test_what_is_merged_in_yaml_may_be_given_again(tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--evaluate-every", "0", "evaluate_every: expected a whole number of at least 1; got 0"),
-        ("--gap-on", "0", "gap_on: expected a whole number of at least 1; got 0"),
-        ("--evaluate-on", "1", "evaluate_on: expected at least the 2 classes; got 1"),
+        ("--evaluate-every", "0", "--evaluate-every: expected a whole number of at least 1; got 0"),
+        ("--gap-on", "0", "--gap-on: expected a whole number of at least 1; got 0"),
+        ("--evaluate-on", "1", "--evaluate-on: expected at least the 2 classes; got 1"),
     ],
 )
 def test_a_dry_run_checks_what_is_looked_at(call, tmp_path, base, option, value, message):

@@ -49,7 +49,7 @@ def test_a_run_is_fitted_over_other_layers(call, path, tmp_path, arguments, n_la
 @pytest.mark.parametrize("asked", ["layer1.*", "hidden,-cnv", ""])
 def test_what_matches_nothing_is_one_sentence_and_no_run(call, path, tmp_path, asked):
     result = call("fit", path, "--out", tmp_path / "a", "--law-layers", asked, code=2)
-    assert "law_layers: expected hidden, all" in result.stderr
+    assert "--law-layers: expected hidden, all" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "a").exists()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import natstats
+from natstats import demo
 from natstats.fits.flags import OWN_OUTPUT
-from natstats.networks.load_options import LoadOptions
 from natstats.numbers import estimate
 from natstats.runs.tables import text_table, with_control
 
@@ -106,9 +107,11 @@ def test_an_option_is_refused_as_it_is_typed(call, given, words):
 
 
 @pytest.mark.parametrize("weights", ["none", "IMAGENET1K_V1"])
-def test_weights_beside_a_checkpoint_are_refused(weights):
-    with pytest.raises(natstats.UsageError, match="weights: expected not to be given beside a ch"):
-        LoadOptions(weights, "file.pth").refuse_contradictions()
+def test_weights_beside_a_checkpoint_are_refused(call, weights):
+    Path("a.pth").touch()
+    options = ("--weights", weights, "--checkpoint", "a.pth", "--images", demo.photographs())
+    error = call("measure", "resnet18", *options, code=2).stderr
+    assert "--weights: expected not to be given beside" in error
 
 
 def test_images_are_looked_at_before_weights(call, tmp_path):

@@ -327,9 +327,8 @@ def test_a_run_that_was_left_hidden_is_brought_back_and_told(call, run):
 )  # fmt: skip
 @pytest.mark.parametrize("value", [10**12, 10**60, 2**63, 2**64])
 def test_the_largest_numbers_are_said(call, source, option, most, value):
-    name = option[2:].replace("-", "_")
     error = call("images", source / "fields.npy", option, value, code=2).stderr
-    assert f"Error: {name}: expected a whole number of at most {most}; got {value}" in error
+    assert f"Error: {option}: expected a whole number of at most {most}; got {value}" in error
     assert not Path("runs").exists()
 
 
@@ -348,7 +347,7 @@ def test_seeds_of_a_control_have_limits(call, source):
             demo.photographs().with_name("cifar_resnet20_textures.safetensors"),
             "--control", "random-weights", "--control-seeds", value, code=2,
         ).stderr  # fmt: skip
-        assert f"control_seeds: expected a whole number of {words}" in error
+        assert f"--control-seeds: expected a whole number of {words}" in error
 
 
 @pytest.mark.slow
