@@ -34,9 +34,9 @@ BLOCK = re.compile(r"^( *)```(sh|bash|python)\n(.*?)^ *```$", re.MULTILINE | re.
 
 NETWORKS = {
     "mobilenet_v2": "cifar_resnet8", "resnet50": "cifar_resnet8", "resnet18": "cifar_resnet8",
-    "resnet34": "cifar_resnet14",
+    "resnet34": "cifar_resnet14", "features.18.0": "stage3.0.conv1",
 }  # fmt: skip
-"""Named networks, and the small ones in their place."""
+"""Named networks and layers, and the small ones in their place."""
 
 PUBLISHED = ["--checkpoint", "published.pth"]
 """In the place of published weights, which would be downloaded."""

@@ -352,7 +352,7 @@ def test_the_unit_of_depth_changes_the_slope_and_nothing_else():
 def test_a_small_slope_does_not_read_as_zero():
     pixels = 1000 * DEPTH
     law = fit_law(pixels, 1 + 1e-5 * pixels, DEVIATIONS, RESOLUTION, measure="receptive-field")
-    assert "slope +0.0000100 [+0.0000" in law.sentence()
+    assert "slope +0.000010 [+0.000006, +0.000014]" in law.sentence()
 
 
 def test_an_unknown_measure_is_refused():
