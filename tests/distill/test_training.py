@@ -250,12 +250,12 @@ def test_the_run_is_complete_and_has_the_weights_evaluated(tmp_path, data, teach
     assert info["teacher"]["accuracy"] == pytest.approx(run.teacher_accuracy)
     assert info["teacher"]["digest"] == teacher.digest()
     assert [t["name"] for t in info["terms"]] == [
-        "ce", "kd", "spectral.spectrum", "spectral.exponent",
+        "ce", "kd", "spectral.spectrum", "spectral.exponent", "spectral.coherence",
     ]  # fmt: skip
     assert len(run.gap) == 2  # maps of 16 and 8 pixels; 4 are too few
     assert (run.gap["distance_before"] > 0).all()
     names = set(run.gradients["term"])
-    assert names == {"kd", "spectral.spectrum", "spectral.exponent"}
+    assert names == {"kd", "spectral.spectrum", "spectral.exponent", "spectral.coherence"}
 
 
 def test_the_evaluation_is_what_a_loop_over_files_gives(folder, data, teacher, recipe):
@@ -326,7 +326,8 @@ def test_values_that_do_not_count_come_without_a_gradient(data, teacher, setup_o
     stage = setup_of(data, teacher, "kd+spectral").program.stages[-1]
     student = classifier("cifar_resnet8", 3).model
     objective = Objective(student, teacher.model, stage.terms, torch.zeros(1, 3, 16, 16))
-    factors = {"ce": 0.0, "kd": 0.0, "spectral.spectrum": 1.0, "spectral.exponent": 0.0}
+    factors = {"ce": 0.0, "kd": 0.0, "spectral.spectrum": 1.0, "spectral.exponent": 0.0,
+               "spectral.coherence": 0.0}  # fmt: skip
     values = objective(torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0]), factors)
     assert not values.objective_ce.requires_grad
     assert [name for name, value in values.terms.items() if value.requires_grad] == [
@@ -361,7 +362,7 @@ def test_jacobians_of_attention_are_matched(teacher):
 
 @pytest.mark.slow
 def test_the_spectral_terms_transform_their_maps_once(data, teacher, monkeypatch, setup_of):
-    setup = setup_of(data, teacher, "spectral")
+    setup = setup_of(data, teacher, "spectral", method_args={"coherence": 0})
     stage = setup.program.stages[-1]
     images = torch.zeros(1, 3, 16, 16)
     objective = Objective(setup.student.model, teacher.model, stage.terms, images)

@@ -111,8 +111,9 @@ def test_a_single_image_is_measured_and_says_what_it_can_tell(tmp_path, call):
     assert note.endswith(f"(by itself it has {own:.2f}, input.grey)")
     result = call("measure", "cifar_resnet20", "--weights", "none", "--images", path, "--layers",
                   "conv1", "--size", 32)  # fmt: skip
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     assert "1 image was measured" in result.output
+    assert "expected an exponent of at least one layer; got none" in result.output
 
 
 @pytest.mark.parametrize("n", [2, 3])

@@ -109,8 +109,8 @@ def test_all_that_is_made_of_a_stopped_run_is_wider_alike(tmp_path, images):
     assert ours.options.stopped
     assert theirs.options.stopped
     plain = [run.refit(stopped=False) for run in (ours, theirs)]
-    for interval in ("jackknife", "bootstrap"):
-        pair = [run.refit(interval=interval, resamples=100) for run in (ours, plain[0])]
+    for how in ({"interval": "jackknife"}, {"interval": "bootstrap", "resamples": 100}):
+        pair = [run.refit(**how) for run in (ours, plain[0])]
         np.testing.assert_allclose(widths(pair[0]), 1.1 * widths(pair[1]))
 
     def width(one) -> np.ndarray:

@@ -154,7 +154,7 @@ def test_the_sentence_claims_what_intervals_tell(made_account):
         alpha += 0.2
     text = AccountLaw(made.account()).sentence()
     assert text.startswith(
-        "The least-squares slope of the exponents over 8 layers of this network is +0.19982 [+0.19"
+        "The least-squares slope of the exponents over 8 layers of this network is +0.1998 [+0.19"
     )
     assert "per weight layer (95 % interval for other images, with these layers as given;" in text
     named, unclear = text.split("; not told from zero: ")
