@@ -64,7 +64,7 @@ def command(
         return
     opened = Run.open(run)
     refitted = opened.refit(**chosen)
-    if opened.layers.exponent.notna().any() and not refitted.layers.exponent.notna().any():
+    if not refitted.has_exponents and opened.has_exponents:
         from natstats.errors import UsageError
 
         raise UsageError(

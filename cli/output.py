@@ -285,7 +285,7 @@ def show(run: Run, view: View, part: Path | None = None, shard: str | None = Non
 
 def _refuse_empty(run: Run) -> None:
     """Say that the measurement of a network came to nothing, with the exit code of a failure."""
-    if run.is_of_network and not run.layers.exponent.notna().any():
+    if run.is_of_network and not run.has_exponents:
         from natstats.errors import NatstatsError
 
         raise NatstatsError(

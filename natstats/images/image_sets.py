@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from natstats import checks
-from natstats.errors import UsageError
+from natstats.errors import NatstatsError, UsageError
 from natstats.images import contents
 from natstats.images.contents import Identity
 from natstats.images.formats import opened
@@ -38,6 +38,7 @@ __all__ = [
     "Photographs",
     "Sample",
     "as_tensor",
+    "none_readable",
     "photographs_digest",
     "reason_of",
 ]
@@ -153,6 +154,21 @@ def reason_of(error: Exception) -> str:
         cause = error.__cause__
         return reason_of(cause) if isinstance(cause, Exception) else "there is none"
     return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def none_readable(n: int, first: str) -> NatstatsError:
+    """The error of a set of which no image can be read.
+
+    Args:
+        n: how many it has.
+        first: name of the first, and what is wrong with it.
+
+    >>> print(none_readable(2, "a.png: truncated"))
+    images: expected a readable image; all 2 are unreadable, the first: a.png: truncated
+    """
+    return NatstatsError(
+        f"images: expected a readable image; all {n} are unreadable, the first: {first}"
+    )
 
 
 class Photographs(ImageSet):

@@ -8,7 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import UsageError
+from natstats.images.image_sets import none_readable
 from natstats.images.sources import Images, ImageSet, Photographs, reframed
 from natstats.measurement.options import MeasureOptions
 from natstats.networks.load import Network, load_network, usable_device
@@ -112,9 +113,7 @@ def refuse_unreadable(source: ImageSet) -> None:
         if sample.image is not None or sample.is_small:
             return
         first = first or f"{source.label(number)}: {sample.reason}"
-    raise NatstatsError(
-        f"images: expected a readable image; all {len(source)} are unreadable, the first: {first}"
-    )
+    raise none_readable(len(source), first)
 
 
 def home_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:

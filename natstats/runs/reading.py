@@ -15,7 +15,7 @@ from natstats.fits.intervals import FEWEST_GROUPS
 from natstats.images.clips import ClipFolders
 from natstats.images.folder_walk import left_out_note
 from natstats.images.image_numbers import ImageNumbers
-from natstats.images.image_sets import photographs_digest
+from natstats.images.image_sets import none_readable, photographs_digest
 from natstats.images.sources import Batch, ImageSet, Photographs
 from natstats.images.stream_numbers import Ended, Seen
 from natstats.images.streams import ImageStream
@@ -268,9 +268,7 @@ class Reading:
                 f"{first}"
             )
         if len(self._left_out) == n:
-            raise NatstatsError(
-                f"images: expected a readable image; all {n} are unreadable, the first: {first}"
-            )
+            raise none_readable(n, first)
 
     def _are_smaller(self, n: int) -> str:
         size, n_small = self.facts.size, len(self._small)

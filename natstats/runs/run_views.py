@@ -91,6 +91,11 @@ class RunViews:
             found += self.explanation.sentences()
         return found
 
+    @property
+    def has_exponents(self) -> bool:
+        """Whether any layer has an exponent."""
+        return any(np.isfinite(fit.exponent) for fit in self.fits.layers)
+
     def hindrances(self) -> str:
         """Why layers have no exponent, the commonest reasons first; empty where all have one."""
         lacking = [fit for fit in self.fits.layers if not np.isfinite(fit.exponent)]

@@ -16,7 +16,7 @@ from natstats.fits.flags import FIT_FLAGS, LAYOUT_FLAGS
 from natstats.fits.forms import FORMS, flag_meanings
 from natstats.fits.options import FitOptions
 from natstats.law.law import Law, format_p
-from natstats.numbers import change, interval, map_size, number, share
+from natstats.numbers import change, estimate, interval, map_size, number, share
 from natstats.report.figures.points import flag_names
 from natstats.report.pages.page_tables import (
     Cell,
@@ -147,11 +147,10 @@ def extremes(layers: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _named(row: Mapping[Hashable, Any]) -> dict[str, Any]:
     name = str(row["layer"])
-    ends = interval(row["exponent_low"], row["exponent_high"])
     return {
         "name": name,
         "link": f"#layer={quote(printable(name), safe='')}",
-        "told": f"{number(row['exponent'])} {ends}",
+        "told": estimate(row["exponent"], row["exponent_low"], row["exponent_high"]),
         "flags": [flag for flag in str(row["flags"] or "").split("; ") if flag],
     }
 
