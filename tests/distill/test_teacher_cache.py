@@ -218,12 +218,15 @@ def test_a_limit_keeps_what_there_is_room_for(
     an_epoch = 4 * n_values * len(data.train)
     few = recipe.changed(draws=draws)
     _, expected = trained(setup_of(data, teacher, "at", recipe=few), tmp_path / "plain")
-    _, found = trained(
+    run, found = trained(
         setup_of(data, teacher, "at", recipe=few), tmp_path / "run", teacher_cache=cache,
         teacher_cache_limit=1.5 * an_epoch / 2**30,
     )  # fmt: skip
     kept = sum(path.stat().st_size for path in cache.rglob("*.bin"))
     assert kept == an_epoch
+    told = [note for note in run.notes if "read from a cache" in note]
+    assert len(told) == 1
+    assert ("in 1 of 2 epochs of the last sitting" in told[0]) == (draws is None)
     assert len(notes(caplog)) == (draws is None)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)

@@ -93,7 +93,8 @@ def distill(
             see :mod:`natstats.distill.training.teacher_cache`; None runs the teacher in each step.
         teacher_cache_limit: how large that folder may get, GiB, with what is in it already; None
             for as large as the disk allows, less one. For the epochs for which there is no room,
-            the teacher runs in the steps.
+            the teacher runs in the steps. Scores and maps may differ in the last digits between a
+            cache and a step, as the teacher sees other batches.
         compile: ``none``, or the network that runs compiled by torch in steps where no tap sits in
             it: ``student``, ``teacher`` or ``both``. The first steps take longer, for compiling,
             and values may round differently in the last digits. Measure first: a small network can
@@ -182,7 +183,7 @@ def distill(
         if together.is_first:
             ending = Ending(
                 trained, evaluation.student(), evaluation.teacher(), gaps.rows(), peak, together,
-                command, options,
+                command, options, notes=() if cache is None else cache.notes,
             )  # fmt: skip
             _write(path, setup, run_of(setup, state.identity, ending), report)
             state.remove()

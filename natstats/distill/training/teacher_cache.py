@@ -190,6 +190,7 @@ class TeacherCache:
         self.key = key
         self._n_classes = 0
         self._failure = ""
+        self._n_read, self._n_epochs = 0, 0
         self._has_said = False
         self._teacher, self._batches = teacher, batches
         self._autocast = autocast
@@ -227,6 +228,7 @@ class TeacherCache:
         """
         if not objective.needs_teacher:
             return None
+        self._n_epochs += 1
         folder = self._folder_of(stage, epoch)
         names = (SCORES, *objective.teacher_names)
         hindrance = ""
@@ -238,10 +240,22 @@ class TeacherCache:
         if int(self._together.total(torch.tensor([n_lacking], device=self._device))):
             self._say(hindrance or f"{folder} is not found by all processes", stage, epoch)
             return None
+        self._n_read += 1
         opened = {name: one for name, one in found.items() if one is not None}
         maps = {name: opened[name][0] for name in objective.teacher_names}
         dtypes = {name: dtype for name, (_, dtype) in opened.items()}
         return TaughtEpoch(opened[SCORES][0], maps, dtypes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the run must know, in clauses."""
+        if not self._n_read:
+            return ()
+        some = f" in {self._n_read} of {self._n_epochs} epochs of the last sitting"
+        return (
+            f"the teacher's outputs were read from a cache{some * (self._n_read < self._n_epochs)}:"
+            " the time of a step there is without the teacher's pass",
+        )
 
     def _folder_of(self, stage: str, epoch: int) -> Path:
         """Folder of the outputs for the images as they are changed in an epoch."""
