@@ -146,7 +146,7 @@ def train(job: Job) -> Outcome:
             except UsageError as error:
                 if not str(error).startswith("teacher_cache:"):
                     raise
-                # Not every method takes kept outputs, and not every disk has the room.
+                # Not every method takes kept outputs.
                 print(f"{job.out}: without kept outputs: {error}", flush=True)
                 del options["teacher_cache"]
                 run = distill(setup, job.out, **options)

@@ -82,8 +82,10 @@ class PlainLoop:
         self.ce_weight = stage.ce_weight
         self.mine = _Maps(self.student, [name for b in self.terms for name in b.student])
         self.theirs = _Maps(self.teacher, [name for b in self.terms for name in b.teacher])
+        # Connectors are trained too.
+        trained = nn.ModuleList([self.student, *self.losses]).parameters()
         self.optimizer = torch.optim.SGD(
-            self.student.parameters(), RATE, recipe.momentum, nesterov=recipe.nesterov,
+            trained, RATE, recipe.momentum, nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
         )  # fmt: skip
         assert recipe.mean is not None

@@ -156,7 +156,7 @@ def _distill(together: Processes, settings: TrainingSettings, call: dict[str, An
         if call["dry_run"]:
             setup = setup_of(seeds[0])
             looks_of(setup, **{name: call[name] for name in LOOKS})
-            _say(together, *setup.text().split("\n"))
+            _say_plan(together, call, setup)
             return
         todo = []
         for seed, folder in zip(seeds, folders, strict=True):
@@ -198,6 +198,17 @@ def _say(together: Processes, *lines: str) -> None:
             output.tell(line)
 
 
+def _say_plan(together: Processes, call: Mapping[str, Any], setup: Distillation) -> None:
+    """Show what will be trained, and the room that a cache may take."""
+    from natstats.distill.training.training_cache import refuse_lone_limit, room_text
+
+    folder, limit = call["teacher_cache"], call["teacher_cache_limit"]
+    refuse_lone_limit(folder, limit)
+    _say(together, *setup.text().split("\n"))
+    if folder is not None and (line := room_text(setup, folder, limit)):
+        _say(together, line)
+
+
 def _is_finished(folder: Path, overwrite: bool) -> bool:
     from natstats.distill.run_folders import RECORD
 
@@ -208,7 +219,7 @@ def _train(together: Processes, call: Mapping[str, Any], setup: Distillation, fo
     """Train with one seed, to a folder."""
     from natstats.distill.training.distillation import distill
 
-    _say(together, *setup.text().split("\n"))
+    _say_plan(together, call, setup)
     stages = [(stage.name, stage.epochs) for stage in setup.program.stages]
     with (
         logs(together, call["tensorboard"], folder, stages) as log,
@@ -222,6 +233,7 @@ def _train(together: Processes, call: Mapping[str, Any], setup: Distillation, fo
             overwrite=call["overwrite"],
             command=output.command_line(),
             teacher_cache=call["teacher_cache"],
+            teacher_cache_limit=call["teacher_cache_limit"],
             **{name: call[name] for name in PASSED},
             progress=progress,
             log=log,

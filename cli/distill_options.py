@@ -157,6 +157,8 @@ _OPTIONS = (
                  help="Measure now and then how large the gradient of each term is."),
     click.option("--teacher-cache", type=options.PATH, help="Folder that keeps the teacher's "
                  "outputs, for this and other trainings.  [default: none]"),
+    click.option("--teacher-cache-limit", type=float, help="Largest size of that folder, in GiB; "
+                 "where there is no room, the teacher runs.  [default: what the disk allows]"),
     click.option("--compile", type=click.Choice(("none", "student", "teacher", "both")),
                  default="none", show_default=True, help="Networks that torch compiles; for "
                  "methods that take no maps of them."),

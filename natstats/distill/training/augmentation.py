@@ -19,7 +19,8 @@ from natstats.distill.training.recipes import PAD_MODES, Recipe
 from natstats.errors import UsageError
 
 __all__ = [
-    "Draws", "augmented", "crop_flip", "generator", "rand_augmented", "resized_crop_flip", "seeded",
+    "Draws", "augmented", "changes_images", "crop_flip", "generator", "rand_augmented",
+    "resized_crop_flip", "seeded",
 ]  # fmt: skip
 
 
@@ -177,6 +178,20 @@ def rand_augmented(image: Tensor, magnitude: int, seed: int) -> Tensor:
 @functools.cache
 def _rand_augment(magnitude: int) -> v2.RandAugment:
     return v2.RandAugment(num_ops=2, magnitude=magnitude)
+
+
+def changes_images(recipe: Recipe) -> bool:
+    """Whether a recipe changes its images from epoch to epoch, each by itself.
+
+    Mixing, which makes one image of several, is not meant.
+
+    >>> changes_images(Recipe()), changes_images(Recipe(padding=0, flip=False))
+    (True, False)
+    """
+    if recipe.randaugment or recipe.augmentation == "resized-crop":
+        return True
+    moves = recipe.padding > 0 or recipe.flip is not False
+    return recipe.augmentation == "crop-flip" and moves
 
 
 def augmented(

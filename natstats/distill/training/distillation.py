@@ -30,17 +30,17 @@ from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_
 from natstats.distill.training.out_folders import Sign, reserved
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.run_record import Ending, history_frame, run_of
-from natstats.distill.training.setup import Distillation, built_with
+from natstats.distill.training.setup import Distillation
 from natstats.distill.training.splits import limited
 from natstats.distill.training.state import TrainingState
-from natstats.distill.training.teacher_cache import CacheKey, TeacherCache
+from natstats.distill.training.teacher_cache import CacheKey
 from natstats.distill.training.teacher_evaluation import kept_evaluation
 from natstats.distill.training.trained import Trained
-from natstats.distill.training.trainer import DTYPES, Trainer
+from natstats.distill.training.trainer import Trainer
+from natstats.distill.training.training_cache import cache_of, refuse_lone_limit, told_apart
 from natstats.distill.training.weights import weights_file
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.csv_files import write_csv
-from natstats.files.json_files import to_json
 from natstats.files.paths import expanded
 from natstats.networks.load import Network
 from natstats.runs import store
@@ -65,6 +65,7 @@ def distill(
     report: bool = True,
     keep_seconds: float = 300.0,
     teacher_cache: str | Path | None = None,
+    teacher_cache_limit: float | None = None,
     compile: Compile = "none",
     evaluate_every: int = 1,
     evaluate_on: int | None = None,
@@ -90,6 +91,10 @@ def distill(
         keep_seconds: the state is kept after every epoch, and whenever this time has passed.
         teacher_cache: folder in which the teacher's outputs are kept for this and other trainings,
             see :mod:`natstats.distill.training.teacher_cache`; None runs the teacher in each step.
+        teacher_cache_limit: how large that folder may get, GiB, with what is in it already; None
+            for as large as the disk allows, less one. For the epochs for which there is no room,
+            the teacher runs in the steps. Scores and maps may differ in the last digits between a
+            cache and a step, as the teacher sees other batches.
         compile: ``none``, or the network that runs compiled by torch in steps where no tap sits in
             it: ``student``, ``teacher`` or ``both``. The first steps take longer, for compiling,
             and values may round differently in the last digits. Measure first: a small network can
@@ -119,6 +124,7 @@ def distill(
     options["compile"] = compile
     evaluate_on, gap_on = options["evaluate_on"], options["gap_on"]
     path = expanded(out, "out")
+    refuse_lone_limit(teacher_cache, teacher_cache_limit)
     compiled = _compiled(compile, setup, teacher_cache)
     together = _alone(setup) if together is None else together
     device = together.device
@@ -149,6 +155,9 @@ def distill(
                 log(row)
 
         batches = _batches(setup, workers, together)
+        cache = None
+        if teacher_cache is not None:
+            cache = cache_of(setup, batches, together, teacher_cache, teacher_cache_limit)
         trainer = Trainer(
             setup.student.model,
             teacher if setup.program.needs_teacher else None,
@@ -165,7 +174,7 @@ def distill(
             n_classes=len(setup.data.classes),
             progress=step,
             log=note,
-            cache=_cache(teacher_cache, setup, batches, together),
+            cache=cache,
             compiled=compiled,
         )
         trained = trainer.train()
@@ -174,7 +183,7 @@ def distill(
         if together.is_first:
             ending = Ending(
                 trained, evaluation.student(), evaluation.teacher(), gaps.rows(), peak, together,
-                command, options,
+                command, options, notes=() if cache is None else cache.notes,
             )  # fmt: skip
             _write(path, setup, run_of(setup, state.identity, ending), report)
             state.remove()
@@ -246,47 +255,6 @@ def _compiled(
     )
 
 
-def _told_apart(teacher: Network) -> str:
-    """What identifies a teacher in a cache: its weights, and arguments that they do not show."""
-    return f"{teacher.digest()} {to_json(built_with(teacher)).strip()}"
-
-
-def _cache(
-    folder: str | Path | None, setup: Distillation, batches: TrainBatches, together: Processes
-) -> TeacherCache | None:
-    """The cache of the teacher's outputs; None where none is asked for, or no teacher is needed."""
-    if folder is None or setup.teacher is None or not setup.program.needs_teacher:
-        return None
-    if setup.program.teacher_bn == "batch":
-        raise UsageError(
-            "teacher_cache: expected a teacher that sees each image by itself; got batch "
-            f"statistics, as {setup.program.method} asks for (ofd.teacher_bn=running does not)"
-        )
-    if setup.recipe.mixup or setup.recipe.cutmix:
-        raise UsageError(
-            "teacher_cache: expected a teacher that sees each image by itself; got a recipe that "
-            "mixes them"
-        )
-    for method in setup.program.methods:
-        if method.uses_images:
-            raise UsageError(
-                "teacher_cache: expected a method that looks at the teacher's outputs; got "
-                f"{method.name}, which differentiates them in the images and needs a pass for it"
-            )
-    return TeacherCache(
-        folder,
-        CacheKey.of(
-            _told_apart(setup.teacher), setup.data.train.digest(), setup.recipe, setup.seed
-        ),
-        setup.teacher.model,
-        batches,
-        [theirs for pairs in setup.program.taps.values() for _, theirs in pairs],
-        autocast=DTYPES[setup.recipe.amp],
-        together=together,
-        traces=setup.program.traces,
-    )
-
-
 class _Evaluation:
     """Predictions of student and teacher for the evaluation images.
 
@@ -354,7 +322,7 @@ class _Evaluation:
         if teacher is None or self._cache is None:
             return None if teacher is None else self._of(teacher)
         images = self._setup.data.evaluation
-        key = CacheKey.of(_told_apart(teacher), images.digest(), self._setup.recipe, 0)
+        key = CacheKey.of(told_apart(teacher), images.digest(), self._setup.recipe, 0)
         return kept_evaluation(self._cache, key, len(images), lambda: self._of(teacher))
 
 

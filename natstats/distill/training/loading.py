@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from natstats import checks
-from natstats.distill.training.augmentation import Draws, augmented, generator
+from natstats.distill.training.augmentation import Draws, augmented, changes_images, generator
 from natstats.distill.training.labelled import LabelledImages
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
@@ -228,6 +228,8 @@ class TrainBatches:
 
     def draw_of(self, epoch: int) -> int:
         """Number of the set of random changes that the images have in an epoch."""
+        if not changes_images(self.recipe):
+            return 0
         return epoch if self.recipe.draws is None else epoch % self.recipe.draws
 
     def _changed(

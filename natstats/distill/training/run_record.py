@@ -56,6 +56,7 @@ class Ending:
         command: the command line.
         options: options of :func:`natstats.distill.training.distillation.distill`, as it takes
             them; a repetition uses them too.
+        notes: what else a reader must know, in clauses.
     """
 
     trained: Trained
@@ -66,6 +67,7 @@ class Ending:
     together: Processes
     command: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def run_of(setup: Distillation, identity: Mapping[str, Any], ending: Ending) -> DistillationRun:
@@ -141,6 +143,7 @@ def _info(setup: Distillation, identity: Mapping[str, Any], ending: Ending) -> R
             *setup.data.notes,
             *_notes_of("student before training", setup.student),
             *_notes_of("teacher", setup.teacher),
+            *ending.notes,
             *([_SHARED_OUT] if ending.together.world > 1 else []),
         ],
     }

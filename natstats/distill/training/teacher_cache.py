@@ -4,7 +4,11 @@ A teacher in eval mode sees each image by itself, and the random changes of an i
 by the recipe, the seed, the stage and the epoch. So its scores and maps can be kept under these,
 and trainings that share them read the outputs instead of running the teacher: other methods at the
 same layers, and, where the recipe has an ``augmentation_seed``, other seeds. With ``draws`` in the
-recipe, an image has that many changes, and the teacher runs in that many epochs only.
+recipe, an image has that many changes, and the teacher runs in that many epochs only. Images that a
+recipe does not change are kept once.
+
+A cache is never needed: where there is no room for the outputs of an epoch, the training goes on
+with the teacher in its steps.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,14 +33,17 @@ from natstats.activations.hooks import undisturbed
 from natstats.distill.method import TapPoint, scores_of
 from natstats.distill.taps import Taps
 from natstats.distill.traces import Traces
+from natstats.distill.training.augmentation import changes_images
+from natstats.distill.training.cache_room import BYTES, Room
 from natstats.distill.training.distributed import Processes
 from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.objective import Objective, Taught
 from natstats.distill.training.recipes import Recipe
-from natstats.errors import NatstatsError, UsageError
+from natstats.errors import UsageError
 from natstats.files.json_files import to_json
 from natstats.files.paths import expanded, open_regular
 from natstats.files.whole_files import PARTIAL, whole_file
+from natstats.text import printable
 
 __all__ = ["CacheKey", "TaughtEpoch", "TeacherCache"]
 
@@ -65,8 +72,7 @@ PROBE = "probe.npy"
 
 _A_DAY = 24 * 3600.0
 
-_SPARE = 2**30
-"""Bytes that must stay free on the disk."""
+_log = logging.getLogger("natstats")
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class CacheKey:
     Attributes:
         teacher: digest of its weights, and the arguments that it was built with.
         images: digest of the training images.
-        seed: seed of the random changes of the images.
+        seed: seed of the random changes of the images, 0 where there are none.
         recipe: the fields that decide how the images reach the teacher.
     """
 
@@ -102,6 +108,8 @@ class CacheKey:
         fields = {k: v for k, v in recipe.to_dict().items() if k not in OF_THE_STUDENT}
         shown = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in fields.items())
         own = seed if recipe.augmentation_seed is None else recipe.augmentation_seed
+        if not changes_images(recipe):
+            own = 0
         return cls(teacher, images, own, shown)
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +153,7 @@ class TeacherCache:
     """Keeps a teacher's outputs in a folder, and gives those that are there.
 
     A file is there whole or not at all. Several trainings may fill a cache at once; at worst they
-    do the same work twice.
+    do the same work twice. Nothing that is there is removed.
 
     Args:
         folder: folder of the cache; each teacher and data set has a folder of its own in it.
@@ -157,6 +165,7 @@ class TeacherCache:
         together: the processes that train, of which the first fills the cache; None for this one
             alone, on a CPU.
         traces: results of passes traced before, which are reused and added to; None for none.
+        limit: how large `folder` may get, GiB; None for as large as the disk allows.
 
     Raises:
         UsageError: the folder cannot be written, or it holds the outputs of a teacher with the same
@@ -174,9 +183,15 @@ class TeacherCache:
         autocast: torch.dtype | None = None,
         together: Processes | None = None,
         traces: Traces | None = None,
+        limit: float | None = None,
     ) -> None:
-        self.folder = expanded(folder, "teacher_cache") / key.digest
+        self.room = Room(expanded(folder, "teacher_cache"), limit)
+        self.folder = self.room.folder / key.digest
         self.key = key
+        self._n_classes = 0
+        self._failure = ""
+        self._n_read, self._n_epochs = 0, 0
+        self._has_said = False
         self._teacher, self._batches = teacher, batches
         self._autocast = autocast
         self._traces = traces or Traces()
@@ -197,31 +212,65 @@ class TeacherCache:
     def epoch(self, objective: Objective, stage: str, epoch: int) -> TaughtEpoch | None:
         """The teacher's outputs for the images of an epoch; those not kept yet are computed.
 
+        Where they cannot be kept, a note says why, once.
+
         Args:
             objective: tells whether its terms use the teacher, and which taps.
             stage: name of the stage.
             epoch: number of the epoch in it.
 
         Returns:
-            None where the terms need no teacher.
+            None where the terms need no teacher, or where it must run in the steps, as its outputs
+            cannot be kept or are not found by all processes.
 
         Raises:
-            UsageError: the disk is too small.
-            NatstatsError: a file cannot be written or read.
+            NatstatsError: an image cannot be read.
         """
         if not objective.needs_teacher:
             return None
-        folder = self.folder / f"{quote(stage, safe='')}-{self._batches.draw_of(epoch):04d}"
-        names = objective.teacher_names
+        self._n_epochs += 1
+        folder = self._folder_of(stage, epoch)
+        names = (SCORES, *objective.teacher_names)
+        hindrance = ""
         if self._together.is_first:
-            missing = [name for name in (SCORES, *names) if self._find(folder, name) is None]
-            if missing:
-                self._fill(folder, missing, stage, epoch)
+            hindrance = self._complete(folder, names, stage, epoch)
         self._together.wait()
-        found = {name: self._open(folder, name) for name in (SCORES, *names)}
-        maps = {name: found[name][0] for name in names}
-        dtypes = {name: dtype for name, (_, dtype) in found.items()}
-        return TaughtEpoch(found[SCORES][0], maps, dtypes)
+        found = {name: self._open(folder, name) for name in names}
+        n_lacking = sum(one is None for one in found.values())
+        if int(self._together.total(torch.tensor([n_lacking], device=self._device))):
+            self._say(hindrance or f"{folder} is not found by all processes", stage, epoch)
+            return None
+        self._n_read += 1
+        opened = {name: one for name, one in found.items() if one is not None}
+        maps = {name: opened[name][0] for name in objective.teacher_names}
+        dtypes = {name: dtype for name, (_, dtype) in opened.items()}
+        return TaughtEpoch(opened[SCORES][0], maps, dtypes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the run must know, in clauses."""
+        if not self._n_read:
+            return ()
+        some = f" in {self._n_read} of {self._n_epochs} epochs of the last sitting"
+        return (
+            f"the teacher's outputs were read from a cache{some * (self._n_read < self._n_epochs)}:"
+            " the time of a step there is without the teacher's pass",
+        )
+
+    def _folder_of(self, stage: str, epoch: int) -> Path:
+        """Folder of the outputs for the images as they are changed in an epoch."""
+        if not changes_images(self._batches.recipe):
+            return self.folder / "unchanged"
+        return self.folder / f"{quote(stage, safe='')}-{self._batches.draw_of(epoch):04d}"
+
+    def _say(self, hindrance: str, stage: str, epoch: int) -> None:
+        if self._together.is_first and not self._has_said:
+            _log.warning(
+                "Note: the teacher's outputs for epoch %d of the stage %s are not kept: %s. The "
+                "teacher runs in the steps, as in all epochs to come for which there is no room.",
+                epoch + 1, stage, printable(hindrance),
+            )  # fmt: skip
+            self._has_said = True
 
     def _refuse_other_answers(self) -> None:
         """Raise where the teacher's scores for fixed noise are not those that were kept."""
@@ -229,6 +278,7 @@ class TeacherCache:
         noise = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
         with undisturbed(self._teacher), torch.no_grad(), self._precision():
             scores = scores_of(self._teacher(noise.to(self._device))).float().cpu().numpy()
+        self._n_classes = scores.shape[1]
         path = self.folder / PROBE
         try:
             with open_regular(path) as file:
@@ -262,7 +312,10 @@ class TeacherCache:
     def _find(self, folder: Path, name: str) -> tuple[Path, torch.dtype, tuple[int, ...]] | None:
         """The file of a tap, with the type and shape that its name tells."""
         for path in sorted(folder.glob(f"{self._stem(name)}~*.bin")):
-            shape_text, _, kind = path.stem.rpartition("~")[2].partition(" ")
+            stem, _, told = path.stem.rpartition("~")
+            if stem != self._stem(name):
+                continue
+            shape_text, _, kind = told.partition(" ")
             try:
                 shape = tuple(int(side) for side in shape_text.split("x"))
                 dtype = _DTYPES[kind]
@@ -273,57 +326,63 @@ class TeacherCache:
                 return path, dtype, shape
         return None
 
-    def _open(self, folder: Path, name: str) -> tuple[NDArray[Any], torch.dtype]:
-        found = self._find(folder, name)
-        if found is None:
-            raise NatstatsError(
-                f"teacher_cache: expected {self._stem(name)} in {folder}; it is gone"
-            )
-        path, dtype, shape = found
-        return np.memmap(path, _STORED[dtype][1], "r", shape=shape), dtype
+    def _open(self, folder: Path, name: str) -> tuple[NDArray[Any], torch.dtype] | None:
+        try:
+            found = self._find(folder, name)
+            if found is None:
+                return None
+            path, dtype, shape = found
+            return np.memmap(path, _STORED[dtype][1], "r", shape=shape), dtype
+        except OSError:  # removed meanwhile
+            return None
 
     # -- filling ------------------------------------------------------------------------------
 
-    def _fill(self, folder: Path, missing: Sequence[str], stage: str, epoch: int) -> None:
-        """Run the teacher over all images of an epoch and keep the missing outputs."""
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(folder)
+    def _complete(self, folder: Path, names: Sequence[str], stage: str, epoch: int) -> str:
+        """Compute what is not kept yet; why that cannot be kept, in words, empty where it is."""
+        missing = [name for name in names if self._find(folder, name) is None]
+        if not missing or self._failure:
+            return self._failure
         size = self._batches.images.size
         image = torch.zeros(1, 3, size, size, device=self._device)
         taps = Taps(
             self._teacher, [name for name in missing if name != SCORES], image, self._traces
         )
-        self._refuse_small_disk(folder, taps)
-        written: dict[str, BinaryIO] = {}
+        values = sum(int(np.prod(shape)) for shape in taps.shapes.values())
+        values += self._n_classes * (SCORES in missing)
         try:
-            with contextlib.ExitStack() as files:
-                for batch in self._batches.every_image(stage, epoch):
-                    images = prepared(batch.images, self._batches.recipe, self._device)
-                    with torch.no_grad(), taps, self._precision():
-                        scores = scores_of(self._teacher(images))
-                    given = {SCORES: scores, **taps.take().maps}
-                    for name in missing:
-                        if name not in written:
-                            path = folder / self._file_name(name, given[name])
-                            written[name] = files.enter_context(whole_file(path))
-                        written[name].write(_bytes_of(given[name]))
+            hindrance = self.room.hindrance(BYTES * values * len(self._batches.images))
+            if not hindrance:
+                self._fill(folder, missing, taps, stage, epoch)
         except OSError as error:
-            raise NatstatsError(f"teacher_cache: expected room for {folder}; {error}") from error
+            # Not tried again: the disk may be full by a quota, which shows only in the end.
+            self._failure = f"{folder} cannot be written: {error.strerror or error}"
+            return self._failure
+        return hindrance
+
+    def _fill(
+        self, folder: Path, missing: Sequence[str], taps: Taps, stage: str, epoch: int
+    ) -> None:
+        """Run the teacher over all images of an epoch and keep the missing outputs."""
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(folder)
+        written: dict[str, BinaryIO] = {}
+        with contextlib.ExitStack() as files:
+            for batch in self._batches.every_image(stage, epoch):
+                images = prepared(batch.images, self._batches.recipe, self._device)
+                with torch.no_grad(), taps, self._precision():
+                    scores = scores_of(self._teacher(images))
+                given = {SCORES: scores, **taps.take().maps}
+                for name in missing:
+                    if name not in written:
+                        path = folder / self._file_name(name, given[name])
+                        written[name] = files.enter_context(whole_file(path))
+                    written[name].write(_bytes_of(given[name]))
 
     def _file_name(self, name: str, rows: Tensor) -> str:
         """Name of the file of a tap, which tells shape and type; `rows` are those of a batch."""
         shape = "x".join(map(str, (len(self._batches.images), *rows.shape[1:])))
         return f"{self._stem(name)}~{shape} {_STORED[rows.dtype][0]}.bin"
-
-    def _refuse_small_disk(self, folder: Path, taps: Taps) -> None:
-        values = sum(int(np.prod(shape)) for shape in taps.shapes.values())
-        n_bytes = 4 * values * len(self._batches.images)
-        free = shutil.disk_usage(folder).free
-        if n_bytes + _SPARE > free:
-            raise UsageError(
-                f"teacher_cache: expected {n_bytes / 2**30:.1f} GiB free, and one beside, for an "
-                f"epoch of the maps at {len(taps.names)} layers; got {free / 2**30:.1f} GiB"
-            )
 
 
 def _remove_left_over(folder: Path) -> None:
