@@ -41,9 +41,7 @@ def test_the_steepest_layer_is_told_with_its_flags_and_what_overlaps():
     for rows in (None, 2):
         told = text_table(table, rows)
         assert "Steepest: a 3.10 [3.06, 3.14], few rings; apart from all other layers" in told
-        assert (
-            "Least steep: b 1.00 [0.90, 1.10]; overlaps with 1 other layer, the nearest c" in told
-        )
+        assert "Flattest: b 1.00 [0.90, 1.10]; overlaps with 1 other layer, the nearest c" in told
 
 
 def test_a_control_is_in_the_table_of_layers():
