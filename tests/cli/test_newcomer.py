@@ -94,8 +94,11 @@ def test_what_a_factory_prints_is_not_on_standard_output(call, tmp_path):
     [
         (("--control-seeds", "5"), "--control-seeds: expected only beside --control; got 5"),
         (("--resamples", "500"), "--resamples: expected only with interval bootstrap; got 500"),
-        (("--batch-size", "x"), "--batch-size: 'x' is not a valid integer"),
-        (("--estimator", "whitle"), "--estimator: 'whitle' is not one of"),
+        (("--batch-size", "x"), "--batch-size: expected a whole number; got 'x'"),
+        (
+            ("--estimator", "whitle"),
+            "--estimator: expected one of octave, whittle, ols; got",
+        ),
     ],
 )
 def test_an_option_is_refused_as_it_is_typed(call, given, words):
