@@ -62,13 +62,17 @@ def doubtful_files(run: Run, folder: Path) -> dict[str, str]:
     """Files of a run that are not what its spectra give, and why, for people.
 
     Columns and fields that a file lacks, as those of an older natstats do, are not held against it.
+    A folder with none of these files holds the measurement alone, and nothing in it is wrong.
 
     Args:
         run: that was read from the folder.
         folder: of the run.
     """
-    found = {}
-    for name, derived in (_TABLES | _RECORDS).items():
+    found: dict[str, str] = {}
+    derived_files: dict[str, Callable[[Run], Any]] = {**_TABLES, **_RECORDS}
+    if not any(os.path.lexists(folder / name) for name in derived_files):
+        return found
+    for name, derived in derived_files.items():
         try:
             why = _why(run, name, derived, folder)
         except (NatstatsError, OSError, ValueError, RecursionError):
@@ -101,10 +105,10 @@ def _why(run: Run, name: str, derived: Callable[[Run], Any], folder: Path) -> st
 
 def _same(kept: list[str], expected: list[str]) -> bool:
     try:
-        numbers = [np.array([float(one or "nan") for one in side]) for side in (kept, expected)]
+        was, now = (np.array([float(one or "nan") for one in side]) for side in (kept, expected))
     except ValueError:
         return kept == expected
-    return bool(np.allclose(*numbers, rtol=_CLOSE, atol=_CLOSE**2, equal_nan=True))
+    return bool(np.allclose(was, now, rtol=_CLOSE, atol=_CLOSE**2, equal_nan=True))
 
 
 def _differ(kept: Any, expected: Any) -> bool:

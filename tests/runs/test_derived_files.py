@@ -79,3 +79,8 @@ def test_a_whole_run_has_none_nor_has_one_of_fewer_columns(whole: Path, tmp_path
     # As an older natstats wrote it.
     run.layers[["layer", "depth", "exponent"]].to_csv(tmp_path / "run/layers.csv", index=False)
     assert doubtful_files(run, tmp_path / "run") == {}
+
+
+def test_the_measurement_alone_is_no_damage(whole: Path, tmp_path: Path) -> None:
+    run = natstats.Run.open(whole)
+    assert doubtful_files(run, tmp_path) == {}
