@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -32,15 +32,19 @@ SETTINGS = frozenset(
 class Seeds(click.Command):
     """A command whose ``--seed`` takes several numbers, as in ``--seed 0 1 2``."""
 
+    called: ClassVar[dict[str, tuple[str, ...]]] = {"lr": ("learning_rate",)}
+    """What the library calls arguments that have other names here."""
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Give every number behind ``--seed`` its own option."""
+        """Give every word behind ``--seed`` its own option; what is no number is refused there."""
         spread: list[str] = []
         follows = False
         for word in args:
-            if follows and word.isdigit() and spread[-1] != "--seed":
+            is_value = not word.startswith("-") or word[1:].isdigit()
+            if follows and is_value and spread[-1] != "--seed":
                 spread.append("--seed")
             spread.append(word)
-            follows = word == "--seed" or (follows and word.isdigit())
+            follows = word == "--seed" or (follows and is_value)
         return super().parse_args(ctx, spread)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,18 @@ from natstats.errors import UsageError
 from natstats.files.ownership import KINDS
 from natstats.text import printable
 
-__all__ = ["SHOWN", "Shown", "kind_of", "opened", "sentences_of", "summary_of", "write_page"]
+from .views import path_text
+
+__all__ = [
+    "SHOWN",
+    "Shown",
+    "doubts",
+    "kind_of",
+    "opened",
+    "sentences_of",
+    "summary_of",
+    "write_page",
+]
 
 
 @dataclass(frozen=True)
@@ -130,8 +142,17 @@ def sentences_of(found: Any) -> Iterator[str]:
         yield f"Note: {note if note.endswith('.') else f'{note}.'}"
 
 
+def doubts(run: Any, path: Path) -> Iterator[str]:
+    """What is wrong with the files of a run that other programs read, a sentence each."""
+    from natstats.runs.derived_files import doubtful_files
+
+    again = f"natstats report {shlex.quote(path_text(path))}"
+    for name, why in doubtful_files(run, path).items():
+        yield f"{name} {why}, and is not what the spectra give: `{again}` writes it again."
+
+
 def write_page(path: Path, kind: str) -> tuple[Path, Sequence[str]]:
-    """Write page and figures of a folder again, all of them or none.
+    """Write page and figures of a folder again, of a run its tables, too: all of them or none.
 
     Returns:
         The page, and what is not as it was, a sentence each.
@@ -142,6 +163,7 @@ def write_page(path: Path, kind: str) -> tuple[Path, Sequence[str]]:
         NatstatsError: the folder is damaged, or cannot be written to.
     """
     from natstats.runs import store
+    from natstats.runs.derived_files import write_derived
 
     shown, record = SHOWN[kind], KINDS[kind].record
     more: dict[str, Any] = {"home": path} if shown.has_links else {}
@@ -150,10 +172,12 @@ def write_page(path: Path, kind: str) -> tuple[Path, Sequence[str]]:
         again = _named(shown.again)(path)
         found, notes, more["command"] = again.report, again.notes, again.command
     else:
-        found = opened(path, kind)
-        found = found.report() if hasattr(found, "report") else found
+        result = opened(path, kind)
+        found = result.report() if hasattr(result, "report") else result
     with store.add_files(path, record) as folder:
         shutil.copyfile(path / record, folder / record)
+        if kind == "run":  # the page names them
+            write_derived(result, folder)
         _named(shown.page)(folder, found, **more)
     return path / "report.html", notes
 

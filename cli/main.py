@@ -19,11 +19,15 @@ from natstats.errors import NO_ROOM, Interrupted, NatstatsError
 from natstats.files import placed
 from natstats.text import lines, printable
 
+from .option_names import as_typed, of_parameter
 from .views import width_of, wrapped
 
 __all__ = ["main", "natstats"]
 
 _NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)
+
+_WORDS = "natstats.words"
+"""Where the words behind the command are kept while it runs."""
 
 _OF_FILES = (
     *NO_ROOM, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP,
@@ -88,18 +92,17 @@ class LazyGroup(click.Group):
             checks.one_of("command", args[0], COMMANDS)
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Like click's; the words are kept for errors."""
+        ctx.meta[_WORDS] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def _as_typed(self, ctx: click.Context, told: tuple[Any, ...]) -> tuple[Any, ...]:
         """An error that names an option as it is typed: --groups for the argument n_groups."""
         command = self.get_command(ctx, ctx.invoked_subcommand or "")
-        first = str(told[0]) if told else ""
-        name, colon, rest = first.partition(":")
-        for one in [] if command is None else command.params:
-            own = max(one.opts, key=len)
-            names = {one.name, own.removeprefix("--").replace("-", "_")}
-            # Of several values the library names one: layout of --layout, but image of --images.
-            if isinstance(one, click.Option) and name in names:
-                return (f"{own}{colon}{rest}", *told[1:])
-        return told
+        if command is None or not told:
+            return told
+        return (as_typed(command, ctx.meta.get(_WORDS, ()), str(told[0])), *told[1:])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; an error becomes a sentence and an exit code unless --debug is on."""
@@ -121,7 +124,7 @@ class LazyGroup(click.Group):
                 raise
             raise _Failure(130, _interruption()) from None
         except click.BadParameter as error:
-            raise _Failure(error.exit_code, *self._as_typed(ctx, (_of_parameter(error),))) from None
+            raise _Failure(error.exit_code, *self._as_typed(ctx, (of_parameter(error),))) from None
         except click.ClickException as error:
             # Names of files come from patterns, too.
             error.message = "\n".join(_wrapped(printable(error.message)))
@@ -154,13 +157,6 @@ def _wrapped(message: str) -> list[str]:
     start = "Error: "
     first, *others = wrapped(f"{start}{message}", width_of(sys.stderr))
     return [first.removeprefix(start), *others]
-
-
-def _of_parameter(error: click.BadParameter) -> str:
-    """A value that click refused, told as natstats tells of its own."""
-    if not isinstance(error.param, click.Option) or isinstance(error, click.MissingParameter):
-        return error.format_message()
-    return f"{max(error.param.opts, key=len)}: {error.message}"
 
 
 def _of_files(error: OSError) -> str:

@@ -27,4 +27,8 @@ def command(run: Path, view: View) -> None:
     path = expanded(run, "run")
     kind = folders.kind_of(path)
     named = {"run": "Run", "distill": "Run", "law": "Law"}.get(kind, kind.capitalize())
-    output.result(folders.opened(path, kind), kind, view, path, named)
+    found = folders.opened(path, kind)
+    output.result(found, kind, view, path, named)
+    if kind == "run" and not view.quiet:
+        for sentence in folders.doubts(found, path):
+            output.tell(f"Note: {sentence}", err=view.as_json)

@@ -67,6 +67,8 @@ def usable_device(device: torch.device | str | None) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0].split(". ")[0]
+        if reason.startswith("Expected one of"):  # all that torch knows
+            reason = "torch knows no device of this name"
         raise UsageError(
             f"device: expected a device of this machine, such as cpu or cuda; got {str(device)!r}: "
             f"{reason}"

@@ -13,7 +13,6 @@ import pandas as pd
 
 from natstats import checks
 from natstats.errors import NatstatsError, UsageError
-from natstats.files.csv_files import write_csv
 from natstats.files.paths import expanded
 from natstats.files.state_files import write_state
 from natstats.fits.band_sensitivity import sensitivity_frame
@@ -35,6 +34,7 @@ from natstats.runs.account_files import read_account, write_account
 from natstats.runs.accounts import Explanation
 from natstats.runs.control import Control, compare_with_random
 from natstats.runs.counterfactual import ShuffledWeights, read_shuffled, write_shuffled
+from natstats.runs.derived_files import write_derived
 from natstats.runs.random_weights import (
     RandomWeights,
     read_random_weights,
@@ -261,20 +261,9 @@ class Run(RunViews):
         with store.write_directory(path, overwrite) as folder:
             info = {**self.info, "fit": self.options.to_dict()}
             store.write_run(folder, info, self.spectra, self.skipped_layers)
-            write_csv(self.layers, folder / "layers.csv")
-            write_csv(self.forms, folder / "forms.csv")
-            write_csv(self.sensitivity, folder / "sensitivity.csv")
-            write_csv(self.image_exponents, folder / "image_exponents.csv")
-            write_csv(self.skipped, folder / "skipped.csv")
-            write_csv(self.verdict.specifications.frame, folder / "specifications.csv")
-            (folder / "law.json").write_text(
-                store.to_json(self.verdict.to_dict()), encoding="utf-8"
-            )
+            write_derived(self, folder)
             if self.control is not None:
                 write_random_weights(folder, self.random_weights)
-                write_csv(self.control.layers, folder / "control.csv")
-                text = store.to_json(self.control.to_dict())
-                (folder / "control.json").write_text(text, encoding="utf-8")
             if self.account_spectra is not None and self.explanation is not None:
                 write_account(folder, self.account_spectra)
                 self.explanation.save(folder)

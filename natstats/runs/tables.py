@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from natstats.fits.estimators import ESTIMATORS
+from natstats.fits.extremes import steepest_and_flattest
 from natstats.fits.flags import OWN_OUTPUT
 from natstats.fits.records import Fits
 from natstats.law.law import bare_p
@@ -236,37 +237,25 @@ def _control_cells(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
 
 
 def _extremes(layers: pd.DataFrame) -> str:
-    """The steepest and the least steep layer, their flags, and whether others may be as steep."""
-    inner = layers[(layers.kind != "input") & np.isfinite(layers.exponent)]
-    if len(inner) < 2:
-        return ""
+    """The steepest and the flattest layer, their flags, and whether others may be as steep."""
     told = []
-    for place, word in (
-        (inner.exponent.idxmax(), "Steepest"),
-        (inner.exponent.idxmin(), "Least steep"),
-    ):
-        row = inner.loc[place]
-        found = estimate(row.exponent, row.exponent_low, row.exponent_high)
-        flags = f", {row['flags'].replace('; ', ', ')}" if row["flags"] else ""
-        told.append(
-            f"{word}: {printable(str(row.layer))} {found}{flags}; "
-            f"{_beside(row, inner.drop(index=place))}"
-        )
+    for one in steepest_and_flattest(layers):
+        flags = f", {one.row['flags'].replace('; ', ', ')}" if one.row["flags"] else ""
+        beside = "; apart from all other layers" if one.is_apart else ""
+        if one.overlapping:
+            name, value, _ = _shown(one.overlapping[0])
+            n_layers = counted(len(one.overlapping), "other layer")
+            beside = f"; overlaps with {n_layers}, the nearest {name} {value}"
+        name, value, interval = _shown(one.row)
+        told.append(f"{one.word}: {name} {value} {interval}{flags}{beside}")
     return "\n".join(told)
 
 
-def _beside(row: pd.Series, others: pd.DataFrame) -> str:
-    """Whether the intervals of other layers overlap that of a steepest or least steep one."""
-    overlapping = others[
-        (others.exponent_low <= row.exponent_high) & (others.exponent_high >= row.exponent_low)
-    ]
-    if not len(overlapping):
-        return "apart from all other layers"
-    nearest = overlapping.loc[(overlapping.exponent - row.exponent).abs().idxmin()]
-    ends = nearest.exponent, nearest.exponent_low, nearest.exponent_high
-    which = printable(str(nearest.layer))
-    told = f"overlaps with {counted(len(overlapping), 'other layer')}"
-    return f"{told}, the nearest {which} {estimate_cells(*ends)[0]}"
+def _shown(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
+    """Name, exponent and interval of a layer."""
+    told = estimate(row["exponent"], row["exponent_low"], row["exponent_high"])
+    value, _, interval = told.partition(" ")
+    return printable(str(row["layer"])), value, interval
 
 
 def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:

@@ -117,7 +117,7 @@ def changed(run, **fields):
         (["runs", "runs/copy"], "the weights in runs/copy and runs/vgg11-cifar are the same"),
         (["runs", "--level", "95"], "level: expected a number between 0 and 1"),
         (["runs", "--band", "wide"], "LOW:HIGH"),
-        (["runs", "--by", "size"], "'size' is not one of"),
+        (["runs", "--by", "size"], "--by: expected one of family,"),
         (["runs", "--min-rings", "50"], "layers enough for a law; got 0 of 4"),
         ([], "Missing argument"),
     ],

@@ -145,7 +145,7 @@ def test_bad_arguments_of_a_model(call, photographs, arguments, words):
         ("--images {photos} --groups 0", 2, "groups: .*at least 1; got 0"),
         ("--images {photos} --level 95", 2, "level: .*between 0 and 1; got 95"),
         ("--images {photos} --limit 0", 2, "limit: .*at least 1; got 0"),
-        ("--images {photos} --edges hamming", 2, "'hamming' is not one of"),
+        ("--images {photos} --edges hamming", 2, "--edges: expected one of sine, hann,"),
         ("--images {photos} --device warp", 2, "device: "),
         ("--images {photos} --device cuda:9", 2, "device: "),
         ("--images {photos} --seed -1", 2, "seed: .*at least 0; got -1"),

@@ -41,9 +41,7 @@ def test_the_steepest_layer_is_told_with_its_flags_and_what_overlaps():
     for rows in (None, 2):
         told = text_table(table, rows)
         assert "Steepest: a 3.10 [3.06, 3.14], few rings; apart from all other layers" in told
-        assert (
-            "Least steep: b 1.00 [0.90, 1.10]; overlaps with 1 other layer, the nearest c" in told
-        )
+        assert "Flattest: b 1.00 [0.90, 1.10]; overlaps with 1 other layer, the nearest c" in told
 
 
 def test_a_control_is_in_the_table_of_layers():
@@ -96,8 +94,11 @@ def test_what_a_factory_prints_is_not_on_standard_output(call, tmp_path):
     [
         (("--control-seeds", "5"), "--control-seeds: expected only beside --control; got 5"),
         (("--resamples", "500"), "--resamples: expected only with interval bootstrap; got 500"),
-        (("--batch-size", "x"), "--batch-size: 'x' is not a valid integer"),
-        (("--estimator", "whitle"), "--estimator: 'whitle' is not one of"),
+        (("--batch-size", "x"), "--batch-size: expected a whole number; got 'x'"),
+        (
+            ("--estimator", "whitle"),
+            "--estimator: expected one of octave, whittle, ols; got",
+        ),
     ],
 )
 def test_an_option_is_refused_as_it_is_typed(call, given, words):

@@ -169,7 +169,7 @@ def test_layers_of_any_name(tmp_path):
         assert not [name for name in names if name.lstrip().startswith(("=", "+", "-", "@"))]
         assert "\x1b" not in path.read_text(encoding="utf-8")
     table = text_table(run.layers)
-    assert len(table.splitlines()) == 1 + len(run.layers) + 2  # the steepest, the least steep
+    assert len(table.splitlines()) == 1 + len(run.layers) + 2  # the steepest, the flattest
     assert "\x1b" not in table
     assert list(natstats.Run.open(tmp_path / "run").layers.layer) == list(run.layers.layer)
 

@@ -56,7 +56,7 @@ def test_every_preset_says_where_it_is_from():
 
 
 def test_an_unknown_preset_or_field_lists_what_there_is():
-    with pytest.raises(UsageError, match=r"recipe: expected one of default, cifar100, .*cifar10'"):
+    with pytest.raises(UsageError, match=r"preset: expected one of default, cifar100, .*cifar10'"):
         Recipe.from_preset("cifar10")
     with pytest.raises(UsageError, match=r"recipe field: .*did you mean learning_rate"):
         Recipe.from_preset("cifar100", learning_rat=1)

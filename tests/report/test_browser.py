@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from natstats import measure, power_law_fields
 from natstats.report.pages.run import write_report
@@ -353,6 +355,29 @@ def test_dark_is_dark(browser: Any, report: Path) -> None:
     assert light(ink) > 180
     assert light(letters) > 180
     one.context.close()
+
+
+@pytest.mark.parametrize(("scheme", "lightest"), [("dark", False), ("light", True)])
+def test_static_figures_are_drawn_on_the_page(
+    browser: Any, report: Path, scheme: str, lightest: bool
+) -> None:
+    """Their ground is that of the page, and their letters are seen on it."""
+    one = Seen(browser, report, color_scheme=scheme)
+    image = one.page.locator("#sensitivity .card img")
+    image.scroll_into_view_if_needed()
+    shot = Image.open(io.BytesIO(image.screenshot())).convert("RGB")
+    one.page.emulate_media(media="print")
+    shadow = "one => getComputedStyle(one).filter"
+    assert image.evaluate(shadow) == "none"
+    one.page.emulate_media(media="screen")
+    paper = one.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    one.context.close()
+    pixels = np.asarray(shot, dtype=float)
+    ground = [float(part) for part in paper.strip("rgba()").split(",")[:3]]
+    assert np.abs(pixels[2, 2] - ground).max() <= 1
+    contrast = pixels.mean(axis=2) - np.mean(ground)
+    assert bool(contrast.min() < -180) is lightest
+    assert bool(contrast.max() > 180) is not lightest
 
 
 def test_sixty_layers_weigh_two_megabytes_at_most(run: Run, tmp_path: Path) -> None:

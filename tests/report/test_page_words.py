@@ -15,6 +15,7 @@ from natstats.report.pages import verdict as page
 from natstats.report.pages.results import extremes
 from natstats.report.pages.series import write_series_report
 from natstats.runs.series import Series
+from natstats.runs.tables import text_table
 
 
 def layers(*rows: tuple[str, float, float, float, str]) -> pd.DataFrame:
@@ -32,14 +33,29 @@ def test_layers_are_told_apart_where_their_intervals_are():
     assert [one["layer"]["name"] for one in (steepest, flattest)] == ["c", "a"]
     assert steepest["layer"]["flags"] == ["few rings", "few images"]
     assert steepest["layer"]["told"] == "3.00 [2.90, 3.10]"
-    assert (steepest["next"]["name"], steepest["overlap"]) == ("d", False)
-    assert (flattest["next"]["link"], flattest["overlap"]) == ("#layer=b%201", True)
+    assert (steepest["next"]["name"], steepest["is_apart"]) == ("d", True)
+    assert (flattest["nearest"]["link"], flattest["overlapping"]) == ("#layer=b%201", 1)
+    # The terminal says the same, of the same function.
+    table = layers(next_flat, nothing, steep, flat, next_steep)
+    told = text_table(table.assign(depth=1, height=8, width=8, r2=0.9)).splitlines()[-2:]
+    assert told[0].startswith(
+        "Steepest: c 3.00 [2.90, 3.10], few rings, few images; apart from all"
+    )
+    assert told[1].startswith("Flattest: a 1.00 [0.80, 1.20]; overlaps with 1 other layer")
+
+
+def test_a_layer_behind_the_next_one_may_overlap():
+    found = extremes(
+        layers(("a", 3.0, 2.9, 3.1, ""), ("b", 2.5, 2.4, 2.6, ""), ("c", 2.0, 0.5, 3.0, ""))
+    )
+    assert found[0]["next"]["name"] == "b"
+    assert (found[0]["overlapping"], found[0]["nearest"]["name"]) == (1, "c")
 
 
 @pytest.mark.parametrize(("low", "overlap"), [(2.6, True), (2.601, False)])
 def test_intervals_that_touch_overlap(low, overlap):
     found = extremes(layers(("c", 3.0, low, 3.1, ""), ("d", 2.5, 2.4, 2.6, "")))
-    assert found[0]["overlap"] is overlap
+    assert bool(found[0]["overlapping"]) is overlap
 
 
 def test_one_layer_is_no_extreme():
@@ -48,7 +64,7 @@ def test_one_layer_is_no_extreme():
 
 def test_a_layer_without_an_interval_is_not_said_to_overlap():
     found = extremes(layers(("c", 3.0, np.nan, np.nan, ""), ("d", 2.5, 2.4, 2.6, "")))
-    assert found[0]["overlap"] is False
+    assert (found[0]["overlapping"], found[0]["is_apart"]) == (0, False)
     assert found[0]["layer"]["told"] == "3.00 no interval"
 
 

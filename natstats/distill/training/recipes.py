@@ -235,7 +235,7 @@ class Recipe:
         >>> [Recipe.from_preset("default", epochs=n).warmup_epochs for n in (60, 6, 1)]
         [1, 1, 0.5]
         """
-        checks.one_of("recipe", name, PRESETS)
+        checks.one_of("preset", name, PRESETS)
         return PRESETS[name].recipe.changed(**changes)
 
     def changed(self, **changes: Any) -> Recipe:

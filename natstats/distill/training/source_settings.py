@@ -95,7 +95,7 @@ class NetworkSettings:
             )
         except NatstatsError as error:
             if was is None or self.is_other:
-                raise
+                raise type(error)(_of_role(role, str(error.args[0])), *error.args[1:]) from error
             raise type(error)(
                 f"{role}: expected the weights of the run that is repeated, with the digest {was}; "
                 f"{error} {again}"
@@ -111,6 +111,18 @@ class NetworkSettings:
             )
         note = f"the run that is repeated had other weights, with the digest {was}"
         return replace(found, notes=(*found.notes, note))
+
+
+def _of_role(role: str, sentence: str) -> str:
+    """An error of a network whose arguments have the name of its role in front here.
+
+    >>> _of_role("teacher", "weights: expected none"), _of_role("student", "model: expected a name")
+    ('teacher_weights: expected none', 'student: expected a name')
+    """
+    name, _, rest = sentence.partition(":")
+    names = {"model": role, "model_args": f"{role}_args"}
+    names |= {one: f"{role}_{one}" for one in ("weights", "checkpoint", "checkpoint_key")}
+    return f"{names[name]}:{rest}" if name in names else sentence
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from natstats.distill.taps import Taps
 from natstats.distill.traces import Traces
 from natstats.distill.training.objective import BoundTerm
 from natstats.distill.training.program import Pairs, Program, TrainingStage
-from natstats.errors import UsageError
+from natstats.errors import NatstatsError, UsageError
 from natstats.runs.run import Run
 
 __all__ = ["Program", "TrainingStage", "plan_training"]
@@ -62,7 +62,7 @@ def plan_training(
     arguments = arguments_of(methods, given)
     if teacher_run is not None and not any(one.name == "spectral" for one in methods):
         raise UsageError(f"teacher_run: expected only beside method spectral; got {method!r}")
-    opened = None if teacher_run is None else Run.open(teacher_run)
+    opened = None if teacher_run is None else _opened(teacher_run)
     traces = Traces()
     networks = _Networks(student, teacher, images, taps, traces)
     plans: dict[str, Plan] = {}
@@ -84,6 +84,15 @@ def plan_training(
     stages = _stages(whole, {one.name: one for one in methods}, paired, epochs)
     facts = None if opened is None else run_facts(opened)
     return Program(method, methods, arguments, stages, paired, whole.notes, facts, traces)
+
+
+def _opened(teacher_run: str | Path) -> Run:
+    """The run of a teacher; an error names the argument."""
+    try:
+        return Run.open(teacher_run)
+    except NatstatsError as error:
+        told = str(error.args[0]).removeprefix("run: ")
+        raise type(error)(f"teacher_run: {told}", *error.args[1:]) from error
 
 
 def _stages(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.estimators import ESTIMATORS
+from natstats.fits.extremes import steepest_and_flattest
 from natstats.fits.flags import FIT_FLAGS, LAYOUT_FLAGS
 from natstats.fits.forms import FORMS, flag_meanings
 from natstats.fits.options import FitOptions
@@ -125,24 +126,21 @@ def extremes(layers: pd.DataFrame) -> list[dict[str, Any]]:
     """The steepest and the flattest layer, for the top of the page; none with fewer than two.
 
     Returns:
-        Of each: word, layer, the next one in that direction, and whether their intervals overlap;
-        of either layer its name, link, exponent with interval, and flags.
+        Of each: word, layer, the next one in that direction, whether it is apart from all others,
+        how many have overlapping intervals, and the nearest of these or None; of a layer its name,
+        link, exponent with interval, flags.
     """
-    inner = layers[(layers.kind != "input") & np.isfinite(layers.exponent)]
-    if len(inner) < 2:
-        return []
-    found = []
-    for word, ascending in (("Steepest", False), ("Flattest", True)):
-        order = inner.sort_values("exponent", ascending=ascending, kind="stable")
-        one, other = order.to_dict("records")[:2]
-        overlap = (
-            one["exponent_low"] <= other["exponent_high"]
-            and other["exponent_low"] <= one["exponent_high"]
-        )
-        found.append(
-            {"word": word, "layer": _named(one), "next": _named(other), "overlap": overlap}
-        )
-    return found
+    return [
+        {
+            "word": one.word,
+            "layer": _named(one.row),
+            "next": _named(one.following),
+            "is_apart": one.is_apart,
+            "overlapping": len(one.overlapping),
+            "nearest": _named(one.overlapping[0]) if one.overlapping else None,
+        }
+        for one in steepest_and_flattest(layers)
+    ]
 
 
 def _named(row: Mapping[Hashable, Any]) -> dict[str, Any]:
