@@ -30,8 +30,8 @@ from natstats.measurement.preparation import (
     as_network,
     home_of,
     prepared_as,
+    refuse_photograph_options,
     refuse_unreadable,
-    refuse_unused,
 )
 from natstats.measurement.progress import shown_progress
 from natstats.measurement.same_images import SameImages
@@ -152,7 +152,7 @@ def measured(
     # Opened before the network, whose weights may have to be downloaded, and which sets the size.
     framing = Preprocessing().framing
     source = open_images(images, framing, options.limit, options.seed, options.frames)
-    refuse_unused(source, images, options)
+    refuse_photograph_options(source, images, options)
     if isinstance(model, str):
         refuse_unreadable(source)
     with joined() as together, keeping.place(together) as place:
@@ -296,7 +296,7 @@ def measure_images(
     recorded = chosen.of_images()
     framing = reframed(None, chosen.size, chosen.crop)
     source = open_images(images, framing, chosen.limit, chosen.seed, chosen.frames)
-    refuse_unused(source, images, chosen)
+    refuse_photograph_options(source, images, chosen)
     part = _shard_of(shard, out, chosen)
     numbers = None if part is None else part.images(source)
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
