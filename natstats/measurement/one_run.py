@@ -36,7 +36,7 @@ from natstats.measurement.preparation import (
 from natstats.measurement.progress import shown_progress
 from natstats.measurement.same_images import SameImages
 from natstats.measurement.shared_pass import SharedPass
-from natstats.measurement.until import Look, Until, widest
+from natstats.measurement.until import Until
 from natstats.networks.load import Network
 from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured
@@ -224,7 +224,7 @@ def _with_controls(one: NetworkPass, place: Place) -> Run:
         # The others see the same images.
         seen = replace(images, numbers=passes["trained"].reading.numbers, until=None)
         trained = replace(trained, images=seen)
-        _say_until(run, images.until)
+        images.until.note_in(run)
     expected = SameImages.of(images.source, passes["trained"].reading)
     trained = replace(trained, images=replace(trained.images, expected=expected))
     for number in range(n_seeds):
@@ -321,19 +321,12 @@ def measure_images(
         place.refuse_empty(sums)
         run = sums.run(fit)
         if shared.until is not None:
-            _say_until(run, shared.until)
+            shared.until.note_in(run)
         return place.finish(run, {"images": sums})
 
 
 def _until(options: MeasureOptions, fit: FitOptions, least: int = 0) -> Until | None:
     return None if options.until is None else Until(options.until, fit, least)
-
-
-def _say_until(run: Run, until: Until) -> None:
-    """Add a note to a run that says whether its intervals are as narrow as was asked for."""
-    images = run.info["images"]
-    look = Look(images["n_images"], *widest(run.spectra, run.options))
-    run.info["warnings"].append(until.sentence(look, images["n_in_set"]))
 
 
 def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptions:
