@@ -52,11 +52,11 @@ def command(
 
     chosen = output.take_fit_options(settings)
 
-    from natstats.fits.options import FitOptions, refuse_unused
+    from natstats.fits.options import FitOptions, refuse_resamples_unused
     from natstats.measurement.one_run import measure_images
 
     fit, how = FitOptions(**chosen), MeasureOptions(**settings)
-    refuse_unused(chosen, fit)
+    refuse_resamples_unused(chosen, fit)
 
     name = source_name(source)
     with output.placed(out, name, overwrite, shard, view.quiet, how.until) as (path, progress):

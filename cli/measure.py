@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from natstats.activations.declared_layouts import declarable
 from natstats.errors import UsageError
 from natstats.measurement.options import MEASURED_COUNTERFACTUALS, NETWORK_CONTROLS, MeasureOptions
+from natstats.networks.load_options import LoadOptions
 
 from . import options, output, series
 from .model_options import model_options
@@ -158,10 +159,10 @@ def measure_network(
             f"control_seeds: expected only beside --control; got {settings['control_seeds']}"
         )
 
-    if checkpoint and settings["weights"] == "none":
-        raise UsageError(
-            "weights: expected not to be given beside --checkpoint, which has its own; got 'none'"
-        )
+    # Before files are looked for and a folder is reserved; each network is checked again.
+    LoadOptions(
+        settings["weights"], checkpoint[0] if checkpoint else None, settings["checkpoint_key"]
+    ).refuse_contradictions()
 
     from natstats.images.sources import source_name
     from natstats.networks.checkpoint_files import find_checkpoints
@@ -170,11 +171,11 @@ def measure_network(
     name = f"{model.replace(':', '-').replace('/', '-')}-{source_name(images)}"
     chosen = output.take_fit_options(settings)
 
-    from natstats.fits.options import FitOptions, refuse_unused
+    from natstats.fits.options import FitOptions, refuse_resamples_unused
     from natstats.measurement.one_run import measure
 
     settings["fit"] = FitOptions(**chosen)
-    refuse_unused(chosen, settings["fit"])
+    refuse_resamples_unused(chosen, settings["fit"])
     settings["options"] = MeasureOptions(
         layers=",".join(layers),
         layouts=dict(layouts),

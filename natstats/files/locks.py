@@ -45,9 +45,14 @@ def lock(folder: Path, shown: Path) -> None:
         shown: what to call it in errors.
 
     Raises:
-        UsageError: another process is at work there.
+        UsageError: another process is at work there, or it is a link, which may lead anywhere.
         OSError: it cannot be written to.
     """
+    if folder.is_symlink():
+        raise UsageError(
+            f"out: expected a folder for the state of the work; {printable(shown / folder.name)} "
+            "is a link, and nothing is written to where it leads"
+        )
     token = uuid.uuid4().hex
     record = {
         "token": token,
@@ -76,6 +81,8 @@ def lock(folder: Path, shown: Path) -> None:
 def unlock(folder: Path) -> None:
     """Give back the lock that this process holds; one that another has taken over stays."""
     token = _held.pop(_key(folder), None)
+    if token is None:
+        return
     with contextlib.suppress(OSError):
         if (_read(folder) or {}).get("token") == token:
             (folder / _NAME).unlink()
@@ -168,7 +175,9 @@ def _key(folder: Path) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """What a lock says; None where there is none, or only a part of one."""
+    """What a lock says; None where there is none, or only a part of one, or behind a link."""
+    if folder.is_symlink():
+        return None
     try:
         found = read_json(folder / _NAME)
     except (OSError, ValueError):

@@ -109,7 +109,7 @@ class FitOptions:
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
-def refuse_unused(given: Iterable[str], options: FitOptions) -> None:
+def refuse_resamples_unused(given: Iterable[str], options: FitOptions) -> None:
     """Raise where an option was given that does nothing beside the others.
 
     Args:
@@ -119,7 +119,7 @@ def refuse_unused(given: Iterable[str], options: FitOptions) -> None:
     Raises:
         UsageError: resamples without the bootstrap.
 
-    >>> refuse_unused(["resamples"], FitOptions(resamples=500))
+    >>> refuse_resamples_unused(["resamples"], FitOptions(resamples=500))
     Traceback (most recent call last):
     natstats.errors.UsageError: resamples: expected only with interval bootstrap; got 500
     """

@@ -15,9 +15,12 @@ from natstats.files.state_files import read_state
 from natstats.fits.options import FitOptions
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums
+from natstats.measurement.place import amend, kept_states
 from natstats.measurement.state_schema import ABOUT
+from natstats.measurement.until import Until
 from natstats.numbers import counted
 from natstats.runs.run import Run
+from natstats.text import printable
 
 __all__ = ["finish_run"]
 
@@ -33,39 +36,42 @@ def finish_run(path: Path, fit: Mapping[str, Any] | None = None) -> Run:
         The run.
 
     Raises:
-        UsageError: not all images were measured yet.
+        UsageError: not all images were measured yet, or they are a part (``--shard``).
         NatstatsError: a state is damaged, or the run cannot be written.
     """
     with claimed(path) as folder:
         is_alone = (folder / "images.safetensors").exists()
-        sums, about = _whole(path, folder, "images" if is_alone else "trained")
+        first = "images" if is_alone else "trained"
+        sums, state = _whole(path, folder, first)
+        states, about = {first: state}, dict(state["about"])
         options = MeasureOptions.from_dict(sums.facts.options)
         chosen = FitOptions.from_dict({**about.get("fit", {}), **(fit or {})})
         run = sums.run(chosen)
         n_seeds = options.control_seeds if options.control is not None else 0
         for seed in range(options.seed, options.seed + n_seeds):
-            own, _ = _whole(path, folder, f"seed-{seed}")
+            name = f"seed-{seed}"
+            own, states[name] = _whole(path, folder, name)
             run.random_weights.append(own.as_control(seed))
         if options.counterfactual is not None:
             own, _ = _whole(path, folder, "shuffled")
             run.shuffled = own.as_shuffled(options.counterfactual, options.seed)
-        if about.get("command") is not None:
-            run.info["command"] = about["command"]
-        run.save(path)
+        if options.until is not None:
+            Until(options.until, chosen).note_in(run)
+        amend(run, about)
+        run.save(path, states=kept_states(run, states))
     return run
 
 
 def _whole(path: Path, folder: Path, name: str) -> tuple[PassSums, dict[str, Any]]:
-    """A finished pass, and what is kept with its state."""
+    """A finished pass, and its state."""
     try:
         state = read_state(folder / f"{name}.safetensors")
         sums = PassSums.from_state(state)
         done, n_images = len(sums.reading.numbers), sums.reading.facts.n_images
         is_whole = sums.is_whole
-        about = state.get("about")
-        ABOUT.check(about, "state, about")
+        ABOUT.check(state.get("about"), "state, about")
     except FileNotFoundError:
-        done, n_images, is_whole, about = 0, None, False, None
+        done, n_images, is_whole, state = 0, None, False, {}
     except NatstatsError as error:
         raise NatstatsError(
             f"run: expected the state of a measurement in {path}; {name}: {error}"
@@ -79,4 +85,11 @@ def _whole(path: Path, folder: Path, name: str) -> tuple[PassSums, dict[str, Any
             f"run: expected a measurement of all images; {path} is not finished, and keeps "
             f"{how_far} (the command that began it goes on from there)"
         )
-    return sums, dict(about or {})
+    identity = state.get("identity")
+    shard = identity.get("shard") if isinstance(identity, dict) else None
+    if shard is not None:
+        raise UsageError(
+            f"run: expected a measurement of all images; {path} keeps the part "
+            f"{printable(shard)[:30]} (the command that began it finishes it)"
+        )
+    return sums, state

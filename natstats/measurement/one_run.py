@@ -30,13 +30,13 @@ from natstats.measurement.preparation import (
     as_network,
     home_of,
     prepared_as,
+    refuse_photograph_options,
     refuse_unreadable,
-    refuse_unused,
 )
 from natstats.measurement.progress import shown_progress
 from natstats.measurement.same_images import SameImages
 from natstats.measurement.shared_pass import SharedPass
-from natstats.measurement.until import Look, Until, widest
+from natstats.measurement.until import Until
 from natstats.networks.load import Network
 from natstats.networks.load_options import LoadOptions
 from natstats.networks.preprocessing import Preprocessing, configured
@@ -152,7 +152,7 @@ def measured(
     # Opened before the network, whose weights may have to be downloaded, and which sets the size.
     framing = Preprocessing().framing
     source = open_images(images, framing, options.limit, options.seed, options.frames)
-    refuse_unused(source, images, options)
+    refuse_photograph_options(source, images, options)
     if isinstance(model, str):
         refuse_unreadable(source)
     with joined() as together, keeping.place(together) as place:
@@ -224,7 +224,7 @@ def _with_controls(one: NetworkPass, place: Place) -> Run:
         # The others see the same images.
         seen = replace(images, numbers=passes["trained"].reading.numbers, until=None)
         trained = replace(trained, images=seen)
-        _say_until(run, images.until)
+        images.until.note_in(run)
     expected = SameImages.of(images.source, passes["trained"].reading)
     trained = replace(trained, images=replace(trained.images, expected=expected))
     for number in range(n_seeds):
@@ -296,7 +296,7 @@ def measure_images(
     recorded = chosen.of_images()
     framing = reframed(None, chosen.size, chosen.crop)
     source = open_images(images, framing, chosen.limit, chosen.seed, chosen.frames)
-    refuse_unused(source, images, chosen)
+    refuse_photograph_options(source, images, chosen)
     part = _shard_of(shard, out, chosen)
     numbers = None if part is None else part.images(source)
     keeping = Keeping(out, overwrite, save_every, command, part, may_go_on=chosen.until is not None)
@@ -321,19 +321,12 @@ def measure_images(
         place.refuse_empty(sums)
         run = sums.run(fit)
         if shared.until is not None:
-            _say_until(run, shared.until)
+            shared.until.note_in(run)
         return place.finish(run, {"images": sums})
 
 
 def _until(options: MeasureOptions, fit: FitOptions, least: int = 0) -> Until | None:
     return None if options.until is None else Until(options.until, fit, least)
-
-
-def _say_until(run: Run, until: Until) -> None:
-    """Add a note to a run that says whether its intervals are as narrow as was asked for."""
-    images = run.info["images"]
-    look = Look(images["n_images"], *widest(run.spectra, run.options))
-    run.info["warnings"].append(until.sentence(look, images["n_in_set"]))
 
 
 def _with_workers(options: MeasureOptions, device: torch.device) -> MeasureOptions:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from natstats.measurement.pass_sums import PassSums
 from natstats.measurement.shares import wanted_images
 from natstats.measurement.state_schema import ABOUT, PASS_NAME
 from natstats.numbers import counted
+from natstats.runs.reading import Reading
 from natstats.runs.run import Run
 from natstats.runs.run_schema import check_format
 from natstats.text import printable
@@ -172,15 +173,20 @@ def merge_parts(
     paths = [expanded(one, "parts") for one in parts]
     if not paths:
         raise UsageError("parts: expected one or more folders; got none")
-    first: _Part | None = None
-    for path in paths:
-        part = _Part.read(path)
-        if first is None:
-            first = part
-        else:
-            first.add(part)
-    assert first is not None
-    run = first.run(fit or {})
+    whole: _Parts | None = None
+    # One set after the other: only when all of its parts are there is it known which numbers are
+    # free for the images of the next set.
+    for group in _by_set(paths):
+        of_set: _Parts | None = None
+        for path in group:
+            part = _Parts.read(path)
+            if whole is not None:
+                whole.refuse_same_contents(part)
+            of_set = part if of_set is None else of_set.with_part(part)
+        assert of_set is not None
+        whole = of_set if whole is None else whole.with_set(of_set)
+    assert whole is not None
+    run = whole.run(fit or {})
     if command is not None:
         run.info["command"] = command
     if out is not None:
@@ -188,8 +194,18 @@ def merge_parts(
     return run
 
 
+def _by_set(paths: Sequence[Path]) -> list[list[Path]]:
+    """The folders of parts, those of one set of images together, in the order of their firsts."""
+    sets: dict[str, list[Path]] = {}
+    for path in paths:
+        identity = (read_record(path, "part") or {}).get("identity")
+        listing = identity.get("images") if isinstance(identity, dict) else None
+        sets.setdefault(str(listing), []).append(path)
+    return list(sets.values())
+
+
 @dataclass(eq=False)
-class _Part:
+class _Parts:
     """A part, or several that were put together.
 
     Attributes:
@@ -197,17 +213,19 @@ class _Part:
         identity: what was measured, and how.
         about: what was typed, and how to fit.
         passes: what was measured, by the name of the pass.
-        owners: the parts, with the images that each has.
+        owners: the parts, with the numbers that the images of each have here.
+        n_sets: how many sets of images they are of.
     """
 
     path: Path
     identity: dict[str, Any]
     about: dict[str, Any]
     passes: dict[str, PassSums]
-    owners: list[tuple[Path, str, ImageNumbers]]
+    owners: list[tuple[Path, ImageNumbers]]
+    n_sets: int = 1
 
     @classmethod
-    def read(cls, path: Path) -> _Part:
+    def read(cls, path: Path) -> _Parts:
         record = read_record(path, "part")
         if record is None:
             raise UsageError(
@@ -224,21 +242,82 @@ class _Part:
                 for name in record["passes"]
             }
             reading = next(iter(passes.values())).reading
+            if reading.facts.listing != identity.get("images"):
+                raise NatstatsError(f"{PART} and the sums are of different images")
         except (OSError, ValueError, NatstatsError) as error:
             raise NatstatsError(f"parts: expected a whole part in {path}; {error}") from error
-        listing = reading.facts.listing
-        return cls(path, identity, about, passes, [(path, listing, reading.numbers)])
+        return cls(path, identity, about, passes, [(path, reading.numbers)])
 
-    def add(self, other: _Part) -> None:
-        """Add another part.
+    @property
+    def _reading(self) -> Reading:
+        """What was found out about the images."""
+        return next(iter(self.passes.values())).reading
+
+    def refuse_same_contents(self, part: _Parts) -> None:
+        """Raise where a part of another set has an image that is here already.
+
+        Within a set two files may have the same contents.
+
+        Raises:
+            UsageError: it has.
+        """
+        twice = self._reading.shared_with(part._reading)
+        if twice:
+            raise UsageError(
+                f"parts: expected parts without an image in common; {counted(twice, 'image')} of "
+                f"{part.path} have the contents of images in the parts before it"
+            )
+
+    def with_part(self, part: _Parts) -> _Parts:
+        """These and another part of the same set of images.
 
         Raises:
             UsageError: it is a part of something else, or has an image that is here already.
         """
+        self._refuse_other_way(part)
+        ((path, numbers),) = part.owners
+        for own_path, own in self.owners:
+            twice = len(own & numbers)
+            if twice:
+                raise UsageError(
+                    "parts: expected parts without an image in common; "
+                    f"{counted(twice, 'image')} of {path} are in {own_path}, too"
+                )
+        self._merge(part)
+        return replace(self, owners=[*self.owners, *part.owners])
+
+    def with_set(self, other: _Parts) -> _Parts:
+        """These and the parts of another set of images, whose images get numbers of their own.
+
+        Raises:
+            UsageError: they are parts of something else, or have an account.
+        """
+        self._refuse_other_way(other)
+        if any(sums.account_sums is not None for sums in self.passes.values()):
+            raise UsageError(
+                "parts: expected parts of one set of images where they have an account "
+                "(--explain), whose products are taken about the first image of the set; "
+                f"{other.path} is of another than {self.path} (measured without it they add)"
+            )
+        # A multiple of the number of groups, so that every image stays in its group.
+        n_groups = int(self.identity["n_groups"])
+        by = -(-self._reading.numbers.end // n_groups) * n_groups
+        for sums in other.passes.values():
+            sums.renumber(by)
+        self._merge(other)
+        owners = [(path, numbers.shifted(by)) for path, numbers in other.owners]
+        return replace(self, owners=[*self.owners, *owners], n_sets=self.n_sets + other.n_sets)
+
+    def _refuse_other_way(self, other: _Parts) -> None:
+        """Raise where others were measured in another way.
+
+        Raises:
+            UsageError: they were.
+        """
         aside = ("images", "shard")
         one, two = (
-            {name: value for name, value in part.identity.items() if name not in aside}
-            for part in (self, other)
+            {name: value for name, value in parts.identity.items() if name not in aside}
+            for parts in (self, other)
         )
         why = difference(two, one)
         if why is not None or self.passes.keys() != other.passes.keys():
@@ -246,49 +325,14 @@ class _Part:
                 f"parts: expected parts that were measured in the same way; {other.path} was "
                 f"measured {why or 'with other controls'}, unlike {self.path}"
             )
-        self._refuse_overlap(other)
-        listings = {listing for _, listing, _ in self.owners}
-        (_, listing, numbers), *_ = other.owners
-        by = 0
-        if listing not in listings:
-            if any(sums.account_sums is not None for sums in self.passes.values()):
-                raise UsageError(
-                    "parts: expected parts of one set of images where they have an account "
-                    "(--explain), whose products are taken about the first image of the set; "
-                    f"{other.path} is of another than {self.path} (measured without it they add)"
-                )
-            n_groups = int(self.identity["n_groups"])
-            end = max(own.end for _, _, own in self.owners)
-            by = -(-end // n_groups) * n_groups
-        for name, sums in other.passes.items():
-            if by:
-                sums.renumber(by)
-            try:
-                self.passes[name].merge(sums)
-            except UsageError as error:
-                raise UsageError(f"parts: {error}, in {other.path}") from error
-        self.owners.append((other.path, listing, numbers.shifted(by)))
 
-    def _refuse_overlap(self, other: _Part) -> None:
-        (_, listing, numbers), *_ = other.owners
-        for path, own_listing, own in self.owners:
-            twice = len(own & numbers) if own_listing == listing else 0
-            if twice:
-                raise UsageError(
-                    f"parts: expected parts without an image in common; {counted(twice, 'image')} "
-                    "of "
-                    f"{other.path} are in {path}, too"
-                )
-        if all(own_listing == listing for _, own_listing, _ in self.owners):
-            return  # two files of one set may have the same contents
-        mine, theirs = (next(iter(part.passes.values())).reading for part in (self, other))
-        twice = mine.shared_with(theirs)
-        if twice:
-            raise UsageError(
-                f"parts: expected parts without an image in common; {counted(twice, 'image')} of "
-                f"{other.path} "
-                "have the contents of images in the parts before it"
-            )
+    def _merge(self, other: _Parts) -> None:
+        """Add the sums of others, whose images have other numbers."""
+        try:
+            for name, sums in other.passes.items():
+                self.passes[name].merge(sums)
+        except UsageError as error:
+            raise UsageError(f"parts: {error}, in {other.path}") from error
 
     def run(self, fit: Mapping[str, Any]) -> Run:
         """The run of all that was measured."""
@@ -296,13 +340,12 @@ class _Part:
         run = sums.run(FitOptions.from_dict({**self.about.get("fit", {}), **fit}))
         n_all = sums.reading.n_images
         n_parts = len(self.owners)
-        listings = {listing for _, listing, _ in self.owners}
-        if n_all is not None and len(listings) == 1 and len(sums.reading.numbers) < n_all:
+        if n_all is not None and self.n_sets == 1 and len(sums.reading.numbers) < n_all:
             run.info["warnings"].append(
                 f"{len(sums.reading.numbers)} of {n_all} images are in the "
                 f"{'part' if n_parts == 1 else f'{n_parts} parts'} that this run was made of"
             )
-        run.info["parts"] = {"n": n_parts, "n_sets": len(listings)}
+        run.info["parts"] = {"n": n_parts, "n_sets": self.n_sets}
         for other, own_sums in self.passes.items():
             if other.startswith("seed-"):
                 run.random_weights.append(own_sums.as_control(int(other.removeprefix("seed-"))))

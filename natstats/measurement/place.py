@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from natstats.runs import store
 from natstats.runs.run import STATES, Run
 from natstats.text import printable
 
-__all__ = ["SAVE_EVERY", "Keeping", "Place", "has_kept_state"]
+__all__ = ["SAVE_EVERY", "Keeping", "Place", "amend", "has_kept_state", "kept_states"]
 
 SAVE_EVERY = 60.0
 """Seconds between two saves of the state of a measurement."""
@@ -42,6 +42,11 @@ _log = logging.getLogger("natstats")
 def has_kept_state(path: Path) -> bool:
     """Whether a folder is a run whose measurement can be continued."""
     return (path / STATES).is_dir() and (path / "run.json").is_file()
+
+
+def kept_states(run: Run, states: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The states of passes that are kept in a run: all where it may be continued later, or none."""
+    return dict(states) if run.info["options"].get("until") is not None else {}
 
 
 def _take_up(kept: Path, state: Path) -> None:
@@ -87,6 +92,22 @@ def _telling_what_is_kept(out: Path, state: Path) -> Iterator[None]:
         ) from error
 
 
+def amend(run: Run, about: Mapping[str, Any]) -> None:
+    """Add what was kept beside the sums to the facts of the run that is made from them.
+
+    Args:
+        run: the run.
+        about: see :meth:`Keeping.about`.
+    """
+    if about.get("command") is not None:
+        run.info["command"] = about["command"]
+    if about.get("series") is not None:
+        if about.get("weights") and run.info["model"] is not None:
+            run.info["model"]["weights"] = about["weights"]
+        run.info["warnings"] = [*about.get("notes", ()), *run.info["warnings"]]
+        run.info["series"] = dict(about["series"])
+
+
 class Place:
     """Where a measurement is written, if anywhere.
 
@@ -124,7 +145,7 @@ class Place:
             keeping.path,
             keeping.overwrite,
             self._together.rank,
-            {"command": keeping.command, "fit": fit.to_dict()},
+            {**keeping.about(), "fit": fit.to_dict()},
         )
 
     def refuse_empty(self, sums: PassSums) -> None:
@@ -155,10 +176,7 @@ class Place:
             NatstatsError: it cannot be written; the states stay.
         """
         keeping, keeper = self._keeping, self._keeper
-        if keeping.amend is not None:
-            keeping.amend(run)
-        if keeping.command is not None:
-            run.info["command"] = keeping.command
+        keeping.amend(run)
         if keeping.path is None or keeper is None:
             return run
         if self._together.is_first:
@@ -179,13 +197,9 @@ class Place:
     def _save(keeping: Keeping, keeper: Keeper, run: Run, passes: Mapping[str, PassSums]) -> None:
         assert keeping.path is not None
         if keeping.shard is None:
-            # A run that may be continued later keeps its states.
-            states = passes if run.info["options"].get("until") is not None else {}
-            run.save(
-                keeping.path,
-                overwrite=keeping.overwrite or keeping.goes_on,
-                states={name: keeper.labelled(sums.state()) for name, sums in states.items()},
-            )
+            states = {name: keeper.labelled(sums.state()) for name, sums in passes.items()}
+            overwrite = keeping.overwrite or keeping.goes_on
+            run.save(keeping.path, overwrite=overwrite, states=kept_states(run, states))
         else:
             save_part(keeping.path, keeping.overwrite, keeper.identity, keeper.about, passes)
 
@@ -193,7 +207,9 @@ class Place:
         """What is kept of work that could not be written, as the end of a sentence."""
         out = self._keeping.path
         if not keeper.is_saved():
-            return "what was measured could not be kept either"
+            if not any(keeper.folder.glob("*.safetensors")):
+                return "what was measured could not be kept either"
+            return f"{out} keeps some of what was measured, and the same command goes on from there"
         how = f"`natstats fit {out}`" if self._keeping.shard is None else "the same command"
         return f"what was measured is kept in {out}; {how} finishes it when it can be written"
 
@@ -208,8 +224,10 @@ class Keeping:
         every: seconds between two saves of a state.
         command: what was typed, for the report.
         shard: the share of the images that is measured; None for all of them.
-        amend: changes the facts of a run before it is saved.
         may_go_on: a run that has kept its state may be continued, and replaced.
+        series: for which series, and from which checkpoint; None for a run of its own.
+        weights: where the weights came from; empty where the network says it.
+        notes: what a reader must know of the network, beside what it says itself.
 
     Raises:
         UsageError: `every` is not a number of at least 0.
@@ -220,8 +238,10 @@ class Keeping:
     every: float
     command: str | None
     shard: Shard | None = None
-    amend: Callable[[Run], None] | None = None
     may_go_on: bool = False
+    series: Mapping[str, Any] | None = None
+    weights: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         every = self.every
@@ -238,6 +258,17 @@ class Keeping:
         """Whether there is a run that has kept its state and is to be continued."""
         path = self.path
         return self.may_go_on and not self.overwrite and path is not None and has_kept_state(path)
+
+    def about(self) -> dict[str, Any]:
+        """What a run says of itself that is not found in the sums; it is kept with them."""
+        found: dict[str, Any] = {"command": self.command}
+        if self.series is not None:
+            found |= {"series": dict(self.series), "weights": self.weights, "notes": [*self.notes]}
+        return found
+
+    def amend(self, run: Run) -> None:
+        """Add this to the facts of a run."""
+        amend(run, self.about())
 
     @contextlib.contextmanager
     def place(self, together: Processes) -> Iterator[Place]:

@@ -18,7 +18,8 @@ from natstats.networks.preprocessing import Preprocessing, configured, is_known
 from natstats.networks.wrappers import unwrapped
 
 __all__ = [
-    "ImageSource", "as_network", "home_of", "prepared_as", "refuse_unreadable", "refuse_unused",
+    "ImageSource", "as_network", "home_of", "prepared_as", "refuse_photograph_options",
+    "refuse_unreadable",
 ]  # fmt: skip
 
 ImageSource: TypeAlias = Images
@@ -77,7 +78,9 @@ def prepared_as(network: Network, options: MeasureOptions) -> Network:
     return replace(network, preprocessing=prepared)
 
 
-def refuse_unused(source: ImageSet, images: ImageSource, options: MeasureOptions) -> None:
+def refuse_photograph_options(
+    source: ImageSet, images: ImageSource, options: MeasureOptions
+) -> None:
     """Raise where options for photographs were given for images that are taken as they are.
 
     Raises:

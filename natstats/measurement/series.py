@@ -115,6 +115,8 @@ def measure_series(
     how = replace(fit or FitOptions(), stopped=False)
     request = SeriesRequest(model, images, loading, chosen, how, device, strict)
     members = _members(checkpoints)
+    if isinstance(model, str):
+        replace(loading, checkpoint=members[0].path).refuse_contradictions()
     digests = {one.name: one.digest() for one in members}
     home = None if out is None else expanded(out, "out")
     taken = {} if home is None else _taken(home, members, digests, request, overwrite)

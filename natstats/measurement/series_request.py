@@ -81,19 +81,14 @@ class SeriesRequest:
             network = with_checkpoint(Network(model, type(model).__name__, ""), one.path)
             model, notes, weights = network.model, network.notes, network.weights
 
-        def amend(run: Run) -> None:
-            if weights:
-                run.info["model"]["weights"] = weights
-            run.info["warnings"] = [*notes, *run.info["warnings"]]
-            run.info["series"] = self.record(one, digest)
-
+        record = self.record(one, digest)
         return measured(
             model,
             self.images,
             loading,
             self.options,
             self.fit,
-            replace(keeping, amend=amend),
+            replace(keeping, series=record, weights=weights, notes=notes),
             device=self.device,
             strict=self.strict,
             progress=progress,

@@ -290,10 +290,15 @@ ABOUT = Record(
             )
         ),
         "fit": Field("a mapping of plain values", lambda v: isinstance(v, dict) and _is_plain(v)),
+        "series": or_null(
+            Field("a mapping of plain values", lambda v: isinstance(v, dict) and _is_plain(v))
+        ),
+        "weights": or_null(TEXT),
+        "notes": ListOf(TEXT),
     },
-    optional=("command", "fit"),
+    optional=("command", "fit", "series", "weights", "notes"),
 )
-"""What is kept beside the sums: what was typed, and how to fit."""
+"""What is kept beside the sums: what was typed, how to fit, and for which series it is measured."""
 
 
 def check_state(state: Mapping[str, Any]) -> None:

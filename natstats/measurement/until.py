@@ -23,6 +23,7 @@ import numpy as np
 from natstats.fits.exponents import fit_layers
 from natstats.fits.options import FitOptions
 from natstats.numbers import short
+from natstats.runs.run import Run
 from natstats.spectra.records import LayerSpectrum
 
 __all__ = ["FIRST_LOOK", "Look", "Until", "next_look", "widest"]
@@ -143,6 +144,12 @@ class Until:
         """
         self.take_up(Look(n_images, *widest(spectra, self.fit)))
         return self.is_enough(n_images)
+
+    def note_in(self, run: Run) -> None:
+        """Add a note to a run that says whether its intervals are as narrow as was asked for."""
+        images = run.info["images"]
+        look = Look(images["n_images"], *widest(run.spectra, run.options))
+        run.info["warnings"].append(self.sentence(look, images["n_in_set"]))
 
     def sentence(self, look: Look, n_all: int | None) -> str:
         """Whether the intervals became narrow enough, in words.

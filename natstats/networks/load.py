@@ -110,7 +110,7 @@ def load_network(
         device: where to put it; None for CUDA if there is any, else the CPU.
 
     Raises:
-        UsageError: unknown name, weights or arguments, or both weights and a checkpoint.
+        UsageError: unknown name, weights or arguments, or weights beside a checkpoint.
         NatstatsError: the network cannot be built, or the weights cannot be had or do not fit.
 
     >>> network = load_network("natstats.networks.zoo:cifar_resnet", model_args={"depth": 8})

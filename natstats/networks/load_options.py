@@ -61,13 +61,13 @@ class LoadOptions:
         checkpoints, which come later.
 
         Raises:
-            UsageError: published weights beside a checkpoint, or a key without a checkpoint.
+            UsageError: weights, or ``none``, beside a checkpoint, or a key without a checkpoint.
 
         >>> LoadOptions(checkpoint_key="ema").refuse_contradictions()
         Traceback (most recent call last):
         natstats.errors.UsageError: checkpoint_key: expected only beside a checkpoint; got 'ema'
         """
-        if self.checkpoint is not None and self.weights not in ("default", "none"):
+        if self.checkpoint is not None and self.weights != LoadOptions.weights:
             raise UsageError(
                 "weights: expected not to be given beside a checkpoint, which has its own; got "
                 f"{self.weights!r}"

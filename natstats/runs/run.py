@@ -21,7 +21,7 @@ from natstats.fits.exponents import fit_layers
 from natstats.fits.form_comparison import Forms, compare_forms, forms_frame, forms_sentence
 from natstats.fits.held_bands import band_sentence
 from natstats.fits.image_spread import image_exponents_frame
-from natstats.fits.options import FitOptions, refuse_unused
+from natstats.fits.options import FitOptions, refuse_resamples_unused
 from natstats.fits.records import Fits
 from natstats.law.differences import depths_of
 from natstats.law.law import Law, fit_law
@@ -223,7 +223,7 @@ class Run(RunViews):
         for name in changes:
             checks.one_of("option", name, self.options.to_dict())
         options = replace(self.options, **changes)
-        refuse_unused(changes, options)
+        refuse_resamples_unused(changes, options)
         _check_law_layers(self.spectra, options)  # now, and not when the law is asked for
         again = Run(
             self.spectra,

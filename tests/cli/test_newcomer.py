@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 import natstats
-from natstats import demo
 from natstats.fits.flags import OWN_OUTPUT
 from natstats.numbers import estimate
 from natstats.runs.tables import text_table, with_control
@@ -108,10 +107,13 @@ def test_an_option_is_refused_as_it_is_typed(call, given, words):
 
 
 @pytest.mark.parametrize("weights", ["none", "IMAGENET1K_V1"])
-def test_weights_beside_a_checkpoint_are_refused(call, weights):
-    Path("a.pth").touch()
-    options = ("--weights", weights, "--checkpoint", "a.pth", "--images", demo.photographs())
-    error = call("measure", "resnet18", *options, code=2).stderr
+@pytest.mark.parametrize("command", ["measure", "explain"])
+@pytest.mark.parametrize("checkpoints", ["a.pth", "*.pth"])
+def test_weights_beside_a_checkpoint_are_refused(call, command, weights, checkpoints):
+    for name in ("a.pth", "b.pth"):
+        Path(name).touch()
+    options = ("--weights", weights, "--checkpoint", checkpoints, "--images", "nowhere")
+    error = call(command, "resnet18", *options, code=2).stderr
     assert "--weights: expected not to be given beside" in error
 
 

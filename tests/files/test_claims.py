@@ -135,6 +135,30 @@ def test_half_a_lock_is_none_that_hinders_for_ever(tmp_path, content):
         pass
 
 
+@pytest.mark.parametrize("is_run", [False, True])
+@pytest.mark.parametrize("lock", [None, {"host": "another", "pid": 1, "token": "x", "since": "y"}])
+def test_nothing_is_written_where_a_state_folder_that_is_a_link_leads(tmp_path, is_run, lock):
+    """A folder may come from somebody else, and its state folder lead to one's own weights."""
+    own, out = tmp_path / "own", tmp_path / "run"
+    own.mkdir()
+    (own / "weights.safetensors").write_bytes(b"precious")
+    if lock is not None:
+        (own / "lock.json").write_text(json.dumps(lock), encoding="utf-8")
+    out.mkdir()
+    if is_run:
+        (out / "run.json").write_text('{"format": 1}', encoding="utf-8")
+    (out / STATE).symlink_to(own)
+    before = {file.name: file.stat().st_mtime_ns for file in [own, *own.iterdir()]}
+    with (
+        pytest.raises(UsageError, match=r"out: expected .*natstats-state is a link"),
+        claimed(out, overwrite=True),
+    ):
+        pytest.fail("it was claimed")
+    assert {file.name: file.stat().st_mtime_ns for file in [own, *own.iterdir()]} == before
+    with claimed_free(out, lambda state: True) as other:
+        assert other == tmp_path / "run-2"
+
+
 def test_the_first_free_folder_is_claimed(tmp_path):
     first = tmp_path / "run"
     with claimed_free(first, lambda _: True) as one, claimed_free(first, lambda _: True) as two:

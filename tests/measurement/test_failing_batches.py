@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 import natstats
+from natstats.files.ownership import STATE
+from natstats.files.state_files import read_state, write_state
 from tests.measurement.cut_runs import N_PHOTOS, network
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -35,6 +38,70 @@ def test_where_the_run_cannot_be_written_its_spectra_are_kept(
     call("fit", out)
     assert_same(tmp_path / "whole", out)
     assert (tmp_path / "whole/layers.csv").read_text() == (out / "layers.csv").read_text()
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """What was measured can be kept, and no run can be written while the list is not empty."""
+    write, is_full = np.savez_compressed, [True]
+
+    def full(*given, **arrays):
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*given, **arrays)
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    return is_full
+
+
+def test_a_run_that_was_finished_later_goes_on_to_a_smaller_width(tmp_path, call, full_disk):
+    """It has the states and the note that the command would have left."""
+    fields = natstats.power_law_fields(300, 24, 24, alpha=2.0, seed=0)
+    np.save(tmp_path / "images.npy", np.float32(fields[:, None]))
+    given = ["images", tmp_path / "images.npy", "--batch-size", 8, "--out", tmp_path / "run"]
+    call(*given, "--until", 0.3, code=1)
+    full_disk.clear()
+    call("fit", tmp_path / "run")
+    run = natstats.Run.open(tmp_path / "run")
+    n_images = run.info["images"]["n_images"]
+    assert f"no interval is wider than 0.3 after {n_images} of 300" in run.info["warnings"][-1]
+    call(*given, "--until", 0.01)
+    assert natstats.Run.open(tmp_path / "run").info["images"]["n_images"] == 300 > n_images
+
+
+def test_a_run_of_a_series_that_was_finished_later_is_taken(tmp_path, full_disk, call):
+    model = network()
+    for epoch in (1, 2):
+        torch.save(model.state_dict(), tmp_path / f"epoch_{epoch}.pth")
+    images = torch.rand(12, 3, 24, 24)
+    given = (model, f"{tmp_path}/epoch_*.pth", images)
+    out, settings = tmp_path / "series", {"batch_size": 4, "save_every": 0.0}
+    with pytest.raises(natstats.NatstatsError, match="kept in .*epoch_1; `natstats fit .*epoch_1`"):
+        natstats.measure_series(*given, out=out, **settings)
+    full_disk.clear()
+    call("fit", out / "epoch_1")
+    finished = natstats.Run.open(out / "epoch_1").info
+    whole = natstats.measure_series(*given, out=tmp_path / "whole", **settings)
+    for name in ("model", "warnings", "series"):
+        assert finished[name] == whole.runs[0].info[name]
+    seen: list[int] = []
+    natstats.measure_series(
+        *given, out=out, progress=lambda _, total: seen.append(total), **settings
+    )
+    assert set(seen) <= {12}  # the second alone, if it was not kept
+
+
+def test_a_part_is_not_finished_as_if_it_were_a_run(tmp_path, forty_photos, call, full_disk):
+    given = ["images", forty_photos, "--size", 32, "--shard", "1/2", "--out", tmp_path / "part"]
+    call(*given)
+    part, left = tmp_path / "part", tmp_path / "left" / STATE
+    left.mkdir(parents=True)
+    sums = read_state(part / "images.safetensors")
+    record = json.loads((part / "part.json").read_text())
+    labels = {name: record[name] for name in ("identity", "about")}
+    write_state(left / "images.safetensors", {**sums, "format": 1, **labels})
+    said = call("fit", left.parent, code=2).stderr
+    assert "keeps the part 1/2 (the command that began it finishes it)" in said
 
 
 def test_where_no_state_can_be_saved_it_goes_on_and_says_so(

@@ -184,6 +184,44 @@ def test_sets_of_images_are_put_together(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    "order", ["a1 b1 b2 a2", "b2 a1 a2 b1", "a1 a2 b1 b2 c1", "c1 b1 a2 b2 a1"]
+)
+def test_shares_of_several_sets_come_in_any_order(tmp_path, order):
+    """A set has more images than groups; another has one image twice."""
+    sets = {
+        "a": write_photos(tmp_path / "a", 20),
+        "b": write_photos(tmp_path / "b", 9, 1),
+        "c": write_photos(tmp_path / "c", 3, 2),
+    }
+    (sets["b"] / "08.png").write_bytes((sets["b"] / "00.png").read_bytes())
+    names, total = order.split(), 0.0
+    for name in names:
+        images, number = sets[name[0]], name[1]
+        shard = f"{number}/{sum(name[0] == other[0] for other in names)}"
+        run = natstats.measure_images(
+            images, shard=shard, out=tmp_path / "parts" / name, **SETTINGS
+        )
+        total += run.spectra[0].spectrum.power.sum(0)
+    parts = [tmp_path / "parts" / name for name in names]
+    merged = natstats.merge_parts(parts)
+    np.testing.assert_allclose(merged.spectra[0].spectrum.power.sum(0), total, rtol=1e-12)
+    assert merged.info["parts"] == {"n": len(names), "n_sets": len({one[0] for one in names})}
+    with pytest.raises(
+        natstats.UsageError, match=rf"images of .*{names[1]} are in .*{names[1]}, t"
+    ):
+        natstats.merge_parts([*parts, parts[1]])
+
+
+def test_a_record_and_sums_of_other_images_are_no_part(tmp_path):
+    for name, n_images in (("a", 6), ("b", 7)):
+        images = write_photos(tmp_path / name, n_images)
+        natstats.measure_images(images, shard="1/1", out=tmp_path / f"part_{name}", **SETTINGS)
+    (tmp_path / "part_a" / "part.json").replace(tmp_path / "part_b" / "part.json")
+    with pytest.raises(natstats.NatstatsError, match="whole part in .*part_b; .*different images"):
+        natstats.merge_parts([tmp_path / "part_b"])
+
+
 def test_what_overlaps_or_differs_is_refused(tmp_path, photos):
     def part(name: str, shard: str, images: Path = photos, **settings) -> Path:
         natstats.measure_images(

@@ -108,6 +108,10 @@ def test_a_network_is_unwrapped():
             lambda: load_network(NAME, weights="IMAGENET1K_V1", checkpoint="c.pth"),
             "weights: expected not to be given beside a checkpoint",
         ),
+        (
+            lambda: load_network(NAME, weights="none", checkpoint="c.pth"),
+            "weights: expected not to be given beside a checkpoint",
+        ),
         (lambda: load_network(NAME, checkpoint_key="ema"), "checkpoint_key: .*beside a checkpoint"),
         (lambda: load_network(NAME, takes="movies"), "takes: expected one of images"),
         (

@@ -22,6 +22,7 @@ from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.stages import Program, plan_training
 from natstats.errors import UsageError
 from natstats.networks.load import Network, load_network
+from natstats.networks.load_options import LoadOptions
 from natstats.numbers import counted
 from natstats.text import lines
 
@@ -64,7 +65,9 @@ def classifier(
     7
     """
     arguments = dict(model_args or {})
-    settings = {"weights": weights, "checkpoint": checkpoint, "seed": seed, **loading}
+    # Beside a checkpoint, "none" is the default of this function and asks for nothing.
+    own = LoadOptions.weights if checkpoint is not None and weights == "none" else weights
+    settings = {"weights": own, "checkpoint": checkpoint, "seed": seed, **loading}
     if weights == "none" and checkpoint is None and "num_classes" not in arguments:
         try:
             return load_network(
