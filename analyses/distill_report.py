@@ -36,8 +36,9 @@ __all__ = ["Report", "write_report"]
 
 LEVEL = 0.95
 
-RIVALS = ("kd", "at", "ofd", "dkd")
-"""The arms of the goal are to be above the first, and no worse than the others."""
+RIVALS = ("kd", "at", "ofd", "dkd", "kd+ofd", "kd+fitnets")
+"""The arms of the goal are to be above the first, and no worse than the others. The last two stand
+for other features that are compared through a connector beside kd."""
 
 MOST_SAID = 8
 """Most contrasts that are said one by one; of more it is counted what came out."""
@@ -59,6 +60,7 @@ class Report:
         self.frames: list[pd.DataFrame] = []
         self.sentences: list[str] = []
         self.chosen: list[dict[str, Any]] = []
+        self.goals: list[dict[str, Any]] = []
 
     def parts(self) -> list[str]:
         """Markdown, part by part."""
@@ -153,10 +155,14 @@ class Report:
         texts = []
         for name in filter(known.__contains__, self.study.goal):
             others = [*RIVALS, *self.study.goal[: self.study.goal.index(name)]]
-            gains = [
-                f"over {other} {_gain(known, name, other, pool)}"
-                for other in others if other in known
-            ]  # fmt: skip
+            others = [other for other in others if other in known]
+            gains = [f"over {other} {_gain(known, name, other, pool)}" for other in others]
+            for other in others:
+                found = pooled_difference(known, name, other, pool, LEVEL)
+                self.goals.append({
+                    "setting": planned[0].setting, "arm": name, "over": other,
+                    "difference": found.value, "low": found.low, "high": found.high,
+                })  # fmt: skip
             if gains:
                 texts.append(f"Not planned and not corrected: {name} {', '.join(gains)} points.")
         return texts
@@ -370,6 +376,7 @@ def write_report(work: Work, rows: Rows, results: Path, figures: Path) -> None:
         "plans": json.loads(plan.read_text(encoding="utf-8")) if plan.is_file() else [],
         "chosen": report.chosen,
         "sentences": report.sentences,
+        "goals": report.goals,
         **circumstances(),
     }
     (results / f"distill_{study.name}.json").write_text(to_json(record), encoding="utf-8")

@@ -12,14 +12,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pandas as pd
 from filling import fill
 
 from natstats.distill.methods import METHODS
+from natstats.numbers import change
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "analyses" / "results"
 STUDIES = ("textures", "cifar10", "tiny40")
+SETTINGS = {"textures": "r8-r20", "cifar10": "w10-r20-2k", "tiny40": "r8-r20"}
+"""The setting of each study that the summary is about."""
 PLACES = {
     "none": "–",
     "groups": "end of every group",
@@ -117,6 +123,75 @@ def overhead() -> str:
     )
 
 
+SUMMARY = (
+    ("spectral", "ce", "spectral, over the student alone"),
+    ("kd+spectral", "kd", "kd+spectral, over kd"),
+    ("at+spectral", "at", "at+spectral, over at"),
+    ("dkd+spectral", "dkd", "dkd+spectral, over dkd"),
+    ("ofd+spectral", "ofd", "ofd+spectral, over ofd"),
+)
+"""The planned contrasts, and how the table calls them."""
+LATER = (
+    ("kd+spectral", "at", "kd with power spectra, over at"),
+    ("kd+spectral", "ofd", "kd with power spectra, over ofd"),
+    ("kd+both-coherence", "kd", "kd with the default since 0.14, over kd"),
+    ("kd+both-coherence", "at", "the same, over at"),
+    ("kd+both-coherence", "ofd", "the same, over ofd"),
+    ("kd+both-coherence", "kd+ofd", "the same, over kd+ofd"),
+    ("kd+both-coherence", "kd+fitnets", "the same, over kd+fitnets"),
+    ("kd+both-coherence", "kd+spectral", "the same, over kd with power spectra"),
+    ("kd+coherence", "kd+both-coherence", "coherence alone, over both"),
+)
+"""What was tried after the plan."""
+
+
+def summary() -> str:
+    """The planned contrasts, then what was tried later, with a column for each data set."""
+    lines = [
+        "| gain in points | textures | CIFAR-10 | Tiny ImageNet 40 |",
+        "| --- | --- | --- | --- |",
+        "| **planned, corrected by Holm's rule** | | | |",
+    ]
+    planned = {name: _planned(name) for name in STUDIES}
+    later = {name: _later(name) for name in STUDIES}
+    for pairs, found in ((SUMMARY, planned), (LATER, later)):
+        if found is later:
+            lines.append("| **not planned, not corrected** | | | |")
+        for arm, other, called in pairs:
+            cells = " | ".join(found[name].get((arm, other), "–") for name in STUDIES)
+            lines.append(f"| {called} | {cells} |")
+    return "\n".join(lines)
+
+
+def _planned(study: str) -> dict[tuple[str, str], str]:
+    """What came out of the planned contrasts of the first setting, by their pairs."""
+    frame = pd.read_csv(RESULTS / f"distill_{study}_contrasts.csv")
+    own = frame[~frame.control & (frame.setting == SETTINGS[study])]
+    return {
+        (row.label, row.reference_label): f"{_points(row)}, {row.verdict}"
+        for row in own.itertuples()
+    }
+
+
+def _later(study: str) -> dict[tuple[str, str], str]:
+    """How arms that were not planned stand to others, by pairs both ways."""
+    record = json.loads((RESULTS / f"distill_{study}.json").read_text(encoding="utf-8"))
+    goals = [SimpleNamespace(**one) for one in record["goals"]]
+    return {
+        (one.arm, one.over): _points(one) for one in goals if one.setting == SETTINGS[study]
+    } | {
+        (one.over, one.arm): _points(
+            SimpleNamespace(difference=-one.difference, low=-one.high, high=-one.low)
+        )
+        for one in goals
+        if one.setting == SETTINGS[study]
+    }
+
+
+def _points(one: Any) -> str:
+    return change(100 * one.difference, 100 * one.low, 100 * one.high, 1)
+
+
 def studies() -> str:
     """What the report of every study says, with its figures."""
     found = []
@@ -137,7 +212,10 @@ def studies() -> str:
     return "\n\n".join(found)
 
 
-MARKED = {"methods": methods, "oracles": oracles, "overhead": overhead, "studies": studies}
+MARKED = {
+    "summary": summary, "studies": studies, "methods": methods, "oracles": oracles,
+    "overhead": overhead,
+}  # fmt: skip
 """What stands between the markers of the page."""
 
 
