@@ -191,8 +191,11 @@ def measure_network(
         return
 
     one = found[0] if found else None
-    until = settings["options"].until
-    with output.placed(out, name, overwrite, shard, view.quiet, until) as (path, progress):
+    how = settings["options"]
+    with output.placed(out, name, overwrite, shard, view.quiet, how.until, how.n_passes) as (
+        path,
+        progress,
+    ):
         run = measure(
             model,
             images,

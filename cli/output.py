@@ -104,6 +104,7 @@ def placed(
     shard: str | None = None,
     quiet: bool = False,
     until: float | None = None,
+    n_passes: int = 1,
 ) -> Iterator[tuple[Path, Progress | None]]:
     """Folder and progress of a measurement, for every process of those that share it.
 
@@ -116,6 +117,7 @@ def placed(
         shard: the share of the images that is measured.
         quiet: no progress is shown.
         until: the width of intervals that is asked for; a run of another one is gone on with.
+        n_passes: how often the images are measured.
     """
     from natstats.files.paths import expanded
     from natstats.measurement.place import has_kept_state
@@ -132,7 +134,8 @@ def placed(
         path = Path(together.share(None if path is None else str(path)))
         stack.enter_context(only_results())
         if together.is_first:
-            yield path, stack.enter_context(progress_bar(quiet=quiet))
+            within = f"in {n_passes} passes" if n_passes > 1 else ""
+            yield path, stack.enter_context(progress_bar(quiet=quiet, within=within))
         else:
             yield path, None
 
@@ -206,7 +209,7 @@ def take_measure_options(settings: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def progress_bar(
-    unit: str = "images", images: int | None = None, *, quiet: bool = False
+    unit: str = "images", images: int | None = None, *, quiet: bool = False, within: str = ""
 ) -> Iterator[Progress]:
     """A bar with the rate and the time left on a terminal, a plain line now and then elsewhere.
 
@@ -215,6 +218,7 @@ def progress_bar(
         images: in each of these, which are counted one by one then: the rate is in images, and
             those that were done in an earlier sitting do not count for it.
         quiet: nothing is shown.
+        within: where all these are, if an image counts more than once.
     """
     if quiet:
         yield lambda done, total: None
@@ -222,7 +226,8 @@ def progress_bar(
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        with tqdm(unit=f" {unit}", dynamic_ncols=True, leave=False) as bar:
+        desc = f"{unit} {within}" if within else None
+        with tqdm(desc=desc, unit=f" {unit}", dynamic_ncols=True, leave=False) as bar:
 
             def update(done: int, total: int) -> None:
                 bar.total = total or None  # not known of a stream
@@ -250,7 +255,8 @@ def progress_bar(
         left = f", {(total - done) / rate:.0f} s left" if done < total else ""
         speed = f"{rate:.1f} {unit}/s" if images is None else f"{rate * images:.0f} images/s"
         of_all = f" of {total}" if total else ""
-        say(f"{done}{of_all} {unit}, {speed}{left}", err=True)
+        counted = f"{unit} {within}".rstrip()
+        say(f"{done}{of_all} {counted}, {speed}{left}", err=True)
 
     yield line
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
-    "as_number", "change", "count", "counted", "estimate", "estimate_cells", "evenly_spaced",
-    "interval", "interval_text", "map_size", "nan_for_null", "number", "share", "short",
+    "as_number", "change", "change_cells", "count", "counted", "estimate", "estimate_cells",
+    "evenly_spaced", "interval", "interval_text", "map_size", "nan_for_null", "number", "share",
+    "short",
 ]  # fmt: skip
 
 MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
@@ -127,6 +128,16 @@ def change(value: float, low: float, high: float, digits: int = 4) -> str:
     '+0.0199 [+0.0125, +0.0272]'
     """
     return estimate(value, low, high, digits, sign=True)
+
+
+def change_cells(value: float, low: float, high: float, digits: int = 4) -> tuple[str, str]:
+    """What `change` writes, as two cells of a page.
+
+    >>> change_cells(0.01986, 0.01254, 0.02716)
+    ('+0.0199', '[+0.0125, +0.0272]')
+    """
+    told, _, ends = change(value, low, high, digits).partition(" ")
+    return told, ends
 
 
 def estimate(value: float, low: float, high: float, digits: int = 2, *, sign: bool = False) -> str:

@@ -214,7 +214,7 @@ def _with_controls(one: NetworkPass, place: Place) -> Run:
     """The run of a pass, with those of its untrained and of its shuffled networks."""
     options, progress = one.options, one.images.progress
     n_seeds = 0 if options.control is None else options.control_seeds
-    n_parts = 1 + n_seeds + 2 * (options.counterfactual is not None)
+    n_parts = options.n_passes
     images = replace(one.images, progress=share_of(progress, 0, n_parts), kept=place.of("trained"))
     trained = replace(one, images=images)
     passes = {"trained": trained.sums()}

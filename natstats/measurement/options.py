@@ -152,6 +152,17 @@ class MeasureOptions:
                 "control_seeds", self.control_seeds, 2, checks.LARGEST["control_seeds"]
             )
 
+    @property
+    def n_passes(self) -> int:
+        """How often the images are measured: the network's pass, and those of its copies.
+
+        >>> MeasureOptions().n_passes, MeasureOptions(control="random-weights").n_passes
+        (1, 4)
+        """
+        n_random = 0 if self.control is None else self.control_seeds
+        # A shuffled copy first estimates its statistics, then it is measured.
+        return 1 + n_random + 2 * (self.counterfactual is not None)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; control, account, `until`, counterfactual only where asked for."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}

@@ -41,3 +41,12 @@ def test_steps_of_an_earlier_sitting_do_not_count_for_the_rate(begins, monkeypat
     left = 100 - begins - 19
     expected = f"{begins + 19} of 100 steps, 64 images/s, {left} s left\n"
     assert capsys.readouterr().err == expected
+
+
+def test_progress_over_several_passes_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    clock = iter([0.0, 20.0])
+    monkeypatch.setattr(OUTPUT.time, "monotonic", lambda: next(clock))
+    with OUTPUT.progress_bar(within="in 4 passes") as progress:
+        progress(40, 160)
+    assert capsys.readouterr().err == "40 of 160 images in 4 passes, 2.0 images/s, 60 s left\n"

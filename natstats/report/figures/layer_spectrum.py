@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from natstats.fits.options import FitOptions
 from natstats.fits.records import LayerFit
 from natstats.fits.shape_intervals import ShapeIntervals, intervals_of_shape
-from natstats.numbers import interval, map_size, number
+from natstats.numbers import estimate, map_size
 from natstats.report.figures.style import GREY, INK, PALETTE, legend, look, new_figure
 from natstats.spectra.records import LayerSpectrum
 from natstats.text import printable
@@ -147,7 +147,7 @@ def _name(ax: Axes, measured: LayerSpectrum, fit: LayerFit) -> None:
     """Title the axes with the layer and what was found."""
     layer = measured.layer
     ax.set_title(printable(layer.name), parse_math=False, loc="left")
-    said = f"α = {number(fit.exponent)} {interval(fit.low, fit.high)}"
+    said = f"α = {estimate(fit.exponent, fit.low, fit.high)}"
     if not np.isfinite(fit.exponent):
         said = "; ".join(fit.flags) or "no exponent"
     ax.set_title(

@@ -12,7 +12,7 @@ from natstats._version import __version__
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.law.differences import Estimate
 from natstats.law.law import format_p
-from natstats.numbers import change, interval, number
+from natstats.numbers import change_cells, estimate
 from natstats.report.figures.drawing import draw_comparison
 from natstats.report.pages import provenance
 from natstats.report.pages.html import drawn_twice, embedded, link_to, link_to_layer, write_page
@@ -95,12 +95,12 @@ def _keys(comparison: ComparisonReport) -> list[tuple[str, str, str]]:
     """The numbers under the headline: name, value, and what stands beside the value."""
     per = DEPTH_AXES[comparison.runs[0].options.depth].per
     keys = []
-    for name, estimate in (
+    for name, found in (
         (f"difference of the slopes {per}", comparison.slope),
         ("difference of the mean exponents", comparison.mean),
     ):
-        if np.isfinite(estimate.value):
-            keys.append((name, *_apart(estimate)))
+        if np.isfinite(found.value):
+            keys.append((name, *_apart(found)))
     if comparison.n_layers:
         differing = f"{comparison.n_differ} of {comparison.n_layers}"
         keys.append(("layers that differ", differing, "after Holm's correction"))
@@ -119,10 +119,10 @@ def _paired(comparison: ComparisonReport) -> str:
     return "in both: paired" if comparison.is_paired else "not paired"
 
 
-def _apart(estimate: Estimate) -> tuple[str, str]:
+def _apart(found: Estimate) -> tuple[str, str]:
     """An estimate, and its interval with its p."""
-    value, _, ends = change(estimate.value, estimate.low, estimate.high).partition(" ")
-    p = f", p {format_p(estimate.p)}" if np.isfinite(estimate.p) else ""
+    value, ends = change_cells(found.value, found.low, found.high)
+    p = f", p {format_p(found.p)}" if np.isfinite(found.p) else ""
     return value, f"{ends}{p}"
 
 
@@ -149,8 +149,7 @@ def _layer_table(comparison: ComparisonReport, level: str, links: Sequence[str])
     for row in layers.to_dict("records"):
         ends = [
             Cell(
-                f"{number(row[f'exponent_{end}'])} "
-                f"{interval(row[f'low_{end}'], row[f'high_{end}'])}",
+                estimate(row[f"exponent_{end}"], row[f"low_{end}"], row[f"high_{end}"]),
                 number_cell(row[f"exponent_{end}"]).value,
                 link_to_layer(link, row["layer"]),
             )

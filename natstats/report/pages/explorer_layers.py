@@ -16,7 +16,7 @@ from natstats.fits.form_comparison import FormFit
 from natstats.fits.held_bands import NOWHERE, held_band
 from natstats.fits.shape_intervals import intervals_of_shape
 from natstats.law.law import format_p
-from natstats.numbers import change, counted, interval, number, share
+from natstats.numbers import change, counted, estimate, number, share
 from natstats.report.figures.causes import cause_name, share_text
 from natstats.report.figures.spectra import has_power
 from natstats.report.records import RunReport
@@ -115,8 +115,7 @@ def _bands(frame: pd.DataFrame) -> dict[str, dict[str, Array]]:
 def _summary(row: Mapping[str, Any]) -> str:
     if not np.isfinite(row["exponent"]):
         return "no exponent"
-    ends = interval(row["exponent_low"], row["exponent_high"])
-    return f"α = {number(row['exponent'])} {ends}"
+    return f"α = {estimate(row['exponent'], row['exponent_low'], row['exponent_high'])}"
 
 
 def _facts(row: Mapping[str, Any]) -> Facts:
@@ -175,7 +174,7 @@ def _spread(run: RunReport, place: int) -> dict[str, Any] | None:
     counts, edges = np.histogram(values, n_bins)
     row = run.image_exponents.iloc[place]
     told = [
-        f"{label} {number(row[key])} {interval(row[f'{key}_low'], row[f'{key}_high'])}"
+        f"{label} {estimate(row[key], row[f'{key}_low'], row[f'{key}_high'])}"
         for key, label in (("mean", "mean"), ("sd", "standard deviation"))
         if np.isfinite(row[key])
     ]

@@ -12,7 +12,7 @@ from natstats._version import __version__
 from natstats.fits.band_choice import band_text
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.options import FitOptions
-from natstats.numbers import change
+from natstats.numbers import change_cells
 from natstats.report.figures.drawing import draw_networks
 from natstats.report.pages.html import drawn_twice, embedded, link_to, write_page
 from natstats.report.pages.page_tables import (
@@ -139,8 +139,8 @@ def _keys(networks: NetworksReport) -> list[tuple[str, str, str]]:
     for unit, per in (("depth", networks.per_unit), ("whole", networks.per_whole)):
         row = next(one for one in rows if one["unit"] == unit and one["subgroup"] == ALL)
         if np.isfinite(row["mean"]):
-            value, _, ends = change(row["mean"], row["low"], row["high"]).partition(" ")
-            keys.append((f"mean slope {per}", value, ends))
+            told = change_cells(row["mean"], row["low"], row["high"])
+            keys.append((f"mean slope {per}", *told))
     verdicts = networks.networks.verdict.value_counts()
     found = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
     return [*keys, ("networks", str(len(networks.networks)), ""), ("each by itself", found, "")]

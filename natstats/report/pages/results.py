@@ -17,7 +17,7 @@ from natstats.fits.flags import FIT_FLAGS, LAYOUT_FLAGS
 from natstats.fits.forms import FORMS, flag_meanings
 from natstats.fits.options import FitOptions
 from natstats.law.law import Law, format_p
-from natstats.numbers import change, estimate, interval, map_size, number, share
+from natstats.numbers import change_cells, estimate, map_size, number, share
 from natstats.report.figures.points import flag_names
 from natstats.report.pages.page_tables import (
     Cell,
@@ -182,8 +182,7 @@ def _apart(value: float, low: float, high: float) -> tuple[str, str]:
     """A signed estimate and its interval."""
     if not math.isfinite(value):
         return "not available", ""
-    estimate, _, ends = change(value, low, high).partition(" ")
-    return estimate, ends
+    return change_cells(value, low, high)
 
 
 def shape_rows(law: Law) -> list[tuple[str, str]]:
@@ -227,7 +226,7 @@ def image_table(image_exponents: pd.DataFrame, options: FitOptions) -> Table:
     for row in shown.to_dict("records"):
         cells = [
             Cell(
-                f"{number(row[name])} {interval(row[f'{name}_low'], row[f'{name}_high'])}",
+                estimate(row[name], row[f"{name}_low"], row[f"{name}_high"]),
                 float(row[name]),
             )
             if math.isfinite(row[name])

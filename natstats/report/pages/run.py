@@ -13,7 +13,7 @@ from natstats.fits.band_choice import ImageBand, band_text
 from natstats.fits.depth_axes import DEPTH_AXES
 from natstats.fits.held_bands import band_sentence
 from natstats.law.verdict import headline
-from natstats.numbers import interval, number
+from natstats.numbers import estimate
 from natstats.report.figures.drawing import RUN_FIGURES, draw_run
 from natstats.report.figures.points import flag_names
 from natstats.report.pages import provenance, results
@@ -127,9 +127,9 @@ def _images_sentence(run: RunReport) -> Markup | str:
     names = {"input.grey": "in grey", "input.colour": "as the mean over the colour channels"}
     for row in run.layers.to_dict("records"):
         if np.isfinite(row["exponent"]):
-            ends = interval(row["exponent_low"], row["exponent_high"])
+            found = estimate(row["exponent"], row["exponent_low"], row["exponent_high"])
             how = names.get(row["layer"], "")
-            parts.append(f"{number(row['exponent'])} {ends} {how}".strip())
+            parts.append(f"{found} {how}".strip())
     if not parts:
         return "No exponent could be fitted to the spectrum of these images."
     return Markup(

@@ -21,7 +21,7 @@ from natstats.law.law import (
 from natstats.law.specifications import AGREEMENT, Specifications
 from natstats.law.trend import OUTCOMES, outcome_of
 from natstats.law.verdict import Verdict
-from natstats.numbers import change, interval, number, share
+from natstats.numbers import change, change_cells, number, share
 from natstats.report.figures.specifications import CHOICE_NAMES, choice_value
 
 __all__ = [
@@ -110,7 +110,7 @@ def departure_rows(law: Law) -> list[tuple[str, str, str]]:
     if law.network is None:
         return []
     return [
-        (one.layer, number(one.value, sign=True), interval(one.low, one.high, sign=True))
+        (one.layer, *change_cells(one.value, one.low, one.high, 2))
         for one in law.network.departures
     ]
 
@@ -119,7 +119,7 @@ def law_facts(law: Law) -> list[tuple[str, str]]:
     """The layers as a sample: name and value."""
     if not np.isfinite(law.slope):
         return []
-    phi = interval(law.correlation_low, law.correlation_high, sign=True)
+    phi = change(law.correlation, law.correlation_low, law.correlation_high, 2)
     return [
         (
             f"slope of the law {DEPTH_AXES[law.depth].per}: correlated layers weigh less",
@@ -129,7 +129,7 @@ def law_facts(law: Law) -> list[tuple[str, str]]:
         ("the same by ranks, which no single layer can dominate", f"p {format_p(law.rank_p)}"),
         (
             "correlation φ of neighbours in what the line leaves",
-            f"{number(law.correlation, sign=True)} {phi}",
+            phi,
         ),
         (
             "share of what the line leaves that maps of one size have in common",
