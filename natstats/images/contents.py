@@ -111,10 +111,10 @@ def keep(digests: Mapping[Identity, bytes], read_at: int) -> None:
     if settled:
         with _connected(is_new=True) as connection:
             if connection is not None:
-                with connection:
-                    rows = [(*one, digest) for one, digest in settled.items()]
-                    connection.executemany(_KEEP, rows)
-                    connection.execute(_FORGET, (_ROWS,))
+                rows = [(*one, digest) for one, digest in settled.items()]
+                connection.executemany(_KEEP, rows)
+                connection.execute(_FORGET, (_ROWS,))
+                connection.commit()
 
 
 _TABLE = """
@@ -141,6 +141,9 @@ def _connected(is_new: bool) -> Iterator[sqlite3.Connection | None]:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             connection = sqlite3.connect(path, timeout=5.0)
             if is_new:
+                # Of two that read before they write, SQLite refuses one at once: so both ask to
+                # write first, and one waits.
+                connection.execute("BEGIN IMMEDIATE")
                 connection.execute(_TABLE)
     try:
         with _forgiven(path):

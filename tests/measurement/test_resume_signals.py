@@ -25,7 +25,7 @@ def test_a_signal_saves_says_how_to_go_on_and_has_its_code(
     command = ["images", forty_photos, "--size", 32, "--crop", 32, "--batch-size", 6, "--out"]
 
     @contextlib.contextmanager
-    def progress_bar(quiet=False):
+    def progress_bar(quiet=False, within=""):
         yield lambda done, total: signal.raise_signal(number) if 12 <= done < 18 else None
 
     monkeypatch.setattr(output, "progress_bar", progress_bar)
@@ -54,7 +54,7 @@ def test_a_signal_that_cannot_wait_says_what_is_kept(
         if where == "twice":
 
             @contextlib.contextmanager
-            def progress_bar(quiet=False):
+            def progress_bar(quiet=False, within=""):
                 def twice(done, total):
                     for _ in range(2 if done == 12 else 0):
                         signal.raise_signal(number)

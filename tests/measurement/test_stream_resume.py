@@ -121,7 +121,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     command = ["images", stream(shards), "--size", 32, "--crop", 32, "--batch-size", 6, "--out"]
 
     @contextlib.contextmanager
-    def progress_bar(quiet=False):
+    def progress_bar(quiet=False, within=""):
         yield lambda done, total: signal.raise_signal(number) if 12 <= done < 18 else None
 
     monkeypatch.setattr(output, "progress_bar", progress_bar)
