@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pandas as pd
 from filling import fill
@@ -167,29 +165,27 @@ def _planned(study: str) -> dict[tuple[str, str], str]:
     """What came out of the planned contrasts of the first setting, by their pairs."""
     frame = pd.read_csv(RESULTS / f"distill_{study}_contrasts.csv")
     own = frame[~frame.control & (frame.setting == SETTINGS[study])]
-    return {
-        (row.label, row.reference_label): f"{_points(row)}, {row.verdict}"
-        for row in own.itertuples()
-    }
+    found = {}
+    for row in own.itertuples():
+        told = _points(row.difference, row.low, row.high)
+        found[row.label, row.reference_label] = f"{told}, {row.verdict}"
+    return found
 
 
 def _later(study: str) -> dict[tuple[str, str], str]:
     """How arms that were not planned stand to others, by pairs both ways."""
     record = json.loads((RESULTS / f"distill_{study}.json").read_text(encoding="utf-8"))
-    goals = [SimpleNamespace(**one) for one in record["goals"]]
-    return {
-        (one.arm, one.over): _points(one) for one in goals if one.setting == SETTINGS[study]
-    } | {
-        (one.over, one.arm): _points(
-            SimpleNamespace(difference=-one.difference, low=-one.high, high=-one.low)
-        )
-        for one in goals
-        if one.setting == SETTINGS[study]
-    }
+    found = {}
+    for one in record["goals"]:
+        if one["setting"] == SETTINGS[study]:
+            value, low, high = (one[name] for name in ("difference", "low", "high"))
+            found[one["arm"], one["over"]] = _points(value, low, high)
+            found[one["over"], one["arm"]] = _points(-value, -high, -low)
+    return found
 
 
-def _points(one: Any) -> str:
-    return change(100 * one.difference, 100 * one.low, 100 * one.high, 1)
+def _points(value: float, low: float, high: float) -> str:
+    return change(100 * value, 100 * low, 100 * high, 1)
 
 
 def studies() -> str:

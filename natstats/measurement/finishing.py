@@ -15,7 +15,7 @@ from natstats.files.state_files import read_state
 from natstats.fits.options import FitOptions
 from natstats.measurement.options import MeasureOptions
 from natstats.measurement.pass_sums import PassSums
-from natstats.measurement.place import amend, kept_states
+from natstats.measurement.place import amend, keeps_states
 from natstats.measurement.state_schema import ABOUT
 from natstats.measurement.until import Until
 from natstats.numbers import counted
@@ -58,7 +58,7 @@ def finish_run(path: Path, fit: Mapping[str, Any] | None = None) -> Run:
         if options.until is not None:
             Until(options.until, chosen).note_in(run)
         amend(run, about)
-        run.save(path, states=kept_states(run, states))
+        run.save(path, states=states if keeps_states(run) else {})
     return run
 
 

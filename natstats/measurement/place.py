@@ -28,7 +28,7 @@ from natstats.runs import store
 from natstats.runs.run import STATES, Run
 from natstats.text import printable
 
-__all__ = ["SAVE_EVERY", "Keeping", "Place", "amend", "has_kept_state", "kept_states"]
+__all__ = ["SAVE_EVERY", "Keeping", "Place", "amend", "has_kept_state", "keeps_states"]
 
 SAVE_EVERY = 60.0
 """Seconds between two saves of the state of a measurement."""
@@ -44,9 +44,9 @@ def has_kept_state(path: Path) -> bool:
     return (path / STATES).is_dir() and (path / "run.json").is_file()
 
 
-def kept_states(run: Run, states: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The states of passes that are kept in a run: all where it may be continued later, or none."""
-    return dict(states) if run.info["options"].get("until") is not None else {}
+def keeps_states(run: Run) -> bool:
+    """Whether the states of its passes are kept in a run, which may be continued later."""
+    return run.info["options"].get("until") is not None
 
 
 def _take_up(kept: Path, state: Path) -> None:
@@ -197,9 +197,12 @@ class Place:
     def _save(keeping: Keeping, keeper: Keeper, run: Run, passes: Mapping[str, PassSums]) -> None:
         assert keeping.path is not None
         if keeping.shard is None:
-            states = {name: keeper.labelled(sums.state()) for name, sums in passes.items()}
-            overwrite = keeping.overwrite or keeping.goes_on
-            run.save(keeping.path, overwrite=overwrite, states=kept_states(run, states))
+            states = passes if keeps_states(run) else {}
+            run.save(
+                keeping.path,
+                overwrite=keeping.overwrite or keeping.goes_on,
+                states={name: keeper.labelled(sums.state()) for name, sums in states.items()},
+            )
         else:
             save_part(keeping.path, keeping.overwrite, keeper.identity, keeper.about, passes)
 

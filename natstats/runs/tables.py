@@ -243,19 +243,18 @@ def _extremes(layers: pd.DataFrame) -> str:
         flags = f", {one.row['flags'].replace('; ', ', ')}" if one.row["flags"] else ""
         beside = "; apart from all other layers" if one.is_apart else ""
         if one.overlapping:
-            name, value, _ = _shown(one.overlapping[0])
+            name, told_of = _shown(one.overlapping[0])
+            value, _, _ = told_of.partition(" ")
             n_layers = counted(len(one.overlapping), "other layer")
             beside = f"; overlaps with {n_layers}, the nearest {name} {value}"
-        name, value, interval = _shown(one.row)
-        told.append(f"{one.word}: {name} {value} {interval}{flags}{beside}")
+        told.append(f"{one.word}: {' '.join(_shown(one.row))}{flags}{beside}")
     return "\n".join(told)
 
 
-def _shown(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
-    """Name, exponent and interval of a layer."""
+def _shown(row: Mapping[Hashable, Any]) -> tuple[str, str]:
+    """Name of a layer, and its exponent with the interval."""
     told = estimate(row["exponent"], row["exponent_low"], row["exponent_high"])
-    value, _, interval = told.partition(" ")
-    return printable(str(row["layer"])), value, interval
+    return printable(str(row["layer"])), told
 
 
 def evenly(layers: pd.DataFrame, rows: int | None) -> pd.DataFrame:

@@ -18,28 +18,6 @@ from tests.measurement.cut_runs import N_PHOTOS, network
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-def test_where_the_run_cannot_be_written_its_spectra_are_kept(
-    tmp_path, forty_photos, call, monkeypatch, assert_same
-):
-    options = ["--size", 32, "--crop", 32, "--band", "0.05:0.4"]
-    call("images", forty_photos, *options, "--out", tmp_path / "whole")
-    write, is_full = np.savez_compressed, [True]
-
-    def full(*given, **arrays):
-        if is_full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(*given, **arrays)
-
-    monkeypatch.setattr(np, "savez_compressed", full)
-    out = tmp_path / "run"
-    said = call("images", forty_photos, *options, "--out", out, code=1).stderr
-    assert f"kept in {out}; `natstats fit {out}` finishes it when it can be written" in said
-    is_full.clear()
-    call("fit", out)
-    assert_same(tmp_path / "whole", out)
-    assert (tmp_path / "whole/layers.csv").read_text() == (out / "layers.csv").read_text()
-
-
 @pytest.fixture
 def full_disk(monkeypatch):
     """What was measured can be kept, and no run can be written while the list is not empty."""
@@ -52,6 +30,22 @@ def full_disk(monkeypatch):
 
     monkeypatch.setattr(np, "savez_compressed", full)
     return is_full
+
+
+def test_where_the_run_cannot_be_written_its_spectra_are_kept(
+    tmp_path, forty_photos, call, full_disk, assert_same
+):
+    options = ["--size", 32, "--crop", 32, "--band", "0.05:0.4"]
+    full_disk.clear()
+    call("images", forty_photos, *options, "--out", tmp_path / "whole")
+    full_disk.append(True)
+    out = tmp_path / "run"
+    said = call("images", forty_photos, *options, "--out", out, code=1).stderr
+    assert f"kept in {out}; `natstats fit {out}` finishes it when it can be written" in said
+    full_disk.clear()
+    call("fit", out)
+    assert_same(tmp_path / "whole", out)
+    assert (tmp_path / "whole/layers.csv").read_text() == (out / "layers.csv").read_text()
 
 
 def test_a_run_that_was_finished_later_goes_on_to_a_smaller_width(tmp_path, call, full_disk):

@@ -19,7 +19,7 @@ from natstats import measure, power_law_fields
 from natstats.report.pages.run import write_report
 from natstats.runs.run import Run
 from natstats.spectra.records import Layer, LayerSpectrum
-from tests.report.chromium import CHROMIUM, NEEDS_CHROMIUM, playwright
+from tests.report.chromium import NEEDS_CHROMIUM
 
 nn = torch.nn
 pytestmark = NEEDS_CHROMIUM
@@ -44,14 +44,6 @@ def run() -> Run:
 @pytest.fixture(scope="module")
 def report(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(tmp_path_factory.mktemp("run"), run.report())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        own = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield own
-        own.close()
 
 
 class Seen:

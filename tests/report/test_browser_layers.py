@@ -12,7 +12,7 @@ import pytest
 
 from natstats.report.pages.run import write_report
 from natstats.runs.run import Run
-from tests.report.chromium import CHROMIUM, NEEDS_CHROMIUM, playwright
+from tests.report.chromium import NEEDS_CHROMIUM
 from tests.report.test_browser import Seen, visible_heads
 
 pytestmark = NEEDS_CHROMIUM
@@ -27,14 +27,6 @@ def run(made_networks: Any) -> Run:
 @pytest.fixture(scope="module")
 def report(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(tmp_path_factory.mktemp("run"), run.report())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        own = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield own
-        own.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from natstats import compare, meta_analysis
 from natstats.runs.run import Run
-from tests.report.chromium import CHROMIUM, NEEDS_CHROMIUM, playwright
+from tests.report.chromium import NEEDS_CHROMIUM
 
 pytestmark = NEEDS_CHROMIUM
 FITS = "one => one.scrollWidth <= one.clientWidth"
@@ -28,14 +28,6 @@ def folder(made_networks, tmp_path_factory):
     meta_analysis(paths, by="model").save(place / "law")
     compare(Run.open(paths[0]), Run.open(paths[1]), ("a", "b")).save(place / "diff")
     return place
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        own = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield own
-        own.close()
 
 
 @pytest.fixture
