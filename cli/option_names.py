@@ -12,15 +12,19 @@ __all__ = ["as_typed", "of_parameter"]
 _REFUSED = re.compile(r"^(?P<got>'.*'|\".*\") is not (one of|a valid) ", re.DOTALL)
 """How click begins to tell of a value that is no choice, or no number."""
 
+_NAME = re.compile(r"(?<![\w./=-])[a-z]+(?:_[a-z]+)+(?![\w./=(-])")
+"""A name of several words, as the library writes those of its arguments."""
+
 _KINDS = {"integer": "a whole number", "float": "a number"}
 
 
 def as_typed(command: click.Command, words: Sequence[str], sentence: str) -> str:
-    """A sentence that begins with the name of an argument, with that of its option in its place.
+    """An error with the names of options in place of those of the library's arguments.
 
-    ``n_groups: ...`` becomes ``--groups: ...``. Where the argument was given as NAME=VALUE, such as
+    It begins with the name of the argument that is wrong: ``n_groups: ...`` becomes ``--groups: ...``. Where the argument was given as NAME=VALUE, such as
     a field of a recipe, the option comes with that name: ``--recipe clip: ...``. What is neither
-    stays as it is.
+    stays as it is. So do one-word names inside the sentence, which may be words, and what is quoted
+    or was got.
 
     Args:
         command: the command that raised it.
@@ -30,6 +34,8 @@ def as_typed(command: click.Command, words: Sequence[str], sentence: str) -> str
     >>> named = click.Command("a", params=[click.Option(["--groups", "n_groups"])])
     >>> as_typed(named, ["--groups", "0"], "n_groups: expected at least 1; got 0")
     '--groups: expected at least 1; got 0'
+    >>> as_typed(named, [], "band: expected more rings than n_groups; got n_groups")
+    'band: expected more rings than --groups; got n_groups'
     """
     name, colon, rest = sentence.partition(":")
     if not colon:
@@ -37,12 +43,22 @@ def as_typed(command: click.Command, words: Sequence[str], sentence: str) -> str
     options = [one for one in command.params if isinstance(one, click.Option)]
     own = next((one for one in options if name in _names(command, one)), None)
     typed = own is not None and any(word.partition("=")[0] in own.opts for word in words)
+    rest = _within(command, options, rest)
     if not typed:
         last = name.rpartition(" ")[2]  # layout of NAME, method argument NAME
         for option, key in _pairs(options, words):
             if last == key or last.endswith(f".{key}"):
                 return f"{_longest(option)} {last}:{rest}"
-    return sentence if own is None else f"{_longest(own)}:{rest}"
+    return f"{name if own is None else _longest(own)}:{rest}"
+
+
+def _within(command: click.Command, options: Sequence[click.Option], rest: str) -> str:
+    """What follows the name of the wrong argument, with other arguments told as they are typed."""
+    by_name = {name: _longest(one) for one in options for name in _names(command, one)}
+    expected, got, value = rest.partition("got ")
+    quoted = re.split(r"('[^']*'|\"[^\"]*\")", expected)
+    quoted[::2] = [_NAME.sub(lambda m: by_name.get(m[0], m[0]), text) for text in quoted[::2]]
+    return "".join(quoted) + got + value
 
 
 def of_parameter(error: click.BadParameter) -> str:

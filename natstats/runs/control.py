@@ -100,29 +100,29 @@ class Control(Brief):
         return ControlReport(self.layers, self.seeds, self.sentence())
 
     def sentence(self) -> str:
-        """The verdict in words, with the numbers that it rests on."""
+        """The verdict in words, with the numbers that it rests on: one to four sentences."""
         against = (
             f"{counted(len(self.seeds), 'network')} of the same architecture with random weights"
         )
         if not self.n_layers:
             return f"Control: no layer has an exponent both trained and in {against}."
-        opening = self._opening()
         n_layers = layers_text(self.n_layers)
-        text = (
-            f"{opening}: {self.mean.text()} in the mean over {n_layers}, against {against} "
-            f"({100 * self.level:g} % interval; p {format_p(self.mean.p)}); {self.n_differ} of "
-            f"{n_layers} {'differs' if self.n_differ == 1 else 'differ'} after Holm's correction"
-        )
+        said = [
+            f"{self._opening()}: {self.mean.text()} in the mean over {n_layers} "
+            f"({100 * self.level:g} % interval; p {format_p(self.mean.p)}), against {against}",
+            f"{self.n_differ} of {n_layers} {'differs' if self.n_differ == 1 else 'differ'} after "
+            "Holm's correction",
+        ]
         if np.isfinite(self.slope.value):
             over = "" if self.n_in_slope == self.n_layers else f" over {self.n_in_slope} of them"
-            text += (
-                f"; slope {DEPTH_AXES[self.depth].per}{over}, where layers weigh by the errors of "
-                f"their differences, in the law by their own: "
-                f"{number(self.slope_trained, 4, sign=True)} trained, "
-                f"{number(self.slope_random, 4, sign=True)} with random weights, difference "
-                f"{self.slope.text()} (p {format_p(self.slope.p)})"
-            )
-        return text + "."
+            said += [
+                f"The slope {DEPTH_AXES[self.depth].per}{over} is "
+                f"{number(self.slope_trained, 4, sign=True)} trained and "
+                f"{number(self.slope_random, 4, sign=True)} with random weights: a difference of "
+                f"{self.slope.text()} (p {format_p(self.slope.p)})",
+                "Layers weigh here by the errors of their differences, in the law by their own",
+            ]
+        return ". ".join(said) + "."
 
     def _opening(self) -> str:
         """What training did, or that the seeds do not tell; it follows from the intervals."""
