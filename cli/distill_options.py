@@ -32,7 +32,10 @@ SETTINGS = frozenset(
 class Seeds(click.Command):
     """A command whose ``--seed`` takes several numbers, as in ``--seed 0 1 2``."""
 
-    called: ClassVar[dict[str, tuple[str, ...]]] = {"lr": ("learning_rate",)}
+    called: ClassVar[dict[str, tuple[str, ...]]] = {
+        "lr": ("learning_rate",),
+        "data": ("images",),
+    }
     """What the library calls arguments that have other names here."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -21,10 +21,10 @@ _KINDS = {"integer": "a whole number", "float": "a number"}
 def as_typed(command: click.Command, words: Sequence[str], sentence: str) -> str:
     """An error with the names of options in place of those of the library's arguments.
 
-    It begins with the name of the argument that is wrong: ``n_groups: ...`` becomes ``--groups: ...``. Where the argument was given as NAME=VALUE, such as
-    a field of a recipe, the option comes with that name: ``--recipe clip: ...``. What is neither
-    stays as it is. So do one-word names inside the sentence, which may be words, and what is quoted
-    or was got.
+    It begins with the name of the argument that is wrong: ``n_groups: ...`` becomes
+    ``--groups: ...``. Where the argument was given as NAME=VALUE, such as a field of a recipe, the
+    option comes with that name: ``--recipe clip: ...``. What is neither stays as it is. So do names
+    of one word inside the sentence, which may be meant as words, and what is quoted or was got.
 
     Args:
         command: the command that raised it.

@@ -317,6 +317,7 @@ def test_an_interruption_before_anything_says_so(call, quick, tmp_path, monkeypa
         (["--teacher-run", "nowhere"], "--teacher-run: expected only beside method spectral"),
         (["--recipe", "epochs=3"], "recipe: expected epochs once"),
         (["--student-arg", "num_classes=5"], "student: expected scores for the 2 classes"),
+        (["--teacher-cache-limit", "3"], "-limit: expected a --teacher-cache beside it; got none"),
         (["--device", "nonsense"], "device: expected a device of this machine"),
     ],
 )

@@ -181,7 +181,7 @@ def test_the_wider_interval_never_has_the_firmer_sentence(run, low):
 def test_the_slopes_of_the_control_are_told_from_that_of_the_law(run):
     *_, slopes, weights = verdict(run).split(". ")
     assert slopes.startswith("The slope per weight layer")
-    assert weights == "Layers weigh here by the errors of their differences, in the law by their own."
+    assert weights.startswith("Layers weigh here by the errors of their differences, in the law by")
 
 
 @pytest.mark.parametrize(("shift", "undecided"), [(0.1, ("mean",)), (3.5, ("mean",)), (40.0, ())])
