@@ -134,7 +134,8 @@ class Report:
             f"{self.study.teachers[setting.teacher].network.name}, {limit} training images, "
             f"{setting.epochs} epochs"
         )
-        state = f"{n_ended} of {n} planned trainings are finished." if n_ended < n else ""
+        state = _unfinished(found, n_ended, n) if n_ended < n else ""
+        taken = self._weights_taken(setting)
         failed = self._failed(planned)
         # What was planned for a setting counts, with arms that this natstats cannot train.
         every = {arm.name: found.get(arm.name, {}) for arm in arms_of(self.study, setting)}
@@ -143,11 +144,22 @@ class Report:
         )
         return [
             head,
-            *filter(None, [state, failed]),
+            *filter(None, [taken, state, failed]),
             self._accuracy_table(known, planned),
             *contrasts,
             *self._goal(known, planned),
         ]
+
+    def _weights_taken(self, setting: Setting) -> str:
+        """Where the weights were chosen, if that was in another setting."""
+        if not setting.weights_of:
+            return ""
+        where = self.study.setting(setting.weights_of)
+        limit = "all" if where.limit is None else count(where.limit)
+        return (
+            f"Weights are those of {where.name}: they were chosen with {where.student.name} on "
+            f"{limit} images, and not again here."
+        )
 
     def _goal(self, known: Accuracies, planned: Sequence[Planned]) -> list[str]:
         """How the methods of the goal stand to those that they were to reach."""
@@ -284,13 +296,15 @@ class Report:
         chosen, _ = self.work.chosen(setting, arms, self.rows, "weights")
         own = [arm for arm in arms if arm.name in study.budget_arms]
         cells: list[list[str]] = []
+        n_budgets = 0
         for each in at_budgets(setting, study.budgets):
             found = self.accuracies(
                 self.work.final(each, own, chosen, range(study.budget_seeds), "budget")
             )
             known = {name: values for name, values in found.items() if values}
+            n_budgets += bool(known)
             cells += self._budget_rows(each.epochs, known)
-        if not cells:
+        if n_budgets < 2:  # that of the final trainings alone says nothing about budgets
             return []
         heads = ["epochs", "method", "seeds", "accuracy, %", "over ce", "over kd"]
         return [
@@ -313,6 +327,13 @@ class Report:
 
 def _names(planned: Sequence[Planned], arms: Sequence[Arm]) -> list[str]:
     return list(dict.fromkeys([*(arm.name for arm in arms), *(one.arm for one in planned)]))
+
+
+def _unfinished(found: Accuracies, n_ended: int, n: int) -> str:
+    """How far a setting is, and the methods of the record that it has nothing of."""
+    none = [name for name, own in found.items() if not own]
+    without = f" Not trained here: {', '.join(none)}." if none else ""
+    return f"{n_ended} of {n} trainings of the record are finished.{without}"
 
 
 def first_reach(curve: pd.DataFrame, aim: float) -> float:

@@ -315,10 +315,13 @@ CIFAR10 = Study(
     teachers={"r56": _cifar_teacher(56), "r20": _cifar_teacher(20)},
     settings=(
         Setting("w10-r20-2k", Network("wrn_10_1"), "r20", 2000, 30),
-        # 2,512 steps, the arms that the claim is about; weights from the setting before.
+        # 2,512 steps, the arms that the claim is about; weights from the setting before. ofd and
+        # kd+both-coherence were added before anything was trained here.
         Setting(
             "r8-r56-10k", RESNET8, "r56", 10000, 16,
-            arms=("ce", "kd", "at", "kd+spectral", "at+spectral"),
+            arms=(
+                "ce", "kd", "at", "ofd", "kd+spectral", "at+spectral", "kd+both-coherence",
+            ),
             weights_of="w10-r20-2k",
         ),
     ),

@@ -22,8 +22,13 @@ from natstats.numbers import change
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "analyses" / "results"
 STUDIES = ("textures", "cifar10", "tiny40")
-SETTINGS = {"textures": "r8-r20", "cifar10": "w10-r20-2k", "tiny40": "r8-r20"}
-"""The setting of each study that the summary is about."""
+COLUMNS = {
+    "textures": ("textures", "r8-r20"),
+    "CIFAR-10, 2 000 images": ("cifar10", "w10-r20-2k"),
+    "CIFAR-10, 10 000 images": ("cifar10", "r8-r56-10k"),
+    "Tiny ImageNet 40": ("tiny40", "r8-r20"),
+}
+"""The settings that the summary is about, by the heads of their columns."""
 PLACES = {
     "none": "–",
     "groups": "end of every group",
@@ -144,27 +149,27 @@ LATER = (
 
 
 def summary() -> str:
-    """The planned contrasts, then what was tried later, with a column for each data set."""
+    """The planned contrasts, then what was tried later, with a column for each setting."""
     lines = [
-        "| gain in points | textures | CIFAR-10 | Tiny ImageNet 40 |",
-        "| --- | --- | --- | --- |",
-        "| **planned, corrected by Holm's rule** | | | |",
+        f"| gain in points | {' | '.join(COLUMNS)} |",
+        f"| --- |{' --- |' * len(COLUMNS)}",
+        f"| **planned, corrected by Holm's rule** |{' |' * len(COLUMNS)}",
     ]
-    planned = {name: _planned(name) for name in STUDIES}
-    later = {name: _later(name) for name in STUDIES}
+    planned = {head: _planned(*where) for head, where in COLUMNS.items()}
+    later = {head: _later(*where) for head, where in COLUMNS.items()}
     for pairs, found in ((SUMMARY, planned), (LATER, later)):
         if found is later:
-            lines.append("| **not planned, not corrected** | | | |")
+            lines.append(f"| **not planned, not corrected** |{' |' * len(COLUMNS)}")
         for arm, other, called in pairs:
-            cells = " | ".join(found[name].get((arm, other), "–") for name in STUDIES)
+            cells = " | ".join(own.get((arm, other), "–") for own in found.values())
             lines.append(f"| {called} | {cells} |")
     return "\n".join(lines)
 
 
-def _planned(study: str) -> dict[tuple[str, str], str]:
-    """What came out of the planned contrasts of the first setting, by their pairs."""
+def _planned(study: str, setting: str) -> dict[tuple[str, str], str]:
+    """What came out of the planned contrasts of a setting, by their pairs."""
     frame = pd.read_csv(RESULTS / f"distill_{study}_contrasts.csv")
-    own = frame[~frame.control & (frame.setting == SETTINGS[study])]
+    own = frame[~frame.control & (frame.setting == setting)]
     found = {}
     for row in own.itertuples():
         told = _points(row.difference, row.low, row.high)
@@ -172,12 +177,12 @@ def _planned(study: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def _later(study: str) -> dict[tuple[str, str], str]:
+def _later(study: str, setting: str) -> dict[tuple[str, str], str]:
     """How arms that were not planned stand to others, by pairs both ways."""
     record = json.loads((RESULTS / f"distill_{study}.json").read_text(encoding="utf-8"))
     found = {}
     for one in record["goals"]:
-        if one["setting"] == SETTINGS[study]:
+        if one["setting"] == setting:
             value, low, high = (one[name] for name in ("difference", "low", "high"))
             found[one["arm"], one["over"]] = _points(value, low, high)
             found[one["over"], one["arm"]] = _points(-value, -high, -low)

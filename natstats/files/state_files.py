@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,6 +24,12 @@ from natstats.text import printable
 __all__ = ["read_state", "state_from_bytes", "state_in_bytes", "write_state"]
 
 _ARRAY, _RECORD, _DIGEST = "natstats.array", "natstats.state", "natstats.digest"
+
+_N_LENGTH = 8
+"""Bytes at the begin of a safetensors file with the length of its head, which is JSON."""
+
+_LONGEST_HEAD = 10**8
+"""Bytes of a head that safetensors reads at most."""
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
@@ -55,6 +62,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     try:
         with open_regular(path) as file:  # a pipe or a device would never end
+            _refuse_other_length(file)
             return state_from_bytes(file.read())
     except FileNotFoundError:
         raise
@@ -63,6 +71,29 @@ def read_state(path: Path) -> dict[str, Any]:
         raise NatstatsError(
             f"state: expected a whole file that natstats wrote; {printable(path)}: {reason}"
         ) from error
+
+
+def _refuse_other_length(file: BinaryIO) -> None:
+    """Raise where a file is longer or shorter than its head says, before it is read as a whole.
+
+    A file with a terabyte of holes takes no room on a disk, and would take all of the memory.
+
+    Raises:
+        ValueError: it is, or it has no such head.
+    """
+    n_bytes = os.fstat(file.fileno()).st_size
+    n_head = int.from_bytes(file.read(_N_LENGTH), "little")
+    if not 0 < n_head <= min(n_bytes, _LONGEST_HEAD):
+        raise ValueError("it is no state of natstats (no head)")
+    try:
+        head = json.loads(file.read(n_head))
+        ends = [own["data_offsets"][1] for name, own in head.items() if name != "__metadata__"]
+        told = _N_LENGTH + n_head + max(ends, default=0)
+    except (AttributeError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"it is no state of natstats ({error})") from error
+    if told != n_bytes:
+        raise ValueError(f"its head tells of {told} bytes, and it has {n_bytes}")
+    file.seek(0)
 
 
 def state_in_bytes(state: dict[str, Any]) -> bytes:

@@ -63,6 +63,14 @@ def test_what_is_no_state_is_refused(tmp_path, content):
         read_state(tmp_path / "s")
 
 
+@pytest.mark.parametrize("begin", [b"", state_in_bytes(STATE)])
+def test_a_terabyte_of_holes_is_refused_unread(tmp_path, begin):
+    (tmp_path / "s").write_bytes(begin)
+    os.truncate(tmp_path / "s", 2**40)
+    with pytest.raises(NatstatsError, match="no head|tells of .* bytes, and it has 1099511627776"):
+        read_state(tmp_path / "s")
+
+
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "s")
     with pytest.raises(NatstatsError, match="state: expected"):
