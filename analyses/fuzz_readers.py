@@ -5,7 +5,7 @@ again. The law for all: a NatstatsError with a sentence, or success; no code of 
 nothing is written but where it may be, memory and time stay bounded. tests/test_hostile_files.py
 checks the same with few examples. Usage::
 
-    python analyses/fuzz_readers.py --minutes 10 --out analyses/fuzz_readers.json
+    python analyses/fuzz_readers.py --minutes 10 --out analyses/results/fuzz_readers.json
 """
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
 """The version of natstats, alone in a file so that packaging can read it without importing."""
 
-__version__ = "0.14.0"
+__version__ = "0.15.0"
