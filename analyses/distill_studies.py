@@ -258,6 +258,8 @@ LATER = (
     Arm("kd+fitnets", "kd+fitnets", {}, "fitnets.weight", "kd"),
     _control("spatial"),
 )
+# Tried when power spectra beside kd had turned out below kd with 10,000 images: is it their weight?
+TENTH = Arm("kd+tenth", "kd+spectral", POWER | {"spectral.weight": 0.3}, "", "kd")
 # Held against kd, at, ofd and dkd: power spectra, coherence, and both, the default since 0.14.
 GOAL = ("kd+spectral", BEST.name, LATER[0].name)
 ABLATION_CONTRASTS = tuple((arm.name, "kd") for arm in ABLATION if arm.beside == "kd")
@@ -321,12 +323,13 @@ CIFAR10 = Study(
             "r8-r56-10k", RESNET8, "r56", 10000, 16,
             arms=(
                 "ce", "kd", "at", "ofd", "kd+spectral", "at+spectral", "kd+both-coherence",
+                "kd+tenth",
             ),
             weights_of="w10-r20-2k",
         ),
     ),
-    arms=(*ARMS, BEST, *LATER),
-    goal=GOAL,
+    arms=(*ARMS, BEST, *LATER, TENTH),
+    goal=(*GOAL, TENTH.name),
     contrasts=CONTRASTS,
     budget_setting="w10-r20-2k",
 )  # fmt: skip

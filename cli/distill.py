@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-LOOKS = ("evaluate_every", "evaluate_on", "gap", "gap_on", "gradients")
-"""Options that say what is looked at on the way."""
-
-PASSED = ("compile", *LOOKS)
-"""Options that say how networks run and what is looked at on the way, by their own names."""
-
-
 @click.command(
     "distill", cls=Seeds, help=HELP, short_help="Train a student network, alone or from a teacher."
 )
@@ -44,6 +37,12 @@ def command(ctx: click.Context, **values: Any) -> None:
 
     settings, call = _settings(ctx, values)
     if call["write_config"] is not None:
+        if call["dry_run"]:
+            raise click.UsageError(
+                "--dry-run: expected not beside --write-config, which trains nothing and writes a "
+                "file",
+                ctx,
+            )
         _write_config(settings, call)
         return
     with processes(call.pop("device")) as together:
@@ -58,8 +57,8 @@ def _settings(
     A record comes first, then a file, then what was typed.
     """
     from natstats.distill.methods import arguments_of, parse_method
-    from natstats.distill.training.evaluation import checked_looks
-    from natstats.distill.training.repetition import recorded_settings
+    from natstats.distill.training.evaluation import LOOKS, checked_looks
+    from natstats.distill.training.repetition import PASSED, recorded_settings
     from natstats.distill.training.settings import TrainingSettings
     from natstats.errors import UsageError
 
@@ -67,7 +66,7 @@ def _settings(
     path, config = values["recorded"], values["config"]
     settings = TrainingSettings() if path is None else recorded_settings(path)
     call = {name: value for name, value in values.items() if name not in SETTINGS}
-    call |= {name: value for name, value in settings.options.items() if name in call}
+    call |= {name: value for name, value in settings.options.items() if name in PASSED}
     if config is not None:
         in_file = read_options(config, ctx.command.params)
         # What the file has arguments for may be named on the command line alone.
@@ -127,11 +126,15 @@ def _write_config(settings: TrainingSettings, call: Mapping[str, Any]) -> None:
         raise NatstatsError(
             f"write_config: expected a place for {path}; {error.strerror}"
         ) from None
+    for note in settings.notes:
+        output.tell(f"Note: {note}.")
     output.say(f"Settings: {path_text(path)}")
 
 
 def _distill(together: Processes, settings: TrainingSettings, call: dict[str, Any]) -> None:
+    from natstats.distill.training.compiling import check_compile
     from natstats.distill.training.distillation import looks_of
+    from natstats.distill.training.evaluation import LOOKS
     from natstats.distill.training.out_folders import check_seeds_out, finished, reserved
 
     assert settings.student is not None
@@ -156,6 +159,7 @@ def _distill(together: Processes, settings: TrainingSettings, call: dict[str, An
         if call["dry_run"]:
             setup = setup_of(seeds[0])
             looks_of(setup, **{name: call[name] for name in LOOKS})
+            check_compile(call["compile"], setup.program, call["teacher_cache"] is not None)
             _say_plan(together, call, setup)
             return
         todo = []
@@ -218,6 +222,7 @@ def _is_finished(folder: Path, overwrite: bool) -> bool:
 def _train(together: Processes, call: Mapping[str, Any], setup: Distillation, folder: Path) -> None:
     """Train with one seed, to a folder."""
     from natstats.distill.training.distillation import distill
+    from natstats.distill.training.repetition import PASSED
 
     _say_plan(together, call, setup)
     stages = [(stage.name, stage.epochs) for stage in setup.program.stages]

@@ -12,7 +12,7 @@ __all__ = ["as_typed", "of_parameter"]
 _REFUSED = re.compile(r"^(?P<got>'.*'|\".*\") is not (one of|a valid) ", re.DOTALL)
 """How click begins to tell of a value that is no choice, or no number."""
 
-_NAME = re.compile(r"(?<![\w./=-])[a-z]+(?:_[a-z]+)+(?![\w./=(-])")
+_NAME = re.compile(r"(?<![\w./=-])[a-z]+(?:_[a-z]+)+(?![\w./=(:-])")
 """A name of several words, as the library writes those of its arguments."""
 
 _KINDS = {"integer": "a whole number", "float": "a number"}

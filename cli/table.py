@@ -67,7 +67,7 @@ def command(
     corrected for the number of methods by Holm's rule.
     """
     if as_csv and as_markdown:
-        raise UsageError("format: expected --csv or --markdown; got both")
+        raise UsageError("csv: expected --csv or --markdown; got both")
     pairs = [_pair(text) for text in contrasts]
     if out is not None:
         out = output.target(out, "", overwrite, "table")

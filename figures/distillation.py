@@ -24,7 +24,7 @@ RESULTS = ROOT / "analyses" / "results"
 STUDIES = ("textures", "cifar10", "tiny40")
 COLUMNS = {
     "textures": ("textures", "r8-r20"),
-    "CIFAR-10, 2 000 images": ("cifar10", "w10-r20-2k"),
+    "CIFAR-10, 2000 images": ("cifar10", "w10-r20-2k"),
     "CIFAR-10, 10 000 images": ("cifar10", "r8-r56-10k"),
     "Tiny ImageNet 40": ("tiny40", "r8-r20"),
 }

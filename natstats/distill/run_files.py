@@ -120,28 +120,30 @@ def read_record(path: Path) -> RunInfo:
         ValueError: they are not JSON, or not those of a run; file and field are named.
         NatstatsError: they are the facts of something else, or of a newer natstats.
     """
+    file = path / RECORD if path.is_dir() else path
+    name_of_file = printable(file.name)
     try:
-        info = read_json(path / RECORD if path.is_dir() else path, finite=True)
+        info = read_json(file, finite=True)
     except ValueError as error:
-        raise UsageError(f"{RECORD}: {error}") from None
+        raise UsageError(f"{name_of_file}: {error}") from None
     if not isinstance(info, dict):
-        raise UsageError(f"{RECORD}: expected an object; got {printable(repr(info))[:60]}")
+        raise UsageError(f"{name_of_file}: expected an object; got {printable(repr(info))[:60]}")
     for name in ("kind", "format"):
         if name not in info:
-            raise UsageError(f"{RECORD}: expected kind and format; {name} is missing")
+            raise UsageError(f"{name_of_file}: expected kind and format; {name} is missing")
     shown = printable(repr(info["kind"]))[:60]
     if info["kind"] != KIND:
         raise NatstatsError(f"run: expected the kind {KIND!r}; {printable(path)} is a {shown}")
     number = info["format"]
     if type(number) is not int or number < 1:
         shown = printable(repr(number))[:60]
-        raise UsageError(f"{RECORD}, format: expected a whole number from 1; got {shown}")
+        raise UsageError(f"{name_of_file}, format: expected a whole number from 1; got {shown}")
     if number > FORMAT:
         raise NatstatsError(
             f"run: expected format {FORMAT} or older; {printable(path)} has format {number} and "
             "was written by a newer natstats"
         )
-    return checked(known(info), RECORD)
+    return checked(known(info), name_of_file)
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:

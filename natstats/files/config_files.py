@@ -24,7 +24,15 @@ _LARGEST = 1 << 20
 """Most bytes of a file that is read, and most values in it; a usual file has some thousand."""
 
 _DEEPEST = 8
-_EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+_NUMBERS = {
+    "int": re.compile(r"[-+]?(0|[1-9][0-9]*)$"),
+    "float": re.compile(
+        r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|[-+]?\.inf$|\.nan$"
+    ),
+}
+"""How numbers are written in YAML. In YAML 1.1, which PyYAML reads, 1e-3 is a text, 010 is eight,
+12:30 is 750, and 1_0 is ten: what is not written in one of these ways stays a text, which no number
+can be read from by mistake."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -62,8 +70,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except RecursionError:
         raise UsageError(f"config: expected {language}; {shown} is nested too deeply") from None
     except ValueError as error:
-        reason = " ".join(printable(str(error)).split())[:200]
-        raise UsageError(f"config: expected {language}; {shown}: {reason}") from None
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"config: expected {language}; {shown}: {printable(reason)}") from None
     if not isinstance(found, dict):
         raise UsageError(f"config: expected names with values; {shown} holds none")
     return found
@@ -84,7 +92,7 @@ def _yaml(text: str) -> Any:
 
 
 def _loader(yaml: Any) -> Any:
-    """PyYAML's safe loader, with numbers as in YAML 1.2, that refuses a name twice in a mapping."""
+    """PyYAML's safe loader, with :data:`_NUMBERS`, that refuses a name twice in a mapping."""
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         def compose_mapping_node(self, anchor: Any) -> Any:
@@ -99,8 +107,13 @@ def _loader(yaml: Any) -> Any:
                     seen.add(key.value)
             return node
 
-    # YAML 1.1 takes 1.0e-3 for a number, but 1e-3 for a text.
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+    tags = {f"tag:yaml.org,2002:{kind}": pattern for kind, pattern in _NUMBERS.items()}
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in tags]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for tag, pattern in tags.items():
+        Loader.add_implicit_resolver(tag, pattern, list("-+.0123456789"))
     return Loader
 
 

@@ -109,8 +109,8 @@ KINDS = {
         "table.json",
         "table",
         _known(
-            r"table\.json|table\.md|(table|gains|terms|seeds)\.csv|report\.html",
-            r"(accuracy|curves|gap)(-\d+)?",
+            r"table\.json|table\.md|(table|gains|contrasts|terms|seeds)\.csv|report\.html",
+            r"(accuracy|contrasts|curves|gap)(-\d+)?",
         ),
         is_whole=False,
         says="table",

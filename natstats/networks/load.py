@@ -202,8 +202,8 @@ def _from_builder(builder: Builder, weights: str | None, seed: int) -> Network:
             model, label = builder.build(seed), untrained
         elif entry is None:
             raise UsageError(
-                f"weights: expected none or a checkpoint file for {builder.name}, which has no "
-                f"published weights; got {weights!r}"
+                f"weights: expected a checkpoint file beside {builder.name}, which has no "
+                f"published weights, or none for random ones; got {weights!r}"
             )
         else:
             model, label = download(builder, entry, seed), str(entry)

@@ -284,6 +284,31 @@ def test_numbers_of_yaml(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0), ("-7", -7), ("+12", 12), ("1.", 1.0), (".5", 0.5), ("-1.5e3", -1500.0),
+        ("-.inf", -np.inf), ("010", "010"), ("1_0", "1_0"), ("12:30", "12:30"), ("0x1F", "0x1F"),
+        ("1:2.5", "1:2.5"), ("0b11", "0b11"), ("true", True),
+    ],
+)  # fmt: skip
+def test_a_number_of_yaml_is_what_it_looks_like(tmp_path, text, value):
+    """PyYAML alone takes 010 for eight and 12:30 for 750."""
+    pytest.importorskip("yaml")
+    (tmp_path / "c.yaml").write_text(f"a: {text}\n")
+    found = read_config(tmp_path / "c.yaml")["a"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_an_error_of_yaml_is_one_line(call, tmp_path):
+    pytest.importorskip("yaml")
+    (tmp_path / "c.yaml").write_text("a: 1\nb\n")
+    text = call("--config", "c.yaml", code=2).stderr
+    assert "\\n" not in text
+    assert "could not find expected ':'" in " ".join(text.split())
+
+
 @pytest.mark.parametrize("text", ["lr: 1\nlr: 2", "a:\n  lr: 1\n  lr: 2", "a: {lr: 1, 'lr': 2}"])
 def test_names_come_once_in_yaml(tmp_path, text):
     pytest.importorskip("yaml")

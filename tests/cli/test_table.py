@@ -71,7 +71,8 @@ def test_csv_and_markdown_print_nothing_else(call, runs):
     text = call(runs, "--markdown").stdout
     assert text.startswith("**small from large")
     assert "| kd+spectral | 3 |" in text
-    assert "got both" in call(runs, "--csv", "--markdown", code=2).stderr
+    error = call(runs, "--csv", "--markdown", code=2).stderr
+    assert "--csv: expected --csv or --markdown; got both" in error
 
 
 @pytest.mark.slow

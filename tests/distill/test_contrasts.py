@@ -17,6 +17,7 @@ from natstats.distill.comparison.pooled import FEWEST_SEEDS, pooled_difference, 
 from natstats.distill.report.contrast_figures import plot_contrasts
 from natstats.distill.report.contrast_tables import contrast_sentences
 from natstats.errors import UsageError
+from natstats.files.ownership import KINDS
 from natstats.law.differences import holm
 
 
@@ -245,6 +246,20 @@ def test_no_effect_is_said_only_where_a_control_is_seen():
     assert [one["verdict"] for one in with_verdicts(nothing, [])] == ["too little to tell"]
 
 
+def test_no_effect_needs_an_interval_without_a_gain_as_large_as_that_of_a_control():
+    control = {"difference": 0.02, "low": 0.01, "high": 0.03, "p_corrected": 0.01}
+    larger = {**control, "difference": 0.05}
+    for low, high, verdict in (
+        (-0.01, 0.019, "no effect seen"),
+        (-0.01, 0.021, "too little to tell"),
+        (-0.021, 0.01, "too little to tell"),
+        (np.nan, np.nan, "too little to tell"),
+    ):
+        row = {"difference": 0.0, "low": low, "high": high, "p_corrected": 0.5}
+        judged = with_verdicts([row], [larger, control])
+        assert [one["verdict"] for one in judged] == [verdict, "better", "better"]
+
+
 # Of runs.
 
 
@@ -363,6 +378,10 @@ def test_words_files_and_figure(runs, tmp_path):
     found.save(tmp_path / "table")
     assert "kd over ce (control)" in (tmp_path / "table" / "report.html").read_text()
     assert (tmp_path / "table" / "contrasts.csv").is_file()
+    # natstats knows all of its files, also in a folder whose record lists none.
+    written = [p for p in (tmp_path / "table").rglob("*") if p.is_file()]
+    names = {p.relative_to(tmp_path / "table").as_posix() for p in written}
+    assert {name for name in names if not KINDS["table"].known.fullmatch(name)} == set()
     record = json.loads((tmp_path / "table" / "table.json").read_text())
     assert [row["label"] for row in record["contrasts"]] == ["kd+spectral", "kd"]
     ax = plot_contrasts(found.contrasts)

@@ -356,3 +356,42 @@ def test_without_relative_paths_no_folder_is_told(made):
 def test_options_of_a_record_are_checked(made, tmp_path, options):
     with pytest.raises(UsageError, match=f"asked.options: {next(iter(options))}: expected"):
         recorded_settings(edited(made, tmp_path, asked__options=options))
+
+
+def test_only_options_of_a_training_are_taken_over(made, tmp_path):
+    """A record may come from anybody: it says neither where to write nor what to replace."""
+    options = {"overwrite": True, "out": "elsewhere", "write_config": "x", "teacher_cache": "c"}
+    settings = recorded_settings(edited(made, tmp_path, asked__options={**options, "gap": False}))
+    assert settings.options == {"gap": False}
+
+
+def test_what_is_wrong_in_a_record_is_told_with_its_file(made, tmp_path):
+    file = edited(made, tmp_path, recipe__learning_rate=-1)
+    with pytest.raises(UsageError, match=f"^from: .*; {file}: learning_rate: expected a number"):
+        recorded_settings(file)
+
+
+def test_seeds_that_are_not_finished_are_named(made, tmp_path):
+    shutil.copytree(made, tmp_path / "r" / "seed-0")
+    (tmp_path / "r" / "seed-1").mkdir()
+    (tmp_path / "r" / "seed-1" / STATE).write_bytes(b"kept")
+    (note,) = recorded_settings(tmp_path / "r").notes
+    assert note.startswith("not repeated, as not finished: ")
+    assert note.endswith("seed-1")
+
+
+def test_outputs_from_a_cache_are_noted(made, tmp_path):
+    notes = ["the teacher's outputs were read from a cache: the time of a step is another"]
+    (note,) = recorded_settings(edited(made, tmp_path, notes=notes)).notes
+    assert "weights may differ in the last digits" in note
+
+
+def test_what_a_method_or_a_preset_takes_away_is_noted(made):
+    settings = recorded_settings(made)
+    assert settings.changed(method="kd").method_args == settings.method_args
+    assert settings.changed(epochs=3).notes == settings.notes
+    changed = settings.changed(method="ce", preset="cifar100")
+    assert changed.method_args == {}
+    first, second = changed.notes[len(settings.notes) :]
+    assert first.startswith("method ce does without what was given before it: kd.")
+    assert second == "the preset cifar100 replaces the whole recipe that was given before it"

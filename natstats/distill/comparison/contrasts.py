@@ -131,8 +131,9 @@ def with_verdicts(
 ) -> list[dict[str, Any]]:
     """The contrasts and then the controls, each with its verdict.
 
-    The verdict *no effect seen* needs a positive control that shows its gain: trainings that miss a
-    gain known to exist cannot show that another one is absent.
+    The verdict *no effect seen* needs a positive control that shows its gain, and an interval
+    without so large a gain or loss: trainings that miss a gain known to exist cannot show that
+    another one is absent, and an interval that holds one as large has not excluded it.
 
     Args:
         rows: planned contrasts.
@@ -141,20 +142,22 @@ def with_verdicts(
     Returns:
         All of them, controls last.
     """
-    is_seen = any(_verdict(row, False) == "better" for row in controls)
-    judged = [{**row, "verdict": _verdict(row, is_seen)} for row in rows]
+    gain = min((row["difference"] for row in controls if _verdict(row) == "better"), default=0.0)
+    judged = [{**row, "verdict": _verdict(row, gain)} for row in rows]
     return [
         *judged,
-        *({**row, "control": True, "verdict": _verdict(row, is_seen)} for row in controls),
+        *({**row, "control": True, "verdict": _verdict(row, gain)} for row in controls),
     ]
 
 
-def _verdict(row: Mapping[str, Any], is_seen: bool) -> str:
+def _verdict(row: Mapping[str, Any], gain: float = 0.0) -> str:
+    """The verdict of a row; `gain` is the smallest that a control shows, 0 where none does."""
     if not np.isfinite(row["p_corrected"]):
         return VERDICTS[3]
     if row["p_corrected"] < SIGNIFICANCE:
         return VERDICTS[0] if row["difference"] > 0 else VERDICTS[1]
-    return VERDICTS[2] if is_seen else VERDICTS[3]
+    is_small = -gain < row["low"] <= row["high"] < gain
+    return VERDICTS[2] if is_small else VERDICTS[3]
 
 
 def contrast_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

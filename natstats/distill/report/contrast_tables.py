@@ -116,6 +116,8 @@ def contrast_explanation(level: float) -> str:
         "own: there are fewer, or the variances of methods differ, and it is that of the paired "
         "differences). Where all seeds have one difference, the error is that of one image at one "
         "seed. The columns of other seeds and images allow for other images besides. Holm's rule "
-        "counts all planned contrasts, tested or not, and the controls by themselves. No effect is "
-        "spoken of only where a positive control is seen."
+        "counts all planned contrasts, tested or not, and the controls by themselves. A verdict "
+        "better or worse has a corrected p below 0.05, whatever the level of the intervals. No "
+        "effect is spoken of only where the interval lies within the smallest gain that a positive "
+        "control shows, on both sides of zero."
     )

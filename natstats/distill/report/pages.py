@@ -142,8 +142,9 @@ _ACCURACY = (
     "images on both sides."
 )
 _CONTRASTS = (
-    "Pairs that were to be compared before anything was trained; hollow: gains that are known "
-    "elsewhere, which show whether one could be seen here. Thick: for other seeds on these images, "
+    "Planned contrasts: the pairs that were given, else each method with spectral terms over the "
+    "same without them; hollow: gains that are known elsewhere, which show whether one could be "
+    "seen here. Thick: for other seeds on these images, "
     "errors pooled over methods; thin: for other images, too."
 )
 _METHOD_CURVES = (

@@ -22,7 +22,7 @@ from natstats import checks
 from natstats.distill.training.program import Program, TrainingStage
 from natstats.errors import NatstatsError, UsageError
 
-__all__ = ["COMPILES", "CompiledNetworks", "compiled_networks"]
+__all__ = ["COMPILES", "CompiledNetworks", "check_compile", "compiled_networks"]
 
 Compile = Literal["none", "student", "teacher", "both"]
 """The names below for type checkers."""
@@ -69,14 +69,11 @@ def compiled_networks(
     Raises:
         UsageError: not one of these, or a network that runs in no pass without taps.
     """
-    checks.one_of("compile", chosen, COMPILES)
+    check_compile(chosen, program, is_cached)
     made: dict[str, Callable[..., Any]] = {}
     for role, model in (("student", student), ("teacher", teacher)):
         if chosen not in (role, "both"):
             continue
-        reason = _hindrance(role, model, program, is_cached)
-        if reason:
-            raise UsageError(f"compile: expected a {role} that {reason}; got {chosen!r}")
         assert model is not None
         if not made:
             torch.compiler.reset()
@@ -84,9 +81,26 @@ def compiled_networks(
     return CompiledNetworks(**made)
 
 
-def _hindrance(role: str, model: nn.Module | None, program: Program, is_cached: bool) -> str:
+def check_compile(chosen: str, program: Program, is_cached: bool = False) -> None:
+    """Raise for what :func:`compiled_networks` refuses.
+
+    Args:
+        chosen: one of :data:`COMPILES`.
+        program: tells where taps sit.
+        is_cached: whether the teacher's outputs come from a cache.
+
+    Raises:
+        UsageError: not one of these, or a network that runs in no pass without taps.
+    """
+    checks.one_of("compile", chosen, COMPILES)
+    for role in ("student", "teacher"):
+        if chosen in (role, "both") and (reason := _hindrance(role, program, is_cached)):
+            raise UsageError(f"compile: expected a {role} that {reason}; got {chosen!r}")
+
+
+def _hindrance(role: str, program: Program, is_cached: bool) -> str:
     """What a network does not do but must do to be compiled; empty where it can be compiled."""
-    if role == "teacher" and (model is None or not program.needs_teacher):
+    if role == "teacher" and not program.needs_teacher:
         return f"runs in the training; method {program.method} has none"
     if role == "teacher" and is_cached:
         return "runs in the steps; beside teacher_cache its outputs are kept"

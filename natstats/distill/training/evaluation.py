@@ -20,6 +20,9 @@ from natstats.errors import UsageError
 
 __all__ = ["Evaluated", "Looks", "checked_looks", "evaluate", "usual_sample"]
 
+LOOKS = ("evaluate_every", "evaluate_on", "gap", "gap_on", "gradients")
+"""Options of a training that say what is looked at on the way."""
+
 _LEAST = 64
 """Fewest images of an evaluation before the last."""
 

@@ -206,6 +206,12 @@ class Recipe:
             )
         if None not in (self.size, self.resize) and self.resize < self.size:  # type: ignore[operator]
             raise UsageError(f"resize: expected at least the size {self.size}; got {self.resize}")
+        is_cut = self.augmentation == "crop-flip" and self.size is not None
+        if is_cut and self.pad_mode == "reflect" and self.padding >= self.size:  # type: ignore[operator]
+            raise UsageError(
+                f"padding: expected less than the {self.size} pixels of a reflected image; "
+                f"got {self.padding}"
+            )
         if (self.mean is None) != (self.std is None):
             raise UsageError(f"std: expected together with mean or not at all; got {self.std}")
         if self.mean is not None:

@@ -8,22 +8,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from natstats import checks
 from natstats.distill.methods import arguments_of, parse_method
 from natstats.distill.older_arguments import completed
 from natstats.distill.pairing import named_pairs
 from natstats.distill.record import RunInfo
 from natstats.distill.run_files import read_record
-from natstats.distill.run_folders import find_runs
-from natstats.distill.training.evaluation import checked_looks
+from natstats.distill.run_folders import find_runs, find_unfinished
+from natstats.distill.training.compiling import COMPILES
+from natstats.distill.training.evaluation import LOOKS, checked_looks
 from natstats.distill.training.labelled_sources import UNFLIPPED
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.settings import TrainingSettings
 from natstats.distill.training.source_settings import DataSettings, NetworkSettings
+from natstats.distill.training.teacher_cache import FROM_CACHE
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import expanded, found_from
-from natstats.text import printable
+from natstats.text import few, printable
 
 __all__ = ["recorded_settings"]
+
+PASSED = ("compile", *LOOKS)
+"""Options that say how networks run and what is looked at on the way. A repetition takes over no
+others: not where the run went, nor what it replaced."""
 
 _LOADING = ("checkpoint_key", "takes", "size", "strict")
 
@@ -42,8 +49,12 @@ def recorded_settings(path: str | Path) -> TrainingSettings:
     given = expanded(path, "from")
     files = find_runs([given]) if given.is_dir() else [given]
     records = [_read(file) for file in files]
-    settings = [_settings(record) for record in records]
+    settings = [_settings(record, file) for record, file in zip(records, files, strict=True)]
     first = settings[0]
+    if given.is_dir() and (unfinished := find_unfinished([given])):
+        listed = few([str(folder) for folder in unfinished])
+        note = f"not repeated, as not finished: {listed}"
+        first = replace(first, notes=(*first.notes, note))
     for record, folder in zip(records[1:], files[1:], strict=True):
         other = _difference(_but_seed(records[0]), _but_seed(record))
         if other:
@@ -90,7 +101,17 @@ def _read(path: Path) -> RunInfo:
         raise UsageError(f"from: expected the record of a training; {error}") from None
 
 
-def _settings(info: RunInfo) -> TrainingSettings:
+def _settings(info: RunInfo, file: Path) -> TrainingSettings:
+    try:
+        return _settings_of(info)
+    except UsageError as error:
+        said = str(error).removeprefix("from: expected the record of a training; ")
+        raise UsageError(
+            f"from: expected the record of a training; {printable(file)}: {said}"
+        ) from None
+
+
+def _settings_of(info: RunInfo) -> TrainingSettings:
     asked: Mapping[str, Any] = info.get("asked") or {}
     identity = info.get("identity") or {}
     notes = []
@@ -113,7 +134,7 @@ def _settings(info: RunInfo) -> TrainingSettings:
     seed = int(info["seed"])
     data = info["data"]
     if "source" not in data:
-        raise UsageError("from: expected a record that names its data; data.source is missing")
+        raise UsageError("expected a record that names its data; data.source is missing")
     if _is_before(info, 0, 9):
         notes += _done_otherwise(info, recipe)
         if recipe and "flip" not in recipe and recipe.get("augmentation") != "none":
@@ -121,12 +142,17 @@ def _settings(info: RunInfo) -> TrainingSettings:
     world = identity.get("processes", 1)
     if world != 1:
         notes.append(f"the run was trained by {world} processes that shared each batch")
+    if any(note.startswith(FROM_CACHE) for note in info.get("notes", [])):
+        notes.append(
+            "the run read its teacher's outputs from a cache (--teacher-cache): without that "
+            "cache, or with another, weights may differ in the last digits"
+        )
+    options = {n: v for n, v in asked.get("options", {}).items() if n in PASSED}
     try:
-        checked_looks(asked.get("options", {}))
+        checked_looks(options)
+        checks.one_of("compile", options.get("compile", "none"), COMPILES)
     except UsageError as error:
-        raise UsageError(
-            f"from: expected the record of a training; asked.options: {error}"
-        ) from None
+        raise UsageError(f"asked.options: {error}") from None
     taps = info.get("taps")
     run: Mapping[str, Any] = info.get("teacher_run") or {}
     return TrainingSettings(
@@ -147,7 +173,7 @@ def _settings(info: RunInfo) -> TrainingSettings:
         taps=named_pairs(asked.get("taps", [])),
         teacher_run=_path_from(folder, asked.get("teacher_run")),
         seeds=(seed,),
-        options=dict(asked.get("options", {})),
+        options=options,
         found_taps=None
         if taps is None
         else tuple((tap["method"], tap["student"], tap["teacher"]) for tap in taps),

@@ -18,7 +18,7 @@ from natstats.distill.training.setup import Distillation
 from natstats.distill.training.source_settings import DataSettings, NetworkSettings
 from natstats.errors import UsageError
 from natstats.networks.network import Network
-from natstats.text import printable
+from natstats.text import few, printable
 
 __all__ = ["TrainingSettings"]
 
@@ -70,8 +70,9 @@ class TrainingSettings:
         """The same with other values, by the names of the options of ``natstats distill``.
 
         A new student, teacher or method drops the arguments of the one before; new data keeps limit
-        and holdout; a preset replaces the whole recipe. Arguments of builders and methods, and
-        fields of the recipe, replace only those of the same name.
+        and holdout; a preset replaces the whole recipe. Notes say what a method or a preset takes
+        away. Arguments of builders and methods, and fields of the recipe, replace only those of the
+        same name.
 
         Args:
             given: student, student_weights, student_checkpoint, student_args and the same of the
@@ -82,6 +83,7 @@ class TrainingSettings:
             UsageError: an unknown name, or an invalid value.
         """
         rest = dict(given)
+        notes = (*self.notes, *self._replaced(rest))
         has_teacher = rest.get("teacher") is not None
         changes: dict[str, Any] = {r: self._network(r, rest) for r in ("student", "teacher")}
         layers_may_differ = bool(rest.keys() & {"method", "method_args", "taps"})
@@ -105,7 +107,18 @@ class TrainingSettings:
                 checks.positive_int("seed", seed, 0)
         if rest:
             raise UsageError(f"settings: expected names of options; got {', '.join(sorted(rest))}")
-        return replace(self, **changes)
+        return replace(self, notes=notes, **changes)
+
+    def _replaced(self, given: Mapping[str, Any]) -> list[str]:
+        """What a new method or preset takes away of what was given before, in clauses."""
+        notes = []
+        method, preset = given.get("method"), given.get("preset")
+        if method not in (None, self.method) and (self.method_args or self.taps):
+            names = [*self.method_args, *(["the named layers"] if self.taps else [])]
+            notes.append(f"method {method} does without what was given before it: {few(names)}")
+        if preset is not None and self.recipe != TrainingSettings().recipe:
+            notes.append(f"the preset {preset} replaces the whole recipe that was given before it")
+        return notes
 
     def _network(self, role: str, rest: dict[str, Any]) -> NetworkSettings | None:
         name, before = rest.pop(role, None), getattr(self, role)
@@ -128,7 +141,7 @@ class TrainingSettings:
         method, run = rest.pop("method", None), rest.pop("teacher_run", None)
         arguments = rest.pop("method_args", {})
         found: dict[str, Any] = {"method": self.method, "method_args": dict(self.method_args)}
-        if method is not None:
+        if method not in (None, self.method):
             found = {"method": method, "method_args": {}, "taps": ()}
             if "spectral" not in (one.name for one in parse_method(method)):
                 found |= {"teacher_run": None, "run_digest": None}

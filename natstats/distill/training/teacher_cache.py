@@ -45,7 +45,7 @@ from natstats.files.paths import expanded, open_regular
 from natstats.files.whole_files import PARTIAL, whole_file
 from natstats.text import printable
 
-__all__ = ["CacheKey", "TaughtEpoch", "TeacherCache"]
+__all__ = ["FROM_CACHE", "CacheKey", "TaughtEpoch", "TeacherCache"]
 
 SCORES = "scores"
 """Name of the file of class scores; files of taps are named ``maps-`` and the layer."""
@@ -69,6 +69,9 @@ _DTYPES = {name: dtype for dtype, (name, _) in _STORED.items()}
 
 PROBE = "probe.npy"
 """File of the scores for fixed noise, which tell whether the teacher is still the same."""
+
+FROM_CACHE = "the teacher's outputs were read from a cache"
+"""How the note of a run begins that read them there."""
 
 _A_DAY = 24 * 3600.0
 
@@ -253,7 +256,7 @@ class TeacherCache:
             return ()
         some = f" in {self._n_read} of {self._n_epochs} epochs of the last sitting"
         return (
-            f"the teacher's outputs were read from a cache{some * (self._n_read < self._n_epochs)}:"
+            f"{FROM_CACHE}{some * (self._n_read < self._n_epochs)}:"
             " the time of a step there is without the teacher's pass",
         )
 
