@@ -228,10 +228,19 @@ def test_splits_images_and_students_are_never_pooled(made):
     assert len(found.tasks) == 4
     assert (found.methods.n_seeds == 5).all()
     assert "held-out" in found.tasks[1].title
+    titles = [task.title for task in found.tasks]
+    assert len(set(titles)) == 4
+    assert "digest other" in titles[2]
     tested = found.gains[found.gains.p.notna()]
     assert set(tested.task) == {0}
     assert found.table().count("\n\n") == 3
     assert found.markdown().count("| method |") == 8
+
+
+def test_tasks_of_the_same_words_are_told_apart(made):
+    few, many = {"n_train": 100, "digest": "a" * 16}, {"n_train": 200, "digest": "b" * 16}
+    found = compare_runs([made.run("ce", data=few), made.run("ce", data=many)])
+    assert [task.apart for task in found.tasks] == ["100 training images", "200 training images"]
 
 
 def test_the_weight_of_the_labels_is_in_a_label_once(made):

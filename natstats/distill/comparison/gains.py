@@ -60,7 +60,7 @@ def gains_over(
         elif close:
             row["reason"] = f"several rows are {name}, and only the label of one chooses it"
         else:
-            row["reason"] = f"there is no {name} with the same recipe and teacher"
+            row["reason"] = f"there is no {name} on these images with the same recipe and teacher"
         rows.append(row)
     corrected = holm(np.array([row["p"] for row in rows], dtype=np.float64))
     return [{**row, "p_corrected": float(p)} for row, p in zip(rows, corrected, strict=True)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Task:
         split: ``test`` or ``held-out``.
         n_images: number of evaluation images.
         methods: the methods, in the order in which they came.
+        apart: what tells it from others of the same words, in words; empty where nothing has to.
     """
 
     student: str
@@ -42,12 +43,15 @@ class Task:
     split: str
     n_images: int
     methods: tuple[MethodRuns, ...]
+    apart: str = ""
 
     @property
     def title(self) -> str:
         """The task in words."""
         teacher = f" from {', '.join(self.teachers)}" if self.teachers else ""
-        return f"{self.student}{teacher} on {self.data} ({self.n_images} {self.split} images)"
+        images = f"{self.n_images} {self.split} images"
+        told = f"{images}; {self.apart}" if self.apart else images
+        return f"{self.student}{teacher} on {self.data} ({told})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +106,12 @@ def group_runs(runs: Sequence[DistillationRun]) -> tuple[list[Task], list[str]]:
     for run in runs:
         of_task = tasks.setdefault(_text(_task_facts(run, changed)), {})
         of_task.setdefault(_text([run.method, _method_facts(run)]), []).append(run)
-    found = []
+    found, facts = [], []
     for members in tasks.values():
         gathered = [_once(own, notes) for own in members.values()]
         first = gathered[0][0]
         methods = _labelled(gathered)
+        facts.append(_task_facts(first, changed))
         teachers = {run.teacher for method in methods for run in method.runs if run.teacher}
         found.append(
             Task(
@@ -118,7 +123,31 @@ def group_runs(runs: Sequence[DistillationRun]) -> tuple[list[Task], list[str]]:
                 methods=methods,
             )
         )
-    return found, notes
+    return _told_apart(found, facts), notes
+
+
+def _told_apart(tasks: Sequence[Task], facts: Sequence[Mapping[str, Any]]) -> list[Task]:
+    """The tasks, those of the same words with the facts that they differ in."""
+    told = []
+    for task, own in zip(tasks, facts, strict=True):
+        alike = [f for other, f in zip(tasks, facts, strict=True) if other.title == task.title]
+        words = {name: {_task_words(f)[name] for f in alike} for name in _task_words(own)}
+        differ = [name for name, values in words.items() if len(values) > 1]
+        if len(differ) > 1:  # other images always have another digest
+            differ = [name for name in differ if name != "digest"]
+        told.append(replace(task, apart=", ".join(_task_words(own)[name] for name in differ)))
+    return told
+
+
+def _task_words(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What may tell two tasks of the same student and images apart, each in words."""
+    images, arguments = facts["data"], facts["arguments"] or {}
+    return {
+        "n_train": f"{images['n_train']} training images",
+        "size": f"{images['size']} pixels",
+        "arguments": _text(arguments),
+        "digest": f"digest {str(images['digest'])[:8]}",
+    }
 
 
 def _text(value: Any) -> str:
