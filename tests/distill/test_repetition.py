@@ -395,3 +395,14 @@ def test_what_a_method_or_a_preset_takes_away_is_noted(made):
     first, second = changed.notes[len(settings.notes) :]
     assert first.startswith("method ce does without what was given before it: kd.")
     assert second == "the preset cifar100 replaces the whole recipe that was given before it"
+
+
+def test_a_random_student_follows_the_classes_of_other_data(made):
+    settings = recorded_settings(made)
+    assert record(made)["asked"]["student"]["model_args"] == {"num_classes": 3}
+    assert (
+        settings.student.load("student", 3, settings.seeds[0]).digest()
+        in (record(made)["identity"]["student"])
+    )
+    other = settings.changed(data="imagefolder:elsewhere")
+    assert other.student.load("student", 5, 0).model.fc.out_features == 5

@@ -257,11 +257,17 @@ def _network(
         )
         return NetworkSettings(facts["name"], digests=digests, unknown=why)
     own = source["seed"]
+    weights, checkpoint = source.get("weights", "none"), source.get("checkpoint")
+    arguments = dict(source.get("model_args", {}))
+    n_classes = len(info["data"].get("classes") or ())
+    if weights == "none" and checkpoint is None and arguments.get("num_classes") == n_classes:
+        # Such a network gets as many classes as its data, and so it may be other data.
+        del arguments["num_classes"]
     return NetworkSettings(
         source["name"],
-        source.get("weights", "none"),
-        _path_from(asked.get("folder"), source.get("checkpoint")),
-        source.get("model_args", {}),
+        weights,
+        _path_from(asked.get("folder"), checkpoint),
+        arguments,
         {key: source[key] for key in _LOADING if source.get(key) not in (None, True)},
         # Random weights drawn with the seed of the training follow that seed.
         None if own == seed else own,
