@@ -284,12 +284,12 @@ def test_a_report_of_what_there_is(run, tmp_path):
     work = Work(TINY, "imagefolder:data", tmp_path / "work" / "tiny")
     write_report(work, rows_in(tmp_path / "results"), tmp_path / "out", tmp_path / "figures")
     text = (tmp_path / "out" / "distill_tiny.md").read_text()
-    assert "4 of 6 planned trainings are finished" in text
+    assert "4 of 6 trainings of the record are finished" in text
     run()
     rows = rows_in(tmp_path / "results")
     write_report(work, rows, tmp_path / "out", tmp_path / "figures")
     text = (tmp_path / "out" / "distill_tiny.md").read_text()
-    assert "planned trainings are finished" not in text
+    assert "trainings of the record are finished" not in text
     report = Report(work, rows)
     report.parts()
     (frame,) = report.frames
