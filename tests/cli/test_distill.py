@@ -319,7 +319,7 @@ def test_an_interruption_before_anything_says_so(call, quick, tmp_path, monkeypa
         (["--student-arg", "num_classes=5"], "student: expected scores for the 2 classes"),
         (["--teacher-cache-limit", "3"], "-limit: expected a --teacher-cache beside it; got none"),
         (["--method", "at", "--compile", "student", "--dry-run"], "--compile: expected a student"),
-        (["--recipe", "padding=16", "--dry-run"], "padding: expected less than the 16 pixels"),
+        (["--recipe", "padding=16", "--dry-run"], "padding: expected a number that is below 16"),
         (["--write-config", "w.toml", "--dry-run"], "--dry-run: expected not beside --write-con"),
         (["--device", "nonsense"], "device: expected a device of this machine"),
     ],

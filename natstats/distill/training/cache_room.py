@@ -13,13 +13,16 @@ from natstats.distill.training.program import Program
 from natstats.distill.training.recipes import Recipe
 from natstats.numbers import counted, short
 
-__all__ = ["BYTES", "GIB", "Needed", "Room", "in_words"]
+__all__ = ["BYTES", "FROM_CACHE", "GIB", "Needed", "Room", "in_words"]
 
 GIB = 2**30
 """Bytes of a GiB."""
 
 BYTES = 4
 """Bytes of a value at most: maps of half precision take two."""
+
+FROM_CACHE = "the teacher's outputs were read from a cache"
+"""How the note of a run begins that read them there."""
 
 _SPARE = GIB
 """Bytes that stay free on the disk, for the state of the training and for others."""

@@ -138,17 +138,13 @@ class Recipe:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        checks.positive_int("epochs", self.epochs)
-        checks.positive_int("batch_size", self.batch_size)
+        for name in ("epochs", "batch_size", "accumulate"):
+            checks.positive_int(name, getattr(self, name))
         checks.positive_int("padding", self.padding, 0)
-        if self.augmentation_seed is not None:
-            checks.positive_int("augmentation_seed", self.augmentation_seed, 0)
-        if self.draws is not None:
-            checks.positive_int("draws", self.draws)
-        checks.positive_int("accumulate", self.accumulate)
-        for name in ("size", "resize"):
+        least = {"augmentation_seed": 0, "draws": 1, "size": _SMALLEST, "resize": _SMALLEST}
+        for name in least:
             if getattr(self, name) is not None:
-                checks.positive_int(name, getattr(self, name), _SMALLEST)
+                checks.positive_int(name, getattr(self, name), least[name])
         for name, allowed in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
@@ -206,12 +202,9 @@ class Recipe:
             )
         if None not in (self.size, self.resize) and self.resize < self.size:  # type: ignore[operator]
             raise UsageError(f"resize: expected at least the size {self.size}; got {self.resize}")
-        is_cut = self.augmentation == "crop-flip" and self.size is not None
-        if is_cut and self.pad_mode == "reflect" and self.padding >= self.size:  # type: ignore[operator]
-            raise UsageError(
-                f"padding: expected less than the {self.size} pixels of a reflected image; "
-                f"got {self.padding}"
-            )
+        is_reflected = self.augmentation == "crop-flip" and self.pad_mode == "reflect"
+        if is_reflected and self.size is not None:
+            checks.finite("padding", self.padding, below=self.size)
         if (self.mean is None) != (self.std is None):
             raise UsageError(f"std: expected together with mean or not at all; got {self.std}")
         if self.mean is not None:

@@ -15,13 +15,13 @@ from natstats.distill.pairing import named_pairs
 from natstats.distill.record import RunInfo
 from natstats.distill.run_files import read_record
 from natstats.distill.run_folders import find_runs, find_unfinished
+from natstats.distill.training.cache_room import FROM_CACHE
 from natstats.distill.training.compiling import COMPILES
 from natstats.distill.training.evaluation import LOOKS, checked_looks
 from natstats.distill.training.labelled_sources import UNFLIPPED
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.settings import TrainingSettings
 from natstats.distill.training.source_settings import DataSettings, NetworkSettings
-from natstats.distill.training.teacher_cache import FROM_CACHE
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import expanded, found_from
 from natstats.text import few, printable

@@ -34,7 +34,7 @@ from natstats.distill.method import TapPoint, scores_of
 from natstats.distill.taps import Taps
 from natstats.distill.traces import Traces
 from natstats.distill.training.augmentation import changes_images
-from natstats.distill.training.cache_room import BYTES, Room
+from natstats.distill.training.cache_room import BYTES, FROM_CACHE, Room
 from natstats.distill.training.distributed import Processes
 from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.objective import Objective, Taught
@@ -45,7 +45,7 @@ from natstats.files.paths import expanded, open_regular
 from natstats.files.whole_files import PARTIAL, whole_file
 from natstats.text import printable
 
-__all__ = ["FROM_CACHE", "CacheKey", "TaughtEpoch", "TeacherCache"]
+__all__ = ["CacheKey", "TaughtEpoch", "TeacherCache"]
 
 SCORES = "scores"
 """Name of the file of class scores; files of taps are named ``maps-`` and the layer."""
@@ -69,9 +69,6 @@ _DTYPES = {name: dtype for dtype, (name, _) in _STORED.items()}
 
 PROBE = "probe.npy"
 """File of the scores for fixed noise, which tell whether the teacher is still the same."""
-
-FROM_CACHE = "the teacher's outputs were read from a cache"
-"""How the note of a run begins that read them there."""
 
 _A_DAY = 24 * 3600.0
 
