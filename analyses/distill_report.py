@@ -127,14 +127,12 @@ class Report:
         known = {name: own for name, own in found.items() if own}
         if not known:
             return []
-        n_ended, n = sum(map(len, found.values())), len(arms) * setting.seeds
-        limit = "all" if setting.limit is None else count(setting.limit)
         head = (
             f"#### {setting.name}: {setting.student.name} from "
-            f"{self.study.teachers[setting.teacher].network.name}, {limit} training images, "
-            f"{setting.epochs} epochs"
+            f"{self.study.teachers[setting.teacher].network.name}, "
+            f"{_limit(setting)} training images, {setting.epochs} epochs"
         )
-        state = _unfinished(found, n_ended, n) if n_ended < n else ""
+        state = _unfinished(found, len(arms) * setting.seeds)
         taken = self._weights_taken(setting)
         failed = self._failed(planned)
         # What was planned for a setting counts, with arms that this natstats cannot train.
@@ -155,10 +153,9 @@ class Report:
         if not setting.weights_of:
             return ""
         where = self.study.setting(setting.weights_of)
-        limit = "all" if where.limit is None else count(where.limit)
         return (
             f"Weights are those of {where.name}: they were chosen with {where.student.name} on "
-            f"{limit} images, and not again here."
+            f"{_limit(where)} images, and not again here."
         )
 
     def _goal(self, known: Accuracies, planned: Sequence[Planned]) -> list[str]:
@@ -296,15 +293,14 @@ class Report:
         chosen, _ = self.work.chosen(setting, arms, self.rows, "weights")
         own = [arm for arm in arms if arm.name in study.budget_arms]
         cells: list[list[str]] = []
-        n_budgets = 0
         for each in at_budgets(setting, study.budgets):
             found = self.accuracies(
                 self.work.final(each, own, chosen, range(study.budget_seeds), "budget")
             )
             known = {name: values for name, values in found.items() if values}
-            n_budgets += bool(known)
             cells += self._budget_rows(each.epochs, known)
-        if n_budgets < 2:  # that of the final trainings alone says nothing about budgets
+        # The epochs of the final trainings alone say nothing about budgets.
+        if len({row[0] for row in cells}) < 2:
             return []
         heads = ["epochs", "method", "seeds", "accuracy, %", "over ce", "over kd"]
         return [
@@ -329,8 +325,16 @@ def _names(planned: Sequence[Planned], arms: Sequence[Arm]) -> list[str]:
     return list(dict.fromkeys([*(arm.name for arm in arms), *(one.arm for one in planned)]))
 
 
-def _unfinished(found: Accuracies, n_ended: int, n: int) -> str:
-    """How far a setting is, and the methods of the record that it has nothing of."""
+def _limit(setting: Setting) -> str:
+    """The number of training images in words."""
+    return "all" if setting.limit is None else count(setting.limit)
+
+
+def _unfinished(found: Accuracies, n: int) -> str:
+    """How far a setting is, and the methods that it has nothing of; empty if all `n` are there."""
+    n_ended = sum(map(len, found.values()))
+    if n_ended >= n:
+        return ""
     none = [name for name, own in found.items() if not own]
     without = f" Not trained here: {', '.join(none)}." if none else ""
     return f"{n_ended} of {n} trainings of the record are finished.{without}"

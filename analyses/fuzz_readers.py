@@ -2,8 +2,8 @@
 
 For some minutes valid files of every kind are changed, in their bytes or in what they say, and read
 again. The law for all: a NatstatsError with a sentence, or success; no code of the file is run,
-nothing is written but where it may be, memory and time stay bounded. tests/test_hostile_files.py
-checks the same with few examples. Usage::
+nothing is written but where it may be, memory and time stay bounded. The same is checked with few
+examples by tests/analyses/test_fuzz_readers.py. Usage::
 
     python analyses/fuzz_readers.py --minutes 10 --out analyses/results/fuzz_readers.json
 """

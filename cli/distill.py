@@ -34,14 +34,14 @@ __all__ = ["command"]
 def command(ctx: click.Context, **values: Any) -> None:
     """Train a student network, alone or from a teacher."""
     from natstats.distill.training.distributed import processes
+    from natstats.errors import UsageError
 
     settings, call = _settings(ctx, values)
     if call["write_config"] is not None:
         if call["dry_run"]:
-            raise click.UsageError(
-                "--dry-run: expected not beside --write-config, which trains nothing and writes a "
-                "file",
-                ctx,
+            raise UsageError(
+                "dry_run: expected not beside --write-config, which trains nothing and writes a "
+                "file; got both"
             )
         _write_config(settings, call)
         return

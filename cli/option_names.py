@@ -55,7 +55,7 @@ def as_typed(command: click.Command, words: Sequence[str], sentence: str) -> str
 def _within(command: click.Command, options: Sequence[click.Option], rest: str) -> str:
     """What follows the name of the wrong argument, with other arguments told as they are typed."""
     by_name = {name: _longest(one) for one in options for name in _names(command, one)}
-    expected, got, value = rest.partition("got ")
+    expected, got, value = rest.partition(" got ")
     quoted = re.split(r"('[^']*'|\"[^\"]*\")", expected)
     quoted[::2] = [_NAME.sub(lambda m: by_name.get(m[0], m[0]), text) for text in quoted[::2]]
     return "".join(quoted) + got + value

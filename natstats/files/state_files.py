@@ -26,7 +26,7 @@ __all__ = ["read_state", "state_from_bytes", "state_in_bytes", "write_state"]
 _ARRAY, _RECORD, _DIGEST = "natstats.array", "natstats.state", "natstats.digest"
 
 _N_LENGTH = 8
-"""Bytes at the begin of a safetensors file with the length of its head, which is JSON."""
+"""Bytes at the beginning of a safetensors file with the length of its head, which is JSON."""
 
 _LONGEST_HEAD = 10**8
 """Bytes of a head that safetensors reads at most."""

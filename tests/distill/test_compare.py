@@ -241,6 +241,10 @@ def test_tasks_of_the_same_words_are_told_apart(made):
     few, many = {"n_train": 100, "digest": "a" * 16}, {"n_train": 200, "digest": "b" * 16}
     found = compare_runs([made.run("ce", data=few), made.run("ce", data=many)])
     assert [task.apart for task in found.tasks] == ["100 training images", "200 training images"]
+    # Where the number of images tells not all of them apart, the digest is there, too.
+    third = made.run("ce", data={**few, "digest": "c" * 16})
+    found = compare_runs([made.run("ce", data=few), made.run("ce", data=many), third])
+    assert len({task.title for task in found.tasks}) == 3
 
 
 def test_the_weight_of_the_labels_is_in_a_label_once(made):

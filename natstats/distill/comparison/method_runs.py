@@ -107,11 +107,11 @@ def group_runs(runs: Sequence[DistillationRun]) -> tuple[list[Task], list[str]]:
         of_task = tasks.setdefault(_text(_task_facts(run, changed)), {})
         of_task.setdefault(_text([run.method, _method_facts(run)]), []).append(run)
     found, facts = [], []
-    for members in tasks.values():
+    for key, members in tasks.items():
         gathered = [_once(own, notes) for own in members.values()]
         first = gathered[0][0]
         methods = _labelled(gathered)
-        facts.append(_task_facts(first, changed))
+        facts.append(json.loads(key))
         teachers = {run.teacher for method in methods for run in method.runs if run.teacher}
         found.append(
             Task(
@@ -128,15 +128,21 @@ def group_runs(runs: Sequence[DistillationRun]) -> tuple[list[Task], list[str]]:
 
 def _told_apart(tasks: Sequence[Task], facts: Sequence[Mapping[str, Any]]) -> list[Task]:
     """The tasks, those of the same words with the facts that they differ in."""
-    told = []
+    words: dict[str, list[dict[str, str]]] = {}
     for task, own in zip(tasks, facts, strict=True):
-        alike = [f for other, f in zip(tasks, facts, strict=True) if other.title == task.title]
-        words = {name: {_task_words(f)[name] for f in alike} for name in _task_words(own)}
-        differ = [name for name, values in words.items() if len(values) > 1]
-        if len(differ) > 1:  # other images always have another digest
-            differ = [name for name in differ if name != "digest"]
-        told.append(replace(task, apart=", ".join(_task_words(own)[name] for name in differ)))
-    return told
+        words.setdefault(task.title, []).append(_task_words(own))
+    told = {title: iter(_differing(alike)) for title, alike in words.items()}
+    return [replace(task, apart=next(told[task.title])) for task in tasks]
+
+
+def _differing(words: Sequence[Mapping[str, str]]) -> list[str]:
+    """Of each, the words that not all have; a digest only where the others do not tell them all."""
+    names = [name for name in words[0] if len({one[name] for one in words}) > 1]
+    plain = [name for name in names if name != "digest"]
+    told = [", ".join(one[name] for name in plain) for one in words]
+    if len(set(told)) == len(words):
+        return told
+    return [", ".join(one[name] for name in names) for one in words]
 
 
 def _task_words(facts: Mapping[str, Any]) -> dict[str, str]:

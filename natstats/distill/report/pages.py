@@ -144,8 +144,8 @@ _ACCURACY = (
 _CONTRASTS = (
     "Planned contrasts: the pairs that were given, else each method with spectral terms over the "
     "same without them; hollow: gains that are known elsewhere, which show whether one could be "
-    "seen here. Thick: for other seeds on these images, "
-    "errors pooled over methods; thin: for other images, too."
+    "seen here. Thick: for other seeds on these images, errors pooled over methods; thin: for "
+    "other images, too."
 )
 _METHOD_CURVES = (
     "Mean over seeds of the accuracy on the evaluation images; the band spans the seeds."

@@ -18,7 +18,7 @@ from natstats.distill.training.loading import LabelledBatch, prepared
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import UsageError
 
-__all__ = ["Evaluated", "Looks", "checked_looks", "evaluate", "usual_sample"]
+__all__ = ["LOOKS", "Evaluated", "Looks", "checked_looks", "evaluate", "usual_sample"]
 
 LOOKS = ("evaluate_every", "evaluate_on", "gap", "gap_on", "gradients")
 """Options of a training that say what is looked at on the way."""

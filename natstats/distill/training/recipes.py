@@ -142,9 +142,9 @@ class Recipe:
             checks.positive_int(name, getattr(self, name))
         checks.positive_int("padding", self.padding, 0)
         least = {"augmentation_seed": 0, "draws": 1, "size": _SMALLEST, "resize": _SMALLEST}
-        for name in least:
+        for name, smallest in least.items():
             if getattr(self, name) is not None:
-                checks.positive_int(name, getattr(self, name), least[name])
+                checks.positive_int(name, getattr(self, name), smallest)
         for name, allowed in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),

@@ -26,7 +26,7 @@ from natstats.errors import NatstatsError, UsageError
 from natstats.files.paths import expanded, found_from
 from natstats.text import few, printable
 
-__all__ = ["recorded_settings"]
+__all__ = ["PASSED", "recorded_settings"]
 
 PASSED = ("compile", *LOOKS)
 """Options that say how networks run and what is looked at on the way. A repetition takes over no
@@ -105,9 +105,8 @@ def _settings(info: RunInfo, file: Path) -> TrainingSettings:
     try:
         return _settings_of(info)
     except UsageError as error:
-        said = str(error).removeprefix("from: expected the record of a training; ")
         raise UsageError(
-            f"from: expected the record of a training; {printable(file)}: {said}"
+            f"from: expected the record of a training; {printable(file)}: {error}"
         ) from None
 
 
