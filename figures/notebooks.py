@@ -38,6 +38,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
             notebook,
             timeout=600,
             kernel_name="python3",
+            coalesce_streams=True,  # else one or several outputs, by the speed of the machine
             resources={"metadata": {"path": folder}},
         ).execute()
     notebook.metadata = nbformat.from_dict(_METADATA)
