@@ -49,7 +49,9 @@ NYQUIST = 0.5
 
 
 def one_of(argument: str, value: T, allowed: Collection[str]) -> T:
-    """Return `value` when it is in `allowed`; else raise with the nearest matches.
+    """Return `value` when it is in `allowed`; else raise with those that it may stand for.
+
+    These are names with its letters as initials, such as learning_rate for lr, and similar ones.
 
     Raises:
         UsageError: `value` is not one of `allowed`.
@@ -64,10 +66,15 @@ def one_of(argument: str, value: T, allowed: Collection[str]) -> T:
         return value
     import difflib  # not needed to start the command line
 
-    near = difflib.get_close_matches(str(value), allowed, n=5, cutoff=0.5)
+    near = [name for name in allowed if _initials(name) == value]
+    near += difflib.get_close_matches(str(value), set(allowed) - set(near), n=5, cutoff=0.5)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     listed = ", ".join(allowed) if len(allowed) <= 24 else f"{len(allowed)} names"
     raise UsageError(f"{argument}: expected one of {listed}; got {value!r}{hint}")
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_"))
 
 
 def positive_int(

@@ -60,8 +60,10 @@ def test_an_unknown_preset_or_field_lists_what_there_is():
         Recipe.from_preset("cifar10")
     with pytest.raises(UsageError, match=r"recipe field: .*did you mean learning_rate"):
         Recipe.from_preset("cifar100", learning_rat=1)
-    with pytest.raises(UsageError, match="recipe field"):
+    with pytest.raises(UsageError, match=r"recipe field: .*'lr' \(did you mean learning_rate\?\)"):
         Recipe.from_dict({"lr": 1})
+    with pytest.raises(UsageError, match=r"'wd' \(did you mean weight_decay"):
+        Recipe.from_dict({"wd": 1})
 
 
 def test_what_hangs_on_a_changed_field_follows_it():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from natstats.distill.training.program import Program
 from natstats.distill.training.recipes import Recipe
 from natstats.numbers import counted, short
 
-__all__ = ["BYTES", "FROM_CACHE", "GIB", "Needed", "Room", "in_words"]
+__all__ = ["CHECKSUM", "FROM_CACHE", "GIB", "Needed", "Room", "in_words", "most_bytes"]
 
 GIB = 2**30
 """Bytes of a GiB."""
 
-BYTES = 4
+CHECKSUM = 8
+"""Bytes of the checksum of an image's outputs of one kind."""
+
+_VALUE = 4
 """Bytes of a value at most: maps of half precision take two."""
 
 FROM_CACHE = "the teacher's outputs were read from a cache"
@@ -36,6 +40,19 @@ def in_words(n_bytes: float) -> str:
     """
     is_small = n_bytes < GIB / 10
     return f"{short(n_bytes / (2**20 if is_small else GIB), 2)} {'MiB' if is_small else 'GiB'}"
+
+
+def most_bytes(n_images: int, values: Iterable[int]) -> int:
+    """What the outputs for all images take at most.
+
+    Args:
+        n_images: how many images.
+        values: numbers for each image, by kind of output.
+
+    >>> most_bytes(10, [100, 4096])
+    168000
+    """
+    return n_images * sum(_VALUE * n + CHECKSUM for n in values)
 
 
 @dataclass(frozen=True)
@@ -116,7 +133,7 @@ class Needed:
         epochs: list[int] = []
         for n_epochs, names in per_stage:
             maps = {file_of[name]: values_of[name] for name in names}
-            epochs += [BYTES * n_images * (n_classes + sum(maps.values()))] * n_epochs
+            epochs += [most_bytes(n_images, [n_classes, *maps.values()])] * n_epochs
         return cls(tuple(epochs))
 
     def text(self, room: Room) -> str:

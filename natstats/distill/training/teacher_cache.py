@@ -21,12 +21,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from natstats.activations.hooks import undisturbed
@@ -34,8 +33,9 @@ from natstats.distill.method import TapPoint, scores_of
 from natstats.distill.taps import Taps
 from natstats.distill.traces import Traces
 from natstats.distill.training.augmentation import changes_images
-from natstats.distill.training.cache_room import BYTES, FROM_CACHE, Room
+from natstats.distill.training.cache_room import FROM_CACHE, Room, most_bytes
 from natstats.distill.training.distributed import Processes
+from natstats.distill.training.kept_outputs import KeptOutputs, OutputWriter
 from natstats.distill.training.loading import TrainBatches, prepared
 from natstats.distill.training.objective import Objective, Taught
 from natstats.distill.training.recipes import Recipe
@@ -57,15 +57,6 @@ OF_THE_STUDENT = (
 )  # fmt: skip
 """Fields of a recipe on which a teacher's outputs for a changed image do not depend (the seed of
 the changes is in the key, their number in the names of the folders)."""
-
-_STORED: Mapping[torch.dtype, tuple[str, Any]] = {
-    torch.float32: ("float32", np.float32),
-    torch.float64: ("float64", np.float64),
-    torch.float16: ("float16", np.float16),
-    # numpy has no bfloat16: its bits are stored as whole numbers.
-    torch.bfloat16: ("bfloat16", np.int16),
-}
-_DTYPES = {name: dtype for dtype, (name, _) in _STORED.items()}
 
 PROBE = "probe.npy"
 """File of the scores for fixed noise, which tell whether the teacher is still the same."""
@@ -130,23 +121,19 @@ class TaughtEpoch:
     Attributes:
         scores: (n, K), by the place of an image in the set.
         maps: by the name of the tap, (n, C, H, W).
-        dtypes: type of the scores, and of the maps by the name of the tap.
     """
 
-    scores: NDArray[Any]
-    maps: Mapping[str, NDArray[Any]]
-    dtypes: Mapping[str, torch.dtype]
+    scores: KeptOutputs
+    maps: Mapping[str, KeptOutputs]
 
     def batch(self, places: Tensor, device: torch.device) -> Taught:
-        """The outputs for some images, on `device`."""
+        """The outputs for some images, on `device`.
 
-        def rows(name: str, kept: NDArray[Any]) -> Tensor:
-            found = torch.from_numpy(kept[places.numpy()]).view(self.dtypes[name])
-            return found.to(device, non_blocking=True)
-
-        return Taught(
-            rows(SCORES, self.scores), {name: rows(name, kept) for name, kept in self.maps.items()}
-        )
+        Raises:
+            NatstatsError: outputs are not those that were written.
+        """
+        maps = {name: kept.batch(places, device) for name, kept in self.maps.items()}
+        return Taught(self.scores.batch(places, device), maps)
 
 
 class TeacherCache:
@@ -235,16 +222,15 @@ class TeacherCache:
         if self._together.is_first:
             hindrance = self._complete(folder, names, stage, epoch)
         self._together.wait()
-        found = {name: self._open(folder, name) for name in names}
+        found = {name: self._find(folder, name) for name in names}
         n_lacking = sum(one is None for one in found.values())
         if int(self._together.total(torch.tensor([n_lacking], device=self._device))):
             self._say(hindrance or f"{folder} is not found by all processes", stage, epoch)
             return None
         self._n_read += 1
         opened = {name: one for name, one in found.items() if one is not None}
-        maps = {name: opened[name][0] for name in objective.teacher_names}
-        dtypes = {name: dtype for name, (_, dtype) in opened.items()}
-        return TaughtEpoch(opened[SCORES][0], maps, dtypes)
+        maps = {name: opened[name] for name in objective.teacher_names}
+        return TaughtEpoch(opened[SCORES], maps)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -305,36 +291,10 @@ class TeacherCache:
     # -- files --------------------------------------------------------------------------------
 
     def _stem(self, name: str) -> str:
-        if name == SCORES:
-            return SCORES
-        return f"maps-{quote(self._file_of.get(name, name), safe='')}"
+        return SCORES if name == SCORES else f"maps-{self._file_of.get(name, name)}"
 
-    def _find(self, folder: Path, name: str) -> tuple[Path, torch.dtype, tuple[int, ...]] | None:
-        """The file of a tap, with the type and shape that its name tells."""
-        for path in sorted(folder.glob(f"{self._stem(name)}~*.bin")):
-            stem, _, told = path.stem.rpartition("~")
-            if stem != self._stem(name):
-                continue
-            shape_text, _, kind = told.partition(" ")
-            try:
-                shape = tuple(int(side) for side in shape_text.split("x"))
-                dtype = _DTYPES[kind]
-            except (ValueError, KeyError):
-                continue
-            n_bytes = int(np.prod(shape)) * np.dtype(_STORED[dtype][1]).itemsize
-            if shape[0] == len(self._batches.images) and path.stat().st_size == n_bytes:
-                return path, dtype, shape
-        return None
-
-    def _open(self, folder: Path, name: str) -> tuple[NDArray[Any], torch.dtype] | None:
-        try:
-            found = self._find(folder, name)
-            if found is None:
-                return None
-            path, dtype, shape = found
-            return np.memmap(path, _STORED[dtype][1], "r", shape=shape), dtype
-        except OSError:  # removed meanwhile
-            return None
+    def _find(self, folder: Path, name: str) -> KeptOutputs | None:
+        return KeptOutputs.find(folder, self._stem(name), len(self._batches.images))
 
     # -- filling ------------------------------------------------------------------------------
 
@@ -348,10 +308,10 @@ class TeacherCache:
         taps = Taps(
             self._teacher, [name for name in missing if name != SCORES], image, self._traces
         )
-        values = sum(int(np.prod(shape)) for shape in taps.shapes.values())
-        values += self._n_classes * (SCORES in missing)
+        values = [int(np.prod(shape)) for shape in taps.shapes.values()]
+        values += [self._n_classes] * (SCORES in missing)
         try:
-            hindrance = self.room.hindrance(BYTES * values * len(self._batches.images))
+            hindrance = self.room.hindrance(most_bytes(len(self._batches.images), values))
             if not hindrance:
                 self._fill(folder, missing, taps, stage, epoch)
         except OSError as error:
@@ -366,7 +326,8 @@ class TeacherCache:
         """Run the teacher over all images of an epoch and keep the missing outputs."""
         folder.mkdir(parents=True, exist_ok=True)
         _remove_left_over(folder)
-        written: dict[str, BinaryIO] = {}
+        written: dict[str, OutputWriter] = {}
+        n_images = len(self._batches.images)
         with contextlib.ExitStack() as files:
             for batch in self._batches.every_image(stage, epoch):
                 images = prepared(batch.images, self._batches.recipe, self._device)
@@ -375,14 +336,11 @@ class TeacherCache:
                 given = {SCORES: scores, **taps.take().maps}
                 for name in missing:
                     if name not in written:
-                        path = folder / self._file_name(name, given[name])
-                        written[name] = files.enter_context(whole_file(path))
-                    written[name].write(_bytes_of(given[name]))
-
-    def _file_name(self, name: str, rows: Tensor) -> str:
-        """Name of the file of a tap, which tells shape and type; `rows` are those of a batch."""
-        shape = "x".join(map(str, (len(self._batches.images), *rows.shape[1:])))
-        return f"{self._stem(name)}~{shape} {_STORED[rows.dtype][0]}.bin"
+                        opened = OutputWriter.opened(
+                            folder, self._stem(name), given[name], n_images
+                        )
+                        written[name] = files.enter_context(opened)
+                    written[name].add(given[name])
 
 
 def _remove_left_over(folder: Path) -> None:
@@ -391,9 +349,3 @@ def _remove_left_over(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _A_DAY:
                 path.unlink()
-
-
-def _bytes_of(rows: Tensor) -> bytes:
-    whole = rows.detach().cpu().contiguous()
-    bits = whole.view(torch.int16) if whole.dtype == torch.bfloat16 else whole
-    return bits.numpy().tobytes()
