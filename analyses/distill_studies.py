@@ -195,7 +195,6 @@ BASELINES = tuple(
     for name in ("dist", "reviewkd", "fitnets", "ft", "spectralkd", "freekd", "ffl")
 )  # fmt: skip
 ARMS = (*BASES, _tuned("spectral", coherence=0.0), *COMBINED, *BASELINES)
-CORE = ("ce", "kd", "at", "ofd", "dkd", "spectral", *(arm.name for arm in COMBINED))
 
 # ce+spectral is spectral itself, as the weight of the labels is 1 in both.
 CONTRASTS = (("spectral", "ce"), *((arm.name, arm.beside) for arm in COMBINED))

@@ -144,7 +144,8 @@ def _distill(together: Processes, settings: TrainingSettings, call: dict[str, An
         path = _place(together, call, name, places)
         folders = [path if len(seeds) == 1 else path / f"seed-{seed}" for seed in seeds]
         if not call["dry_run"]:
-            if len(seeds) > 1:
+            # The other processes would see what the first one makes there.
+            if len(seeds) > 1 and together.is_first:
                 check_seeds_out(path)
             for folder in folders:
                 if together.is_first and not _is_finished(folder, overwrite):
@@ -263,6 +264,6 @@ def _compare(path: Path) -> None:
 
     found = compare_runs([DistillationRun.open(run) for run in find_runs([path])])
     with store.add_files(path, TABLE) as folder:
-        found.write(folder)
+        found.write(folder, home=path)
     output.comparison(found)
     output.place("Runs", path)

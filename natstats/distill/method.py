@@ -132,6 +132,11 @@ class TapPoint:
     activation: nn.Module | None = field(default=None, repr=False, compare=False)
     aliases: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
+    @property
+    def map_name(self) -> str:
+        """A name of the map, the same for all layers that return it."""
+        return min((self.name, *self.aliases))
+
 
 @dataclass(frozen=True)
 class Ramp:

@@ -15,7 +15,10 @@ from natstats.distill.traces import Traces
 from natstats.distill.trunk import TrunkMap, trunk_of
 from natstats.errors import UsageError
 
-__all__ = ["named_pairs", "pair_by_name", "pair_taps", "student_taps"]
+__all__ = ["TapSides", "named_pairs", "pair_by_name", "pair_taps", "student_taps"]
+
+TapSides = tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]
+"""Taps of a student and as many of its teacher, which are compared one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +128,7 @@ def pair_taps(
     activation: Activation = "post",
     smallest: int = 1,
     traces: Traces | None = None,
-) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+) -> TapSides:
     """Taps of student and teacher at corresponding places.
 
     Groups of blocks correspond where both networks have their resolution. Where no resolution is
@@ -251,7 +254,7 @@ def pair_by_name(
     images: Tensor,
     names: Sequence[tuple[str, str]],
     traces: Traces | None = None,
-) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+) -> TapSides:
     """Taps at the layers with the given names, with what a traced pass shows about them.
 
     Args:
@@ -272,7 +275,7 @@ def pair_by_name(
         after = {one.source: one for one in trunk if one.is_activation}
         taps = Taps(model, [pair[which] for pair in names], images, traces)
         points = []
-        for name in taps.names:
+        for name in (pair[which] for pair in names):  # a layer may be in several pairs
             module = model.get_submodule(parsed(name)[0])
             found = by_name.get(name)
             act = found if found and found.is_activation else after.get(name)

@@ -103,7 +103,11 @@ class DataFacts(TypedDict, total=False):
     unreadable: list[str]
 
 
-class AskedNetwork(_Named, total=False):
+class _Seeded(_Named):
+    seed: Count
+
+
+class AskedNetwork(_Seeded, total=False):
     """A network as it was asked for; see :class:`natstats.networks.network.NetworkSource`."""
 
     weights: str
@@ -113,7 +117,6 @@ class AskedNetwork(_Named, total=False):
     takes: str | None
     size: Count | None
     strict: bool
-    seed: Count
 
 
 class Asked(TypedDict, total=False):
@@ -142,12 +145,15 @@ class Term(_Named, total=False):
     stage: str
 
 
-class Tap(TypedDict, total=False):
-    """Layers that were compared; shapes are channels, height, width."""
-
+class _Pair(TypedDict):
     method: str
     student: str
     teacher: str
+
+
+class Tap(_Pair, total=False):
+    """Layers that were compared; shapes are channels, height, width."""
+
     student_shape: list[Count]
     teacher_shape: list[Count]
 

@@ -302,7 +302,7 @@ class DistillationRun:
             width: width of the terminal; None for as wide as it takes.
             how: how to see the epochs that are left out, for the last line.
         """
-        shown = self.history if rows is None else self.history.iloc[-rows:]
+        shown = self.history if rows is None else self.history.tail(rows)
         cells = [
             [_plain(row[one.head.replace(" ", "_")]) for one in _COLUMNS]
             for row in shown.to_dict("records")

@@ -116,7 +116,9 @@ def test_several_seeds_are_compared_and_taken_up_again(call, quick, tmp_path):
     result = call("--method", "kd", "--seed", "0", "1", "--out", "r")
     assert {p.name for p in (tmp_path / "r").iterdir() if p.is_dir()} >= {"seed-0", "seed-1"}
     assert "seeds  accuracy" in result.stdout
-    assert (tmp_path / "r" / "report.html").is_file()
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    linked = set(re.findall(r'href="([^"#]+report\.html)', page))
+    assert linked == {"seed-0/report.html", "seed-1/report.html"}
     before = (tmp_path / "r" / "seed-0" / "distill.json").stat().st_mtime_ns
     again = call("--method", "kd", "--seed", "0", "1", "2", "--out", "r")
     assert "seed-0 is there already" in again.stdout
@@ -314,6 +316,7 @@ def test_an_interruption_before_anything_says_so(call, quick, tmp_path, monkeypa
         (["--student-weights", "default"], "--student-weights: expected a checkpoint file beside"),
         (["--holdout", "2"], "holdout"),
         (["--seed", "0", "0"], "seed: expected each seed once"),
+        (["--teacher-weights", "V1"], "weights: expected not to be given beside a checkpoint"),
         (["--teacher-run", "nowhere"], "--teacher-run: expected only beside method spectral"),
         (["--recipe", "epochs=3"], "recipe: expected epochs once"),
         (["--student-arg", "num_classes=5"], "student: expected scores for the 2 classes"),

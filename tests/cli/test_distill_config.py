@@ -201,6 +201,7 @@ def test_yaml_is_an_extra(call, tmp_path, monkeypatch):
         ("[recipe]\nclip = [1]", "config: c.toml: clip: expected a number"),
         ("[student-arg.a]\nb = 1", "config: c.toml: student-arg.a: expected a number, text, true"),
         ('teacher-checkpoint = "t"', "config: c.toml: teacher_checkpoint: expected only beside a"),
+        ('teacher-weights = "V1"', "config: c.toml: teacher_weights: expected only beside a"),
         ("epochs = 2", "config: expected TOML; c.toml: Cannot overwrite a value"),
         ('batch_size = 2', "config: c.toml: batch-size: expected once; got it twice"),
         ("x = [", "config: expected TOML; c.toml: "),

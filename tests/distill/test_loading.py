@@ -206,17 +206,6 @@ def test_evaluation_is_in_order_whole_and_unchanged(data, recipe):
     assert [len(batch.labels) for batch in batches] == [8, 8, 5]
     assert torch.cat([batch.places for batch in batches]).tolist() == list(range(21))
     assert torch.equal(torch.cat([batch.images for batch in batches]), data.evaluation.held)
-    shares = [list(eval_batches(data.evaluation, recipe, rank=r, world=2)) for r in range(2)]
-    places = torch.cat([batch.places for share in shares for batch in share])
-    assert sorted(places.tolist()) == list(range(21))
-
-
-def test_a_rank_without_a_share_of_the_last_batch_gets_none(data, recipe):
-    one_over = recipe.changed(batch_size=4)
-    assert [len(b.labels) for b in eval_batches(data.evaluation, one_over, rank=0, world=2)] == [
-        2, 2, 2, 2, 2, 1,
-    ]  # fmt: skip
-    assert len(list(eval_batches(data.evaluation, one_over, rank=1, world=2))) == 5
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch(data, recipe):

@@ -135,6 +135,12 @@ def test_a_number_that_is_no_format_is_refused(old, number):
         (("notes", 0), 10**400, r"notes\[0\]: expected text"),
         (("data", "classes"), "dark", "data.classes: expected a list; got 'dark'"),
         (("arguments", "kd"), 4, "arguments.kd: expected an object; got 4"),
+        (("taps", 0), {"student": "a"}, r"taps\[0\]: expected method, .*; method is missing"),
+        (
+            ("asked",),
+            {"student": {"name": "cifar_resnet8"}},
+            r"asked.student: expected name, seed; seed is missing",
+        ),
         (("kind",), "cooking\x1b", r"expected the kind 'distillation'; .* is a 'cooking\\x1b'"),
     ],
 )

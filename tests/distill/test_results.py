@@ -72,6 +72,15 @@ def test_numbers_of_a_run(made_runs):
     assert set(ratios.ratio[ratios.term == "kd"]) == {2.0}
 
 
+def test_the_rows_of_the_table_of_epochs(made_runs):
+    run = made_runs().run("kd")
+    n = len(run.history)
+    lines = [len(run.table(rows=rows).splitlines()) for rows in (None, n, 1, 0)]
+    assert lines[0] == lines[1] == n + 1
+    # A line below tells what is left out.
+    assert lines[2:] == [3, 2]
+
+
 def test_a_gradient_beside_no_cross_entropy_has_no_ratio(made_runs):
     run = made_runs().run("kd")
     silent = replace(run, gradients=run.gradients.assign(ce_norm=0.0))

@@ -129,6 +129,56 @@ def test_a_state_of_other_settings_is_refused_and_kept(tmp_path, data, teacher, 
 
 
 @pytest.mark.slow
+def test_a_run_that_is_being_replaced_is_finished_no_more(tmp_path, data, setup_of):
+    """From the first state of the new training on, also within its first epoch."""
+    path = tmp_path / "run"
+    distill(setup_of(data, None, "ce"), path, report=False)
+
+    def stop(done, total):
+        if done == 2:
+            raise Cut
+
+    with pytest.raises(Cut):
+        distill(
+            setup_of(data, None, "ce"), path, report=False, overwrite=True, keep_seconds=0.0,
+            progress=stop,
+        )  # fmt: skip
+    assert (path / STATE).is_file()
+    assert finished(setup_of(data, None, "ce"), path) is None
+    assert is_unfinished(path)
+    assert distill(setup_of(data, None, "ce"), path, report=False).info["costs"]["sittings"] == 2
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), MemoryError(), torch.OutOfMemoryError("no")]
+)
+def test_a_state_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, error):
+    """The advice to begin again would cost a good state."""
+    state = TrainingState(tmp_path, {"seed": 0})
+    state.write({"step": 1})
+
+    def fail(*given):
+        raise error
+
+    monkeypatch.setattr("natstats.distill.training.state.load_plain", fail)
+    with pytest.raises(NatstatsError, match="out: expected to read the state of a") as caught:
+        state.read(torch.device("cpu"))
+    assert "overwrite" not in str(caught.value)
+    monkeypatch.undo()
+    assert state.read(torch.device("cpu")) == {"step": 1}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("keep_seconds", "x"), ("keep_seconds", -1.0), ("overwrite", "no"), ("report", 1)],
+)
+def test_wrong_options_are_refused_at_the_door(tmp_path, data, setup_of, option, value):
+    with pytest.raises(UsageError, match=f"{option}: expected "):
+        distill(setup_of(data, None, "ce"), tmp_path / "run", **{option: value})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
 def test_a_damaged_state_is_named(tmp_path, data, teacher, setup_of):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / STATE).write_bytes(b"nonsense")

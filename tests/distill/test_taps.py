@@ -12,6 +12,7 @@ from torchvision.models import VisionTransformer
 
 from natstats.distill.pairing import pair_by_name, pair_taps, student_taps
 from natstats.distill.taps import Taps
+from natstats.distill.training.own_loops import plan
 from natstats.distill.trunk import trunk_of
 from natstats.errors import NatstatsError, UsageError
 from natstats.networks.load import build_network
@@ -194,6 +195,28 @@ def test_taps_by_name():
     assert (mine[0].channels, mine[0].height) == (16, 32)
     assert (theirs[0].channels, theirs[0].height) == (32, 16)
     assert theirs[0].batch_norm is model.get_submodule("stage2.0.bn2")
+
+
+@pytest.mark.slow
+def test_a_layer_may_be_in_several_pairs():
+    student, teacher = build_network("cifar_resnet8", 0), build_network("cifar_resnet14", 0)
+    asked = [("stage1", "stage1"), ("stage2", "stage1"), ("stage1", "stage2")]
+    mine, theirs = pair_by_name(student, teacher, SMALL, asked)
+    assert [(one.name, other.name) for one, other in zip(mine, theirs, strict=True)] == asked
+    images = torch.randn(2, 3, 32, 32)
+    program = plan("at", student, teacher, images, taps=asked).program
+    assert [(one.name, other.name) for one, other in program.taps["at"]] == asked
+
+    def term(taps):
+        (stage,) = plan("at", student, teacher, images, taps=taps).program.stages
+        objective = stage.objective(student, teacher, images[:1])
+        with torch.no_grad():
+            (value,) = objective(images, torch.tensor([0, 1])).terms.values()
+        return value
+
+    student.eval()
+    alone = [term([pair]) for pair in asked]
+    torch.testing.assert_close(term(asked), sum(alone))
 
 
 @pytest.mark.slow

@@ -12,17 +12,17 @@ from scipy import stats
 from natstats.law.law import format_p
 from natstats.numbers import counted, number
 
-__all__ = ["FEWEST_METHODS", "FEWEST_SEEDS", "Association", "associate"]
+__all__ = ["FEWEST_METHODS", "SEEDS_OF_A_METHOD", "Association", "associate"]
 
 FEWEST_METHODS = 5
 """With fewer methods no arrangement of the ranks has a p-value below 5 %."""
 
-FEWEST_SEEDS = 3
+SEEDS_OF_A_METHOD = 3
 """Fewest seeds of one method for which its correlation is computed."""
 
 RESAMPLES = 9999
 
-GAPS = {"exponent": "exponents", "distance": "spectra"}
+_IN_WORDS = {"exponent": "exponents", "distance": "spectra"}
 """The measures of the gap, in words."""
 
 Array = NDArray[np.float64]
@@ -59,13 +59,13 @@ class Association:
 
     def sentence(self) -> str:
         """The finding in words; it states a correlation and claims no cause."""
-        what = f"closing the gap of the {GAPS[self.measure]}"
+        what = f"closing the gap of the {_IN_WORDS[self.measure]}"
         if not self.is_known:
             there = f"is {self.n_methods}" if self.n_methods == 1 else f"are {self.n_methods}"
             return (
                 f"Whether {what} goes with accuracy cannot be said: that takes {FEWEST_METHODS} "
                 f"methods whose gap was measured and differs, and there {there}, or a "
-                f"method with {FEWEST_SEEDS} seeds whose gap and accuracy vary."
+                f"method with {SEEDS_OF_A_METHOD} seeds whose gap and accuracy vary."
             )
         parts = []
         if np.isfinite(self.between):
@@ -113,7 +113,7 @@ def associate(
     between, between_p = np.nan, np.nan
     if len(means) >= FEWEST_METHODS and _varies(means[:, 0]) and _varies(means[:, 1]):
         between, between_p = _permuted(means[:, 0], means[:, 1], rng)
-    strata = [(x, y) for x, y in pairs if len(x) >= FEWEST_SEEDS and _varies(x) and _varies(y)]
+    strata = [(x, y) for x, y in pairs if len(x) >= SEEDS_OF_A_METHOD and _varies(x) and _varies(y)]
     within, within_p = _within(strata, rng)
     return Association(
         measure, between, between_p, len(means), within, within_p, len(strata),

@@ -22,6 +22,7 @@ from natstats.distill.report.records import MethodTable
 from natstats.distill.results import MAIN, DistillationRun
 from natstats.distill.run_folders import TABLE
 from natstats.files.csv_files import write_csv
+from natstats.files.paths import expanded
 from natstats.numbers import counted
 from natstats.runs import store
 from natstats.text import few
@@ -84,13 +85,13 @@ class MethodComparison(MethodTable):
             "notes": list(self.notes),
         }
 
-    def write(self, folder: Path, *, report: bool = True, home: Path | None = None) -> None:
+    def write(self, folder: Path, *, home: Path, report: bool = True) -> None:
         """Write ``table.csv``, ``table.md``, the other tables, page and figures into `folder`.
 
         Args:
             folder: it must exist.
+            home: where the folder will be, for links to the trainings.
             report: draw the figures and write the page.
-            home: where the folder will be, for links to the trainings; by default `folder`.
         """
         for name, frame in (
             ("table", self.methods), ("gains", self.gains), ("contrasts", self.contrasts),
@@ -113,10 +114,10 @@ class MethodComparison(MethodTable):
             UsageError: something is at `path`, and it is not a table or `overwrite` is not set.
             NatstatsError: it cannot be written.
         """
-        path = Path(path).expanduser()
+        path = expanded(path, "out")
         store.check_target(path, overwrite, KIND)
         with store.add_files(path, TABLE) as folder:
-            self.write(folder, report=report, home=path)
+            self.write(folder, home=path, report=report)
         return path
 
 

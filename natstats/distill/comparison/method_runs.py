@@ -19,9 +19,6 @@ __all__ = ["MethodRuns", "Task", "group_runs"]
 ALONE = "ce"
 """The method that trains a student without a teacher."""
 
-_BY_MACHINE = {"seed", "workers", "device", "resume", "threads", "progress"}
-"""Parts of a recipe that do not tell methods apart."""
-
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -189,9 +186,8 @@ def _method_facts(run: DistillationRun) -> dict[str, str]:
     for method, arguments in completed(given).items():
         for name, value in arguments.items():
             facts[f"argument.{method}.{name}"] = value
-    for name, value in _flat(info.get("recipe") or {}).items():
-        if name.rsplit(".", 1)[-1] not in _BY_MACHINE:
-            facts[f"recipe.{name}"] = value
+    for name, value in (info.get("recipe") or {}).items():
+        facts[f"recipe.{name}"] = value
     facts["ce_weight"] = info.get("ce_weight")
     facts["start"] = re.sub(r"[,(]?\s*seed\s*=?\s*\d+\)?", "", str(student.get("weights") or ""))
     if info.get("method") != ALONE:  # it ignores a teacher, even where one is given
@@ -204,16 +200,6 @@ def _method_facts(run: DistillationRun) -> dict[str, str]:
         facts["targets"] = targets.get("spectra") if targets else None
         facts["taps"] = [[tap.get("student"), tap.get("teacher")] for tap in taps]
     return {name: _text(value) for name, value in facts.items() if value not in (None, "", [], {})}
-
-
-def _flat(values: dict[str, Any], start: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found.update(_flat(value, f"{start}{name}."))
-        else:
-            found[f"{start}{name}"] = value
-    return found
 
 
 def _once(runs: Sequence[DistillationRun], notes: list[str]) -> list[DistillationRun]:

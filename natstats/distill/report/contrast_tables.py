@@ -23,24 +23,24 @@ CONTRAST_HEADS = (
 Row = Mapping[Any, Any]
 
 
-def contrast_cells(rows: Sequence[Row], missing: str = "–") -> list[list[str]]:
+def contrast_cells(rows: Sequence[Row]) -> list[list[str]]:
     """Cells under :data:`CONTRAST_HEADS`."""
-    return [_cells(row, missing) for row in rows]
+    return [_cells(row) for row in rows]
 
 
-def _cells(row: Row, missing: str) -> list[str]:
+def _cells(row: Row) -> list[str]:
     pair = _names(row)
     return [
         f"{pair} (control)" if row["control"] else pair,
-        _points(row) if np.isfinite(row["difference"]) else missing,
-        bare_p(row["p_corrected"], missing),
+        _points(row) if np.isfinite(row["difference"]) else "–",
+        bare_p(row["p_corrected"]),
         str(row["verdict"]),
         interval(100 * row["low_images"], 100 * row["high_images"], 1, sign=True)
         if np.isfinite(row["low_images"])
-        else missing,
-        bare_p(row["p_images_corrected"], missing),
-        f"pooled over {row['n_pooled']}" if row["error"] == "pooled" else row["error"] or missing,
-        f"{row['dof']:.0f}" if np.isfinite(row["dof"]) else missing,
+        else "–",
+        bare_p(row["p_images_corrected"]),
+        f"pooled over {row['n_pooled']}" if row["error"] == "pooled" else row["error"] or "–",
+        f"{row['dof']:.0f}" if np.isfinite(row["dof"]) else "–",
         str(row["n_seeds"]),
     ]
 

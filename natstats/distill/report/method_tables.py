@@ -36,14 +36,14 @@ COST_HEADS = (
 )  # fmt: skip
 
 
-def percent(share: float, digits: int = 1, missing: str = "–") -> str:
+def percent(share: float, digits: int = 1) -> str:
     """A share in percent, with enough decimals that only a share of 1 reads as 100.
 
     >>> percent(0.8321), percent(0.9999), percent(1.0)
     ('83.2', '99.99', '100.0')
     """
     if not np.isfinite(share):
-        return missing
+        return "–"
     while share < 1 and digits < 6 and float(f"{100 * share:.{digits}f}") >= 100:
         digits += 1
     return number(100 * share, digits)
@@ -155,7 +155,7 @@ def _gain(row: Any, name: str) -> str:
 
 
 def accuracy_table(
-    rows: Sequence[Row], references: Sequence[str], level: float, missing: str = "–"
+    rows: Sequence[Row], references: Sequence[str], level: float
 ) -> tuple[list[str], list[list[str]], list[int]]:
     """Heads, cells of every row, and the places of the columns of text.
 
@@ -164,15 +164,15 @@ def accuracy_table(
     heads = ["method", "seeds", "accuracy, %", f"{100 * level:g} % interval", "over"]
     for name in references:
         heads += [f"over {reference_name(name)}", "p (Holm)"]
-    cells = [_accuracy_cells(row, references, missing) for row in rows]
-    over = {row[4] for row in cells} - {missing}
+    cells = [_accuracy_cells(row, references) for row in rows]
+    over = {row[4] for row in cells} - {"–"}
     if len(over) > 1:
         return heads, cells, [0, 4]
     heads[3] += " over images" if over == {"images"} else ""
     return [*heads[:4], *heads[5:]], [[*row[:4], *row[5:]] for row in cells], [0]
 
 
-def _accuracy_cells(row: Row, references: Sequence[str], missing: str) -> list[str]:
+def _accuracy_cells(row: Row, references: Sequence[str], missing: str = "–") -> list[str]:
     """Method, seeds, accuracy, interval, what it is over, and gain with p for each reference."""
     cells = [
         str(row["label"]),
@@ -190,11 +190,11 @@ def _accuracy_cells(row: Row, references: Sequence[str], missing: str) -> list[s
     return cells
 
 
-def cost_cells(row: Row, terms: pd.DataFrame, missing: str = "–") -> list[str]:
+def cost_cells(row: Row, terms: pd.DataFrame) -> list[str]:
     """Cells under :data:`COST_HEADS`."""
 
     def plain(name: str, digits: int = 1) -> str:
-        return short(row[name], digits) if np.isfinite(row[name]) else missing
+        return short(row[name], digits) if np.isfinite(row[name]) else "–"
 
     before = row["epochs_before"]
     epochs = plain("epochs_total", 4)
@@ -211,11 +211,11 @@ def cost_cells(row: Row, terms: pd.DataFrame, missing: str = "–") -> list[str]
         plain("peak_memory_mib"),
         plain("teacher_passes", 4),
         plain("extra_parameters"),
-        ", ".join(ratios) or missing,
+        ", ".join(ratios) or "–",
         *(
             f"{number(row[f'{name}_before'])} → {number(row[f'{name}_after'])}"
             if np.isfinite(row[f"{name}_after"])
-            else missing
+            else "–"
             for name in ("gap", "distance")
         ),
     ]

@@ -28,6 +28,7 @@ from natstats.distill.report.method_figures import (
     plot_gap_accuracy,
     plot_method_curves,
 )
+from natstats.distill.report.method_tables import percent
 from natstats.distill.report.records import MethodTable
 from natstats.distill.report.run_figures import plot_curves, plot_gaps, plot_gradients
 from natstats.numbers import interval, number, short
@@ -67,14 +68,13 @@ def write_run_report(folder: Path, run: DistillationRun) -> Path:
     )
 
 
-def write_table_report(folder: Path, found: MethodTable, home: Path | None = None) -> Path:
+def write_table_report(folder: Path, found: MethodTable, home: Path) -> Path:
     """Write ``figures/`` and ``report.html`` of a comparison of methods into `folder`.
 
     Args:
         folder: it must exist.
         found: what to report.
-        home: where the folder will be, for links to the pages of the trainings; by default
-            `folder`.
+        home: where the folder will be, for links to the pages of the trainings.
 
     Returns:
         The page.
@@ -93,7 +93,7 @@ def write_table_report(folder: Path, found: MethodTable, home: Path | None = Non
         "sentences": method_tables.headlines(found),
         "notes": list(found.notes),
         "tasks": tasks,
-        "trainings": training_table(found, home or folder),
+        "trainings": training_table(found, home),
         "version": __version__,
     }
     return write_page(folder, "distill_table.html", contents)
@@ -168,8 +168,6 @@ def _figures(drawn: Sequence[Drawn], folder: Path) -> list[dict[str, Any]]:
 
 
 def _run_contents(run: DistillationRun) -> dict[str, Any]:
-    from natstats.distill.report.method_tables import percent
-
     info, data = run.info, run.data
     split = data.get("split") or "evaluation"
     low, high = run.interval()
@@ -216,8 +214,6 @@ def _run_contents(run: DistillationRun) -> dict[str, Any]:
 
 
 def _percent(share: float | None) -> str:
-    from natstats.distill.report.method_tables import percent
-
     return "" if share is None or not math.isfinite(share) else f"{percent(share)} %"
 
 

@@ -19,7 +19,7 @@ __all__ = ["CHECKSUM", "FROM_CACHE", "GIB", "Needed", "Room", "in_words", "most_
 GIB = 2**30
 """Bytes of a GiB."""
 
-CHECKSUM = 8
+CHECKSUM = 4
 """Bytes of the checksum of an image's outputs of one kind."""
 
 _VALUE = 4
@@ -50,7 +50,7 @@ def most_bytes(n_images: int, values: Iterable[int]) -> int:
         values: numbers for each image, by kind of output.
 
     >>> most_bytes(10, [100, 4096])
-    168000
+    167920
     """
     return n_images * sum(_VALUE * n + CHECKSUM for n in values)
 
@@ -122,7 +122,7 @@ class Needed:
         """
         points = [theirs for pairs in program.taps.values() for _, theirs in pairs]
         values_of = {p.name: p.channels * p.height * p.width for p in points}
-        file_of = {p.name: min((p.name, *p.aliases)) for p in points}
+        file_of = {p.name: p.map_name for p in points}
         per_stage: list[tuple[int, set[str]]] = []
         for stage in program.stages:
             if any(bound.needs_teacher for bound in stage.terms):

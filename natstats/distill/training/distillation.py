@@ -125,6 +125,9 @@ def distill(
     evaluate_on, gap_on = options["evaluate_on"], options["gap_on"]
     path = expanded(out, "out")
     refuse_lone_limit(teacher_cache, teacher_cache_limit)
+    checks.flag("overwrite", overwrite)
+    checks.flag("report", report)
+    checks.finite("keep_seconds", keep_seconds, least=0)
     compiled = _compiled(compile, setup, teacher_cache)
     together = _alone(setup) if together is None else together
     device = together.device
@@ -137,7 +140,7 @@ def distill(
         teacher = None if setup.teacher is None else setup.teacher.model
         gaps = GapMeasurement(
             setup.student.model,
-            teacher if gap else None,
+            teacher if gap and together.is_first else None,
             lambda: evaluation.images(gap_on),
             setup.program.traces,
         )

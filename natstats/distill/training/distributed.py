@@ -22,16 +22,13 @@ _REMEDY = (
 
 
 @contextlib.contextmanager
-def processes(
-    device: torch.device | str | None = None, limit: float | None = None
-) -> Iterator[Processes]:
+def processes(device: torch.device | str | None = None) -> Iterator[Processes]:
     """Join the other processes where ``torchrun`` started several; else be the only one.
 
     Args:
         device: device of a single process, None for CUDA if there is any; each of several takes
             the CUDA device of its own number, or the CPU where `device` says so or there is no
             CUDA.
-        limit: seconds within which all must join, see :func:`natstats.processes.joining.joined`.
 
     Raises:
         UsageError: there is no such device, or the environment lacks what ``torchrun`` sets.
@@ -54,7 +51,7 @@ def processes(
         chosen = torch.device("cuda", place.local_rank)
         torch.cuda.set_device(chosen)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
-    with joined(chosen, backend=backend, limit=limit, remedy=_REMEDY) as together:
+    with joined(chosen, backend=backend, remedy=_REMEDY) as together:
         yield together
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from natstats.activations.hooks import undisturbed
 from natstats.distill.losses.ring_comparison import RingComparison, exponent_of, log_power
 from natstats.distill.method import TapPoint
-from natstats.distill.pairing import pair_taps
+from natstats.distill.pairing import TapSides, pair_taps
 from natstats.distill.taps import Taps
 from natstats.distill.traces import Traces
 from natstats.errors import NatstatsError
@@ -23,12 +23,10 @@ __all__ = ["SMALLEST", "GapMeasurement", "gap_pairs", "gap_rows", "mean_spectra"
 SMALLEST = 6
 """Side of the smallest maps that are compared, pixels: three rings."""
 
-Pairs = tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]
-
 
 def gap_pairs(
     student: nn.Module, teacher: nn.Module, image: Tensor, traces: Traces | None = None
-) -> Pairs:
+) -> TapSides:
     """The layers whose spectra are compared, the same for every method: the ends of the groups.
 
     Args:
@@ -79,7 +77,7 @@ def mean_spectra(
 
 
 def gap_rows(
-    pairs: Pairs, teacher: Sequence[Tensor], before: Sequence[Tensor], after: Sequence[Tensor]
+    pairs: TapSides, teacher: Sequence[Tensor], before: Sequence[Tensor], after: Sequence[Tensor]
 ) -> list[dict[str, Any]]:
     """Exponents and distances at every pair of taps, before and after training.
 
@@ -134,7 +132,7 @@ class GapMeasurement:
     ) -> None:
         self._student, self._images = student, images
         self._traces = traces or Traces()
-        self._pairs: Pairs = ((), ())
+        self._pairs: TapSides = ((), ())
         if teacher is None:
             return
         self._pairs = gap_pairs(student, teacher, next(images())[:1], self._traces)

@@ -251,10 +251,7 @@ def eval_batches(
     images: LabelledImages,
     recipe: Recipe,
     workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
     *,
-    pin_memory: bool = False,
     places: NDArray[np.int64] | None = None,
 ) -> Iterator[LabelledBatch]:
     """All evaluation images once, in their order, as they were framed.
@@ -263,25 +260,22 @@ def eval_batches(
         images: the evaluation images.
         recipe: gives the batch size.
         workers: processes that read images that are not in memory.
-        rank: number of this process.
-        world: number of processes; each takes every `world`-th image of each batch, and the last
-            may get none of a batch, which is then left out.
-        pin_memory: put what workers read into pinned memory, from which an accelerator copies it.
         places: places in the set of the images to take, in this order; None for all.
 
     Raises:
         UsageError: a number is out of range, or the images are of another size.
         NatstatsError: an image cannot be read; the sentence names it.
     """
-    _check(images, recipe, workers, rank, world)
+    _check(images, recipe, workers)
     places = np.arange(len(images)) if places is None else places
     size = recipe.batch_size
-    batches = [places[start : start + size][rank::world] for start in range(0, len(places), size)]
-    batches = [batch for batch in batches if len(batch)]
-    return _read(_Source(images, recipe, None), batches, workers, pin_memory)
+    batches = [places[start : start + size] for start in range(0, len(places), size)]
+    return _read(_Source(images, recipe, None), batches, workers)
 
 
-def _check(images: LabelledImages, recipe: Recipe, workers: int, rank: int, world: int) -> None:
+def _check(
+    images: LabelledImages, recipe: Recipe, workers: int, rank: int = 0, world: int = 1
+) -> None:
     checks.positive_int("workers", workers, 0)
     checks.positive_int("world", world)
     checks.positive_int("rank", rank, 0)
@@ -316,7 +310,7 @@ class _Source(Dataset[Any]):
 
 
 def _read(
-    source: _Source, batches: list[NDArray[np.int64]], workers: int, pin_memory: bool
+    source: _Source, batches: list[NDArray[np.int64]], workers: int, pin_memory: bool = False
 ) -> Iterator[LabelledBatch]:
     at_hand = isinstance(source.images.held, Tensor)
     found: Iterator[LabelledBatch | str]

@@ -129,12 +129,12 @@ class TrainingSettings:
             # A new teacher has the best published weights, a new student random ones.
             before = NetworkSettings(name, "none" if role == "student" else "default")
         if before is None:
-            for option, value in (("checkpoint", checkpoint), ("arg", arguments)):
+            for option, value in (
+                ("weights", weights), ("checkpoint", checkpoint), ("arg", arguments),
+            ):  # fmt: skip
                 if value:
                     raise UsageError(f"{role}_{option}: expected only beside a {role}; got {value}")
             return None
-        if checkpoint is not None and role == "teacher":
-            weights = None
         return before.changed(weights, checkpoint, arguments)  # type: ignore[no-any-return]
 
     def _method(self, rest: dict[str, Any], has_teacher: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from natstats.activations.hooks import undisturbed
 from natstats.distill.losses.teacher_run import points_of, run_facts
 from natstats.distill.method import PLACES, Activation, Method, Plan, Setting, TapPoint, Term
 from natstats.distill.methods import arguments_of, merged, parse_method
-from natstats.distill.pairing import pair_by_name, pair_taps, student_taps
+from natstats.distill.pairing import TapSides, pair_by_name, pair_taps, student_taps
 from natstats.distill.results import MAIN
 from natstats.distill.taps import Taps
 from natstats.distill.traces import Traces
@@ -165,7 +165,7 @@ class _Networks:
 
     def taps_of(
         self, method: Method, arguments: Mapping[str, Any], teacher_run: Run | None
-    ) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+    ) -> TapSides:
         """Taps of a method in student and teacher.
 
         Raises:
@@ -181,7 +181,7 @@ class _Networks:
 
     def _find(
         self, method: Method, arguments: Mapping[str, Any], teacher_run: Run | None
-    ) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+    ) -> TapSides:
         place, image = method.place, self.images[:1]
         if "place" in arguments:
             argument = f"method argument {method.name}.place"
@@ -220,9 +220,7 @@ class _Networks:
                 )
 
 
-def _without_last(
-    method: Method, pairs: tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]], skipped: float
-) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+def _without_last(method: Method, pairs: TapSides, skipped: float) -> TapSides:
     """The pairs without the deepest ones.
 
     Raises:
@@ -237,9 +235,7 @@ def _without_last(
     return pairs[0][:left], pairs[1][:left]
 
 
-def _expected_number(
-    method: Method, place: str, pairs: tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]
-) -> tuple[tuple[TapPoint, ...], tuple[TapPoint, ...]]:
+def _expected_number(method: Method, place: str, pairs: TapSides) -> TapSides:
     n = len(pairs[0])
     if place in ("middle", "last") and n != 1:
         raise UsageError(f"tap: expected one pair for method {method.name}; got {n}")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from natstats.distill.older_arguments import completed
-from natstats.distill.run_folders import STATE
+from natstats.distill.run_folders import RECORD, STATE
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import NatstatsError, UsageError
 from natstats.files.torch_files import load_plain
@@ -57,6 +57,9 @@ class TrainingState:
                 torch.save({"identity": self.identity, **values}, file)
                 file.flush()
                 sync(file.fileno())
+            if self.begins_again:
+                # Else a run that is being replaced would count as finished beside the new state.
+                self.path.with_name(RECORD).unlink(missing_ok=True)
             partial.replace(self.path)
             self.begins_again = False
         except (OSError, RuntimeError) as error:
@@ -70,13 +73,18 @@ class TrainingState:
 
         Raises:
             UsageError: it was kept by a training with other settings; they are named.
-            NatstatsError: the file is damaged.
+            NatstatsError: the file cannot be read, or is damaged.
         """
         if not self.is_kept:
             return None
         try:
             values = load_plain(self.path, device)
             kept = values.pop("identity")
+        except (OSError, MemoryError, torch.OutOfMemoryError) as error:
+            raise NatstatsError(
+                f"out: expected to read the state of a training in {self.path}; "
+                f"{printable(str(error) or type(error).__name__)}"
+            ) from error
         except Exception as error:  # a damaged file raises nearly anything
             reason = printable(" ".join(str(error).split()))[:160]
             raise NatstatsError(

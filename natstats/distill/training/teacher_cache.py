@@ -184,7 +184,7 @@ class TeacherCache:
         self._traces = traces or Traces()
         self._together = together or Processes(0, 1, torch.device("cpu"))
         self._device = self._together.device
-        self._file_of = {p.name: min((p.name, *p.aliases)) for p in points}
+        self._file_of = {p.name: p.map_name for p in points}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._together.is_first:
@@ -269,10 +269,15 @@ class TeacherCache:
         try:
             with open_regular(path) as file:
                 kept = np.load(file, allow_pickle=False)
-        except Exception:  # a damaged file raises nearly anything
+        except FileNotFoundError:
             with whole_file(path) as new:
                 np.save(new, scores)
             return
+        except Exception as error:  # a damaged file raises nearly anything
+            raise UsageError(
+                f"teacher_cache: expected the scores that tell the teacher in {path}; they cannot "
+                f"be read (remove the folder {self.folder}, or name another)"
+            ) from error
         # Rounding depends on machine and batch; another network differs by more.
         reach = 0.02 * float(np.abs(scores).max()) + 1e-6
         is_alike = isinstance(kept, np.ndarray) and kept.shape == scores.shape
@@ -290,11 +295,11 @@ class TeacherCache:
 
     # -- files --------------------------------------------------------------------------------
 
-    def _stem(self, name: str) -> str:
+    def _name(self, name: str) -> str:
         return SCORES if name == SCORES else f"maps-{self._file_of.get(name, name)}"
 
     def _find(self, folder: Path, name: str) -> KeptOutputs | None:
-        return KeptOutputs.find(folder, self._stem(name), len(self._batches.images))
+        return KeptOutputs.find(folder, self._name(name), len(self._batches.images))
 
     # -- filling ------------------------------------------------------------------------------
 
@@ -337,7 +342,7 @@ class TeacherCache:
                 for name in missing:
                     if name not in written:
                         opened = OutputWriter.opened(
-                            folder, self._stem(name), given[name], n_images
+                            folder, self._name(name), given[name], n_images
                         )
                         written[name] = files.enter_context(opened)
                     written[name].add(given[name])
