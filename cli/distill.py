@@ -210,8 +210,9 @@ def _say_plan(together: Processes, call: Mapping[str, Any], setup: Distillation)
     folder, limit = call["teacher_cache"], call["teacher_cache_limit"]
     refuse_lone_limit(folder, limit)
     _say(together, *setup.text().split("\n"))
-    if folder is not None and (line := room_text(setup, folder, limit)):
-        _say(together, line)
+    if folder is not None:
+        unused = f"Note: the teacher cache is not used, as {setup.program.method} needs no teacher."
+        _say(together, room_text(setup, folder, limit) or unused)
 
 
 def _is_finished(folder: Path, overwrite: bool) -> bool:

@@ -42,11 +42,12 @@ def is_unfinished(path: Path) -> bool:
     return has_state(path) and not (path / RECORD).exists()
 
 
-def find_runs(paths: Iterable[str | Path]) -> list[Path]:
+def find_runs(paths: Iterable[str | Path], argument: str = "runs") -> list[Path]:
     """Runs at or below each path, sorted, each once; hidden entries are skipped.
 
     Args:
         paths: each a run, the folder of a method's seeds, or a folder that holds any of these.
+        argument: its name, for errors.
 
     Raises:
         UsageError: a path holds no training, or no training is finished.
@@ -58,15 +59,15 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     without = []
     for given in paths:
-        path = expanded(given, "runs")
+        path = expanded(given, argument)
         own = [folder for folder in _walk(path) if (folder / RECORD).is_file()]
         if not own and not (path.is_dir() and find_unfinished([path])):
-            raise UsageError(_nothing(path))
+            raise UsageError(_nothing(path, argument))
         without += [] if own else [path]
         for folder in own:
             found.setdefault(folder.resolve(), folder)
     if without and not found:
-        raise UsageError(_nothing(without[0]))
+        raise UsageError(_nothing(without[0], argument))
     return sorted(found.values(), key=lambda folder: natural(str(folder)))
 
 
@@ -81,8 +82,8 @@ def find_unfinished(paths: Iterable[str | Path]) -> list[Path]:
     return sorted(found.values(), key=lambda folder: natural(str(folder)))
 
 
-def _nothing(path: Path) -> str:
-    expected = "runs: expected a training or a folder of them"
+def _nothing(path: Path, argument: str) -> str:
+    expected = f"{argument}: expected a training or a folder of them"
     shown = printable(path)
     if not path.exists():
         return f"{expected}; {shown} is not there"

@@ -15,7 +15,10 @@ from natstats.networks.state_keys import BOOKKEEPING, is_auxiliary, is_beside, l
 from natstats.numbers import counted
 from natstats.text import few, printable
 
-__all__ = ["Mismatch", "load_state", "mismatch", "with_keys_of"]
+__all__ = ["NO_CLASSIFIER", "Mismatch", "load_state", "mismatch", "with_keys_of"]
+
+NO_CLASSIFIER = "the checkpoint lacks a fitting classifier"
+"""How the note of a network begins whose classifier is left at random."""
 
 MOST_LISTED = 10
 """Keys of each kind that an error lists."""
@@ -278,7 +281,7 @@ def _notes(
             name for name, part in model.named_modules() if name in layers and _is_convolution(part)
         ]
         notes.append(
-            f"the checkpoint lacks a fitting classifier ({few(unfilled)}); it is left at random "
+            f"{NO_CLASSIFIER} ({few(unfilled)}); it is left at random "
             + (
                 f"weights, and so are the maps of {few(drawn)}"
                 if drawn

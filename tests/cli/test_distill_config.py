@@ -257,7 +257,12 @@ def test_what_is_missing_is_said(call, tmp_path):
 
 def test_a_place_without_a_run(call, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "empty holds no distill.json" in said(call("--from", "empty", code=2))
+    text = said(call("--from", "empty", code=2))
+    assert text.startswith("Error: --from: expected a training or a folder of them; empty holds no")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "distill.json").write_text("[]")
+    text = said(call("--from", "bad", code=2))
+    assert "--from: expected the record of a training in bad; distill.json: expected an" in text
     assert "from: expected the record of a training" in said(call("--from", "none", code=1))
 
 

@@ -288,7 +288,7 @@ def test_a_record_that_is_none(made, tmp_path, changes, message):
 def test_a_place_without_a_record(tmp_path):
     with pytest.raises(NatstatsError, match="from: expected the record of a training; .*none"):
         recorded_settings(tmp_path / "none")
-    with pytest.raises(UsageError, match="holds no distill.json"):
+    with pytest.raises(UsageError, match="from: expected a training .* holds no distill.json"):
         recorded_settings(tmp_path)
     (tmp_path / "x.json").write_bytes(b"\x00\xff")
     with pytest.raises(UsageError, match="from: expected the record of a training"):

@@ -350,8 +350,19 @@ def test_a_small_disk_is_left_alone(setup_of, data, teacher, tmp_path, monkeypat
 
 def test_a_file_in_place_of_the_folder_is_refused(setup_of, data, teacher, tmp_path):
     (tmp_path / "c").write_text("x")
-    with pytest.raises(UsageError, match="teacher_cache: expected a folder"):
-        distill(setup_of(data, teacher), tmp_path / "run", teacher_cache=tmp_path / "c")
+    for place in ("c", "c/d"):
+        with pytest.raises(UsageError, match="teacher_cache: expected a folder; .*c is a file"):
+            distill(setup_of(data, teacher), tmp_path / "run", teacher_cache=tmp_path / place)
+        with pytest.raises(UsageError, match="teacher_cache: expected a folder; .*c is a file"):
+            room_text(setup_of(data, teacher), tmp_path / place)
+
+
+@pytest.mark.parametrize("record", ["distill.json", "table.json", "run.json"])
+def test_the_folder_of_a_run_is_no_cache(record, setup_of, data, teacher, tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / record).write_text("{}")
+    with pytest.raises(UsageError, match=f"teacher_cache: expected a folder of .* holds {record}"):
+        room_text(setup_of(data, teacher), tmp_path / "r")
 
 
 def test_the_student_alone_makes_no_cache(setup_of, data, tmp_path):

@@ -76,6 +76,8 @@ class RelationMatching(DistillationLoss):
     0.0
     """
 
+    compares_scores = True
+
     def __init__(self, beta: float = 1.0, gamma: float = 1.0, temperature: float = 4.0) -> None:
         super().__init__()
         self.beta = finite("beta", beta, least=0)

@@ -8,7 +8,15 @@ from torch import Tensor
 from natstats.checks import finite, one_of
 from natstats.distill.losses.kd import SoftTargets
 from natstats.distill.losses.logits import refuse_other_labels
-from natstats.distill.method import DistillationLoss, Method, Outputs, Plan, Setting, Term
+from natstats.distill.method import (
+    DistillationLoss,
+    Method,
+    Outputs,
+    Plan,
+    Setting,
+    Term,
+    at_least_float32,
+)
 from natstats.errors import UsageError
 
 __all__ = ["METHOD", "JacobianMatching", "input_gradient", "jacobian_loss"]
@@ -88,8 +96,7 @@ def jacobian_loss(student: Tensor, teacher: Tensor, eps: float = 1e-6) -> Tensor
 
 
 def _direction(gradient: Tensor, eps: float) -> Tensor:
-    flat = gradient.flatten(1)
-    flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
+    flat = at_least_float32(gradient.flatten(1))
     # Smooth at zero, where the norm itself has no derivative.
     norm: Tensor = (flat.square().sum(1, keepdim=True) + eps**2).sqrt()
     return flat / norm

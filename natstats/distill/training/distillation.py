@@ -27,7 +27,7 @@ from natstats.distill.training.evaluation import (
 )
 from natstats.distill.training.gap import GapMeasurement
 from natstats.distill.training.loading import LabelledBatch, TrainBatches, eval_batches, prepared
-from natstats.distill.training.out_folders import Sign, reserved
+from natstats.distill.training.out_folders import Takeover, reserved
 from natstats.distill.training.recipes import Recipe
 from natstats.distill.training.run_record import Ending, history_frame, run_of
 from natstats.distill.training.setup import Distillation
@@ -145,10 +145,10 @@ def distill(
             setup.program.traces,
         )
 
-        sign = Sign(path)
+        takeover = Takeover(path)
 
         def step(done: int, total: int) -> None:
-            sign.give()
+            takeover.refuse()
             if progress is not None:
                 progress(done, total)
 

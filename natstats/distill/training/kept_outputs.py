@@ -104,8 +104,8 @@ class KeptOutputs:
             with self.path.open("rb", buffering=0) as file:
                 for row, place in zip(rows, chosen, strict=True):
                     file.seek(place * n_bytes)
-                    file.readinto(row.reshape(-1).view(np.uint8).data)
-                    if _checksum(row, place, salt) != self.sums[place]:
+                    n_read = file.readinto(row.reshape(-1).view(np.uint8).data)
+                    if n_read < n_bytes or _checksum(row, place, salt) != self.sums[place]:
                         raise NatstatsError(
                             "teacher_cache: expected the teacher's outputs as they were written; "
                             f"{printable(self.path)} has others for image {place} (remove the "
@@ -159,7 +159,8 @@ class OutputWriter:
 
 
 def _kind(dtype: torch.dtype) -> np.dtype[Any]:
-    return np.dtype(_STORED[dtype][1])
+    kind: np.dtype[Any] = np.dtype(_STORED[dtype][1])
+    return kind
 
 
 def _stem(name: str) -> str:
@@ -176,4 +177,4 @@ def _salt(path: Path) -> int:
 
 
 def _checksum(row: NDArray[Any], place: int, salt: int) -> int:
-    return zlib.crc32(row, zlib.crc32(place.to_bytes(8, "little"), salt))
+    return zlib.crc32(row.data, zlib.crc32(place.to_bytes(8, "little"), salt))

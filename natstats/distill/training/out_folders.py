@@ -22,12 +22,10 @@ from natstats.files.json_files import to_json
 from natstats.files.paths import expanded
 from natstats.runs import store
 
-__all__ = ["Sign", "check_out", "check_seeds_out", "finished", "reserved", "reserved_free"]
+__all__ = ["Takeover", "check_out", "check_seeds_out", "finished", "reserved", "reserved_free"]
 
 _LOCK = ".natstats-training"
 """Folder inside that of a training; its file names the process that works there."""
-
-_SECONDS_BETWEEN_SIGNS = 60.0
 
 _LEFT = (f"{STATE}.partial", f"{STATE}.history")
 """Partly written files, which a process that is killed leaves behind."""
@@ -92,8 +90,8 @@ def reserved_free(path: Path) -> Iterator[Path]:
         yield candidate
 
 
-class Sign:
-    """Gives a sign of life now and then, which processes on other machines look for.
+class Takeover:
+    """Tells when another process took the folder over, as this one gave no sign of life for long.
 
     Args:
         path: path of the folder; another of several processes may be the one that reserved it.
@@ -103,14 +101,14 @@ class Sign:
         self._own = Path(os.path.realpath(path)) / _LOCK
         self._at = time.monotonic()
 
-    def give(self) -> None:
-        """Give a sign, unless the last one is less than a minute old.
+    def refuse(self) -> None:
+        """Raise if the folder was taken over; it is looked at once a minute.
 
         Raises:
-            NatstatsError: another process took the folder over, as there was no sign for long.
+            NatstatsError: another process is at work there.
         """
         now = time.monotonic()
-        if now - self._at > _SECONDS_BETWEEN_SIGNS and locks.is_held(self._own):
+        if now - self._at > locks.SIGN_EVERY and locks.is_held(self._own):
             self._at = now
             locks.sign(self._own)
 

@@ -47,7 +47,7 @@ def recorded_settings(path: str | Path) -> TrainingSettings:
         NatstatsError: it cannot be read, or was written by a newer natstats.
     """
     given = expanded(path, "from")
-    files = find_runs([given]) if given.is_dir() else [given]
+    files = find_runs([given], "from") if given.is_dir() else [given]
     records = [_read(file) for file in files]
     settings = [_settings(record, file) for record, file in zip(records, files, strict=True)]
     first = settings[0]
@@ -98,7 +98,10 @@ def _read(path: Path) -> RunInfo:
             f"from: expected the record of a training; {printable(path)}: {error.strerror}"
         ) from None
     except UsageError as error:
-        raise UsageError(f"from: expected the record of a training; {error}") from None
+        place = path if path.is_dir() else path.parent
+        raise UsageError(
+            f"from: expected the record of a training in {printable(place)}; {error}"
+        ) from None
 
 
 def _settings(info: RunInfo, file: Path) -> TrainingSettings:

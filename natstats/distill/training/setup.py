@@ -23,6 +23,7 @@ from natstats.distill.training.stages import Program, plan_training
 from natstats.errors import UsageError
 from natstats.networks.load import Network, load_network
 from natstats.networks.load_options import LoadOptions
+from natstats.networks.matching import NO_CLASSIFIER
 from natstats.numbers import counted
 from natstats.text import lines
 
@@ -296,7 +297,7 @@ def refuse_random_classifier(teacher: Network) -> None:
         UsageError: the classifier is random; the network's note says why.
     """
     for note in teacher.notes:
-        if "classifier" in note and "left at random" in note:
+        if note.startswith(NO_CLASSIFIER):
             raise UsageError(f"teacher: expected trained weights in the whole network; {note}")
 
 

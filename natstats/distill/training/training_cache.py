@@ -13,8 +13,10 @@ from natstats.distill.training.teacher_cache import CacheKey, TeacherCache
 from natstats.distill.training.trainer import DTYPES
 from natstats.errors import UsageError
 from natstats.files.json_files import to_json
+from natstats.files.ownership import KINDS
 from natstats.files.paths import expanded
 from natstats.networks.load import Network
+from natstats.text import printable
 
 __all__ = ["cache_of", "refuse_lone_limit", "room_text", "told_apart"]
 
@@ -98,7 +100,23 @@ def _room(setup: Distillation, folder: str | Path, limit: float | None) -> Room 
     if setup.teacher is None or not setup.program.needs_teacher:
         return None
     _refuse_unkept(setup)
-    return Room(expanded(folder, "teacher_cache"), limit)
+    path = expanded(folder, "teacher_cache")
+    _refuse_other_things(path)
+    return Room(path, limit)
+
+
+def _refuse_other_things(path: Path) -> None:
+    """Raise where a cache would lie in a file, or among the files of a run."""
+    place = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not place.is_dir():
+        raise UsageError(f"teacher_cache: expected a folder; {printable(place)} is a file")
+    if place != path:
+        return
+    held = [one.record for one in KINDS.values() if (path / one.record).is_file()]
+    if held:
+        raise UsageError(
+            f"teacher_cache: expected a folder of its own; {printable(path)} holds {held[0]}"
+        )
 
 
 def _refuse_unkept(setup: Distillation) -> None:
