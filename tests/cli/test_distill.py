@@ -123,10 +123,7 @@ def test_several_seeds_are_compared_and_taken_up_again(call, quick, tmp_path):
     assert "seeds  accuracy" in result.stdout
     assert (tmp_path / "r" / "report.html").is_file()
     before = (tmp_path / "r" / "seed-0" / "distill.json").stat().st_mtime_ns
-    (tmp_path / "r" / "seed-0" / "report.html").write_text("<html>")
     again = call("--method", "kd", "--seed", "0", "1", "2", "--out", "r")
-    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
-    assert set(re.findall(r'href="([^"#]+report\.html)', page)) == {"seed-0/report.html"}
     assert "seed-0 is there already" in again.stdout
     assert (tmp_path / "r" / "seed-0" / "distill.json").stat().st_mtime_ns == before
     assert (tmp_path / "r" / "seed-2" / "distill.json").is_file()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from natstats_cli.distill import _compare as over_seeds
 
 from natstats.distill.run_folders import RECORD, STATE, TABLE_FILES
 
@@ -44,6 +46,17 @@ def test_it_prints_accuracy_gain_and_p(call, runs):
     assert out.splitlines()[2].startswith("kd+spectral")
     assert "corrected p" in out
     assert not (runs.parent / "figs").exists()
+
+
+@pytest.mark.slow
+def test_the_page_over_several_seeds_of_one_command_links_to_theirs(runs):
+    """What ``natstats distill`` writes at the end."""
+    for seed in range(3):
+        (runs / f"kd/seed-{seed}/report.html").write_text("<html>")
+    over_seeds(runs / "kd")
+    page = (runs / "kd/report.html").read_text(encoding="utf-8")
+    linked = set(re.findall(r'href="([^"#]+report\.html)', page))
+    assert linked == {f"seed-{seed}/report.html" for seed in range(3)}
 
 
 @pytest.mark.slow
