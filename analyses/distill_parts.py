@@ -22,7 +22,7 @@ from natstats.distill.training.distillation import WEIGHTS
 from natstats.distill.training.recipes import Recipe
 from natstats.errors import UsageError
 
-__all__ = ["PARTS", "Planned", "Work", "available"]
+__all__ = ["PARTS", "Planned", "Work", "available", "candidates"]
 
 PARTS = ("teacher", "weights", "main", "ablation", "budget")
 """In the order in which they depend on each other."""

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from distill_figures import draw
-from distill_parts import Planned, Work, available
+from distill_parts import Planned, Work, available, candidates
 from distill_rows import Rows
-from distill_studies import Arm, Setting, digest
-from distill_table import arms_of, at_budgets
+from distill_studies import Arm, Setting, arms_of, at_budgets, digest
 from scipy import stats
 from study import circumstances
 
@@ -200,10 +199,11 @@ class Report:
                 _gain(known, name, other, pool) if other in known else "–" for other in ("ce", "kd")
             ]
             weight = next(one.job.arguments for one in planned if one.arm == name)
+            ends = self._grid_ends(name)
             cells.append(
                 [
                     name, str(len(values)), f"{100 * values.mean():.1f}", _spread(values), *gains,
-                    costs.get(name, "–"), _arguments(weight),
+                    costs.get(name, "–"), _arguments(weight, ends),
                 ]
             )  # fmt: skip
         heads = [
@@ -211,6 +211,17 @@ class Report:
             "images to reach ce", "arguments",
         ]  # fmt: skip
         return markdown(heads, cells, [0, 7])
+
+    def _grid_ends(self, name: str) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest candidate of each argument that was chosen for an arm."""
+        arms = {arm.name: arm for arm in (*self.study.arms, *self.study.ablation)}
+        ends = {}
+        for arm in (arms[name], arms.get(arms[name].beside)):
+            found = [] if arm is None else candidates(arm, self.study.factors)
+            values = [value for one in found for value in one.values()]
+            if arm is not None and values:
+                ends[arm.tuned] = min(values), max(values)
+        return ends
 
     def reached(self, planned: Sequence[Planned], known: Accuracies) -> dict[str, str]:
         """Images until the curve of a method is where ce ends: the median over seeds."""
@@ -370,8 +381,14 @@ def _gain(known: Accuracies, name: str, other: str, pool: PooledVariance) -> str
     return change(100 * found.value, 100 * found.low, 100 * found.high, 1)
 
 
-def _arguments(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items()) or "–"
+def _arguments(values: Mapping[str, Any], ends: Mapping[str, tuple[float, float]]) -> str:
+    """Arguments; one that lies at an end of what was tried might be better beyond."""
+
+    def end(name: str, value: Any) -> str:
+        smallest, largest = ends.get(name, (None, None))
+        return {smallest: " (smallest tried)", largest: " (largest tried)"}.get(value, "")
+
+    return ", ".join(f"{name} {value}{end(name, value)}" for name, value in values.items()) or "–"
 
 
 def _counts(contrasts: pd.DataFrame) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-__all__ = ["STUDIES", "Arm", "Network", "Setting", "Study", "Teacher", "digest"]
+__all__ = [
+    "STUDIES", "Arm", "Network", "Setting", "Study", "Teacher", "arms_of", "at_budgets", "digest",
+]  # fmt: skip
 
 Arguments = dict[str, Any]
 
@@ -164,6 +166,17 @@ def digest(value: Any, length: int = 12) -> str:
     plain = value if isinstance(value, dict | list | tuple | str) else asdict(value)
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def arms_of(study: Study, setting: Setting) -> list[Arm]:
+    """The arms that are trained in a setting."""
+    names = setting.arms or [arm.name for arm in study.arms]
+    return [arm for arm in study.arms if arm.name in names]
+
+
+def at_budgets(setting: Setting, budgets: Sequence[int]) -> list[Setting]:
+    """A setting with other numbers of epochs."""
+    return [replace(setting, epochs=epochs) for epochs in budgets]
 
 
 def _tuned(name: str, **arguments: Any) -> Arm:

@@ -28,15 +28,15 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from distill_jobs import Outcome, Workers
 from distill_parts import PARTS, Planned, Work, available
+from distill_report import write_report
 from distill_rows import Rows
-from distill_studies import STUDIES, Arm, Setting, Study, digest
+from distill_studies import STUDIES, Arm, Setting, Study, arms_of, at_budgets, digest
 
 from natstats.distill.training.distillation import WEIGHTS
 
@@ -218,17 +218,6 @@ class Runner:
             )
 
 
-def arms_of(study: Study, setting: Setting) -> list[Arm]:
-    """The arms that are trained in a setting."""
-    names = setting.arms or [arm.name for arm in study.arms]
-    return [arm for arm in study.arms if arm.name in names]
-
-
-def at_budgets(setting: Setting, budgets: Sequence[int]) -> list[Setting]:
-    """A setting with other numbers of epochs."""
-    return [replace(setting, epochs=epochs) for epochs in budgets]
-
-
 def checkpoints(study: Study, given: Sequence[str]) -> dict[str, Path]:
     """Teachers that are there, from TEACHER=FILE."""
     found = {}
@@ -264,8 +253,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         checkpoints(study, args.teacher_checkpoint), not args.no_cache,
     )  # fmt: skip
     if args.report:
-        from distill_report import write_report
-
         write_report(work, rows, args.results, args.figures)
         return
     args.results.mkdir(parents=True, exist_ok=True)
