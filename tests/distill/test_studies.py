@@ -360,10 +360,14 @@ def test_a_study_that_is_killed_keeps_its_rows_and_goes_on(folder, tmp_path):
     ]  # fmt: skip
     started = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 300
-    while not rows.is_file() and time.monotonic() < until:
-        time.sleep(0.05)
-    started.kill()
-    started.wait()
+    try:
+        while not rows.is_file():
+            assert started.poll() is None
+            assert time.monotonic() < until, "no training has ended"
+            time.sleep(0.05)
+    finally:
+        started.kill()
+        started.wait()
     kept = rows_in(tmp_path).rows
     assert 1 <= len(kept) <= 2
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
