@@ -35,9 +35,9 @@ __all__ = ["Report", "write_report"]
 
 LEVEL = 0.95
 
-RIVALS = ("kd", "at", "ofd", "dkd", "kd+ofd", "kd+fitnets")
-"""The arms of the goal are to be above the first, and no worse than the others. The last two stand
-for other features that are compared through a connector beside kd."""
+RIVALS = ("kd", "at", "ofd", "dkd", "kd+ofd", "kd+fitnets", "kd+spatial")
+"""The arms of the goal are to be above the first, and no worse than the others. The last three
+stand for other features that are compared through a connector beside kd."""
 
 MOST_SAID = 8
 """Most contrasts that are said one by one; of more it is counted what came out."""
@@ -99,10 +99,8 @@ class Report:
     def main(self, setting: Setting) -> list[Planned]:
         """The final trainings of a setting."""
         arms = [arm for arm in arms_of(self.study, setting) if not available(arm)]
-        where = self.study.setting(setting.weights_of or setting.name)
-        chosen, tried = self.work.chosen(where, arms, self.rows, "weights")
-        if not setting.weights_of:
-            self.chosen += [one for one in tried if one["held_out"] is not None]
+        chosen, tried = self.work.chosen(setting, arms, self.rows, "weights")
+        self.chosen += [one for one in tried if one["held_out"] is not None]
         return self.work.final(setting, arms, chosen, range(setting.seeds), "main")
 
     # Parts.
@@ -132,7 +130,6 @@ class Report:
             f"{_limit(setting)} training images, {setting.epochs} epochs"
         )
         state = _unfinished(found, len(arms) * setting.seeds)
-        taken = self._weights_taken(setting)
         failed = self._failed(planned)
         # What was planned for a setting counts, with arms that this natstats cannot train.
         every = {arm.name: found.get(arm.name, {}) for arm in arms_of(self.study, setting)}
@@ -141,21 +138,11 @@ class Report:
         )
         return [
             head,
-            *filter(None, [taken, state, failed]),
+            *filter(None, [state, failed]),
             self._accuracy_table(known, planned),
             *contrasts,
             *self._goal(known, planned),
         ]
-
-    def _weights_taken(self, setting: Setting) -> str:
-        """Where the weights were chosen, if that was in another setting."""
-        if not setting.weights_of:
-            return ""
-        where = self.study.setting(setting.weights_of)
-        return (
-            f"Weights are those of {where.name}: they were chosen with {where.student.name} on "
-            f"{_limit(where)} images, and not again here."
-        )
 
     def _goal(self, known: Accuracies, planned: Sequence[Planned]) -> list[str]:
         """How the methods of the goal stand to those that they were to reach."""

@@ -97,8 +97,7 @@ class Runner:
 
     def _weights(self) -> None:
         for setting in self._settings():
-            if not setting.weights_of:
-                self._choose(setting, self._arms(setting), "weights")
+            self._choose(setting, self._arms(setting), "weights")
 
     def _main(self) -> None:
         for setting in self._settings():
@@ -164,12 +163,11 @@ class Runner:
     def _chosen(
         self, setting: Setting, arms: Sequence[Arm], part: str
     ) -> Mapping[str, dict[str, Any]]:
-        where = self.study.setting(setting.weights_of or setting.name)
-        chosen, _ = self.work.chosen(where, arms, self.rows.rows, part)
+        chosen, _ = self.work.chosen(setting, arms, self.rows.rows, part)
         missing = [arm.name for arm in arms if arm.name not in chosen]
         if missing:
             print(
-                f"{setting.name}: left out until their weights are chosen in {where.name} "
+                f"{setting.name}: left out until their weights are chosen "
                 f"(--part {part}): {', '.join(missing)}",
                 flush=True,
             )
