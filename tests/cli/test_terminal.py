@@ -188,7 +188,7 @@ def test_distillation_runs_with_any_names(made_runs, tmp_path):
     check_page(tmp_path / "one" / "report.html", 2)
     found = compare_runs(runs)
     (tmp_path / "all").mkdir()
-    write_table_report(tmp_path / "all", found)
+    write_table_report(tmp_path / "all", found, tmp_path / "all")
     check_page(tmp_path / "all" / "report.html", 5)
     for text in (found.table(), found.markdown()):
         assert "\x1b" not in text

@@ -246,13 +246,13 @@ def test_no_effect_is_said_only_where_a_control_is_seen():
     assert [one["verdict"] for one in with_verdicts(nothing, [])] == ["too little to tell"]
 
 
-def test_no_effect_needs_an_interval_without_a_gain_as_large_as_that_of_a_control():
+def test_no_effect_needs_an_interval_without_half_the_gain_of_a_control():
     control = {"difference": 0.02, "low": 0.01, "high": 0.03, "p_corrected": 0.01}
     larger = {**control, "difference": 0.05}
     for low, high, verdict in (
-        (-0.01, 0.019, "no effect seen"),
-        (-0.01, 0.021, "too little to tell"),
-        (-0.021, 0.01, "too little to tell"),
+        (-0.005, 0.0099, "no effect seen"),
+        (-0.005, 0.0101, "too little to tell"),
+        (-0.0101, 0.005, "too little to tell"),
         (np.nan, np.nan, "too little to tell"),
     ):
         row = {"difference": 0.0, "low": low, "high": high, "p_corrected": 0.5}

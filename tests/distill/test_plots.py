@@ -131,7 +131,7 @@ def test_the_page_of_a_run_stands_alone(made_runs, tmp_path, method):
 
 @pytest.mark.slow
 def test_the_page_of_a_table_has_every_number(found, tmp_path):
-    text = write_table_report(tmp_path, found).read_text(encoding="utf-8")
+    text = write_table_report(tmp_path, found, tmp_path).read_text(encoding="utf-8")
     for row in found.methods.itertuples():
         assert f"{100 * row.accuracy:.1f}" in text
     assert "kd+spectral over ce" in text
@@ -146,7 +146,7 @@ def test_the_page_of_a_table_has_every_number(found, tmp_path):
 def test_several_tasks_have_figures_of_their_own(made_runs, tmp_path):
     made = made_runs(n_images=50)
     runs = [made.run("kd"), made.run("kd", data={"split": "held-out"})]
-    write_table_report(tmp_path, compare_runs(runs))
+    write_table_report(tmp_path, compare_runs(runs), tmp_path)
     names = {path.name for path in (tmp_path / "figures").glob("*.svg")}
     assert {"accuracy.svg", "accuracy-2.svg"} <= names
     assert "held-out images" in (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -161,8 +161,11 @@ def test_names_are_shown_and_not_obeyed(made_runs, tmp_path):
         taps=[{"method": EVIL, "student": EVIL, "teacher": EVIL}],
         arguments={EVIL: {EVIL: EVIL}},
     )  # fmt: skip
-    for write, thing in ((write_run_report, run), (write_table_report, compare_runs([run]))):
-        text = write(tmp_path, thing).read_text(encoding="utf-8")
+    for page in (
+        lambda: write_run_report(tmp_path, run),
+        lambda: write_table_report(tmp_path, compare_runs([run]), tmp_path),
+    ):
+        text = page().read_text(encoding="utf-8")
         assert "<script>alert" not in text
         assert "&lt;script&gt;" in text
 
@@ -178,4 +181,6 @@ def test_a_run_with_next_to_nothing_has_a_page(made_runs, tmp_path):
     )  # fmt: skip
     assert "with ce" in write_run_report(tmp_path, bare).read_text(encoding="utf-8")
     found = compare_runs([bare])
-    assert "1 method, 1 training" in write_table_report(tmp_path, found).read_text(encoding="utf-8")
+    assert "1 method, 1 training" in write_table_report(tmp_path, found, tmp_path).read_text(
+        encoding="utf-8"
+    )

@@ -141,7 +141,7 @@ def write_all(folder: Path, made_networks: Any, made_runs: Any) -> Iterator[tupl
     write_networks_report(places["networks"], found.report())
     write_run_report(places["distill"], trained[-1])
     write_run_report(places["one class"], failed)
-    write_table_report(places["table"], compare_runs([*trained, failed]))
+    write_table_report(places["table"], compare_runs([*trained, failed]), places["table"])
     for name, place in places.items():
         yield name, place / "report.html"
 

@@ -132,8 +132,9 @@ def with_verdicts(
     """The contrasts and then the controls, each with its verdict.
 
     The verdict *no effect seen* needs a positive control that shows its gain, and an interval
-    without so large a gain or loss: trainings that miss a gain known to exist cannot show that
-    another one is absent, and an interval that holds one as large has not excluded it.
+    without half so large a gain or loss: trainings that miss a gain known to exist cannot show that
+    another one is absent, and an interval that holds one of that size has not excluded it. Half a
+    known effect is a usual margin of tests of equivalence.
 
     Args:
         rows: planned contrasts.
@@ -142,21 +143,22 @@ def with_verdicts(
     Returns:
         All of them, controls last.
     """
-    gain = min((row["difference"] for row in controls if _verdict(row) == "better"), default=0.0)
-    judged = [{**row, "verdict": _verdict(row, gain)} for row in rows]
+    seen = [row["difference"] for row in controls if _verdict(row) == "better"]
+    margin = min(seen, default=0.0) / 2
+    judged = [{**row, "verdict": _verdict(row, margin)} for row in rows]
     return [
         *judged,
-        *({**row, "control": True, "verdict": _verdict(row, gain)} for row in controls),
+        *({**row, "control": True, "verdict": _verdict(row, margin)} for row in controls),
     ]
 
 
-def _verdict(row: Mapping[str, Any], gain: float = 0.0) -> str:
-    """The verdict of a row; `gain` is the smallest that a control shows, 0 where none does."""
+def _verdict(row: Mapping[str, Any], margin: float = 0.0) -> str:
+    """The verdict of a row; gains and losses below `margin` count as none."""
     if not np.isfinite(row["p_corrected"]):
         return VERDICTS[3]
     if row["p_corrected"] < SIGNIFICANCE:
         return VERDICTS[0] if row["difference"] > 0 else VERDICTS[1]
-    is_small = -gain < row["low"] <= row["high"] < gain
+    is_small = -margin < row["low"] <= row["high"] < margin
     return VERDICTS[2] if is_small else VERDICTS[3]
 
 

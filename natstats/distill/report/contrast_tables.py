@@ -118,6 +118,6 @@ def contrast_explanation(level: float) -> str:
         "seed. The columns of other seeds and images allow for other images besides. Holm's rule "
         "counts all planned contrasts, tested or not, and the controls by themselves. A verdict "
         "better or worse has a corrected p below 0.05, whatever the level of the intervals. No "
-        "effect is spoken of only where the interval lies within the smallest gain that a positive "
-        "control shows, on both sides of zero."
+        "effect is spoken of only where the interval lies within half the smallest gain that a "
+        "positive control shows, on both sides of zero."
     )
