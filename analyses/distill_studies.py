@@ -318,9 +318,9 @@ TEXTURES = Study(
     ablation_contrasts=ABLATION_CONTRASTS,
     budget_setting="r8-r20",
     note=(
-        "The trainings of version 0.9.0 (weights, final ones, and 33 that chose weights of "
-        "variants) had another teacher of this kind, 91.4 % of the test images, whose weights were "
-        "lost with the machine; all others have the teacher of the record."
+        "The trainings of version 0.9.0 (those that chose weights, among them 33 of variants) had "
+        "another teacher of this kind, 91.4 % of the test images, whose weights were lost with the "
+        "machine. All final trainings have the teacher of the record."
     ),
 )
 CIFAR10 = Study(

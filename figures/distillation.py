@@ -142,6 +142,7 @@ LATER = (
     ("kd+both-coherence", "ofd", "the same, over ofd"),
     ("kd+both-coherence", "kd+ofd", "the same, over kd+ofd"),
     ("kd+both-coherence", "kd+fitnets", "the same, over kd+fitnets"),
+    ("kd+both-coherence", "kd+spatial", "the same, over kd+spatial"),
     ("kd+both-coherence", "kd+spectral", "the same, over kd with power spectra"),
     ("kd+coherence", "kd+both-coherence", "coherence alone, over both"),
 )
