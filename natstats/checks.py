@@ -66,7 +66,7 @@ def one_of(argument: str, value: T, allowed: Collection[str]) -> T:
         return value
     import difflib  # not needed to start the command line
 
-    near = [name for name in allowed if _initials(name) == value]
+    near = [name for name in allowed if "_" in name and _initials(name) == value][:5]
     near += difflib.get_close_matches(str(value), set(allowed) - set(near), n=5, cutoff=0.5)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     listed = ", ".join(allowed) if len(allowed) <= 24 else f"{len(allowed)} names"
