@@ -77,7 +77,7 @@ def test_the_tables_of_distillation(made_runs, tmp_path):
     made = made_runs(n_images=60)
     runs = [made.run(method, seed) for method in ("ce", "kd", "kd+spectral") for seed in (0, 1)]
     runs[-1].write(tmp_path)
-    compare_runs(runs).write(tmp_path, report=False)
+    compare_runs(runs).write(tmp_path, home=tmp_path, report=False)
     found = written(tmp_path)
     assert len(found) == 8
     assert_described(found)
