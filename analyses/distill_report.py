@@ -202,13 +202,12 @@ class Report:
     def _grid_ends(self, name: str) -> dict[str, tuple[float, float]]:
         """The smallest and the largest candidate of each argument that was chosen for an arm."""
         arms = {arm.name: arm for arm in (*self.study.arms, *self.study.ablation)}
-        ends = {}
-        for arm in (arms[name], arms.get(arms[name].beside)):
-            found = [] if arm is None else candidates(arm, self.study.factors)
-            values = [value for one in found for value in one.values()]
-            if arm is not None and values:
-                ends[arm.tuned] = min(values), max(values)
-        return ends
+        chosen = [arm for arm in (arms[name], arms.get(arms[name].beside)) if arm and arm.tuned]
+        grids = {
+            arm.tuned: [one[arm.tuned] for one in candidates(arm, self.study.factors)]
+            for arm in chosen
+        }
+        return {tuned: (min(values), max(values)) for tuned, values in grids.items()}
 
     def reached(self, planned: Sequence[Planned], known: Accuracies) -> dict[str, str]:
         """Images until the curve of a method is where ce ends: the median over seeds."""

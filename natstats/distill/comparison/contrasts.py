@@ -133,8 +133,8 @@ def with_verdicts(
 
     The verdict *no effect seen* needs a positive control that shows its gain, and an interval
     without half so large a gain or loss: trainings that miss a gain known to exist cannot show that
-    another one is absent, and an interval that holds one of that size has not excluded it. Half a
-    known effect is a usual margin of tests of equivalence.
+    another one is absent, and an interval that holds one of that size has not excluded it. That the
+    margin is a half is our choice.
 
     Args:
         rows: planned contrasts.

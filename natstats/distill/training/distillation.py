@@ -333,8 +333,6 @@ def _write_history(path: Path, trained: Trained) -> None:
     # Into a new file: what is at the final name may be a link, or not a regular file.
     partial = path / f"{STATE}.history"
     try:
-        # A finished run that is replaced stops being one here: the history is no longer its own.
-        (path / RECORD).unlink(missing_ok=True)
         partial.unlink(missing_ok=True)
         write_csv(history_frame(trained), partial)
         partial.replace(path / "history.csv")

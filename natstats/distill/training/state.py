@@ -57,9 +57,8 @@ class TrainingState:
                 torch.save({"identity": self.identity, **values}, file)
                 file.flush()
                 sync(file.fileno())
-            if self.begins_again:
-                # Else a run that is being replaced would count as finished beside the new state.
-                self.path.with_name(RECORD).unlink(missing_ok=True)
+            # Else a run that is being replaced would count as finished beside the new state.
+            self.path.with_name(RECORD).unlink(missing_ok=True)
             partial.replace(self.path)
             self.begins_again = False
         except (OSError, RuntimeError) as error:
