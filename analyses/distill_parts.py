@@ -29,6 +29,9 @@ PARTS = ("teacher", "weights", "main", "ablation", "budget")
 
 TEACHER_SEED = 1000
 
+MOST_WIDER = 3
+"""How often a grid goes on beyond its end."""
+
 Arguments = dict[str, Any]
 
 
@@ -110,14 +113,16 @@ class Work:
         ]
 
     def choosing(
-        self, setting: Setting, arms: Iterable[Arm], chosen: Mapping[str, Arguments], part: str
-    ) -> list[Planned]:
+        self, setting: Setting, arms: Iterable[Arm], chosen: Mapping[str, Arguments],
+        rows: pd.DataFrame, part: str,
+    ) -> list[Planned]:  # fmt: skip
         """Trainings on the held-out images that choose the weights of arms, seed by seed.
 
         Args:
             setting: where.
             arms: those with something to choose are taken.
             chosen: what was chosen for arms that others stand beside.
+            rows: of the study; where a grid goes on depends on them.
             part: that asks for it.
         """
         share = self.study.holdout
@@ -125,7 +130,7 @@ class Work:
             self._planned(setting, arm, self._beside(arm, chosen) | one, seed, part, share)
             for seed in self.study.choosing_seeds
             for arm in arms
-            for one in self._grid(arm)
+            for one, _ in self.grid(setting, arm, chosen, rows, part)
         ]
 
     def final(
@@ -162,20 +167,46 @@ class Work:
         for arm in arms:  # an arm stands behind those that it is beside
             if arm.beside and arm.beside not in found:
                 continue
-            grid = self._grid(arm)
-            means = [self._held_out(setting, arm, one, found, rows, part) for one in grid]
+            grid = self.grid(setting, arm, found, rows, part)
             own = self._beside(arm, found)
             if not grid:
                 found[arm.name] = own
                 continue
             tried += [
                 {"setting": setting.name, "arm": arm.name, "arguments": own | one, "held_out": mean}
-                for one, mean in zip(grid, means, strict=True)
+                for one, mean in grid
             ]
-            known = [-np.inf if mean is None or np.isnan(mean) else mean for mean in means]
-            if None not in means and np.isfinite(max(known)):
-                found[arm.name] = own | grid[int(np.argmax(known))]
+            place = _best([mean for _, mean in grid])
+            if place is not None:
+                found[arm.name] = own | grid[place][0]
         return found, tried
+
+    def grid(
+        self, setting: Setting, arm: Arm, chosen: Mapping[str, Arguments], rows: pd.DataFrame,
+        part: str,
+    ) -> list[tuple[Arguments, float | None]]:  # fmt: skip
+        """The candidates of an arm in their order, each with its accuracy on the held-out images.
+
+        Where a setting says so, a grid goes on by a factor of ten while its end is best.
+
+        Returns:
+            Candidates with their means over the seeds that choose: NaN where one broke down, None
+            where one was not tried yet. Nothing for an arm without a grid.
+        """
+        factors = sorted(self.study.factors)
+        for left in reversed(range(MOST_WIDER + 1)):
+            tried = [
+                (one, self._held_out(setting, arm, one, chosen, rows, part))
+                for one in candidates(arm, factors)
+            ]
+            place = _best([mean for _, mean in tried])
+            is_end = place is not None and place in (0, len(tried) - 1)
+            if not (left and setting.is_wider and part == "weights" and is_end):
+                break
+            factors = (
+                [factors[0] / 10, *factors] if place == 0 else [*factors, factors[-1] * 10]
+            )
+        return tried
 
     def _held_out(
         self, setting: Setting, arm: Arm, one: Arguments, chosen: Mapping[str, Arguments],
@@ -194,9 +225,6 @@ class Work:
                 return None
             values.append(float(own.accuracy.iloc[0]))
         return float(np.mean(values))
-
-    def _grid(self, arm: Arm) -> list[Arguments]:
-        return candidates(arm, self.study.factors)
 
     def _beside(self, arm: Arm, chosen: Mapping[str, Arguments]) -> Arguments:
         kept = chosen[arm.beside] if arm.beside else {}
@@ -275,6 +303,14 @@ class Work:
             "gradients": False,
         }
         return found | ({"teacher_cache": self.folder / "cache"} if self.cache else {})
+
+
+def _best(means: Sequence[float | None]) -> int | None:
+    """The place of the largest; None where one is missing, or none is finite."""
+    known = [-np.inf if mean is None or np.isnan(mean) else mean for mean in means]
+    if None in means or not known or not np.isfinite(max(known)):
+        return None
+    return int(np.argmax(known))
 
 
 def _contents(path: Path) -> str:

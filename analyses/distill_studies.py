@@ -61,6 +61,7 @@ class Setting:
         epochs: of every training, also of those that choose weights.
         seeds: of part main: so many, from 0.
         arms: names of the arms that are trained; all if empty.
+        is_wider: whether a grid goes on by factors of ten while its end is best.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Setting:
     epochs: int
     seeds: int = 8
     arms: tuple[str, ...] = ()
+    is_wider: bool = False
 
 
 @dataclass(frozen=True)
@@ -332,7 +334,7 @@ CIFAR10 = Study(
     settings=(
         Setting(
             "w10-r20-2k", Network("wrn_10_1"), "r20", 2000, 30,
-            arms=tuple(arm.name for arm in (*ARMS, BEST, *LATER)),
+            arms=tuple(arm.name for arm in (*ARMS, BEST, *LATER)), is_wider=True,
         ),
         # 2,512 steps, the arms that the claim is about. ofd and kd+both-coherence were added before
         # anything was trained here.
@@ -360,7 +362,9 @@ TINY40 = Study(
             start="cifar100_resnet20.pth", recipe={**TUNED, "learning_rate": 0.05}, has_part=False,
         )
     },
-    settings=(Setting("r8-r20", Network("cifar_resnet8", COARSE), "r20", 2000, 30),),
+    settings=(
+        Setting("r8-r20", Network("cifar_resnet8", COARSE), "r20", 2000, 30, is_wider=True),
+    ),
     arms=(*ARMS, BEST, *LATER),
     goal=GOAL,
     contrasts=CONTRASTS,

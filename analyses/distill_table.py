@@ -6,8 +6,9 @@ trains what the record of the study says (analyses/distill_studies.py), in parts
 by one (`--part`):
 
 * teacher: the teachers, one of them without the held-out images where weights are chosen with it;
-* weights: three candidates for the weight of every method, on the held-out images, with seeds that
-  no other part has and as many epochs as the final trainings;
+* weights: three candidates for the weight of every method, and more beyond an end that is best where
+  the record says so, on the held-out images, with seeds that no other part has and as many epochs as
+  the final trainings;
 * main: every method with its chosen weight, on the test images after the last epoch;
 * ablation: variants of the spectral terms and other terms beside kd, each with a grid of its own,
   all on the held-out images;
@@ -33,7 +34,7 @@ from typing import Any
 
 import numpy as np
 from distill_jobs import Outcome, Workers
-from distill_parts import PARTS, Planned, Work, available
+from distill_parts import MOST_WIDER, PARTS, Planned, Work, available
 from distill_report import write_report
 from distill_rows import Rows
 from distill_studies import STUDIES, Arm, Setting, Study, arms_of, at_budgets, digest
@@ -156,9 +157,11 @@ class Runner:
     def _choose(self, setting: Setting, arms: Sequence[Arm], part: str) -> None:
         """The grids, first of the arms that others stand beside."""
         for wave in ([a for a in arms if not a.beside], [a for a in arms if a.beside]):
-            chosen, _ = self.work.chosen(setting, arms, self.rows.rows, part)
-            ready = [arm for arm in wave if not arm.beside or arm.beside in chosen]
-            self._train(self.work.choosing(setting, ready, chosen, part))
+            for _ in range(MOST_WIDER + 1):
+                rows = self.rows.rows
+                chosen, _tried = self.work.chosen(setting, arms, rows, part)
+                ready = [arm for arm in wave if not arm.beside or arm.beside in chosen]
+                self._train(self.work.choosing(setting, ready, chosen, rows, part))
 
     def _chosen(
         self, setting: Setting, arms: Sequence[Arm], part: str
