@@ -203,9 +203,7 @@ class Work:
             is_end = place is not None and place in (0, len(tried) - 1)
             if not (left and setting.is_wider and part == "weights" and is_end):
                 break
-            factors = (
-                [factors[0] / 10, *factors] if place == 0 else [*factors, factors[-1] * 10]
-            )
+            factors = [factors[0] / 10, *factors] if place == 0 else [*factors, factors[-1] * 10]
         return tried
 
     def _held_out(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from distill_figures import draw
-from distill_parts import Planned, Work, available, candidates
+from distill_parts import Planned, Work, available
 from distill_rows import Rows
 from distill_studies import Arm, Setting, arms_of, at_budgets, digest
 from scipy import stats
@@ -186,7 +186,7 @@ class Report:
                 _gain(known, name, other, pool) if other in known else "–" for other in ("ce", "kd")
             ]
             weight = next(one.job.arguments for one in planned if one.arm == name)
-            ends = self._grid_ends(name)
+            ends = self._grid_ends(name, planned[0].setting)
             cells.append(
                 [
                     name, str(len(values)), f"{100 * values.mean():.1f}", _spread(values), *gains,
@@ -199,15 +199,19 @@ class Report:
         ]  # fmt: skip
         return markdown(heads, cells, [0, 7])
 
-    def _grid_ends(self, name: str) -> dict[str, tuple[float, float]]:
+    def _grid_ends(self, name: str, setting: str) -> dict[str, tuple[float, float]]:
         """The smallest and the largest candidate of each argument that was chosen for an arm."""
         arms = {arm.name: arm for arm in (*self.study.arms, *self.study.ablation)}
-        chosen = [arm for arm in (arms[name], arms.get(arms[name].beside)) if arm and arm.tuned]
-        grids = {
-            arm.tuned: [one[arm.tuned] for one in candidates(arm, self.study.factors)]
-            for arm in chosen
-        }
-        return {tuned: (min(values), max(values)) for tuned, values in grids.items()}
+        found = {}
+        for arm in (arms[name], arms.get(arms[name].beside)):
+            values = [
+                one["arguments"][arm.tuned]
+                for one in self.chosen
+                if arm and (one["setting"], one["arm"]) == (setting, arm.name)
+            ]
+            if arm and values:
+                found[arm.tuned] = min(values), max(values)
+        return found
 
     def reached(self, planned: Sequence[Planned], known: Accuracies) -> dict[str, str]:
         """Images until the curve of a method is where ce ends: the median over seeds."""

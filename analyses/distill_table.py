@@ -6,9 +6,9 @@ trains what the record of the study says (analyses/distill_studies.py), in parts
 by one (`--part`):
 
 * teacher: the teachers, one of them without the held-out images where weights are chosen with it;
-* weights: three candidates for the weight of every method, and more beyond an end that is best where
-  the record says so, on the held-out images, with seeds that no other part has and as many epochs as
-  the final trainings;
+* weights: three candidates for the weight of every method, and more beyond an end that is best
+  where the record says so; on the held-out images, with seeds that no other part has and as many
+  epochs as the final trainings;
 * main: every method with its chosen weight, on the test images after the last epoch;
 * ablation: variants of the spectral terms and other terms beside kd, each with a grid of its own,
   all on the held-out images;

@@ -236,6 +236,36 @@ def test_a_candidate_that_broke_down_is_none(run):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("best", "breaks", "chosen", "tried"),
+    [
+        (0.9, 1e9, 0.9, [0.09, 0.9, 9]),
+        (90, 1e9, 90, [0.09, 0.9, 9, 90, 900]),
+        (0.009, 1e9, 0.009, [0.0009, 0.009, 0.09, 0.9, 9]),
+        (1e9, 50, 9, [0.09, 0.9, 9, 90]),  # What breaks down is an end of its own.
+        (1e9, 1e9, 9000, [0.09, 0.9, 9, 90, 900, 9000]),  # Not without end.
+    ],
+)
+def test_a_grid_goes_on_while_its_end_is_best(run, tmp_path, best, breaks, chosen, tried):
+    class Peaked(Made):
+        def outcome(self, job):
+            weight = job.arguments.get("kd.weight", 1.0)
+            if weight > breaks:
+                return Outcome(float("nan"), error="kd is not finite")
+            return replace(super().outcome(job), accuracy=0.8 - 0.1 * abs(np.log10(weight / best)))
+
+    study = replace(TINY, settings=(replace(TINY.settings[0], is_wider=True),))
+    trained = run("--arms", "kd", "--part", "weights", "main", workers=Peaked(), study=study)
+    weights = [job.arguments["kd.weight"] for job in trained if job.method == "kd" and job.holdout]
+    assert sorted(weights) == tried
+    final = {job.arguments["kd.weight"] for job in trained if job.method == "kd" and job.seed < 2}
+    assert final == {chosen}
+    work = Work(study, "imagefolder:data", tmp_path / "work" / "tiny")
+    text = "".join(Report(work, rows_in(tmp_path / "results")).parts())
+    assert (f"kd.weight {float(chosen)} (largest tried)" in text) == (chosen == 9000)
+
+
+@pytest.mark.slow
 def test_without_weights_an_arm_waits(run, capsys):
     trained = run("--part", "main")
     assert {job.method for job in trained} == {"ce"}
