@@ -187,24 +187,31 @@ class Work:
     ) -> list[tuple[Arguments, float | None]]:  # fmt: skip
         """The candidates of an arm in their order, each with its accuracy on the held-out images.
 
-        Where a setting says so, a grid goes on by a factor of ten while its end is best.
+        Where a setting says so, a grid goes on by a factor of ten while its end is best, and by the
+        root of ten once where the next factor breaks down.
 
         Returns:
             Candidates with their means over the seeds that choose: NaN where one broke down, None
             where one was not tried yet. Nothing for an arm without a grid.
         """
         factors = sorted(self.study.factors)
-        for left in reversed(range(MOST_WIDER + 1)):
-            tried = [
-                (one, self._held_out(setting, arm, one, chosen, rows, part))
-                for one in candidates(arm, factors)
-            ]
-            place = _best([mean for _, mean in tried])
-            is_end = place is not None and place in (0, len(tried) - 1)
-            if not (left and setting.is_wider and part == "weights" and is_end):
-                break
-            factors = [factors[0] / 10, *factors] if place == 0 else [*factors, factors[-1] * 10]
-        return tried
+        is_wider = setting.is_wider and part == "weights"
+        for _ in range(MOST_WIDER if is_wider else 0):
+            tried = self._tried(setting, arm, factors, chosen, rows, part)
+            further = _further(factors, [mean for _, mean in tried])
+            if further is None:
+                return tried
+            factors = sorted([*factors, further])
+        return self._tried(setting, arm, factors, chosen, rows, part)
+
+    def _tried(
+        self, setting: Setting, arm: Arm, factors: Sequence[float],
+        chosen: Mapping[str, Arguments], rows: pd.DataFrame, part: str,
+    ) -> list[tuple[Arguments, float | None]]:  # fmt: skip
+        return [
+            (one, self._held_out(setting, arm, one, chosen, rows, part))
+            for one in candidates(arm, factors)
+        ]
 
     def _held_out(
         self, setting: Setting, arm: Arm, one: Arguments, chosen: Mapping[str, Arguments],
@@ -309,6 +316,21 @@ def _best(means: Sequence[float | None]) -> int | None:
     if None in means or not known or not np.isfinite(max(known)):
         return None
     return int(np.argmax(known))
+
+
+def _further(factors: Sequence[float], means: Sequence[float | None]) -> float | None:
+    """The factor that is to be tried beside these, in their order; None for no more."""
+    place = _best(means)
+    if place is None:
+        return None
+    if place == 0:
+        return factors[0] / 10
+    if place == len(factors) - 1:
+        return factors[-1] * 10
+    is_broken = (
+        np.isnan(np.array(means[place + 1], float)) and factors[place + 1] > 5 * factors[place]
+    )
+    return factors[place] * 10**0.5 if is_broken else None
 
 
 def _contents(path: Path) -> str:

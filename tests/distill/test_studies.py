@@ -242,7 +242,9 @@ def test_a_candidate_that_broke_down_is_none(run):
         (0.9, 1e9, 0.9, [0.09, 0.9, 9]),
         (90, 1e9, 90, [0.09, 0.9, 9, 90, 900]),
         (0.009, 1e9, 0.009, [0.0009, 0.009, 0.09, 0.9, 9]),
-        (1e9, 50, 9, [0.09, 0.9, 9, 90]),  # What breaks down is an end of its own.
+        # Between what is best and what breaks down.
+        (1e9, 50, 28.4605, [0.09, 0.9, 9, 28.4605, 90]),
+        (1e9, 20, 9, [0.09, 0.9, 9, 28.4605, 90]),
         (1e9, 1e9, 9000, [0.09, 0.9, 9, 90, 900, 9000]),  # Not without end.
     ],
 )
