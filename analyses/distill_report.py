@@ -6,21 +6,21 @@ Not a study by itself: ``analyses/distill_table.py --report`` calls it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from distill_cells import LEVEL, Accuracies, first_reach, gain, spread, with_ends
 from distill_figures import draw
 from distill_parts import Planned, Work, available
 from distill_rows import Rows
 from distill_studies import Arm, Setting, arms_of, at_budgets, digest
-from scipy import stats
 from study import circumstances
 
 from natstats.distill.comparison.contrasts import contrast_frame, contrast_rows, with_verdicts
-from natstats.distill.comparison.pooled import PooledVariance, pooled_difference, pooled_variance
+from natstats.distill.comparison.pooled import pooled_difference, pooled_variance
 from natstats.distill.report.contrast_tables import (
     CONTRAST_HEADS,
     contrast_cells,
@@ -28,12 +28,10 @@ from natstats.distill.report.contrast_tables import (
 )
 from natstats.distill.report.method_tables import markdown
 from natstats.files.csv_files import write_csv
-from natstats.numbers import change, count
+from natstats.numbers import count
 from natstats.runs.store import to_json
 
 __all__ = ["Report", "write_report"]
-
-LEVEL = 0.95
 
 RIVALS = ("kd", "at", "ofd", "dkd", "kd+ofd", "kd+fitnets", "kd+spatial")
 """The arms of the goal are to be above the first, and no worse than the others. The last three
@@ -41,8 +39,6 @@ stand for other features that are compared through a connector beside kd."""
 
 MOST_SAID = 8
 """Most contrasts that are said one by one; of more it is counted what came out."""
-
-Accuracies = dict[str, dict[int, float]]
 
 
 class Report:
@@ -151,7 +147,7 @@ class Report:
         for name in filter(known.__contains__, self.study.goal):
             others = [*RIVALS, *self.study.goal[: self.study.goal.index(name)]]
             others = [other for other in others if other in known]
-            gains = [f"over {other} {_gain(known, name, other, pool)}" for other in others]
+            gains = [f"over {other} {gain(known, name, other, pool)}" for other in others]
             for other in others:
                 found = pooled_difference(known, name, other, pool, LEVEL)
                 self.goals.append({
@@ -183,14 +179,14 @@ class Report:
         for name in order:
             values = np.array(list(known[name].values()))
             gains = [
-                _gain(known, name, other, pool) if other in known else "–" for other in ("ce", "kd")
+                gain(known, name, other, pool) if other in known else "–" for other in ("ce", "kd")
             ]
             weight = next(one.job.arguments for one in planned if one.arm == name)
             ends = self._grid_ends(name, planned[0].setting)
             cells.append(
                 [
-                    name, str(len(values)), f"{100 * values.mean():.1f}", _spread(values), *gains,
-                    costs.get(name, "–"), _arguments(weight, ends),
+                    name, str(len(values)), f"{100 * values.mean():.1f}", spread(values), *gains,
+                    costs.get(name, "–"), with_ends(weight, ends),
                 ]
             )  # fmt: skip
         heads = [
@@ -315,7 +311,7 @@ class Report:
             [
                 str(epochs), name, str(len(values)),
                 f"{100 * np.mean(list(values.values())):.1f}",
-                *(_gain(known, name, other, pool) if other in known else "–"
+                *(gain(known, name, other, pool) if other in known else "–"
                   for other in ("ce", "kd")),
             ]
             for name, values in known.items()
@@ -339,46 +335,6 @@ def _unfinished(found: Accuracies, n: int) -> str:
     none = [name for name, own in found.items() if not own]
     without = f" Not trained here: {', '.join(none)}." if none else ""
     return f"{n_ended} of {n} trainings of the record are finished.{without}"
-
-
-def first_reach(curve: pd.DataFrame, aim: float) -> float:
-    """The epoch at which a curve comes to an accuracy, along straight lines; NaN for never."""
-    epochs, values = curve.epoch.to_numpy(float), curve.accuracy.to_numpy(float)
-    above = np.flatnonzero(values >= aim)
-    if not len(above):
-        return float("nan")
-    place = int(above[0])
-    if place == 0:
-        return float(epochs[0])
-    return float(np.interp(aim, values[place - 1 : place + 1], epochs[place - 1 : place + 1]))
-
-
-def _spread(values: np.ndarray[Any, Any]) -> str:
-    """Student's interval over seeds."""
-    if len(values) < 2 or np.ptp(values) == 0:
-        return "–"
-    reach = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * stats.sem(values))
-    mean = float(values.mean())
-    return f"[{100 * (mean - reach):.1f}, {100 * (mean + reach):.1f}]"
-
-
-def _gain(known: Accuracies, name: str, other: str, pool: PooledVariance) -> str:
-    if name == other:
-        return "–"
-    found = pooled_difference(known, name, other, pool, LEVEL)
-    if not np.isfinite(found.low):
-        return "–" if not np.isfinite(found.value) else f"{100 * found.value:+.1f}"
-    return change(100 * found.value, 100 * found.low, 100 * found.high, 1)
-
-
-def _arguments(values: Mapping[str, Any], ends: Mapping[str, tuple[float, float]]) -> str:
-    """Arguments; one that lies at an end of what was tried might be better beyond."""
-
-    def end(name: str, value: Any) -> str:
-        smallest, largest = ends.get(name, (None, None))
-        return {smallest: " (smallest tried)", largest: " (largest tried)"}.get(value, "")
-
-    return ", ".join(f"{name} {value}{end(name, value)}" for name, value in values.items()) or "–"
 
 
 def _counts(contrasts: pd.DataFrame) -> str:

@@ -15,9 +15,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "analyses"))
 
 import distill_table
+from distill_cells import first_reach
 from distill_jobs import Outcome, train
 from distill_parts import Work, available, candidates
-from distill_report import Report, first_reach, write_report
+from distill_report import Report, write_report
 from distill_rows import CURVES, Rows
 from distill_studies import (
     ABLATION_CONTRASTS,
