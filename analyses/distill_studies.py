@@ -344,12 +344,14 @@ CIFAR10 = Study(
                 "ce", "kd", "at", "ofd", "kd+spectral", "at+spectral", "kd+both-coherence",
                 *(arm.name for arm in OTHER_WEIGHTS),
             ),
+            is_wider=True,
         ),
     ),
     arms=(*ARMS, BEST, *LATER, *OTHER_WEIGHTS),
     goal=(*GOAL, *(arm.name for arm in OTHER_WEIGHTS)),
     contrasts=CONTRASTS,
     budget_setting="w10-r20-2k",
+    budget_arms=("ce", "kd", "kd+both-coherence"),
 )  # fmt: skip
 TINY40 = Study(
     name="tiny40",
