@@ -299,7 +299,8 @@ from tests.measurement.test_parts import SETTINGS
 pages.write_report = lambda folder, report: (folder / "report.html").touch()
 torch.set_num_threads(1)
 rank = int(os.environ["RANK"])
-lost = os.environ.get("LOST") == str(rank)
+is_again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+lost = os.environ.get("LOST") == str(rank) and not is_again
 hooked = torch.nn.Module.__call__
 n_batches = 0
 
@@ -322,11 +323,13 @@ os.write(1, f"rank {rank} {run.info['images']['n_images']}\\n".encode())
 """
 
 
-def work_together(tmp_path: Path, photos: Path, n: int, **given) -> subprocess.CompletedProcess:
+def work_together(
+    tmp_path: Path, photos: Path, n: int, *options: str, **given
+) -> subprocess.CompletedProcess:
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     root = str(Path(__file__).parents[2])
-    return torchrun(n, str(script), root, str(photos), str(tmp_path / "run"), **given)
+    return torchrun(n, *options, str(script), root, str(photos), str(tmp_path / "run"), **given)
 
 
 @pytest.mark.slow
@@ -346,6 +349,18 @@ def test_a_rank_that_is_killed_ends_all_and_its_images_are_measured_again(tmp_pa
     found.info["model"]["name"] = whole.info["model"]["name"]
     assert_close(found, whole, of="numbers")
     assert found.info["images"] == whole.info["images"]
+
+
+@pytest.mark.slow
+def test_those_that_torchrun_starts_again_give_the_run_of_one(tmp_path, photos):
+    done = work_together(tmp_path, photos, 2, "--max-restarts=1", LOST="0")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sorted(done.stdout.split()) == ["0", "1", "40", "40", "rank", "rank"]
+    found = Run.open(tmp_path / "run")
+    whole = natstats.measure(network(), photos, **SETTINGS)
+    found.info["model"]["name"] = whole.info["model"]["name"]
+    assert_close(found, whole, of="numbers")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run", "worker.py"]
 
 
 @pytest.mark.slow
