@@ -15,7 +15,7 @@ from scipy import stats
 from natstats.distill.comparison.pooled import PooledVariance, pooled_difference
 from natstats.numbers import change
 
-__all__ = ["LEVEL", "Accuracies", "first_reach", "gain", "spread", "with_ends"]
+__all__ = ["LEVEL", "Accuracies", "ends_of", "first_reach", "gain", "spread", "with_ends"]
 
 LEVEL = 0.95
 
@@ -54,11 +54,26 @@ def gain(known: Accuracies, name: str, other: str, pool: PooledVariance) -> str:
     return change(100 * found.value, 100 * found.low, 100 * found.high, 1)
 
 
-def with_ends(values: Mapping[str, Any], ends: Mapping[str, tuple[float, float]]) -> str:
+def ends_of(tried: Mapping[float, float]) -> dict[float, str]:
+    """What is to be said of the smallest and the largest candidate that did not break down.
+
+    Args:
+        tried: accuracy by candidate, NaN for those that did.
+    """
+    trained = [value for value, accuracy in tried.items() if np.isfinite(accuracy)]
+    if len(tried) < 2 or not trained:
+        return {}
+    return {
+        end(trained): f"{words} {'tried' if end(trained) == end(tried) else 'that trained'}"
+        for end, words in ((min, "smallest"), (max, "largest"))
+    }
+
+
+def with_ends(values: Mapping[str, Any], ends: Mapping[str, Mapping[float, str]]) -> str:
     """Arguments; one that lies at an end of what was tried might be better beyond."""
 
-    def end(name: str, value: Any) -> str:
-        smallest, largest = ends.get(name, (None, None))
-        return {smallest: " (smallest tried)", largest: " (largest tried)"}.get(value, "")
+    def said(name: str, value: Any) -> str:
+        words = ends.get(name, {}).get(value)
+        return f"{name} {value} ({words})" if words else f"{name} {value}"
 
-    return ", ".join(f"{name} {value}{end(name, value)}" for name, value in values.items()) or "–"
+    return ", ".join(said(name, value) for name, value in values.items()) or "–"

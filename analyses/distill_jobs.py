@@ -110,7 +110,8 @@ def train(job: Job) -> Outcome:
     from natstats.distill.training.out_folders import finished
     from natstats.distill.training.recipes import Recipe
     from natstats.distill.training.setup import Distillation, classifier
-    from natstats.errors import NatstatsError, UsageError
+    from natstats.distill.training.soundness import NotFiniteError
+    from natstats.errors import UsageError
 
     recipe = Recipe.from_preset("default", **job.recipe)
     assert recipe.size is not None
@@ -150,11 +151,7 @@ def train(job: Job) -> Outcome:
                 print(f"{job.out}: without kept outputs: {error}", flush=True)
                 del options["teacher_cache"]
                 run = distill(setup, job.out, **options)
-        except UsageError:
-            raise
-        except NatstatsError as error:
-            if "finite" not in str(error):
-                raise
+        except NotFiniteError as error:
             return Outcome(float("nan"), error=str(error))
     return _outcome(run)
 

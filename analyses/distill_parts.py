@@ -30,7 +30,7 @@ PARTS = ("teacher", "weights", "main", "ablation", "budget")
 TEACHER_SEED = 1000
 
 MOST_WIDER = 3
-"""How often a grid goes on beyond its end."""
+"""How often a grid goes on beyond its ends."""
 
 Arguments = dict[str, Any]
 
@@ -112,6 +112,16 @@ class Work:
             for is_part in ((True, False) if teacher.has_part else (False,))
         ]
 
+    def need_starts(self, teachers: Iterable[Planned]) -> None:
+        """Stop where the weights that teachers begin from are not there."""
+        for one in teachers:
+            start = one.job.start
+            if start is not None and (self.weights is None or not start.is_file()):
+                raise SystemExit(
+                    f"--weights: expected a folder with {start.name}, from which the teacher "
+                    f"{one.setting} begins; got {self.weights}"
+                )
+
     def choosing(
         self, setting: Setting, arms: Iterable[Arm], chosen: Mapping[str, Arguments],
         rows: pd.DataFrame, part: str,
@@ -172,10 +182,8 @@ class Work:
             if not grid:
                 found[arm.name] = own
                 continue
-            tried += [
-                {"setting": setting.name, "arm": arm.name, "arguments": own | one, "held_out": mean}
-                for one, mean in grid
-            ]
+            where = {"setting": setting.name, "part": part, "arm": arm.name}
+            tried += [{**where, "arguments": own | one, "held_out": mean} for one, mean in grid]
             place = _best([mean for _, mean in grid])
             if place is not None:
                 found[arm.name] = own | grid[place][0]
@@ -187,8 +195,9 @@ class Work:
     ) -> list[tuple[Arguments, float | None]]:  # fmt: skip
         """The candidates of an arm in their order, each with its accuracy on the held-out images.
 
-        Where a setting says so, a grid goes on by a factor of ten while its end is best, and by the
-        root of ten once where the next factor breaks down.
+        Where a setting says so, a grid goes on by factors of ten while its end is best, and the
+        root of ten is tried where the next factor breaks down. Of equal ones the smallest counts as
+        best, and a grid does not go on from there.
 
         Returns:
             Candidates with their means over the seeds that choose: NaN where one broke down, None
@@ -196,13 +205,17 @@ class Work:
         """
         factors = sorted(self.study.factors)
         is_wider = setting.is_wider and part == "weights"
-        for _ in range(MOST_WIDER if is_wider else 0):
+        n_beyond = 0
+        while True:
             tried = self._tried(setting, arm, factors, chosen, rows, part)
-            further = _further(factors, [mean for _, mean in tried])
+            further = _further(factors, [mean for _, mean in tried]) if is_wider else None
             if further is None:
                 return tried
+            is_beyond = not factors[0] < further < factors[-1]
+            if is_beyond and n_beyond == MOST_WIDER:
+                return tried
+            n_beyond += is_beyond
             factors = sorted([*factors, further])
-        return self._tried(setting, arm, factors, chosen, rows, part)
 
     def _tried(
         self, setting: Setting, arm: Arm, factors: Sequence[float],
@@ -241,14 +254,7 @@ class Work:
 
     def _teacher(self, name: str, is_part: bool) -> Planned:
         teacher = self.study.teachers[name]
-        start = None
-        if teacher.start:
-            if self.weights is None or not (self.weights / teacher.start).is_file():
-                raise SystemExit(
-                    f"--weights: expected a folder with {teacher.start}, from which the teacher "
-                    f"{name} begins; got {self.weights}"
-                )
-            start = self.weights / teacher.start
+        start = (self.weights or Path()) / teacher.start if teacher.start else None
         job = Job(
             self.folder / "teachers" / f"{name}-{'part' if is_part else 'whole'}-"
             f"{self._teacher_key(teacher)}",
@@ -318,13 +324,13 @@ def _best(means: Sequence[float | None]) -> int | None:
     return int(np.argmax(known))
 
 
-def _further(factors: Sequence[float], means: Sequence[float | None]) -> float | None:
+def _further(factors: Sequence[float], means: list[float | None]) -> float | None:
     """The factor that is to be tried beside these, in their order; None for no more."""
     place = _best(means)
     if place is None:
         return None
     if place == 0:
-        return factors[0] / 10
+        return factors[0] / 10 if means.count(means[0]) == 1 else None
     if place == len(factors) - 1:
         return factors[-1] * 10
     is_broken = (

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from distill_cells import LEVEL, Accuracies, first_reach, gain, spread, with_ends
+from distill_cells import LEVEL, Accuracies, ends_of, first_reach, gain, spread, with_ends
 from distill_figures import draw
 from distill_parts import Planned, Work, available
 from distill_rows import Rows
@@ -125,7 +125,8 @@ class Report:
             f"{self.study.teachers[setting.teacher].network.name}, "
             f"{_limit(setting)} training images, {setting.epochs} epochs"
         )
-        state = _unfinished(found, len(arms) * setting.seeds)
+        rows = self.rows[self.rows.setting == setting.name]
+        state = _unfinished(found, len(arms) * setting.seeds, set(rows.arm))
         failed = self._failed(planned)
         # What was planned for a setting counts, with arms that this natstats cannot train.
         every = {arm.name: found.get(arm.name, {}) for arm in arms_of(self.study, setting)}
@@ -181,12 +182,12 @@ class Report:
             gains = [
                 gain(known, name, other, pool) if other in known else "–" for other in ("ce", "kd")
             ]
-            weight = next(one.job.arguments for one in planned if one.arm == name)
-            ends = self._grid_ends(name, planned[0].setting)
+            first = next(one for one in planned if one.arm == name)
+            arguments = with_ends(first.job.arguments, self._grid_ends(first))
             cells.append(
                 [
                     name, str(len(values)), f"{100 * values.mean():.1f}", spread(values), *gains,
-                    costs.get(name, "–"), with_ends(weight, ends),
+                    costs.get(name, "–"), arguments,
                 ]
             )  # fmt: skip
         heads = [
@@ -195,19 +196,23 @@ class Report:
         ]  # fmt: skip
         return markdown(heads, cells, [0, 7])
 
-    def _grid_ends(self, name: str, setting: str) -> dict[str, tuple[float, float]]:
-        """The smallest and the largest candidate of each argument that was chosen for an arm."""
-        arms = {arm.name: arm for arm in (*self.study.arms, *self.study.ablation)}
-        found = {}
-        for arm in (arms[name], arms.get(arms[name].beside)):
-            values = [
-                one["arguments"][arm.tuned]
-                for one in self.chosen
-                if arm and (one["setting"], one["arm"]) == (setting, arm.name)
-            ]
-            if arm and values:
-                found[arm.tuned] = min(values), max(values)
-        return found
+    def _grid_ends(self, one: Planned) -> dict[str, dict[float, str]]:
+        """The ends of the grid of each argument that was chosen for an arm."""
+        part = "ablation" if one.part == "ablation" else "weights"
+        arms = {
+            arm.name: arm
+            for arm in (self.study.ablation if part == "ablation" else self.study.arms)
+        }
+        own = arms[one.arm]
+        return {
+            arm.tuned: ends_of({
+                tried["arguments"][arm.tuned]: tried["held_out"]
+                for tried in self.chosen
+                if (tried["setting"], tried["part"], tried["arm"]) == (one.setting, part, arm.name)
+            })
+            for arm in (own, arms.get(own.beside))
+            if arm is not None
+        }  # fmt: skip
 
     def reached(self, planned: Sequence[Planned], known: Accuracies) -> dict[str, str]:
         """Images until the curve of a method is where ce ends: the median over seeds."""
@@ -327,14 +332,19 @@ def _limit(setting: Setting) -> str:
     return "all" if setting.limit is None else count(setting.limit)
 
 
-def _unfinished(found: Accuracies, n: int) -> str:
+def _unfinished(found: Accuracies, n: int, begun: set[str]) -> str:
     """How far a setting is, and the methods that it has nothing of; empty if all `n` are there."""
     n_ended = sum(map(len, found.values()))
     if n_ended >= n:
         return ""
     none = [name for name, own in found.items() if not own]
-    without = f" Not trained here: {', '.join(none)}." if none else ""
-    return f"{n_ended} of {n} trainings of the record are finished.{without}"
+    parts = [f"{n_ended} of {n} trainings of the record are finished."]
+    for said, names in (
+        ("Not trained here", [name for name in none if name not in begun]),
+        ("Begun, but the weight is not chosen yet", [name for name in none if name in begun]),
+    ):
+        parts += [f"{said}: {', '.join(names)}."] if names else []
+    return " ".join(parts)
 
 
 def _counts(contrasts: pd.DataFrame) -> str:

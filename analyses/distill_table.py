@@ -157,7 +157,7 @@ class Runner:
     def _choose(self, setting: Setting, arms: Sequence[Arm], part: str) -> None:
         """The grids, first of the arms that others stand beside."""
         for wave in ([a for a in arms if not a.beside], [a for a in arms if a.beside]):
-            for _ in range(MOST_WIDER + 1):
+            for _ in range(MOST_WIDER + 2):  # and one between the last two
                 rows = self.rows.rows
                 chosen, _tried = self.work.chosen(setting, arms, rows, part)
                 ready = [arm for arm in wave if not arm.beside or arm.beside in chosen]
@@ -193,6 +193,7 @@ class Runner:
             self._train(teachers)
         if not waiting:
             return
+        self.work.need_starts(one for one in waiting if one.part == "teacher")
         first = waiting[0]
         began = time.monotonic()
         n = 0

@@ -145,6 +145,7 @@ LATER = (
     ("kd+both-coherence", "kd+spatial", "the same, over kd+spatial"),
     ("kd+both-coherence", "kd+spectral", "the same, over kd with power spectra"),
     ("kd+coherence", "kd+both-coherence", "coherence alone, over both"),
+    ("kd+coherence", "kd+spatial", "coherence alone, over kd+spatial"),
 )
 """What was tried after the plan."""
 

@@ -88,6 +88,24 @@ class Made(InOne):
         return Outcome(accuracy, facts, ((2, accuracy - 0.1), (4, accuracy)))
 
 
+WIDER = replace(TINY, settings=(replace(TINY.settings[0], is_wider=True),))
+
+
+class Peaked(Made):
+    """Answers without a training; one weight of kd is best, and above another it breaks down."""
+
+    def __init__(self, best, breaks, slope=0.1, **settings):
+        super().__init__(**settings)
+        self.best, self.breaks, self.slope = best, breaks, slope
+
+    def outcome(self, job):
+        weight = job.arguments.get("kd.weight", 1.0)
+        if weight > self.breaks:
+            return Outcome(float("nan"), error="kd is not finite")
+        apart = abs(np.log10(weight / self.best))
+        return replace(super().outcome(job), accuracy=0.8 - self.slope * apart)
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run the command on the tiny study with workers of this process."""
@@ -238,34 +256,57 @@ def test_a_candidate_that_broke_down_is_none(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("best", "breaks", "chosen", "tried"),
+    ("best", "breaks", "chosen", "tried", "end"),
     [
-        (0.9, 1e9, 0.9, [0.09, 0.9, 9]),
-        (90, 1e9, 90, [0.09, 0.9, 9, 90, 900]),
-        (0.009, 1e9, 0.009, [0.0009, 0.009, 0.09, 0.9, 9]),
+        (0.9, 1e9, 0.9, [0.09, 0.9, 9], ""),
+        (90, 1e9, 90, [0.09, 0.9, 9, 90, 900], ""),
+        (0.009, 1e9, 0.009, [0.0009, 0.009, 0.09, 0.9, 9], ""),
         # Between what is best and what breaks down.
-        (1e9, 50, 28.4605, [0.09, 0.9, 9, 28.4605, 90]),
-        (1e9, 20, 9, [0.09, 0.9, 9, 28.4605, 90]),
-        (1e9, 1e9, 9000, [0.09, 0.9, 9, 90, 900, 9000]),  # Not without end.
+        (1e9, 50, 28.4605, [0.09, 0.9, 9, 28.4605, 90], " (largest that trained)"),
+        (1e9, 20, 9, [0.09, 0.9, 9, 28.4605, 90], " (largest that trained)"),
+        # Not without end, which leaves room for one between.
+        (1e9, 1e9, 9000, [0.09, 0.9, 9, 90, 900, 9000], " (largest tried)"),
+        (1e9, 5e3, 2846.05, [0.09, 0.9, 9, 90, 900, 2846.05, 9000], " (largest that trained)"),
     ],
 )
-def test_a_grid_goes_on_while_its_end_is_best(run, tmp_path, best, breaks, chosen, tried):
-    class Peaked(Made):
-        def outcome(self, job):
-            weight = job.arguments.get("kd.weight", 1.0)
-            if weight > breaks:
-                return Outcome(float("nan"), error="kd is not finite")
-            return replace(super().outcome(job), accuracy=0.8 - 0.1 * abs(np.log10(weight / best)))
-
-    study = replace(TINY, settings=(replace(TINY.settings[0], is_wider=True),))
-    trained = run("--arms", "kd", "--part", "weights", "main", workers=Peaked(), study=study)
+def test_a_grid_goes_on_while_its_end_is_best(run, tmp_path, best, breaks, chosen, tried, end):
+    trained = run(
+        "--arms", "kd", "--part", "weights", "main", workers=Peaked(best, breaks), study=WIDER
+    )
     weights = [job.arguments["kd.weight"] for job in trained if job.method == "kd" and job.holdout]
     assert sorted(weights) == tried
     final = {job.arguments["kd.weight"] for job in trained if job.method == "kd" and job.seed < 2}
     assert final == {chosen}
-    work = Work(study, "imagefolder:data", tmp_path / "work" / "tiny")
+    work = Work(WIDER, "imagefolder:data", tmp_path / "work" / "tiny")
     text = "".join(Report(work, rows_in(tmp_path / "results")).parts())
-    assert (f"kd.weight {float(chosen)} (largest tried)" in text) == (chosen == 9000)
+    assert f"kd.weight {float(chosen)}{end} |" in text
+
+
+@pytest.mark.slow
+def test_equal_candidates_take_the_smallest_and_go_nowhere(run):
+    trained = run("--arms", "kd", "--part", "weights", workers=Peaked(1, 1e9, 0), study=WIDER)
+    assert [job.arguments["kd.weight"] for job in trained if job.method == "kd"] == [0.09, 0.9, 9]
+
+
+@pytest.mark.slow
+def test_what_stands_beside_waits_for_the_end_of_a_grid(run, tmp_path):
+    """Cut half way, nothing is chosen, what is finished stays, and the report says so."""
+    work = Work(WIDER, "imagefolder:data", tmp_path / "work" / "tiny")
+
+    def report():
+        return "".join(Report(work, rows_in(tmp_path / "results")).parts())
+
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        run("--part", "weights", workers=Peaked(90, 1e9, most=4), study=WIDER)
+    first = run("--part", "main", workers=Peaked(90, 1e9), study=WIDER)
+    assert {job.method for job in first} == {"ce"}
+    assert "Begun, but the weight is not chosen yet: kd." in report()
+    assert "Not trained here: kd+spectral." in report()
+    trained = run(workers=Peaked(90, 1e9), study=WIDER)
+    beside = [job.arguments for job in trained if job.method == "kd+spectral"]
+    assert beside
+    assert {one["kd.weight"] for one in beside} == {90}
+    assert "not chosen yet" not in report()
 
 
 @pytest.mark.slow

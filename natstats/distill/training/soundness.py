@@ -10,7 +10,11 @@ from torch import Tensor
 from natstats.distill.training.sums import EpochSums
 from natstats.errors import NatstatsError
 
-__all__ = ["refuse_broken_weights", "refuse_non_finite"]
+__all__ = ["NotFiniteError", "refuse_broken_weights", "refuse_non_finite"]
+
+
+class NotFiniteError(NatstatsError):
+    """A loss or a weight of a training is no longer finite: the training broke down."""
 
 
 def refuse_non_finite(sums: EpochSums, stage: str, epoch: int, ending: str = "") -> None:
@@ -23,14 +27,14 @@ def refuse_non_finite(sums: EpochSums, stage: str, epoch: int, ending: str = "")
         ending: text that ends the error.
 
     Raises:
-        NatstatsError: one was not; it is named.
+        NotFiniteError: one was not; it is named.
     """
     step, names = sums.culprits()
     if not names:
         return
     named = [name for name in names if name != "loss"] or names
     were = "was" if len(named) == 1 else "were"
-    raise NatstatsError(
+    raise NotFiniteError(
         f"training: expected finite losses; {' and '.join(named)} {were} not finite in stage "
         f"{stage}, epoch {epoch + 1}, step {step + 1}{ending}"
     )
@@ -48,10 +52,10 @@ def refuse_broken_weights(
         ending: text that ends the error.
 
     Raises:
-        NatstatsError: one is not finite.
+        NotFiniteError: one is not finite.
     """
     if not bool(torch.stack([one.isfinite().all() for one in weights]).all()):
-        raise NatstatsError(
+        raise NotFiniteError(
             f"training: expected finite weights; a step in stage {stage}, epoch {epoch + 1} led to "
             f"others{ending}"
         )
