@@ -18,6 +18,7 @@ from natstats.distill.run_folders import STATE, is_unfinished
 from natstats.distill.training.distillation import WEIGHTS, distill
 from natstats.distill.training.out_folders import check_out, check_seeds_out, finished
 from natstats.distill.training.setup import Distillation, classifier
+from natstats.distill.training.soundness import NotFiniteError
 from natstats.distill.training.state import TrainingState
 from natstats.errors import NatstatsError, UsageError
 
@@ -204,7 +205,7 @@ def test_a_loss_that_is_not_finite_stops_and_is_named(tmp_path, data, teacher, r
         Broken(), data, "kd+at", teacher=teacher, recipe=recipe, method_args={"at.weight": 1.0}
     )
     with pytest.raises(
-        NatstatsError, match="kd and ce were not finite in stage main, epoch 2"
+        NotFiniteError, match="kd and ce were not finite in stage main, epoch 2"
     ) as e:
         distill(setup, tmp_path / "run", report=False)
     assert "the last good state is kept" in str(e.value)
@@ -231,7 +232,9 @@ def test_weights_that_a_finite_loss_broke_are_not_kept(tmp_path, data, teacher, 
         if handle is None:  # after the first step
             handle = setup.student.model.conv1.weight.register_hook(break_at_the_end)
 
-    with pytest.raises(NatstatsError, match=r"expected finite weights; .* epoch 2 .*state is kept"):
+    with pytest.raises(
+        NotFiniteError, match=r"expected finite weights; .* epoch 2 .*state is kept"
+    ):
         distill(setup, tmp_path / "run", report=False, progress=begin)
     kept = torch.load(tmp_path / "run" / STATE, weights_only=True)
     assert kept["epoch"] == 1

@@ -402,6 +402,16 @@ def test_real_trainings_give_rows_that_come_again(run, folder, tmp_path):
     assert (again.rows.seconds > 0).all()
 
 
+@pytest.mark.slow
+def test_a_training_that_breaks_down_is_a_row_without_accuracy(run, folder, tmp_path):
+    study = replace(TINY, recipe={**TINY.recipe, "learning_rate": 1e30})
+    run("--part", "main", "--arms", "ce", workers=InOne(), study=study, data=folder)
+    rows = rows_in(tmp_path / "results").rows
+    assert rows.accuracy.isna().tolist() == [True, True]
+    assert all("ce was not finite in stage main" in text for text in rows.error)
+    assert not run("--part", "main", "--arms", "ce", workers=InOne(), study=study, data=folder)
+
+
 KILLED = """
 import sys
 from dataclasses import replace
