@@ -333,10 +333,11 @@ def _further(factors: Sequence[float], means: list[float | None]) -> float | Non
         return factors[0] / 10 if means.count(means[0]) == 1 else None
     if place == len(factors) - 1:
         return factors[-1] * 10
-    is_broken = (
-        np.isnan(np.array(means[place + 1], float)) and factors[place + 1] > 5 * factors[place]
-    )
-    return factors[place] * 10**0.5 if is_broken else None
+    # Where the next one is less than five times as large, one in between was tried.
+    following = means[place + 1]
+    is_broken = following is not None and np.isnan(following)
+    is_far = factors[place + 1] > 5 * factors[place]
+    return factors[place] * 10**0.5 if is_broken and is_far else None
 
 
 def _contents(path: Path) -> str:

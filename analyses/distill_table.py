@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 from distill_jobs import Outcome, Workers
-from distill_parts import MOST_WIDER, PARTS, Planned, Work, available
+from distill_parts import PARTS, Planned, Work, available
 from distill_report import write_report
 from distill_rows import Rows
 from distill_studies import STUDIES, Arm, Setting, Study, arms_of, at_budgets, digest
@@ -157,11 +157,12 @@ class Runner:
     def _choose(self, setting: Setting, arms: Sequence[Arm], part: str) -> None:
         """The grids, first of the arms that others stand beside."""
         for wave in ([a for a in arms if not a.beside], [a for a in arms if a.beside]):
-            for _ in range(MOST_WIDER + 2):  # and one between the last two
+            is_longer = True
+            while is_longer:  # by what the candidates so far came to
                 rows = self.rows.rows
-                chosen, _tried = self.work.chosen(setting, arms, rows, part)
+                chosen, _ = self.work.chosen(setting, arms, rows, part)
                 ready = [arm for arm in wave if not arm.beside or arm.beside in chosen]
-                self._train(self.work.choosing(setting, ready, chosen, rows, part))
+                is_longer = self._train(self.work.choosing(setting, ready, chosen, rows, part))
 
     def _chosen(
         self, setting: Setting, arms: Sequence[Arm], part: str
@@ -176,8 +177,8 @@ class Runner:
             )
         return chosen
 
-    def _train(self, planned: Sequence[Planned]) -> None:
-        """Train what has no row yet, teachers first."""
+    def _train(self, planned: Sequence[Planned]) -> bool:
+        """Train what has no row yet, teachers first; whether there was any."""
         waiting = [
             one for one in planned
             if not self.rows.has(one.setting, one.job.key, one.job.seed)
@@ -192,7 +193,7 @@ class Runner:
         if teachers:
             self._train(teachers)
         if not waiting:
-            return
+            return False
         self.work.need_starts(one for one in waiting if one.part == "teacher")
         first = waiting[0]
         began = time.monotonic()
@@ -218,6 +219,7 @@ class Runner:
             raise SystemExit(
                 f"{first.part}: {len(waiting) - n} trainings are left; the same command goes on"
             )
+        return True
 
 
 def checkpoints(study: Study, given: Sequence[str]) -> dict[str, Path]:

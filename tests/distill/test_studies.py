@@ -16,116 +16,18 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "analyses"))
 
 import distill_table
 from distill_cells import first_reach
-from distill_jobs import Outcome, train
-from distill_parts import Work, available, candidates
+from distill_parts import Work, available
 from distill_report import Report, write_report
-from distill_rows import CURVES, Rows
-from distill_studies import (
-    ABLATION_CONTRASTS,
-    ARMS,
-    CONTRASTS,
-    STUDIES,
-    Arm,
-    Network,
-    Setting,
-    Study,
-    Teacher,
-    digest,
-)
+from distill_rows import CURVES
+from distill_studies import ABLATION_CONTRASTS, CONTRASTS, STUDIES, Arm, Teacher, digest
 from pandas import DataFrame
 
-RESNET8 = Network("cifar_resnet8")
-TINY = Study(
-    name="tiny",
-    title="tiny",
-    size=16,
-    recipe={"batch_size": 8, "learning_rate": 0.05, "augmentation_seed": 0, "draws": 2},
-    teachers={"r": Teacher(RESNET8, 1)},
-    settings=(Setting("a", RESNET8, "r", None, 1, 2, ("ce", "kd", "kd+spectral")),),
-    arms=ARMS,
-    contrasts=CONTRASTS,
-    budget_setting="a",
-    budgets=(1, 2),
-    budget_seeds=1,
-)
-
-
-class InOne:
-    """Trains in this process, in place of workers."""
-
-    def __init__(self, *_, most=10**6):
-        self.most, self.trained = most, []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def run(self, jobs, done, deadline=None):
-        for place, job in enumerate(jobs):
-            if len(self.trained) >= self.most:
-                return False
-            self.trained.append(job)
-            done(place, self.outcome(job))
-        return True
-
-    def outcome(self, job):
-        return train(job)
-
-
-class Made(InOne):
-    """Answers without a training; kd is better than ce, and spectral adds nothing."""
-
-    def outcome(self, job):
-        rng = np.random.default_rng([job.seed, len(job.method)])
-        job.out.mkdir(parents=True, exist_ok=True)
-        (job.out / "distill.json").touch()
-        weight = job.arguments.get("kd.weight", 0.9)
-        accuracy = 0.6 + 0.1 * job.method.startswith("kd") - 0.1 * (weight != 0.9)
-        accuracy += 0.05 * np.sin(job.seed) + 0.002 * rng.normal()
-        facts = {"epochs": 4, "n_train": 100, "n_eval": 50, "seconds": 8.0, "split": "test"}
-        return Outcome(accuracy, facts, ((2, accuracy - 0.1), (4, accuracy)))
-
-
-WIDER = replace(TINY, settings=(replace(TINY.settings[0], is_wider=True),))
-
-
-class Peaked(Made):
-    """Answers without a training; one weight of kd is best, and above another it breaks down."""
-
-    def __init__(self, best, breaks, slope=0.1, **settings):
-        super().__init__(**settings)
-        self.best, self.breaks, self.slope = best, breaks, slope
-
-    def outcome(self, job):
-        weight = job.arguments.get("kd.weight", 1.0)
-        if weight > self.breaks:
-            return Outcome(float("nan"), error="kd is not finite")
-        apart = abs(np.log10(weight / self.best))
-        return replace(super().outcome(job), accuracy=0.8 - self.slope * apart)
+from tests.distill.small_studies import RESNET8, TINY, InOne, Made, rows_in, runner
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Run the command on the tiny study with workers of this process."""
-    monkeypatch.setitem(STUDIES, "tiny", TINY)
-
-    def call(*arguments, workers=None, study=TINY, data="data"):
-        monkeypatch.setitem(STUDIES, "tiny", study)
-        workers = Made() if workers is None else workers
-        monkeypatch.setattr(distill_table, "Workers", lambda *_: workers)
-        places = ["--results", tmp_path / "results", "--figures", tmp_path / "figures"]
-        own = ["--study", "tiny", "--data", data, "--work", tmp_path / "work", *places]
-        (tmp_path / "results").mkdir(exist_ok=True)
-        distill_table.main([str(one) for one in (*own, *arguments)])
-        return workers.trained
-
-    return call
-
-
-def rows_in(folder):
-    return Rows(folder, "tiny")
+    return runner(tmp_path, monkeypatch)
 
 
 # Records.
@@ -158,14 +60,6 @@ def test_every_claim_is_a_contrast():
         ("dkd+spectral", "dkd"),
     }  # fmt: skip
     assert len(ABLATION_CONTRASTS) >= 15
-
-
-def test_grids_are_tenfold_around_the_default():
-    assert candidates(Arm("at", "at", {}, "at.weight"), (0.1, 1, 10)) == [
-        {"at.weight": 100.0}, {"at.weight": 1000.0}, {"at.weight": 10000.0}
-    ]  # fmt: skip
-    assert candidates(Arm("ce", "ce"), (0.1, 1, 10)) == []
-    assert candidates(Arm("at", "at", {}, "at.nothing"), (0.1, 1, 10)) == []
 
 
 def test_an_arm_that_cannot_be_trained_says_why():
@@ -238,83 +132,6 @@ def test_rows_of_another_machine_are_kept(run, tmp_path):
 def test_a_budget_takes_the_trainings_that_are_there(run):
     run("--part", "teacher", "weights", "main")
     assert [job.recipe["epochs"] for job in run("--part", "budget")] == [2, 2, 2]
-
-
-@pytest.mark.slow
-def test_a_candidate_that_broke_down_is_none(run):
-    class Breaking(Made):
-        def outcome(self, job):
-            if job.arguments.get("kd.weight") == 0.9 and job.method == "kd":
-                return Outcome(float("nan"), error="kd is not finite")
-            return super().outcome(job)
-
-    trained = run("--part", "weights", "main", workers=Breaking())
-    finals = [job.arguments["kd.weight"] for job in trained if job.seed < 2 and job.arguments]
-    assert finals
-    assert 0.9 not in finals
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("best", "breaks", "chosen", "tried", "end"),
-    [
-        (0.9, 1e9, 0.9, [0.09, 0.9, 9], ""),
-        (90, 1e9, 90, [0.09, 0.9, 9, 90, 900], ""),
-        (0.009, 1e9, 0.009, [0.0009, 0.009, 0.09, 0.9, 9], ""),
-        # Between what is best and what breaks down.
-        (1e9, 50, 28.4605, [0.09, 0.9, 9, 28.4605, 90], " (largest that trained)"),
-        (1e9, 20, 9, [0.09, 0.9, 9, 28.4605, 90], " (largest that trained)"),
-        # Not without end, which leaves room for one between.
-        (1e9, 1e9, 9000, [0.09, 0.9, 9, 90, 900, 9000], " (largest tried)"),
-        (1e9, 5e3, 2846.05, [0.09, 0.9, 9, 90, 900, 2846.05, 9000], " (largest that trained)"),
-    ],
-)
-def test_a_grid_goes_on_while_its_end_is_best(run, tmp_path, best, breaks, chosen, tried, end):
-    trained = run(
-        "--arms", "kd", "--part", "weights", "main", workers=Peaked(best, breaks), study=WIDER
-    )
-    weights = [job.arguments["kd.weight"] for job in trained if job.method == "kd" and job.holdout]
-    assert sorted(weights) == tried
-    final = {job.arguments["kd.weight"] for job in trained if job.method == "kd" and job.seed < 2}
-    assert final == {chosen}
-    work = Work(WIDER, "imagefolder:data", tmp_path / "work" / "tiny")
-    text = "".join(Report(work, rows_in(tmp_path / "results")).parts())
-    assert f"kd.weight {float(chosen)}{end} |" in text
-
-
-@pytest.mark.slow
-def test_equal_candidates_take_the_smallest_and_go_nowhere(run):
-    trained = run("--arms", "kd", "--part", "weights", workers=Peaked(1, 1e9, 0), study=WIDER)
-    assert [job.arguments["kd.weight"] for job in trained if job.method == "kd"] == [0.09, 0.9, 9]
-
-
-@pytest.mark.slow
-def test_what_stands_beside_waits_for_the_end_of_a_grid(run, tmp_path):
-    """Cut half way, nothing is chosen, what is finished stays, and the report says so."""
-    work = Work(WIDER, "imagefolder:data", tmp_path / "work" / "tiny")
-
-    def report():
-        return "".join(Report(work, rows_in(tmp_path / "results")).parts())
-
-    with pytest.raises(SystemExit, match="the same command goes on"):
-        run("--part", "weights", workers=Peaked(90, 1e9, most=4), study=WIDER)
-    first = run("--part", "main", workers=Peaked(90, 1e9), study=WIDER)
-    assert {job.method for job in first} == {"ce"}
-    assert "Begun, but the weight is not chosen yet: kd." in report()
-    assert "Not trained here: kd+spectral." in report()
-    trained = run(workers=Peaked(90, 1e9), study=WIDER)
-    beside = [job.arguments for job in trained if job.method == "kd+spectral"]
-    assert beside
-    assert {one["kd.weight"] for one in beside} == {90}
-    assert "not chosen yet" not in report()
-
-
-@pytest.mark.slow
-def test_without_weights_an_arm_waits(run, capsys):
-    trained = run("--part", "main")
-    assert {job.method for job in trained} == {"ce"}
-    said = capsys.readouterr().out
-    assert "a: left out until their weights are chosen (--part weights): kd" in said
 
 
 @pytest.mark.slow
@@ -416,10 +233,10 @@ KILLED = """
 import sys
 from dataclasses import replace
 sys.path[:0] = [ANALYSES, TESTS]
-import distill_table, test_studies
+import distill_table, small_studies
 from distill_studies import STUDIES
 if __name__ == "__main__":
-    STUDIES["tiny"] = replace(test_studies.TINY, teachers={})
+    STUDIES["tiny"] = replace(small_studies.TINY, teachers={})
     distill_table.main()
 """
 
